@@ -1,0 +1,292 @@
+//! Read-only views over manifests: what a manifest refers to, never a second form of its bytes.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::Digest;
+
+/// The most bytes of a manifest that are read. The distribution specification asks registries to take at least 4 MiB.
+pub const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
+
+/// The most descriptors that one manifest may name.
+pub const MAX_DESCRIPTORS: usize = 10_000;
+
+/// Media types of manifests, spelled as the OCI image specification and Docker spell them.
+pub mod media_type {
+    /// An OCI image manifest (also of artifacts).
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// An OCI image index.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// A Docker image manifest, version 2 schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// A Docker manifest list.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// The OCI artifact manifest of release candidate days, still found in registries.
+    pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+}
+
+/// The `Accept` header of every manifest request: all kinds that are understood, and whatever else there is.
+pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.artifact.manifest.v1+json, */*";
+
+/// A manifest: its very bytes, and a view of what they refer to.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The media type under which it was served and is to be pushed.
+    pub media_type: String,
+    /// The digest of `bytes`: by [`Manifest::parse`] the SHA-256 one; a caller that asked for the manifest by another
+    /// digest, and verified it, puts that here.
+    pub digest: Digest,
+    /// The bytes as they were pulled; pushed unchanged.
+    pub bytes: Bytes,
+    /// What it refers to.
+    pub kind: ManifestKind,
+    /// The digest of the manifest that this one is about, if it is a referrer.
+    pub subject: Option<Descriptor>,
+}
+
+/// The two shapes of manifests.
+#[derive(Clone, Debug)]
+pub enum ManifestKind {
+    /// An image or artifact: blobs, the configuration first.
+    Image {
+        /// Every blob to copy, without repeats. Foreign layers are left out.
+        blobs: Vec<Descriptor>,
+        /// How many layers are foreign: kept elsewhere by intent, never fetched.
+        foreign_layers: usize,
+    },
+    /// An index: other manifests, which may be indexes again.
+    Index {
+        /// Every child, without repeats.
+        children: Vec<Descriptor>,
+    },
+}
+
+impl Manifest {
+    /// Reads `bytes` that a registry served under `content_type`.
+    ///
+    /// The media type inside the document is believed where the answer's own is missing or generic; where both are
+    /// there they must agree. Documents that are image and index at once are refused (CVE-2021-41190), as are
+    /// Docker schema 1 manifests and anything that is not a manifest at all.
+    ///
+    /// # Errors
+    /// [`InvalidManifest`] says what is wrong.
+    pub fn parse(content_type: Option<&str>, bytes: Bytes) -> Result<Self, InvalidManifest> {
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            return Err(InvalidManifest::TooLarge);
+        }
+        let view: View = serde_json::from_slice(&bytes).map_err(|error| InvalidManifest::NotJson {
+            content_type: content_type.unwrap_or("none").chars().take(80).collect(),
+            line: error.line(),
+            column: error.column(),
+        })?;
+        let media_type = view.media_type(content_type)?;
+        let kind = view.kind(&media_type)?;
+        let digest = Digest::sha256(&bytes);
+        Ok(Self { media_type, digest, bytes, kind, subject: view.subject })
+    }
+}
+
+/// A reference to content: what kind, which digest, how many bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The media type of the content.
+    #[serde(default)]
+    pub media_type: String,
+    /// The digest of the content.
+    pub digest: Digest,
+    /// The size of the content in bytes.
+    pub size: u64,
+}
+
+/// Why a document is not a manifest that can be replicated.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Neither an image manifest nor an index.
+    #[error("the document of media type {0:?} is neither an image manifest nor an index")]
+    Unknown(String),
+    /// Both shapes at once.
+    #[error("the document has both manifests and layers: it is ambiguous and refused")]
+    Ambiguous,
+    /// The answer's media type and the document's differ.
+    #[error("served as {served:?} but the document says {stated:?}")]
+    MediaTypeMismatch {
+        /// From the `Content-Type` header.
+        served: String,
+        /// From the document.
+        stated: String,
+    },
+    /// Not a JSON document of the expected shape.
+    #[error("not a manifest (content type {content_type:?}, line {line}, column {column})")]
+    NotJson {
+        /// From the `Content-Type` header.
+        content_type: String,
+        /// Where reading stopped.
+        line: usize,
+        /// Where reading stopped.
+        column: usize,
+    },
+    /// Docker schema 1.
+    #[error("Docker schema 1 manifests are not replicated; push the image again with a current client")]
+    Schema1,
+    /// Over [`MAX_MANIFEST_BYTES`].
+    #[error("the manifest is over {} bytes", MAX_MANIFEST_BYTES)]
+    TooLarge,
+    /// Over [`MAX_DESCRIPTORS`].
+    #[error("the manifest names over {} descriptors", MAX_DESCRIPTORS)]
+    TooManyDescriptors,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    blobs: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+}
+
+impl View {
+    fn media_type(&self, content_type: Option<&str>) -> Result<String, InvalidManifest> {
+        let served =
+            content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase()).filter(
+                |value| !matches!(value.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream"),
+            );
+        let stated = self.media_type.as_deref().filter(|value| !value.is_empty());
+        if self.schema_version == Some(1) || served.as_deref().is_some_and(|t| t.contains("manifest.v1+prettyjws")) {
+            return Err(InvalidManifest::Schema1);
+        }
+        match (served, stated) {
+            (Some(served), Some(stated)) if served != stated.to_ascii_lowercase() => {
+                Err(InvalidManifest::MediaTypeMismatch { served, stated: stated.to_owned() })
+            }
+            (_, Some(stated)) => Ok(stated.to_owned()),
+            (Some(served), None) => Ok(served),
+            (None, None) if self.manifests.is_some() => Ok(media_type::OCI_INDEX.to_owned()),
+            (None, None) => Ok(media_type::OCI_MANIFEST.to_owned()),
+        }
+    }
+
+    fn kind(&self, media_type: &str) -> Result<ManifestKind, InvalidManifest> {
+        let is_image = self.config.is_some() || self.layers.is_some() || self.blobs.is_some();
+        match (&self.manifests, is_image) {
+            (Some(_), true) => Err(InvalidManifest::Ambiguous),
+            (Some(children), false) if !is_image_type(media_type) => {
+                Ok(ManifestKind::Index { children: unique(children.iter())? })
+            }
+            (None, true) if !is_index_type(media_type) => {
+                let layers = self.layers.iter().chain(&self.blobs).flatten();
+                let (foreign, own): (Vec<_>, Vec<_>) = layers.partition(|layer| is_foreign(&layer.media_type));
+                let blobs = unique(self.config.iter().chain(own))?;
+                Ok(ManifestKind::Image { blobs, foreign_layers: foreign.len() })
+            }
+            _ => Err(InvalidManifest::Unknown(media_type.chars().take(120).collect())),
+        }
+    }
+}
+
+fn is_image_type(media_type: &str) -> bool {
+    matches!(media_type, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST | media_type::OCI_ARTIFACT)
+}
+
+fn is_index_type(media_type: &str) -> bool {
+    matches!(media_type, media_type::OCI_INDEX | media_type::DOCKER_LIST)
+}
+
+fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
+fn unique<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<Descriptor>, InvalidManifest> {
+    let mut seen = HashSet::new();
+    let found: Vec<_> = descriptors.filter(|d| seen.insert(&d.digest)).take(MAX_DESCRIPTORS + 1).cloned().collect();
+    if found.len() > MAX_DESCRIPTORS {
+        return Err(InvalidManifest::TooManyDescriptors);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(letter: char) -> String {
+        format!(r#"{{"mediaType":"x/y","digest":"sha256:{}","size":1}}"#, letter.to_string().repeat(64))
+    }
+
+    fn parse(content_type: Option<&str>, document: String) -> Result<Manifest, InvalidManifest> {
+        Manifest::parse(content_type, Bytes::from(document))
+    }
+
+    #[test]
+    fn an_image_names_its_configuration_first_and_each_blob_once() {
+        let document = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{},{},{}]}}"#,
+            descriptor('a'),
+            descriptor('b'),
+            descriptor('b'),
+            descriptor('c')
+        );
+        let manifest = parse(Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"), document).unwrap();
+        assert_eq!(manifest.media_type, media_type::OCI_MANIFEST);
+        let ManifestKind::Image { blobs, foreign_layers } = manifest.kind else { panic!("an image") };
+        assert_eq!(foreign_layers, 0);
+        assert_eq!(blobs.iter().map(|b| &b.digest.encoded()[..1]).collect::<String>(), "abc");
+    }
+
+    #[test]
+    fn foreign_layers_are_counted_and_never_named_for_copying() {
+        let foreign = descriptor('d').replace("x/y", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        let document = format!(r#"{{"config":{},"layers":[{foreign}]}}"#, descriptor('a'));
+        let ManifestKind::Image { blobs, foreign_layers } = parse(None, document).unwrap().kind else { panic!() };
+        assert_eq!((blobs.len(), foreign_layers), (1, 1));
+    }
+
+    #[test]
+    fn an_index_without_a_media_type_is_an_index() {
+        let manifest = parse(Some("application/json"), format!(r#"{{"manifests":[{}]}}"#, descriptor('a'))).unwrap();
+        assert_eq!(manifest.media_type, media_type::OCI_INDEX);
+    }
+
+    #[test]
+    fn a_document_that_is_image_and_index_at_once_is_refused() {
+        let document = format!(r#"{{"manifests":[{}],"layers":[]}}"#, descriptor('a'));
+        assert!(matches!(parse(None, document), Err(InvalidManifest::Ambiguous)));
+    }
+
+    #[test]
+    fn a_media_type_that_differs_from_the_header_is_refused() {
+        let document = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
+        let refused = parse(Some(media_type::OCI_MANIFEST), document);
+        assert!(matches!(refused, Err(InvalidManifest::MediaTypeMismatch { .. })));
+    }
+
+    #[test]
+    fn an_index_shape_under_an_image_type_is_refused() {
+        assert!(parse(Some(media_type::OCI_MANIFEST), r#"{"manifests":[]}"#.into()).is_err());
+        assert!(parse(Some(media_type::OCI_INDEX), r#"{"layers":[]}"#.into()).is_err());
+    }
+
+    #[test]
+    fn schema_1_and_pages_of_html_are_refused_with_a_reason() {
+        assert!(matches!(parse(None, r#"{"schemaVersion":1}"#.into()), Err(InvalidManifest::Schema1)));
+        let refused = parse(Some("text/html"), "<html>".into()).unwrap_err();
+        assert!(refused.to_string().contains("text/html"), "{refused}");
+    }
+
+    #[test]
+    fn null_lists_are_read_as_absent_ones() {
+        let document = format!(r#"{{"config":{},"layers":null}}"#, descriptor('a'));
+        assert!(parse(None, document).is_ok());
+    }
+}

@@ -1,0 +1,14 @@
+//! The vocabulary of container images: digests, repository names, tags, media types and views over manifests.
+//!
+//! Nothing here does I/O. Values are parsed once, at the edge, and are valid from then on.
+
+mod digest;
+mod manifest;
+mod name;
+
+pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
+pub use manifest::{
+    Descriptor, InvalidManifest, MANIFEST_ACCEPT, MAX_DESCRIPTORS, MAX_MANIFEST_BYTES, Manifest, ManifestKind,
+    media_type,
+};
+pub use name::{InvalidName, RepositoryName, Tag};

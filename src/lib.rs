@@ -1,0 +1,4 @@
+//! Transship replicates container images between OCI registries under Kubernetes control.
+
+pub mod image;
+pub mod registry;
