@@ -1,4 +1,5 @@
 //! Transship replicates container images between OCI registries under Kubernetes control.
 
+pub mod api;
 pub mod image;
 pub mod registry;
