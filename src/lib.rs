@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod image;
+pub mod policy;
 pub mod registry;
