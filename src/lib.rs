@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod image;
+pub mod plan;
 pub mod policy;
 pub mod registry;
