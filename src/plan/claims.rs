@@ -29,6 +29,7 @@ pub struct Holder {
 pub struct Claims {
     held: HashMap<Place, Claim>,
     waiting: BTreeSet<String>,
+    releases: u64,
 }
 
 /// What a configuration holds.
@@ -81,7 +82,13 @@ impl Claims {
         if self.held.len() == before {
             return Vec::new();
         }
+        self.releases += 1;
         std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
+    /// How often something was given up: who waits asks again when it changes.
+    pub fn releases(&self) -> u64 {
+        self.releases
     }
 }
 

@@ -167,9 +167,19 @@ impl Ledger {
         }
     }
 
-    /// Forgets every tag that the source does not have any more. `listed` has to be a complete listing.
-    pub fn retain(&mut self, listed: &BTreeSet<Tag>) {
-        self.rows.retain(|tag, _| listed.contains(tag));
+    /// Records that the copy of `tag` was broken off.
+    pub fn interrupt(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. })) {
+            row.state = State::Pending;
+        }
+    }
+
+    /// Forgets every tag that the source does not have any more; answers whether there were any. `listed` has to be a complete
+    /// listing that was begun at `begun`: it says nothing about rows that are younger.
+    pub fn retain(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> bool {
+        let before = self.rows.len();
+        self.rows.retain(|tag, row| row.since >= begun || listed.contains(tag));
+        self.rows.len() != before
     }
 
     /// The tags whose next attempt is due at `now`, and when the next one after that is.
@@ -191,10 +201,6 @@ impl Ledger {
         self.rows.iter()
     }
 
-    /// Whether nothing is under way or waits for its first attempt.
-    pub fn is_at_rest(&self) -> bool {
-        self.rows.values().all(|row| matches!(row.state, State::Complete { .. } | State::Failed(_)))
-    }
 }
 
 impl Row {
@@ -286,8 +292,9 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.observe(&tag("a"), &Digest::sha256(b"1"), at(0));
         ledger.observe(&tag("b"), &Digest::sha256(b"1"), at(0));
-        ledger.retain(&BTreeSet::from([tag("b")]));
-        assert_eq!(ledger.rows().map(|(t, _)| t.to_string()).collect::<Vec<_>>(), ["b"]);
+        ledger.observe(&tag("c"), &Digest::sha256(b"1"), at(6));
+        assert!(ledger.retain(&BTreeSet::from([tag("b")]), at(5)));
+        assert_eq!(ledger.rows().map(|(t, _)| t.to_string()).collect::<Vec<_>>(), ["b", "c"]);
     }
 
     proptest::proptest! {
