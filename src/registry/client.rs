@@ -1,37 +1,64 @@
 //! The client of one registry.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use http::Method;
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use url::Url;
 
-use super::{EgressPolicy, RegistryError};
-use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
+use super::auth::Auth;
+use super::exchange::{Inner, Outgoing};
+use super::retry::Pause;
+use super::site::Site;
+use super::token::Scopes;
+use super::transport::{Deadlines, Transport};
+use super::{EgressPolicy, ErrorKind, RegistryError};
+use crate::image::{Digest, Tag};
 
 /// How one registry is reached.
 pub struct RegistryOptions {
+    /// `https://host[:port]`, or `http://…` where the owner allows that. Any path is ignored.
     pub url: Url,
+    /// Who we are.
     pub credentials: Credentials,
-    /// PEM certificates to trust instead of the system's.
+    /// PEM certificates to trust instead of the system's: at most 256 KiB and 100 certificates.
     pub ca_bundle: Option<Vec<u8>>,
-    /// Further hosts of this registry (`host` or `host:port`): token realm, blob redirects, upload locations.
+    /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
+    /// and 80, any other is written as `host:port`.
     pub trusted_hosts: Vec<String>,
-    /// Most requests under way at once.
+    /// Most requests that read, and most that write, under way at once; at least 1.
     pub concurrency: usize,
 }
 
 /// Who we are to a registry.
 #[derive(Clone)]
 pub enum Credentials {
+    /// Nobody in particular.
     Anonymous,
+    /// A user name and a password or access token.
     Basic {
+        /// The name, without a colon.
         username: String,
+        /// The password.
         password: SecretString,
     },
     /// An OAuth2 refresh token (`identitytoken` of a docker config).
     IdentityToken(SecretString),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Basic { .. } => "Basic(***)",
+            Self::IdentityToken(_) => "IdentityToken(***)",
+        })
+    }
 }
 
 /// Tells clients apart: tables about what a registry holds are keyed by it, never by host.
@@ -39,102 +66,129 @@ pub enum Credentials {
 pub struct ClientId(u64);
 
 /// The client of one registry; cheap to clone, shared by all that use the same Registry object and credentials.
+///
+/// It repeats requests that meet transient failures up to 4 times, and waits up to 30 s where the registry asks for
+/// it; every error that comes out has been through that.
 #[derive(Clone)]
-pub struct Client(Arc<()>);
+pub struct Client(pub(super) Arc<Inner>);
 
 /// A tag or a digest.
 #[derive(Clone, Copy, Debug)]
 pub enum Reference<'a> {
+    /// Whatever the tag points to at the moment.
     Tag(&'a Tag),
+    /// This very content.
     Digest(&'a Digest),
 }
 
+impl Reference<'_> {
+    /// The text behind `manifests/` in a path.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Tag(tag) => tag.as_str(),
+            Self::Digest(digest) => digest.as_str(),
+        }
+    }
+
+    /// The text behind the name of a repository in a message.
+    pub(super) fn suffix(&self) -> String {
+        match self {
+            Self::Tag(tag) => format!(":{tag}"),
+            Self::Digest(digest) => format!("@{digest}"),
+        }
+    }
+}
+
 /// What a HEAD on a manifest tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestHead {
+    /// The digest as the registry states it, or computed where it does not.
     pub digest: Digest,
+    /// The size in bytes, if told.
     pub size: Option<u64>,
 }
 
-/// The bytes of a blob on their way; fails at its end if the digest or the size differs.
+/// The bytes of a blob on their way; fails at its end if the digest or the size differs. The last piece comes out
+/// only after both were found right.
 pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
 /// How a blob came to be in the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadOutcome {
+    /// The registry had it in another repository: no byte was sent.
     Mounted,
+    /// Its bytes were sent.
     Uploaded,
 }
 
-#[allow(unused_variables)]
 impl Client {
+    /// A client that has not spoken to its registry yet.
+    ///
+    /// # Errors
+    /// `Configuration` when an option cannot be used.
     pub fn new(options: RegistryOptions, egress: Arc<EgressPolicy>) -> Result<Self, RegistryError> {
-        todo!()
+        Self::with_deadlines(options, egress, Deadlines::default())
     }
+
+    pub(super) fn with_deadlines(
+        options: RegistryOptions,
+        egress: Arc<EgressPolicy>,
+        deadlines: Deadlines,
+    ) -> Result<Self, RegistryError> {
+        let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Ok(Self(Arc::new(Inner {
+            id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            site: Site::new(&options.url, &options.trusted_hosts)?,
+            transport: Transport::new(egress, options.ca_bundle.as_deref(), concurrency, &deadlines)?,
+            auth: Auth::new(options.credentials),
+            deadlines,
+            pause: Pause::default(),
+            token_pause: Pause::default(),
+            reads: Arc::new(Semaphore::new(concurrency)),
+            writes: Semaphore::new(concurrency),
+        })))
+    }
+
+    /// Different for each client that was ever made in this process.
     pub fn id(&self) -> ClientId {
-        todo!()
+        self.0.id
     }
+
     /// `host[:port]`, canonical.
     pub fn host(&self) -> &str {
-        todo!()
+        self.0.site.host()
     }
+
     /// Whether the registry answers and takes the credentials: `GET /v2/`, with a token where it asks for one.
+    ///
+    /// A token service may refuse an anonymous client before it names a repository; that is no failure here.
+    ///
+    /// # Errors
+    /// `NotFound` when there is something else than a registry at that host.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        todo!()
-    }
-    /// Every repository (`_catalog`, following `Link`).
-    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
-        todo!()
-    }
-    /// Every tag; `None` when the repository is not there.
-    pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
-        todo!()
-    }
-    /// Whether a repository is there at a place we may push to (tags/list with n=1, one page).
-    pub async fn repository_exists(&self, repository: &RepositoryName) -> Result<bool, RegistryError> {
-        todo!()
-    }
-    /// `None` when it is not there.
-    pub async fn head_manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: Reference<'_>,
-    ) -> Result<Option<ManifestHead>, RegistryError> {
-        todo!()
-    }
-    pub async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: Reference<'_>,
-    ) -> Result<Manifest, RegistryError> {
-        todo!()
-    }
-    pub async fn put_manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: Reference<'_>,
-        manifest: &Manifest,
-    ) -> Result<(), RegistryError> {
-        todo!()
-    }
-    /// Whether the blob is there; when the registry tells a size that differs, `InvalidContent`.
-    pub async fn has_blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
-        todo!()
-    }
-    pub async fn blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
-        todo!()
-    }
-    /// Puts a blob there: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` gives.
-    pub async fn upload<F, Fut>(
-        &self,
-        repository: &RepositoryName,
-        blob: &Descriptor,
-        mount_from: Option<&RepositoryName>,
-        open: F,
-    ) -> Result<UploadOutcome, RegistryError>
-    where
-        F: Fn() -> Fut + Send + Sync,
-        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
-    {
-        todo!()
+        let inner = &self.0;
+        let task = inner.task("asking for the API", "");
+        let _permit = inner.read_permit().await;
+        let request = Outgoing::new(Method::GET, inner.site.root(), Scopes::default(), &task);
+        match inner.call(&request).await {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(answer.refusal(&inner.deadlines).await.error(&task)),
+            Err(error)
+                if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied)
+                    && matches!(inner.auth.credentials, Credentials::Anonymous)
+                    && inner.auth.is_bearer() =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("id", &self.0.id).field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);

@@ -1,20 +1,28 @@
 //! What can go wrong when talking to a registry, with the class that decides about a retry.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// A request to a registry that failed for good, after the retries inside the client.
 ///
 /// Displays as one sentence that names the registry and its answer; holds no credential, token or signed URL, and at
 /// most 300 characters of what the registry said.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct RegistryError {
     /// What kind of failure it is.
     pub kind: ErrorKind,
     /// One sentence for people.
     pub message: String,
-    /// How long the registry asked to wait, if it did.
+    /// How long the registry asked to wait, if it did; at most one hour.
     pub retry_after: Option<Duration>,
+}
+
+impl RegistryError {
+    /// A failure of `kind` that asks for no wait.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
 }
 
 /// The kinds of failures, as far as anything is decided by them.
@@ -55,4 +63,79 @@ impl ErrorKind {
     pub fn is_transient(self) -> bool {
         matches!(self, Self::RateLimited | Self::Unavailable | Self::HostUnknown | Self::ContentMissing)
     }
+
+    /// How often a request that fails in this way is tried in all, when nothing more is known about the failure.
+    fn most_tries(self) -> u32 {
+        match self {
+            Self::RateLimited | Self::Unavailable => MOST_TRIES,
+            Self::HostUnknown => MOST_TRIES_TO_CONNECT,
+            _ => 1,
+        }
+    }
 }
+
+/// What is being done, to which registry: the front of every message.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    host: String,
+    operation: &'static str,
+    subject: String,
+}
+
+impl Task {
+    /// `operation` reads like "reading the manifest"; `subject` like `team/app:v1`, or is empty.
+    pub(super) fn new(host: &str, operation: &'static str, subject: impl Display) -> Self {
+        Self { host: host.to_owned(), operation, subject: subject.to_string() }
+    }
+
+    /// The error for `detail`, with this task in front.
+    pub(super) fn error(&self, kind: ErrorKind, detail: impl Display) -> RegistryError {
+        let of = if self.subject.is_empty() { "" } else { " of " };
+        RegistryError::new(kind, format!("{}: {}{of}{}: {detail}", self.host, self.operation, self.subject))
+    }
+
+    /// The failure that `trouble` is to this task.
+    pub(super) fn failure(&self, trouble: Trouble) -> Failure {
+        Failure { error: self.error(trouble.kind, trouble.detail), most_tries: trouble.most_tries }
+    }
+}
+
+/// Something went wrong below the level that knows what is being done.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) kind: ErrorKind,
+    pub(super) detail: String,
+    /// How often such a request is tried in all.
+    pub(super) most_tries: u32,
+}
+
+impl Trouble {
+    pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), most_tries: kind.most_tries() }
+    }
+
+    /// No connection could be made: worth fewer tries than a connection that broke.
+    pub(super) fn connecting(detail: impl Into<String>) -> Self {
+        Self { most_tries: MOST_TRIES_TO_CONNECT, ..Self::new(ErrorKind::Unavailable, detail) }
+    }
+}
+
+/// One attempt that failed, and whether another one is worth it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: RegistryError,
+    /// How often such a request is tried in all.
+    pub(super) most_tries: u32,
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self { most_tries: error.kind.most_tries(), error }
+    }
+}
+
+/// The tries of a request that meets transient failures, the first one included.
+const MOST_TRIES: u32 = 4;
+
+/// The tries where no connection can be made at all.
+const MOST_TRIES_TO_CONNECT: u32 = 2;

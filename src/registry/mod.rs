@@ -1,9 +1,30 @@
 //! Speaks the OCI distribution API to one registry: authentication, manifests, blobs, uploads, and the egress guard.
 
+mod answer;
+mod auth;
+mod blobs;
+mod body;
+mod challenge;
 mod client;
+mod docker_config;
 mod egress;
 mod error;
+mod exchange;
+mod feed;
+mod listing;
+mod manifests;
+mod resolver;
+mod retry;
+mod site;
+mod token;
+mod transport;
+mod upload;
+
+#[cfg(test)]
+mod testing;
 
 pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Reference, RegistryOptions, UploadOutcome};
+pub use docker_config::{DockerConfig, InvalidDockerConfig};
 pub use egress::{EgressPolicy, HostPort};
 pub use error::{ErrorKind, RegistryError};
+pub use site::canonical_host;

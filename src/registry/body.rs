@@ -1,0 +1,54 @@
+//! Reads the body of an answer into memory, within a bound and a deadline.
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::timeout;
+
+use super::ErrorKind;
+use super::error::Trouble;
+use super::transport::{Deadlines, root_cause};
+
+/// The whole body of `response`.
+///
+/// # Errors
+/// `TooLarge` over `limit` bytes; `Unavailable` when the body breaks, stalls, or drips past the deadline.
+pub(super) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
+    let whole = deadlines.whole_body;
+    match timeout(whole, collect(response, limit, deadlines)).await {
+        Ok(result) => result,
+        Err(_) => Err(stalled(format!("the answer did not end within {whole:?}"))),
+    }
+}
+
+/// The next piece of the body of `response`, or nothing at its end.
+///
+/// # Errors
+/// `Unavailable` when the body breaks or stalls.
+pub(super) async fn next_piece(
+    response: &mut reqwest::Response,
+    deadlines: &Deadlines,
+) -> Result<Option<Bytes>, Trouble> {
+    match timeout(deadlines.idle, response.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(stalled(format!("the answer broke off: {}", root_cause(&error)))),
+        Err(_) => Err(stalled(format!("the answer stalled for {:?}", deadlines.idle))),
+    }
+}
+
+async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
+    let too_large = || Trouble::new(ErrorKind::TooLarge, format!("the answer is over {limit} bytes"));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(piece) = next_piece(&mut response, deadlines).await? {
+        if body.len() + piece.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+fn stalled(detail: String) -> Trouble {
+    Trouble::new(ErrorKind::Unavailable, detail)
+}

@@ -1,0 +1,187 @@
+//! One request to a registry and its answer: login, redirects, retries, and the pause that a 429 asks for.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use http::{Method, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use url::Url;
+
+use super::answer::{Answer, Refusal, is_passing};
+use super::auth::{Auth, Login};
+use super::client::ClientId;
+use super::error::{Failure, Task};
+use super::retry::{Pause, Retries};
+use super::site::{Site, canonical_host, is_same_origin};
+use super::token::Scopes;
+use super::transport::{Deadlines, Transport};
+use super::{ErrorKind, RegistryError, body};
+
+/// What the clones of a client share.
+pub(super) struct Inner {
+    pub(super) id: ClientId,
+    pub(super) site: Site,
+    pub(super) transport: Transport,
+    pub(super) auth: Auth,
+    pub(super) deadlines: Deadlines,
+    pub(super) pause: Pause,
+    /// The token service is another server, with limits of its own.
+    pub(super) token_pause: Pause,
+    /// Requests that read. They have permits of their own: an upload that holds one of the others may wait for a
+    /// blob that comes from this same client.
+    pub(super) reads: std::sync::Arc<Semaphore>,
+    /// Requests that write.
+    pub(super) writes: Semaphore,
+}
+
+/// A request that can be sent again.
+pub(super) struct Outgoing<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) scopes: Scopes,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+    pub(super) task: &'a Task,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Without headers and body.
+    pub(super) fn new(method: Method, url: Url, scopes: Scopes, task: &'a Task) -> Self {
+        Self { method, url, scopes, headers: HeaderMap::new(), body: None, task }
+    }
+}
+
+/// A good answer with its whole body, or the refusal.
+pub(super) enum Fetched {
+    Good { url: Url, headers: HeaderMap, body: Bytes },
+    Refused(Refusal),
+}
+
+impl Inner {
+    /// Names an operation for messages.
+    pub(super) fn task(&self, operation: &'static str, subject: impl std::fmt::Display) -> Task {
+        Task::new(self.site.host(), operation, subject)
+    }
+
+    /// A permit to read.
+    pub(super) async fn read_permit(&self) -> SemaphorePermit<'_> {
+        self.reads.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// A permit to write.
+    pub(super) async fn write_permit(&self) -> SemaphorePermit<'_> {
+        self.writes.acquire().await.expect("the semaphore is never closed")
+    }
+
+    pub(super) fn retries(&self) -> Retries<'_> {
+        Retries::new(&self.pause, &self.deadlines)
+    }
+
+    /// Sends `request` until there is an answer that will not change: success, or a refusal for good.
+    pub(super) async fn call(&self, request: &Outgoing<'_>) -> Result<Answer, RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            match self.send(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => retries.again(failure).await?,
+            }
+        }
+    }
+
+    /// As [`Inner::call`], with the body of at most `limit` bytes; a body that breaks is asked for again.
+    pub(super) async fn fetch(&self, request: &Outgoing<'_>, limit: usize) -> Result<Fetched, RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            match self.try_fetch(request, limit).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(failure) => retries.again(failure).await?,
+            }
+        }
+    }
+
+    async fn try_fetch(&self, request: &Outgoing<'_>, limit: usize) -> Result<Fetched, Failure> {
+        let answer = self.send(request).await?;
+        if !answer.status().is_success() {
+            return Ok(Fetched::Refused(answer.refusal(&self.deadlines).await));
+        }
+        let (url, headers) = (answer.url, answer.response.headers().clone());
+        let body = body::read(answer.response, limit, &self.deadlines).await;
+        let body = body.map_err(|trouble| request.task.failure(trouble))?;
+        Ok(Fetched::Good { url, headers, body })
+    }
+
+    /// One attempt. A refusal that may pass is a failure; any other is an answer.
+    pub(super) async fn send(&self, request: &Outgoing<'_>) -> Result<Answer, Failure> {
+        self.pause.wait(request.task, &self.deadlines).await?;
+        let mut login = self.login(&request.scopes, request.task).await?;
+        for _ in 0..MOST_CHALLENGES {
+            let answer = self.follow(request, &login).await?;
+            if answer.status() != StatusCode::UNAUTHORIZED || answer.elsewhere.is_some() {
+                return self.settle(answer, request).await;
+            }
+            let headers = answer.headers().clone();
+            let refusal = answer.refusal(&self.deadlines).await;
+            match self.answer_challenge(&headers, &request.scopes, &login, request.task).await? {
+                Some(better) => login = better,
+                None => return Err(refusal.failure(request.task)),
+            }
+        }
+        Err(request.task.error(ErrorKind::Unauthorized, "asks to log in again and again").into())
+    }
+
+    async fn settle(&self, answer: Answer, request: &Outgoing<'_>) -> Result<Answer, Failure> {
+        let status = answer.status();
+        // URLs that a registry signs for GET are often no good for HEAD: the caller asks in another way then.
+        let is_stale_signature =
+            matches!(status.as_u16(), 401 | 403) && answer.elsewhere.is_some() && request.method != Method::HEAD;
+        if is_passing(status) || is_stale_signature {
+            return Err(answer.refusal(&self.deadlines).await.failure(request.task));
+        }
+        Ok(answer)
+    }
+
+    /// Sends `request`, and follows redirects of reading requests as far as they may be followed.
+    async fn follow(&self, request: &Outgoing<'_>, login: &Login) -> Result<Answer, Failure> {
+        let mut url = request.url.clone();
+        let mut authorization = login.header.clone();
+        let is_reading = matches!(request.method, Method::GET | Method::HEAD);
+        for _ in 0..=MOST_REDIRECTS {
+            let outgoing = request.at(&url, authorization.as_ref());
+            let is_trusted = self.site.is_trusted(&url);
+            let response = self.transport.send(outgoing, is_trusted, Some(self.deadlines.headers)).await;
+            let response = response.map_err(|trouble| request.task.failure(trouble))?;
+            let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()) && is_reading);
+            let Some(location) = location else {
+                let elsewhere = (!self.site.is_own_origin(&url)).then(|| canonical_host(&url));
+                return Ok(Answer { response, url, elsewhere });
+            };
+            let target = self.site.redirect(&url, &String::from_utf8_lossy(location.as_bytes()));
+            let target = target.map_err(|trouble| request.task.failure(trouble))?;
+            if !is_same_origin(&url, &target) {
+                authorization = None;
+            }
+            url = target;
+        }
+        Err(request.task.error(ErrorKind::Rejected, format!("redirects over {MOST_REDIRECTS} times")).into())
+    }
+}
+
+impl Outgoing<'_> {
+    fn at(&self, url: &Url, authorization: Option<&HeaderValue>) -> reqwest::Request {
+        let mut request = reqwest::Request::new(self.method.clone(), url.clone());
+        *request.headers_mut() = self.headers.clone();
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        *request.body_mut() = self.body.clone().map(Into::into);
+        request
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The answers to challenges within one request: to log in, with a kept token, with a new one.
+const MOST_CHALLENGES: usize = 4;
+
+const MOST_REDIRECTS: usize = 5;

@@ -1,0 +1,199 @@
+//! Lists the tags of a repository and the repositories of a registry, page by page.
+
+use std::collections::{BTreeSet, HashSet};
+use std::str::FromStr;
+
+use http::Method;
+use http::header::{HeaderMap, LINK};
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+use url::Url;
+
+use super::answer::Refusal;
+use super::error::Task;
+use super::exchange::{Fetched, Inner, Outgoing};
+use super::token::Scopes;
+use super::{Client, ErrorKind, RegistryError};
+use crate::image::{RepositoryName, Tag};
+
+impl Client {
+    /// Every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
+    ///
+    /// # Errors
+    /// `Unsupported` when the registry offers no catalog, or not to us; `TooLarge` over 100,000 repositories.
+    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
+        let inner = &self.0;
+        let task = inner.task("listing the repositories", "");
+        let list = List { first: inner.site.catalog(), scopes: Scopes::catalog(), key: "repositories", task: &task };
+        let refused = |kind| {
+            use ErrorKind::{Denied, NotFound, Unauthorized, Unsupported};
+            if matches!(kind, Denied | NotFound | Unauthorized | Unsupported) { Unsupported } else { kind }
+        };
+        match inner.list(list).await {
+            Ok(Listed::Names(names)) => Ok(names),
+            Ok(Listed::Refused(refusal)) => {
+                let error = refusal.error(&task);
+                Err(RegistryError { kind: refused(error.kind), ..error })
+            }
+            Err(error) => Err(RegistryError { kind: refused(error.kind), ..error }),
+        }
+    }
+
+    /// Every tag, sorted; `None` when the repository is not there. Names that no tag can have are left out.
+    ///
+    /// # Errors
+    /// `TooLarge` over 100,000 tags. A 404 that does not come from a registry is an error, not an absent repository.
+    pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
+        let inner = &self.0;
+        let task = inner.task("listing the tags", repository);
+        let first = inner.site.of(repository, "tags/list");
+        let list = List { first, scopes: Scopes::pull(repository), key: "tags", task: &task };
+        match inner.list(list).await? {
+            Listed::Names(tags) => Ok(Some(tags)),
+            Listed::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
+        }
+    }
+
+    /// Whether a repository is there at a place we may push to (tags/list with n=1, one page).
+    ///
+    /// # Errors
+    /// As [`Client::tags`].
+    pub async fn repository_exists(&self, repository: &RepositoryName) -> Result<bool, RegistryError> {
+        let inner = &self.0;
+        let task = inner.task("looking for the repository", repository);
+        let mut url = inner.site.of(repository, "tags/list");
+        url.set_query(Some("n=1"));
+        let fetched = {
+            let _permit = inner.read_permit().await;
+            inner.fetch(&Outgoing::new(Method::GET, url, Scopes::pull(repository), &task), MAX_PAGE_BYTES).await?
+        };
+        match fetched {
+            Fetched::Good { .. } => Ok(true),
+            Fetched::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| false),
+        }
+    }
+
+    /// Makes sure that `refusal` says that a repository is absent: a 404 with the error document of a registry, or
+    /// at least from a host where there is a registry.
+    async fn absent(&self, refusal: &Refusal, task: &Task) -> Result<(), RegistryError> {
+        let says_so = refusal.status.as_u16() == 404 || refusal.has_code(&["NAME_UNKNOWN"]);
+        if says_so && (refusal.is_of_registry || self.ping().await.is_ok()) {
+            return Ok(());
+        }
+        Err(refusal.error(task))
+    }
+}
+
+/// What is listed.
+struct List<'a> {
+    first: Url,
+    scopes: Scopes,
+    /// The field of a page that holds the names.
+    key: &'static str,
+    task: &'a Task,
+}
+
+enum Listed<T> {
+    Names(Vec<T>),
+    Refused(Refusal),
+}
+
+impl Inner {
+    async fn list<T: FromStr + Ord>(&self, list: List<'_>) -> Result<Listed<T>, RegistryError> {
+        let _permit = self.read_permit().await;
+        let limit = self.deadlines.listing;
+        let task = list.task;
+        match timeout(limit, self.pages(list)).await {
+            Ok(result) => result,
+            Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
+        }
+    }
+
+    async fn pages<T: FromStr + Ord>(&self, list: List<'_>) -> Result<Listed<T>, RegistryError> {
+        let task = list.task;
+        let mut url = list.first;
+        url.set_query(Some(PAGE_SIZE));
+        let mut names = BTreeSet::new();
+        let mut skipped = 0_usize;
+        let mut seen = HashSet::from([url.clone()]);
+        loop {
+            let request = Outgoing::new(Method::GET, url, list.scopes.clone(), task);
+            let (from, headers, body) = match self.fetch(&request, MAX_PAGE_BYTES).await? {
+                Fetched::Good { url, headers, body } => (url, headers, body),
+                Fetched::Refused(refusal) if seen.len() == 1 => return Ok(Listed::Refused(refusal)),
+                Fetched::Refused(refusal) => return Err(refusal.error(task)),
+            };
+            let before = names.len();
+            skipped += read_page(&body, list.key, &mut names)
+                .ok_or_else(|| task.error(ErrorKind::InvalidContent, format!("the answer has no {:?}", list.key)))?;
+            if names.len() > MAX_NAMES || seen.len() > MAX_PAGES {
+                return Err(task.error(ErrorKind::TooLarge, format!("over {MAX_NAMES} names or {MAX_PAGES} pages")));
+            }
+            let Some(link) = next_link(&headers) else {
+                break;
+            };
+            url = self.site.next_page(&from, &link).map_err(|trouble| task.failure(trouble).error)?;
+            if !seen.insert(url.clone()) {
+                if names.len() == before {
+                    break;
+                }
+                return Err(task.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
+            }
+        }
+        if skipped > 0 {
+            tracing::debug!(skipped, "the list holds names that are not valid");
+        }
+        Ok(Listed::Names(names.into_iter().collect()))
+    }
+}
+
+/// Adds the names of a page to `names`; how many were not valid, or nothing if it is no page.
+fn read_page<T: FromStr + Ord>(body: &[u8], key: &str, names: &mut BTreeSet<T>) -> Option<usize> {
+    let mut page: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let listed = match page.remove(key)? {
+        Value::Null => return Some(0),
+        Value::Array(listed) => listed,
+        _ => return None,
+    };
+    let mut skipped = 0;
+    for name in listed {
+        match name.as_str().and_then(|name| name.parse().ok()) {
+            Some(name) => drop(names.insert(name)),
+            None => skipped += 1,
+        }
+    }
+    Some(skipped)
+}
+
+/// The target of the first link with the relation `next` (RFC 8288).
+fn next_link(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
+}
+
+fn next_link_of(text: &str) -> Option<String> {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, parameters) = after.split_once('>')?;
+        let end = parameters.find('<').unwrap_or(parameters.len());
+        let is_next = parameters[..end].split([';', ',']).any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let relations = value.trim().trim_matches('"');
+            name.trim().eq_ignore_ascii_case("rel")
+                && relations.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            return Some(target.trim().to_owned());
+        }
+        rest = &parameters[end..];
+    }
+    None
+}
+
+/// The page size that is asked for: ECR takes no more than 1000 (ggcr#1091).
+const PAGE_SIZE: &str = "n=1000";
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+const MAX_PAGES: usize = 10_000;
+const MAX_NAMES: usize = 100_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Sends single HTTP requests: TLS, the egress guard on every connection, deadlines, and the classes of failures.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Request, Response};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::egress::Reach;
+use super::error::Trouble;
+use super::resolver::{AddressRefused, GuardedResolver, HostNotFound};
+use super::{EgressPolicy, ErrorKind, RegistryError};
+
+/// How long anything may take.
+#[derive(Clone, Debug)]
+pub(super) struct Deadlines {
+    /// DNS, TCP and TLS together.
+    pub(super) connect: Duration,
+    /// From sending a request to the headers of its answer.
+    pub(super) headers: Duration,
+    /// Between two pieces of a body, in either direction, and from the end of an upload to its answer.
+    pub(super) idle: Duration,
+    /// A body that is read into memory.
+    pub(super) whole_body: Duration,
+    /// A list with all its pages.
+    pub(super) listing: Duration,
+    /// Getting a token.
+    pub(super) token: Duration,
+    /// Giving up an upload session.
+    pub(super) cancel: Duration,
+    /// The bound of the first wait before another try, and of the last one.
+    pub(super) first_backoff: Duration,
+    pub(super) last_backoff: Duration,
+    /// A longer wait than this is left to the caller.
+    pub(super) longest_wait: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            whole_body: Duration::from_secs(120),
+            listing: Duration::from_secs(120),
+            token: Duration::from_secs(20),
+            cancel: Duration::from_secs(5),
+            first_backoff: Duration::from_millis(200),
+            last_backoff: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Sends requests for one registry.
+pub(super) struct Transport {
+    policy: Arc<EgressPolicy>,
+    /// The only certificates to trust; the system's when there are none.
+    roots: Option<Vec<Certificate>>,
+    connections: usize,
+    connect: Duration,
+    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS; made when needed.
+    clients: [OnceCell<reqwest::Client>; 3],
+}
+
+impl Transport {
+    /// # Errors
+    /// `Configuration` when the CA bundle cannot be used.
+    pub(super) fn new(
+        policy: Arc<EgressPolicy>,
+        ca_bundle: Option<&[u8]>,
+        connections: usize,
+        deadlines: &Deadlines,
+    ) -> Result<Self, RegistryError> {
+        let roots = ca_bundle.map(read_bundle).transpose()?;
+        let clients = [const { OnceCell::const_new() }; 3];
+        let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
+        if transport.roots.is_some() {
+            transport.build(Reach::Guarded).map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
+        }
+        Ok(transport)
+    }
+
+    /// Sends `request` and waits for the headers of the answer, not longer than `deadline`.
+    ///
+    /// `is_trusted` says that the request goes to the registry's own host or one that its owner trusts; any other
+    /// host is reached at public addresses only.
+    pub(super) async fn send(
+        &self,
+        request: Request,
+        is_trusted: bool,
+        deadline: Option<Duration>,
+    ) -> Result<Response, Trouble> {
+        let reach = match is_trusted {
+            false => Reach::Public,
+            true if self.policy.lists(request.url()) => Reach::Listed,
+            true => Reach::Guarded,
+        };
+        self.check_literal(request.url(), reach)?;
+        let client = self.clients[reach as usize].get_or_try_init(|| async { self.build(reach) }).await?;
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let answer = client.execute(request);
+        match deadline {
+            None => answer.await.map_err(|error| classify(&error, &host)),
+            Some(deadline) => match timeout(deadline, answer).await {
+                Ok(result) => result.map_err(|error| classify(&error, &host)),
+                Err(_) => {
+                    let detail = format!("{host} did not answer within {deadline:?}");
+                    Err(Trouble::new(ErrorKind::Unavailable, detail))
+                }
+            },
+        }
+    }
+
+    /// Addresses in a URL bypass the resolver, so they are judged here.
+    fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), Trouble> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) => return Ok(()),
+            None => return Err(Trouble::new(ErrorKind::EgressRefused, "the URL names no host")),
+        };
+        self.policy.judge(address, reach).map_err(|what| refused(&format!("{address} is {what}")))
+    }
+
+    fn build(&self, reach: Reach) -> Result<reqwest::Client, Trouble> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(self.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(self.connections)
+            .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach });
+        if let Some(roots) = &self.roots {
+            builder = builder.tls_certs_only(roots.iter().cloned());
+        }
+        builder.build().map_err(|error| {
+            let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
+            Trouble::new(ErrorKind::Configuration, detail)
+        })
+    }
+}
+
+/// The text of the innermost cause of `error`: names no URL.
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
+    let last = causes(error).last();
+    last.filter(|cause| !cause.is::<reqwest::Error>())
+        .map_or_else(|| "the request failed".to_owned(), |cause| cause.to_string().chars().take(200).collect())
+}
+
+fn classify(error: &reqwest::Error, host: &str) -> Trouble {
+    for cause in causes(error) {
+        if let Some(AddressRefused(detail)) = cause.downcast_ref() {
+            return refused(detail);
+        }
+        if let Some(unknown) = cause.downcast_ref::<HostNotFound>() {
+            return Trouble::new(ErrorKind::HostUnknown, unknown.to_string());
+        }
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return Trouble::new(ErrorKind::TlsRefused, format!("TLS with {host} failed: {tls}"));
+        }
+    }
+    if error.is_connect() {
+        let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
+        return Trouble::connecting(format!("cannot connect to {host}: {cause}"));
+    }
+    Trouble::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {}", root_cause(error)))
+}
+
+fn refused(detail: &str) -> Trouble {
+    let detail = format!("{detail}; the egress guard refuses it (an administrator can list it with --egress-allow)");
+    Trouble::new(ErrorKind::EgressRefused, detail)
+}
+
+/// `error` and its causes, also those inside I/O errors, which their `source` skips.
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error as &'a (dyn Error + 'static)), |cause: &&'a (dyn Error + 'static)| {
+        let cause: &'a (dyn Error + 'static) = *cause;
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inside) => Some(inside as &'a (dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, RegistryError> {
+    let unusable = |detail: &str| RegistryError::new(ErrorKind::Configuration, format!("the CA bundle {detail}"));
+    if pem.len() > MAX_BUNDLE_BYTES {
+        return Err(unusable("is over 256 KiB"));
+    }
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| unusable("is not PEM"))?;
+    match certificates.len() {
+        0 => Err(unusable("holds no certificate")),
+        1..=MAX_BUNDLE_CERTIFICATES => Ok(certificates),
+        _ => Err(unusable("holds over 100 certificates")),
+    }
+}
+
+const MAX_BUNDLE_BYTES: usize = 256 * 1024;
+const MAX_BUNDLE_CERTIFICATES: usize = 100;
+
+/// Idle connections are given up before registries and load balancers usually do, so that few requests meet a dead one.
+const POOL_IDLE: Duration = Duration::from_secs(20);
