@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use transship::config::OperatorFlags;
+use transship::{api, operator, telemetry};
 
 /// Replicates container images between OCI registries under Kubernetes control.
 #[derive(Parser)]
@@ -15,6 +17,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the operator.
+    Operator(OperatorFlags),
     /// Writes the CustomResourceDefinitions, one file a kind.
     Crds {
         /// The folder to write into.
@@ -23,9 +27,16 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
+    // aws-lc-rs is the only provider; installing it here keeps a second one in the tree from panicking at the first connection.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Arguments::parse().command {
-        Command::Crds { output } => transship::api::write_custom_resource_definitions(&output),
+        Command::Crds { output } => api::write_custom_resource_definitions(&output).map_err(Into::into),
+        Command::Operator(flags) => {
+            telemetry::start();
+            operator::run(flags).await
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -49,8 +49,11 @@ pub async fn registry_credentials(
         }
         Some(CaReference::ConfigMap(reference)) => {
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-            let map = call(maps.get(&reference.name)).await.map_err(|error| unreadable("ConfigMap", &reference.name, &error))?;
-            let value = map.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.clone().into_bytes());
+            let map = call(maps.get(&reference.name))
+                .await
+                .map_err(|error| unreadable("ConfigMap", &reference.name, &error))?;
+            let value =
+                map.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.clone().into_bytes());
             Some(value.ok_or_else(|| missing_ca("ConfigMap", &reference.name, &reference.key))?)
         }
     };
@@ -80,12 +83,14 @@ fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, Credent
     let name = secret.name_any();
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
-    let invalid = |what: &str| CredentialsError { reason: reason::SECRET_INVALID, message: format!("Secret {name} {what}") };
+    let invalid =
+        |what: &str| CredentialsError { reason: reason::SECRET_INVALID, message: format!("Secret {name} {what}") };
     match secret.type_.as_deref().unwrap_or("Opaque") {
         kind @ ("kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg") => {
             let key = if kind.ends_with("json") { ".dockerconfigjson" } else { ".dockercfg" };
             let document = data.get(key).ok_or_else(|| invalid(&format!("lacks the key {key}")))?;
-            let config = DockerConfig::parse(&document.0).map_err(|error| invalid(&format!("is no docker configuration: {error}")))?;
+            let config = DockerConfig::parse(&document.0)
+                .map_err(|error| invalid(&format!("is no docker configuration: {error}")))?;
             config.credentials_for(host, None).ok_or_else(|| CredentialsError {
                 reason: reason::SECRET_NOT_BOUND_TO_HOST,
                 message: format!("Secret {name} has no entry for host {host}: add one under auths"),
@@ -95,7 +100,9 @@ fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, Credent
             if secret.annotations().get(REGISTRY_HOST).map(String::as_str) != Some(host) {
                 return Err(CredentialsError {
                     reason: reason::SECRET_NOT_BOUND_TO_HOST,
-                    message: format!("Secret {name} is not bound to this registry: annotate it with {REGISTRY_HOST}: {host}"),
+                    message: format!(
+                        "Secret {name} is not bound to this registry: annotate it with {REGISTRY_HOST}: {host}"
+                    ),
                 });
             }
             let text = |key: &str| utf8(data, key).ok_or_else(|| invalid(&format!("needs the key {key}")));
@@ -126,7 +133,10 @@ fn unreadable(kind: &str, name: &str, error: &CallError) -> CredentialsError {
 }
 
 fn missing_ca(kind: &str, name: &str, key: &str) -> CredentialsError {
-    CredentialsError { reason: reason::CA_INVALID, message: format!("{kind} {name} lacks the key {key} with the CA certificates") }
+    CredentialsError {
+        reason: reason::CA_INVALID,
+        message: format!("{kind} {name} lacks the key {key} with the CA certificates"),
+    }
 }
 
 const SHORTEST_TOKEN: usize = 16;
@@ -150,7 +160,8 @@ mod tests {
             let refused = parse_credentials(&bound, host).err().unwrap();
             assert_eq!(refused.reason, reason::SECRET_NOT_BOUND_TO_HOST);
         }
-        let unbound = secret("{metadata: {name: s}, type: kubernetes.io/basic-auth, data: {username: dQ==, password: cA==}}");
+        let unbound =
+            secret("{metadata: {name: s}, type: kubernetes.io/basic-auth, data: {username: dQ==, password: cA==}}");
         assert_eq!(parse_credentials(&unbound, "r").err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use credentials::{CredentialsError, notification_token, registry_credentials};
 pub use policies::Policies;
-pub use registries::{Registries, Unusable};
+pub use registries::{Registries, Unusable, reason_of};
 pub use statuses::{PairIdentity, StatusError, Statuses, StoredPair, patch_status};
 
 /// The name under which every write is done.

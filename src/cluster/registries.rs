@@ -122,7 +122,9 @@ fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] 
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let parts: [&[u8]; 3] = match credentials {
         Credentials::Anonymous => [b"anonymous", b"", b""],
-        Credentials::Basic { username, password } => [b"basic", username.as_bytes(), password.expose_secret().as_bytes()],
+        Credentials::Basic { username, password } => {
+            [b"basic", username.as_bytes(), password.expose_secret().as_bytes()]
+        }
         Credentials::IdentityToken(token) => [b"identity", token.expose_secret().as_bytes(), b""],
     };
     for part in parts.into_iter().chain([ca_bundle.unwrap_or_default()]) {

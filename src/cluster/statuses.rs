@@ -53,7 +53,8 @@ impl PairIdentity {
         let bytes = serde_json::to_vec(&spec).expect("a spec is JSON");
         let hash = base32(&Digest::sha256(&bytes));
         let configuration = cut(&spec.configuration_ref.name);
-        let slug: String = spec.source.repository.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let slug: String =
+            spec.source.repository.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let name = format!("{configuration}.{}.{hash}", cut(&slug));
         Self { namespace: namespace.to_owned(), name, spec }
     }
@@ -94,7 +95,12 @@ impl Statuses {
     ///
     /// # Errors
     /// [`StatusError`]; nothing is lost by it, the caller writes again later.
-    pub async fn write(&self, pair: &PairIdentity, owner: &ReplicationConfiguration, status: &ReplicationStatusStatus) -> Result<(), StatusError> {
+    pub async fn write(
+        &self,
+        pair: &PairIdentity,
+        owner: &ReplicationConfiguration,
+        status: &ReplicationStatusStatus,
+    ) -> Result<(), StatusError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
         let failed = |source| StatusError { name: pair.name.clone(), source };
         match patch_status(&api, &pair.name, status).await {
@@ -107,7 +113,8 @@ impl Statuses {
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match call(api.create(&parameters, &object)).await {
             Ok(_) => {}
-            Err(CallError::Kube(error)) if matches!(error.as_ref(), kube::Error::Api(status) if status.is_already_exists()) => {}
+            Err(CallError::Kube(error)) if matches!(error.as_ref(), kube::Error::Api(status) if status.is_already_exists()) =>
+                {}
             Err(error) => return Err(failed(error)),
         }
         patch_status(&api, &pair.name, status).await.map_err(failed)

@@ -44,7 +44,12 @@ pub enum Finding {
 }
 
 /// Compares the whole source and sends what it finds; waits while nobody takes it.
-pub async fn compare(context: Arc<Context>, registry: Arc<Registry>, configuration: Arc<Configuration>, findings: mpsc::Sender<Finding>) {
+pub async fn compare(
+    context: Arc<Context>,
+    registry: Arc<Registry>,
+    configuration: Arc<Configuration>,
+    findings: mpsc::Sender<Finding>,
+) {
     let complete = match observe(&context, &registry, &configuration, &findings).await {
         Ok(complete) => complete,
         Err(trouble) => {
@@ -57,7 +62,12 @@ pub async fn compare(context: Arc<Context>, registry: Arc<Registry>, configurati
 }
 
 /// Observes a single tag, for a hint. `None` if it is not there (any more).
-pub async fn observe_tag(context: &Context, registry: &Registry, repository: RepositoryName, tag: Tag) -> Option<Finding> {
+pub async fn observe_tag(
+    context: &Context,
+    registry: &Registry,
+    repository: RepositoryName,
+    tag: Tag,
+) -> Option<Finding> {
     let client = context.registries.client(registry).await.ok()?;
     match client.head_manifest(&repository, Reference::Tag(&tag)).await {
         Ok(head) => head.map(|head| Finding::Image { repository, tag, digest: head.digest }),
@@ -68,7 +78,12 @@ pub async fn observe_tag(context: &Context, registry: &Registry, repository: Rep
     }
 }
 
-async fn observe(context: &Context, registry: &Registry, configuration: &Configuration, findings: &mpsc::Sender<Finding>) -> Result<bool, Trouble> {
+async fn observe(
+    context: &Context,
+    registry: &Registry,
+    configuration: &Configuration,
+    findings: &mpsc::Sender<Finding>,
+) -> Result<bool, Trouble> {
     let client = context.registries.client(registry).await.map_err(|unusable| Trouble {
         stalled: true,
         reason: reason::REGISTRY_NOT_READY,
@@ -82,7 +97,12 @@ async fn observe(context: &Context, registry: &Registry, configuration: &Configu
     Ok(observed.fold(true, |complete, one| async move { complete && one }).await)
 }
 
-async fn repositories(context: &Context, registry: &Registry, client: &Client, configuration: &Configuration) -> Result<BTreeSet<RepositoryName>, Trouble> {
+async fn repositories(
+    context: &Context,
+    registry: &Registry,
+    client: &Client,
+    configuration: &Configuration,
+) -> Result<BTreeSet<RepositoryName>, Trouble> {
     let selection = &configuration.selection;
     let mut found: BTreeSet<RepositoryName> = selection.exact_repositories().into_iter().cloned().collect();
     if selection.needs_listing() {
@@ -121,7 +141,8 @@ async fn observe_repository(
     let tags: BTreeSet<Tag> = match client.tags(&repository).await {
         Ok(Some(tags)) => tags.into_iter().collect(),
         Ok(None) => {
-            let message = format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
+            let message =
+                format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
             let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
             let _ = findings.send(Finding::Trouble(trouble)).await;
             return false;
@@ -138,7 +159,8 @@ async fn observe_repository(
     while let Some((tag, head)) = heads.next().await {
         match head {
             Ok(Some(head)) => {
-                let _ = findings.send(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+                let _ =
+                    findings.send(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
             }
             Ok(None) => {} // Gone since it was listed.
             Err(error) => complete = report(&error).await,
@@ -157,7 +179,10 @@ fn unreadable(registry: &Registry, error: &RegistryError) -> Trouble {
 
 /// Has the Registry checked whose credentials, name or certificate failed.
 fn told(context: &Context, registry: &Registry, error: &RegistryError) {
-    if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused) {
+    if matches!(
+        error.kind,
+        ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused
+    ) {
         context.check_registry(registry);
     }
 }

@@ -1,6 +1,7 @@
 //! What all reconcilers share.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -51,6 +52,7 @@ pub struct Context {
     pub metrics: Metrics,
     /// Ends everything.
     pub shutdown: CancellationToken,
+    begun: AtomicBool,
     claims: Mutex<Claims>,
     nudges: mpsc::Sender<ObjectRef<ReplicationConfiguration>>,
     registry_checks: mpsc::Sender<ObjectRef<Registry>>,
@@ -77,7 +79,14 @@ pub struct Wakes {
 
 impl Context {
     /// The context of an operator that works through `client`.
-    pub fn new(client: Client, settings: Settings, stores: Stores, egress: Arc<EgressPolicy>, metrics: Metrics, shutdown: CancellationToken) -> (Arc<Self>, Wakes) {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        stores: Stores,
+        egress: Arc<EgressPolicy>,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> (Arc<Self>, Wakes) {
         let (nudges, configurations) = mpsc::channel(WAKES);
         let (registry_checks, registries) = mpsc::channel(WAKES);
         let context = Self {
@@ -87,6 +96,7 @@ impl Context {
             engine: Engine::default(),
             copy_permits: Arc::new(Semaphore::new(settings.copies)),
             replicators: Replicators::default(),
+            begun: AtomicBool::new(false),
             claims: Mutex::default(),
             client,
             settings,
@@ -97,6 +107,17 @@ impl Context {
             registry_checks,
         };
         (Arc::new(context), Wakes { configurations, registries })
+    }
+
+    /// Lets configurations start: everything that they depend on is known.
+    pub async fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.nudge_where(|_| true).await;
+    }
+
+    /// Whether configurations may start.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Whether the operator acts on objects of `namespace`.

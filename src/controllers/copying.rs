@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kube::ResourceExt;
 
 use super::Context;
 use crate::api::{Action, CreateRepositories, FailureCode, Registry};
@@ -67,11 +66,17 @@ pub async fn copy(context: &Context, assignment: &Assignment) -> Outcome {
 async fn carry_out(context: &Context, assignment: &Assignment) -> Result<u64, Failed> {
     let DestinationReference { namespace, name } = &assignment.destination;
     let not_ready = |message| Failed::new(FailureCode::RegistryNotReady, message);
-    let registry = context.registry(namespace, name).ok_or_else(|| not_ready(format!("there is no Registry {namespace}/{name}")))?;
+    let registry = context
+        .registry(namespace, name)
+        .ok_or_else(|| not_ready(format!("there is no Registry {namespace}/{name}")))?;
     // What is wrong with a Registry of another namespace is its owner's to read, not ours.
     let own = *namespace == assignment.configuration.0;
     let destination = context.registries.client(&registry).await.map_err(|unusable| {
-        not_ready(if own { format!("Registry {name}: {}", unusable.message) } else { format!("Registry {namespace}/{name} is not ready") })
+        not_ready(if own {
+            format!("Registry {name}: {}", unusable.message)
+        } else {
+            format!("Registry {namespace}/{name} is not ready")
+        })
     })?;
     let source = context.registries.client(&assignment.source).await.map_err(|unusable| not_ready(unusable.message))?;
     let authority = Consent { context, assignment, create: registry.spec.create_repositories };
@@ -92,7 +97,10 @@ async fn carry_out(context: &Context, assignment: &Assignment) -> Result<u64, Fa
     context.metrics.bytes.inc_by(progress.bytes());
     copied.map(|copied| copied.size).map_err(|error| {
         if let CopyError::Source(cause) | CopyError::Destination(cause) = &error
-            && matches!(cause.kind, ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused)
+            && matches!(
+                cause.kind,
+                ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused
+            )
         {
             let at_source = matches!(error, CopyError::Source(_));
             context.check_registry(if at_source { &assignment.source } else { &registry });
@@ -163,7 +171,9 @@ impl Failed {
             ErrorKind::Unauthorized | ErrorKind::Denied => denied,
             ErrorKind::InvalidContent => FailureCode::InvalidContent,
             ErrorKind::TooLarge => FailureCode::LimitExceeded,
-            ErrorKind::TlsRefused | ErrorKind::EgressRefused | ErrorKind::HostUnknown | ErrorKind::Configuration => FailureCode::RegistryNotReady,
+            ErrorKind::TlsRefused | ErrorKind::EgressRefused | ErrorKind::HostUnknown | ErrorKind::Configuration => {
+                FailureCode::RegistryNotReady
+            }
             kind if kind.is_transient() => unavailable,
             _ => rejected,
         };
@@ -183,10 +193,13 @@ impl From<CopyError> for Failed {
                 Self::new(FailureCode::RepositoryNotFound, refusal.message)
             }
             CopyError::Refused(refusal) => Self::new(FailureCode::RegistryPermissionDenied, refusal.message),
-            CopyError::Source(error) => {
-                Self::at_registry(&error, [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound])
+            CopyError::Source(error) => Self::at_registry(
+                &error,
+                [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound],
+            ),
+            CopyError::SourceChanged => {
+                Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
             }
-            CopyError::SourceChanged => Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned()),
             CopyError::VerificationFailed(message) => Self::new(FailureCode::VerificationFailed, message),
         }
     }

@@ -1,6 +1,6 @@
 //! What a replicator makes of what was found at the source: pairs, claims and work for the queue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::comparison::Finding;
 use super::pair::{Pair, PairKey};
 use super::replicator::Replicator;
-use crate::api::{ConfigurationReference, PairEnd, Registry, RegistryReference, ReplicationStatusSpec, ResolvedRegistryReference, reason};
+use crate::api::{ConfigurationReference, PairEnd, Registry, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 use crate::cluster::PairIdentity;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Attempt, DestinationReference, Place, Trouble};
@@ -17,7 +17,8 @@ use crate::registry::canonical_host;
 impl Replicator {
     /// Takes up the pairs that an earlier process left.
     pub(super) async fn resume(&mut self, now: Timestamp) {
-        let keys: Vec<PairKey> = self.stored.iter().filter_map(|stored| self.stored_key(&stored.identity.spec)).collect();
+        let keys: Vec<PairKey> =
+            self.stored.iter().filter_map(|stored| self.stored_key(&stored.identity.spec)).collect();
         for key in keys {
             if self.is_selected(&key) {
                 self.ensure_pair(&key, now).await;
@@ -70,8 +71,9 @@ impl Replicator {
         for key in unwanted {
             self.drop_pair(&key).await;
         }
-        let kept: BTreeSet<Place> = self.pairs.values().map(|pair| pair.place.clone()).collect();
-        let waiting = self.context.claims(|claims| claims.release(&self.current.holder.uid, |place| kept.contains(place)));
+        let kept: HashSet<Place> = self.pairs.values().map(|pair| pair.place.clone()).collect();
+        let waiting =
+            self.context.claims(|claims| claims.release(&self.current.holder.uid, |place| kept.contains(place)));
         self.context.nudge_uids(&waiting).await;
     }
 
@@ -137,7 +139,8 @@ impl Replicator {
 
     async fn claim(&mut self, key: &PairKey, from: &Place, to: &Place) -> bool {
         if from == to {
-            let message = format!("repository {} of Registry {} is the source itself", key.repository, key.destination.name);
+            let message =
+                format!("repository {} of Registry {} is the source itself", key.repository, key.destination.name);
             self.note(Trouble { stalled: true, reason: reason::SELF_REPLICATION, message });
             return false;
         }
@@ -202,11 +205,18 @@ impl Replicator {
         let configuration = &self.current.configuration;
         let end = |registry: &Registry| {
             let namespace = registry.namespace().filter(|namespace| *namespace != configuration.namespace);
-            let registry_ref = ResolvedRegistryReference { namespace, name: registry.name_any(), uid: registry.uid().unwrap_or_default() };
+            let registry_ref = ResolvedRegistryReference {
+                namespace,
+                name: registry.name_any(),
+                uid: registry.uid().unwrap_or_default(),
+            };
             PairEnd { registry_ref, repository: key.repository.to_string() }
         };
         ReplicationStatusSpec {
-            configuration_ref: ConfigurationReference { name: configuration.name.clone(), uid: self.current.holder.uid.clone() },
+            configuration_ref: ConfigurationReference {
+                name: configuration.name.clone(),
+                uid: self.current.holder.uid.clone(),
+            },
             source: end(source),
             destination: end(destination),
         }

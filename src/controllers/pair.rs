@@ -85,12 +85,14 @@ impl Pair {
     pub fn status(&mut self, now: Timestamp) -> Option<ReplicationStatusStatus> {
         let spec = &self.identity.spec;
         let label = |end: &crate::api::PairEnd| {
-            let namespace = end.registry_ref.namespace.iter().map(|namespace| format!("{namespace}/")).collect::<String>();
+            let namespace =
+                end.registry_ref.namespace.iter().map(|namespace| format!("{namespace}/")).collect::<String>();
             format!("{namespace}{}/{}", end.registry_ref.name, end.repository)
         };
         let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
-        let status = pair_status(&label(&spec.source), &label(&spec.destination), &self.ledger, permission, conditions, now);
+        let status =
+            pair_status(&label(&spec.source), &label(&spec.destination), &self.ledger, permission, conditions, now);
         self.summary = status.summary.clone();
         if self.published.as_ref() == Some(&status) {
             self.changed_at = None;

@@ -48,7 +48,9 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     }
     let reference = ObjectRef::from_obj(&*registry);
     context.nudge_where(|configuration| refers_to(configuration, &reference)).await;
-    context.registries.retain(|uid| context.stores.registries.state().iter().any(|r| r.meta().uid.as_deref() == Some(uid)));
+    context
+        .registries
+        .retain(|uid| context.stores.registries.state().iter().any(|r| r.meta().uid.as_deref() == Some(uid)));
     Ok(Action::requeue(if health.is_ready() { RECHECK_READY } else { RECHECK_FAILING }))
 }
 
@@ -72,7 +74,11 @@ impl Health {
 }
 
 async fn observe(registry: &Registry, context: &Context) -> Health {
-    if !registry.status.as_ref().is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True")) {
+    if !registry
+        .status
+        .as_ref()
+        .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True"))
+    {
         context.registries.read_again(&registry.uid().unwrap_or_default());
     }
     let client = match context.registries.client(registry).await {
@@ -86,7 +92,10 @@ async fn observe(registry: &Registry, context: &Context) -> Health {
                 context.registries.read_again(&registry.uid().unwrap_or_default());
             }
             let reason = reason_of(&error);
-            Health::Failing { stalled: reason != reason::UNREACHABLE, unusable: Unusable { reason, message: error.message } }
+            Health::Failing {
+                stalled: reason != reason::UNREACHABLE,
+                unusable: Unusable { reason, message: error.message },
+            }
         }
         Err(_) => {
             let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
@@ -103,12 +112,28 @@ fn report(previous: &RegistryStatus, generation: Option<i64>, health: &Health, n
             set_condition(&mut conditions, condition_type::READY, true, reason::REACHABLE, message, generation, now);
         }
         Health::Failing { unusable, .. } => {
-            set_condition(&mut conditions, condition_type::READY, false, unusable.reason, &unusable.message, generation, now);
+            set_condition(
+                &mut conditions,
+                condition_type::READY,
+                false,
+                unusable.reason,
+                &unusable.message,
+                generation,
+                now,
+            );
         }
     }
     match health {
         Health::Failing { stalled: true, unusable } => {
-            set_condition(&mut conditions, condition_type::STALLED, true, unusable.reason, &unusable.message, generation, now);
+            set_condition(
+                &mut conditions,
+                condition_type::STALLED,
+                true,
+                unusable.reason,
+                &unusable.message,
+                generation,
+                now,
+            );
         }
         _ => conditions.retain(|c| c.type_ != condition_type::STALLED),
     }

@@ -46,7 +46,7 @@ pub async fn run(
 
 async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>) -> Result<Action, CallError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    if !context.acts_on(&namespace) {
+    if !context.acts_on(&namespace) || !context.has_begun() {
         return Ok(Action::await_change());
     }
     let report = match parse_configuration(&namespace, &name, &object.spec) {
@@ -64,7 +64,12 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     Ok(Action::requeue(SAFETY_REQUEUE))
 }
 
-async fn publish(object: &ReplicationConfiguration, namespace: &str, report: &ConfigurationReport, context: &Context) -> Result<(), CallError> {
+async fn publish(
+    object: &ReplicationConfiguration,
+    namespace: &str,
+    report: &ConfigurationReport,
+    context: &Context,
+) -> Result<(), CallError> {
     let previous = object.status.clone().unwrap_or_default();
     if report.generation.is_none() {
         return Ok(()); // The replicator has just started: it reports, and has this reconciled, in a moment.

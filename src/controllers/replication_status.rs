@@ -23,8 +23,10 @@ use crate::registry::canonical_host;
 /// When they cannot be listed.
 pub async fn adopt(context: &Context) -> Result<(), CallError> {
     let stored = context.statuses.list().await?;
-    let (owned, orphans): (Vec<_>, Vec<_>) =
-        stored.into_iter().filter(|pair| context.acts_on(&pair.identity.namespace)).partition(|pair| holder_of(context, pair).is_some());
+    let (owned, orphans): (Vec<_>, Vec<_>) = stored
+        .into_iter()
+        .filter(|pair| context.acts_on(&pair.identity.namespace))
+        .partition(|pair| holder_of(context, pair).is_some());
     for pair in &owned {
         seed_claim(context, pair);
     }
@@ -49,7 +51,9 @@ pub async fn run(context: Arc<Context>) {
         match event {
             Ok(Some(Event::Delete(object))) => {
                 let namespace = object.namespace().unwrap_or_default();
-                if let Some(configuration) = object.labels().get(CONFIGURATION_LABEL).filter(|_| context.acts_on(&namespace)) {
+                if let Some(configuration) =
+                    object.labels().get(CONFIGURATION_LABEL).filter(|_| context.acts_on(&namespace))
+                {
                     context.replicators.status_deleted(&namespace, configuration, &object.name_any());
                 }
             }
@@ -78,7 +82,9 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         Some(Place { host, repository: end.repository.parse().ok()? })
     };
     let spec = &pair.identity.spec;
-    if let (Some(holder), Some(source), Some(destination)) = (holder_of(context, pair), place(&spec.source), place(&spec.destination)) {
+    if let (Some(holder), Some(source), Some(destination)) =
+        (holder_of(context, pair), place(&spec.source), place(&spec.destination))
+    {
         // A conflict among stored pairs is settled by age, as always.
         let _ = context.claims(|claims| claims.claim(&holder, &source, &destination));
     }

@@ -159,10 +159,18 @@ impl Replicator {
     /// Something around the configuration changed: what failed because of it may succeed now.
     fn mended(&mut self, now: Timestamp) {
         self.make_due(now, |code| {
-            use FailureCode::{DestinationDenied, DestinationUnavailable, RegistryNotReady, RegistryPermissionDenied, SourceDenied, SourceUnavailable};
+            use FailureCode::{
+                DestinationDenied, DestinationUnavailable, RegistryNotReady, RegistryPermissionDenied, SourceDenied,
+                SourceUnavailable,
+            };
             matches!(
                 code,
-                DestinationDenied | DestinationUnavailable | RegistryNotReady | RegistryPermissionDenied | SourceDenied | SourceUnavailable
+                DestinationDenied
+                    | DestinationUnavailable
+                    | RegistryNotReady
+                    | RegistryPermissionDenied
+                    | SourceDenied
+                    | SourceUnavailable
             )
         });
         if !self.troubles.is_empty() {
@@ -197,13 +205,15 @@ impl Replicator {
     fn start_comparison(&mut self, now: Timestamp) {
         let configuration = self.current.configuration.clone();
         let Some(registry) = self.context.registry(&configuration.namespace, &configuration.source) else {
-            let message = format!("spec.source.registryRef: there is no Registry {} in this namespace", configuration.source);
+            let message =
+                format!("spec.source.registryRef: there is no Registry {} in this namespace", configuration.source);
             self.troubles = vec![Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message }];
             self.compare_at = now + RETRY_COMPARISON;
             return;
         };
         let (sender, findings) = mpsc::channel(FINDINGS);
-        let task = tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, sender)).abort_handle();
+        let task =
+            tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, sender)).abort_handle();
         let known = self.pairs.keys().cloned().collect();
         let request = self.asked.clone();
         self.comparison = Some(Comparison { findings, task, request, started: now, known, troubles: Vec::new() });
@@ -322,7 +332,8 @@ impl Replicator {
         self.settled = false;
         let interval = self.current.configuration.interval;
         // What another configuration holds is told when it is free; everything else has to be looked at again.
-        let told = |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+        let told =
+            |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
         let pause = if complete && self.troubles.iter().all(told) { interval } else { interval.min(RETRY_COMPARISON) };
         self.compare_at = Timestamp::now() + pause;
         self.asked = comparison.request.clone().or_else(|| self.asked.clone());
@@ -357,7 +368,10 @@ impl Replicator {
     }
 
     async fn report(&mut self) {
-        let at_rest = self.comparison.is_none() && self.queue.is_empty() && self.copies.is_empty() && self.observations.is_empty();
+        let at_rest = self.comparison.is_none()
+            && self.queue.is_empty()
+            && self.copies.is_empty()
+            && self.observations.is_empty();
         if at_rest && self.compared && !self.settled {
             self.settled = true;
             self.handled = self.asked.clone();

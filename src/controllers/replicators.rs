@@ -107,7 +107,9 @@ impl Replicators {
         let key = (orders.configuration.namespace.clone(), orders.configuration.name.clone());
         let source = (orders.configuration.namespace.clone(), orders.configuration.source.clone());
         let mut running = self.lock();
-        if let Some(handle) = running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished()) {
+        if let Some(handle) =
+            running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished())
+        {
             handle.source = source;
             handle.orders.send_replace(orders);
             return handle.report.borrow().clone();
@@ -120,7 +122,8 @@ impl Replicators {
         let (report_sender, report) = watch::channel(ConfigurationReport::default());
         let (orders, orders_receiver) = watch::channel(orders);
         let (hints, end) = (Arc::new(Hints::default()), CancellationToken::new());
-        let replicator = Replicator::new(context.clone(), orders_receiver, report_sender, hints.clone(), end.clone(), stored);
+        let replicator =
+            Replicator::new(context.clone(), orders_receiver, report_sender, hints.clone(), end.clone(), stored);
         let task = tokio::spawn(replicator.run());
         let answer = report.borrow().clone();
         running.insert(key, Handle { uid, source, orders, hints, report, end, task });
@@ -136,7 +139,8 @@ impl Replicators {
 
     /// Tells that a tag was pushed to the Registry `namespace`/`registry`. Calls nobody, and takes bounded memory.
     pub fn hint(&self, namespace: &str, registry: &str, repository: &RepositoryName, tag: &Tag) {
-        for handle in self.lock().values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry) {
+        for handle in self.lock().values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry)
+        {
             if !handle.orders.borrow().configuration.selection.matches(repository).is_empty() {
                 handle.hints.add(repository, tag);
             }

@@ -200,7 +200,6 @@ impl Ledger {
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
         self.rows.iter()
     }
-
 }
 
 impl Row {

@@ -63,7 +63,7 @@ pub fn pair_status(
 }
 
 /// What is to be told about a configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigurationReport {
     /// The generation that is told about.
     pub generation: Option<i64>,
