@@ -82,9 +82,9 @@ where
     K: kube::runtime::reflector::Lookup + Clone + 'static,
     K::DynamicType: Eq + std::hash::Hash + Clone,
 {
-    if store.wait_until_ready().await.is_ok() {
-        readiness.reached(name);
-    }
+    // The controller waits for the same store; of two waiters kube wakes only the one that asked last, so we ask again.
+    while tokio::time::timeout(ASK_AGAIN, store.wait_until_ready()).await.is_err() {}
+    readiness.reached(name);
 }
 
 async fn serve(
@@ -124,4 +124,5 @@ const STATUSES: &str = "replicationstatuses";
 const RECONCILES: u16 = 16;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
