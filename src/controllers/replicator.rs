@@ -116,7 +116,9 @@ impl Replicator {
                 () = self.context.shutdown.cancelled() => return self.interrupt().await,
                 changed = self.orders.changed() => match changed {
                     Ok(()) => self.take_orders().await,
-                    Err(_) => return self.retire().await,
+                    // Nobody gives orders any more: the configuration has ended, or the whole operator ends.
+                    Err(_) if self.end.is_cancelled() => return self.retire().await,
+                    Err(_) => return self.interrupt().await,
                 },
                 finding = next_finding(&mut self.comparison) => self.take_finding(finding).await,
                 Some(observed) = self.observations.join_next() => if let Ok(Some(finding)) = observed { self.take_observed(finding).await },
