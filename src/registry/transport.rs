@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::{Host, Url};
 
+use super::answer::clean;
 use super::egress::Reach;
 use super::error::Trouble;
 use super::resolver::{AddressRefused, GuardedResolver, HostNotFound};
@@ -158,7 +159,7 @@ impl Transport {
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let last = causes(error).last();
     last.filter(|cause| !cause.is::<reqwest::Error>())
-        .map_or_else(|| "the request failed".to_owned(), |cause| cause.to_string().chars().take(200).collect())
+        .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
 }
 
 fn classify(error: &reqwest::Error, host: &str) -> Trouble {
@@ -170,7 +171,7 @@ fn classify(error: &reqwest::Error, host: &str) -> Trouble {
             return Trouble::new(ErrorKind::HostUnknown, unknown.to_string());
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return Trouble::new(ErrorKind::TlsRefused, format!("TLS with {host} failed: {tls}"));
+            return Trouble::new(ErrorKind::TlsRefused, format!("TLS with {host} failed: {}", clean(&tls.to_string())));
         }
     }
     if error.is_connect() {
