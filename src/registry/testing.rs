@@ -51,6 +51,11 @@ impl Reply {
         Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false }
     }
 
+    /// Nothing at all.
+    pub(super) fn silence() -> Self {
+        Self::new(0, "")
+    }
+
     pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
@@ -175,6 +180,9 @@ async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&Seen, usize) -> Reply
         before
     };
     let reply = answer(&seen, before);
+    if reply.status == 0 {
+        return tokio::time::sleep(Duration::from_secs(60)).await;
+    }
     let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", reply.status);
     let is_framed = |name: &str| ["content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str());
     if !reply.headers.iter().any(|(name, _)| is_framed(name)) {

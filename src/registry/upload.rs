@@ -137,7 +137,7 @@ impl Upload<'_> {
             sent = self.inner.transport.send(request, is_trusted, None) => {
                 sent.map_err(|trouble| self.task.failure(trouble))
             }
-            stall = progress.stalled() => Err(self.task.error(ErrorKind::Unavailable, stall).into()),
+            stall = progress.stalled(self.task) => Err(stall.into()),
         };
         if let Some(error) = progress.take_source_error() {
             return Err(Broken::Source(error));

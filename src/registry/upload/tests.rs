@@ -203,6 +203,19 @@ async fn an_upload_whose_source_stalls_times_out() {
     let error = server.client().upload(&repository(), &descriptor(CONTENT), None, silent).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     assert!(error.message.contains("the source gave nothing"), "{error}");
+    assert_eq!(server.count("POST"), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_says_nothing_after_the_upload_times_out() {
+    let server = Server::start(|seen, before| match (seen.method.as_str(), before) {
+        ("PUT", 0) => Reply::silence(),
+        ("PUT", _) => Reply::new(403, ""),
+        _ => sound(seen),
+    })
+    .await;
+    assert_eq!(upload(&server.client(), None).await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(server.count("PUT"), 2);
 }
 
 #[tokio::test]
@@ -215,11 +228,11 @@ async fn a_registry_can_be_copied_to_itself_with_one_permit_of_each_kind() {
     let client = Arc::new(server.client());
     let all = (0..12).map(|_| {
         let client = client.clone();
-        async move {
+        tokio::spawn(async move {
             let blob = descriptor(CONTENT);
             let open = || async { client.blob(&repository(), &blob).await };
             client.upload(&repository(), &blob, None, open).await.unwrap()
-        }
+        })
     });
-    assert_eq!(futures::future::join_all(all).await.len(), 12);
+    assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
 }
