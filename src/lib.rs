@@ -1,4 +1,16 @@
 //! Transship replicates container images between OCI registries under Kubernetes control.
 
+pub mod admin;
+pub mod api;
+pub mod cluster;
+pub mod config;
+pub mod controllers;
+pub mod copy;
 pub mod image;
+pub mod metrics;
+pub mod notify;
+pub mod operator;
+pub mod plan;
+pub mod policy;
 pub mod registry;
+pub mod telemetry;

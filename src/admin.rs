@@ -1,0 +1,46 @@
+//! Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+
+use crate::controllers::Context;
+
+/// What the operator still waits for before it works.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<Vec<&'static str>>>);
+
+impl Readiness {
+    /// Waits for all of `steps`.
+    pub fn waiting_for(steps: &[&'static str]) -> Self {
+        Self(Arc::new(Mutex::new(steps.to_vec())))
+    }
+
+    /// Records that `step` is done.
+    pub fn reached(&self, step: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != step);
+    }
+
+    fn missing(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).join(", ")
+    }
+}
+
+/// The routes of the admin port.
+pub fn routes(context: Arc<Context>, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(move || async move { context.metrics.text() }))
+        .with_state(readiness)
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {
+    match readiness.missing() {
+        missing if missing.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {missing}\n")),
+    }
+}

@@ -1,0 +1,218 @@
+//! The kind `Registry`: one endpoint that images are read from or written to.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner; whoever
+/// may write there decides what is replicated from it, and by policy what is replicated into it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "transship.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    namespaced,
+    status = "RegistryStatus",
+    category = "transship",
+    derive = "PartialEq",
+    doc = "One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner.",
+    selectable = ".spec.url",
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters: it becomes a label value"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!self.url.startsWith('http://') || self.allowHttp", "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted"))]
+#[x_kube(validation = ("!has(self.tls) || self.url.startsWith('https://')", "spec.tls has no effect on a plain http spec.url: use https or remove spec.tls"))]
+pub struct RegistrySpec {
+    /// Where the registry is: `https://host[:port]`, without user, path, query or fragment. Immutable: another registry
+    /// is another Registry object.
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(validation = ("self.matches('^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?/?$')", "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong into the Secret of spec.credentials.secretRef"))]
+    #[x_kube(validation = ("self == oldSelf", "spec.url is immutable: create another Registry for another endpoint"))]
+    pub url: String,
+    /// Permits an `http://` URL. Images and credentials then cross the network unencrypted. Default: false.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Where the credentials are. Absent means anonymous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsSource>,
+    /// How the registry's certificate is verified. Absent means by the certificate authorities of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Further hosts (`host` or `host:port`) that belong to this registry: where it sends clients for tokens, for blobs
+    /// and for uploads. At most 16. Credentials are sent to a token service only if it is the registry's own host, a
+    /// well-known one, or listed here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 261), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))
+    )]
+    pub trusted_hosts: Vec<String>,
+    /// Whether a repository that does not exist at this registry may be created by replicating into it. `Auto`: yes, if
+    /// the destination's policy also allows `CreateRepository`. `Never`: images for missing repositories fail with
+    /// `RepositoryNotFound`. Default: Auto.
+    #[serde(default)]
+    pub create_repositories: CreateRepositories,
+    /// How hard the registry may be used.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Push notifications that this registry sends to the operator at `/v1/notify/{namespace}/{name}`. Without them new
+    /// images are found by the interval of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
+}
+
+/// Where the credentials of a Registry are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsSource {
+    /// A Secret of the same namespace. Of type `kubernetes.io/dockerconfigjson` (its entry for this host is used) or
+    /// `kubernetes.io/basic-auth`, or `Opaque` with the keys `username` and `password`; the latter two need the annotation
+    /// `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`.
+    pub secret_ref: SecretReference,
+}
+
+/// Names a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// The name of a Secret in the namespace of this object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How the certificate of a registry is verified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.caSecretRef) != has(self.caConfigMapRef)", "spec.tls needs exactly one of caSecretRef and caConfigMapRef"))]
+pub struct Tls {
+    /// A key of a Secret of the same namespace with the PEM certificates to trust, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<KeyReference>,
+    /// A key of a ConfigMap of the same namespace with the PEM certificates to trust, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<KeyReference>,
+}
+
+impl Tls {
+    /// The one reference that is set.
+    pub fn ca(&self) -> Option<CaReference<'_>> {
+        match (&self.ca_secret_ref, &self.ca_config_map_ref) {
+            (Some(secret), _) => Some(CaReference::Secret(secret)),
+            (None, Some(config_map)) => Some(CaReference::ConfigMap(config_map)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Where CA certificates are.
+#[derive(Clone, Copy, Debug)]
+pub enum CaReference<'a> {
+    /// In a ConfigMap.
+    ConfigMap(&'a KeyReference),
+    /// In a Secret.
+    Secret(&'a KeyReference),
+}
+
+/// Names one key of a Secret or ConfigMap of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyReference {
+    /// The name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key inside it. Default: ca.crt.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
+}
+
+/// Whether missing repositories may be created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CreateRepositories {
+    /// They are created by the first push, if the policy allows it.
+    #[default]
+    Auto,
+    /// They are not created.
+    Never,
+}
+
+/// How hard a registry may be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// The most requests under way at once, 1 to 64. Default: 8.
+    #[serde(default = "default_concurrency")]
+    #[schemars(range(min = 1, max = 64))]
+    pub concurrency: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrency: default_concurrency() }
+    }
+}
+
+fn default_concurrency() -> u32 {
+    8
+}
+
+/// Push notifications that a registry sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Notifications {
+    /// The format of the notifications.
+    #[serde(rename = "type")]
+    pub kind: NotificationType,
+    /// How the sender proves itself.
+    pub auth: NotificationAuth,
+}
+
+/// The formats of push notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NotificationType {
+    /// CNCF Distribution's event envelope.
+    Distribution,
+}
+
+/// How the sender of notifications proves itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationAuth {
+    /// The way.
+    #[serde(rename = "type")]
+    pub kind: NotificationAuthType,
+    /// A Secret of the same namespace whose key `token` holds the expected token, at least 16 characters.
+    pub secret_ref: SecretReference,
+}
+
+/// The ways in which a sender of notifications proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NotificationAuthType {
+    /// `Authorization: Bearer <token>`.
+    Bearer,
+}
+
+/// What the operator found out about a Registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the registry answers and takes the credentials. `Stalled`: somebody has to change something.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,109 @@
+//! The kind `RegistryPermissionPolicy`: the consent of a destination's owner.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LocalRegistryReference;
+
+/// Who may replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all policies of one
+/// Registry count together and in no order: another namespace may do what a statement allows and no statement denies; the
+/// own namespace may do everything that no statement denies.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "transship.dev",
+    version = "v1alpha1",
+    kind = "RegistryPermissionPolicy",
+    plural = "registrypermissionpolicies",
+    shortname = "regpol",
+    namespaced,
+    status = "RegistryPermissionPolicyStatus",
+    category = "transship",
+    derive = "PartialEq",
+    doc = "Who may replicate into a Registry: the consent of its owner, as Amazon ECR's registry permissions policy.",
+    selectable = ".spec.registryRef.name",
+    printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryPermissionPolicySpec {
+    /// The Registry of the same namespace that this policy is about.
+    pub registry_ref: LocalRegistryReference,
+    /// What is allowed and denied, at most 50 statements.
+    #[schemars(length(min = 1, max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["sid".to_string()]))]
+    pub statements: Vec<Statement>,
+}
+
+/// One statement of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.effect == 'Deny' || !('OverwriteTag' in self.actions)", "OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it from actions"))]
+pub struct Statement {
+    /// Names the statement, unique in the policy; shown in the status of what it decides.
+    #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub sid: String,
+    /// Whether the statement allows or denies. A Deny always wins.
+    pub effect: Effect,
+    /// Who it speaks of, 1 to 50.
+    #[schemars(length(min = 1, max = 50))]
+    pub principals: Vec<Principal>,
+    /// What it speaks of.
+    #[schemars(length(min = 1, max = 3))]
+    pub actions: Vec<Action>,
+    /// Which destination repositories it speaks of, 1 to 50 patterns. `*` stands for any characters, `/` included, `?` for
+    /// one, as in ECR.
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256), regex(pattern = "^[a-z0-9._/*?-]+$")))]
+    pub resources: Vec<String>,
+}
+
+/// Whether a statement allows or denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Effect {
+    /// Allows, unless another statement denies.
+    Allow,
+    /// Denies, whatever other statements allow.
+    Deny,
+}
+
+/// Who a statement speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Principal {
+    /// The namespace of the ReplicationConfiguration, or `*` for every namespace.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))]
+    pub namespace: String,
+    /// The name of the ReplicationConfiguration. Absent means every one of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub configuration: Option<String>,
+}
+
+/// What a statement speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// To create a repository that is absent. Asked only then.
+    CreateRepository,
+    /// To point an existing tag at another image. Part of ReplicateImage, can be denied.
+    OverwriteTag,
+    /// To push images and tags.
+    ReplicateImage,
+}
+
+/// What the operator found out about a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryPermissionPolicyStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the policy is in force. `Stalled`: it speaks of a Registry that does not exist.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,180 @@
+//! The kind `ReplicationConfiguration`: what goes from a source registry where.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{LocalRegistryReference, RegistryReference};
+
+/// What is replicated from one source registry, and where to. Owned by the side of the source.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "transship.dev",
+    version = "v1alpha1",
+    kind = "ReplicationConfiguration",
+    plural = "replicationconfigurations",
+    shortname = "repconf",
+    namespaced,
+    status = "ReplicationConfigurationStatus",
+    category = "transship",
+    derive = "PartialEq",
+    doc = "What is replicated from one source registry, and where to. Owned by the side of the source.",
+    selectable = ".spec.source.registryRef.name",
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.registryRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
+    printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters: it becomes a label value"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationConfigurationSpec {
+    /// Where images are read.
+    pub source: Source,
+    /// What goes where, at most 25 rules. A repository that several rules match goes to the destinations of all of them.
+    /// No rules: nothing is replicated.
+    #[serde(default)]
+    #[schemars(length(max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub rules: Vec<ReplicationRule>,
+    /// How often the source is compared, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes that the registry
+    /// notifies arrive within seconds whatever the interval is. Default: 10m.
+    #[serde(default = "default_interval")]
+    #[schemars(length(max = 16), regex(pattern = "^([0-9]{1,6}(s|m|h))+$"))]
+    #[x_kube(validation = ("duration(self) >= duration('10s') && duration(self) <= duration('24h')", "spec.interval must be from 10s to 24h"))]
+    pub interval: String,
+    /// Stops replicating while true: nothing is read or written, what is there stays. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+fn default_interval() -> String {
+    "10m".to_owned()
+}
+
+/// Where images are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The Registry to read from: always one of the own namespace.
+    pub registry_ref: LocalRegistryReference,
+}
+
+/// Which repositories go to which destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationRule {
+    /// Names the rule, unique in the configuration.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Which repositories the rule takes: those that any filter matches, at most 100 filters. Absent means every repository
+    /// that the source lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub repository_filters: Option<Vec<RepositoryFilter>>,
+    /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
+    #[schemars(length(min = 1, max = 25))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = ("self.all(x, self.exists_one(y, x == y))", "destinations of a rule must be unique: remove the repeated registryRef"))]
+    pub destinations: Vec<Destination>,
+}
+
+/// Matches names of repositories.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.filterType != 'PREFIX_MATCH' || self.filter.matches('^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$')", "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood"))]
+#[x_kube(validation = ("self.filterType != 'EXACT_MATCH' || self.filter.matches('^[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*)*$')", "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood"))]
+pub struct RepositoryFilter {
+    /// A repository name or its beginning, 2 to 255 characters.
+    #[schemars(length(min = 2, max = 255))]
+    pub filter: String,
+    /// How `filter` is compared.
+    pub filter_type: FilterType,
+}
+
+/// How a filter is compared with a repository name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FilterType {
+    /// The name is `filter`. Needs no listing of repositories.
+    ExactMatch,
+    /// The name starts with `filter`, character by character, as in ECR: `prod` takes `prod`, `prod-a`, `production/x`.
+    PrefixMatch,
+}
+
+/// Where repositories go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    /// The Registry to write to. One of another namespace needs a RegistryPermissionPolicy there.
+    pub registry_ref: RegistryReference,
+}
+
+/// How far a configuration is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationConfigurationStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: somebody has
+    /// to change something.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+    /// Counts over all pairs of a source repository and a destination repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<ConfigurationSummary>,
+    /// Counts per destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 625))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub destinations: Vec<DestinationSummary>,
+    /// The last value of the annotation `transship.dev/replicate-requested-at` whose comparison is finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_replicate_request: Option<String>,
+}
+
+/// Counts over all pairs of a configuration. One image is one tag at one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationSummary {
+    /// Source repositories that the rules match.
+    pub repositories: u64,
+    /// All images.
+    pub images: u64,
+    /// Images that are at the destination, verified.
+    pub complete: u64,
+    /// Images that are being copied.
+    pub in_progress: u64,
+    /// Images that wait.
+    pub pending: u64,
+    /// Images that could not be replicated.
+    pub failed: u64,
+    /// Bytes of the complete images, as their manifests state them.
+    pub bytes: u64,
+}
+
+/// Counts of one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationSummary {
+    /// The destination.
+    pub registry_ref: RegistryReference,
+    /// All images.
+    pub images: u64,
+    /// Images that are at the destination, verified.
+    pub complete: u64,
+    /// Images that could not be replicated.
+    pub failed: u64,
+    /// Since when the oldest image that is not complete waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_pending_since: Option<Timestamp>,
+}

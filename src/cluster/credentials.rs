@@ -1,0 +1,178 @@
+//! Reads what a Registry's Secrets hold, and only lets it go to the host that it is bound to.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::Api;
+use kube::{Client, ResourceExt};
+use secrecy::SecretString;
+
+use super::{CallError, call};
+use crate::api::{CaReference, REGISTRY_HOST, Registry, reason};
+use crate::registry::{Credentials, DockerConfig};
+
+/// Why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent and one that may
+/// not be read read the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CredentialsError {
+    /// One of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence that names the remedy.
+    pub message: String,
+}
+
+/// The credentials and the CA bundle of `registry`, whose canonical host is `host`.
+///
+/// # Errors
+/// [`CredentialsError`] if an object is absent, of the wrong form, or not bound to `host`.
+pub async fn registry_credentials(
+    client: &Client,
+    registry: &Registry,
+    host: &str,
+) -> Result<(Credentials, Option<Vec<u8>>), CredentialsError> {
+    let namespace = registry.namespace().unwrap_or_default();
+    let credentials = match &registry.spec.credentials {
+        None => Credentials::Anonymous,
+        Some(source) => {
+            let secret = read_secret(client, &namespace, &source.secret_ref.name).await?;
+            parse_credentials(&secret, host)?
+        }
+    };
+    let ca = match registry.spec.tls.as_ref().and_then(|tls| tls.ca()) {
+        None => None,
+        Some(CaReference::Secret(reference)) => {
+            let secret = read_secret(client, &namespace, &reference.name).await?;
+            let value = secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.0.clone());
+            Some(value.ok_or_else(|| missing_ca("Secret", &reference.name, &reference.key))?)
+        }
+        Some(CaReference::ConfigMap(reference)) => {
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+            let map = call(maps.get(&reference.name))
+                .await
+                .map_err(|error| unreadable("ConfigMap", &reference.name, &error))?;
+            let value =
+                map.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.clone().into_bytes());
+            Some(value.ok_or_else(|| missing_ca("ConfigMap", &reference.name, &reference.key))?)
+        }
+    };
+    Ok((credentials, ca))
+}
+
+/// The token that the sender of notifications for `registry` has to show; `None` if it takes no notifications.
+///
+/// # Errors
+/// [`CredentialsError`] if the Secret is absent or holds no token of at least 16 characters.
+pub async fn notification_token(client: &Client, registry: &Registry) -> Result<Option<Vec<u8>>, CredentialsError> {
+    let Some(notifications) = &registry.spec.notifications else {
+        return Ok(None);
+    };
+    let name = &notifications.auth.secret_ref.name;
+    let secret = read_secret(client, &registry.namespace().unwrap_or_default(), name).await?;
+    match secret.data.as_ref().and_then(|data| data.get("token")) {
+        Some(token) if token.0.len() >= SHORTEST_TOKEN => Ok(Some(token.0.clone())),
+        _ => Err(CredentialsError {
+            reason: reason::SECRET_INVALID,
+            message: format!("Secret {name} needs the key token with at least {SHORTEST_TOKEN} characters"),
+        }),
+    }
+}
+
+fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, CredentialsError> {
+    let name = secret.name_any();
+    let none = BTreeMap::new();
+    let data = secret.data.as_ref().unwrap_or(&none);
+    let invalid =
+        |what: &str| CredentialsError { reason: reason::SECRET_INVALID, message: format!("Secret {name} {what}") };
+    match secret.type_.as_deref().unwrap_or("Opaque") {
+        kind @ ("kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg") => {
+            let key = if kind.ends_with("json") { ".dockerconfigjson" } else { ".dockercfg" };
+            let document = data.get(key).ok_or_else(|| invalid(&format!("lacks the key {key}")))?;
+            let config = DockerConfig::parse(&document.0)
+                .map_err(|error| invalid(&format!("is no docker configuration: {error}")))?;
+            config.credentials_for(host, None).ok_or_else(|| CredentialsError {
+                reason: reason::SECRET_NOT_BOUND_TO_HOST,
+                message: format!("Secret {name} has no entry for host {host}: add one under auths"),
+            })
+        }
+        "kubernetes.io/basic-auth" | "Opaque" => {
+            if secret.annotations().get(REGISTRY_HOST).map(String::as_str) != Some(host) {
+                return Err(CredentialsError {
+                    reason: reason::SECRET_NOT_BOUND_TO_HOST,
+                    message: format!(
+                        "Secret {name} is not bound to this registry: annotate it with {REGISTRY_HOST}: {host}"
+                    ),
+                });
+            }
+            let text = |key: &str| utf8(data, key).ok_or_else(|| invalid(&format!("needs the key {key}")));
+            Ok(Credentials::Basic { username: text("username")?, password: SecretString::from(text("password")?) })
+        }
+        other => Err(invalid(&format!(
+            "is of type {other}, which holds no registry credentials: use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
+        ))),
+    }
+}
+
+fn utf8(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
+    data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok()).filter(|value| !value.is_empty())
+}
+
+async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, &error))
+}
+
+fn unreadable(kind: &str, name: &str, error: &CallError) -> CredentialsError {
+    let message = if error.is_not_found() || error.is_forbidden() {
+        format!("{kind} {name} does not exist in this namespace, or the operator may not read it")
+    } else {
+        format!("{kind} {name} cannot be read now: the API server does not answer as it should")
+    };
+    CredentialsError { reason: reason::SECRET_NOT_FOUND, message }
+}
+
+fn missing_ca(kind: &str, name: &str, key: &str) -> CredentialsError {
+    CredentialsError {
+        reason: reason::CA_INVALID,
+        message: format!("{kind} {name} lacks the key {key} with the CA certificates"),
+    }
+}
+
+const SHORTEST_TOKEN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(yaml: &str) -> Secret {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_used_for_the_host_that_it_is_bound_to_and_no_other() {
+        let bound = secret(
+            "{metadata: {name: s, annotations: {transship.dev/registry-host: 'r.example.com:5000'}}, type: Opaque, \
+             data: {username: dQ==, password: cA==}}",
+        );
+        assert!(parse_credentials(&bound, "r.example.com:5000").is_ok());
+        for host in ["r.example.com", "evil.example.com:5000", ""] {
+            let refused = parse_credentials(&bound, host).err().unwrap();
+            assert_eq!(refused.reason, reason::SECRET_NOT_BOUND_TO_HOST);
+        }
+        let unbound =
+            secret("{metadata: {name: s}, type: kubernetes.io/basic-auth, data: {username: dQ==, password: cA==}}");
+        assert_eq!(parse_credentials(&unbound, "r").err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
+    }
+
+    #[test]
+    fn a_secret_of_another_type_or_without_its_keys_is_named_and_not_shown() {
+        let tls = secret("{metadata: {name: s}, type: kubernetes.io/tls, data: {tls.key: c2VjcmV0}}");
+        let refused = parse_credentials(&tls, "r").err().unwrap();
+        assert_eq!(refused.reason, reason::SECRET_INVALID);
+        let half = secret(
+            "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: Opaque, data: {username: dQ==}}",
+        );
+        assert!(parse_credentials(&half, "r").err().unwrap().message.contains("password"));
+    }
+}

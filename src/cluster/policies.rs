@@ -1,0 +1,68 @@
+//! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 5 s, never by a watch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::call;
+use crate::api::{RegistryPermissionPolicy, RegistryPermissionPolicySpec};
+use crate::policy::{Decision, Policy, Request, evaluate, unreadable};
+
+/// The policies of every namespace that decisions were asked about lately.
+pub struct Policies {
+    client: Client,
+    read: Mutex<HashMap<String, Reading>>,
+}
+
+struct Reading {
+    at: Instant,
+    policies: Arc<[Policy]>,
+}
+
+impl Policies {
+    /// Reads through `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client, read: Mutex::default() }
+    }
+
+    /// Decides `request` by policies that were read at most [`MAX_AGE`] ago. A read that fails denies.
+    pub async fn decide(&self, request: &Request<'_>) -> Decision {
+        match self.policies(request.registry_namespace).await {
+            Ok(policies) => evaluate(request, &policies),
+            Err(cause) => unreadable(&cause),
+        }
+    }
+
+    /// Forgets what was read of `namespace`: something there has changed.
+    pub fn forget(&self, namespace: &str) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+    }
+
+    async fn policies(&self, namespace: &str) -> Result<Arc<[Policy]>, String> {
+        let started = Instant::now();
+        if let Some(reading) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(namespace)
+            && reading.at.elapsed() < MAX_AGE
+        {
+            return Ok(reading.policies.clone());
+        }
+        let resource = ApiResource::erase::<RegistryPermissionPolicy>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let list = call(api.list(&ListParams::default())).await.map_err(|error| error.to_string())?;
+        let policies: Arc<[Policy]> = list.items.into_iter().map(decode).collect();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|_, reading| reading.at.elapsed() < MAX_AGE);
+        read.insert(namespace.to_owned(), Reading { at: started, policies: policies.clone() });
+        Ok(policies)
+    }
+}
+
+fn decode(mut object: DynamicObject) -> Policy {
+    let spec = object.data.get_mut("spec").map(serde_json::Value::take).unwrap_or_default();
+    Policy { name: object.name_any(), spec: serde_json::from_value::<RegistryPermissionPolicySpec>(spec).ok() }
+}
+
+/// How old policies may be when something is decided by them.
+const MAX_AGE: Duration = Duration::from_secs(5);

@@ -1,0 +1,138 @@
+//! Makes the client of a Registry object, and a new one when its spec or its Secrets change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::{Client, ResourceExt};
+use url::Url;
+
+use super::credentials::registry_credentials;
+use crate::api::{Registry, reason};
+use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
+
+/// The clients of all Registry objects in use, by their uid.
+pub struct Registries {
+    kubernetes: Client,
+    egress: Arc<EgressPolicy>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    generation: Option<i64>,
+    fingerprint: [u8; 32],
+    client: registry::Client,
+    read_at: Instant,
+}
+
+/// Why a Registry cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unusable {
+    /// One of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence that names the remedy.
+    pub message: String,
+}
+
+impl Registries {
+    /// Reads Secrets through `kubernetes`; every client obeys `egress`.
+    pub fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
+        Self { kubernetes, egress, known: Mutex::default() }
+    }
+
+    /// The client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
+    /// the same, the client stays the same, with its tokens and connections.
+    ///
+    /// # Errors
+    /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.
+    pub async fn client(&self, registry: &Registry) -> Result<registry::Client, Unusable> {
+        let uid = registry.uid().unwrap_or_default();
+        let generation = registry.metadata.generation;
+        if let Some(known) = self.lock().get(&uid)
+            && known.generation == generation
+            && known.read_at.elapsed() < MAX_AGE
+        {
+            return Ok(known.client.clone());
+        }
+        let url: Url = registry.spec.url.parse().map_err(|error| Unusable {
+            reason: reason::INVALID_SPEC,
+            message: format!("spec.url {} is no URL: {error}", registry.spec.url),
+        })?;
+        let host = canonical_host(&url);
+        let (credentials, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
+            .await
+            .map_err(|error| Unusable { reason: error.reason, message: error.message })?;
+        let fingerprint = fingerprint(&credentials, ca_bundle.as_deref());
+        let mut known = self.lock();
+        if let Some(present) = known.get_mut(&uid)
+            && present.generation == generation
+            && present.fingerprint == fingerprint
+        {
+            present.read_at = Instant::now();
+            return Ok(present.client.clone());
+        }
+        let options = RegistryOptions {
+            url,
+            credentials,
+            ca_bundle,
+            trusted_hosts: registry.spec.trusted_hosts.clone(),
+            concurrency: registry.spec.limits.concurrency as usize,
+        };
+        let client = registry::Client::new(options, self.egress.clone()).map_err(|error| Unusable {
+            reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
+            message: error.message,
+        })?;
+        known.insert(uid, Known { generation, fingerprint, client: client.clone(), read_at: Instant::now() });
+        Ok(client)
+    }
+
+    /// Makes the next [`Registries::client`] read the Secrets again: the registry refused what they held.
+    pub fn read_again(&self, uid: &str) {
+        if let Some(known) = self.lock().get_mut(uid) {
+            known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
+        }
+    }
+
+    /// Forgets the Registry objects that `exists` does not know any more.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| exists(uid));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reason of a Registry's condition for `error`.
+pub fn reason_of(error: &RegistryError) -> &'static str {
+    match error.kind {
+        ErrorKind::Unauthorized | ErrorKind::Denied => reason::AUTHENTICATION_FAILED,
+        ErrorKind::HostUnknown => reason::HOST_UNKNOWN,
+        ErrorKind::TlsRefused => reason::TLS_REFUSED,
+        ErrorKind::EgressRefused => reason::EGRESS_REFUSED,
+        ErrorKind::Configuration => reason::INVALID_SPEC,
+        _ => reason::UNREACHABLE,
+    }
+}
+
+/// Tells whether what the Secrets hold has changed, without keeping it.
+fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] {
+    use secrecy::ExposeSecret;
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let parts: [&[u8]; 3] = match credentials {
+        Credentials::Anonymous => [b"anonymous", b"", b""],
+        Credentials::Basic { username, password } => {
+            [b"basic", username.as_bytes(), password.expose_secret().as_bytes()]
+        }
+        Credentials::IdentityToken(token) => [b"identity", token.expose_secret().as_bytes(), b""],
+    };
+    for part in parts.into_iter().chain([ca_bundle.unwrap_or_default()]) {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// How old what was read of Secrets may be.
+const MAX_AGE: Duration = Duration::from_secs(60);

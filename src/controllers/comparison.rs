@@ -1,0 +1,191 @@
+//! Observes a source: which of its repositories match, which tags they have, and which digests these have.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::ResourceExt;
+use tokio::sync::mpsc;
+
+use super::Context;
+use crate::api::{Registry, reason};
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{Configuration, Trouble};
+use crate::registry::{Client, ErrorKind, Reference, RegistryError};
+
+/// One thing that was found.
+#[derive(Debug)]
+pub enum Finding {
+    /// The comparison is over; `complete` if everything could be read.
+    Done {
+        /// Whether everything could be read.
+        complete: bool,
+    },
+    /// The source has this image.
+    Image {
+        /// Its repository.
+        repository: RepositoryName,
+        /// Its tag.
+        tag: Tag,
+        /// What the tag points at.
+        digest: Digest,
+    },
+    /// Every repository that matches, complete.
+    Repositories(BTreeSet<RepositoryName>),
+    /// Every tag of a repository, complete.
+    Tags {
+        /// The repository.
+        repository: RepositoryName,
+        /// Its tags.
+        tags: BTreeSet<Tag>,
+    },
+    /// Something could not be read.
+    Trouble(Trouble),
+}
+
+/// Compares the whole source and sends what it finds; waits while nobody takes it.
+pub async fn compare(
+    context: Arc<Context>,
+    registry: Arc<Registry>,
+    configuration: Arc<Configuration>,
+    findings: mpsc::Sender<Finding>,
+) {
+    let complete = match observe(&context, &registry, &configuration, &findings).await {
+        Ok(complete) => complete,
+        Err(trouble) => {
+            let _ = findings.send(Finding::Trouble(trouble)).await;
+            false
+        }
+    };
+    context.metrics.comparisons.inc();
+    let _ = findings.send(Finding::Done { complete }).await;
+}
+
+/// Observes a single tag, for a hint. `None` if it is not there (any more).
+pub async fn observe_tag(
+    context: &Context,
+    registry: &Registry,
+    repository: RepositoryName,
+    tag: Tag,
+) -> Option<Finding> {
+    let client = context.registries.client(registry).await.ok()?;
+    match client.head_manifest(&repository, Reference::Tag(&tag)).await {
+        Ok(head) => head.map(|head| Finding::Image { repository, tag, digest: head.digest }),
+        Err(error) => {
+            told(context, registry, &error);
+            Some(Finding::Trouble(unreadable(registry, &error)))
+        }
+    }
+}
+
+async fn observe(
+    context: &Context,
+    registry: &Registry,
+    configuration: &Configuration,
+    findings: &mpsc::Sender<Finding>,
+) -> Result<bool, Trouble> {
+    let client = context.registries.client(registry).await.map_err(|unusable| Trouble {
+        stalled: true,
+        reason: reason::REGISTRY_NOT_READY,
+        message: format!("source Registry {}: {}", registry.name_any(), unusable.message),
+    })?;
+    let repositories = repositories(context, registry, &client, configuration).await?;
+    let _ = findings.send(Finding::Repositories(repositories.clone())).await;
+    let observed = futures::stream::iter(repositories)
+        .map(|repository| observe_repository(context, registry, &client, repository, findings))
+        .buffer_unordered(REPOSITORIES_AT_ONCE);
+    Ok(observed.fold(true, |complete, one| async move { complete && one }).await)
+}
+
+async fn repositories(
+    context: &Context,
+    registry: &Registry,
+    client: &Client,
+    configuration: &Configuration,
+) -> Result<BTreeSet<RepositoryName>, Trouble> {
+    let selection = &configuration.selection;
+    let mut found: BTreeSet<RepositoryName> = selection.exact_repositories().into_iter().cloned().collect();
+    if selection.needs_listing() {
+        let listed = client.repositories().await.map_err(|error| {
+            told(context, registry, &error);
+            match error.kind {
+                ErrorKind::Unsupported => Trouble {
+                    stalled: true,
+                    reason: reason::REPOSITORY_LISTING_UNSUPPORTED,
+                    message: format!(
+                        "{} does not list its repositories: name them in repositoryFilters with filterType: EXACT_MATCH",
+                        client.host()
+                    ),
+                },
+                _ => unreadable(registry, &error),
+            }
+        })?;
+        found.extend(listed.into_iter().filter(|repository| !selection.matches(repository).is_empty()));
+    }
+    Ok(found)
+}
+
+/// Whether everything could be read.
+async fn observe_repository(
+    context: &Context,
+    registry: &Registry,
+    client: &Client,
+    repository: RepositoryName,
+    findings: &mpsc::Sender<Finding>,
+) -> bool {
+    let report = async |error: &RegistryError| {
+        told(context, registry, error);
+        let _ = findings.send(Finding::Trouble(unreadable(registry, error))).await;
+        false
+    };
+    let tags: BTreeSet<Tag> = match client.tags(&repository).await {
+        Ok(Some(tags)) => tags.into_iter().collect(),
+        Ok(None) => {
+            let message =
+                format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
+            let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+            let _ = findings.send(Finding::Trouble(trouble)).await;
+            return false;
+        }
+        Err(error) => return report(&error).await,
+    };
+    let _ = findings.send(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
+    let heads = futures::stream::iter(tags).map(|tag| async {
+        let head = client.head_manifest(&repository, Reference::Tag(&tag)).await;
+        (tag, head)
+    });
+    let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
+    let mut complete = true;
+    while let Some((tag, head)) = heads.next().await {
+        match head {
+            Ok(Some(head)) => {
+                let _ =
+                    findings.send(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+            }
+            Ok(None) => {} // Gone since it was listed.
+            Err(error) => complete = report(&error).await,
+        }
+    }
+    complete
+}
+
+fn unreadable(registry: &Registry, error: &RegistryError) -> Trouble {
+    Trouble {
+        stalled: !error.kind.is_transient(),
+        reason: reason::SOURCE_UNREADABLE,
+        message: format!("source Registry {}: {}", registry.name_any(), error.message),
+    }
+}
+
+/// Has the Registry checked whose credentials, name or certificate failed.
+fn told(context: &Context, registry: &Registry, error: &RegistryError) {
+    if matches!(
+        error.kind,
+        ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused
+    ) {
+        context.check_registry(registry);
+    }
+}
+
+const REPOSITORIES_AT_ONCE: usize = 4;
+const TAGS_AT_ONCE: usize = 8;

@@ -1,0 +1,231 @@
+//! What a replicator makes of what was found at the source: pairs, claims and work for the queue.
+
+use std::collections::{BTreeSet, HashSet};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::comparison::Finding;
+use super::pair::{Pair, PairKey};
+use super::replicator::Replicator;
+use crate::api::{ConfigurationReference, PairEnd, Registry, ReplicationStatusSpec, ResolvedRegistryReference, reason};
+use crate::cluster::PairIdentity;
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{Attempt, DestinationReference, Place, Trouble};
+use crate::registry::canonical_host;
+
+impl Replicator {
+    /// Takes up the pairs that an earlier process left.
+    pub(super) async fn resume(&mut self, now: Timestamp) {
+        let keys: Vec<PairKey> =
+            self.stored.iter().filter_map(|stored| self.stored_key(&stored.identity.spec)).collect();
+        for key in keys {
+            if self.is_selected(&key) {
+                self.ensure_pair(&key, now).await;
+            }
+        }
+        for stored in std::mem::take(&mut self.stored) {
+            let known = self.stored_key(&stored.identity.spec);
+            if known.as_ref().is_some_and(|key| self.is_selected(key)) {
+                self.stored.push(stored); // Its Registry is not there now; when it comes back, so does the pair.
+            } else {
+                self.delete_status(&stored.identity).await;
+            }
+        }
+        self.repositories = self.pairs.keys().map(|key| key.repository.clone()).collect();
+    }
+
+    /// Takes what a comparison found.
+    pub(super) async fn take_finding(&mut self, finding: Finding) {
+        let now = Timestamp::now();
+        match finding {
+            Finding::Done { complete } => self.finish_comparison(complete),
+            Finding::Image { repository, tag, digest } => self.take_image(&repository, &tag, &digest, now).await,
+            Finding::Repositories(repositories) => self.take_repositories(repositories).await,
+            Finding::Tags { repository, tags } => self.take_tags(&repository, &tags, now).await,
+            Finding::Trouble(trouble) => self.note(trouble),
+        }
+    }
+
+    /// Takes what was found because of a hint.
+    pub(super) async fn take_observed(&mut self, finding: Finding) {
+        if let Finding::Image { repository, tag, digest } = finding {
+            self.repositories.insert(repository.clone());
+            self.take_image(&repository, &tag, &digest, Timestamp::now()).await;
+        }
+    }
+
+    /// What stands in the way of the whole configuration: of several troubles the first that somebody has to mend.
+    pub(super) fn present_trouble(&self) -> Option<Trouble> {
+        let trouble = self.troubles.iter().find(|trouble| trouble.stalled).or(self.troubles.first())?;
+        let mut trouble = trouble.clone();
+        if self.troubles.len() > 1 {
+            trouble.message = format!("{} (and {} more)", trouble.message, self.troubles.len() - 1);
+        }
+        Some(trouble)
+    }
+
+    /// Drops the pairs that no rule wants any more.
+    pub(super) async fn drop_pairs_without_rule(&mut self) {
+        let unwanted: Vec<PairKey> = self.pairs.keys().filter(|key| !self.is_selected(key)).cloned().collect();
+        for key in unwanted {
+            self.drop_pair(&key).await;
+        }
+        let kept: HashSet<Place> = self.pairs.values().map(|pair| pair.place.clone()).collect();
+        let waiting =
+            self.context.claims(|claims| claims.release(&self.current.holder.uid, |place| kept.contains(place)));
+        self.context.nudge_uids(&waiting).await;
+    }
+
+    async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, now: Timestamp) {
+        for key in self.keys(repository) {
+            let Some(pair) = self.ensure_pair(&key, now).await else { continue };
+            if matches!(pair.ledger.observe(tag, digest, now), Attempt::Copy(_)) {
+                pair.change(now);
+                self.enqueue(key, tag.clone());
+            }
+        }
+    }
+
+    async fn take_repositories(&mut self, repositories: BTreeSet<RepositoryName>) {
+        let known = self.comparison.as_ref().map(|comparison| comparison.known.clone()).unwrap_or_default();
+        for key in known.iter().filter(|key| !repositories.contains(&key.repository)) {
+            self.drop_pair(key).await;
+        }
+        self.repositories = repositories;
+    }
+
+    async fn take_tags(&mut self, repository: &RepositoryName, tags: &BTreeSet<Tag>, now: Timestamp) {
+        let started = self.comparison.as_ref().map_or(now, |comparison| comparison.started);
+        for key in self.keys(repository) {
+            if let Some(pair) = self.ensure_pair(&key, now).await
+                && pair.ledger.retain(tags, started)
+            {
+                pair.change(now);
+            }
+        }
+    }
+
+    /// The pair of `key`, made where it is absent. `None`, and a trouble, where its destination is absent or another's.
+    async fn ensure_pair(&mut self, key: &PairKey, now: Timestamp) -> Option<&mut Pair> {
+        let configuration = self.current.configuration.clone();
+        let source = self.context.registry(&configuration.namespace, &configuration.source)?;
+        let DestinationReference { namespace, name } = &key.destination;
+        let Some(destination) = self.context.registry(namespace, name) else {
+            let message = format!("a rule's destinations name Registry {namespace}/{name}, which does not exist");
+            self.note(Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message });
+            return None;
+        };
+        let places = (place(&source, &key.repository), place(&destination, &key.repository));
+        let (Some(from), Some(to)) = places else { return None };
+        if !self.claim(key, &from, &to).await {
+            self.drop_pair(key).await;
+            return None;
+        }
+        let spec = self.status_spec(key, &source, &destination);
+        if self.pairs.get(key).is_some_and(|pair| pair.identity.spec != spec) {
+            self.drop_pair(key).await; // A Registry was made anew under the same name: the record of the earlier one is void.
+        }
+        if !self.pairs.contains_key(key) {
+            let mut pair = Pair::new(PairIdentity::new(&configuration.namespace, spec), to);
+            if let Some(index) = self.stored.iter().position(|stored| stored.identity == pair.identity) {
+                pair.resume(self.stored.swap_remove(index), now);
+            }
+            pair.change(now);
+            self.pairs.insert(key.clone(), pair);
+        }
+        self.pairs.get_mut(key)
+    }
+
+    async fn claim(&mut self, key: &PairKey, from: &Place, to: &Place) -> bool {
+        if from == to {
+            let message =
+                format!("repository {} of Registry {} is the source itself", key.repository, key.destination.name);
+            self.note(Trouble { stalled: true, reason: reason::SELF_REPLICATION, message });
+            return false;
+        }
+        let holder = self.current.holder.clone();
+        match self.context.claims(|claims| claims.claim(&holder, from, to)) {
+            Ok(displaced) => {
+                self.context.nudge_uids(&displaced).await;
+                true
+            }
+            Err(_conflict) => {
+                let message = format!(
+                    "an older configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
+                    key.repository, key.destination.name
+                );
+                self.note(Trouble { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
+                false
+            }
+        }
+    }
+
+    async fn drop_pair(&mut self, key: &PairKey) {
+        if let Some(pair) = self.pairs.remove(key) {
+            pair.running.values().for_each(tokio::task::AbortHandle::abort);
+            self.delete_status(&pair.identity).await;
+        }
+    }
+
+    async fn delete_status(&self, identity: &PairIdentity) {
+        if let Err(error) = self.context.statuses.delete(identity).await {
+            tracing::warn!(%error, "a status that nothing stands behind could not be deleted");
+        }
+    }
+
+    fn note(&mut self, trouble: Trouble) {
+        let troubles = match &mut self.comparison {
+            Some(comparison) => &mut comparison.troubles,
+            None => &mut self.troubles,
+        };
+        if troubles.len() < MOST_TROUBLES && !troubles.contains(&trouble) {
+            troubles.push(trouble);
+        }
+    }
+
+    fn keys(&self, repository: &RepositoryName) -> Vec<PairKey> {
+        let matches = self.current.configuration.selection.matches(repository);
+        matches.into_iter().map(|m| PairKey { repository: repository.clone(), destination: m.destination }).collect()
+    }
+
+    fn is_selected(&self, key: &PairKey) -> bool {
+        let matches = self.current.configuration.selection.matches(&key.repository);
+        matches.iter().any(|m| m.destination == key.destination)
+    }
+
+    fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
+        let reference = &spec.destination.registry_ref;
+        let namespace = reference.namespace.clone().unwrap_or_else(|| self.current.configuration.namespace.clone());
+        let destination = DestinationReference { namespace, name: reference.name.clone() };
+        Some(PairKey { repository: spec.destination.repository.parse().ok()?, destination })
+    }
+
+    fn status_spec(&self, key: &PairKey, source: &Registry, destination: &Registry) -> ReplicationStatusSpec {
+        let configuration = &self.current.configuration;
+        let end = |registry: &Registry| {
+            let namespace = registry.namespace().filter(|namespace| *namespace != configuration.namespace);
+            let registry_ref = ResolvedRegistryReference {
+                namespace,
+                name: registry.name_any(),
+                uid: registry.uid().unwrap_or_default(),
+            };
+            PairEnd { registry_ref, repository: key.repository.to_string() }
+        };
+        ReplicationStatusSpec {
+            configuration_ref: ConfigurationReference {
+                name: configuration.name.clone(),
+                uid: self.current.holder.uid.clone(),
+            },
+            source: end(source),
+            destination: end(destination),
+        }
+    }
+}
+
+fn place(registry: &Registry, repository: &RepositoryName) -> Option<Place> {
+    let host = canonical_host(&registry.spec.url.parse().ok()?);
+    Some(Place { host, repository: repository.clone() })
+}
+
+const MOST_TROUBLES: usize = 20;

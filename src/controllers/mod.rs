@@ -1,0 +1,19 @@
+//! One reconciler a kind, each: observe, decide, act, report, publish.
+
+mod comparison;
+mod context;
+mod copying;
+mod findings;
+mod pair;
+mod registry;
+mod registry_permission_policy;
+mod replication_configuration;
+mod replication_status;
+mod replicator;
+mod replicators;
+
+pub use context::{Context, Settings, Stores};
+pub use registry::run as run_registries;
+pub use registry_permission_policy::run as run_policies;
+pub use replication_configuration::run as run_configurations;
+pub use replication_status::{adopt as adopt_statuses, run as run_statuses};

@@ -1,0 +1,122 @@
+//! One pair of a source repository and a destination repository while its configuration runs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use tokio::task::AbortHandle;
+
+use crate::api::{PairSummary, ReplicationStatusStatus};
+use crate::cluster::{PairIdentity, StoredPair};
+use crate::image::{RepositoryName, Tag};
+use crate::plan::{DestinationReference, Ledger, Pace, Place, Publication, pair_status, summarize};
+use crate::policy::Decision;
+
+/// Names a pair inside its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PairKey {
+    /// The repository, of the same name at both ends.
+    pub repository: RepositoryName,
+    /// The destination.
+    pub destination: DestinationReference,
+}
+
+/// What is known of a pair.
+pub struct Pair {
+    /// The object that shows it.
+    pub identity: PairIdentity,
+    /// Where it writes, as it is claimed.
+    pub place: Place,
+    /// Its rows.
+    pub ledger: Ledger,
+    /// The last decision about it.
+    pub permission: Option<Decision>,
+    /// Its counts when they were last taken.
+    pub summary: PairSummary,
+    /// Tags that wait in the queue.
+    pub queued: BTreeSet<Tag>,
+    /// Tags that are being copied.
+    pub running: HashMap<Tag, AbortHandle>,
+    changed_at: Option<Timestamp>,
+    published: Option<ReplicationStatusStatus>,
+    pace: Pace,
+}
+
+impl Pair {
+    /// A pair of which nothing is known.
+    pub fn new(identity: PairIdentity, place: Place) -> Self {
+        Self {
+            identity,
+            place,
+            ledger: Ledger::default(),
+            permission: None,
+            summary: PairSummary::default(),
+            queued: BTreeSet::new(),
+            running: HashMap::new(),
+            changed_at: None,
+            published: None,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Takes up what an earlier process left.
+    pub fn resume(&mut self, stored: StoredPair, now: Timestamp) {
+        self.ledger = Ledger::from_status(&stored.status.images, now);
+        self.summary = summarize(&self.ledger);
+        self.published = Some(stored.status);
+        self.changed_at = Some(now);
+    }
+
+    /// Records that something changed which people are to see.
+    pub fn change(&mut self, now: Timestamp) {
+        self.changed_at.get_or_insert(now);
+    }
+
+    /// Whether nothing is being copied or waits for it.
+    pub fn is_at_rest(&self) -> bool {
+        self.running.is_empty() && self.queued.is_empty()
+    }
+
+    /// When the change that nobody has seen may be written; `None` if there is none.
+    pub fn publication(&self, now: Timestamp) -> Option<Publication> {
+        self.changed_at.map(|changed_at| self.pace.publication(changed_at, self.is_at_rest(), now))
+    }
+
+    /// The status to write; `None` if people see it already.
+    pub fn status(&mut self, now: Timestamp) -> Option<ReplicationStatusStatus> {
+        let spec = &self.identity.spec;
+        let label = |end: &crate::api::PairEnd| {
+            let namespace =
+                end.registry_ref.namespace.iter().map(|namespace| format!("{namespace}/")).collect::<String>();
+            format!("{namespace}{}/{}", end.registry_ref.name, end.repository)
+        };
+        let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let permission = self.permission.as_ref();
+        let status =
+            pair_status(&label(&spec.source), &label(&spec.destination), &self.ledger, permission, conditions, now);
+        self.summary = status.summary.clone();
+        if self.published.as_ref() == Some(&status) {
+            self.changed_at = None;
+            return None;
+        }
+        Some(status)
+    }
+
+    /// Records that `status` was written.
+    pub fn written(&mut self, status: ReplicationStatusStatus, now: Timestamp) {
+        self.published = Some(status);
+        self.changed_at = None;
+        self.pace.written(now);
+    }
+
+    /// Records that writing failed: it is tried again at the next pace.
+    pub fn not_written(&mut self, now: Timestamp) {
+        self.pace.written(now);
+        self.changed_at = Some(now);
+    }
+
+    /// Records that somebody deleted the object: it is written again.
+    pub fn deleted(&mut self, now: Timestamp) {
+        self.published = None;
+        self.change(now);
+    }
+}

@@ -1,0 +1,158 @@
+//! Reconciles a Registry: whether it answers and takes the credentials, told by its conditions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::api::Api;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::{Controller, reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Context;
+use crate::api::{Registry, RegistryStatus, condition_type, reason, set_condition};
+use crate::cluster::{CallError, Unusable, patch_status, reason_of};
+use crate::registry::ErrorKind;
+
+/// Runs the controller until the operator ends.
+pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {
+    let shutdown = context.shutdown.clone();
+    controller
+        .with_config(Config::default().concurrency(context.settings.reconciles))
+        .reconcile_on(ReceiverStream::new(checks))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, error_policy, context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "registry");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, CallError> {
+    let namespace = registry.namespace().unwrap_or_default();
+    if !context.acts_on(&namespace) {
+        return Ok(Action::await_change());
+    }
+    let health = observe(&registry, &context).await;
+    let previous = registry.status.clone().unwrap_or_default();
+    let status = report(&previous, registry.metadata.generation, &health, Timestamp::now());
+    if status != previous {
+        let api: Api<Registry> = Api::namespaced(context.client.clone(), &namespace);
+        patch_status(&api, &registry.name_any(), &status).await?;
+        tracing::info!(registry = %registry.name_any(), %namespace, reason = health.reason(), "registry checked");
+    }
+    let reference = ObjectRef::from_obj(&*registry);
+    context.nudge_where(|configuration| refers_to(configuration, &reference)).await;
+    context
+        .registries
+        .retain(|uid| context.stores.registries.state().iter().any(|r| r.meta().uid.as_deref() == Some(uid)));
+    Ok(Action::requeue(if health.is_ready() { RECHECK_READY } else { RECHECK_FAILING }))
+}
+
+/// What a check found.
+enum Health {
+    Ready,
+    Failing { stalled: bool, unusable: Unusable },
+}
+
+impl Health {
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Ready => reason::REACHABLE,
+            Self::Failing { unusable, .. } => unusable.reason,
+        }
+    }
+}
+
+async fn observe(registry: &Registry, context: &Context) -> Health {
+    if !registry
+        .status
+        .as_ref()
+        .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True"))
+    {
+        context.registries.read_again(&registry.uid().unwrap_or_default());
+    }
+    let client = match context.registries.client(registry).await {
+        Ok(client) => client,
+        Err(unusable) => return Health::Failing { stalled: true, unusable },
+    };
+    match tokio::time::timeout(CHECK_DEADLINE, client.ping()).await {
+        Ok(Ok(())) => Health::Ready,
+        Ok(Err(error)) => {
+            if error.kind == ErrorKind::Unauthorized {
+                context.registries.read_again(&registry.uid().unwrap_or_default());
+            }
+            let reason = reason_of(&error);
+            Health::Failing {
+                stalled: reason != reason::UNREACHABLE,
+                unusable: Unusable { reason, message: error.message },
+            }
+        }
+        Err(_) => {
+            let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
+            Health::Failing { stalled: false, unusable: Unusable { reason: reason::UNREACHABLE, message } }
+        }
+    }
+}
+
+fn report(previous: &RegistryStatus, generation: Option<i64>, health: &Health, now: Timestamp) -> RegistryStatus {
+    let mut conditions = previous.conditions.clone();
+    match health {
+        Health::Ready => {
+            let message = "the registry answers and takes the credentials";
+            set_condition(&mut conditions, condition_type::READY, true, reason::REACHABLE, message, generation, now);
+        }
+        Health::Failing { unusable, .. } => {
+            set_condition(
+                &mut conditions,
+                condition_type::READY,
+                false,
+                unusable.reason,
+                &unusable.message,
+                generation,
+                now,
+            );
+        }
+    }
+    match health {
+        Health::Failing { stalled: true, unusable } => {
+            set_condition(
+                &mut conditions,
+                condition_type::STALLED,
+                true,
+                unusable.reason,
+                &unusable.message,
+                generation,
+                now,
+            );
+        }
+        _ => conditions.retain(|c| c.type_ != condition_type::STALLED),
+    }
+    RegistryStatus { observed_generation: generation, conditions }
+}
+
+fn refers_to(configuration: &crate::api::ReplicationConfiguration, registry: &ObjectRef<Registry>) -> bool {
+    let own = configuration.namespace();
+    let namespace = registry.namespace.as_deref();
+    let is_source = own.as_deref() == namespace && configuration.spec.source.registry_ref.name == registry.name;
+    let mut destinations = configuration.spec.rules.iter().flat_map(|rule| &rule.destinations).map(|d| &d.registry_ref);
+    is_source || destinations.any(|d| d.name == registry.name && d.namespace.as_deref().or(own.as_deref()) == namespace)
+}
+
+fn error_policy(_registry: Arc<Registry>, error: &CallError, _context: Arc<Context>) -> Action {
+    tracing::warn!(%error, "failed to write the status of a registry");
+    Action::requeue(RECHECK_FAILING)
+}
+
+const CHECK_DEADLINE: Duration = Duration::from_secs(8);
+const RECHECK_READY: Duration = Duration::from_secs(60);
+const RECHECK_FAILING: Duration = Duration::from_secs(15);

@@ -1,0 +1,91 @@
+//! Reconciles a RegistryPermissionPolicy: says whether it is in force, and has decisions made anew where it changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::Controller;
+use kube::runtime::controller::{Action, Config, Error};
+
+use super::Context;
+use crate::api::{RegistryPermissionPolicy, RegistryPermissionPolicyStatus, condition_type, reason, set_condition};
+use crate::cluster::{CallError, patch_status};
+
+/// Runs the controller until the operator ends.
+pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
+    let shutdown = context.shutdown.clone();
+    let reconciling = context.clone();
+    controller
+        .with_config(Config::default().concurrency(context.settings.reconciles))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, error_policy, reconciling)
+        .for_each(|result| {
+            let context = context.clone();
+            async move {
+                // A deleted policy is met here: what it allowed or denied has to be decided anew.
+                if let Err(Error::ObjectNotFound(object)) = result {
+                    decide_anew(&context, object.namespace.as_deref().unwrap_or_default()).await;
+                }
+            }
+        })
+        .await;
+}
+
+async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
+    let namespace = policy.namespace().unwrap_or_default();
+    if !context.acts_on(&namespace) {
+        return Ok(Action::await_change());
+    }
+    let registry = &policy.spec.registry_ref.name;
+    let exists = context.registry(&namespace, registry).is_some();
+    let previous = policy.status.clone().unwrap_or_default();
+    let status = report(&previous, policy.metadata.generation, registry, exists, Timestamp::now());
+    if status != previous {
+        let api: Api<RegistryPermissionPolicy> = Api::namespaced(context.client.clone(), &namespace);
+        patch_status(&api, &policy.name_any(), &status).await?;
+    }
+    decide_anew(&context, &namespace).await;
+    Ok(if exists { Action::await_change() } else { Action::requeue(RECHECK) })
+}
+
+async fn decide_anew(context: &Context, namespace: &str) {
+    context.policies.forget(namespace);
+    let concerned = |configuration: &crate::api::ReplicationConfiguration| {
+        let own = configuration.namespace();
+        let mut destinations = configuration.spec.rules.iter().flat_map(|rule| &rule.destinations);
+        destinations.any(|d| d.registry_ref.namespace.as_deref().or(own.as_deref()) == Some(namespace))
+    };
+    context.nudge_where(concerned).await;
+}
+
+fn report(
+    previous: &RegistryPermissionPolicyStatus,
+    generation: Option<i64>,
+    registry: &str,
+    exists: bool,
+    now: Timestamp,
+) -> RegistryPermissionPolicyStatus {
+    let mut conditions = previous.conditions.clone();
+    let (why, message) = if exists {
+        (reason::IN_FORCE, format!("the statements are in force for Registry {registry}"))
+    } else {
+        (reason::REGISTRY_NOT_FOUND, format!("spec.registryRef: there is no Registry {registry} in this namespace"))
+    };
+    set_condition(&mut conditions, condition_type::READY, exists, why, &message, generation, now);
+    if exists {
+        conditions.retain(|c| c.type_ != condition_type::STALLED);
+    } else {
+        set_condition(&mut conditions, condition_type::STALLED, true, why, &message, generation, now);
+    }
+    RegistryPermissionPolicyStatus { observed_generation: generation, conditions }
+}
+
+fn error_policy(_policy: Arc<RegistryPermissionPolicy>, error: &CallError, _context: Arc<Context>) -> Action {
+    tracing::warn!(%error, "failed to write the status of a policy");
+    Action::requeue(RECHECK)
+}
+
+const RECHECK: Duration = Duration::from_secs(15);

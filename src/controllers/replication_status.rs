@@ -1,0 +1,93 @@
+//! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those without an
+//! owner, and has those written again that somebody deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, watcher};
+
+use super::Context;
+use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
+use crate::cluster::{CallError, StoredPair};
+use crate::plan::{Holder, Place};
+use crate::registry::canonical_host;
+
+/// Takes up every status that an earlier process left: ledgers for the replicators, and the claims of all configurations before
+/// any of them starts. Statuses without a configuration are deleted.
+///
+/// # Errors
+/// When they cannot be listed.
+pub async fn adopt(context: &Context) -> Result<(), CallError> {
+    let stored = context.statuses.list().await?;
+    let (owned, orphans): (Vec<_>, Vec<_>) = stored
+        .into_iter()
+        .filter(|pair| context.acts_on(&pair.identity.namespace))
+        .partition(|pair| holder_of(context, pair).is_some());
+    for pair in &owned {
+        seed_claim(context, pair);
+    }
+    context.replicators.seed(owned);
+    for orphan in orphans {
+        if let Err(error) = context.statuses.delete(&orphan.identity).await {
+            tracing::warn!(%error, "failed to delete the status of a configuration that is gone");
+        }
+    }
+    Ok(())
+}
+
+/// Watches the metadata of statuses until the operator ends; keeps none of it.
+pub async fn run(context: Arc<Context>) {
+    let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.client.clone());
+    let mut events = Box::pin(watcher(api, watcher::Config::default()));
+    loop {
+        let event = tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            event = events.try_next() => event,
+        };
+        match event {
+            Ok(Some(Event::Delete(object))) => {
+                let namespace = object.namespace().unwrap_or_default();
+                if let Some(configuration) =
+                    object.labels().get(CONFIGURATION_LABEL).filter(|_| context.acts_on(&namespace))
+                {
+                    context.replicators.status_deleted(&namespace, configuration, &object.name_any());
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the watch of statuses broke and starts again");
+                tokio::time::sleep(RESTART).await;
+            }
+        }
+    }
+}
+
+fn holder_of(context: &Context, pair: &StoredPair) -> Option<Holder> {
+    let reference = &pair.identity.spec.configuration_ref;
+    let key = kube::runtime::reflector::ObjectRef::new(&reference.name).within(&pair.identity.namespace);
+    let configuration = context.stores.configurations.get(&key)?;
+    let created = configuration.metadata.creation_timestamp.as_ref()?.0;
+    configuration.uid().filter(|uid| *uid == reference.uid).map(|uid| Holder { created, uid })
+}
+
+fn seed_claim(context: &Context, pair: &StoredPair) {
+    let place = |end: &crate::api::PairEnd| {
+        let namespace = end.registry_ref.namespace.as_deref().unwrap_or(&pair.identity.namespace);
+        let registry = context.registry(namespace, &end.registry_ref.name)?;
+        let host = canonical_host(&registry.spec.url.parse().ok()?);
+        Some(Place { host, repository: end.repository.parse().ok()? })
+    };
+    let spec = &pair.identity.spec;
+    if let (Some(holder), Some(source), Some(destination)) =
+        (holder_of(context, pair), place(&spec.source), place(&spec.destination))
+    {
+        // A conflict among stored pairs is settled by age, as always.
+        let _ = context.claims(|claims| claims.claim(&holder, &source, &destination));
+    }
+}
+
+const RESTART: Duration = Duration::from_secs(1);

@@ -1,0 +1,463 @@
+//! Runs one configuration: takes orders, findings, hints and outcomes, decides by `plan`, and starts copies.
+//!
+//! It is the only owner of its pairs, so nothing here is locked; everything that takes time runs in tasks that it owns and that
+//! end with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::comparison::{self, Finding};
+use super::copying::{self, Assignment, Outcome};
+use super::pair::{Pair, PairKey};
+use super::replicators::{Hints, Orders, Pushed};
+use crate::api::{FailureCode, reason};
+use crate::cluster::StoredPair;
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{Attempt, ConfigurationReport, Phase, Publication, Trouble};
+
+/// One running configuration.
+pub struct Replicator {
+    pub(super) context: Arc<Context>,
+    orders: watch::Receiver<Orders>,
+    pub(super) current: Orders,
+    report: watch::Sender<ConfigurationReport>,
+    hints: Arc<Hints>,
+    end: CancellationToken,
+    pub(super) stored: Vec<StoredPair>,
+    pub(super) pairs: BTreeMap<PairKey, Pair>,
+    queue: VecDeque<(PairKey, Tag)>,
+    copies: JoinSet<Outcome>,
+    copying: HashMap<task::Id, (PairKey, Tag, Digest)>,
+    observations: JoinSet<Option<Finding>>,
+    pub(super) comparison: Option<Comparison>,
+    compare_at: Timestamp,
+    retry_at: Option<Timestamp>,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) repositories: BTreeSet<RepositoryName>,
+    compared: bool,
+    settled: bool,
+    asked: Option<String>,
+    handled: Option<String>,
+}
+
+/// A comparison that is under way.
+pub(super) struct Comparison {
+    findings: mpsc::Receiver<Finding>,
+    task: AbortHandle,
+    request: Option<String>,
+    /// Pairs and rows that are younger than it were found by hints: it says nothing about them.
+    pub(super) started: Timestamp,
+    pub(super) known: BTreeSet<PairKey>,
+    pub(super) troubles: Vec<Trouble>,
+}
+
+impl Drop for Comparison {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Replicator {
+    /// A configuration that starts, with what an earlier process left of it.
+    pub fn new(
+        context: Arc<Context>,
+        mut orders: watch::Receiver<Orders>,
+        report: watch::Sender<ConfigurationReport>,
+        hints: Arc<Hints>,
+        end: CancellationToken,
+        stored: Vec<StoredPair>,
+    ) -> Self {
+        let current = orders.borrow_and_update().clone();
+        let handled = current.object.status.as_ref().and_then(|status| status.last_handled_replicate_request.clone());
+        Self {
+            context,
+            orders,
+            current,
+            report,
+            hints,
+            end,
+            stored,
+            pairs: BTreeMap::new(),
+            queue: VecDeque::new(),
+            copies: JoinSet::new(),
+            copying: HashMap::new(),
+            observations: JoinSet::new(),
+            comparison: None,
+            compare_at: Timestamp::now(),
+            retry_at: None,
+            troubles: Vec::new(),
+            repositories: BTreeSet::new(),
+            compared: false,
+            settled: false,
+            asked: handled.clone(),
+            handled,
+        }
+    }
+
+    /// Runs until the configuration or the operator ends. Where the configuration ends, its statuses are deleted and its claims
+    /// given up; where the operator ends, nothing is left in progress.
+    pub async fn run(mut self) {
+        self.resume(Timestamp::now()).await;
+        self.ask_again(Timestamp::now());
+        loop {
+            let now = Timestamp::now();
+            self.start_due_work(now);
+            self.publish(now).await;
+            let pause = self.next_wake().duration_since(Timestamp::now());
+            tokio::select! {
+                () = self.end.cancelled() => return self.retire().await,
+                () = self.context.shutdown.cancelled() => return self.interrupt().await,
+                changed = self.orders.changed() => if changed.is_err() { return self.retire().await },
+                finding = next_finding(&mut self.comparison) => self.take_finding(finding).await,
+                Some(observed) = self.observations.join_next() => if let Ok(Some(finding)) = observed { self.take_observed(finding).await },
+                Some(copied) = self.copies.join_next_with_id() => self.take_outcome(copied),
+                pushed = self.hints.take(), if self.observations.len() < OBSERVATIONS_AT_ONCE => self.take_hints(pushed),
+                () = tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()) => {}
+            }
+            self.take_orders().await;
+        }
+    }
+
+    async fn take_orders(&mut self) {
+        if !self.orders.has_changed().unwrap_or(false) {
+            return;
+        }
+        let (next, now) = (self.orders.borrow_and_update().clone(), Timestamp::now());
+        let earlier = std::mem::replace(&mut self.current, next);
+        if self.current.object.metadata.generation != earlier.object.metadata.generation {
+            (self.comparison, self.compared, self.settled) = (None, false, false);
+            if self.current.configuration.suspend {
+                self.stop_copies(now);
+            }
+            self.drop_pairs_without_rule().await;
+            self.compare_at = now;
+        }
+        if self.current.surroundings != earlier.surroundings {
+            self.mended(now);
+        }
+        self.ask_again(now);
+    }
+
+    /// Compares at once when the annotation has a value that was not handled yet.
+    fn ask_again(&mut self, now: Timestamp) {
+        if self.current.request.is_some() && self.current.request != self.asked {
+            self.asked = self.current.request.clone();
+            self.comparison = None;
+            self.compare_at = now;
+            self.settled = false;
+            self.make_due(now, |_| true);
+        }
+    }
+
+    /// Something around the configuration changed: what failed because of it may succeed now.
+    fn mended(&mut self, now: Timestamp) {
+        self.make_due(now, |code| {
+            use FailureCode::{
+                DestinationDenied, DestinationUnavailable, RegistryNotReady, RegistryPermissionDenied, SourceDenied,
+                SourceUnavailable,
+            };
+            matches!(
+                code,
+                DestinationDenied
+                    | DestinationUnavailable
+                    | RegistryNotReady
+                    | RegistryPermissionDenied
+                    | SourceDenied
+                    | SourceUnavailable
+            )
+        });
+        if !self.troubles.is_empty() {
+            self.compare_at = now;
+        }
+    }
+
+    fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
+        for pair in self.pairs.values_mut() {
+            pair.ledger.make_due(now, &chosen);
+        }
+        self.retry_at = Some(now);
+    }
+
+    fn start_due_work(&mut self, now: Timestamp) {
+        if self.current.configuration.suspend {
+            return;
+        }
+        if self.comparison.is_none() && self.compare_at <= now {
+            self.start_comparison(now);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.queue_retries(now);
+        }
+        while self.copies.len() < COPIES_AT_ONCE
+            && let Some((key, tag)) = self.queue.pop_front()
+        {
+            self.start_copy(key, tag, now);
+        }
+    }
+
+    fn start_comparison(&mut self, now: Timestamp) {
+        let configuration = self.current.configuration.clone();
+        let Some(registry) = self.context.registry(&configuration.namespace, &configuration.source) else {
+            let message =
+                format!("spec.source.registryRef: there is no Registry {} in this namespace", configuration.source);
+            self.troubles = vec![Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message }];
+            self.compare_at = now + RETRY_COMPARISON;
+            return;
+        };
+        let (sender, findings) = mpsc::channel(FINDINGS);
+        let task =
+            tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, sender)).abort_handle();
+        let known = self.pairs.keys().cloned().collect();
+        let request = self.asked.clone();
+        self.comparison = Some(Comparison { findings, task, request, started: now, known, troubles: Vec::new() });
+    }
+
+    fn queue_retries(&mut self, now: Timestamp) {
+        self.retry_at = None;
+        let mut found = Vec::new();
+        for (key, pair) in &self.pairs {
+            let (due, next) = pair.ledger.due(now);
+            found.extend(due.into_iter().map(|(tag, _)| (key.clone(), tag)));
+            self.retry_at = self.retry_at.into_iter().chain(next).min();
+        }
+        for (key, tag) in found {
+            self.enqueue(key, tag);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, key: PairKey, tag: Tag) {
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        if !pair.running.contains_key(&tag) && pair.queued.insert(tag.clone()) {
+            self.queue.push_back((key, tag));
+        }
+    }
+
+    fn start_copy(&mut self, key: PairKey, tag: Tag, now: Timestamp) {
+        let configuration = &self.current.configuration;
+        let Some(source) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        pair.queued.remove(&tag);
+        let Attempt::Copy(digest) = pair.ledger.attempt(&tag, now) else { return };
+        if pair.running.contains_key(&tag) {
+            return; // An attempt with an earlier digest ends first: what it writes must not come after what we write.
+        }
+        let assignment = Assignment {
+            configuration: (configuration.namespace.clone(), configuration.name.clone()),
+            uid: self.current.holder.uid.clone(),
+            source,
+            destination: key.destination.clone(),
+            place: pair.place.clone(),
+            repository: key.repository.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+        };
+        let context = self.context.clone();
+        let handle = self.copies.spawn(async move {
+            let _permit = context.copy_permits.acquire().await;
+            copying::copy(&context, &assignment).await
+        });
+        pair.ledger.start(&tag);
+        pair.change(now);
+        self.copying.insert(handle.id(), (key, tag.clone(), digest));
+        pair.running.insert(tag, handle);
+    }
+
+    fn take_outcome(&mut self, copied: Result<(task::Id, Outcome), task::JoinError>) {
+        let now = Timestamp::now();
+        let (id, outcome) = match copied {
+            Ok((id, outcome)) => (id, Some(outcome)),
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a copy panicked");
+                }
+                (error.id(), None)
+            }
+        };
+        let Some((key, tag, digest)) = self.copying.remove(&id) else { return };
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        pair.running.remove(&tag);
+        pair.change(now);
+        let jitter = rand::random::<f64>();
+        match outcome {
+            Some(Outcome { permission, result: Ok(bytes) }) => {
+                pair.permission = Some(permission);
+                pair.ledger.complete(&tag, &digest, bytes, now);
+                self.context.metrics.copied("complete");
+            }
+            Some(Outcome { permission, result: Err(failed) }) => {
+                tracing::info!(repository = %key.repository, %tag, code = ?failed.code, "an image failed: {}", failed.message);
+                pair.permission = Some(permission);
+                pair.ledger.fail(&tag, &digest, (failed.code, failed.message), failed.retry_after, now, jitter);
+                self.context.metrics.copied("failed");
+            }
+            None => pair.ledger.interrupt(&tag),
+        }
+        match pair.ledger.attempt(&tag, now) {
+            Attempt::Copy(_) if !self.current.configuration.suspend => self.enqueue(key, tag),
+            Attempt::Wait(until) => self.retry_at = self.retry_at.into_iter().chain([until]).min(),
+            _ => {}
+        }
+    }
+
+    fn take_hints(&mut self, pushed: Pushed) {
+        for pair in self.pairs.values_mut().filter(|pair| pushed.deleted.contains(&pair.identity.name)) {
+            pair.deleted(Timestamp::now());
+        }
+        if self.current.configuration.suspend {
+            return;
+        }
+        if pushed.overflown {
+            self.compare_at = Timestamp::now();
+        }
+        let configuration = &self.current.configuration;
+        let Some(registry) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
+        for (repository, tag) in pushed.tags {
+            let (context, registry) = (self.context.clone(), registry.clone());
+            self.observations.spawn(async move { comparison::observe_tag(&context, &registry, repository, tag).await });
+        }
+    }
+
+    /// The end of a comparison: when the next one is due, and what stands in the way.
+    pub(super) fn finish_comparison(&mut self, complete: bool) {
+        let Some(mut comparison) = self.comparison.take() else { return };
+        self.troubles = std::mem::take(&mut comparison.troubles);
+        self.compared = complete;
+        self.settled = false;
+        let interval = self.current.configuration.interval;
+        // What another configuration holds is told when it is free; everything else has to be looked at again.
+        let told =
+            |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+        let pause = if complete && self.troubles.iter().all(told) { interval } else { interval.min(RETRY_COMPARISON) };
+        self.compare_at = Timestamp::now() + pause;
+        self.asked = comparison.request.clone().or_else(|| self.asked.clone());
+    }
+
+    fn stop_copies(&mut self, now: Timestamp) {
+        self.queue.clear();
+        for pair in self.pairs.values_mut() {
+            pair.queued.clear();
+            pair.running.values().for_each(AbortHandle::abort);
+            pair.change(now);
+        }
+    }
+
+    async fn publish(&mut self, now: Timestamp) {
+        for pair in self.pairs.values_mut() {
+            if pair.publication(now) != Some(Publication::Now) {
+                continue;
+            }
+            if let Some(status) = pair.status(now) {
+                match self.context.statuses.write(&pair.identity, &self.current.object, &status).await {
+                    Ok(()) => pair.written(status, Timestamp::now()),
+                    Err(error) => {
+                        tracing::warn!(%error, "a status waits to be written");
+                        pair.not_written(Timestamp::now());
+                    }
+                }
+                self.context.metrics.status_writes.inc();
+            }
+        }
+        self.report().await;
+    }
+
+    async fn report(&mut self) {
+        let at_rest = self.comparison.is_none()
+            && self.queue.is_empty()
+            && self.copies.is_empty()
+            && self.observations.is_empty();
+        if at_rest && self.compared && !self.settled {
+            self.settled = true;
+            self.handled = self.asked.clone();
+        }
+        let seen = self.pairs.values().all(|pair| pair.publication(Timestamp::now()).is_none());
+        let earlier = self.report.borrow().clone();
+        let report = self.present_report(&earlier);
+        // Counts follow at rest, or together with what else changes: no write of the configuration for every image.
+        let changed = (&report.trouble, report.phase, report.generation, &report.handled_request)
+            != (&earlier.trouble, earlier.phase, earlier.generation, &earlier.handled_request);
+        if changed || (at_rest && seen && report != earlier) {
+            self.report.send_replace(report);
+            self.context.nudge(&self.current.configuration.namespace, &self.current.configuration.name).await;
+        }
+    }
+
+    fn present_report(&self, earlier: &ConfigurationReport) -> ConfigurationReport {
+        let phase = match (self.current.configuration.suspend, self.settled || earlier.phase == Phase::Compared) {
+            (true, _) => Phase::Suspended,
+            (false, true) if self.settled || self.compared => Phase::Compared,
+            (false, _) => Phase::Comparing,
+        };
+        ConfigurationReport {
+            generation: self.current.object.metadata.generation,
+            trouble: self.present_trouble(),
+            phase,
+            repositories: self.repositories.len() as u64,
+            pairs: self.pairs.iter().map(|(key, pair)| (key.destination.clone(), pair.summary.clone())).collect(),
+            handled_request: self.handled.clone(),
+        }
+    }
+
+    fn next_wake(&self) -> Timestamp {
+        let now = Timestamp::now();
+        let publications = self.pairs.values().filter_map(|pair| match pair.publication(now) {
+            Some(Publication::At(at)) => Some(at),
+            Some(Publication::Now) => Some(now),
+            None => None,
+        });
+        let suspended = self.current.configuration.suspend;
+        let comparison = (self.comparison.is_none() && !suspended).then_some(self.compare_at);
+        let retry = self.retry_at.filter(|_| !suspended);
+        publications.chain(comparison).chain(retry).min().unwrap_or(now + LONGEST_SLEEP)
+    }
+
+    /// The operator ends: nothing stays in progress without a living owner.
+    async fn interrupt(mut self) {
+        self.copies.shutdown().await;
+        let now = Timestamp::now();
+        for pair in self.pairs.values_mut() {
+            let running: Vec<_> = pair.running.drain().collect();
+            for (tag, _) in &running {
+                pair.ledger.interrupt(tag);
+            }
+            if (!running.is_empty() || pair.publication(now).is_some())
+                && let Some(status) = pair.status(now)
+                && let Err(error) = self.context.statuses.write(&pair.identity, &self.current.object, &status).await
+            {
+                tracing::warn!(%error, "a status could not be written before the end");
+            }
+        }
+    }
+
+    /// The configuration ends: its statuses are deleted and its claims given up.
+    async fn retire(mut self) {
+        self.copies.shutdown().await;
+        for pair in self.pairs.values() {
+            if let Err(error) = self.context.statuses.delete(&pair.identity).await {
+                tracing::warn!(%error, "a status waits for the garbage collector");
+            }
+        }
+        let waiting = self.context.claims(|claims| claims.release(&self.current.holder.uid, |_| false));
+        self.context.nudge_uids(&waiting).await;
+    }
+}
+
+async fn next_finding(comparison: &mut Option<Comparison>) -> Finding {
+    match comparison {
+        // A comparison that ends without saying so has panicked: it is incomplete.
+        Some(comparison) => comparison.findings.recv().await.unwrap_or(Finding::Done { complete: false }),
+        None => std::future::pending().await,
+    }
+}
+
+const COPIES_AT_ONCE: usize = 8;
+const OBSERVATIONS_AT_ONCE: usize = 64;
+const FINDINGS: usize = 500;
+const RETRY_COMPARISON: Duration = Duration::from_secs(15);
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);

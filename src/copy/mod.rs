@@ -1,0 +1,16 @@
+//! Copies images between registries, byte for byte, and reads them back; knows nothing of Kubernetes.
+//!
+//! One image goes in this order: consent, the destination's present state, the manifests of the source, blobs, child manifests,
+//! the root manifest under its tag, reading back. At every instant a tag that is written here resolves to a manifest whose
+//! content is all there.
+
+mod authority;
+mod blobs;
+mod closure;
+mod engine;
+mod manifests;
+mod memo;
+mod turns;
+
+pub use authority::{Authority, Effect, Refusal};
+pub use engine::{Copied, CopyError, Engine, ImageCopy, MountScope, Progress};

@@ -1,0 +1,128 @@
+//! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::Store;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Readiness};
+use crate::config::OperatorFlags;
+use crate::controllers::{
+    Context, Settings, Stores, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
+};
+use crate::metrics::Metrics;
+use crate::notify;
+
+/// Runs the operator until it is told to end.
+///
+/// # Errors
+/// When the API server cannot be found, or a port cannot be opened.
+pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>> {
+    let mut config = kube::Config::infer().await?;
+    config.connect_timeout = Some(CONNECT_DEADLINE);
+    let mut egress = flags.egress.policy();
+    let api_server = config.cluster_url.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    // A loopback API server is refused as all of loopback is, unless its port is listed.
+    egress.refused.extend(api_server.filter(|address| !address.is_loopback()));
+    let client = Client::try_from(config)?;
+    let shutdown = CancellationToken::new();
+    let watch = watcher::Config::default;
+    let registries = Controller::new(Api::all(client.clone()), watch());
+    let policies = Controller::new(Api::all(client.clone()), watch());
+    let configurations = Controller::new(Api::all(client.clone()), watch());
+    let stores =
+        Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
+    let settings = Settings {
+        namespaces: flags.watch_namespace.iter().cloned().collect(),
+        copies: usize::from(flags.copies),
+        reconciles: RECONCILES,
+    };
+    let (context, wakes) =
+        Context::new(client, settings, stores.clone(), Arc::new(egress), Metrics::default(), shutdown.clone());
+
+    let readiness = Readiness::waiting_for(&[REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES]);
+    let mut tasks = JoinSet::new();
+    serve(&mut tasks, flags.admin_address, admin::routes(context.clone(), readiness.clone()), &shutdown).await?;
+    serve(&mut tasks, flags.notify_address, notify::routes(context.clone()), &shutdown).await?;
+    tasks.spawn(run_registries(registries, wakes.registries, context.clone()));
+    tasks.spawn(run_policies(policies, context.clone()));
+    tasks.spawn(run_configurations(configurations, wakes.configurations, context.clone()));
+    tasks.spawn(start(context.clone(), stores, readiness));
+    ended(&mut tasks).await;
+    tracing::info!("ending");
+    shutdown.cancel();
+    context.replicators.ended(DRAIN).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.
+async fn start(context: Arc<Context>, stores: Stores, readiness: Readiness) {
+    known(&stores.registries, REGISTRIES, &readiness).await;
+    known(&stores.policies, POLICIES, &readiness).await;
+    known(&stores.configurations, CONFIGURATIONS, &readiness).await;
+    while let Err(error) = adopt_statuses(&context).await {
+        tracing::warn!(%error, "the statuses cannot be listed yet");
+        tokio::time::sleep(RETRY).await;
+    }
+    readiness.reached(STATUSES);
+    context.begin().await;
+    tracing::info!("ready");
+    run_statuses(context).await;
+}
+
+async fn known<K>(store: &Store<K>, name: &'static str, readiness: &Readiness)
+where
+    K: kube::runtime::reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    // The controller waits for the same store; of two waiters kube wakes only the one that asked last, so we ask again.
+    while tokio::time::timeout(ASK_AGAIN, store.wait_until_ready()).await.is_err() {}
+    readiness.reached(name);
+}
+
+async fn serve(
+    tasks: &mut JoinSet<()>,
+    address: std::net::SocketAddr,
+    routes: axum::Router,
+    shutdown: &CancellationToken,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|error| format!("failed to listen on {address}: {error}"))?;
+    let end = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "a server ended");
+        }
+    });
+    Ok(())
+}
+
+/// Waits for a signal to end; a task that ends by itself ends the operator too, so that it is started anew.
+async fn ended(tasks: &mut JoinSet<()>) {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return tracing::error!(%error, "signals cannot be waited for"),
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        ended = tasks.join_next() => tracing::error!(?ended, "a task ended that should not"),
+    }
+}
+
+const REGISTRIES: &str = "registries";
+const POLICIES: &str = "registrypermissionpolicies";
+const CONFIGURATIONS: &str = "replicationconfigurations";
+const STATUSES: &str = "replicationstatuses";
+const RECONCILES: u16 = 16;
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_secs(2);

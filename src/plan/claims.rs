@@ -1,0 +1,153 @@
+//! One writer per destination repository: the oldest configuration that wants it holds it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use crate::image::RepositoryName;
+
+/// A repository of a registry, whatever Registry objects name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The canonical host of the registry, with its port unless that is the default.
+    pub host: String,
+    /// The repository.
+    pub repository: RepositoryName,
+}
+
+/// A configuration, ordered by age: the oldest first, by uid where two are equally old.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Holder {
+    /// When the configuration was created.
+    pub created: Timestamp,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Who writes to which repository, over all configurations.
+#[derive(Debug, Default)]
+pub struct Claims {
+    held: HashMap<Place, Claim>,
+    waiting: BTreeSet<String>,
+    releases: u64,
+}
+
+/// What a configuration holds.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    holder: Holder,
+    source: Place,
+}
+
+/// An older configuration holds the destination. It is not named: it may be of another owner.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Conflict;
+
+impl Claims {
+    /// Claims `destination` for `holder`, which copies there from `source`.
+    ///
+    /// Two configurations that would copy one repository to and fro count as a conflict too. Answers with the uids of younger
+    /// configurations that lose a claim by this.
+    ///
+    /// # Errors
+    /// [`Conflict`] if an older configuration holds it. `holder` is then told by [`Claims::release`] when to ask again.
+    pub fn claim(&mut self, holder: &Holder, source: &Place, destination: &Place) -> Result<Vec<String>, Conflict> {
+        let same_target = self.held.get(destination).filter(|claim| claim.holder.uid != holder.uid);
+        let reverse =
+            self.held.get(source).filter(|claim| claim.source == *destination && claim.holder.uid != holder.uid);
+        if [same_target, reverse].into_iter().flatten().any(|claim| claim.holder < *holder) {
+            self.waiting.insert(holder.uid.clone());
+            return Err(Conflict);
+        }
+        let displaced: Vec<String> =
+            [same_target, reverse].into_iter().flatten().map(|claim| claim.holder.uid.clone()).collect();
+        if reverse.is_some() {
+            self.held.remove(source);
+        }
+        self.held.insert(destination.clone(), Claim { holder: holder.clone(), source: source.clone() });
+        Ok(displaced)
+    }
+
+    /// Whether `uid` still holds `destination`.
+    pub fn holds(&self, uid: &str, destination: &Place) -> bool {
+        self.held.get(destination).is_some_and(|claim| claim.holder.uid == uid)
+    }
+
+    /// Gives up what `uid` holds, except where `keep` says so. Answers with the uids of those that wait for a claim, if
+    /// anything was given up.
+    pub fn release(&mut self, uid: &str, keep: impl Fn(&Place) -> bool) -> Vec<String> {
+        let before = self.held.len();
+        self.held.retain(|place, claim| claim.holder.uid != uid || keep(place));
+        self.waiting.remove(uid);
+        if self.held.len() == before {
+            return Vec::new();
+        }
+        self.releases += 1;
+        std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
+    /// How often something was given up: who waits asks again when it changes.
+    pub fn releases(&self) -> u64 {
+        self.releases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(age: i64, uid: &str) -> Holder {
+        Holder { created: Timestamp::from_second(age).unwrap(), uid: uid.to_owned() }
+    }
+
+    fn place(host: &str, repository: &str) -> Place {
+        Place { host: host.to_owned(), repository: repository.parse().unwrap() }
+    }
+
+    #[test]
+    fn the_older_configuration_keeps_the_destination_whoever_comes_first() {
+        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (a, b, target) = (place("a", "x"), place("b", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        assert_eq!(claims.claim(&older, &a, &target), Ok(vec![]));
+        assert_eq!(claims.claim(&younger, &b, &target), Err(Conflict));
+        let mut claims = Claims::default();
+        assert_eq!(claims.claim(&younger, &b, &target), Ok(vec![]));
+        assert_eq!(claims.claim(&older, &a, &target), Ok(vec!["y".to_owned()]));
+        assert!(claims.holds("o", &target) && !claims.holds("y", &target));
+    }
+
+    #[test]
+    fn a_released_destination_goes_to_the_one_that_waits() {
+        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&older, &a, &target).unwrap();
+        claims.claim(&younger, &a, &target).unwrap_err();
+        assert_eq!(claims.release("o", |_| true), Vec::<String>::new());
+        assert_eq!(claims.release("o", |_| false), ["y"]);
+        assert!(claims.claim(&younger, &a, &target).is_ok());
+    }
+
+    #[test]
+    fn two_registries_are_not_copied_to_and_fro() {
+        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (a, b) = (place("a", "x"), place("b", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&older, &a, &b).unwrap();
+        assert_eq!(claims.claim(&younger, &b, &a), Err(Conflict));
+        let mut claims = Claims::default();
+        claims.claim(&younger, &b, &a).unwrap();
+        assert_eq!(claims.claim(&older, &a, &b), Ok(vec!["y".to_owned()]));
+        assert!(!claims.holds("y", &a));
+    }
+
+    #[test]
+    fn equally_old_configurations_are_told_apart_by_uid() {
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&holder(1, "b"), &a, &target).unwrap();
+        assert_eq!(claims.claim(&holder(1, "a"), &a, &target), Ok(vec!["b".to_owned()]));
+        assert_eq!(claims.claim(&holder(1, "b"), &a, &target), Err(Conflict));
+    }
+}

@@ -1,0 +1,184 @@
+//! Parses the spec of a ReplicationConfiguration into what the program works with, or says what is wrong.
+
+use std::time::Duration;
+
+use super::selection::{Filter, Rule, Selection};
+use crate::api::{FilterType, ReplicationConfigurationSpec, RepositoryFilter, reason};
+
+/// A configuration that can be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The namespace and name of the configuration.
+    pub namespace: String,
+    /// See `namespace`.
+    pub name: String,
+    /// The name of the source Registry, in `namespace`.
+    pub source: String,
+    /// Which repositories go where.
+    pub selection: Selection,
+    /// How often the source is compared.
+    pub interval: Duration,
+    /// Whether nothing is to be done.
+    pub suspend: bool,
+}
+
+/// The Registry that images go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestinationReference {
+    /// Its namespace, written out.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Why a spec cannot be carried out, with the reason of the `Stalled` condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// One of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence that names the field and the remedy.
+    pub message: String,
+}
+
+/// Parses the spec of the configuration `namespace`/`name`.
+///
+/// The API server has checked most of it already; what CEL cannot see is checked here, and the rest again, since a file
+/// given to `transship sync` did not pass an API server.
+///
+/// # Errors
+/// [`Invalid`] names the field and the remedy.
+pub fn parse_configuration(
+    namespace: &str,
+    name: &str,
+    spec: &ReplicationConfigurationSpec,
+) -> Result<Configuration, Invalid> {
+    if spec.rules.len() > MAX_RULES {
+        return Err(invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
+    }
+    let mut rules = Vec::with_capacity(spec.rules.len());
+    for rule in &spec.rules {
+        let field = format!("spec.rules[{}]", rule.name);
+        let filters =
+            rule.repository_filters.iter().flatten().map(|f| parse_filter(&field, f)).collect::<Result<_, _>>()?;
+        let filters = rule.repository_filters.is_some().then_some(filters);
+        let mut destinations = Vec::with_capacity(rule.destinations.len());
+        for destination in &rule.destinations {
+            let reference = &destination.registry_ref;
+            let destination = DestinationReference {
+                namespace: reference.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+                name: reference.name.clone(),
+            };
+            if destination.namespace == namespace && destination.name == spec.source.registry_ref.name {
+                return Err(Invalid {
+                    reason: reason::SELF_REPLICATION,
+                    message: format!("{field}.destinations names the source registry {}: remove it", reference.name),
+                });
+            }
+            if destinations.contains(&destination) {
+                return Err(invalid(format!(
+                    "{field}.destinations names {}/{} twice, once with its namespace and once without: remove one",
+                    destination.namespace, destination.name
+                )));
+            }
+            destinations.push(destination);
+        }
+        if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
+            return Err(invalid(format!("{field}.destinations must have 1 to {MAX_DESTINATIONS} entries")));
+        }
+        rules.push(Rule { name: rule.name.clone(), filters, destinations });
+    }
+    let interval = parse_interval(&spec.interval).ok_or_else(|| {
+        invalid(format!("spec.interval {:?} must be a duration from 10s to 24h, such as 90s or 1h30m", spec.interval))
+    })?;
+    Ok(Configuration {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        source: spec.source.registry_ref.name.clone(),
+        selection: Selection { rules },
+        interval,
+        suspend: spec.suspend,
+    })
+}
+
+/// Parses durations such as `90s`, `10m` and `1h30m`, from 10 seconds to 24 hours.
+pub fn parse_interval(text: &str) -> Option<Duration> {
+    let mut seconds: u64 = 0;
+    let mut number = String::new();
+    for symbol in text.chars() {
+        let factor = match symbol {
+            '0'..='9' if number.len() < 6 => {
+                number.push(symbol);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
+        number.clear();
+    }
+    (number.is_empty() && (10..=86_400).contains(&seconds)).then_some(Duration::from_secs(seconds))
+}
+
+fn parse_filter(field: &str, filter: &RepositoryFilter) -> Result<Filter, Invalid> {
+    match filter.filter_type {
+        FilterType::PrefixMatch => Ok(Filter::Prefix(filter.filter.clone())),
+        FilterType::ExactMatch => match filter.filter.parse() {
+            Ok(name) => Ok(Filter::Exact(name)),
+            Err(error) => Err(invalid(format!("{field}.repositoryFilters: {error}; wildcards are not understood"))),
+        },
+    }
+}
+
+fn invalid(message: String) -> Invalid {
+    Invalid { reason: reason::INVALID_SPEC, message }
+}
+
+const MAX_RULES: usize = 25;
+const MAX_DESTINATIONS: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(yaml: &str) -> Result<Configuration, Invalid> {
+        parse_configuration("team-a", "services", &serde_saphyr::from_str(yaml).unwrap())
+    }
+
+    #[test]
+    fn a_destination_without_a_namespace_is_of_the_own_one() {
+        let yaml = "{source: {registryRef: {name: s}}, rules: [{name: r, destinations: [{registryRef: {name: d}}]}]}";
+        let configuration = parse(yaml).unwrap();
+        let destination = &configuration.selection.rules[0].destinations[0];
+        assert_eq!((destination.namespace.as_str(), destination.name.as_str()), ("team-a", "d"));
+        assert_eq!(configuration.interval, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn the_source_as_its_own_destination_is_stalled_not_copied() {
+        for reference in ["{name: s}", "{name: s, namespace: team-a}"] {
+            let yaml = format!(
+                "{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, destinations: [{{registryRef: {reference}}}]}}]}}"
+            );
+            assert_eq!(parse(&yaml).unwrap_err().reason, reason::SELF_REPLICATION);
+        }
+    }
+
+    #[test]
+    fn one_destination_written_two_ways_is_refused() {
+        let yaml = "{source: {registryRef: {name: s}}, rules: [{name: r, destinations: \
+                    [{registryRef: {name: d}}, {registryRef: {name: d, namespace: team-a}}]}]}";
+        assert!(parse(yaml).unwrap_err().message.contains("twice"));
+    }
+
+    #[test]
+    fn intervals_are_read_as_people_write_them() {
+        for (text, seconds) in [("10s", 10), ("10m", 600), ("1h30m", 5400), ("24h", 86_400), ("90s", 90)] {
+            assert_eq!(parse_interval(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "9s", "25h", "10", "m", "1.5h", "-10s", "99999999999999999999s", "10m5"] {
+            assert_eq!(parse_interval(text), None, "{text}");
+        }
+    }
+}

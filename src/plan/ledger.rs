@@ -1,0 +1,316 @@
+//! What is known of each tag of a pair: which digest it has at the source, and how far that is at the destination.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::backoff::{Jitter, retry_delay};
+use crate::api::{FailureCode, ImageStatus, ReplicationState};
+use crate::image::{Digest, Tag};
+
+/// The rows of one pair. Complete while the process lives; after a restart it holds what the status told, and tags that are
+/// missing are observed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    rows: BTreeMap<Tag, Row>,
+}
+
+/// What is known of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The digest that the source has under the tag.
+    pub digest: Digest,
+    /// How far that digest is at the destination.
+    pub state: State,
+    /// Since when that digest is wanted.
+    pub since: Timestamp,
+}
+
+/// How far an image is at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Verified there.
+    Complete {
+        /// The bytes of the image.
+        bytes: u64,
+        /// When it was verified.
+        at: Timestamp,
+    },
+    /// The last attempt failed.
+    Failed(Failure),
+    /// Being copied, as attempt number so many plus one.
+    InProgress {
+        /// Failures so far.
+        attempts: u32,
+    },
+    /// Waits for its first attempt, or for the end of an attempt with an earlier digest.
+    Pending,
+}
+
+/// Why an attempt failed, and when the next one is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The cause.
+    pub code: FailureCode,
+    /// A sentence.
+    pub message: String,
+    /// Failures so far.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub next_attempt_at: Timestamp,
+}
+
+/// What is to be done about a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Copy the digest.
+    Copy(Digest),
+    /// Nothing: it is verified there, or under way.
+    Nothing,
+    /// Nothing before this time.
+    Wait(Timestamp),
+}
+
+impl Ledger {
+    /// Takes up what an earlier process wrote. What was in progress then is pending now: its owner is gone.
+    pub fn from_status(images: &[ImageStatus], now: Timestamp) -> Self {
+        let rows = images.iter().filter_map(|image| {
+            let digest: Digest = image.digest.parse().ok()?;
+            let state = match (image.status, image.failure_code) {
+                (ReplicationState::Complete, _) => {
+                    State::Complete { bytes: image.bytes.unwrap_or(0), at: image.completed_at.unwrap_or(now) }
+                }
+                (ReplicationState::Failed, Some(code)) => State::Failed(Failure {
+                    code,
+                    message: image.message.clone().unwrap_or_default(),
+                    attempts: image.attempts.unwrap_or(1),
+                    next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + Duration::from_secs(3600)),
+                }),
+                _ => State::Pending,
+            };
+            Some((image.tag.parse().ok()?, Row { digest, state, since: now }))
+        });
+        Self { rows: rows.collect() }
+    }
+
+    /// Records that the source has `digest` under `tag`, and says what is to be done about it.
+    pub fn observe(&mut self, tag: &Tag, digest: &Digest, now: Timestamp) -> Attempt {
+        let row = match self.rows.get_mut(tag) {
+            Some(row) if row.digest == *digest => row,
+            Some(row) => {
+                *row = Row { digest: digest.clone(), state: State::Pending, since: now };
+                row
+            }
+            None => {
+                let row = Row { digest: digest.clone(), state: State::Pending, since: now };
+                self.rows.entry(tag.clone()).or_insert(row)
+            }
+        };
+        row.attempt(now)
+    }
+
+    /// What is to be done about a tag that is already known.
+    pub fn attempt(&self, tag: &Tag, now: Timestamp) -> Attempt {
+        self.rows.get(tag).map_or(Attempt::Nothing, |row| row.attempt(now))
+    }
+
+    /// Records that a copy of `tag` starts.
+    pub fn start(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.get_mut(tag) {
+            let attempts = match &row.state {
+                State::Failed(failure) => failure.attempts,
+                _ => 0,
+            };
+            row.state = State::InProgress { attempts };
+        }
+    }
+
+    /// Records that the copy of `digest` to `tag` ended well. Nothing changes if the tag has moved on at the source.
+    pub fn complete(&mut self, tag: &Tag, digest: &Digest, bytes: u64, now: Timestamp) {
+        if let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) {
+            row.state = State::Complete { bytes, at: now };
+        }
+    }
+
+    /// Records that the copy of `digest` to `tag` failed. Nothing changes if the tag has moved on at the source.
+    pub fn fail(
+        &mut self,
+        tag: &Tag,
+        digest: &Digest,
+        cause: (FailureCode, String),
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        jitter: Jitter,
+    ) {
+        let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) else {
+            return;
+        };
+        let attempts = 1 + match &row.state {
+            State::InProgress { attempts } => *attempts,
+            State::Failed(failure) => failure.attempts,
+            _ => 0,
+        };
+        let (code, message) = cause;
+        let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
+        row.state = State::Failed(Failure { code, message, attempts, next_attempt_at });
+    }
+
+    /// Makes every failure that `chosen` picks due now: its cause may be mended.
+    pub fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
+        for row in self.rows.values_mut() {
+            if let State::Failed(failure) = &mut row.state
+                && chosen(failure.code)
+            {
+                failure.next_attempt_at = failure.next_attempt_at.min(now);
+            }
+        }
+    }
+
+    /// Records that the copy of `tag` was broken off.
+    pub fn interrupt(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. })) {
+            row.state = State::Pending;
+        }
+    }
+
+    /// Forgets every tag that the source does not have any more; answers whether there were any. `listed` has to be a complete
+    /// listing that was begun at `begun`: it says nothing about rows that are younger.
+    pub fn retain(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> bool {
+        let before = self.rows.len();
+        self.rows.retain(|tag, row| row.since >= begun || listed.contains(tag));
+        self.rows.len() != before
+    }
+
+    /// The tags whose next attempt is due at `now`, and when the next one after that is.
+    pub fn due(&self, now: Timestamp) -> (Vec<(Tag, Digest)>, Option<Timestamp>) {
+        let mut due = Vec::new();
+        let mut next: Option<Timestamp> = None;
+        for (tag, row) in &self.rows {
+            match row.attempt(now) {
+                Attempt::Copy(digest) => due.push((tag.clone(), digest)),
+                Attempt::Wait(until) => next = Some(next.map_or(until, |n| n.min(until))),
+                Attempt::Nothing => {}
+            }
+        }
+        (due, next)
+    }
+
+    /// Every row, by tag.
+    pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
+        self.rows.iter()
+    }
+}
+
+impl Row {
+    fn attempt(&self, now: Timestamp) -> Attempt {
+        match &self.state {
+            State::Pending => Attempt::Copy(self.digest.clone()),
+            State::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
+            State::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
+            State::InProgress { .. } | State::Complete { .. } => Attempt::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    fn unavailable() -> (FailureCode, String) {
+        (FailureCode::SourceUnavailable, "no answer".to_owned())
+    }
+
+    #[test]
+    fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
+        let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
+        let latest = tag("latest");
+        assert_eq!(ledger.observe(&latest, &one, at(0)), Attempt::Copy(one.clone()));
+        ledger.start(&latest);
+        assert_eq!(ledger.observe(&latest, &one, at(1)), Attempt::Nothing);
+        ledger.complete(&latest, &one, 7, at(2));
+        assert_eq!(ledger.observe(&latest, &one, at(3)), Attempt::Nothing);
+        assert_eq!(ledger.observe(&latest, &two, at(4)), Attempt::Copy(two));
+    }
+
+    #[test]
+    fn the_outcome_of_an_earlier_digest_says_nothing_about_the_present_one() {
+        let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
+        let latest = tag("latest");
+        ledger.observe(&latest, &one, at(0));
+        ledger.start(&latest);
+        ledger.observe(&latest, &two, at(1));
+        ledger.complete(&latest, &one, 7, at(2));
+        ledger.fail(&latest, &one, unavailable(), None, at(2), 0.0);
+        assert_eq!(ledger.attempt(&latest, at(2)), Attempt::Copy(two));
+    }
+
+    #[test]
+    fn failures_wait_longer_each_time_and_are_due_at_once_when_the_cause_is_mended() {
+        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+        ledger.observe(&v1, &one, at(0));
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            ledger.start(&v1);
+            ledger.fail(&v1, &one, unavailable(), None, at(100), 1.0);
+            let Attempt::Wait(until) = ledger.attempt(&v1, at(100)) else { panic!("it waits") };
+            waits.push(until.as_second() - 100);
+        }
+        assert_eq!(waits, [2, 4, 8]);
+        ledger.make_due(at(101), |code| code == FailureCode::SourceUnavailable);
+        assert_eq!(ledger.attempt(&v1, at(101)), Attempt::Copy(one));
+    }
+
+    #[test]
+    fn nothing_stays_in_progress_without_a_living_owner() {
+        let image = ImageStatus {
+            tag: "v1".to_owned(),
+            digest: Digest::sha256(b"1").to_string(),
+            status: ReplicationState::InProgress,
+            failure_code: None,
+            message: None,
+            attempts: None,
+            next_attempt_at: None,
+            bytes: None,
+            completed_at: None,
+        };
+        let ledger = Ledger::from_status(&[image], at(0));
+        assert_eq!(ledger.rows().next().unwrap().1.state, State::Pending);
+    }
+
+    #[test]
+    fn tags_that_are_gone_at_the_source_are_forgotten() {
+        let mut ledger = Ledger::default();
+        ledger.observe(&tag("a"), &Digest::sha256(b"1"), at(0));
+        ledger.observe(&tag("b"), &Digest::sha256(b"1"), at(0));
+        ledger.observe(&tag("c"), &Digest::sha256(b"1"), at(6));
+        assert!(ledger.retain(&BTreeSet::from([tag("b")]), at(5)));
+        assert_eq!(ledger.rows().map(|(t, _)| t.to_string()).collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_plan_applied_twice_is_empty(contents in proptest::collection::btree_map("[a-z]{1,4}", 0_u8..4, 0..20)) {
+            let mut ledger = Ledger::default();
+            for (name, content) in &contents {
+                let (tag, digest) = (tag(name), Digest::sha256(&[*content]));
+                if let Attempt::Copy(digest) = ledger.observe(&tag, &digest, at(0)) {
+                    ledger.start(&tag);
+                    ledger.complete(&tag, &digest, 1, at(1));
+                }
+            }
+            for (name, content) in &contents {
+                proptest::prop_assert_eq!(ledger.observe(&tag(name), &Digest::sha256(&[*content]), at(2)), Attempt::Nothing);
+            }
+            proptest::prop_assert_eq!(ledger.due(at(2)), (vec![], None));
+        }
+    }
+}

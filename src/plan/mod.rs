@@ -1,0 +1,17 @@
+//! Every decision, as pure functions: `now` and data are arguments, nothing here does I/O.
+
+mod backoff;
+mod claims;
+mod configuration;
+mod ledger;
+mod pace;
+mod report;
+mod selection;
+
+pub use backoff::{Jitter, retry_delay};
+pub use claims::{Claim, Claims, Conflict, Holder, Place};
+pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
+pub use ledger::{Attempt, Failure, Ledger, Row, State};
+pub use pace::{Pace, Publication};
+pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
+pub use selection::{Filter, Match, Rule, Selection};

@@ -1,0 +1,108 @@
+//! How often a status object is written: at once when work comes to rest, seldom while it is under way.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// The pace of one object: a bucket of [`BURST`] writes that fills by one every [`REFILL`].
+///
+/// A change after which the object is at rest (a push was replicated) is written at once while the bucket has a write;
+/// changes in between wait a second, since they are usually over by then, and at least [`REFILL`] since the last write.
+/// So a person who pushes a few images sees each at once, and an object under load is written at most once in 5 s.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    writes: f64,
+    counted_at: Option<Timestamp>,
+    last_write: Option<Timestamp>,
+}
+
+/// Whether a change may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// Now.
+    Now,
+    /// Not before this time.
+    At(Timestamp),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { writes: BURST, counted_at: None, last_write: None }
+    }
+}
+
+impl Pace {
+    /// When a change of `changed_at` may be written, asked at `now`.
+    pub fn publication(&self, changed_at: Timestamp, at_rest: bool, now: Timestamp) -> Publication {
+        let writes = self.writes_at(now);
+        let bucket = if writes >= 1.0 { now } else { now + REFILL.mul_f64(1.0 - writes) };
+        let earliest = if at_rest {
+            bucket
+        } else {
+            let since_last = self.last_write.map_or(changed_at, |last| last + REFILL);
+            bucket.max(since_last).max(changed_at + SETTLE)
+        };
+        if earliest <= now { Publication::Now } else { Publication::At(earliest) }
+    }
+
+    /// Records a write.
+    pub fn written(&mut self, now: Timestamp) {
+        self.writes = (self.writes_at(now) - 1.0).max(0.0);
+        self.counted_at = Some(now);
+        self.last_write = Some(now);
+    }
+
+    fn writes_at(&self, now: Timestamp) -> f64 {
+        let elapsed = self.counted_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+        (self.writes + elapsed / REFILL.as_secs_f64()).min(BURST)
+    }
+}
+
+/// Writes that may follow one another at once.
+const BURST: f64 = 10.0;
+/// The time in which one more write becomes possible.
+const REFILL: Duration = Duration::from_secs(5);
+/// How long a change that is not at rest waits for the next.
+const SETTLE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_is_at_rest_is_written_at_once() {
+        let mut pace = Pace::default();
+        for _ in 0..10 {
+            assert_eq!(pace.publication(at(100), true, at(100)), Publication::Now);
+            pace.written(at(100));
+        }
+        assert_eq!(pace.publication(at(100), true, at(100)), Publication::At(at(105)));
+        assert_eq!(pace.publication(at(100), true, at(105)), Publication::Now);
+    }
+
+    #[test]
+    fn work_under_way_is_written_once_in_five_seconds() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.publication(at(100), false, at(100)), Publication::At(at(101)));
+        assert_eq!(pace.publication(at(100), false, at(101)), Publication::Now);
+        pace.written(at(101));
+        assert_eq!(pace.publication(at(102), false, at(102)), Publication::At(at(106)));
+    }
+
+    #[test]
+    fn over_time_there_is_at_most_one_write_in_five_seconds_and_the_burst() {
+        let mut pace = Pace::default();
+        let mut writes = 0;
+        for second in 0..1000 {
+            if pace.publication(at(second), second % 3 == 0, at(second)) == Publication::Now {
+                pace.written(at(second));
+                writes += 1;
+            }
+        }
+        assert!(writes <= 1000 / 5 + 10, "{writes}");
+    }
+}

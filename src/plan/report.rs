@@ -1,0 +1,382 @@
+//! Turns ledgers into what people read: the status of a pair and of a configuration.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::DestinationReference;
+use super::ledger::{Ledger, Row, State};
+use crate::api::{
+    ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus, PairSummary, RegistryReference,
+    ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, set_condition,
+    shorten,
+};
+use crate::image::Tag;
+use crate::policy::Decision;
+
+/// The status of one pair.
+///
+/// `source` and `destination` are what the columns of those names show; `permission` is the last decision about the pair, if
+/// there was one; `previous` are its present conditions.
+pub fn pair_status(
+    source: &str,
+    destination: &str,
+    ledger: &Ledger,
+    permission: Option<&Decision>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> ReplicationStatusStatus {
+    let summary = summarize(ledger);
+    let mut conditions = previous.to_vec();
+    let (replicated, why, message) = if summary.failed > 0 {
+        (false, reason::IMAGES_FAILED, format!("{} of {} images failed", summary.failed, summary.images))
+    } else if summary.complete < summary.images {
+        (false, reason::PROGRESSING, format!("{} of {} images are complete", summary.complete, summary.images))
+    } else {
+        (true, reason::REPLICATED, format!("all {} images were read back from the destination", summary.images))
+    };
+    set_condition(&mut conditions, condition_type::REPLICATED, replicated, why, &message, None, now);
+    if let Some(decision) = permission {
+        set_condition(
+            &mut conditions,
+            condition_type::PERMITTED,
+            decision.allowed,
+            decision.reason,
+            &decision.message,
+            None,
+            now,
+        );
+    }
+    let images = interesting(ledger);
+    let shown_failures = images.iter().filter(|image| image.status == ReplicationState::Failed).count() as u64;
+    let failure_groups = if shown_failures < summary.failed { group_failures(ledger) } else { Vec::new() };
+    ReplicationStatusStatus {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        summary,
+        images,
+        failure_groups,
+        conditions,
+    }
+}
+
+/// What is to be told about a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigurationReport {
+    /// The generation that is told about.
+    pub generation: Option<i64>,
+    /// What stands in the way of the whole configuration.
+    pub trouble: Option<Trouble>,
+    /// How far the comparison of this generation is.
+    pub phase: Phase,
+    /// The source repositories that the rules match.
+    pub repositories: u64,
+    /// The counts of every pair, with its destination.
+    pub pairs: Vec<(DestinationReference, PairSummary)>,
+    /// The request whose comparison is finished.
+    pub handled_request: Option<String>,
+}
+
+/// How far the comparison of a generation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not compared completely, or what the comparison found is not settled yet.
+    #[default]
+    Comparing,
+    /// Compared completely at least once, and everything that it found was tried.
+    Compared,
+    /// Suspended.
+    Suspended,
+}
+
+/// What stands in the way of a whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whether somebody has to change something.
+    pub stalled: bool,
+    /// One of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// The status of a configuration. `namespace` is its own.
+pub fn configuration_status(
+    namespace: &str,
+    report: &ConfigurationReport,
+    previous: &ReplicationConfigurationStatus,
+    now: Timestamp,
+) -> ReplicationConfigurationStatus {
+    let summary = total(report);
+    let mut conditions = previous.conditions.clone();
+    let mut set = |kind: &str, status, reason: &str, message: &str| {
+        set_condition(&mut conditions, kind, status, reason, message, report.generation, now);
+    };
+    let (ready, why, message) = readiness(report, &summary);
+    set(condition_type::READY, ready, why, &message);
+    let stalled = report.trouble.as_ref().filter(|trouble| trouble.stalled);
+    if let Some(trouble) = stalled {
+        set(condition_type::STALLED, true, trouble.reason, &trouble.message);
+    }
+    let reconciling = report.trouble.is_none() && report.phase == Phase::Comparing;
+    if reconciling {
+        set(condition_type::RECONCILING, true, reason::PROGRESSING, "the source is being compared");
+    }
+    conditions.retain(|c| {
+        (c.type_ != condition_type::STALLED || stalled.is_some())
+            && (c.type_ != condition_type::RECONCILING || reconciling)
+    });
+    ReplicationConfigurationStatus {
+        observed_generation: report.generation,
+        conditions,
+        summary: Some(summary),
+        destinations: per_destination(namespace, &report.pairs),
+        last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
+    }
+}
+
+/// Counts the rows of a ledger.
+pub fn summarize(ledger: &Ledger) -> PairSummary {
+    let mut summary = PairSummary::default();
+    let mut latest: Option<(Timestamp, &Tag)> = None;
+    for (tag, row) in ledger.rows() {
+        summary.images += 1;
+        match &row.state {
+            State::Complete { bytes, at } => {
+                summary.complete += 1;
+                summary.bytes += bytes;
+                latest = latest.max(Some((*at, tag)));
+                continue;
+            }
+            State::Failed(_) => summary.failed += 1,
+            State::InProgress { .. } => summary.in_progress += 1,
+            State::Pending => summary.pending += 1,
+        }
+        let since = whole_seconds(row.since);
+        summary.oldest_pending_since = Some(summary.oldest_pending_since.map_or(since, |oldest| oldest.min(since)));
+    }
+    summary.latest = latest.map(|(_, tag)| tag.to_string());
+    summary.status = match &summary {
+        s if s.failed > 0 => ReplicationState::Failed,
+        s if s.in_progress > 0 => ReplicationState::InProgress,
+        s if s.pending > 0 => ReplicationState::Pending,
+        _ => ReplicationState::Complete,
+    };
+    summary
+}
+
+fn readiness(report: &ConfigurationReport, summary: &ConfigurationSummary) -> (bool, &'static str, String) {
+    if let Some(trouble) = &report.trouble {
+        return (false, trouble.reason, trouble.message.clone());
+    }
+    let counts = format!("{} of {} images", summary.complete, summary.images);
+    match report.phase {
+        Phase::Suspended => (false, reason::SUSPENDED, "spec.suspend is true: nothing is read or written".to_owned()),
+        _ if summary.failed > 0 => {
+            let message =
+                format!("{} of {} images failed; see kubectl get replicationstatus", summary.failed, summary.images);
+            (false, reason::IMAGES_FAILED, message)
+        }
+        Phase::Comparing => (false, reason::PROGRESSING, format!("{counts} are complete so far")),
+        // Images that arrived since do not take readiness away: the message must not follow each of them either.
+        Phase::Compared => (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned()),
+    }
+}
+
+fn total(report: &ConfigurationReport) -> ConfigurationSummary {
+    let mut total = ConfigurationSummary { repositories: report.repositories, ..ConfigurationSummary::default() };
+    for (_, pair) in &report.pairs {
+        total.images += pair.images;
+        total.complete += pair.complete;
+        total.in_progress += pair.in_progress;
+        total.pending += pair.pending;
+        total.failed += pair.failed;
+        total.bytes += pair.bytes;
+    }
+    total
+}
+
+fn per_destination(namespace: &str, pairs: &[(DestinationReference, PairSummary)]) -> Vec<DestinationSummary> {
+    let mut found: BTreeMap<&DestinationReference, DestinationSummary> = BTreeMap::new();
+    for (destination, pair) in pairs {
+        let entry = found.entry(destination).or_insert_with(|| DestinationSummary {
+            registry_ref: RegistryReference {
+                namespace: (destination.namespace != namespace).then(|| destination.namespace.clone()),
+                name: destination.name.clone(),
+            },
+            images: 0,
+            complete: 0,
+            failed: 0,
+            oldest_pending_since: None,
+        });
+        entry.images += pair.images;
+        entry.complete += pair.complete;
+        entry.failed += pair.failed;
+        entry.oldest_pending_since = entry.oldest_pending_since.into_iter().chain(pair.oldest_pending_since).min();
+    }
+    found.into_values().collect()
+}
+
+/// The rows to show: failures, then what is under way, then what waits, then the newest; within the bounds of an object.
+fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
+    let mut rows: Vec<(&Tag, &Row)> = ledger.rows().collect();
+    rows.sort_by_key(|(tag, row)| match &row.state {
+        State::Failed(_) => (0, Reverse(Timestamp::MIN), *tag),
+        State::InProgress { .. } => (1, Reverse(Timestamp::MIN), *tag),
+        State::Pending => (2, Reverse(Timestamp::MIN), *tag),
+        State::Complete { at, .. } => (3, Reverse(*at), *tag),
+    });
+    let mut size = 0;
+    let mut images = Vec::new();
+    for (tag, row) in rows.into_iter().take(MAX_IMAGES) {
+        let image = image_status(tag, row);
+        size += serde_json::to_string(&image).map_or(0, |text| text.len() + 1);
+        if size > MAX_IMAGES_BYTES {
+            break;
+        }
+        images.push(image);
+    }
+    images
+}
+
+fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
+    let mut image = ImageStatus {
+        tag: tag.to_string(),
+        digest: row.digest.to_string(),
+        status: ReplicationState::Pending,
+        failure_code: None,
+        message: None,
+        attempts: None,
+        next_attempt_at: None,
+        bytes: None,
+        completed_at: None,
+    };
+    match &row.state {
+        State::Complete { bytes, at } => {
+            image.status = ReplicationState::Complete;
+            image.bytes = Some(*bytes);
+            image.completed_at = Some(whole_seconds(*at));
+        }
+        State::Failed(failure) => {
+            image.status = ReplicationState::Failed;
+            image.failure_code = Some(failure.code);
+            image.message = Some(shorten(&failure.message, MAX_MESSAGE_BYTES));
+            image.attempts = Some(failure.attempts);
+            image.next_attempt_at = Some(whole_seconds(failure.next_attempt_at));
+        }
+        State::InProgress { attempts } => {
+            image.status = ReplicationState::InProgress;
+            image.attempts = (*attempts > 0).then_some(*attempts);
+        }
+        State::Pending => {}
+    }
+    image
+}
+
+fn group_failures(ledger: &Ledger) -> Vec<FailureGroup> {
+    let mut groups: BTreeMap<FailureCode, FailureGroup> = BTreeMap::new();
+    for (tag, row) in ledger.rows() {
+        let State::Failed(failure) = &row.state else { continue };
+        let group = groups.entry(failure.code).or_insert_with(|| FailureGroup {
+            failure_code: failure.code,
+            message: shorten(&failure.message, MAX_MESSAGE_BYTES),
+            count: 0,
+            sample_tags: Vec::new(),
+        });
+        group.count += 1;
+        if group.sample_tags.len() < MAX_SAMPLE_TAGS {
+            group.sample_tags.push(tag.to_string());
+        }
+    }
+    groups.into_values().collect()
+}
+
+/// Times in a status are whole seconds, as everywhere in Kubernetes.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+const MAX_IMAGES: usize = 250;
+const MAX_IMAGES_BYTES: usize = 40_000;
+const MAX_MESSAGE_BYTES: usize = 300;
+const MAX_SAMPLE_TAGS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ledger(complete: usize, failed: usize) -> Ledger {
+        let mut ledger = Ledger::default();
+        for i in 0..complete + failed {
+            let (tag, digest) = (format!("v{i}").parse().unwrap(), Digest::sha256(&i.to_le_bytes()));
+            ledger.observe(&tag, &digest, at(0));
+            ledger.start(&tag);
+            if i < complete {
+                ledger.complete(&tag, &digest, 10, at(100 + i as i64));
+            } else {
+                ledger.fail(&tag, &digest, (FailureCode::SourceUnavailable, "x".repeat(400)), None, at(0), 0.0);
+            }
+        }
+        ledger
+    }
+
+    fn status(ledger: &Ledger) -> ReplicationStatusStatus {
+        pair_status("us/m", "eu/m", ledger, None, &[], at(1000))
+    }
+
+    #[test]
+    fn failures_come_first_then_the_newest() {
+        let status = status(&ledger(3, 1));
+        let tags: Vec<_> = status.images.iter().map(|image| image.tag.as_str()).collect();
+        assert_eq!(tags, ["v3", "v2", "v1", "v0"]);
+        assert_eq!(status.summary.latest.as_deref(), Some("v2"));
+        assert_eq!(status.summary.status, ReplicationState::Failed);
+        assert_eq!((status.summary.images, status.summary.complete, status.summary.failed), (4, 3, 1));
+    }
+
+    #[test]
+    fn a_status_stays_small_whatever_the_ledger_holds() {
+        for (complete, failed) in [(5000, 0), (0, 5000), (2500, 2500)] {
+            let status = status(&ledger(complete, failed));
+            let bytes = serde_json::to_string(&status).unwrap().len();
+            assert!(bytes < 50_000 && status.images.len() <= 250, "{bytes}");
+            assert_eq!(status.summary.images, 5000);
+            let grouped: u64 = status.failure_groups.iter().map(|group| group.count).sum();
+            assert_eq!(grouped, failed as u64);
+        }
+    }
+
+    #[test]
+    fn a_status_survives_a_restart() {
+        let before = ledger(100, 20);
+        let after = Ledger::from_status(&status(&before).images, at(0));
+        assert_eq!(after.rows().count(), 120);
+        assert_eq!(summarize(&after).complete, 100);
+    }
+
+    #[test]
+    fn a_configuration_is_ready_once_everything_was_compared_and_nothing_failed() {
+        let destination = DestinationReference { namespace: "team-b".to_owned(), name: "eu".to_owned() };
+        let mut report = ConfigurationReport { generation: Some(2), repositories: 1, ..ConfigurationReport::default() };
+        report.pairs = vec![(destination.clone(), summarize(&ledger(2, 0)))];
+        let status = |report: &ConfigurationReport| configuration_status("team-a", report, &Default::default(), at(0));
+        let types = |s: &ReplicationConfigurationStatus| {
+            s.conditions.iter().map(|c| format!("{}={}:{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(types(&status(&report)), "Ready=False:Progressing Reconciling=True:Progressing");
+        report.phase = Phase::Compared;
+        assert_eq!(types(&status(&report)), "Ready=True:Replicated");
+        assert_eq!(status(&report).destinations[0].registry_ref.namespace.as_deref(), Some("team-b"));
+        report.pairs = vec![(destination, summarize(&ledger(2, 1)))];
+        assert_eq!(types(&status(&report)), "Ready=False:ImagesFailed");
+        report.trouble = Some(Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message: "m".to_owned() });
+        assert_eq!(types(&status(&report)), "Ready=False:RegistryNotFound Stalled=True:RegistryNotFound");
+    }
+}

@@ -1,0 +1,130 @@
+//! Permission evaluation: whether a configuration may do something to a destination repository.
+//!
+//! The rules are those of Amazon ECR's registry permissions with namespaces in the place of accounts: inside one namespace
+//! everything is allowed that no statement denies; into another namespace nothing is allowed that no statement allows, and a
+//! Deny always wins. The order of statements and their number never matter.
+
+mod wildcard;
+
+use crate::api::{Action, Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
+pub use wildcard::wildcard_matches;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The namespace of the configuration that asks.
+    pub namespace: &'a str,
+    /// The name of the configuration that asks.
+    pub configuration: &'a str,
+    /// What it wants to do.
+    pub action: Action,
+    /// The namespace of the destination Registry.
+    pub registry_namespace: &'a str,
+    /// The name of the destination Registry.
+    pub registry: &'a str,
+    /// The destination repository.
+    pub repository: &'a str,
+}
+
+/// A policy of the destination's namespace, as far as it could be read.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The name of the RegistryPermissionPolicy.
+    pub name: String,
+    /// Its spec; `None` if the object cannot be decoded, which denies everything in its namespace.
+    pub spec: Option<RegistryPermissionPolicySpec>,
+}
+
+/// What was decided and by which statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The reason, one of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence for people that names the deciding statement.
+    pub message: String,
+}
+
+/// Decides `request` by the `policies` of the destination's namespace.
+///
+/// An empty principal and a policy that cannot be decoded deny.
+pub fn evaluate(request: &Request<'_>, policies: &[Policy]) -> Decision {
+    if let Some(policy) = policies.iter().filter(|p| p.spec.is_none()).min_by_key(|p| &p.name) {
+        return unreadable(&format!("RegistryPermissionPolicy {} cannot be decoded", policy.name));
+    }
+    if request.namespace.is_empty() || request.configuration.is_empty() {
+        return Decision::no(reason::NO_STATEMENT_ALLOWS, "the principal is empty".to_owned());
+    }
+    if let Some((policy, statement)) = deciding(request, policies, Effect::Deny) {
+        let message = format!(
+            "{:?} is denied by statement {} of RegistryPermissionPolicy {policy}",
+            request.action, statement.sid
+        );
+        return Decision::no(reason::STATEMENT_DENIES, message);
+    }
+    if request.namespace == request.registry_namespace {
+        let message = "the destination belongs to the same namespace and no statement denies it";
+        return Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: message.to_owned() };
+    }
+    // To overwrite is part of replicating: whoever asks for it has been allowed to replicate, and only a Deny takes it away.
+    let action = match request.action {
+        Action::OverwriteTag => Action::ReplicateImage,
+        action => action,
+    };
+    match deciding(&Request { action, ..*request }, policies, Effect::Allow) {
+        Some((policy, statement)) => Decision {
+            allowed: true,
+            reason: reason::STATEMENT_ALLOWS,
+            message: format!("allowed by statement {} of RegistryPermissionPolicy {policy}", statement.sid),
+        },
+        None => Decision::no(
+            reason::NO_STATEMENT_ALLOWS,
+            format!(
+                "no statement allows {action:?} into repository {} of Registry {}/{} for configuration {}/{}",
+                request.repository,
+                request.registry_namespace,
+                request.registry,
+                request.namespace,
+                request.configuration
+            ),
+        ),
+    }
+}
+
+/// The decision where the policies could not be read: nothing is allowed.
+pub fn unreadable(cause: &str) -> Decision {
+    Decision::no(reason::POLICY_UNREADABLE, format!("nothing is allowed while the policies cannot be read: {cause}"))
+}
+
+impl Decision {
+    fn no(reason: &'static str, message: String) -> Self {
+        Self { allowed: false, reason, message }
+    }
+}
+
+/// The first matching statement in the order of policy name and sid, so that the answer does not depend on their order.
+fn deciding<'a>(request: &Request<'_>, policies: &'a [Policy], effect: Effect) -> Option<(&'a str, &'a Statement)> {
+    policies
+        .iter()
+        .filter_map(|policy| policy.spec.as_ref().map(|spec| (policy.name.as_str(), spec)))
+        .filter(|(_, spec)| spec.registry_ref.name == request.registry)
+        .flat_map(|(name, spec)| spec.statements.iter().map(move |statement| (name, statement)))
+        .filter(|(_, statement)| statement.effect == effect && speaks_of(statement, request))
+        .min_by_key(|(name, statement)| (*name, statement.sid.as_str()))
+}
+
+fn speaks_of(statement: &Statement, request: &Request<'_>) -> bool {
+    statement.actions.contains(&request.action)
+        && statement.principals.iter().any(|principal| is_meant(principal, request))
+        && statement.resources.iter().any(|pattern| wildcard_matches(pattern, request.repository))
+}
+
+fn is_meant(principal: &Principal, request: &Request<'_>) -> bool {
+    let namespace = principal.namespace == "*" || principal.namespace == request.namespace;
+    let configuration = principal.configuration.as_deref().is_none_or(|name| name == request.configuration);
+    namespace && configuration
+}
+
+#[cfg(test)]
+mod tests;
