@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::ResourceExt;
@@ -61,21 +62,33 @@ pub async fn compare(
     let _ = findings.send(Finding::Done { complete }).await;
 }
 
-/// Observes a single tag, for a hint. `None` if it is not there (any more).
+/// Observes a single tag, for a hint; `hinted` is the digest that it is said to have.
+///
+/// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is not there or does
+/// not have that digest yet is looked at again for a few seconds. What is seen counts, not what was hinted.
 pub async fn observe_tag(
     context: &Context,
     registry: &Registry,
     repository: RepositoryName,
     tag: Tag,
+    hinted: Option<Digest>,
 ) -> Option<Finding> {
     let client = context.registries.client(registry).await.ok()?;
-    match client.head_manifest(&repository, Reference::Tag(&tag)).await {
-        Ok(head) => head.map(|head| Finding::Image { repository, tag, digest: head.digest }),
-        Err(error) => {
-            told(context, registry, &error);
-            Some(Finding::Trouble(unreadable(registry, &error)))
+    let mut seen = None;
+    for pause in LOOK_AGAIN_AFTER_MS {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        match client.head_manifest(&repository, Reference::Tag(&tag)).await {
+            Ok(head) => seen = head.map(|head| head.digest),
+            Err(error) => {
+                told(context, registry, &error);
+                return Some(Finding::Trouble(unreadable(registry, &error)));
+            }
+        }
+        if seen.is_some() && (hinted.is_none() || seen == hinted) {
+            break;
         }
     }
+    seen.map(|digest| Finding::Image { repository, tag, digest })
 }
 
 async fn observe(
@@ -187,5 +200,6 @@ fn told(context: &Context, registry: &Registry, error: &RegistryError) {
     }
 }
 
+const LOOK_AGAIN_AFTER_MS: [u64; 6] = [0, 20, 100, 400, 1500, 3000];
 const REPOSITORIES_AT_ONCE: usize = 4;
 const TAGS_AT_ONCE: usize = 8;

@@ -49,9 +49,12 @@ impl Replicator {
 
     /// Takes what was found because of a hint.
     pub(super) async fn take_observed(&mut self, finding: Finding) {
-        if let Finding::Image { repository, tag, digest } = finding {
-            self.repositories.insert(repository.clone());
-            self.take_image(&repository, &tag, &digest, Timestamp::now()).await;
+        match finding {
+            Finding::Image { repository, tag, digest } => {
+                self.repositories.insert(repository.clone());
+                self.take_image(&repository, &tag, &digest, Timestamp::now()).await;
+            }
+            _ => self.compare_soon(), // The hint is lost: only a comparison finds what it told.
         }
     }
 

@@ -318,10 +318,16 @@ impl Replicator {
         }
         let configuration = &self.current.configuration;
         let Some(registry) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
-        for (repository, tag) in pushed.tags {
+        for ((repository, tag), digest) in pushed.tags {
             let (context, registry) = (self.context.clone(), registry.clone());
-            self.observations.spawn(async move { comparison::observe_tag(&context, &registry, repository, tag).await });
+            self.observations
+                .spawn(async move { comparison::observe_tag(&context, &registry, repository, tag, digest).await });
         }
+    }
+
+    /// Has the source compared after a pause, where the next comparison is not due earlier.
+    pub(super) fn compare_soon(&mut self) {
+        self.compare_at = self.compare_at.min(Timestamp::now() + RETRY_COMPARISON);
     }
 
     /// The end of a comparison: when the next one is due, and what stands in the way.

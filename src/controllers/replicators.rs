@@ -1,6 +1,6 @@
 //! The running configurations: gives each its orders and hints, and takes its report.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Context;
 use super::replicator::Replicator;
 use crate::api::ReplicationConfiguration;
 use crate::cluster::StoredPair;
-use crate::image::{RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Configuration, ConfigurationReport, Holder};
 
 /// The running configurations, by namespace and name.
@@ -57,8 +57,8 @@ pub struct Hints {
 /// What was pushed since it was last asked.
 #[derive(Default)]
 pub struct Pushed {
-    /// The tags.
-    pub tags: BTreeSet<(RepositoryName, Tag)>,
+    /// The tags, with the digest that each is said to have.
+    pub tags: BTreeMap<(RepositoryName, Tag), Option<Digest>>,
     /// More than fit: only a comparison finds them.
     pub overflown: bool,
     /// Names of ReplicationStatus objects that were deleted.
@@ -77,10 +77,10 @@ impl Hints {
         }
     }
 
-    fn add(&self, repository: &RepositoryName, tag: &Tag) {
+    fn add(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
         let mut pushed = self.lock();
         if pushed.tags.len() < MOST_HINTS {
-            pushed.tags.insert((repository.clone(), tag.clone()));
+            pushed.tags.insert((repository.clone(), tag.clone()), digest);
         } else {
             pushed.overflown = true;
         }
@@ -138,11 +138,18 @@ impl Replicators {
     }
 
     /// Tells that a tag was pushed to the Registry `namespace`/`registry`. Calls nobody, and takes bounded memory.
-    pub fn hint(&self, namespace: &str, registry: &str, repository: &RepositoryName, tag: &Tag) {
+    pub fn hint(
+        &self,
+        namespace: &str,
+        registry: &str,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<Digest>,
+    ) {
         for handle in self.lock().values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry)
         {
             if !handle.orders.borrow().configuration.selection.matches(repository).is_empty() {
-                handle.hints.add(repository, tag);
+                handle.hints.add(repository, tag, digest.clone());
             }
         }
     }

@@ -2,13 +2,17 @@
 
 use serde::Deserialize;
 
-use crate::image::{RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 
-/// The tags that an envelope says were pushed. What is no envelope says nothing.
-pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag)> {
+/// The tags that an envelope says were pushed, and at what. What is no envelope says nothing.
+pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag, Option<Digest>)> {
     let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
     let pushed = envelope.events.into_iter().filter(|event| event.action == "push");
-    pushed.filter_map(|event| Some((event.target.repository.parse().ok()?, event.target.tag?.parse().ok()?))).collect()
+    let tags = pushed.filter_map(|Event { target, .. }| {
+        let digest = target.digest.and_then(|digest| digest.parse().ok());
+        Some((target.repository.parse().ok()?, target.tag?.parse().ok()?, digest))
+    });
+    tags.collect()
 }
 
 #[derive(Default, Deserialize)]
@@ -30,6 +34,7 @@ struct Target {
     #[serde(default)]
     repository: String,
     tag: Option<String>,
+    digest: Option<String>,
 }
 
 #[cfg(test)]
@@ -44,7 +49,7 @@ mod tests {
             {"id":"2","action":"push","target":{"repository":"mservice","digest":"sha256:00"}},
             {"id":"3","action":"pull","target":{"repository":"mservice","tag":"41"}},
             {"id":"4","action":"push","target":{"repository":"../etc","tag":"41"}}]}"#;
-        let pushed: Vec<_> = pushed_tags(body).into_iter().map(|(r, t)| format!("{r}:{t}")).collect();
+        let pushed: Vec<_> = pushed_tags(body).into_iter().map(|(r, t, _)| format!("{r}:{t}")).collect();
         assert_eq!(pushed, ["mservice:42"]);
     }
 

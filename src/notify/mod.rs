@@ -2,7 +2,8 @@
 //!
 //! `POST /v1/notify/{namespace}/{registry}`: the sender proves itself with the token of the Registry's `notifications.auth`. An
 //! unknown Registry and a wrong token answer the same 401. Everything that is authenticated answers 202, since a sender that
-//! gets anything else keeps its queue blocked. What a notification says is a hint: the digests and URLs in it are ignored.
+//! gets anything else keeps its queue blocked. What a notification says is a hint: URLs in it are
+//! ignored, and a digest only tells how long to go on looking, never what to copy.
 
 mod distribution;
 
@@ -55,9 +56,9 @@ async fn receive(
     if expected.is_empty() || !matches {
         return StatusCode::UNAUTHORIZED;
     }
-    for (repository, tag) in distribution::pushed_tags(&body) {
+    for (repository, tag, digest) in distribution::pushed_tags(&body) {
         receiver.context.metrics.hints.inc();
-        receiver.context.replicators.hint(&namespace, &registry, &repository, &tag);
+        receiver.context.replicators.hint(&namespace, &registry, &repository, &tag, digest);
     }
     StatusCode::ACCEPTED
 }
