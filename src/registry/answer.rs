@@ -99,6 +99,7 @@ impl Refusal {
             408 | 500.. => ErrorKind::Unavailable,
             429 => ErrorKind::RateLimited,
             _ if self.has_code(&["UNSUPPORTED"]) => ErrorKind::Unsupported,
+            _ if self.has_code(&["DIGEST_INVALID", "SIZE_INVALID"]) => ErrorKind::InvalidContent,
             _ => ErrorKind::Rejected,
         }
     }
@@ -117,7 +118,7 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
 }
 
 /// Takes out of `text` what must not be shown: control and direction characters, queries of URLs; cuts it.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let is_shown = |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let visible: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(is_shown).collect();
     let words = visible.split_whitespace().map(|word| match word.find('?') {

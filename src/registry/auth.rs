@@ -135,3 +135,6 @@ pub(super) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
     value.set_sensitive(true);
     Some(value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,10 +136,12 @@ impl Client {
         deadlines: Deadlines,
     ) -> Result<Self, RegistryError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let is_plain = options.url.scheme() == "http";
+        let ca_bundle = options.ca_bundle.as_deref();
         Ok(Self(Arc::new(Inner {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             site: Site::new(&options.url, &options.trusted_hosts)?,
-            transport: Transport::new(egress, options.ca_bundle.as_deref(), concurrency, &deadlines)?,
+            transport: Transport::new(egress, ca_bundle, is_plain, concurrency, &deadlines)?,
             auth: Auth::new(options.credentials),
             deadlines,
             pause: Pause::default(),

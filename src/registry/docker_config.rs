@@ -55,7 +55,7 @@ impl DockerConfig {
             let (place, credentials) = (Place::of(&key), login.credentials()?);
             entries.extend(place.zip(credentials).map(|(place, credentials)| Entry { place, credentials }));
         }
-        entries.sort_by(|one, other| other.place.rank().cmp(&one.place.rank()));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.place.rank()));
         Ok(Self { entries, has_helpers })
     }
 

@@ -135,7 +135,7 @@ impl From<RegistryError> for Failure {
 }
 
 /// The tries of a request that meets transient failures, the first one included.
-const MOST_TRIES: u32 = 4;
+pub(super) const MOST_TRIES: u32 = 4;
 
 /// The tries where no connection can be made at all.
 const MOST_TRIES_TO_CONNECT: u32 = 2;

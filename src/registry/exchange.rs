@@ -185,3 +185,6 @@ fn is_redirect(status: StatusCode) -> bool {
 const MOST_CHALLENGES: usize = 4;
 
 const MOST_REDIRECTS: usize = 5;
+
+#[cfg(test)]
+mod tests;

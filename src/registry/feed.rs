@@ -99,20 +99,24 @@ impl Progress {
         Self { idle, state: Mutex::new(state) }
     }
 
-    /// Waits until nothing has moved for too long; the reason in words. A source that is waited for has twice the
-    /// time, so that its own deadline, which knows more, comes first.
-    pub(super) async fn stalled(&self) -> String {
+    /// Waits until nothing has moved for too long; says so in words. A source that is waited for has twice the time,
+    /// so that its own deadline, which knows more, comes first; if none comes, it is the source that has failed.
+    pub(super) async fn stalled(&self, task: &Task) -> RegistryError {
         loop {
-            let (end, what) = {
-                let state = self.state();
-                match state.is_waiting_for_source {
-                    true => (state.last_move + 2 * self.idle, "the source gave nothing"),
-                    false => (state.last_move + self.idle, "the registry took nothing and said nothing"),
+            let end = {
+                let mut state = self.state();
+                let allowed = if state.is_waiting_for_source { 2 * self.idle } else { self.idle };
+                let end = state.last_move + allowed;
+                if Instant::now() >= end {
+                    let what = if state.is_waiting_for_source { "the source gave" } else { "the registry took" };
+                    let error = task.error(ErrorKind::Unavailable, format!("{what} nothing for {allowed:?}"));
+                    if state.is_waiting_for_source {
+                        state.source_error = Some(error.clone());
+                    }
+                    return error;
                 }
+                end
             };
-            if Instant::now() >= end {
-                return format!("{what} for {:?}", self.idle);
-            }
             tokio::time::sleep_until(end).await;
         }
     }

@@ -31,13 +31,14 @@ impl Client {
         let stated = stated_digest(answer.headers());
         match (answer.status().as_u16(), stated) {
             (404, _) => Ok(None),
-            (200..=299, Some(digest)) => {
-                if let Reference::Digest(asked) = reference
-                    && asked.algorithm() == digest.algorithm()
-                    && *asked != digest
-                {
-                    return Err(task.error(ErrorKind::InvalidContent, format!("the registry states {digest}")));
-                }
+            (200..=299, Some(stated)) => {
+                let digest = match reference {
+                    Reference::Digest(asked) if asked.algorithm() != stated.algorithm() => asked.clone(),
+                    Reference::Digest(asked) if *asked != stated => {
+                        return Err(task.error(ErrorKind::InvalidContent, format!("the registry states {stated}")));
+                    }
+                    _ => stated,
+                };
                 Ok(Some(ManifestHead { digest, size: answer.content_length().filter(|size| *size > 0) }))
             }
             (200..=299 | 400 | 403 | 405 | 501, _) => self.head_by_reading(repository, reference).await,

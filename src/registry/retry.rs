@@ -34,7 +34,7 @@ impl<'a> Retries<'a> {
         let backoff = self.backoff();
         let wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
         if error.kind == ErrorKind::RateLimited {
-            self.pause.until(Instant::now() + wait);
+            self.pause.until(Instant::now() + error.retry_after.unwrap_or(backoff));
         }
         if self.tries >= failure.most_tries || wait > self.deadlines.longest_wait {
             return Err(error);

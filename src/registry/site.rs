@@ -176,7 +176,7 @@ impl Site {
 
     fn is_known_realm(&self, realm: &str) -> bool {
         let registry = host_of(&self.base);
-        KNOWN_REALMS.iter().any(|known| *known == (registry.as_str(), realm))
+        KNOWN_REALMS.contains(&(registry.as_str(), realm))
     }
 
     fn is_trusted_strictly(&self, url: &Url) -> bool {

@@ -1,1 +1,222 @@
-//! Testing.
+//! A scripted HTTP server for the tests of this module, which answers as they say and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::transport::Deadlines;
+use super::{Client, Credentials, EgressPolicy, RegistryOptions};
+use crate::image::{Descriptor, Digest};
+
+/// A request that the server saw.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) target: String,
+    headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    /// Whether the body had the length that was announced.
+    pub(super) is_complete: bool,
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `GET /v2/`, and so on.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+}
+
+/// What the server answers.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// How much of the body is sent.
+    sent: usize,
+    /// Whether the connection is kept open in silence afterwards.
+    stalls: bool,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref().to_vec();
+        Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false }
+    }
+
+    /// Nothing at all.
+    pub(super) fn silence() -> Self {
+        Self::new(0, "")
+    }
+
+    pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Sends only the first `sent` bytes of the body, then closes.
+    pub(super) fn cut(mut self, sent: usize) -> Self {
+        self.sent = sent;
+        self
+    }
+
+    /// Sends only the first `sent` bytes of the body, then nothing.
+    pub(super) fn stall(mut self, sent: usize) -> Self {
+        (self.sent, self.stalls) = (sent, true);
+        self
+    }
+}
+
+/// A server on a free port of 127.0.0.1, for as long as the runtime of the test lives.
+pub(super) struct Server {
+    pub(super) port: u16,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// `answer` gets the request, and how many there were with the same method and path before.
+    pub(super) async fn start(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), seen.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, answer.clone(), log.clone()));
+            }
+        });
+        Self { port, seen }
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The first line of each request.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.seen().iter().map(Seen::line).collect()
+    }
+
+    pub(super) fn count(&self, start: &str) -> usize {
+        self.lines().iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    /// Waits until a request that starts with `start` came in.
+    pub(super) async fn until_seen(&self, start: &str) {
+        for _ in 0..200 {
+            if self.count(start) > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{start} was not seen, but {:?}", self.lines());
+    }
+
+    /// A client that is nobody.
+    pub(super) fn client(&self) -> Client {
+        self.client_as(Credentials::Anonymous)
+    }
+
+    pub(super) fn client_as(&self, credentials: Credentials) -> Client {
+        self.client_trusting(credentials, &[], &[self])
+    }
+
+    /// A client that trusts `trusted`, where the administrator lists the ports of `listed` on this machine.
+    pub(super) fn client_trusting(&self, credentials: Credentials, trusted: &[String], listed: &[&Server]) -> Client {
+        let hosts = listed.iter().flat_map(|server| ["127.0.0.1", "localhost"].map(|host| (host, server.port)));
+        let allow = hosts.map(|(host, port)| format!("{host}:{port}").parse().unwrap()).collect();
+        let policy = EgressPolicy { allow, ..EgressPolicy::default() };
+        let options = options(&format!("http://127.0.0.1:{}", self.port), credentials, trusted);
+        Client::with_deadlines(options, Arc::new(policy), deadlines()).unwrap()
+    }
+}
+
+pub(super) fn options(url: &str, credentials: Credentials, trusted: &[String]) -> RegistryOptions {
+    RegistryOptions {
+        url: url.parse().unwrap(),
+        credentials,
+        ca_bundle: None,
+        trusted_hosts: trusted.to_vec(),
+        concurrency: 4,
+    }
+}
+
+pub(super) fn password() -> Credentials {
+    Credentials::Basic { username: "user".to_owned(), password: "secret".into() }
+}
+
+/// The descriptor of `content`.
+pub(super) fn descriptor(content: &[u8]) -> Descriptor {
+    Descriptor { media_type: "x/y".to_owned(), digest: Digest::sha256(content), size: content.len() as u64 }
+}
+
+fn deadlines() -> Deadlines {
+    Deadlines {
+        idle: Duration::from_millis(150),
+        headers: Duration::from_millis(1500),
+        first_backoff: Duration::from_millis(2),
+        last_backoff: Duration::from_millis(8),
+        longest_wait: Duration::from_millis(400),
+        ..Deadlines::default()
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&Seen, usize) -> Reply>, log: Arc<Mutex<Vec<Seen>>>) {
+    let Some(seen) = read_request(&mut stream).await else {
+        return;
+    };
+    let path = |seen: &Seen| (seen.method.clone(), seen.target.split('?').next().map(str::to_owned));
+    let before = {
+        let mut log = log.lock().unwrap();
+        let before = log.iter().filter(|other| path(other) == path(&seen)).count();
+        log.push(seen.clone());
+        before
+    };
+    let reply = answer(&seen, before);
+    if reply.status == 0 {
+        return tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", reply.status);
+    let is_framed = |name: &str| ["content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str());
+    if !reply.headers.iter().any(|(name, _)| is_framed(name)) {
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    }
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let _ = stream.write_all(head.as_bytes()).await;
+    if seen.method != "HEAD" {
+        let _ = stream.write_all(&reply.body[..reply.sent]).await;
+    }
+    let _ = stream.flush().await;
+    if reply.stalls {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).ok()?;
+    let mut lines = head.lines();
+    let mut first = lines.next()?.split(' ').map(str::to_owned);
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let mut seen = Seen { method: first.next()?, target: first.next()?, headers, ..Seen::default() };
+    let length = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
+    let _ = stream.take(length).read_to_end(&mut seen.body).await;
+    seen.is_complete = seen.body.len() as u64 == length;
+    Some(seen)
+}

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::{Host, Url};
 
+use super::answer::clean;
 use super::egress::Reach;
 use super::error::Trouble;
 use super::resolver::{AddressRefused, GuardedResolver, HostNotFound};
@@ -63,6 +64,8 @@ pub(super) struct Transport {
     policy: Arc<EgressPolicy>,
     /// The only certificates to trust; the system's when there are none.
     roots: Option<Vec<Certificate>>,
+    /// Whether the registry is spoken to without TLS, so that certificates may be missing altogether.
+    is_plain: bool,
     connections: usize,
     connect: Duration,
     /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS; made when needed.
@@ -75,12 +78,13 @@ impl Transport {
     pub(super) fn new(
         policy: Arc<EgressPolicy>,
         ca_bundle: Option<&[u8]>,
+        is_plain: bool,
         connections: usize,
         deadlines: &Deadlines,
     ) -> Result<Self, RegistryError> {
         let roots = ca_bundle.map(read_bundle).transpose()?;
         let clients = [const { OnceCell::const_new() }; 3];
-        let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
+        let transport = Self { policy, roots, is_plain, connections, connect: deadlines.connect, clients };
         if transport.roots.is_some() {
             transport.build(Reach::Guarded).map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
         }
@@ -130,9 +134,24 @@ impl Transport {
     }
 
     fn build(&self, reach: Reach) -> Result<reqwest::Client, Trouble> {
+        let built = match &self.roots {
+            Some(roots) => self.builder(reach).tls_certs_only(roots.iter().cloned()).build(),
+            None => match self.builder(reach).build() {
+                // An image without certificates is no reason not to speak plain http.
+                Err(_) if self.is_plain => self.builder(reach).tls_certs_only([]).build(),
+                built => built,
+            },
+        };
+        built.map_err(|error| {
+            let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
+            Trouble::new(ErrorKind::Configuration, detail)
+        })
+    }
+
+    fn builder(&self, reach: Reach) -> reqwest::ClientBuilder {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut builder = reqwest::Client::builder()
+        reqwest::Client::builder()
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .http1_only()
@@ -143,14 +162,7 @@ impl Transport {
             .connect_timeout(self.connect)
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(self.connections)
-            .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach });
-        if let Some(roots) = &self.roots {
-            builder = builder.tls_certs_only(roots.iter().cloned());
-        }
-        builder.build().map_err(|error| {
-            let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
-            Trouble::new(ErrorKind::Configuration, detail)
-        })
+            .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach })
     }
 }
 
@@ -158,7 +170,7 @@ impl Transport {
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let last = causes(error).last();
     last.filter(|cause| !cause.is::<reqwest::Error>())
-        .map_or_else(|| "the request failed".to_owned(), |cause| cause.to_string().chars().take(200).collect())
+        .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
 }
 
 fn classify(error: &reqwest::Error, host: &str) -> Trouble {
@@ -170,7 +182,9 @@ fn classify(error: &reqwest::Error, host: &str) -> Trouble {
             return Trouble::new(ErrorKind::HostUnknown, unknown.to_string());
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return Trouble::new(ErrorKind::TlsRefused, format!("TLS with {host} failed: {tls}"));
+            let hint = if tls.to_string().contains("CaUsedAsEndEntity") { SELF_SIGNED_HINT } else { "" };
+            let detail = format!("TLS with {host} failed: {}{hint}", clean(&tls.to_string()));
+            return Trouble::new(ErrorKind::TlsRefused, detail);
         }
     }
     if error.is_connect() {
@@ -208,6 +222,9 @@ fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, RegistryError> {
         _ => Err(unusable("holds over 100 certificates")),
     }
 }
+
+/// What to do about the one certificate that works elsewhere and not with rustls.
+const SELF_SIGNED_HINT: &str = " (a CA certificate cannot be a server's own; sign one for the server with it)";
 
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 const MAX_BUNDLE_CERTIFICATES: usize = 100;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::answer::Answer;
-use super::error::{Failure, Task};
+use super::error::{Failure, MOST_TRIES, Task};
 use super::exchange::{Inner, Outgoing};
 use super::feed::{Feed, Progress};
 use super::manifests::stated_digest;
@@ -137,7 +137,7 @@ impl Upload<'_> {
             sent = self.inner.transport.send(request, is_trusted, None) => {
                 sent.map_err(|trouble| self.task.failure(trouble))
             }
-            stall = progress.stalled() => Err(self.task.error(ErrorKind::Unavailable, stall).into()),
+            stall = progress.stalled(self.task) => Err(stall.into()),
         };
         if let Some(error) = progress.take_source_error() {
             return Err(Broken::Source(error));
@@ -158,7 +158,7 @@ impl Upload<'_> {
                 Failure { most_tries: 2, ..failure }
             }
             // The session is gone, or the registry counts other bytes than we do: once more, with a new session.
-            404 | 416 => Failure { most_tries: 3, ..failure },
+            404 | 416 => Failure { most_tries: MOST_TRIES, ..failure },
             _ => failure,
         }))
     }

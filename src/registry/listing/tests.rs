@@ -1,1 +1,131 @@
-//! Tests.
+//! Lists of hostile and odd registries.
+
+use super::next_link_of;
+use crate::image::RepositoryName;
+use crate::registry::ErrorKind;
+use crate::registry::testing::{Reply, Server};
+
+fn repository() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+async fn tags_of(body: &'static str) -> Result<Option<Vec<String>>, ErrorKind> {
+    let server = Server::start(move |_, _| Reply::new(200, body)).await;
+    let tags = server.client().tags(&repository()).await.map_err(|error| error.kind)?;
+    Ok(tags.map(|tags| tags.iter().map(ToString::to_string).collect()))
+}
+
+#[tokio::test]
+async fn pages_are_followed_as_they_are_linked() {
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        "/v2/_catalog?n=1000" => Reply::new(200, r#"{"repositories":["b","UPPER"]}"#)
+            .header("Link", "</v2/_catalog?next=x%3D>; rel=\"next\""),
+        "/v2/_catalog?next=x%3D" => Reply::new(200, r#"{"repositories":["a","b"]}"#),
+        _ => Reply::new(400, ""),
+    })
+    .await;
+    let names: Vec<_> = server.client().repositories().await.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn odd_pages_are_read_and_wrong_ones_refused() {
+    let three = || Ok(Some(vec!["v1".to_owned(), "v2".to_owned()]));
+    assert_eq!(tags_of(r#"{"name":"x","tags":["v2","v1","-bad","a/b",7]}"#).await, three());
+    assert_eq!(tags_of(r#"{"tags":null}"#).await, Ok(Some(Vec::new())));
+    for body in ["{}", "[]", "<html>", r#"{"tags":{}}"#, ""] {
+        assert_eq!(tags_of(body).await, Err(ErrorKind::InvalidContent), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_in_a_circle_ends() {
+    let server =
+        Server::start(|_, _| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "</v2/x?last=a>; rel=next")).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
+    let server = Server::start(|_, before| {
+        let page = if before < 3 { before } else { 1 };
+        Reply::new(200, format!(r#"{{"tags":["v{before}"]}}"#)).header("Link", format!("<?page={page}>; rel=next"))
+    })
+    .await;
+    let error = server.client().tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidContent, "{error}");
+}
+
+#[tokio::test]
+async fn a_next_page_on_another_host_is_refused() {
+    let server = Server::start(|_, _| {
+        Reply::new(200, r#"{"tags":[]}"#).header("Link", "<https://evil.example/v2/>; rel=\"next\"")
+    })
+    .await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::InvalidContent);
+}
+
+#[tokio::test]
+async fn lists_and_pages_that_are_too_large_are_refused() {
+    let server = Server::start(|_, _| Reply::new(200, "").header("Content-Length", 9 << 20)).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::TooLarge);
+    let server = Server::start(|_, page| {
+        let tags: Vec<_> = (0..60_000).map(|n| format!("\"v{page}-{n}\"")).collect();
+        Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(","))).header("Link", format!("<?p={page}>; rel=next"))
+    })
+    .await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn only_a_registry_can_say_that_a_repository_is_absent() {
+    let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#;
+    let server = Server::start(move |_, _| Reply::new(404, unknown)).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap(), None);
+    assert!(!server.client().repository_exists(&repository()).await.unwrap());
+
+    let bare = Server::start(|seen, _| Reply::new(if seen.target == "/v2/" { 200 } else { 404 }, "")).await;
+    assert_eq!(bare.client().tags(&repository()).await.unwrap(), None);
+
+    let proxy = Server::start(|_, _| Reply::new(404, "<html>default backend</html>")).await;
+    assert_eq!(proxy.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(proxy.client().repository_exists(&repository()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_repository_exists_even_without_tags() {
+    let server = Server::start(|_, _| Reply::new(200, r#"{"tags":null}"#)).await;
+    assert!(server.client().repository_exists(&repository()).await.unwrap());
+    assert_eq!(server.lines(), ["GET /v2/team/app/tags/list?n=1"]);
+}
+
+#[tokio::test]
+async fn a_forbidden_catalog_is_an_unsupported_one() {
+    for status in [401, 403, 404, 405] {
+        let server = Server::start(move |_, _| Reply::new(status, "")).await;
+        assert_eq!(server.client().repositories().await.unwrap_err().kind, ErrorKind::Unsupported, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_asked_for_again() {
+    let server = Server::start(|_, before| {
+        let page = Reply::new(200, r#"{"tags":["v1"]}"#);
+        if before == 0 { page.cut(5) } else { page }
+    })
+    .await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
+}
+
+#[test]
+fn links_are_read_as_registries_write_them() {
+    let table = [
+        ("</a?b=c>; rel=\"next\"", Some("/a?b=c")),
+        ("</a>;rel=next", Some("/a")),
+        ("</a>; title=\"x\"; REL=\"prev Next\"", Some("/a")),
+        ("</first>; rel=\"first\", </second>; rel=\"next\"", Some("/second")),
+        ("</a>; rel=\"prev\"", None),
+        ("</a>", None),
+        ("<unclosed; rel=next", None),
+        ("", None),
+    ];
+    for (text, expected) in table {
+        assert_eq!(next_link_of(text).as_deref(), expected, "{text}");
+    }
+}
