@@ -106,9 +106,9 @@ impl TokenServer {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// The URL that registries name in their challenge.
+    /// The URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.
     pub fn realm(&self) -> String {
-        format!("http://{}/token", self.server.address())
+        format!("http://localhost:{}/token", self.server.address().port())
     }
 
     /// The service the tokens are for.
