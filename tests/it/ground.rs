@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use reqwest::Method;
 
+use crate::support::background::BackgroundServer;
 use crate::support::control_plane::ControlPlane;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
@@ -174,6 +176,33 @@ async fn tls_works_with_the_authority_and_not_without() {
         let mut distrusting = login.command("crane", &["digest", &image]);
         distrusting.env("SSL_CERT_FILE", TestAuthority::new("Another authority").file());
         assert!(!crate::support::tools::run(distrusting).await.success);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_registries_push_their_events_with_the_headers_asked_for() {
+    let (told, mut events) = tokio::sync::mpsc::unbounded_channel::<(HeaderMap, String)>();
+    let listen = move |headers: HeaderMap, body: String| async move {
+        let _ = told.send((headers, body));
+    };
+    let router = axum::Router::new().fallback(listen);
+    let receiver = BackgroundServer::start("event-receiver", move |listener| async move {
+        axum::serve(listener, router).await.unwrap();
+    });
+    let url = format!("http://{}/events", receiver.address());
+    both_generations!(options => {
+        let registry = options.notify(&url, &[("Authorization", "Bearer secret")]).start().await;
+        let digest = registry.pusher().push("team/app", "1", &Image::single(8, 1, 100)).await;
+        let told = async {
+            loop {
+                let (headers, body) = events.recv().await.unwrap();
+                assert_eq!(headers["authorization"], "Bearer secret");
+                if body.contains(&digest) && body.contains(r#""action": "push""#) && body.contains(r#""tag": "1""#) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, told).await.expect("the registry tells of the push");
     });
 }
 
