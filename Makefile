@@ -63,7 +63,7 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
 test: debian lint deny go-tools ## Every check and every test.
-	cargo test --locked
+	cargo test --locked -- --test-threads=8
 
 demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
 	cargo build --release --locked

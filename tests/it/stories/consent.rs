@@ -116,22 +116,22 @@ async fn two_configurations_on_one_repository_do_not_flip_flop() {
     scene.registry(&namespace, "one", &one, Some("reader")).await;
     scene.registry(&namespace, "two", &two, Some("reader")).await;
     scene.registry(&namespace, "target", &target, Some("writer")).await;
-    scene.configure("older", "one", &[to("target")], None, "10s").await;
+    scene.configure("first", "one", &[to("target")], None, "10s").await;
     tokio::time::sleep(Duration::from_millis(1100)).await; // Ages are told apart by the second.
-    scene.configure("younger", "two", &[to("target")], None, "10s").await;
+    scene.configure("second", "two", &[to("target")], None, "10s").await;
     scene.start_operator().await;
     let message = scene
-        .condition::<ReplicationConfiguration>(&namespace, "younger", "Stalled", "True", "DestinationConflict", SOON)
+        .condition::<ReplicationConfiguration>(&namespace, "second", "Stalled", "True", "DestinationConflict", SOON)
         .await;
-    assert!(message.contains("app") && !message.contains("older"), "{message}");
-    scene.condition::<ReplicationConfiguration>(&namespace, "older", "Ready", "True", "Replicated", SOON).await;
+    assert!(message.contains("app") && !message.contains("first"), "{message}");
+    scene.condition::<ReplicationConfiguration>(&namespace, "first", "Ready", "True", "Replicated", SOON).await;
     let manifests = |registry: &TestRegistry| {
         registry.access_log().iter().filter(|a| a.method == "PUT" && a.path.contains("/manifests/v1")).count()
     };
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(target.pusher().digest_of("app", "v1").await, Some(first));
     assert_eq!(manifests(&target), 1, "the tag was written once");
-    scene.configurations().delete("older", &DeleteParams::default()).await.unwrap();
-    scene.condition::<ReplicationConfiguration>(&namespace, "younger", "Ready", "True", "Replicated", SOON).await;
+    scene.configurations().delete("first", &DeleteParams::default()).await.unwrap();
+    scene.condition::<ReplicationConfiguration>(&namespace, "second", "Ready", "True", "Replicated", SOON).await;
     assert_eq!(target.pusher().digest_of("app", "v1").await, Some(second));
 }

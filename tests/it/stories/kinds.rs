@@ -100,7 +100,7 @@ async fn registries_with_tokens_and_tls_are_at_home() {
     use crate::support::tls::TestAuthority;
     use crate::support::token_server::TokenServer;
     let tokens = TokenServer::start("registry.example.test");
-    tokens.set_user("robot", PASSWORD, &["repository:*:*", "registry:catalog:*"]);
+    tokens.set_user("robot", PASSWORD, &["repository:*:pull,push", "registry:catalog:*"]);
     tokens.set_lifetime(Duration::from_secs(60));
     let source = TestRegistry::distribution("tls-source").user("robot", PASSWORD).tls().start().await;
     let destination =

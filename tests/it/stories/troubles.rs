@@ -20,6 +20,7 @@ struct Trouble {
     scene: Scene,
     source: TestRegistry,
     broken: TestRegistry,
+    _healthy: TestRegistry,
     namespace: String,
 }
 
@@ -35,7 +36,7 @@ async fn trouble(story: &str, broken: TestRegistry, spec: impl FnOnce(&TestRegis
     scene.registry_object(&namespace, "broken", spec(&broken)).await;
     scene.configure("to-broken", "source", &[to("broken")], None, "24h").await;
     scene.configure("to-healthy", "source", &[to("healthy")], None, "24h").await;
-    Trouble { scene, source, broken, namespace }
+    Trouble { scene, source, broken, _healthy: healthy, namespace }
 }
 
 impl Trouble {
