@@ -218,7 +218,7 @@ async fn the_fault_proxy_passes_holds_cuts_and_refuses() {
         client.get(&url).send().await?.bytes().await
     };
     assert_eq!(fetch().await.unwrap(), blob.bytes);
-    assert!(proxy.bytes_to_client() > 100_000);
+    eventually(SOON, "the proxy has counted the answer", async || proxy.bytes_to_client() > 100_000).await;
     proxy.set(Fault::CutAfter(50_000));
     assert!(!fetch().await.unwrap_err().is_timeout());
     proxy.set(Fault::Refuse);
