@@ -5,6 +5,7 @@ mod context;
 mod copying;
 mod findings;
 mod pair;
+mod publishing;
 mod registry;
 mod registry_permission_policy;
 mod replication_configuration;

@@ -20,31 +20,31 @@ use super::replicators::{Hints, Orders, Pushed};
 use crate::api::{FailureCode, reason};
 use crate::cluster::StoredPair;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Attempt, ConfigurationReport, Phase, Publication, Trouble};
+use crate::plan::{Attempt, ConfigurationReport, Trouble};
 
 /// One running configuration.
 pub struct Replicator {
     pub(super) context: Arc<Context>,
     orders: watch::Receiver<Orders>,
     pub(super) current: Orders,
-    report: watch::Sender<ConfigurationReport>,
+    pub(super) report: watch::Sender<ConfigurationReport>,
     hints: Arc<Hints>,
     end: CancellationToken,
     pub(super) stored: Vec<StoredPair>,
     pub(super) pairs: BTreeMap<PairKey, Pair>,
-    queue: VecDeque<(PairKey, Tag)>,
-    copies: JoinSet<Outcome>,
+    pub(super) queue: VecDeque<(PairKey, Tag)>,
+    pub(super) copies: JoinSet<Outcome>,
     copying: HashMap<task::Id, (PairKey, Tag, Digest)>,
-    observations: JoinSet<Option<Finding>>,
+    pub(super) observations: JoinSet<Option<Finding>>,
     pub(super) comparison: Option<Comparison>,
-    compare_at: Timestamp,
-    retry_at: Option<Timestamp>,
+    pub(super) compare_at: Timestamp,
+    pub(super) retry_at: Option<Timestamp>,
     pub(super) troubles: Vec<Trouble>,
     pub(super) repositories: BTreeSet<RepositoryName>,
-    compared: bool,
-    settled: bool,
-    asked: Option<String>,
-    handled: Option<String>,
+    pub(super) compared: bool,
+    pub(super) settled: bool,
+    pub(super) asked: Option<String>,
+    pub(super) handled: Option<String>,
 }
 
 /// A comparison that is under way.
@@ -354,105 +354,6 @@ impl Replicator {
             pair.change(now);
         }
     }
-
-    async fn publish(&mut self, now: Timestamp) {
-        for pair in self.pairs.values_mut() {
-            if pair.publication(now) != Some(Publication::Now) {
-                continue;
-            }
-            if let Some(status) = pair.status(now) {
-                match self.context.statuses.write(&pair.identity, &self.current.object, &status).await {
-                    Ok(()) => pair.written(status, Timestamp::now()),
-                    Err(error) => {
-                        tracing::warn!(%error, "a status waits to be written");
-                        pair.not_written(Timestamp::now());
-                    }
-                }
-                self.context.metrics.status_writes.inc();
-            }
-        }
-        self.report().await;
-    }
-
-    async fn report(&mut self) {
-        let at_rest = self.comparison.is_none()
-            && self.queue.is_empty()
-            && self.copies.is_empty()
-            && self.observations.is_empty();
-        if at_rest && self.compared && !self.settled {
-            self.settled = true;
-            self.handled = self.asked.clone();
-        }
-        let seen = self.pairs.values().all(|pair| pair.publication(Timestamp::now()).is_none());
-        let earlier = self.report.borrow().clone();
-        let report = self.present_report(&earlier);
-        // Counts follow at rest, or together with what else changes: no write of the configuration for every image.
-        let changed = (&report.trouble, report.phase, report.generation, &report.handled_request)
-            != (&earlier.trouble, earlier.phase, earlier.generation, &earlier.handled_request);
-        if changed || (at_rest && seen && report != earlier) {
-            self.report.send_replace(report);
-            self.context.nudge(&self.current.configuration.namespace, &self.current.configuration.name).await;
-        }
-    }
-
-    fn present_report(&self, earlier: &ConfigurationReport) -> ConfigurationReport {
-        let phase = match (self.current.configuration.suspend, self.settled || earlier.phase == Phase::Compared) {
-            (true, _) => Phase::Suspended,
-            (false, true) if self.settled || self.compared => Phase::Compared,
-            (false, _) => Phase::Comparing,
-        };
-        ConfigurationReport {
-            generation: self.current.object.metadata.generation,
-            trouble: self.present_trouble(),
-            phase,
-            repositories: self.repositories.len() as u64,
-            pairs: self.pairs.iter().map(|(key, pair)| (key.destination.clone(), pair.summary.clone())).collect(),
-            handled_request: self.handled.clone(),
-        }
-    }
-
-    fn next_wake(&self) -> Timestamp {
-        let now = Timestamp::now();
-        let publications = self.pairs.values().filter_map(|pair| match pair.publication(now) {
-            Some(Publication::At(at)) => Some(at),
-            Some(Publication::Now) => Some(now),
-            None => None,
-        });
-        let suspended = self.current.configuration.suspend;
-        let comparison = (self.comparison.is_none() && !suspended).then_some(self.compare_at);
-        let retry = self.retry_at.filter(|_| !suspended);
-        publications.chain(comparison).chain(retry).min().unwrap_or(now + LONGEST_SLEEP)
-    }
-
-    /// The operator ends: nothing stays in progress without a living owner.
-    async fn interrupt(mut self) {
-        self.copies.shutdown().await;
-        let now = Timestamp::now();
-        for pair in self.pairs.values_mut() {
-            let running: Vec<_> = pair.running.drain().collect();
-            for (tag, _) in &running {
-                pair.ledger.interrupt(tag);
-            }
-            if (!running.is_empty() || pair.publication(now).is_some())
-                && let Some(status) = pair.status(now)
-                && let Err(error) = self.context.statuses.write(&pair.identity, &self.current.object, &status).await
-            {
-                tracing::warn!(%error, "a status could not be written before the end");
-            }
-        }
-    }
-
-    /// The configuration ends: its statuses are deleted and its claims given up.
-    async fn retire(mut self) {
-        self.copies.shutdown().await;
-        for pair in self.pairs.values() {
-            if let Err(error) = self.context.statuses.delete(&pair.identity).await {
-                tracing::warn!(%error, "a status waits for the garbage collector");
-            }
-        }
-        let waiting = self.context.claims(|claims| claims.release(&self.current.holder.uid, |_| false));
-        self.context.nudge_uids(&waiting).await;
-    }
 }
 
 async fn next_finding(comparison: &mut Option<Comparison>) -> Finding {
@@ -468,4 +369,3 @@ const OBSERVATIONS_AT_ONCE: usize = 64;
 const FINDINGS: usize = 500;
 const SOON: Duration = Duration::from_secs(2);
 const RETRY_COMPARISON: Duration = Duration::from_secs(15);
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
