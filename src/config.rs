@@ -21,6 +21,7 @@ pub struct OperatorFlags {
     /// The most images that are copied at once.
     #[arg(long, env = "TRANSSHIP_COPIES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub copies: u16,
+    /// Which addresses registry traffic may reach.
     #[command(flatten)]
     pub egress: EgressFlags,
 }

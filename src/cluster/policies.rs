@@ -1,6 +1,7 @@
 //! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 5 s, never by a watch.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::policy::{Decision, Policy, Request, evaluate, unreadable};
 pub struct Policies {
     client: Client,
     read: Mutex<HashMap<String, Reading>>,
+    /// Counts changes: what was read before a change is not kept after it.
+    changes: AtomicU64,
 }
 
 struct Reading {
@@ -25,7 +28,7 @@ struct Reading {
 impl Policies {
     /// Reads through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, read: Mutex::default() }
+        Self { client, read: Mutex::default(), changes: AtomicU64::new(0) }
     }
 
     /// Decides `request` by policies that were read at most [`MAX_AGE`] ago. A read that fails denies.
@@ -38,11 +41,12 @@ impl Policies {
 
     /// Forgets what was read of `namespace`: something there has changed.
     pub fn forget(&self, namespace: &str) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
     async fn policies(&self, namespace: &str) -> Result<Arc<[Policy]>, String> {
-        let started = Instant::now();
+        let (started, changes) = (Instant::now(), self.changes.load(Ordering::SeqCst));
         if let Some(reading) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(namespace)
             && reading.at.elapsed() < MAX_AGE
         {
@@ -54,7 +58,9 @@ impl Policies {
         let policies: Arc<[Policy]> = list.items.into_iter().map(decode).collect();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.retain(|_, reading| reading.at.elapsed() < MAX_AGE);
-        read.insert(namespace.to_owned(), Reading { at: started, policies: policies.clone() });
+        if self.changes.load(Ordering::SeqCst) == changes {
+            read.insert(namespace.to_owned(), Reading { at: started, policies: policies.clone() });
+        }
         Ok(policies)
     }
 }

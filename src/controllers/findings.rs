@@ -53,6 +53,9 @@ impl Replicator {
             Finding::Image { repository, tag, digest } => {
                 self.repositories.insert(repository.clone());
                 self.take_image(&repository, &tag, &digest, Timestamp::now()).await;
+                if !self.troubles.is_empty() {
+                    self.compare_soon(); // A repository that was missing may be the one that was pushed.
+                }
             }
             _ => self.compare_soon(), // The hint is lost: only a comparison finds what it told.
         }

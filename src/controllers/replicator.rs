@@ -114,21 +114,22 @@ impl Replicator {
             tokio::select! {
                 () = self.end.cancelled() => return self.retire().await,
                 () = self.context.shutdown.cancelled() => return self.interrupt().await,
-                changed = self.orders.changed() => if changed.is_err() { return self.retire().await },
+                changed = self.orders.changed() => match changed {
+                    Ok(()) => self.take_orders().await,
+                    // Nobody gives orders any more: the configuration has ended, or the whole operator ends.
+                    Err(_) if self.end.is_cancelled() => return self.retire().await,
+                    Err(_) => return self.interrupt().await,
+                },
                 finding = next_finding(&mut self.comparison) => self.take_finding(finding).await,
                 Some(observed) = self.observations.join_next() => if let Ok(Some(finding)) = observed { self.take_observed(finding).await },
                 Some(copied) = self.copies.join_next_with_id() => self.take_outcome(copied),
                 pushed = self.hints.take(), if self.observations.len() < OBSERVATIONS_AT_ONCE => self.take_hints(pushed),
                 () = tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()) => {}
             }
-            self.take_orders().await;
         }
     }
 
     async fn take_orders(&mut self) {
-        if !self.orders.has_changed().unwrap_or(false) {
-            return;
-        }
         let (next, now) = (self.orders.borrow_and_update().clone(), Timestamp::now());
         let earlier = std::mem::replace(&mut self.current, next);
         if self.current.object.metadata.generation != earlier.object.metadata.generation {
@@ -327,7 +328,7 @@ impl Replicator {
 
     /// Has the source compared after a pause, where the next comparison is not due earlier.
     pub(super) fn compare_soon(&mut self) {
-        self.compare_at = self.compare_at.min(Timestamp::now() + RETRY_COMPARISON);
+        self.compare_at = self.compare_at.min(Timestamp::now() + SOON);
     }
 
     /// The end of a comparison: when the next one is due, and what stands in the way.
@@ -465,5 +466,6 @@ async fn next_finding(comparison: &mut Option<Comparison>) -> Finding {
 const COPIES_AT_ONCE: usize = 8;
 const OBSERVATIONS_AT_ONCE: usize = 64;
 const FINDINGS: usize = 500;
+const SOON: Duration = Duration::from_secs(2);
 const RETRY_COMPARISON: Duration = Duration::from_secs(15);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

@@ -1,0 +1,72 @@
+# Everything a developer or CI runs. `make test` on a clean clone installs what it needs (in .build/bin, which git ignores, and
+# from Debian when run as root) and then runs every check. `make demo` needs no root and nothing from Debian.
+
+# The steps share one Cargo target folder and one Go cache: running them side by side would only make them wait for each other.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+BIN := .build/bin
+GO_TOOLS := crane regctl regsync oras registry helm kubeconform
+KUBERNETES := v1.37.2
+CARGO_DENY := 0.20.2
+
+# Without these the API server calls itself v0.0.0 and clients refuse to speak to it.
+KUBERNETES_FLAGS := -s -w \
+	-X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
+	-X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=37 \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
+
+.PHONY: help tools go-tools debian build generate lint deny test demo clean
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+tools: go-tools debian ## Everything the tests start besides our own binaries.
+
+go-tools: $(BIN)/control-plane $(BIN)/.tools ## etcd, kube-apiserver, kubectl, crane, helm and the others, built with Go.
+
+debian: ## Debian packages: a second registry implementation and a second copying tool. Installs them when run as root.
+	@sh tests/tools/debian.sh
+
+# Built under another name and moved, so that an interrupted build never leaves half a binary behind.
+$(BIN)/control-plane: tests/cluster/go.mod tests/cluster/go.sum tests/cluster/main.go
+	@mkdir -p $(BIN)
+	@echo "building the test control plane: about 12 minutes on two cores the first time, seconds with Go's cache"
+	cd tests/cluster && CGO_ENABLED=0 go build -trimpath -ldflags "$(KUBERNETES_FLAGS)" -o ../../$@.new .
+	mv $@.new $@
+
+$(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum
+	@mkdir -p $(BIN)
+	@echo "building the test tools: about 5 minutes on two cores the first time, seconds with Go's cache"
+	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$(BIN)/ tool
+	@cd $(BIN) && for tool in $(GO_TOOLS); do test -x $$tool || { echo "the build left no $$tool"; exit 1; }; done
+	touch $@
+
+build: ## The operator and the kubectl plugin.
+	cargo build --locked
+
+generate: ## The custom resource definitions in crds/, written from the Rust types.
+	cargo run --locked -- crds --output crds
+
+lint: ## Formatting, clippy and the documentation build, warnings being errors.
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences and sources.
+	$< check bans licenses sources
+
+.build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny:
+	cargo install --locked --root .build/cargo-deny-$(CARGO_DENY) --version $(CARGO_DENY) cargo-deny
+
+# What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
+test: debian lint deny go-tools ## Every check and every test.
+	cargo test --locked
+
+demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
+	cargo build --release --locked
+	tests/demo.sh
+
+clean: ## Remove what was built, the tools included.
+	rm -rf .build target

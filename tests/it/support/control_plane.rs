@@ -1,0 +1,313 @@
+//! The Kubernetes API server of the test run: etcd and kube-apiserver, started once, with every request in an audit log.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rcgen::KeyPair;
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::kube_users::{ADMIN, kubeconfig, token_file};
+use super::process::{Port, Process};
+use super::run_folder::{new_folder, repository};
+use super::tls::{TestAuthority, install_crypto_provider};
+use super::tools::{Output, go_tool, run};
+
+/// More than the API server needs to start on a busy machine.
+const START: Duration = Duration::from_secs(90);
+
+/// Every request, once, when its answer is there (or, for a watch, begins).
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}]}"#;
+
+/// A running API server. It ends, and its data goes, with the test run.
+pub struct ControlPlane {
+    folder: PathBuf,
+    server: String,
+    /// Ended in this order, and before the ports are given back.
+    _processes: [Process; 2],
+    _ports: [Port; 3],
+}
+
+/// A namespace for one test, and a client for it. It stays until the server ends.
+pub struct TestNamespace {
+    pub name: String,
+    pub client: kube::Client,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    pub stage: String,
+    pub verb: String,
+    #[serde(rename = "requestURI")]
+    pub request_uri: String,
+    pub user: AuditUser,
+    #[serde(default)]
+    pub user_agent: String,
+    /// Missing for requests that are not about a resource, such as `/version`.
+    #[serde(default)]
+    pub object_ref: ObjectRef,
+    #[serde(default)]
+    pub response_status: ResponseStatus,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditUser {
+    pub username: String,
+}
+
+/// What a request was about; parts that it did not have are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectRef {
+    pub api_group: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// How a request was answered.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ResponseStatus {
+    pub code: u16,
+}
+
+/// The parts of a control plane: a binary of each under `KUBEBUILDER_ASSETS`, or all of them in our own binary.
+fn component(name: &str) -> Command {
+    if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") {
+        let path = Path::new(&assets).join(name);
+        assert!(
+            path.is_file(),
+            "KUBEBUILDER_ASSETS is set, but {} is missing: unset it, or install it",
+            path.display()
+        );
+        return Command::new(path);
+    }
+    let mut command = Command::new(go_tool("control-plane"));
+    command.arg(name);
+    command
+}
+
+impl ControlPlane {
+    /// The one server of this run, which the first call starts. Should it not start, every call fails with the same reason.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
+        SHARED.get_or_init(Self::try_start).await.as_ref().unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    /// Starts a server of its own, for tests that break it.
+    pub async fn start() -> Self {
+        Self::try_start().await.unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    async fn try_start() -> Result<Self, String> {
+        let mut attempts = 0;
+        let plane = loop {
+            attempts += 1;
+            match Self::launch().await {
+                Err(reason) if reason.contains("address already in use") && attempts < 3 => {}
+                done => break done?,
+            }
+        };
+        plane.install_definitions().await?;
+        Ok(plane)
+    }
+
+    async fn launch() -> Result<Self, String> {
+        let folder = new_folder("control-plane");
+        let ports = [Port::claim(), Port::claim(), Port::claim()];
+        let [clients, peers, secure] = [ports[0].number(), ports[1].number(), ports[2].number()];
+        let server = format!("https://127.0.0.1:{secure}");
+        let etcd = start_etcd(&folder, clients, peers);
+        let api_server = start_api_server(&folder, clients, secure);
+        let mut plane = Self { folder, server, _processes: [api_server, etcd], _ports: ports };
+        plane.write_kubeconfig(ADMIN);
+        plane.wait_until_ready().await?;
+        Ok(plane)
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), String> {
+        install_crypto_provider();
+        let root = reqwest::Certificate::from_pem(TestAuthority::shared().pem().as_bytes()).expect("the certificate");
+        let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy().build().expect("a client");
+        let started = Instant::now();
+        loop {
+            if let Some(dead) = self._processes.iter_mut().find_map(|one| one.ended().map(|_| one.log_tail())) {
+                return Err(format!("the control plane ended; {dead}"));
+            }
+            let ready = client.get(format!("{}/readyz", self.server)).timeout(Duration::from_secs(5)).send().await;
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if started.elapsed() > START {
+                return Err(format!("the API server is not ready within {START:?}; {}", self._processes[0].log_tail()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Applies the custom resource definitions of the repository and waits until they are served.
+    async fn install_definitions(&self) -> Result<(), String> {
+        let folder = repository().join("crds");
+        if !folder.is_dir() {
+            return Err(format!("{} is missing: run `make generate`", folder.display()));
+        }
+        let folder = folder.display().to_string();
+        let apply = ["apply", "--server-side", "-f", &folder];
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", &folder];
+        for arguments in [&apply[..], &wait[..]] {
+            let done = self.kubectl(arguments).await;
+            if !done.success {
+                return Err(format!("kubectl {}: {}{}", arguments.join(" "), done.stdout, done.stderr));
+            }
+        }
+        Ok(())
+    }
+
+    /// The URL of the server.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// A kubeconfig that may do everything.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_of(ADMIN)
+    }
+
+    /// A kubeconfig for one user, such as `kube_users::claim_operator` gives.
+    pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        let path = self.folder.join(format!("kubeconfig-{user}"));
+        if path.exists() { path } else { self.write_kubeconfig(user) }
+    }
+
+    fn write_kubeconfig(&self, user: &str) -> PathBuf {
+        let path = self.folder.join(format!("kubeconfig-{user}"));
+        let authority = STANDARD.encode(TestAuthority::shared().pem());
+        std::fs::write(&path, kubeconfig(&self.server, &authority, user)).expect("a kubeconfig");
+        path
+    }
+
+    /// A client that may do everything. Made anew for every call: a client belongs to the runtime of the test that made it.
+    pub async fn client(&self) -> kube::Client {
+        self.client_of(ADMIN).await
+    }
+
+    /// A client for one user.
+    pub async fn client_of(&self, user: &str) -> kube::Client {
+        install_crypto_provider();
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig_of(user)).expect("a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        kube::Client::try_from(config.expect("a configuration")).expect("a client")
+    }
+
+    /// Creates a namespace whose name begins with `story` and is no other test's.
+    pub async fn namespace(&self, story: &str) -> TestNamespace {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("{story}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = self.client().await;
+        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await;
+        created.expect("a namespace is created");
+        TestNamespace { name, client }
+    }
+
+    /// Runs kubectl as the administrator.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.kubectl_as(ADMIN, arguments).await
+    }
+
+    /// Runs kubectl as some user.
+    pub async fn kubectl_as(&self, user: &str, arguments: &[&str]) -> Output {
+        let mut command = component("kubectl");
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig_of(user)).env("HOME", &self.folder);
+        run(command).await
+    }
+
+    /// How long the audit log is by now: what to give to `audit_log_since` later.
+    pub fn audit_position(&self) -> u64 {
+        std::fs::metadata(self.audit_file()).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Every request since the server's start. An entry is written before its answer is sent.
+    pub fn audit_log(&self) -> Vec<AuditEvent> {
+        self.audit_log_since(0)
+    }
+
+    /// Every request since a position.
+    pub fn audit_log_since(&self, position: u64) -> Vec<AuditEvent> {
+        let log = std::fs::read(self.audit_file()).unwrap_or_default();
+        let tail = &log[usize::try_from(position).expect("a position in memory")..];
+        // The last line may still be in the making.
+        let complete = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines = tail[..complete].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("a line of the audit log")).collect()
+    }
+
+    /// The requests of one user since a position.
+    pub fn audit_log_of(&self, user: &str, position: u64) -> Vec<AuditEvent> {
+        let mut events = self.audit_log_since(position);
+        events.retain(|event| event.user.username == user);
+        events
+    }
+
+    fn audit_file(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+}
+
+fn start_etcd(folder: &Path, clients: u16, peers: u16) -> Process {
+    let (client_url, peer_url) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
+    let mut etcd = component("etcd");
+    etcd.arg("--data-dir").arg(folder.join("etcd")).arg("--unsafe-no-fsync").arg("--log-level=warn");
+    etcd.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
+    etcd.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
+    etcd.args(["--initial-cluster", &format!("default={peer_url}")]);
+    Process::start("etcd", etcd, &folder.join("etcd.log"))
+}
+
+fn start_api_server(folder: &Path, etcd: u16, port: u16) -> Process {
+    let write = |name: &str, content: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).expect("a file of the API server");
+        path.display().to_string()
+    };
+    let certificate = TestAuthority::shared().certificate(&["127.0.0.1", "localhost", "kubernetes.default.svc"]);
+    let accounts = KeyPair::generate().expect("a key");
+    let signing_key = write("accounts.key", accounts.serialize_pem());
+    let mut server = component("kube-apiserver");
+    server.args([
+        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        "--endpoint-reconciler-type=none".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--cert-dir={}", folder.display()),
+        format!("--tls-cert-file={}", write("server.crt", certificate.pem)),
+        format!("--tls-private-key-file={}", write("server.key", certificate.key_pem)),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={}", write("accounts.pub", accounts.public_key_pem())),
+        format!("--service-account-signing-key-file={signing_key}"),
+        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        "--authorization-mode=RBAC".to_owned(),
+        format!("--token-auth-file={}", write("tokens.csv", token_file())),
+        // No controller makes the service accounts that pods would have to wait for.
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+        format!("--audit-policy-file={}", write("audit-policy.yaml", AUDIT_POLICY.to_owned())),
+        format!("--audit-log-path={}", folder.join("audit.log").display()),
+        "--audit-log-maxsize=100000".to_owned(),
+    ]);
+    Process::start("kube-apiserver", server, &folder.join("kube-apiserver.log"))
+}

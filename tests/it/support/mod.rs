@@ -1,0 +1,17 @@
+//! The ground the integration tests stand on: a real API server, real registries, real tools, and what feeds and breaks them.
+#![allow(dead_code, reason = "each part serves some tests, and tests come and go")]
+
+pub mod background;
+pub mod control_plane;
+pub mod eventually;
+pub mod image;
+pub mod kube_users;
+pub mod process;
+pub mod proxy;
+pub mod pusher;
+pub mod registry;
+pub mod registry_config;
+pub mod run_folder;
+pub mod tls;
+pub mod token_server;
+pub mod tools;

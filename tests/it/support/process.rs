@@ -1,0 +1,174 @@
+//! Child processes that never outlive the test run, and ports for them to listen on.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Below the range from which the kernel takes the ports of outgoing connections, so that a port stays free during a restart.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// A command to start, and where the outcome goes.
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts a command in a process group of its own, as a child that the kernel kills when the test run dies, in whatever way.
+///
+/// The kernel ties the child to the *thread* that started it: hence one thread, which lives as long as the run, starts them all.
+pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
+    static LAUNCHER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    let launcher = LAUNCHER.get_or_init(|| {
+        let (orders, incoming) = mpsc::channel::<Order>();
+        std::thread::Builder::new()
+            .name("launcher".to_owned())
+            .spawn(move || {
+                for (mut command, reply) in incoming {
+                    let _ = reply.send(command.spawn());
+                }
+            })
+            .expect("a thread to start processes from");
+        Mutex::new(orders)
+    });
+    let run = std::process::id();
+    // SAFETY: only calls that are allowed between fork and exec, and no memory is allocated.
+    unsafe {
+        command.process_group(0).pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The run may have died before the line above.
+            if u32::try_from(libc::getppid()) == Ok(run) {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
+            }
+        });
+    }
+    let (reply, outcome) = mpsc::channel();
+    launcher.lock().unwrap().send((command, reply)).expect("the launcher lives as long as the run");
+    outcome.recv().expect("the launcher answers")
+}
+
+/// A long-running child with its output in a log file; dropping it kills its process group and waits for its end.
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command whose standard output and error are both appended to `log`.
+    pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).expect("a log file");
+        let errors = output.try_clone().expect("a second handle on the log file");
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let program = command.get_program().to_owned();
+        let child = spawn_bound(command)
+            .unwrap_or_else(|error| panic!("{name}: {} does not start: {error}", program.display()));
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines it has written, for failure messages.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("the last lines of {}:\n{}", self.name, lines[lines.len().saturating_sub(25)..].join("\n"))
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked for its state")
+    }
+
+    /// Sends one signal, such as `libc::SIGTERM`, `libc::SIGSTOP` or `libc::SIGCONT`, to the process alone.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+
+    /// Waits for its end; `None` when it is still running after `within`.
+    pub async fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            if started.elapsed() >= within {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Asks it to end with SIGTERM and waits; panics with its log when it has not ended `within` that time.
+    pub async fn terminate(mut self, within: Duration) -> ExitStatus {
+        self.signal(libc::SIGTERM);
+        match self.wait(within).await {
+            Some(status) => status,
+            None => panic!("{} did not end within {within:?} of SIGTERM; {}", self.name, self.log_tail()),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: a plain system call; the group is the child's own, and exists as long as the child has not been waited for.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            unsafe { libc::killpg(self.child.id().cast_signed(), libc::SIGKILL) };
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a process with this id exists and has not merely been left unwaited for.
+pub fn is_running(id: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))
+}
+
+/// A loopback port that no other test of this or another run on the machine is given while this value lives.
+pub struct Port {
+    number: u16,
+    /// A name in the kernel's abstract namespace: it is gone with the run, and taken for every other run until then.
+    _claim: UnixListener,
+}
+
+impl Port {
+    /// Claims a port on which nothing listens.
+    pub fn claim() -> Self {
+        let span = u64::from(PORTS.end - PORTS.start);
+        let start = RandomState::new().hash_one(std::process::id()) % span;
+        (0..span)
+            .map(|step| PORTS.start + u16::try_from((start + step) % span).expect("the span is one of ports"))
+            .find_map(|number| {
+                let name = UnixSocketAddr::from_abstract_name(format!("transship-test-port-{number}")).ok()?;
+                let claim = UnixListener::bind_addr(&name).ok()?;
+                TcpListener::bind(("127.0.0.1", number)).ok()?;
+                Some(Self { number, _claim: claim })
+            })
+            .expect("some loopback port is free")
+    }
+
+    /// The number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}

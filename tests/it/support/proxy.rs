@@ -1,0 +1,169 @@
+//! A TCP proxy on loopback that breaks connections on command; what they carry is none of its business.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::background::BackgroundServer;
+
+/// What the proxy does with connections, the open ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Forwards everything.
+    None,
+    /// Keeps connections open and forwards nothing, until another mode is set.
+    Hold,
+    /// Resets every connection.
+    Refuse,
+    /// Resets a connection once it has brought the client this many bytes from upstream.
+    CutAfter(u64),
+    /// Waits before it forwards a piece of data, in each direction.
+    Delay { to_upstream: Duration, to_client: Duration },
+}
+
+/// What went through since the start.
+#[derive(Default)]
+struct Counts {
+    connections: AtomicU64,
+    to_upstream: AtomicU64,
+    to_client: AtomicU64,
+}
+
+/// A running proxy in front of one address.
+pub struct FaultProxy {
+    server: BackgroundServer,
+    fault: watch::Sender<Fault>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToUpstream,
+    ToClient,
+}
+
+impl FaultProxy {
+    /// Listens on a free port and forwards to `upstream`, for now without a fault.
+    pub fn start(upstream: SocketAddr) -> Self {
+        let (fault, current) = watch::channel(Fault::None);
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        let server =
+            BackgroundServer::start("fault-proxy", move |listener| accept(listener, upstream, current, shared));
+        Self { server, fault, counts }
+    }
+
+    /// Changes what happens to connections.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Its host and port, as image names begin with.
+    pub fn host(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// How many connections clients have opened.
+    pub fn connections(&self) -> u64 {
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes it has forwarded to upstream.
+    pub fn bytes_to_upstream(&self) -> u64 {
+        self.counts.to_upstream.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes it has forwarded to clients.
+    pub fn bytes_to_client(&self) -> u64 {
+        self.counts.to_client.load(Ordering::Relaxed)
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: SocketAddr, fault: watch::Receiver<Fault>, counts: Arc<Counts>) {
+    while let Ok((client, _)) = listener.accept().await {
+        counts.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(forward(client, upstream, fault.clone(), Arc::clone(&counts)));
+    }
+}
+
+async fn forward(mut client: TcpStream, upstream: SocketAddr, fault: watch::Receiver<Fault>, counts: Arc<Counts>) {
+    if carry(&mut client, upstream, fault, &counts).await.is_err() {
+        // Closing is then a reset: a client must not take a cut for a proper end.
+        let _ = client.set_zero_linger();
+    }
+}
+
+/// Forwards both directions until both have ended, or one has broken.
+async fn carry(
+    client: &mut TcpStream,
+    upstream: SocketAddr,
+    fault: watch::Receiver<Fault>,
+    counts: &Counts,
+) -> Result<(), ()> {
+    let mut refusal = fault.clone();
+    if *refusal.borrow() == Fault::Refuse {
+        return Err(());
+    }
+    let mut server = TcpStream::connect(upstream).await.map_err(drop)?;
+    server.set_nodelay(true).and_then(|()| client.set_nodelay(true)).map_err(drop)?;
+    let (client_read, client_write) = client.split();
+    let (server_read, server_write) = server.split();
+    let up = pump(client_read, server_write, Direction::ToUpstream, fault.clone(), counts);
+    let down = pump(server_read, client_write, Direction::ToClient, fault, counts);
+    tokio::select! {
+        both = async { tokio::try_join!(up, down) } => both.map(drop),
+        _ = refusal.wait_for(|fault| *fault == Fault::Refuse) => Err(()),
+    }
+}
+
+/// Forwards one direction; an error ends the connection as a whole, the end of the data only this direction.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    direction: Direction,
+    mut fault: watch::Receiver<Fault>,
+    counts: &Counts,
+) -> Result<(), ()> {
+    let counter = if direction == Direction::ToUpstream { &counts.to_upstream } else { &counts.to_client };
+    let mut buffer = vec![0; 64 * 1024];
+    let mut carried = 0;
+    loop {
+        let mut length = from.read(&mut buffer).await.map_err(drop)?;
+        if length == 0 {
+            return to.shutdown().await.map_err(drop);
+        }
+        let current = *fault.wait_for(|fault| *fault != Fault::Hold).await.map_err(drop)?;
+        let mut cut = false;
+        match current {
+            Fault::None | Fault::Hold => {}
+            Fault::Refuse => return Err(()),
+            Fault::Delay { to_upstream, .. } if direction == Direction::ToUpstream => {
+                tokio::time::sleep(to_upstream).await
+            }
+            Fault::Delay { to_client, .. } => tokio::time::sleep(to_client).await,
+            Fault::CutAfter(limit) if direction == Direction::ToClient => {
+                let left = limit.saturating_sub(carried);
+                cut = left <= length as u64;
+                length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+            Fault::CutAfter(_) => {}
+        }
+        to.write_all(&buffer[..length]).await.map_err(drop)?;
+        carried += length as u64;
+        counter.fetch_add(length as u64, Ordering::Relaxed);
+        if cut {
+            return Err(());
+        }
+    }
+}

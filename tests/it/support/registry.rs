@@ -1,0 +1,202 @@
+//! Real registries, each a process with a port, a folder and an access log of its own.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::process::{Port, Process};
+use super::pusher::Pusher;
+use super::registry_config::{RegistryOptions, Software};
+use super::run_folder::new_folder;
+use super::tools::{Login, debian_tool, go_tool};
+
+/// More than a registry needs to start on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A running registry; dropping it ends the process and removes its data.
+pub struct TestRegistry {
+    options: RegistryOptions,
+    /// `None` while it is stopped. Ended before the port below is given back.
+    process: Option<Process>,
+    port: Port,
+    folder: PathBuf,
+}
+
+/// One line of a registry's access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    pub method: String,
+    /// With the query, as it was asked for.
+    pub path: String,
+    pub status: u16,
+    /// The size of the answer's body.
+    pub bytes: u64,
+    pub user_agent: String,
+}
+
+impl TestRegistry {
+    /// Distribution v3.
+    pub fn distribution(name: &str) -> RegistryOptions {
+        RegistryOptions::new(name, Software::Distribution3)
+    }
+
+    /// docker-registry 2.8.
+    pub fn docker_2_8(name: &str) -> RegistryOptions {
+        RegistryOptions::new(name, Software::Docker28)
+    }
+
+    /// Starts a registry; once more on another port, should some stranger have taken the first.
+    pub(super) async fn start(options: RegistryOptions) -> Self {
+        let folder = new_folder(&format!("registry-{}", options.name));
+        let mut registry = Self { options, process: None, port: Port::claim(), folder };
+        for _ in 0..3 {
+            match registry.launch().await {
+                Ok(()) => return registry,
+                Err(reason) if reason.contains("address already in use") => registry.port = Port::claim(),
+                Err(reason) => panic!("{reason}"),
+            }
+        }
+        panic!("registry {}: three ports in a row were taken", registry.options.name);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port.number()))
+    }
+
+    /// Its host and port, as image names begin with.
+    pub fn host(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.options.authority.is_some() { "https" } else { "http" }, self.host())
+    }
+
+    /// The name of an image in it.
+    pub fn image(&self, repository_and_tag: &str) -> String {
+        format!("{}/{repository_and_tag}", self.host())
+    }
+
+    /// A client that is independent of the project's own, with the first user's credentials if there are users.
+    pub fn pusher(&self) -> Pusher {
+        let mut pusher = Pusher::new(&self.url());
+        if let Some(authority) = self.options.authority {
+            pusher = pusher.trusting(authority);
+        }
+        match self.options.users.first() {
+            Some((user, password)) => pusher.user(user, password),
+            None => pusher,
+        }
+    }
+
+    /// Credentials of the first user for the command-line tools, or none if there are no users.
+    pub fn login(&self) -> Login {
+        match self.options.users.first() {
+            Some((user, password)) => Login::to(&self.host(), user, password),
+            None => Login::anonymous(),
+        }
+    }
+
+    /// The process id, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Sends the process a signal, such as `libc::SIGSTOP` to make it hang and `libc::SIGCONT` to let it go on.
+    pub fn signal(&self, signal: i32) {
+        self.process.as_ref().expect("the registry runs").signal(signal);
+    }
+
+    /// Everything it has answered since it was first started. A line is written just *after* its answer, so it may be a
+    /// moment late: ask again with `eventually` before concluding that a request is missing.
+    pub fn access_log(&self) -> Vec<Access> {
+        let log = std::fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&log).lines().filter_map(Access::parse).collect()
+    }
+
+    /// All it wrote besides, for failure messages.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Where a registry that is not in memory keeps its data.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Ends the process; its data and its port stay.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on the same port and data, after ending it if it runs.
+    pub async fn restart(&mut self) {
+        self.stop();
+        if let Err(reason) = self.launch().await {
+            panic!("{reason}");
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    async fn launch(&mut self) -> Result<(), String> {
+        let program = match self.options.software {
+            Software::Distribution3 => go_tool("registry"),
+            Software::Docker28 => debian_tool("docker-registry"),
+        };
+        let configuration = self.options.write(&self.folder, self.port.number());
+        let mut command = Command::new(program);
+        command.arg("serve").arg(configuration).env("OTEL_TRACES_EXPORTER", "none").current_dir(&self.folder);
+        let mut process = Process::start(&self.options.name, command, &self.log_file());
+        let started = Instant::now();
+        loop {
+            if process.ended().is_some() {
+                return Err(format!("registry {} ended; {}", self.options.name, process.log_tail()));
+            }
+            // A connection is all: a request would be in the access log.
+            if TcpStream::connect(self.address()).is_ok() {
+                self.process = Some(process);
+                return Ok(());
+            }
+            if started.elapsed() > START {
+                return Err(format!("registry {} does not listen; {}", self.options.name, process.log_tail()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for TestRegistry {
+    fn drop(&mut self) {
+        self.stop();
+        if std::env::var_os("TRANSSHIP_TEST_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Access {
+    /// Reads a line of the Combined Log Format: `peer - user [time] "request" status bytes "referer" "agent"`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut quoted = line.split('"');
+        let before = quoted.next()?;
+        if !before.trim_end().ends_with(']') {
+            return None;
+        }
+        let mut request = quoted.next()?.split(' ');
+        let mut result = quoted.next()?.split_whitespace();
+        let (_referer, _space, user_agent) = (quoted.next()?, quoted.next()?, quoted.next()?);
+        Some(Self {
+            method: request.next()?.to_owned(),
+            path: request.next()?.to_owned(),
+            status: result.next()?.parse().ok()?,
+            bytes: result.next()?.parse().unwrap_or(0),
+            user_agent: user_agent.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Installs the Debian packages the tests use where they are missing: docker-registry is a registry of an older generation,
+# skopeo a second copying tool, the others are used by scripts. Starts no service.
+set -eu
+
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+survey() {
+    missing=""
+    need docker-registry docker-registry
+    need skopeo skopeo
+    need jq jq
+    need openssl openssl
+    need curl curl
+}
+
+survey
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "make debian: these Debian packages are missing:$missing" >&2
+    echo "make debian: install them, or run 'make debian' as root on Debian" >&2
+    exit 1
+fi
+
+# Two clones may get here at once: the second waits, and then finds everything installed.
+exec 9>/run/lock/transship-debian-packages
+flock 9
+survey
+[ -n "$missing" ] || exit 0
+
+# docker-registry starts a service on installation unless the policy file says no.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+apt-get -q -o DPkg::Lock::Timeout=600 update
+# shellcheck disable=SC2086 # a list of words
+apt-get -q -y -o DPkg::Lock::Timeout=600 install --no-install-recommends $missing 9>&-
+survey
+if [ -n "$missing" ]; then
+    echo "make debian: installed, and still missing:$missing" >&2
+    exit 1
+fi
