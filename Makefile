@@ -7,6 +7,7 @@
 
 BIN := .build/bin
 GO_TOOLS := crane regctl regsync oras registry helm kubeconform
+MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
 CARGO_DENY := 0.20.2
 
@@ -17,7 +18,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: help tools go-tools debian build generate lint deny test demo clean
+.PHONY: again help tools go-tools debian build generate lint deny test demo clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,7 +37,7 @@ $(BIN)/control-plane: tests/cluster/go.mod tests/cluster/go.sum tests/cluster/ma
 	cd tests/cluster && CGO_ENABLED=0 go build -trimpath -ldflags "$(KUBERNETES_FLAGS)" -o ../../$@.new .
 	mv $@.new $@
 
-$(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum
+$(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum $(if $(MISSING_TOOLS),again)
 	@mkdir -p $(BIN)
 	@echo "building the test tools: about 5 minutes on two cores the first time, seconds with Go's cache"
 	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$(BIN)/ tool
@@ -62,7 +63,7 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
 test: debian lint deny go-tools ## Every check and every test.
-	cargo test --locked
+	cargo test --locked -- --test-threads=8
 
 demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
 	cargo build --release --locked

@@ -1,5 +1,7 @@
 //! Transship replicates container images between OCI registries under Kubernetes control.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod api;
 pub mod cluster;

@@ -1,5 +1,7 @@
 //! The command line: parses arguments and calls the subcommand.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::reflector::Store;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -32,10 +32,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     egress.refused.extend(api_server.filter(|address| !address.is_loopback()));
     let client = Client::try_from(config)?;
     let shutdown = CancellationToken::new();
-    let watch = watcher::Config::default;
-    let registries = Controller::new(Api::all(client.clone()), watch());
-    let policies = Controller::new(Api::all(client.clone()), watch());
-    let configurations = Controller::new(Api::all(client.clone()), watch());
+    let (registries, policies, configurations) = (watched(&client), watched(&client), watched(&client));
     let stores =
         Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
     let settings = Settings {
@@ -60,6 +57,16 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     context.replicators.ended(DRAIN).await;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// A controller that also reconciles objects that were deleted: it then finds them gone.
+fn watched<K>(client: &Client) -> Controller<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = kube::runtime::reflector::store();
+    let events = watcher::watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
+    Controller::for_stream(events.reflect(writer).touched_objects(), store)
 }
 
 /// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use reqwest::Method;
 
+use crate::support::background::BackgroundServer;
 use crate::support::control_plane::ControlPlane;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
@@ -178,6 +180,33 @@ async fn tls_works_with_the_authority_and_not_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_registries_push_their_events_with_the_headers_asked_for() {
+    let (told, mut events) = tokio::sync::mpsc::unbounded_channel::<(HeaderMap, String)>();
+    let listen = move |headers: HeaderMap, body: String| async move {
+        let _ = told.send((headers, body));
+    };
+    let router = axum::Router::new().fallback(listen);
+    let receiver = BackgroundServer::start("event-receiver", move |listener| async move {
+        axum::serve(listener, router).await.unwrap();
+    });
+    let url = format!("http://{}/events", receiver.address());
+    both_generations!(options => {
+        let registry = options.notify(&url, &[("Authorization", "Bearer secret")]).start().await;
+        let digest = registry.pusher().push("team/app", "1", &Image::single(8, 1, 100)).await;
+        let told = async {
+            loop {
+                let (headers, body) = events.recv().await.unwrap();
+                assert_eq!(headers["authorization"], "Bearer secret");
+                if body.contains(&digest) && body.contains(r#""action": "push""#) && body.contains(r#""tag": "1""#) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, told).await.expect("the registry tells of the push");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_fault_proxy_passes_holds_cuts_and_refuses() {
     let registry = TestRegistry::distribution("behind-a-proxy").start().await;
     let proxy = FaultProxy::start(registry.address());
@@ -189,7 +218,7 @@ async fn the_fault_proxy_passes_holds_cuts_and_refuses() {
         client.get(&url).send().await?.bytes().await
     };
     assert_eq!(fetch().await.unwrap(), blob.bytes);
-    assert!(proxy.bytes_to_client() > 100_000);
+    eventually(SOON, "the proxy has counted the answer", async || proxy.bytes_to_client() > 100_000).await;
     proxy.set(Fault::CutAfter(50_000));
     assert!(!fetch().await.unwrap_err().is_timeout());
     proxy.set(Fault::Refuse);

@@ -14,6 +14,9 @@ use std::sync::mpsc;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group};
+
 /// Below the range from which the kernel takes the ports of outgoing connections, so that a port stays free during a restart.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
@@ -37,23 +40,19 @@ pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
             .expect("a thread to start processes from");
         Mutex::new(orders)
     });
-    let run = std::process::id();
-    // SAFETY: only calls that are allowed between fork and exec, and no memory is allocated.
+    let run = rustix::process::getpid();
+    command.process_group(0);
+    // SAFETY: between fork and exec only plain system calls are made, and no memory is allocated.
+    #[expect(unsafe_code, reason = "the standard library has no other way to say this to the kernel")]
     unsafe {
-        command.process_group(0).pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             // The run may have died before the line above.
-            if u32::try_from(libc::getppid()) == Ok(run) {
-                Ok(())
-            } else {
-                Err(io::Error::from_raw_os_error(libc::ESRCH))
-            }
+            if rustix::process::getppid() == Some(run) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
         });
     }
     let (reply, outcome) = mpsc::channel();
-    launcher.lock().unwrap().send((command, reply)).expect("the launcher lives as long as the run");
+    launcher.lock().expect("no holder panics").send((command, reply)).expect("the launcher lives as long as the run");
     outcome.recv().expect("the launcher answers")
 }
 
@@ -98,10 +97,9 @@ impl Process {
         self.child.try_wait().expect("a child can be asked for its state")
     }
 
-    /// Sends one signal, such as `libc::SIGTERM`, `libc::SIGSTOP` or `libc::SIGCONT`, to the process alone.
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.
-        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    /// Sends one signal, such as `Signal::TERM`, `Signal::STOP` or `Signal::CONT`, to the process alone.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
     /// Waits for its end; `None` when it is still running after `within`.
@@ -120,7 +118,7 @@ impl Process {
 
     /// Asks it to end with SIGTERM and waits; panics with its log when it has not ended `within` that time.
     pub async fn terminate(mut self, within: Duration) -> ExitStatus {
-        self.signal(libc::SIGTERM);
+        self.signal(Signal::TERM);
         match self.wait(within).await {
             Some(status) => status,
             None => panic!("{} did not end within {within:?} of SIGTERM; {}", self.name, self.log_tail()),
@@ -130,9 +128,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: a plain system call; the group is the child's own, and exists as long as the child has not been waited for.
+        // The group's id is the child's, and so nobody else's until the child has been waited for.
         if matches!(self.child.try_wait(), Ok(None)) {
-            unsafe { libc::killpg(self.child.id().cast_signed(), libc::SIGKILL) };
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
         let _ = self.child.wait();
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::process::{Port, Process};
+use super::process::{Port, Process, Signal};
 use super::pusher::Pusher;
 use super::registry_config::{RegistryOptions, Software};
 use super::run_folder::new_folder;
@@ -105,8 +105,8 @@ impl TestRegistry {
         self.process.as_ref().map(Process::id)
     }
 
-    /// Sends the process a signal, such as `libc::SIGSTOP` to make it hang and `libc::SIGCONT` to let it go on.
-    pub fn signal(&self, signal: i32) {
+    /// Sends the process a signal, such as `Signal::STOP` to make it hang and `Signal::CONT` to let it go on.
+    pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("the registry runs").signal(signal);
     }
 

@@ -1,7 +1,5 @@
 //! The folder of one test run, which is removed however the run ends.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,12 +64,6 @@ impl RunFolder {
 
 /// Whether a file system can be written to and has room for etcd and the registries' blobs.
 fn has_room(folder: &Path) -> bool {
-    let Ok(name) = CString::new(folder.as_os_str().as_bytes()) else { return false };
-    // SAFETY: `statvfs` is plain data, for which all zeroes is a value, and both pointers are valid during the calls.
-    unsafe {
-        let mut found: libc::statvfs = std::mem::zeroed();
-        libc::statvfs(name.as_ptr(), &raw mut found) == 0
-            && found.f_bavail * found.f_frsize >= ROOM_NEEDED
-            && libc::access(name.as_ptr(), libc::W_OK) == 0
-    }
+    let writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    writable && rustix::fs::statvfs(folder).is_ok_and(|found| found.f_bavail * found.f_frsize >= ROOM_NEEDED)
 }

@@ -1,7 +1,7 @@
 //! A token server as the Distribution project specifies it: it signs bearer tokens for the scopes its users are granted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -83,27 +83,31 @@ impl TokenServer {
     /// `registry:catalog:*`.
     pub fn set_user(&self, name: &str, password: &str, grants: &[&str]) {
         let user = User { password: password.to_owned(), grants: owned(grants) };
-        self.state.lock().unwrap().users.insert(name.to_owned(), user);
+        self.state().users.insert(name.to_owned(), user);
     }
 
     /// What may be done without credentials.
     pub fn set_anonymous(&self, grants: &[&str]) {
-        self.state.lock().unwrap().anonymous = owned(grants);
+        self.state().anonymous = owned(grants);
     }
 
     /// How long the tokens signed from now on are good for; the registries refuse them exactly from then on.
     pub fn set_lifetime(&self, lifetime: Duration) {
-        self.state.lock().unwrap().lifetime = lifetime;
+        self.state().lifetime = lifetime;
     }
 
     /// Answers the next requests with these statuses, one each.
     pub fn fail_next(&self, statuses: &[u16]) {
-        self.state.lock().unwrap().failures = statuses.iter().rev().copied().collect();
+        self.state().failures = statuses.iter().rev().copied().collect();
     }
 
     /// Everything it was asked.
     pub fn requests(&self) -> Vec<TokenRequest> {
-        self.state.lock().unwrap().requests.clone()
+        self.state().requests.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, Authority> {
+        self.state.lock().expect("no holder panics")
     }
 
     /// The URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.
@@ -131,7 +135,7 @@ struct Question {
 
 async fn answer(State(state): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let question = Question::parse(&method, &uri, &headers, &body);
-    let mut authority = state.lock().unwrap();
+    let mut authority = state.lock().expect("no holder panics");
     let user = question.credentials.as_ref().map(|(name, password)| {
         authority.users.get(name).filter(|user| user.password == *password).map(|_| name.clone()).ok_or(())
     });

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Map, Value, json};
 
 use super::process::spawn_bound;
@@ -53,13 +54,12 @@ pub async fn run(mut command: Command) -> Output {
     let line = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = spawn_bound(command).unwrap_or_else(|error| panic!("{line} does not start: {error}"));
-    let id = child.id();
+    let id = Pid::from_child(&child);
     let mut ending = tokio::task::spawn_blocking(move || child.wait_with_output());
     let ended = match tokio::time::timeout(PATIENCE, &mut ending).await {
         Ok(ended) => ended,
         Err(_) => {
-            // SAFETY: a plain system call; the child has not been waited for, since the task that does so has not ended.
-            unsafe { libc::killpg(id.cast_signed(), libc::SIGKILL) };
+            let _ = kill_process_group(id, Signal::KILL);
             panic!("{line} did not end within {PATIENCE:?}");
         }
     };

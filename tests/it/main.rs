@@ -1,0 +1,8 @@
+//! The integration tests: one binary, so that it is linked once and one API server serves all of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+mod generated;
+mod ground;
+mod stories;
+mod support;

@@ -1,0 +1,137 @@
+//! Another owner's registry is written to only with its owner's consent.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, PostParams};
+use transship::api::{
+    FailureCode, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationState, ReplicationStatus,
+};
+
+use super::scene::{PASSWORD, Scene, to, to_other};
+use crate::support::eventually::eventually;
+use crate::support::image::Image;
+use crate::support::registry::TestRegistry;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct TwoOwners {
+    scene: Scene,
+    other: String,
+    source: TestRegistry,
+    destination: TestRegistry,
+}
+
+async fn two_owners(story: &str) -> TwoOwners {
+    let source = TestRegistry::distribution(&format!("{story}-source")).user("reader", PASSWORD).start().await;
+    let destination =
+        TestRegistry::distribution(&format!("{story}-destination")).user("writer", PASSWORD).start().await;
+    source.pusher().push("prod-app", "v1", &Image::single(31, 2, 5_000)).await;
+    let mut scene = Scene::new(story).await;
+    let other = scene.other_namespace(&format!("{story}-other")).await;
+    let namespace = scene.namespace.name.clone();
+    scene.registry(&namespace, "source", &source, Some("reader")).await;
+    scene.registry(&other, "eu-west-1", &destination, Some("writer")).await;
+    scene.configure("cross", "source", &[to_other(&other, "eu-west-1")], None, "10s").await;
+    scene.start_operator().await;
+    TwoOwners { scene, other, source, destination }
+}
+
+impl TwoOwners {
+    async fn policy(&self, name: &str, sid: &str, effect: &str, actions: &[&str], resource: &str) {
+        let policy = serde_json::json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "RegistryPermissionPolicy", "metadata": {"name": name},
+            "spec": {"registryRef": {"name": "eu-west-1"}, "statements": [{
+                "sid": sid, "effect": effect, "principals": [{"namespace": self.scene.namespace.name}],
+                "actions": actions, "resources": [resource],
+            }]},
+        });
+        let policies = self.scene.api::<RegistryPermissionPolicy>(&self.other);
+        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    }
+
+    async fn permitted(&self, status: &str, reason: &str) -> String {
+        let name = self.scene.statuses().await[0].metadata.name.clone().unwrap();
+        self.scene
+            .condition::<ReplicationStatus>(&self.scene.namespace.name, &name, "Permitted", status, reason, SOON)
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_consent_nothing_reaches_the_destination_and_with_it_the_image_does() {
+    let two = two_owners("consent").await;
+    let failed = two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Failed, SOON).await;
+    assert_eq!(failed.failure_code, Some(FailureCode::RegistryPermissionDenied));
+    assert!(failed.message.unwrap().contains("no statement allows ReplicateImage"));
+    two.permitted("False", "NoStatementAllows").await;
+    tokio::time::sleep(Duration::from_secs(12)).await; // A comparison and retries more.
+    // The owner's own check of its Registry (`GET /v2/`) is all that its registry ever saw.
+    let seen = two.destination.access_log();
+    assert!(seen.iter().all(|access| access.path == "/v2/"), "{seen:?}");
+
+    two.policy("replicate", "ReplicationAccessCrossAccount", "Allow", &["ReplicateImage"], "prod-*").await;
+    eventually(SOON, "a repository may not be created yet", async || {
+        let images = two.scene.images().await;
+        let message = images["eu-west-1/prod-app:v1"].message.clone().unwrap_or_default();
+        if message.contains("CreateRepository") { Ok(()) } else { Err(message) }
+    })
+    .await;
+    assert!(two.destination.access_log().iter().all(|access| matches!(access.method.as_str(), "GET" | "HEAD")));
+
+    two.policy("create", "MayCreate", "Allow", &["CreateRepository"], "prod-*").await;
+    two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Complete, SOON).await;
+    let message = two.permitted("True", "StatementAllows").await;
+    assert!(message.contains("ReplicationAccessCrossAccount"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_overwrite_leaves_the_tag_where_it_is_and_a_revoked_policy_stops_what_comes_after() {
+    let two = two_owners("revoked").await;
+    two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
+    two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Complete, SOON).await;
+    let first = two.destination.pusher().digest_of("prod-app", "v1").await;
+    two.policy("keep", "NoOverwrite", "Deny", &["OverwriteTag"], "*").await;
+    tokio::time::sleep(Duration::from_secs(6)).await; // Decisions are made by policies that are at most 5 s old.
+    two.source.pusher().push("prod-app", "v1", &Image::single(32, 2, 5_000)).await;
+    let failed = two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Failed, SOON).await;
+    assert!(failed.message.unwrap().contains("NoOverwrite"));
+    assert_eq!(two.destination.pusher().digest_of("prod-app", "v1").await, first);
+    for name in ["allow", "keep"] {
+        two.scene.api::<RegistryPermissionPolicy>(&two.other).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    two.source.pusher().push("prod-app", "v2", &Image::single(33, 2, 5_000)).await;
+    let failed = two.scene.image_becomes("eu-west-1/prod-app:v2", ReplicationState::Failed, SOON).await;
+    assert_eq!(failed.failure_code, Some(FailureCode::RegistryPermissionDenied));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_configurations_on_one_repository_do_not_flip_flop() {
+    let one = TestRegistry::distribution("flip-one").user("reader", PASSWORD).start().await;
+    let two = TestRegistry::distribution("flip-two").user("reader", PASSWORD).start().await;
+    let target = TestRegistry::distribution("flip-target").user("writer", PASSWORD).start().await;
+    let first = one.pusher().push("app", "v1", &Image::single(41, 2, 5_000)).await;
+    let second = two.pusher().push("app", "v1", &Image::single(42, 2, 5_000)).await;
+    let mut scene = Scene::new("flip").await;
+    let namespace = scene.namespace.name.clone();
+    scene.registry(&namespace, "one", &one, Some("reader")).await;
+    scene.registry(&namespace, "two", &two, Some("reader")).await;
+    scene.registry(&namespace, "target", &target, Some("writer")).await;
+    scene.configure("first", "one", &[to("target")], None, "10s").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await; // Ages are told apart by the second.
+    scene.configure("second", "two", &[to("target")], None, "10s").await;
+    scene.start_operator().await;
+    let message = scene
+        .condition::<ReplicationConfiguration>(&namespace, "second", "Stalled", "True", "DestinationConflict", SOON)
+        .await;
+    assert!(message.contains("app") && !message.contains("first"), "{message}");
+    scene.condition::<ReplicationConfiguration>(&namespace, "first", "Ready", "True", "Replicated", SOON).await;
+    let manifests = |registry: &TestRegistry| {
+        registry.access_log().iter().filter(|a| a.method == "PUT" && a.path.contains("/manifests/v1")).count()
+    };
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(target.pusher().digest_of("app", "v1").await, Some(first));
+    assert_eq!(manifests(&target), 1, "the tag was written once");
+    scene.configurations().delete("first", &DeleteParams::default()).await.unwrap();
+    scene.condition::<ReplicationConfiguration>(&namespace, "second", "Ready", "True", "Replicated", SOON).await;
+    assert_eq!(target.pusher().digest_of("app", "v1").await, Some(second));
+}

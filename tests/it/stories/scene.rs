@@ -1,0 +1,283 @@
+//! The scene of a story: namespaces with registries and configurations in them, and an operator that acts on these alone.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use transship::api::{ImageStatus, Registry, ReplicationConfiguration, ReplicationState, ReplicationStatus};
+
+use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
+use crate::support::eventually::eventually;
+use crate::support::kube_users::claim_operator;
+use crate::support::process::{Port, Process};
+use crate::support::registry::TestRegistry;
+use crate::support::run_folder::new_folder;
+
+/// The token of every notification in these stories.
+pub const NOTIFY_TOKEN: &str = "a-token-of-the-notifications";
+
+/// The password of every registry in these stories; must never be seen in an output.
+pub const PASSWORD: &str = "canary-password-93b1";
+
+/// One story's scene.
+pub struct Scene {
+    pub plane: &'static ControlPlane,
+    pub namespace: TestNamespace,
+    pub operator_user: String,
+    admin: Port,
+    notify: Port,
+    namespaces: Vec<String>,
+    hosts: Vec<String>,
+    operator: Option<Process>,
+    began: u64,
+}
+
+impl Scene {
+    /// A scene with one namespace and nothing in it.
+    pub async fn new(story: &str) -> Self {
+        let plane = ControlPlane::shared().await;
+        let namespace = plane.namespace(story).await;
+        Self {
+            plane,
+            namespaces: vec![namespace.name.clone()],
+            namespace,
+            operator_user: claim_operator(),
+            admin: Port::claim(),
+            notify: Port::claim(),
+            hosts: Vec::new(),
+            operator: None,
+            began: plane.audit_position(),
+        }
+    }
+
+    /// Another owner's namespace.
+    pub async fn other_namespace(&mut self, story: &str) -> String {
+        let namespace = self.plane.namespace(story).await.name;
+        self.namespaces.push(namespace.clone());
+        namespace
+    }
+
+    /// Lets the operator reach a host on loopback.
+    pub fn allow(&mut self, host: &str) {
+        self.hosts.push(host.to_owned());
+    }
+
+    /// A Registry object for `registry`, with a Secret of its own if `user` is given.
+    pub async fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: Option<&str>) {
+        self.allow(&registry.host());
+        let mut spec = json!({"url": registry.url()});
+        if registry.url().starts_with("http://") {
+            spec["allowHttp"] = true.into();
+        }
+        if let Some(user) = user {
+            self.secret(namespace, name, &registry.host(), user, PASSWORD).await;
+            spec["credentials"] = json!({"secretRef": {"name": name}});
+        }
+        self.registry_object(namespace, name, spec).await;
+    }
+
+    /// A Registry object with this spec.
+    pub async fn registry_object(&self, namespace: &str, name: &str, spec: Value) {
+        let object: Registry = serde_json::from_value(json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        }))
+        .unwrap();
+        self.api::<Registry>(namespace).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// A basic-auth Secret bound to `host`; replaced where it exists.
+    pub async fn secret(&self, namespace: &str, name: &str, host: &str, user: &str, password: &str) {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
+            "metadata": {"name": name, "annotations": {"transship.dev/registry-host": host}},
+            "stringData": {"username": user, "password": password},
+        });
+        let secrets = self.api::<Secret>(namespace);
+        secrets.patch(name, &PatchParams::apply("story").force(), &Patch::Apply(secret)).await.unwrap();
+    }
+
+    /// Has `registry` notify the operator; to be used when the registry is started.
+    pub fn notify_url(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}/v1/notify/{}/{name}", self.notify.number(), self.namespace.name)
+    }
+
+    /// Makes the Registry object take notifications with [`NOTIFY_TOKEN`].
+    pub async fn take_notifications(&self, name: &str) {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "notify"}, "stringData": {"token": NOTIFY_TOKEN}});
+        let secrets = self.api::<Secret>(&self.namespace.name);
+        secrets.patch("notify", &PatchParams::apply("story").force(), &Patch::Apply(secret)).await.unwrap();
+        let spec = json!({"spec": {"notifications": {"type": "Distribution", "auth": {"type": "Bearer", "secretRef": {"name": "notify"}}}}});
+        self.api::<Registry>(&self.namespace.name)
+            .patch(name, &PatchParams::default(), &Patch::Merge(spec))
+            .await
+            .unwrap();
+    }
+
+    /// A configuration of the story's namespace that copies from `source` to `destinations`; `filters` as in the API.
+    pub async fn configure(
+        &self,
+        name: &str,
+        source: &str,
+        destinations: &[Value],
+        filters: Option<Value>,
+        interval: &str,
+    ) {
+        let mut rule = json!({"name": "all", "destinations": destinations});
+        if let Some(filters) = filters {
+            rule["repositoryFilters"] = filters;
+        }
+        let object: ReplicationConfiguration = serde_json::from_value(json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration", "metadata": {"name": name},
+            "spec": {"source": {"registryRef": {"name": source}}, "rules": [rule], "interval": interval},
+        }))
+        .unwrap();
+        self.configurations().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Starts the operator and waits until it is ready.
+    pub async fn start_operator(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+        command
+            .arg("operator")
+            .env("KUBECONFIG", self.plane.kubeconfig_of(&self.operator_user))
+            .env("RUST_LOG", "info,transship=debug");
+        command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
+        command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
+        for namespace in &self.namespaces {
+            command.arg("--watch-namespace").arg(namespace);
+        }
+        for host in &self.hosts {
+            command.arg("--egress-allow").arg(host);
+        }
+        let log = new_folder("operator").join("operator.log");
+        self.operator = Some(Process::start("operator", command, &log));
+        let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
+        eventually(Duration::from_secs(60), "the operator is ready", async || {
+            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
+        })
+        .await;
+    }
+
+    /// Kills the operator with SIGKILL.
+    pub fn kill_operator(&mut self) {
+        drop(self.operator.take().expect("the operator runs"));
+    }
+
+    /// Ends the operator as Kubernetes does.
+    pub async fn end_operator(&mut self) {
+        let status = self.operator.take().expect("the operator runs").terminate(Duration::from_secs(20)).await;
+        assert!(status.success(), "the operator ends well: {status}");
+    }
+
+    /// Everything that the operator has logged since it was started.
+    pub fn operator_log(&self) -> String {
+        self.operator.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Sends a notification as a registry does; answers with the status code.
+    pub async fn send_notification(&self, registry: &str, token: &str, body: String) -> u16 {
+        let request = reqwest::Client::new().post(self.notify_url(registry)).bearer_auth(token).body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// Typed access to a kind.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.namespace.client.clone(), namespace)
+    }
+
+    /// The configurations of the story's namespace.
+    pub fn configurations(&self) -> Api<ReplicationConfiguration> {
+        self.api(&self.namespace.name)
+    }
+
+    /// Every status of the story's namespace.
+    pub async fn statuses(&self) -> Vec<ReplicationStatus> {
+        self.api::<ReplicationStatus>(&self.namespace.name).list(&kube::api::ListParams::default()).await.unwrap().items
+    }
+
+    /// The entries of all statuses by `destination registry/repository:tag`.
+    pub async fn images(&self) -> BTreeMap<String, ImageStatus> {
+        let mut found = BTreeMap::new();
+        for status in self.statuses().await {
+            let destination =
+                format!("{}/{}", status.spec.destination.registry_ref.name, status.spec.destination.repository);
+            for image in status.status.map(|status| status.images).unwrap_or_default() {
+                found.insert(format!("{destination}:{}", image.tag), image);
+            }
+        }
+        found
+    }
+
+    /// Waits until `image` (as in [`Scene::images`]) is as wanted, and answers with its entry.
+    pub async fn image_becomes(&self, image: &str, state: ReplicationState, within: Duration) -> ImageStatus {
+        eventually(within, &format!("{image} becomes {state:?}"), async || {
+            let images = self.images().await;
+            match images.get(image) {
+                Some(entry) if entry.status == state => Ok(entry.clone()),
+                other => Err(format!("{other:?}; log: {}", self.log_tail())),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the condition `kind` of an object has `status` and `reason`, and answers with its message.
+    pub async fn condition<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+        within: Duration,
+    ) -> String
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + serde::Serialize,
+    {
+        eventually(within, &format!("{name} has {kind}={status} with reason {reason}"), async || {
+            let object = self.api::<K>(namespace).get(name).await.map_err(|error| error.to_string())?;
+            let conditions = serde_json::to_value(&object).unwrap()["status"]["conditions"].take();
+            let found = conditions.as_array().into_iter().flatten().find(|condition| condition["type"] == kind);
+            match found {
+                Some(found) if found["status"] == status && found["reason"] == reason => {
+                    Ok(found["message"].as_str().unwrap_or_default().to_owned())
+                }
+                _ => Err(conditions.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// The requests of this story's operator that changed something at the API server, since the story began or `position`.
+    pub fn writes(&self, position: Option<u64>) -> Vec<AuditEvent> {
+        let mut events = self.plane.audit_log_of(&self.operator_user, position.unwrap_or(self.began));
+        events.retain(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
+        events
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.operator_log();
+        log.lines().rev().take(5).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A destination of the own namespace.
+pub fn to(name: &str) -> Value {
+    json!({"registryRef": {"name": name}})
+}
+
+/// A destination of another namespace.
+pub fn to_other(namespace: &str, name: &str) -> Value {
+    json!({"registryRef": {"namespace": namespace, "name": name}})
+}
