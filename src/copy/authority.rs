@@ -4,8 +4,11 @@ use futures::future::BoxFuture;
 
 use crate::image::{Digest, RepositoryName, Tag};
 
-/// Gives or refuses consent to effects on a destination. It is asked right before each of them, so that a consent that is
-/// withdrawn stops a copy that is under way.
+/// Gives or refuses consent to effects on a destination.
+///
+/// It is asked right before each effect, and every 5 seconds for as long as the effect lasts (a large blob, a request that is
+/// repeated), so that a consent that is withdrawn stops a copy that is under way. What is under way pauses while the answer is
+/// awaited.
 pub trait Authority: Send + Sync {
     /// Whether `effect` may happen now. Doubt is a refusal.
     fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>>;
@@ -14,7 +17,7 @@ pub trait Authority: Send + Sync {
 /// What is about to change at the destination.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect<'a> {
-    /// A repository that is absent comes into being by the first push to it.
+    /// A repository that is absent comes into being by the first push to it. Asked once an image, until a manifest is there.
     CreateRepository {
         /// Its name.
         repository: &'a RepositoryName,
@@ -32,7 +35,8 @@ pub enum Effect<'a> {
         tag: &'a Tag,
         /// What it will point at.
         digest: &'a Digest,
-        /// What it points at now, if it exists.
+        /// The other image that it points at now, as seen at most 5 seconds ago; `None` if the tag is absent, or has `digest`
+        /// already and only what is below it is repaired.
         replaces: Option<&'a Digest>,
     },
 }

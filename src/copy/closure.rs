@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use futures::StreamExt;
 
-use super::engine::{CopyError, ImageCopy};
-use crate::image::{Descriptor, Digest, Manifest, ManifestKind};
-use crate::registry::{ErrorKind, Reference};
+use super::task::CopyError;
+use crate::image::{Descriptor, Digest, Manifest, ManifestKind, RepositoryName};
+use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
-/// What an image consists of, as its source has it.
+/// What an image consists of, as a registry has it.
 #[derive(Debug)]
 pub struct Closure {
     /// Every manifest, each once, children before parents, the root last.
@@ -17,33 +17,55 @@ pub struct Closure {
     pub blobs: Vec<Descriptor>,
 }
 
+/// Why a closure could not be read.
+#[derive(Debug)]
+pub enum Unread {
+    /// A bound was exceeded; a sentence.
+    Limit(String),
+    /// The registry failed.
+    Registry {
+        /// How.
+        error: RegistryError,
+        /// Whether it is the root manifest that could not be read.
+        is_root: bool,
+    },
+}
+
+impl Unread {
+    /// The error that this is to a copy from the registry.
+    pub fn of_source(self) -> CopyError {
+        match self {
+            Self::Limit(message) => CopyError::LimitExceeded(message),
+            Self::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => CopyError::SourceChanged,
+            Self::Registry { error, .. } => CopyError::Source(error),
+        }
+    }
+
+    /// The error that this is to a copy to the registry.
+    pub fn of_destination(self) -> CopyError {
+        match self {
+            Self::Limit(message) => CopyError::LimitExceeded(message),
+            Self::Registry { error, .. } => CopyError::Destination(error),
+        }
+    }
+}
+
 impl Closure {
-    /// Reads the manifests of the image from its source.
+    /// Reads the manifests of the image `digest`, each verified by its own digest.
     ///
     /// # Errors
-    /// [`CopyError`] if a manifest is not there or cannot be read, or the image exceeds [`MAX_MANIFESTS`], [`MAX_BLOBS`],
-    /// [`MAX_DEPTH`] or [`MAX_BYTES`].
-    pub async fn read(task: &ImageCopy<'_>) -> Result<Self, CopyError> {
+    /// [`Unread`] if a manifest is not there or cannot be read, or the image exceeds [`MAX_MANIFESTS`], [`MAX_BLOBS`],
+    /// [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
+    pub async fn read(client: &Client, repository: &RepositoryName, digest: &Digest) -> Result<Self, Unread> {
         let mut levels: Vec<Vec<Manifest>> = Vec::new();
-        let mut seen = HashSet::from([task.digest.clone()]);
-        let (mut wanted, mut count, mut bytes) = (vec![task.digest.clone()], 0, 0);
+        let mut seen = HashSet::from([digest.clone()]);
+        let (mut wanted, mut bytes) = (vec![digest.clone()], 0);
         while !wanted.is_empty() {
             if levels.len() == MAX_DEPTH {
-                return Err(CopyError::LimitExceeded(format!("the index is nested deeper than {MAX_DEPTH}")));
+                return Err(Unread::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));
             }
-            let level = fetch(task, wanted).await?;
-            count += level.len();
-            bytes += level.iter().map(|manifest| manifest.bytes.len()).sum::<usize>();
-            if count > MAX_MANIFESTS || bytes > MAX_BYTES {
-                return Err(CopyError::LimitExceeded(format!(
-                    "the image has more than {MAX_MANIFESTS} manifests, or more than {MAX_BYTES} bytes of them"
-                )));
-            }
-            let children = level.iter().flat_map(|manifest| match &manifest.kind {
-                ManifestKind::Index { children } => children.as_slice(),
-                ManifestKind::Image { .. } => &[],
-            });
-            wanted = children.map(|child| child.digest.clone()).filter(|digest| seen.insert(digest.clone())).collect();
+            let level = fetch(client, repository, wanted, levels.is_empty(), &mut bytes).await?;
+            wanted = new_children(&level, &mut seen)?;
             levels.push(level);
         }
         Self::of(levels)
@@ -65,7 +87,7 @@ impl Closure {
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
     }
 
-    fn of(levels: Vec<Vec<Manifest>>) -> Result<Self, CopyError> {
+    fn of(levels: Vec<Vec<Manifest>>) -> Result<Self, Unread> {
         let mut manifests: Vec<Manifest> = levels.into_iter().flatten().collect();
         order_children_first(&mut manifests);
         let mut seen = HashSet::new();
@@ -76,27 +98,50 @@ impl Closure {
             }
         }
         if blobs.len() > MAX_BLOBS {
-            return Err(CopyError::LimitExceeded(format!("the image has more than {MAX_BLOBS} blobs")));
+            return Err(Unread::Limit(format!("the image has more than {MAX_BLOBS} blobs")));
         }
         blobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
         Ok(Self { manifests, blobs })
     }
 }
 
-async fn fetch(task: &ImageCopy<'_>, digests: Vec<Digest>) -> Result<Vec<Manifest>, CopyError> {
+async fn fetch(
+    client: &Client,
+    repository: &RepositoryName,
+    digests: Vec<Digest>,
+    is_root: bool,
+    bytes: &mut usize,
+) -> Result<Vec<Manifest>, Unread> {
     let fetched = futures::stream::iter(digests).map(|digest| async move {
-        let manifest = task.source.manifest(task.source_repository, Reference::Digest(&digest)).await;
-        manifest.map_err(|error| match error.kind {
-            ErrorKind::NotFound if digest == *task.digest => CopyError::SourceChanged,
-            _ => CopyError::Source(error),
-        })
+        let manifest = client.manifest(repository, Reference::Digest(&digest)).await;
+        manifest.map_err(|error| Unread::Registry { error, is_root })
     });
     let mut fetched = std::pin::pin!(fetched.buffered(FETCHES_AT_ONCE));
     let mut manifests = Vec::new();
     while let Some(manifest) = fetched.next().await {
-        manifests.push(manifest?);
+        let manifest = manifest?;
+        *bytes += manifest.bytes.len();
+        if *bytes > MAX_BYTES {
+            return Err(Unread::Limit(format!("the manifests of the image have more than {MAX_BYTES} bytes")));
+        }
+        manifests.push(manifest);
     }
     Ok(manifests)
+}
+
+/// What the manifests of a level name and no level has had yet.
+fn new_children(level: &[Manifest], seen: &mut HashSet<Digest>) -> Result<Vec<Digest>, Unread> {
+    let mut wanted = Vec::new();
+    for manifest in level {
+        let ManifestKind::Index { children } = &manifest.kind else { continue };
+        wanted.extend(
+            children.iter().map(|child| &child.digest).filter(|digest| seen.insert((*digest).clone())).cloned(),
+        );
+        if seen.len() > MAX_MANIFESTS {
+            return Err(Unread::Limit(format!("the image has more than {MAX_MANIFESTS} manifests")));
+        }
+    }
+    Ok(wanted)
 }
 
 /// An index may name a manifest that another of its children names too, so levels alone do not order them: a manifest goes
@@ -185,5 +230,21 @@ mod tests {
         let root = index(&[&one, &two]);
         let closure = Closure::of(vec![vec![root], vec![one, two]]).unwrap();
         assert_eq!(closure.blobs.iter().map(|blob| blob.size).collect::<Vec<_>>(), [100, 50, 6, 5]);
+    }
+
+    #[test]
+    fn more_manifests_than_any_image_has_are_not_even_asked_for() {
+        let children: Vec<_> = (0..=1_000_u32).map(|i| descriptor(&Digest::sha256(&i.to_le_bytes()))).collect();
+        let root = manifest(format!(r#"{{"manifests":[{}]}}"#, children.join(",")));
+        let mut seen = HashSet::from([root.digest.clone()]);
+        assert!(matches!(new_children(&[root], &mut seen), Err(Unread::Limit(_))));
+    }
+
+    #[test]
+    fn a_manifest_that_several_indexes_name_is_read_once() {
+        let (one, two) = (image(1), image(2));
+        let (left, right) = (index(&[&one, &two]), index(&[&two, &one]));
+        let mut seen = HashSet::new();
+        assert_eq!(new_children(&[left, right], &mut seen).unwrap(), [one.digest, two.digest]);
     }
 }

@@ -1,59 +1,104 @@
-//! Brings child manifests to a destination repository, by digest.
+//! Brings manifests to a destination repository: children by digest, the root under its tag.
 
 use std::time::Instant;
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::authority::Effect;
-use super::engine::{CopyError, Engine, ImageCopy};
-use crate::image::Manifest;
+use super::closure::Closure;
+use super::engine::Engine;
+use super::tables::{ContentKey, Shared};
+use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
+use crate::image::{Digest, Manifest, ManifestKind};
 use crate::registry::Reference;
 
 impl Engine {
-    /// Makes sure that the manifest is in the destination repository. Its blobs and children are there already.
+    /// Makes sure that the child manifests are in the destination repository, each after everything that it names.
     ///
     /// # Errors
     /// [`CopyError`].
-    pub(super) async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        let key = task.content(&manifest.digest);
-        if self.0.present.recall(&key).is_some() {
-            return Ok(());
+    pub(super) async fn push_children(&self, task: &ImageCopy<'_>, closure: &Closure) -> Result<(), CopyError> {
+        // Images name no other manifest; the few indexes go one by one, in the order that the closure gives.
+        let (images, indexes): (Vec<_>, Vec<_>) =
+            closure.children().iter().partition(|manifest| matches!(manifest.kind, ManifestKind::Image { .. }));
+        let images = futures::stream::iter(images).map(Ok);
+        images.try_for_each_concurrent(MANIFESTS_AT_ONCE, |image| self.ensure_manifest(task, image)).await?;
+        for index in indexes {
+            self.ensure_manifest(task, index).await?;
         }
-        let _turn = self.0.content_turns.at(key.clone()).await;
-        if self.0.present.recall(&key).is_some() {
-            return Ok(());
-        }
-        task.permit(Effect::Upload { repository: task.destination_repository }).await?;
-        let reference = Reference::Digest(&manifest.digest);
-        task.destination
-            .put_manifest(task.destination_repository, reference, manifest)
-            .await
-            .map_err(CopyError::Destination)?;
-        self.0.present.note(key, ());
         Ok(())
     }
 
-    /// Reads back whether the manifest is there, with its digest.
+    /// Points the tag at the root manifest, all of whose content is there. `seen` is what it pointed at before, and when that
+    /// was looked at.
     ///
     /// # Errors
-    /// [`CopyError::VerificationFailed`] if it is not.
-    pub(super) async fn verify_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        let key = task.content(&manifest.digest);
-        if self.is_verified(&key) {
+    /// [`CopyError`].
+    pub(super) async fn write_tag(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        seen: &(Option<Digest>, Instant),
+    ) -> Result<(), CopyError> {
+        // A copy may have taken long: consent to overwrite is asked for what is there now.
+        let replaces = match seen.1.elapsed() < CONSENT_LASTS {
+            true => seen.0.clone(),
+            false => task.tag_at_destination().await?,
+        };
+        let effect = Effect::WriteTag {
+            repository: task.destination_repository,
+            tag: task.tag,
+            digest: task.digest,
+            replaces: replaces.as_ref().filter(|digest| *digest != task.digest),
+        };
+        self.put(task, effect, Reference::Tag(task.tag), closure.root()).await?;
+        for blob in &closure.blobs {
+            self.tables().mountable.note(task.crossing_key(blob), task.destination_repository.clone());
+        }
+        Ok(())
+    }
+
+    async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
+        let tables = self.tables();
+        let key = ContentKey::manifest(task, manifest);
+        if tables.present.recall(&key).is_some() {
             return Ok(());
         }
-        let reference = Reference::Digest(&manifest.digest);
-        let head = task
-            .destination
-            .head_manifest(task.destination_repository, reference)
-            .await
-            .map_err(CopyError::Destination)?;
-        if head.is_none_or(|head| head.digest != manifest.digest) {
-            self.0.present.forget(&key);
-            return Err(CopyError::VerificationFailed(format!(
-                "manifest {} is not at the destination",
-                manifest.digest
-            )));
+        let mut turn = tables.content_turns.at(key.clone()).await;
+        if tables.present.recall(&key).is_some() {
+            return Ok(());
         }
-        self.0.verified.note(key, Instant::now());
+        if let Some(error) = turn.inherited().and_then(|failure| failure.for_task(task)) {
+            return Err(error);
+        }
+        // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
+        let effect = Effect::Upload { repository: task.destination_repository };
+        match self.put(task, effect, Reference::Digest(&manifest.digest), manifest).await {
+            Ok(()) => {
+                tables.present.note(key, ());
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(failure) = Shared::of(task, &error) {
+                    turn.fail(failure);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        task: &ImageCopy<'_>,
+        effect: Effect<'_>,
+        reference: Reference<'_>,
+        manifest: &Manifest,
+    ) -> Result<(), CopyError> {
+        let put = task.destination.put_manifest(task.destination_repository, reference, manifest);
+        task.under_consent(effect, put).await?.map_err(CopyError::Destination)?;
+        self.tables().note_repository(task.repository_key(), true);
         Ok(())
     }
 }
+
+const MANIFESTS_AT_ONCE: usize = 8;

@@ -2,56 +2,70 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is known by key, at most `capacity` entries.
+/// What is known by key, at most `capacity` entries. Every operation takes constant time, seen over many.
 pub struct Memo<K, V> {
     capacity: usize,
     entries: Mutex<Entries<K, V>>,
 }
 
 struct Entries<K, V> {
-    known: HashMap<K, V>,
-    order: VecDeque<K>,
+    known: HashMap<Arc<K>, (u64, V)>,
+    /// Keys in the order in which they were noted. One that was noted again, or forgotten, leaves an entry behind whose number
+    /// is not that of `known`.
+    order: VecDeque<(u64, Arc<K>)>,
+    next: u64,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Memo<K, V> {
+impl<K: Eq + Hash, V: Clone> Memo<K, V> {
     /// An empty memory.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, entries: Mutex::new(Entries { known: HashMap::new(), order: VecDeque::new() }) }
+        let entries = Entries { known: HashMap::new(), order: VecDeque::new(), next: 0 };
+        Self { capacity, entries: Mutex::new(entries) }
     }
 
     /// What is known of `key`.
     pub fn recall(&self, key: &K) -> Option<V> {
-        self.lock().known.get(key).cloned()
+        self.lock().known.get(key).map(|(_, value)| value.clone())
     }
 
-    /// Notes `value` for `key`; the oldest entry makes room where there is none.
+    /// Notes `value` for `key`, which is the newest then; the oldest entry makes room where there is none.
     pub fn note(&self, key: K, value: V) {
         let mut entries = self.lock();
-        if entries.known.insert(key.clone(), value).is_none() {
-            entries.order.push_back(key);
-        }
-        while entries.known.len() > self.capacity {
-            match entries.order.pop_front() {
-                Some(oldest) => entries.known.remove(&oldest),
-                None => break,
-            };
-        }
+        let (key, number) = (Arc::new(key), entries.next);
+        entries.next += 1;
+        entries.known.insert(key.clone(), (number, value));
+        entries.order.push_back((number, key));
+        entries.make_room(self.capacity);
     }
 
     /// Forgets `key`.
     pub fn forget(&self, key: &K) {
-        let mut entries = self.lock();
-        if entries.known.remove(key).is_some() {
-            entries.order.retain(|other| other != key);
-        }
+        self.lock().known.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl<K: Eq + Hash, V> Entries<K, V> {
+    fn make_room(&mut self, capacity: usize) {
+        while self.known.len() > capacity {
+            let Some((number, key)) = self.order.pop_front() else { break };
+            if self.known.get(&key).is_some_and(|(current, _)| *current == number) {
+                self.known.remove(&key);
+            }
+        }
+        if self.order.len() > 2 * capacity + SLACK {
+            let known = &self.known;
+            self.order.retain(|(number, key)| known.get(key).is_some_and(|(current, _)| current == number));
+        }
+    }
+}
+
+const SLACK: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -63,9 +77,19 @@ mod tests {
         for (key, value) in [(1, 'a'), (2, 'b'), (1, 'c'), (3, 'd')] {
             memo.note(key, value);
         }
-        assert_eq!((memo.recall(&1), memo.recall(&2), memo.recall(&3)), (None, Some('b'), Some('d')));
-        memo.forget(&2);
+        assert_eq!((memo.recall(&1), memo.recall(&2), memo.recall(&3)), (Some('c'), None, Some('d')));
+        memo.forget(&1);
         memo.note(4, 'e');
-        assert_eq!((memo.recall(&2), memo.recall(&3), memo.recall(&4)), (None, Some('d'), Some('e')));
+        assert_eq!((memo.recall(&1), memo.recall(&3), memo.recall(&4)), (None, Some('d'), Some('e')));
+    }
+
+    #[test]
+    fn what_is_noted_and_forgotten_for_ever_takes_no_more_memory() {
+        let memo = Memo::new(10);
+        for round in 0..10_000 {
+            memo.note(round % 7, round);
+            memo.forget(&(round % 5));
+        }
+        assert!(memo.lock().order.len() <= 2 * 10 + SLACK, "{}", memo.lock().order.len());
     }
 }

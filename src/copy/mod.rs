@@ -10,7 +10,11 @@ mod closure;
 mod engine;
 mod manifests;
 mod memo;
+mod tables;
+mod task;
 mod turns;
+mod verify;
 
 pub use authority::{Authority, Effect, Refusal};
-pub use engine::{Copied, CopyError, Engine, ImageCopy, MountScope, Progress};
+pub use engine::{Engine, EngineLimits};
+pub use task::{Copied, CopyError, ImageCopy, MountScope, Progress};

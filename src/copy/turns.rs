@@ -1,51 +1,72 @@
-//! One owner at a time for each key: whoever comes later waits, and finds the work done or takes it over.
+//! One owner at a time for each key: whoever comes later waits, and finds the work done, learns why it failed, or takes it over.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Turns at keys. A turn ends when its guard is dropped, also by an owner that fails or is cancelled: the next in line takes
-/// over, nobody waits for ever.
-pub struct Turns<K> {
-    waiting: Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>,
+/// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next in line takes over, nobody
+/// waits for ever. An owner that fails leaves the reason `F` to those that were waiting by then.
+pub struct Turns<K, F = ()> {
+    waiting: Mutex<HashMap<K, Arc<Slot<F>>>>,
 }
+
+/// What the last owner failed with, and when.
+type Slot<F> = tokio::sync::Mutex<Option<(Instant, F)>>;
 
 /// The turn at one key.
-pub struct Turn<'a, K: Eq + Hash> {
-    turns: &'a Turns<K>,
+pub struct Turn<'a, K: Eq + Hash, F = ()> {
+    turns: &'a Turns<K, F>,
     key: K,
-    guard: Option<OwnedMutexGuard<()>>,
+    arrived: Instant,
+    guard: Option<OwnedMutexGuard<Option<(Instant, F)>>>,
 }
 
-impl<K> Default for Turns<K> {
+impl<K, F> Default for Turns<K, F> {
     fn default() -> Self {
         Self { waiting: Mutex::default() }
     }
 }
 
-impl<K: Clone + Eq + Hash> Turns<K> {
+impl<K: Clone + Eq + Hash, F> Turns<K, F> {
     /// Waits for the turn at `key`.
-    pub async fn at(&self, key: K) -> Turn<'_, K> {
-        let mutex = self.lock().entry(key.clone()).or_default().clone();
-        let mut turn = Turn { turns: self, key, guard: None };
-        turn.guard = Some(mutex.lock_owned().await);
+    pub async fn at(&self, key: K) -> Turn<'_, K, F> {
+        let arrived = Instant::now();
+        let slot = self.lock().entry(key.clone()).or_default().clone();
+        let mut turn = Turn { turns: self, key, arrived, guard: None };
+        turn.guard = Some(slot.lock_owned().await);
         turn
     }
 }
 
-impl<K> Turns<K> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<tokio::sync::Mutex<()>>>> {
+impl<K, F> Turns<K, F> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Slot<F>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> Drop for Turn<'_, K> {
+impl<K: Eq + Hash, F: Clone> Turn<'_, K, F> {
+    /// What an earlier owner failed with while this turn was waited for.
+    pub fn inherited(&self) -> Option<F> {
+        let (failed, reason) = self.guard.as_deref()?.as_ref()?;
+        (*failed >= self.arrived).then(|| reason.clone())
+    }
+
+    /// Leaves `reason` to those that wait now.
+    pub fn fail(&mut self, reason: F) {
+        if let Some(guard) = &mut self.guard {
+            **guard = Some((Instant::now(), reason));
+        }
+    }
+}
+
+impl<K: Eq + Hash, F> Drop for Turn<'_, K, F> {
     fn drop(&mut self) {
         self.guard = None;
         let mut waiting = self.turns.lock();
-        if waiting.get(&self.key).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
+        if waiting.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             waiting.remove(&self.key);
         }
     }
@@ -61,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn many_waiters_cause_one_piece_of_work() {
         let (turns, done, work) =
-            (Arc::new(Turns::default()), Arc::new(Mutex::new(false)), Arc::new(AtomicUsize::new(0)));
+            (Arc::new(Turns::<_, ()>::default()), Arc::new(Mutex::new(false)), Arc::new(AtomicUsize::new(0)));
         let tasks = (0..50).map(|_| {
             let (turns, done, work) = (turns.clone(), done.clone(), work.clone());
             tokio::spawn(async move {
@@ -80,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_that_is_cancelled_hands_over() {
-        let turns = Arc::new(Turns::default());
+        let turns = Arc::new(Turns::<_, ()>::default());
         let owner = tokio::spawn({
             let turns = turns.clone();
             async move {
@@ -91,11 +112,41 @@ mod tests {
         tokio::task::yield_now().await;
         let waiter = tokio::spawn({
             let turns = turns.clone();
-            async move { drop(turns.at(1).await) }
+            async move { turns.at(1).await.inherited() }
         });
         tokio::task::yield_now().await;
         owner.abort();
-        tokio::time::timeout(Duration::from_secs(5), waiter).await.expect("the waiter gets its turn").unwrap();
+        let inherited = tokio::time::timeout(Duration::from_secs(5), waiter).await.expect("the waiter gets its turn");
+        assert_eq!(inherited.unwrap(), None, "to be cancelled is no reason for others to fail");
+        assert!(turns.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_gives_up_stands_in_nobodys_way() {
+        let turns = Turns::<_, ()>::default();
+        let owner = turns.at(1).await;
+        assert!(tokio::time::timeout(Duration::from_millis(5), turns.at(1)).await.is_err());
+        drop(owner);
+        assert!(turns.lock().is_empty());
+        drop(turns.at(1).await);
+    }
+
+    #[tokio::test]
+    async fn those_who_waited_share_a_failure_and_those_who_come_later_try() {
+        let turns = Turns::<_, &str>::default();
+        let mut owner = turns.at(1).await;
+        let mut waiters = [Box::pin(turns.at(1)), Box::pin(turns.at(1))];
+        for waiter in &mut waiters {
+            assert!(futures::poll!(waiter).is_pending());
+        }
+        owner.fail("broken");
+        let mut late = Box::pin(turns.at(1));
+        assert!(futures::poll!(&mut late).is_pending());
+        drop(owner);
+        for waiter in waiters {
+            assert_eq!(waiter.await.inherited(), Some("broken"));
+        }
+        assert_eq!(late.await.inherited(), None);
         assert!(turns.lock().is_empty());
     }
 }

@@ -1,0 +1,117 @@
+//! What the process knows of destinations, shared by everything that it copies.
+
+use std::time::{Duration, Instant};
+
+use super::memo::Memo;
+use super::task::{CopyError, ImageCopy, MountScope};
+use super::turns::Turns;
+use crate::image::{Descriptor, Digest, Manifest, RepositoryName};
+use crate::registry::ClientId;
+
+/// What is known of destinations. Keyed by client, never by host: what one credential may see says nothing to another.
+pub(super) struct Tables {
+    /// One owner per content of a repository, however many tags need it.
+    pub(super) content_turns: Turns<ContentKey, Shared>,
+    /// One owner per blob of a destination within a scope: later repositories mount what the first one has.
+    pub(super) crossing_turns: Turns<CrossingKey>,
+    /// One question at a time whether a repository exists.
+    pub(super) repository_turns: Turns<RepositoryKey>,
+    /// One reading back at a time of the same content.
+    pub(super) check_turns: Turns<ContentKey>,
+    /// Content that is there.
+    pub(super) present: Memo<ContentKey, ()>,
+    /// When the last reading back of content that went well began.
+    pub(super) verified: Memo<ContentKey, Instant>,
+    /// A repository of a scope that has a blob.
+    pub(super) mountable: Memo<CrossingKey, RepositoryName>,
+    /// Blobs whose bytes a source has served to this process.
+    pub(super) served: Memo<(ClientId, Digest), ()>,
+    repositories: Memo<RepositoryKey, (bool, Instant)>,
+}
+
+/// A repository of one registry.
+pub(super) type RepositoryKey = (ClientId, RepositoryName);
+
+/// A blob of a destination within a scope.
+pub(super) type CrossingKey = (ClientId, MountScope, Digest);
+
+/// Content of one repository at one registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ContentKey(RepositoryKey, Content);
+
+/// A blob is no manifest, even where their bytes are the same. A blob of another size than the one that was seen is another
+/// one: a manifest that lies about sizes is not to profit from one that does not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Content {
+    Blob(Digest, u64),
+    Manifest(Digest),
+}
+
+/// A failure that others who need the same content may share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    error: CopyError,
+    source: RepositoryKey,
+}
+
+impl Tables {
+    /// Empty tables of at most `remembered` entries each.
+    pub(super) fn new(remembered: usize) -> Self {
+        Self {
+            content_turns: Turns::default(),
+            crossing_turns: Turns::default(),
+            repository_turns: Turns::default(),
+            check_turns: Turns::default(),
+            present: Memo::new(remembered),
+            verified: Memo::new(remembered),
+            mountable: Memo::new(remembered),
+            served: Memo::new(remembered),
+            repositories: Memo::new(remembered),
+        }
+    }
+
+    /// Whether content was read back, beginning at `not_before` or later.
+    pub(super) fn is_verified(&self, key: &ContentKey, not_before: Instant) -> bool {
+        self.verified.recall(key).is_some_and(|began| began >= not_before)
+    }
+
+    /// Whether a repository exists, if that was seen within the last minute.
+    pub(super) fn repository_exists(&self, key: &RepositoryKey) -> Option<bool> {
+        let (exists, seen) = self.repositories.recall(key)?;
+        (seen.elapsed() < REPOSITORY_SEEN_FOR).then_some(exists)
+    }
+
+    /// Notes whether a repository exists.
+    pub(super) fn note_repository(&self, key: RepositoryKey, exists: bool) {
+        self.repositories.note(key, (exists, Instant::now()));
+    }
+}
+
+impl ContentKey {
+    /// Of a blob in the destination repository.
+    pub(super) fn blob(task: &ImageCopy<'_>, blob: &Descriptor) -> Self {
+        Self(task.repository_key(), Content::Blob(blob.digest.clone(), blob.size))
+    }
+
+    /// Of a manifest in the destination repository.
+    pub(super) fn manifest(task: &ImageCopy<'_>, manifest: &Manifest) -> Self {
+        Self(task.repository_key(), Content::Manifest(manifest.digest.clone()))
+    }
+}
+
+impl Shared {
+    /// The failure, if it may be shared: what one authority refuses says nothing of another.
+    pub(super) fn of(task: &ImageCopy<'_>, error: &CopyError) -> Option<Self> {
+        let is_shared = matches!(error, CopyError::Source(_) | CopyError::Destination(_));
+        is_shared.then(|| Self { error: error.clone(), source: task.source_key() })
+    }
+
+    /// The error, for a copy that would meet the same: the destination's failures, and those of the same source.
+    pub(super) fn for_task(self, task: &ImageCopy<'_>) -> Option<CopyError> {
+        let applies = matches!(self.error, CopyError::Destination(_)) || self.source == task.source_key();
+        applies.then_some(self.error)
+    }
+}
+
+/// Whoever deletes a repository is not to see it made again without consent much later than this.
+const REPOSITORY_SEEN_FOR: Duration = Duration::from_secs(60);

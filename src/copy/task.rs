@@ -1,0 +1,151 @@
+//! What is asked of the engine for one image, and how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::authority::{Authority, Effect, Refusal};
+use super::tables::{CrossingKey, RepositoryKey};
+use crate::image::{Descriptor, Digest, RepositoryName, Tag};
+use crate::registry::{Client, Reference, RegistryError};
+
+/// One image to copy to one tag.
+#[derive(Clone)]
+pub struct ImageCopy<'a> {
+    /// The registry that the image is read from.
+    pub source: &'a Client,
+    /// Its repository there.
+    pub source_repository: &'a RepositoryName,
+    /// The registry that it is written to.
+    pub destination: &'a Client,
+    /// Its repository there.
+    pub destination_repository: &'a RepositoryName,
+    /// The tag at the destination.
+    pub tag: &'a Tag,
+    /// What is copied, pinned when it was planned.
+    pub digest: &'a Digest,
+    /// The configuration: blobs are mounted only from repositories that it writes to itself.
+    pub scope: MountScope,
+    /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
+    /// anybody can claim to have a digest.
+    pub across_owners: bool,
+    /// Gives or refuses consent to each effect.
+    pub authority: &'a dyn Authority,
+    /// Counts while the copy runs.
+    pub progress: &'a Progress,
+}
+
+/// Tells configurations apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MountScope(Arc<str>);
+
+impl MountScope {
+    /// The scope of the configuration with this uid.
+    pub fn new(uid: &str) -> Self {
+        Self(uid.into())
+    }
+}
+
+/// How much a copy has moved so far; to be read while it runs. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Bytes of blobs that were read from the source, those of attempts that failed included.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// An image that is at its destination, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The bytes of its manifests and blobs, each counted once.
+    pub size: u64,
+    /// The bytes of the blobs that this call uploaded; what was there, mounted, or uploaded by another call is not in it.
+    pub moved: u64,
+    /// Whether it was there before, whole; then nothing was written.
+    pub already_there: bool,
+}
+
+/// Why an image was not copied. Displays as one sentence for people.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The destination failed.
+    #[error("{0}")]
+    Destination(RegistryError),
+    /// The image is larger than any sensible one.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// Consent was refused.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The source failed.
+    #[error("{0}")]
+    Source(RegistryError),
+    /// The digest is not at the source any more.
+    #[error("the image is not at the source any more")]
+    SourceChanged,
+    /// What was read back is not what was written.
+    #[error("{0}")]
+    VerificationFailed(String),
+}
+
+impl CopyError {
+    /// Whether the same copy may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Source(error) | Self::Destination(error) => error.kind.is_transient(),
+            Self::VerificationFailed(_) => true,
+            Self::LimitExceeded(_) | Self::Refused(_) | Self::SourceChanged => false,
+        }
+    }
+}
+
+impl ImageCopy<'_> {
+    pub(super) async fn permit(&self, effect: Effect<'_>) -> Result<(), CopyError> {
+        self.authority.permit(effect).await.map_err(CopyError::Refused)
+    }
+
+    /// Does `work` as long as there is consent to `effect`, which is asked for before it begins and again while it lasts. Without
+    /// consent the work is dropped.
+    pub(super) async fn under_consent<T>(
+        &self,
+        effect: Effect<'_>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CopyError> {
+        self.permit(effect).await?;
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(CONSENT_LASTS, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(_) => self.permit(effect).await?,
+            }
+        }
+    }
+
+    /// What the tag points at now.
+    pub(super) async fn tag_at_destination(&self) -> Result<Option<Digest>, CopyError> {
+        let head = self.destination.head_manifest(self.destination_repository, Reference::Tag(self.tag)).await;
+        Ok(head.map_err(CopyError::Destination)?.map(|head| head.digest))
+    }
+
+    pub(super) fn repository_key(&self) -> RepositoryKey {
+        (self.destination.id(), self.destination_repository.clone())
+    }
+
+    pub(super) fn source_key(&self) -> RepositoryKey {
+        (self.source.id(), self.source_repository.clone())
+    }
+
+    pub(super) fn crossing_key(&self, blob: &Descriptor) -> CrossingKey {
+        (self.destination.id(), self.scope.clone(), blob.digest.clone())
+    }
+}
+
+/// For how long one answer of an authority holds.
+pub(super) const CONSENT_LASTS: Duration = Duration::from_secs(5);

@@ -1,0 +1,147 @@
+//! Reads back what is at a destination.
+
+use std::time::Instant;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::authority::Effect;
+use super::closure::Closure;
+use super::engine::Engine;
+use super::tables::ContentKey;
+use super::task::{CopyError, ImageCopy};
+use crate::image::{Descriptor, Manifest};
+use crate::registry::{ErrorKind, Reference};
+
+impl Engine {
+    /// Whether the tag is at the digest and all of its content is at the destination; nothing is written, and the source is not
+    /// asked. Manifests are read and hashed, of blobs the presence and the size are asked.
+    ///
+    /// # Errors
+    /// [`CopyError::Refused`] without consent to [`Effect::Upload`]; [`CopyError::Destination`] where the destination fails, or
+    /// serves a manifest whose bytes do not have its digest, which [`Engine::copy`] cannot repair.
+    pub async fn verify(&self, task: &ImageCopy<'_>) -> Result<bool, CopyError> {
+        let began = Instant::now();
+        task.permit(Effect::Upload { repository: task.destination_repository }).await?;
+        if task.tag_at_destination().await?.as_ref() != Some(task.digest) {
+            return Ok(false);
+        }
+        let read = Closure::read(task.destination, task.destination_repository, task.digest).await;
+        let closure = match read.map_err(|unread| unread.of_destination()) {
+            Err(CopyError::Destination(error)) if error.kind == ErrorKind::NotFound => return Ok(false),
+            read => read?,
+        };
+        let complete = is_true(self.verify_blobs(task, &closure, began).await)?;
+        if !complete {
+            self.forget(task, &closure);
+        }
+        Ok(complete)
+    }
+
+    /// Whether everything below the tag is there, looked at after `not_before`; nothing is written.
+    pub(super) async fn is_complete(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        not_before: Instant,
+    ) -> Result<bool, CopyError> {
+        is_true(self.verify_content(task, closure, not_before).await)
+    }
+
+    /// Reads the tag and everything below it back, after `written`.
+    pub(super) async fn read_back(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        written: Instant,
+    ) -> Result<(), CopyError> {
+        let (tag, ()) = futures::try_join!(task.tag_at_destination(), self.verify_content(task, closure, written))?;
+        match tag {
+            Some(digest) if digest == *task.digest => Ok(()),
+            Some(digest) => Err(CopyError::VerificationFailed(format!(
+                "{} points at {digest} after {} was written: somebody else writes this tag",
+                task.tag, task.digest
+            ))),
+            None => Err(CopyError::VerificationFailed(format!("{} is not there after it was written", task.tag))),
+        }
+    }
+
+    async fn verify_content(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        not_before: Instant,
+    ) -> Result<(), CopyError> {
+        let children = futures::stream::iter(closure.children()).map(Ok);
+        children.try_for_each_concurrent(CHECKS_AT_ONCE, |child| self.verify_manifest(task, child, not_before)).await?;
+        self.verify_blobs(task, closure, not_before).await
+    }
+
+    async fn verify_blobs(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        not_before: Instant,
+    ) -> Result<(), CopyError> {
+        let blobs = futures::stream::iter(&closure.blobs).map(Ok);
+        blobs.try_for_each_concurrent(CHECKS_AT_ONCE, |blob| self.verify_blob(task, blob, not_before)).await
+    }
+
+    async fn verify_manifest(
+        &self,
+        task: &ImageCopy<'_>,
+        manifest: &Manifest,
+        not_before: Instant,
+    ) -> Result<(), CopyError> {
+        let reference = Reference::Digest(&manifest.digest);
+        let look = async {
+            let head = task.destination.head_manifest(task.destination_repository, reference).await;
+            Ok(head.map_err(CopyError::Destination)?.is_some_and(|head| head.digest == manifest.digest))
+        };
+        let what = format!("manifest {}", manifest.digest);
+        self.check(ContentKey::manifest(task, manifest), not_before, look, &what).await
+    }
+
+    async fn verify_blob(&self, task: &ImageCopy<'_>, blob: &Descriptor, not_before: Instant) -> Result<(), CopyError> {
+        let look = async {
+            task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)
+        };
+        let what = format!("blob {}", blob.digest);
+        self.check(ContentKey::blob(task, blob), not_before, look, &what).await
+    }
+
+    /// Looks for content, unless somebody has done so after `not_before`: whoever waits for a look that began later than his
+    /// own tag was written shares its outcome.
+    async fn check(
+        &self,
+        key: ContentKey,
+        not_before: Instant,
+        look: impl Future<Output = Result<bool, CopyError>>,
+        what: &str,
+    ) -> Result<(), CopyError> {
+        let tables = self.tables();
+        if tables.is_verified(&key, not_before) {
+            return Ok(());
+        }
+        let _turn = tables.check_turns.at(key.clone()).await;
+        if tables.is_verified(&key, not_before) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        if look.await? {
+            tables.verified.note(key, began);
+            return Ok(());
+        }
+        tables.present.forget(&key);
+        Err(CopyError::VerificationFailed(format!("{what} is not at the destination")))
+    }
+}
+
+fn is_true(verified: Result<(), CopyError>) -> Result<bool, CopyError> {
+    match verified {
+        Ok(()) => Ok(true),
+        Err(CopyError::VerificationFailed(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+const CHECKS_AT_ONCE: usize = 8;
