@@ -1,18 +1,17 @@
 //! Copies one image for a configuration: asks for consent, resolves both registries, and tells the outcome.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::Context;
 use crate::api::{Action, CreateRepositories, FailureCode, Registry};
-use crate::copy::{Authority, CopyError, Effect, ImageCopy, MountScope, Progress, Refusal};
+use crate::copy::{Authority, CopyError, Effect, Failed, ImageCopy, MountScope, Progress, Refusal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{DestinationReference, Place};
 use crate::policy::{Decision, Request};
-use crate::registry::{ErrorKind, RegistryError};
+use crate::registry::ErrorKind;
 
 /// One image to copy.
 pub struct Assignment {
@@ -40,16 +39,6 @@ pub struct Outcome {
     pub permission: Decision,
     /// The bytes of the image, or why it failed.
     pub result: Result<u64, Failed>,
-}
-
-/// Why a copy failed.
-pub struct Failed {
-    /// The cause.
-    pub code: FailureCode,
-    /// A sentence.
-    pub message: String,
-    /// How long a registry asked to wait.
-    pub retry_after: Option<Duration>,
 }
 
 /// Copies the image and reads it back. Without consent no request reaches the destination.
@@ -132,23 +121,15 @@ struct Consent<'a> {
 impl Authority for Consent<'_> {
     fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
-            let actions: &[Action] = match effect {
-                Effect::CreateRepository { .. } if self.create == CreateRepositories::Never => {
-                    let message = format!(
-                        "repository {} does not exist and Registry {} has createRepositories: Never",
-                        self.assignment.repository, self.assignment.destination.name
-                    );
-                    return Err(Refusal { reason: REPOSITORY_NOT_FOUND.to_owned(), message });
-                }
-                Effect::CreateRepository { .. } => &[Action::ReplicateImage, Action::CreateRepository],
-                Effect::WriteTag { replaces: Some(_), .. } => &[Action::ReplicateImage, Action::OverwriteTag],
-                Effect::Upload { .. } | Effect::WriteTag { .. } => &[Action::ReplicateImage],
-            };
+            if matches!(effect, Effect::CreateRepository { .. }) && self.create == CreateRepositories::Never {
+                let Assignment { repository, destination, .. } = self.assignment;
+                return Err(Refusal::repository_not_found(repository, &destination.name));
+            }
             if !self.context.claims(|claims| claims.holds(&self.assignment.uid, &self.assignment.place)) {
                 let message = "an older configuration writes to the destination repository".to_owned();
                 return Err(Refusal { reason: String::new(), message });
             }
-            for action in actions {
+            for action in effect.actions() {
                 let decision = self.context.policies.decide(&self.assignment.request(*action)).await;
                 if !decision.allowed {
                     return Err(Refusal { reason: decision.reason.to_owned(), message: decision.message });
@@ -157,71 +138,5 @@ impl Authority for Consent<'_> {
             Ok(())
         }
         .boxed()
-    }
-}
-
-impl Failed {
-    fn new(code: FailureCode, message: String) -> Self {
-        Self { code, message, retry_after: None }
-    }
-
-    fn at_registry(error: &RegistryError, codes: [FailureCode; 3]) -> Self {
-        let [denied, unavailable, rejected] = codes;
-        let code = match error.kind {
-            ErrorKind::Unauthorized | ErrorKind::Denied => denied,
-            ErrorKind::InvalidContent => FailureCode::InvalidContent,
-            ErrorKind::TooLarge => FailureCode::LimitExceeded,
-            ErrorKind::TlsRefused | ErrorKind::EgressRefused | ErrorKind::HostUnknown | ErrorKind::Configuration => {
-                FailureCode::RegistryNotReady
-            }
-            kind if kind.is_transient() => unavailable,
-            _ => rejected,
-        };
-        Self { code, message: error.message.clone(), retry_after: error.retry_after }
-    }
-}
-
-impl From<CopyError> for Failed {
-    fn from(error: CopyError) -> Self {
-        match error {
-            CopyError::Destination(error) => Self::at_registry(
-                &error,
-                [FailureCode::DestinationDenied, FailureCode::DestinationUnavailable, FailureCode::DestinationRejected],
-            ),
-            CopyError::LimitExceeded(message) => Self::new(FailureCode::LimitExceeded, message),
-            CopyError::Refused(refusal) if refusal.reason == REPOSITORY_NOT_FOUND => {
-                Self::new(FailureCode::RepositoryNotFound, refusal.message)
-            }
-            CopyError::Refused(refusal) => Self::new(FailureCode::RegistryPermissionDenied, refusal.message),
-            CopyError::Source(error) => Self::at_registry(
-                &error,
-                [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound],
-            ),
-            CopyError::SourceChanged => {
-                Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
-            }
-            CopyError::VerificationFailed(message) => Self::new(FailureCode::VerificationFailed, message),
-        }
-    }
-}
-
-const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_failure_has_its_code() {
-        let error = |kind| RegistryError { kind, message: "m".to_owned(), retry_after: None };
-        let code = |error: CopyError| Failed::from(error).code;
-        assert_eq!(code(CopyError::Source(error(ErrorKind::Unauthorized))), FailureCode::SourceDenied);
-        assert_eq!(code(CopyError::Source(error(ErrorKind::NotFound))), FailureCode::ImageNotFound);
-        assert_eq!(code(CopyError::Destination(error(ErrorKind::RateLimited))), FailureCode::DestinationUnavailable);
-        assert_eq!(code(CopyError::Destination(error(ErrorKind::Rejected))), FailureCode::DestinationRejected);
-        assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::RegistryNotReady);
-        let refusal = |reason: &str| CopyError::Refused(Refusal { reason: reason.to_owned(), message: String::new() });
-        assert_eq!(code(refusal("RepositoryNotFound")), FailureCode::RepositoryNotFound);
-        assert_eq!(code(refusal("StatementDenies")), FailureCode::RegistryPermissionDenied);
     }
 }

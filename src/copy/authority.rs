@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 
+use crate::api::Action;
 use crate::image::{Digest, RepositoryName, Tag};
 
 /// Gives or refuses consent to effects on a destination.
@@ -41,6 +42,17 @@ pub enum Effect<'a> {
     },
 }
 
+impl Effect<'_> {
+    /// What a policy has to allow for this effect: all of it.
+    pub fn actions(&self) -> &'static [Action] {
+        match self {
+            Self::CreateRepository { .. } => &[Action::ReplicateImage, Action::CreateRepository],
+            Self::WriteTag { replaces: Some(_), .. } => &[Action::ReplicateImage, Action::OverwriteTag],
+            Self::Upload { .. } | Self::WriteTag { .. } => &[Action::ReplicateImage],
+        }
+    }
+}
+
 /// Why consent was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -50,3 +62,15 @@ pub struct Refusal {
     /// A sentence.
     pub message: String,
 }
+
+impl Refusal {
+    /// The repository is absent, and its Registry does not let any be created.
+    pub fn repository_not_found(repository: &RepositoryName, registry: &str) -> Self {
+        let message =
+            format!("repository {repository} does not exist and Registry {registry} has createRepositories: Never");
+        Self { reason: REPOSITORY_NOT_FOUND.to_owned(), message }
+    }
+}
+
+/// The reason of [`Refusal::repository_not_found`].
+pub(super) const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";

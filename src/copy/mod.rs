@@ -8,6 +8,7 @@ mod authority;
 mod blobs;
 mod closure;
 mod engine;
+mod failure;
 mod manifests;
 mod memo;
 mod tables;
@@ -17,4 +18,5 @@ mod verify;
 
 pub use authority::{Authority, Effect, Refusal};
 pub use engine::{Engine, EngineLimits};
+pub use failure::Failed;
 pub use task::{Copied, CopyError, ImageCopy, MountScope, Progress};

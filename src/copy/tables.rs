@@ -75,10 +75,12 @@ impl Tables {
         self.verified.recall(key).is_some_and(|began| began >= not_before)
     }
 
-    /// Whether a repository exists, if that was seen within the last minute.
+    /// Whether a repository exists, if that was seen lately: within the last minute, or the last second where it was absent,
+    /// since whoever is asked to create it does so any moment.
     pub(super) fn repository_exists(&self, key: &RepositoryKey) -> Option<bool> {
         let (exists, seen) = self.repositories.recall(key)?;
-        (seen.elapsed() < REPOSITORY_SEEN_FOR).then_some(exists)
+        let seen_for = if exists { REPOSITORY_SEEN_FOR } else { REPOSITORY_MISSED_FOR };
+        (seen.elapsed() < seen_for).then_some(exists)
     }
 
     /// Notes whether a repository exists.
@@ -115,3 +117,4 @@ impl Shared {
 
 /// Whoever deletes a repository is not to see it made again without consent much later than this.
 const REPOSITORY_SEEN_FOR: Duration = Duration::from_secs(60);
+const REPOSITORY_MISSED_FOR: Duration = Duration::from_secs(1);

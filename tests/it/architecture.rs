@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policy", &["api"]),
     ("plan", &["api", "image", "policy"]),
     ("registry", &["image"]),
-    ("copy", &["image", "plan", "registry"]),
+    ("copy", &["api", "image", "plan", "registry"]),
     ("cluster", &["api", "image", "policy", "registry"]),
     ("metrics", &[]),
     ("telemetry", &[]),

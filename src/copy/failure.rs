@@ -1,0 +1,85 @@
+//! How a copy that failed is told: the closed set of failure codes.
+
+use std::time::Duration;
+
+use super::authority::REPOSITORY_NOT_FOUND;
+use super::task::CopyError;
+use crate::api::FailureCode;
+use crate::registry::{ErrorKind, RegistryError};
+
+/// Why a copy failed, as a status tells it.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The cause.
+    pub code: FailureCode,
+    /// A sentence.
+    pub message: String,
+    /// How long a registry asked to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failed {
+    /// A failure that no registry answered with.
+    pub fn new(code: FailureCode, message: String) -> Self {
+        Self { code, message, retry_after: None }
+    }
+
+    fn at_registry(error: &RegistryError, codes: [FailureCode; 3]) -> Self {
+        let [denied, unavailable, rejected] = codes;
+        let code = match error.kind {
+            ErrorKind::Unauthorized | ErrorKind::Denied => denied,
+            ErrorKind::InvalidContent => FailureCode::InvalidContent,
+            ErrorKind::TooLarge => FailureCode::LimitExceeded,
+            ErrorKind::TlsRefused | ErrorKind::EgressRefused | ErrorKind::HostUnknown | ErrorKind::Configuration => {
+                FailureCode::RegistryNotReady
+            }
+            kind if kind.is_transient() => unavailable,
+            _ => rejected,
+        };
+        Self { code, message: error.message.clone(), retry_after: error.retry_after }
+    }
+}
+
+impl From<CopyError> for Failed {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Destination(error) => Self::at_registry(
+                &error,
+                [FailureCode::DestinationDenied, FailureCode::DestinationUnavailable, FailureCode::DestinationRejected],
+            ),
+            CopyError::LimitExceeded(message) => Self::new(FailureCode::LimitExceeded, message),
+            CopyError::Refused(refusal) if refusal.reason == REPOSITORY_NOT_FOUND => {
+                Self::new(FailureCode::RepositoryNotFound, refusal.message)
+            }
+            CopyError::Refused(refusal) => Self::new(FailureCode::RegistryPermissionDenied, refusal.message),
+            CopyError::Source(error) => Self::at_registry(
+                &error,
+                [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound],
+            ),
+            CopyError::SourceChanged => {
+                Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
+            }
+            CopyError::VerificationFailed(message) => Self::new(FailureCode::VerificationFailed, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::Refusal;
+
+    #[test]
+    fn every_kind_of_failure_has_its_code() {
+        let error = |kind| RegistryError { kind, message: "m".to_owned(), retry_after: None };
+        let code = |error: CopyError| Failed::from(error).code;
+        assert_eq!(code(CopyError::Source(error(ErrorKind::Unauthorized))), FailureCode::SourceDenied);
+        assert_eq!(code(CopyError::Source(error(ErrorKind::NotFound))), FailureCode::ImageNotFound);
+        assert_eq!(code(CopyError::Destination(error(ErrorKind::RateLimited))), FailureCode::DestinationUnavailable);
+        assert_eq!(code(CopyError::Destination(error(ErrorKind::Rejected))), FailureCode::DestinationRejected);
+        assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::RegistryNotReady);
+        let refusal = |reason: &str| CopyError::Refused(Refusal { reason: reason.to_owned(), message: String::new() });
+        assert_eq!(code(refusal("RepositoryNotFound")), FailureCode::RepositoryNotFound);
+        assert_eq!(code(refusal("StatementDenies")), FailureCode::RegistryPermissionDenied);
+    }
+}
