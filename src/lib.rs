@@ -15,4 +15,5 @@ pub mod operator;
 pub mod plan;
 pub mod policy;
 pub mod registry;
+pub mod standalone;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use transship::config::OperatorFlags;
+use transship::standalone::{self, PlanFlags, SyncFlags};
 use transship::{api, operator, telemetry};
 
 /// Replicates container images between OCI registries under Kubernetes control.
@@ -27,6 +28,10 @@ enum Command {
         #[arg(long)]
         output: PathBuf,
     },
+    /// Replicates once, without a cluster, what YAML files of the kinds say.
+    Sync(SyncFlags),
+    /// Shows what `sync` would copy where, and why each repository matches or not; writes nothing.
+    Plan(PlanFlags),
 }
 
 #[tokio::main]
@@ -34,14 +39,18 @@ async fn main() -> ExitCode {
     // aws-lc-rs is the only provider; installing it here keeps a second one in the tree from panicking at the first connection.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Arguments::parse().command {
-        Command::Crds { output } => api::write_custom_resource_definitions(&output).map_err(Into::into),
+        Command::Crds { output } => {
+            api::write_custom_resource_definitions(&output).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Command::Operator(flags) => {
             telemetry::start();
-            operator::run(flags).await
+            operator::run(flags).await.map(|()| ExitCode::SUCCESS)
         }
+        Command::Sync(flags) => standalone::sync(flags).await.map_err(Into::into),
+        Command::Plan(flags) => standalone::plan(flags).await.map_err(Into::into),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("transship: {error}");
             ExitCode::from(2)

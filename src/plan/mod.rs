@@ -7,6 +7,7 @@ mod ledger;
 mod pace;
 mod report;
 mod selection;
+mod validation;
 
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
@@ -15,3 +16,4 @@ pub use ledger::{Attempt, Failure, Ledger, Row, State};
 pub use pace::{Pace, Publication};
 pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
 pub use selection::{Filter, Match, Rule, Selection};
+pub use validation::{check_policy, check_registry};

@@ -1,0 +1,195 @@
+//! Reads the kinds from YAML files, as strictly as `kubectl apply` does.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use crate::plan::{Configuration, DestinationReference, check_policy, check_registry, parse_configuration};
+use crate::policy::Policy;
+
+/// Everything that the files say, checked.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    /// By namespace and name.
+    pub(super) registries: BTreeMap<DestinationReference, Registry>,
+    /// In the order of the files: where two want one destination repository, the first has it.
+    pub(super) configurations: Vec<Configuration>,
+    /// By the namespace of the Registries that they speak of.
+    pub(super) policies: BTreeMap<String, Vec<Policy>>,
+    /// For the certificates of Registries, by namespace and name.
+    pub(super) config_maps: BTreeMap<(String, String), ConfigMap>,
+    /// What was left out, in sentences.
+    pub(super) left_out: Vec<String>,
+}
+
+impl Documents {
+    /// Reads and checks all files.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the file, the object, the field and the remedy.
+    pub(super) fn read(files: &[PathBuf]) -> Result<Self, Vec<String>> {
+        let (mut documents, mut errors) = (Self::default(), Vec::new());
+        for file in files {
+            match read_file(file) {
+                Ok(text) => documents.take_file(&file.display().to_string(), &text, &mut errors),
+                Err(error) => errors.push(error),
+            }
+        }
+        documents.check_references(&mut errors);
+        if errors.is_empty() { Ok(documents) } else { Err(errors) }
+    }
+
+    fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<String>) {
+        match serde_saphyr::from_multiple::<Value>(text) {
+            Ok(values) => {
+                for value in values.into_iter().filter(|value| !value.is_null()) {
+                    if let Err(error) = self.take(value) {
+                        errors.push(format!("{file}: {error}"));
+                    }
+                }
+            }
+            Err(error) => errors.push(format!("{file} is no YAML: {error}")),
+        }
+    }
+
+    fn take(&mut self, value: Value) -> Result<(), String> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        let namespace = match text("/metadata/namespace") {
+            namespace if namespace.is_empty() => "default".to_owned(),
+            namespace => namespace,
+        };
+        let what = format!("{kind} {namespace}/{name}");
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return Err(format!("{kind}: metadata.name must have 1 to {LONGEST_NAME} characters"));
+        }
+        let said = |message: String| format!("{what}: {message}");
+        match (version.as_str(), kind.as_str()) {
+            ("transship.dev/v1alpha1", "Registry") => {
+                let registry: Registry = decode(value).map_err(said)?;
+                check_registry(&registry.spec).map_err(|invalid| said(invalid.message))?;
+                let reference = DestinationReference { namespace, name };
+                unique(self.registries.insert(reference, registry).is_none(), &what)
+            }
+            ("transship.dev/v1alpha1", "ReplicationConfiguration") => {
+                let object: ReplicationConfiguration = decode(value).map_err(said)?;
+                let parsed = parse_configuration(&namespace, &name, &object.spec);
+                let configuration = parsed.map_err(|invalid| said(invalid.message))?;
+                let same = |c: &Configuration| c.namespace == namespace && c.name == name;
+                unique(!self.configurations.iter().any(same), &what)?;
+                self.configurations.push(configuration);
+                Ok(())
+            }
+            ("transship.dev/v1alpha1", "RegistryPermissionPolicy") => {
+                let policy: RegistryPermissionPolicy = decode(value).map_err(said)?;
+                check_policy(&policy.spec).map_err(|invalid| said(invalid.message))?;
+                let policies = self.policies.entry(namespace).or_default();
+                unique(!policies.iter().any(|p| p.name == policy.name_any()), &what)?;
+                policies.push(Policy { name, spec: Some(policy.spec) });
+                Ok(())
+            }
+            ("v1", "ConfigMap") => {
+                self.config_maps.insert((namespace, name), decode(value).map_err(said)?);
+                Ok(())
+            }
+            ("v1", "Secret" | "Namespace") => {
+                self.left_out.push(format!("{what} is left out: credentials come from the docker configuration"));
+                Ok(())
+            }
+            _ => Err(format!("{what} of {version} is no kind that is known here: remove it")),
+        }
+    }
+
+    fn check_references(&self, errors: &mut Vec<String>) {
+        for configuration in &self.configurations {
+            let Configuration { namespace, name, source, .. } = configuration;
+            let source = DestinationReference { namespace: namespace.clone(), name: source.clone() };
+            let named = configuration.selection.destinations().into_iter().chain([&source]);
+            for reference in named.filter(|reference| !self.registries.contains_key(*reference)) {
+                errors.push(format!(
+                    "ReplicationConfiguration {namespace}/{name} names Registry {}/{}, which no file has: add it, or correct registryRef",
+                    reference.namespace, reference.name
+                ));
+            }
+        }
+        if self.configurations.is_empty() && errors.is_empty() {
+            errors.push("the files have no ReplicationConfiguration: there is nothing to do".to_owned());
+        }
+    }
+}
+
+fn unique(is_new: bool, what: &str) -> Result<(), String> {
+    if is_new { Ok(()) } else { Err(format!("{what} is there twice: remove one")) }
+}
+
+fn decode<K: DeserializeOwned>(value: Value) -> Result<K, String> {
+    let mut unknown = Vec::new();
+    let decoded = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()));
+    let decoded = decoded.map_err(|error: serde_json::Error| error.to_string())?;
+    match unknown.iter().find(|field| !matches!(field.as_str(), "apiVersion" | "kind")) {
+        Some(field) => Err(format!("unknown field {}: correct or remove it", field.replace(".?", ""))),
+        None => Ok(decoded),
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(MOST_BYTES + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|opened| opened.take(MOST_BYTES + 1).read_to_string(&mut text))
+    };
+    match read {
+        Ok(bytes) if bytes as u64 > MOST_BYTES => Err(format!("{} is over 4 MiB: split it", file.display())),
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    }
+}
+
+const LONGEST_NAME: usize = 63;
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<String> {
+        let (mut documents, mut errors) = (Documents::default(), Vec::new());
+        documents.take_file("f.yaml", text, &mut errors);
+        documents.check_references(&mut errors);
+        errors
+    }
+
+    const REGISTRY: &str = "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: NAME}, spec: {url: 'https://r.example.com'}}\n";
+
+    #[test]
+    fn every_error_names_file_object_field_and_remedy() {
+        let misspelt = "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'https://r', allowHtpp: true}}";
+        let found = errors(misspelt);
+        assert!(found[0].contains("f.yaml: Registry default/r: unknown field spec.allowHtpp"), "{found:?}");
+        let plain =
+            "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'http://r'}}";
+        assert!(errors(plain)[0].contains("spec.allowHttp: true"));
+        assert!(errors("{apiVersion: v1, kind: Pod, metadata: {name: p}}")[0].contains("Pod default/p of v1"));
+        assert!(errors("a: [")[0].contains("f.yaml is no YAML"));
+        assert!(errors("")[0].contains("nothing to do"));
+    }
+
+    #[test]
+    fn a_registry_that_is_nowhere_is_named() {
+        let configuration = "{apiVersion: transship.dev/v1alpha1, kind: ReplicationConfiguration, metadata: {name: c}, \
+            spec: {source: {registryRef: {name: s}}, rules: [{name: r, destinations: [{registryRef: {name: d}}]}]}}";
+        let text = format!("{}---\n{configuration}", REGISTRY.replace("NAME", "s"));
+        let found = errors(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("Registry default/d, which no file has"), "{found:?}");
+        let twice = format!("{}---\n{}", REGISTRY.replace("NAME", "s"), REGISTRY.replace("NAME", "s"));
+        assert!(errors(&twice)[0].contains("twice"));
+    }
+}

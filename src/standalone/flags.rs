@@ -1,0 +1,67 @@
+//! The flags of `transship sync` and `transship plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::EgressFlags;
+
+/// Flags of `transship sync`.
+#[derive(Args, Clone, Debug)]
+pub struct SyncFlags {
+    #[command(flatten)]
+    pub(super) files: FileFlags,
+    /// A folder that remembers what was verified: the next sync asks the destination only about what has changed. It is made
+    /// where it is absent. Without it every image is looked at.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// The most images that are copied at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) copies: u16,
+}
+
+/// Flags of `transship plan`.
+#[derive(Args, Clone, Debug)]
+pub struct PlanFlags {
+    #[command(flatten)]
+    pub(super) files: FileFlags,
+    /// The folder that `transship sync --state` uses; it is only read.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+}
+
+/// What both commands take.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FileFlags {
+    /// Files of Registries, ReplicationConfigurations and RegistryPermissionPolicies in YAML, several documents a file;
+    /// `-` is standard input.
+    #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The docker configuration with the logins, a file or the folder of a config.json. Default: $DOCKER_CONFIG, else
+    /// ~/.docker. Credential helpers are not run.
+    #[arg(long, env = "DOCKER_CONFIG", value_name = "PATH")]
+    pub(super) docker_config: Option<PathBuf>,
+    /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE` (repeatable).
+    #[arg(long, value_name = "HOST=FILE", value_parser = parse_ca)]
+    pub(super) ca: Vec<(String, PathBuf)>,
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+    /// Which addresses may be reached; the registries of the files are listed by being there.
+    #[command(flatten)]
+    pub(super) egress: EgressFlags,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+fn parse_ca(text: &str) -> Result<(String, PathBuf), String> {
+    let (host, file) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form host[:port]=FILE"))?;
+    Ok((host.to_owned(), file.into()))
+}
