@@ -6,5 +6,6 @@ mod architecture;
 mod copy_images;
 mod generated;
 mod ground;
+mod standalone;
 mod stories;
 mod support;

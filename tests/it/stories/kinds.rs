@@ -12,7 +12,7 @@ use crate::support::run_folder::new_folder;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Pushes one of each kind to `source`; answers with their names.
-async fn push_one_of_each(source: &TestRegistry) -> Vec<&'static str> {
+pub async fn push_one_of_each(source: &TestRegistry) -> Vec<&'static str> {
     let pusher = source.pusher();
     pusher.push("kinds/multi", "v1", &Image::multi_platform(1, 20_000)).await;
     pusher.push("kinds/nested", "v1", &Image::nested_index(2, 20_000)).await;
@@ -59,7 +59,7 @@ async fn push_with_oras(source: &TestRegistry) {
 }
 
 /// Compares the digests as crane tells them, and every manifest and blob below.
-async fn arrived(source: &TestRegistry, destination: &TestRegistry, images: &[&str]) {
+pub async fn arrived(source: &TestRegistry, destination: &TestRegistry, images: &[&str]) {
     for image in images {
         let digest = async |registry: &TestRegistry| {
             let answer = registry.login().run("crane", &["digest", "--insecure", &registry.image(image)]).await;

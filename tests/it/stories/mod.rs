@@ -2,8 +2,8 @@
 
 mod consent;
 mod hints;
-mod kinds;
+pub mod kinds;
 mod quiet;
 mod scale;
-mod scene;
+pub mod scene;
 mod troubles;

@@ -1,0 +1,157 @@
+//! `transship sync` and `transship plan`: the same kinds, without a cluster, between real registries.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use crate::stories::kinds::{arrived, push_one_of_each};
+use crate::stories::scene::PASSWORD;
+use crate::support::image::Image;
+use crate::support::registry::TestRegistry;
+use crate::support::run_folder::new_folder;
+
+/// Files of one sync.
+struct Files {
+    folder: PathBuf,
+    documents: Vec<Value>,
+    logins: Value,
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        Self { folder: new_folder(name), documents: Vec::new(), logins: json!({}) }
+    }
+
+    fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
+        let metadata = json!({"namespace": namespace, "name": name});
+        let spec = json!({"url": format!("http://{}", registry.host()), "allowHttp": true,
+            "credentials": {"secretRef": {"name": name}}});
+        self.logins[registry.host()] =
+            json!({"auth": base64::engine::general_purpose::STANDARD.encode(format!("{user}:{PASSWORD}"))});
+        self.add("Registry", metadata, spec)
+    }
+
+    /// Replicates repositories that begin with `prefix` from the Registry `source` of team-a.
+    fn configuration(&mut self, name: &str, prefix: &str, destinations: &[Value]) -> &mut Self {
+        let destinations: Vec<_> = destinations.iter().map(|reference| json!({"registryRef": reference})).collect();
+        let filters = json!([{"filter": prefix, "filterType": "PREFIX_MATCH"}]);
+        let rules = json!([{"name": "all", "repositoryFilters": filters, "destinations": destinations}]);
+        let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": rules});
+        self.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": name}), spec)
+    }
+
+    fn add(&mut self, kind: &str, metadata: Value, spec: Value) -> &mut Self {
+        let document =
+            json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        self.documents.push(document);
+        self
+    }
+
+    /// Runs a subcommand with everything that was added.
+    async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
+        let file = self.folder.join("all.yaml");
+        let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
+        std::fs::write(&file, documents.join("\n---\n")).unwrap();
+        std::fs::write(self.folder.join("config.json"), json!({"auths": self.logins}).to_string()).unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_transship"));
+        command.arg(subcommand).arg("-f").arg(&file).env("DOCKER_CONFIG", &self.folder).args(more).kill_on_drop(true);
+        let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await;
+        output.expect("it ends in a minute").unwrap()
+    }
+
+    fn state(&self) -> String {
+        self.folder.join("state").display().to_string()
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_kinds_of_images_arrive_by_sync_and_the_second_one_asks_only_the_source() {
+    let source = TestRegistry::distribution("sync-source").user("reader", PASSWORD).start().await;
+    let new = TestRegistry::distribution("sync-new").user("writer", PASSWORD).start().await;
+    let old = TestRegistry::docker_2_8("sync-old").user("writer", PASSWORD).start().await;
+    let images = push_one_of_each(&source).await;
+    let mut files = Files::new("sync");
+    files.registry("team-a", "source", &source, "reader");
+    files.registry("team-a", "new", &new, "writer").registry("team-a", "old", &old, "writer");
+    files.configuration("kinds", "kinds/", &[json!({"name": "new"}), json!({"name": "old"})]);
+
+    let planned = files.run("plan", &["--state", &files.state()]).await;
+    assert!(text(&planned).contains("rule all: PREFIX_MATCH kinds/"), "{}", text(&planned));
+    assert!(text(&planned).contains("copy "), "{}", text(&planned));
+    assert!(new.access_log().iter().all(|line| !format!("{line:?}").contains("PUT")), "a plan writes nothing");
+
+    let synced = files.run("sync", &["--state", &files.state()]).await;
+    assert_eq!(synced.status.code(), Some(0), "{}", text(&synced));
+    assert!(!text(&synced).contains(PASSWORD), "no secret is printed");
+    arrived(&source, &new, &images).await;
+    arrived(&source, &old, &images).await;
+
+    let before = (new.access_log().len(), old.access_log().len());
+    let again = files.run("sync", &["--state", &files.state(), "--output", "json"]).await;
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    let told: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(told["summary"], json!({"images": images.len() * 2, "complete": images.len() * 2, "failed": 0}));
+    assert_eq!(before, (new.access_log().len(), old.access_log().len()), "the destinations were not asked");
+
+    let without_state = files.run("sync", &[]).await;
+    assert!(text(&without_state).contains("already there"), "{}", text(&without_state));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_owners_registry_needs_his_policy_also_without_a_cluster() {
+    let source = TestRegistry::distribution("sync-a").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("sync-b").user("writer", PASSWORD).start().await;
+    source.pusher().push("app", "v1", &Image::single(71, 2, 5_000)).await;
+    let mut files = Files::new("sync-consent");
+    files.registry("team-a", "source", &source, "reader").registry("team-b", "theirs", &destination, "writer");
+    files.configuration("app", "app", &[json!({"namespace": "team-b", "name": "theirs"})]);
+    let refused = files.run("sync", &[]).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert!(text(&refused).contains("RegistryPermissionDenied"), "{}", text(&refused));
+    assert!(destination.access_log().is_empty(), "without consent nothing is asked: {:?}", destination.access_log());
+
+    let statement = json!({"sid": "from-a", "effect": "Allow", "principals": [{"namespace": "team-a"}],
+        "actions": ["ReplicateImage", "CreateRepository"], "resources": ["*"]});
+    let metadata = json!({"namespace": "team-b", "name": "consent"});
+    let spec = json!({"registryRef": {"name": "theirs"}, "statements": [statement]});
+    files.add("RegistryPermissionPolicy", metadata, spec);
+    let allowed = files.run("sync", &[]).await;
+    assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_named_and_the_exit_code_tells_whose_fault_it_is() {
+    let source = TestRegistry::distribution("sync-wrong").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("sync-right").user("writer", PASSWORD).start().await;
+    source.pusher().push("app", "v1", &Image::single(72, 1, 5_000)).await;
+    let mut files = Files::new("sync-wrong");
+    files.registry("team-a", "source", &source, "reader").registry("team-a", "d", &destination, "writer");
+    files.configuration("first", "app", &[json!({"name": "d"})]);
+    files.configuration("second", "ap", &[json!({"name": "d"})]);
+    let conflict = files.run("sync", &[]).await;
+    assert_eq!(conflict.status.code(), Some(1), "{}", text(&conflict));
+    assert!(text(&conflict).contains("an earlier configuration writes to repository app"), "{}", text(&conflict));
+    assert!(text(&conflict).contains("COMPLETE"), "one that is in the way never stops another: {}", text(&conflict));
+
+    files.configuration("third", "app", &[json!({"name": "nowhere"})]);
+    let usage = files.run("sync", &[]).await;
+    assert_eq!(usage.status.code(), Some(2), "{}", text(&usage));
+    assert!(text(&usage).contains("Registry team-a/nowhere, which no file has"), "{}", text(&usage));
+    files.documents.pop();
+
+    files.documents.pop();
+    files.logins[source.host()] = json!({"auth": base64::engine::general_purpose::STANDARD.encode("reader:wrong")});
+    let denied = files.run("sync", &[]).await;
+    assert_eq!(denied.status.code(), Some(1), "{}", text(&denied));
+    assert!(text(&denied).contains("source Registry source"), "{}", text(&denied));
+    files.logins = json!({});
+    let without_login = files.run("sync", &[]).await;
+    assert_eq!(without_login.status.code(), Some(2), "{}", text(&without_login));
+    assert!(text(&without_login).contains("has no login for"), "{}", text(&without_login));
+}
