@@ -24,3 +24,15 @@ async fn every_yaml_block_of_the_readme_applies() {
         plane.kubectl(&["apply", "-f", &file.display().to_string()]).await.expect_success("kubectl apply");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_applies() {
+    let plane = ControlPlane::shared().await;
+    let examples: Vec<_> =
+        std::fs::read_dir(repository().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for example in examples {
+        let file = example.display().to_string();
+        plane.kubectl(&["apply", "-f", &file]).await.expect_success(&file);
+    }
+}

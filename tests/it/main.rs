@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod architecture;
+mod bad_manifests;
 mod copy_images;
 mod generated;
 mod ground;

@@ -3,6 +3,7 @@
 mod consent;
 mod hints;
 pub mod kinds;
+mod kubectl;
 mod quiet;
 mod scale;
 pub mod scene;

@@ -1,0 +1,176 @@
+//! Bad manifests: the API server refuses each with words that name the field and the remedy.
+
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+use crate::support::control_plane::ControlPlane;
+
+/// A kind, a change to a good spec (`pointer` set to `value`; null removes it), and the words of the answer.
+type Bad = (&'static str, &'static str, Value, &'static [&'static str]);
+
+fn good(kind: &str) -> Value {
+    match kind {
+        "Registry" => json!({"url": "https://r.example.com", "limits": {"concurrency": 8}}),
+        "ReplicationConfiguration" => json!({
+            "source": {"registryRef": {"name": "s"}}, "interval": "10m",
+            "rules": [{
+                "name": "r", "repositoryFilters": [{"filter": "prod", "filterType": "PREFIX_MATCH"}],
+                "destinations": [{"registryRef": {"name": "d"}}],
+            }],
+        }),
+        "RegistryPermissionPolicy" => json!({"registryRef": {"name": "r"}, "statements": [statement("s")]}),
+        other => panic!("{other}"),
+    }
+}
+
+fn statement(sid: &str) -> Value {
+    json!({"sid": sid, "effect": "Allow", "principals": [{"namespace": "a"}], "actions": ["ReplicateImage"], "resources": ["*"]})
+}
+
+fn rules(count: usize, name: impl Fn(usize) -> String) -> Value {
+    (0..count).map(|n| json!({"name": name(n), "destinations": [{"registryRef": {"name": "d"}}]})).collect()
+}
+
+fn exact(filter: &str) -> Value {
+    json!([{"filter": filter, "filterType": "EXACT_MATCH"}])
+}
+
+fn prefix(filter: &str) -> Value {
+    json!([{"filter": filter, "filterType": "PREFIX_MATCH"}])
+}
+
+fn bad_registries() -> Vec<Bad> {
+    let kind = "Registry";
+    let ca = json!({"name": "ca", "key": "ca.crt"});
+    vec![
+        (kind, "/url", Value::Null, &["spec.url", "Required"]),
+        (kind, "/url", json!("https://user:password@r.example.com"), &["spec.url", "without user"]),
+        (kind, "/url", json!("https://r.example.com/v2/"), &["spec.url", "without user, path"]),
+        (kind, "/url", json!("https://r.example.com?x=1"), &["spec.url", "query"]),
+        (kind, "/url", json!("r.example.com"), &["spec.url", "https://host[:port]"]),
+        (kind, "/url", json!("http://r.example.com"), &["spec.url is plain http", "spec.allowHttp: true"]),
+        (kind, "/tls", json!({}), &["spec.tls", "exactly one of caSecretRef and caConfigMapRef"]),
+        (kind, "/tls", json!({"caSecretRef": ca, "caConfigMapRef": ca}), &["spec.tls", "exactly one of"]),
+        (kind, "/limits/concurrency", json!(0), &["spec.limits.concurrency", "greater than or equal to 1"]),
+        (kind, "/limits/concurrency", json!(65), &["spec.limits.concurrency", "less than or equal to 64"]),
+        (kind, "/createRepositories", json!("Sometimes"), &["spec.createRepositories", "\"Auto\", \"Never\""]),
+        (kind, "/trustedHosts", json!(["https://auth.example.com"]), &["spec.trustedHosts[0]", "should match"]),
+        (kind, "/trustedHosts", (0..17).map(|n| format!("h{n}")).collect(), &["spec.trustedHosts", "at most 16"]),
+        (kind, "/allowHtpp", json!(true), &["spec.allowHtpp", "not declared in schema"]),
+        (kind, "/credentials", json!({"secretRef": {}}), &["spec.credentials.secretRef.name", "Required"]),
+        (
+            kind,
+            "/notifications",
+            json!({"type": "Harbor", "auth": {"type": "Bearer", "secretRef": {"name": "n"}}}),
+            &["spec.notifications.type", "\"Distribution\""],
+        ),
+    ]
+}
+
+fn bad_configurations() -> Vec<Bad> {
+    let kind = "ReplicationConfiguration";
+    let destination = json!({"registryRef": {"name": "d"}});
+    let many = (0..26).map(|n| json!({"registryRef": {"name": format!("d{n}")}})).collect();
+    vec![
+        (kind, "/source", Value::Null, &["spec.source", "Required"]),
+        (kind, "/rules", rules(26, |n| format!("r{n}")), &["spec.rules", "at most 25"]),
+        (kind, "/rules", rules(2, |_| "same".to_owned()), &["spec.rules", "duplicate"]),
+        (kind, "/rules/0/name", json!("Not A Name"), &["spec.rules[0].name", "should match"]),
+        (kind, "/rules/0/repositoryFilters", json!([]), &["spec.rules[0].repositoryFilters", "at least 1"]),
+        (
+            kind,
+            "/rules/0/repositoryFilters",
+            prefix("prod-*"),
+            &["repositoryFilters[0]", "wildcards are not understood"],
+        ),
+        (kind, "/rules/0/repositoryFilters", exact("Prod"), &["repositoryFilters[0]", "lower-case letters"]),
+        (kind, "/rules/0/repositoryFilters", exact("prod/"), &["repositoryFilters[0]", "whole repository name"]),
+        (kind, "/rules/0/repositoryFilters", prefix("p"), &["repositoryFilters[0].filter", "at least 2"]),
+        (
+            kind,
+            "/rules/0/repositoryFilters",
+            json!([{"filter": "prod", "filterType": "REGEX"}]),
+            &["repositoryFilters[0].filterType", "\"EXACT_MATCH\", \"PREFIX_MATCH\""],
+        ),
+        (kind, "/rules/0/destinations", json!([]), &["spec.rules[0].destinations", "at least 1"]),
+        (kind, "/rules/0/destinations", many, &["spec.rules[0].destinations", "at most 25"]),
+        (kind, "/rules/0/destinations", json!([destination, destination]), &["destinations", "remove the repeated"]),
+        (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
+        (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),
+        (kind, "/interval", json!("soon"), &["spec.interval", "should match"]),
+        (kind, "/suspend", json!("yes"), &["suspend", "boolean"]),
+        (kind, "/tagFilters", json!([]), &["tagFilters", "not declared in schema"]),
+    ]
+}
+
+fn bad_policies() -> Vec<Bad> {
+    let kind = "RegistryPermissionPolicy";
+    vec![
+        (kind, "/registryRef", Value::Null, &["spec.registryRef", "Required"]),
+        (kind, "/statements", json!([]), &["spec.statements", "at least 1"]),
+        (kind, "/statements", json!([statement("s"), statement("s")]), &["spec.statements", "duplicate"]),
+        (kind, "/statements/0/effect", json!("Maybe"), &["spec.statements[0].effect", "\"Allow\", \"Deny\""]),
+        (kind, "/statements/0/principals", json!([]), &["spec.statements[0].principals", "at least 1"]),
+        (kind, "/statements/0/principals", json!([{"namespace": ""}]), &["principals[0].namespace"]),
+        (kind, "/statements/0/principals", json!([{"namespace": "a*"}]), &["principals[0].namespace", "should match"]),
+        (
+            kind,
+            "/statements/0/actions",
+            json!(["DeleteEverything"]),
+            &["spec.statements[0].actions[0]", "\"ReplicateImage\""],
+        ),
+        (kind, "/statements/0/actions", json!(["OverwriteTag"]), &["OverwriteTag", "can only be denied"]),
+        (kind, "/statements/0/resources", json!(["Prod-*"]), &["spec.statements[0].resources[0]", "should match"]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_bad_manifest_is_refused_with_its_field_and_the_remedy() {
+    let namespace = ControlPlane::shared().await.namespace("bad").await;
+    let table: Vec<Bad> = [bad_registries(), bad_configurations(), bad_policies()].concat();
+    assert!(table.len() >= 25);
+    let mut wrong = Vec::new();
+    for kind in ["Registry", "ReplicationConfiguration", "RegistryPermissionPolicy"] {
+        dry_run(&namespace, kind, good(kind)).await.expect("what the bad ones were made of is good");
+    }
+    for (kind, pointer, value, words) in table {
+        let mut spec = good(kind);
+        set(&mut spec, pointer, value.clone());
+        match dry_run(&namespace, kind, spec).await {
+            Ok(()) => wrong.push(format!("{kind} {pointer} {value} is taken")),
+            Err(message) if !words.iter().all(|word| message.contains(word)) => {
+                wrong.push(format!("{kind} {pointer} {value} lacks {words:?}: {message}"));
+            }
+            Err(_) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+async fn dry_run(
+    namespace: &crate::support::control_plane::TestNamespace,
+    kind: &str,
+    spec: Value,
+) -> Result<(), String> {
+    let plural = match kind {
+        "Registry" => "registries",
+        "ReplicationConfiguration" => "replicationconfigurations",
+        _ => "registrypermissionpolicies",
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("transship.dev", "v1alpha1", kind), plural);
+    let api: Api<DynamicObject> = Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
+    let object =
+        json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"name": "bad"}, "spec": spec});
+    let apply = PatchParams { dry_run: true, ..PatchParams::apply("story").validation_strict() };
+    api.patch("bad", &apply, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn set(spec: &mut Value, pointer: &str, value: Value) {
+    let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+    let parent = spec.pointer_mut(parent).expect("the parent of what is set").as_object_mut().expect("an object");
+    match value {
+        Value::Null => parent.remove(field),
+        value => parent.insert(field.to_owned(), value),
+    };
+}
