@@ -79,6 +79,14 @@ pub mod reason {
     pub const CONFIGURATION_GONE: &str = "ConfigurationGone";
 }
 
+/// `Ready` as it is in `after`, where its status or reason is another than in `before`. Work that is under way is no news.
+pub fn ready_transition<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    let ready = after.iter().find(|condition| condition.type_ == condition_type::READY)?;
+    let earlier = before.iter().find(|condition| condition.type_ == condition_type::READY);
+    let is_same = earlier.is_some_and(|earlier| (&earlier.status, &earlier.reason) == (&ready.status, &ready.reason));
+    (!is_same && ready.reason != reason::PROGRESSING).then_some(ready)
+}
+
 /// Sets the condition of `kind`; its transition time changes only together with its status.
 ///
 /// `message` is cut to 1,024 bytes.
@@ -125,6 +133,21 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_outcome_is_news() {
+        let told = |status, why| {
+            let mut conditions = Vec::new();
+            set_condition(&mut conditions, condition_type::READY, status, why, "m", None, Timestamp::UNIX_EPOCH);
+            conditions
+        };
+        let (good, bad) = (told(true, reason::REPLICATED), told(false, reason::IMAGES_FAILED));
+        let busy = told(false, reason::PROGRESSING);
+        assert!(ready_transition(&good, &good).is_none());
+        assert!(ready_transition(&good, &busy).is_none());
+        assert_eq!(ready_transition(&good, &bad).unwrap().reason, reason::IMAGES_FAILED);
+        assert_eq!(ready_transition(&[], &good).unwrap().status, "True");
+    }
 
     #[test]
     fn the_transition_time_stays_while_the_status_stays() {

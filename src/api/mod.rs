@@ -8,7 +8,7 @@ mod registry_permission_policy;
 mod replication_configuration;
 mod replication_status;
 
-pub use conditions::{condition_type, reason, set_condition, shorten};
+pub use conditions::{condition_type, ready_transition, reason, set_condition, shorten};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use kube::KubeSchema;

@@ -1,6 +1,7 @@
-//! Adapters to the Kubernetes API: credentials, policies and status objects. Every call has a deadline.
+//! Adapters to the Kubernetes API: credentials, policies, status objects and events. Every call has a deadline.
 
 mod credentials;
+mod events;
 mod policies;
 mod registries;
 mod statuses;
@@ -8,6 +9,7 @@ mod statuses;
 use std::time::Duration;
 
 pub use credentials::{CredentialsError, notification_token, registry_credentials};
+pub use events::Events;
 pub use policies::Policies;
 pub use registries::{Registries, Unusable, reason_of};
 pub use statuses::{PairIdentity, StatusError, Statuses, StoredPair, patch_status};

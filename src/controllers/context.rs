@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::replicators::Replicators;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
-use crate::cluster::{Policies, Registries, Statuses};
+use crate::cluster::{Events, Policies, Registries, Statuses};
 use crate::copy::Engine;
 use crate::metrics::Metrics;
 use crate::plan::Claims;
@@ -40,6 +40,8 @@ pub struct Context {
     pub registries: Registries,
     /// Decisions about permissions.
     pub policies: Policies,
+    /// Transitions told as Events.
+    pub events: Events,
     /// Status objects.
     pub statuses: Statuses,
     /// The copy engine.
@@ -92,6 +94,7 @@ impl Context {
         let context = Self {
             registries: Registries::new(client.clone(), egress),
             policies: Policies::new(client.clone()),
+            events: Events::new(client.clone()),
             statuses: Statuses::new(client.clone()),
             engine: Engine::default(),
             copy_permits: Arc::new(Semaphore::new(settings.copies)),

@@ -44,6 +44,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if status != previous {
         let api: Api<Registry> = Api::namespaced(context.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
+        context.events.tell(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, reason = health.reason(), "registry checked");
     }
     let reference = ObjectRef::from_obj(&*registry);

@@ -81,6 +81,7 @@ async fn publish(
     let api: Api<ReplicationConfiguration> = Api::namespaced(context.client.clone(), namespace);
     patch_status(&api, &object.name_any(), &status).await?;
     context.metrics.status_writes.inc();
+    context.events.tell(object, "Replicate", &previous.conditions, &status.conditions).await;
     Ok(())
 }
 

@@ -20,22 +20,24 @@ impl Client {
     /// Every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
     ///
     /// # Errors
-    /// `Unsupported` when the registry offers no catalog, or not to us; `TooLarge` over 100,000 repositories.
+    /// `Unsupported` when the registry offers no catalog, or not to us; `Unauthorized` when it refuses the credentials as such;
+    /// `TooLarge` over 100,000 repositories.
     pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the repositories", "");
         let list = List { first: inner.site.catalog(), scopes: Scopes::catalog(), key: "repositories", task: &task };
-        let refused = |kind| {
-            use ErrorKind::{Denied, NotFound, Unauthorized, Unsupported};
-            if matches!(kind, Denied | NotFound | Unauthorized | Unsupported) { Unsupported } else { kind }
+        let error = match inner.list(list).await {
+            Ok(Listed::Names(names)) => return Ok(names),
+            Ok(Listed::Refused(refusal)) => refusal.error(&task),
+            Err(error) => error,
         };
-        match inner.list(list).await {
-            Ok(Listed::Names(names)) => Ok(names),
-            Ok(Listed::Refused(refusal)) => {
-                let error = refusal.error(&task);
-                Err(RegistryError { kind: refused(error.kind), ..error })
+        match error.kind {
+            // Whose credentials are refused everywhere has another trouble than a catalog that is kept from him.
+            ErrorKind::Unauthorized if self.ping().await.is_err_and(|ping| ping.kind == error.kind) => Err(error),
+            ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unauthorized => {
+                Err(RegistryError { kind: ErrorKind::Unsupported, ..error })
             }
-            Err(error) => Err(RegistryError { kind: refused(error.kind), ..error }),
+            _ => Err(error),
         }
     }
 

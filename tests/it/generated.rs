@@ -36,3 +36,20 @@ async fn every_example_applies() {
         plane.kubectl(&["apply", "-f", &file]).await.expect_success(&file);
     }
 }
+
+#[test]
+fn every_reason_and_failure_code_is_in_the_reference() {
+    let reference = std::fs::read_to_string(repository().join("docs/reference.md")).unwrap();
+    let conditions = std::fs::read_to_string(repository().join("src/api/conditions.rs")).unwrap();
+    let reasons = conditions.split("pub mod reason").nth(1).unwrap().split("\n}\n").next().unwrap();
+    let mut names: Vec<&str> =
+        reasons.split(": &str = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let schema = serde_json::to_value(schemars::schema_for!(transship::api::FailureCode)).unwrap();
+    let codes: Vec<&str> =
+        schema["oneOf"].as_array().unwrap().iter().map(|code| code["const"].as_str().unwrap()).collect();
+    names.extend(codes);
+    for name in names {
+        assert!(reference.contains(&format!("| `{name}` |")), "docs/reference.md lacks {name}");
+    }
+}

@@ -150,6 +150,7 @@ async fn what_is_wrong_is_named_and_the_exit_code_tells_whose_fault_it_is() {
     let denied = files.run("sync", &[]).await;
     assert_eq!(denied.status.code(), Some(1), "{}", text(&denied));
     assert!(text(&denied).contains("source Registry source"), "{}", text(&denied));
+    assert!(!text(&denied).contains("EXACT_MATCH"), "a wrong password is no missing catalog: {}", text(&denied));
     files.logins = json!({});
     let without_login = files.run("sync", &[]).await;
     assert_eq!(without_login.status.code(), Some(2), "{}", text(&without_login));

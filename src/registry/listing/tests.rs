@@ -98,9 +98,15 @@ async fn a_repository_exists_even_without_tags() {
 #[tokio::test]
 async fn a_forbidden_catalog_is_an_unsupported_one() {
     for status in [401, 403, 404, 405] {
-        let server = Server::start(move |_, _| Reply::new(status, "")).await;
+        let server = Server::start(move |request, _| match request.target.as_str() {
+            "/v2/" => Reply::new(200, "{}"),
+            _ => Reply::new(status, ""),
+        })
+        .await;
         assert_eq!(server.client().repositories().await.unwrap_err().kind, ErrorKind::Unsupported, "{status}");
     }
+    let server = Server::start(|_, _| Reply::new(401, "")).await;
+    assert_eq!(server.client().repositories().await.unwrap_err().kind, ErrorKind::Unauthorized, "refused everywhere");
 }
 
 #[tokio::test]

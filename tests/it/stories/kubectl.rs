@@ -29,6 +29,8 @@ async fn kubectl_waits_for_an_image_and_reads_at_a_glance() {
         scene.plane.kubectl(&arguments).await.expect_success("kubectl")
     };
     kubectl(&["wait", "replicationstatus", "--all", "--for=condition=Replicated", "--timeout=10s"]).await;
+    let events = kubectl(&["get", "events", "--field-selector", "reason=Replicated"]).await;
+    assert!(events.contains("replicationconfiguration/services"), "{events}");
     let of_tag = "--for=jsonpath={.status.images[?(@.tag==\"42\")].status}=COMPLETE";
     kubectl(&["wait", "replicationstatus", "--all", of_tag, "--timeout=10s"]).await;
     let shown = kubectl(&["get", "repstat"]).await;

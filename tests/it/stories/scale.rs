@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use transship::api::ReplicationState;
+use transship::api::{FailureCode, PairSummary, RegistryPermissionPolicy, ReplicationState};
 
-use super::scene::{PASSWORD, Scene, to};
+use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
 use crate::support::registry::{Access, TestRegistry};
@@ -121,4 +121,52 @@ async fn an_operator_that_is_killed_goes_on_where_it_was() {
         let tag = "v7";
         assert_eq!(source.pusher().digest_of(&name, tag).await, destination.pusher().digest_of(&name, tag).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_outgrows_its_status_is_summed_up_and_taken_up_again() {
+    const MANY: u64 = 260;
+    let source = TestRegistry::distribution("many-source").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("many-destination").user("writer", PASSWORD).start().await;
+    let (pusher, image) = (source.pusher(), Image::single(91, 1, 1_000));
+    for tag in 0..MANY {
+        pusher.push("many", &format!("v{tag}"), &image).await;
+    }
+    let mut scene = Scene::new("many").await;
+    let (namespace, other) = (scene.namespace.name.clone(), scene.other_namespace("many-other").await);
+    scene.registry(&namespace, "source", &source, Some("reader")).await;
+    scene.registry(&other, "theirs", &destination, Some("writer")).await;
+    scene.configure("many", "source", &[to_other(&other, "theirs")], None, "10m").await;
+    scene.start_operator().await;
+    let becomes = async |scene: &Scene, sentence: &str, is_so: fn(&PairSummary) -> bool| {
+        eventually(LONG, sentence, async || {
+            let status = scene.statuses().await.pop().and_then(|object| object.status).unwrap_or_default();
+            let bytes = serde_json::to_vec(&status.images).unwrap().len();
+            assert!(status.images.len() <= 250 && bytes <= 41_000, "{} entries, {bytes} bytes", status.images.len());
+            if is_so(&status.summary) { Ok(status) } else { Err(format!("{:?}", status.summary)) }
+        })
+        .await
+    };
+    let denied = becomes(&scene, "all have failed", |summary| summary.failed == MANY).await;
+    let group = &denied.failure_groups[0];
+    assert_eq!((group.count, group.failure_code), (MANY, FailureCode::RegistryPermissionDenied));
+    assert_eq!(group.sample_tags.len(), 10);
+
+    let statement = serde_json::json!({"sid": "s", "effect": "Allow", "principals": [{"namespace": namespace}],
+        "actions": ["ReplicateImage", "CreateRepository"], "resources": ["*"]});
+    let policy = serde_json::json!({"apiVersion": "transship.dev/v1alpha1", "kind": "RegistryPermissionPolicy",
+        "metadata": {"name": "p"}, "spec": {"registryRef": {"name": "theirs"}, "statements": [statement]}});
+    let policies = scene.api::<RegistryPermissionPolicy>(&other);
+    policies.create(&Default::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    let complete = becomes(&scene, "all are complete", |summary| summary.complete == MANY).await;
+    assert_eq!((complete.summary.images, complete.failure_groups.len()), (MANY, 0));
+
+    scene.kill_operator();
+    let puts = || destination.access_log().iter().filter(|access| access.method == "PUT").count();
+    let written = puts();
+    pusher.push("many", "one-more", &image).await;
+    scene.start_operator().await;
+    let again = becomes(&scene, "the new one is complete too", |summary| summary.complete == MANY + 1).await;
+    assert_eq!(again.summary.images, MANY + 1, "also those that the status had no room for");
+    assert_eq!(puts() - written, 1, "nothing but the new tag was written");
 }
