@@ -26,23 +26,36 @@ impl Engine {
         is_new: bool,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
+        let bring = self.find_or_bring(task, blob, is_new);
+        if let Some(bytes) = self.once(task, ContentKey::blob(task, blob), bring).await? {
+            moved.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Does `bring` unless the content is known to be there, one at a time for the same content; `None` if it was there. Those
+    /// who wait share a failure that they would meet too.
+    pub(super) async fn once<T>(
+        &self,
+        task: &ImageCopy<'_>,
+        key: ContentKey,
+        bring: impl Future<Output = Result<T, CopyError>>,
+    ) -> Result<Option<T>, CopyError> {
         let tables = self.tables();
-        let key = ContentKey::blob(task, blob);
         if tables.present.recall(&key).is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let mut turn = tables.content_turns.at(key.clone()).await;
         if tables.present.recall(&key).is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(error) = turn.inherited().and_then(|failure| failure.for_task(task)) {
             return Err(error);
         }
-        match self.find_or_bring(task, blob, is_new).await {
-            Ok(bytes) => {
+        match bring.await {
+            Ok(brought) => {
                 tables.present.note(key, ());
-                moved.fetch_add(bytes, Ordering::Relaxed);
-                Ok(())
+                Ok(Some(brought))
             }
             Err(error) => {
                 if let Some(failure) = Shared::of(task, &error) {

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::authority::Effect;
 use super::closure::Closure;
 use super::engine::Engine;
-use super::tables::{ContentKey, Shared};
+use super::tables::ContentKey;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
 use crate::image::{Digest, Manifest, ManifestKind};
 use crate::registry::Reference;
@@ -59,32 +59,10 @@ impl Engine {
     }
 
     async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
-        let tables = self.tables();
-        let key = ContentKey::manifest(task, manifest);
-        if tables.present.recall(&key).is_some() {
-            return Ok(());
-        }
-        let mut turn = tables.content_turns.at(key.clone()).await;
-        if tables.present.recall(&key).is_some() {
-            return Ok(());
-        }
-        if let Some(error) = turn.inherited().and_then(|failure| failure.for_task(task)) {
-            return Err(error);
-        }
         // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
         let effect = Effect::Upload { repository: task.destination_repository };
-        match self.put(task, effect, Reference::Digest(&manifest.digest), manifest).await {
-            Ok(()) => {
-                tables.present.note(key, ());
-                Ok(())
-            }
-            Err(error) => {
-                if let Some(failure) = Shared::of(task, &error) {
-                    turn.fail(failure);
-                }
-                Err(error)
-            }
-        }
+        let put = self.put(task, effect, Reference::Digest(&manifest.digest), manifest);
+        self.once(task, ContentKey::manifest(task, manifest), put).await.map(|_| ())
     }
 
     async fn put(

@@ -94,12 +94,18 @@ pub(super) async fn plan(documents: &Documents, registries: &Registries, state: 
                 continue;
             }
         };
+        let mut wanted = Vec::new();
         for repository in listed {
             let routes = plan.route((index, configuration), &repository, registries, &mut claims);
-            if routes.is_empty() {
-                continue;
+            if !routes.is_empty() {
+                wanted.push((repository, routes));
             }
-            match images(registries.of(&source), &repository).await {
+        }
+        let read = futures::stream::iter(wanted)
+            .map(async |(repository, routes)| (routes, images(registries.of(&source), &repository).await));
+        let mut read = std::pin::pin!(read.buffered(REPOSITORIES_AT_ONCE));
+        while let Some((routes, images)) = read.next().await {
+            match images {
                 Ok(images) => {
                     for route in routes {
                         plan.add(configuration, route, &images, (documents, registries, state));
@@ -308,3 +314,4 @@ async fn images(source: &Known, repository: &RepositoryName) -> Result<Vec<(Tag,
 }
 
 const LOOKS_AT_ONCE: usize = 8;
+const REPOSITORIES_AT_ONCE: usize = 4;
