@@ -7,6 +7,8 @@
 
 BIN := .build/bin
 GO_TOOLS := crane regctl regsync oras registry helm kubeconform
+NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
+MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
 CARGO_DENY := 0.20.2
@@ -25,7 +27,7 @@ help: ## List the targets.
 
 tools: go-tools debian ## Everything the tests start besides our own binaries.
 
-go-tools: $(BIN)/control-plane $(BIN)/.tools ## etcd, kube-apiserver, kubectl, crane, helm and the others, built with Go.
+go-tools: $(BIN)/control-plane $(BIN)/.node $(BIN)/.tools ## Kubernetes, containerd, crane, helm and the others, built with Go.
 
 debian: ## Debian packages: a second registry implementation and a second copying tool. Installs them when run as root.
 	@sh tests/tools/debian.sh
@@ -36,6 +38,13 @@ $(BIN)/control-plane: tests/cluster/go.mod tests/cluster/go.sum tests/cluster/ma
 	@echo "building the test control plane: about 12 minutes on two cores the first time, seconds with Go's cache"
 	cd tests/cluster && CGO_ENABLED=0 go build -trimpath -ldflags "$(KUBERNETES_FLAGS)" -o ../../$@.new .
 	mv $@.new $@
+
+$(BIN)/.node: tests/node/go.mod tests/node/go.sum $(wildcard tests/node/*/main.go) $(if $(MISSING_NODE_TOOLS),again)
+	@mkdir -p $(BIN)
+	@echo "building what a test node runs: about 4 minutes on two cores the first time, seconds with Go's cache"
+	cd tests/node && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -tags "no_btrfs no_devmapper no_zfs" -o ../../$(BIN)/ tool ./dns ./pause
+	@cd $(BIN) && for tool in $(NODE_TOOLS); do test -x $$tool || { echo "the build left no $$tool"; exit 1; }; done
+	touch $@
 
 $(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum $(if $(MISSING_TOOLS),again)
 	@mkdir -p $(BIN)

@@ -1,7 +1,8 @@
-// Command control-plane holds what a Kubernetes API server needs in one binary, for tests: each component is a subcommand.
+// Command control-plane is a whole Kubernetes in one binary, for tests: each component, those of a node included, is a subcommand.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -10,6 +11,10 @@ import (
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 func main() {
@@ -26,6 +31,14 @@ func main() {
 		return
 	case "kube-apiserver":
 		command = apiserver.NewAPIServerCommand()
+	case "kube-controller-manager":
+		command = controllers.NewControllerManagerCommand()
+	case "kube-scheduler":
+		command = scheduler.NewSchedulerCommand()
+	case "kube-proxy":
+		command = proxy.NewProxyCommand()
+	case "kubelet":
+		command = kubelet.NewKubeletCommand(context.Background()) // without a context it panics
 	case "kubectl":
 		command = kubectl.NewDefaultKubectlCommand()
 	default:
