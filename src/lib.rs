@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod channel;
 pub mod cluster;
 pub mod config;
 pub mod controllers;
@@ -17,3 +18,5 @@ pub mod policy;
 pub mod registry;
 pub mod standalone;
 pub mod telemetry;
+pub mod worker;
+mod workers_channel;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use transship::config::OperatorFlags;
+use transship::config::{OperatorFlags, WorkerFlags};
 use transship::standalone::{self, PlanFlags, SyncFlags};
-use transship::{api, operator, telemetry};
+use transship::{api, operator, telemetry, worker};
 
 /// Replicates container images between OCI registries under Kubernetes control.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Runs the operator.
     Operator(OperatorFlags),
+    /// Copies what the operator says; started by its Jobs.
+    Worker(WorkerFlags),
     /// Writes the CustomResourceDefinitions, one file a kind.
     Crds {
         /// The folder to write into.
@@ -45,6 +47,10 @@ async fn main() -> ExitCode {
         Command::Operator(flags) => {
             telemetry::start();
             operator::run(flags).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Worker(flags) => {
+            telemetry::start();
+            worker::run(flags).await.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Command::Sync(flags) => standalone::sync(flags).await.map_err(Into::into),
         Command::Plan(flags) => standalone::plan(flags).await.map_err(Into::into),

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub comparisons: Counter,
     /// Tags that registries notified.
     pub hints: Counter,
+    /// Copy Jobs that were started.
+    pub jobs: Counter,
     /// Statuses that were written.
     pub status_writes: Counter,
     copies: Family<CopyLabels, Counter>,
@@ -29,14 +31,16 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("transship");
         let metrics = (Counter::default(), Counter::default(), Counter::default(), Counter::default());
+        let jobs = Counter::default();
         let copies = Family::default();
         registry.register("copied_bytes", "Bytes of blobs that were uploaded", metrics.0.clone());
         registry.register("comparisons", "Comparisons of a source that ended", metrics.1.clone());
         registry.register("hints", "Tags that registries notified", metrics.2.clone());
+        registry.register("jobs", "Copy Jobs that were started", jobs.clone());
         registry.register("status_writes", "Statuses that were written", metrics.3.clone());
         registry.register("copies", "Copies of images that ended, by outcome", copies.clone());
         let (bytes, comparisons, hints, status_writes) = metrics;
-        Self { bytes, comparisons, hints, status_writes, copies, registry }
+        Self { bytes, comparisons, hints, jobs, status_writes, copies, registry }
     }
 }
 

@@ -15,12 +15,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
+use crate::cluster::{CopyJobs, ExecutionClasses};
 use crate::config::OperatorFlags;
 use crate::controllers::{
-    Context, Settings, Stores, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
+    Context, Settings, Stores, adopt_statuses, adopt_workers, run_configurations, run_policies, run_registries,
+    run_statuses, run_workers,
 };
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::workers_channel;
 
 /// Runs the operator until it is told to end.
 ///
@@ -42,18 +45,33 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         namespaces: flags.watch_namespace.iter().cloned().collect(),
         copies: usize::from(flags.copies),
         reconciles: RECONCILES,
+        default_execution: flags.default_execution,
+        has_jobs: flags.jobs.worker_image.is_some(),
     };
-    let (context, wakes) =
-        Context::new(client, settings, stores.clone(), Arc::new(egress), Metrics::default(), shutdown.clone());
+    let classes =
+        flags.jobs.execution_classes.as_deref().map_or_else(|| Ok(Default::default()), ExecutionClasses::read)?;
+    let (context, wakes) = Context::new(
+        client.clone(),
+        settings,
+        classes,
+        stores.clone(),
+        Arc::new(egress),
+        Metrics::default(),
+        shutdown.clone(),
+    );
+    let jobs = flags.job_settings().map(|settings| Arc::new(CopyJobs::new(client, settings)));
 
-    let readiness = Readiness::waiting_for(&[REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES]);
+    let readiness = Readiness::waiting_for(&[REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES, JOBS]);
     let mut tasks = JoinSet::new();
     serve(&mut tasks, flags.admin_address, admin::routes(context.clone(), readiness.clone()), &shutdown).await?;
     serve(&mut tasks, flags.notify_address, notify::routes(context.clone()), &shutdown).await?;
     tasks.spawn(run_registries(registries, wakes.registries, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
     tasks.spawn(run_configurations(configurations, wakes.configurations, context.clone()));
-    tasks.spawn(start(context.clone(), stores, readiness));
+    if let Some(jobs) = &jobs {
+        tasks.spawn(workers_channel::run(context.clone(), jobs.namespace().to_owned(), flags.jobs.clone()));
+    }
+    tasks.spawn(start(context.clone(), stores, jobs, readiness));
     ended(&mut tasks).await;
     tracing::info!("ending");
     shutdown.cancel();
@@ -95,7 +113,7 @@ fn decoded<K: kube::Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>
 }
 
 /// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.
-async fn start(context: Arc<Context>, stores: Stores, readiness: Readiness) {
+async fn start(context: Arc<Context>, stores: Stores, jobs: Option<Arc<CopyJobs>>, readiness: Readiness) {
     known(&stores.registries, REGISTRIES, &readiness).await;
     known(&stores.policies, POLICIES, &readiness).await;
     known(&stores.configurations, CONFIGURATIONS, &readiness).await;
@@ -104,9 +122,19 @@ async fn start(context: Arc<Context>, stores: Stores, readiness: Readiness) {
         tokio::time::sleep(RETRY).await;
     }
     readiness.reached(STATUSES);
+    while let Some(jobs) = &jobs
+        && let Err(error) = adopt_workers(&context, jobs).await
+    {
+        tracing::warn!(%error, "the copy Jobs cannot be listed yet");
+        tokio::time::sleep(RETRY).await;
+    }
+    readiness.reached(JOBS);
     context.begin().await;
     tracing::info!("ready");
-    run_statuses(context).await;
+    match jobs {
+        Some(jobs) => drop(tokio::join!(run_workers(context.clone(), jobs), run_statuses(context))),
+        None => run_statuses(context).await,
+    }
 }
 
 async fn known<K>(store: &Store<K>, name: &'static str, readiness: &Readiness)
@@ -153,6 +181,7 @@ const REGISTRIES: &str = "registries";
 const POLICIES: &str = "registrypermissionpolicies";
 const CONFIGURATIONS: &str = "replicationconfigurations";
 const STATUSES: &str = "replicationstatuses";
+const JOBS: &str = "jobs";
 const RECONCILES: u16 = 16;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);

@@ -63,6 +63,12 @@ pub mod reason {
     pub const DESTINATION_CONFLICT: &str = "DestinationConflict";
     /// A rule would copy a repository onto itself.
     pub const SELF_REPLICATION: &str = "SelfReplication";
+    /// The execution class does not exist, or this namespace may not use it: the two read the same.
+    pub const EXECUTION_CLASS_NOT_ALLOWED: &str = "ExecutionClassNotAllowed";
+    /// The operator is not set up to start Jobs.
+    pub const JOBS_UNAVAILABLE: &str = "JobsUnavailable";
+    /// The pod of a copy Job does not run, or does not reach the operator: images wait.
+    pub const WORKER_PENDING: &str = "WorkerPending";
     /// `spec.suspend` is true.
     pub const SUSPENDED: &str = "Suspended";
     /// The destination belongs to the same namespace and no statement denies it.

@@ -21,8 +21,9 @@ pub use registry_permission_policy::{
     Statement,
 };
 pub use replication_configuration::{
-    ConfigurationSummary, Destination, DestinationSummary, FilterType, ReplicationConfiguration,
-    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source,
+    ConfigurationSummary, DEFAULT_EXECUTION_CLASS, Destination, DestinationSummary, Execution, ExecutionMode,
+    FilterType, ReplicationConfiguration, ReplicationConfigurationSpec, ReplicationConfigurationStatus,
+    ReplicationRule, RepositoryFilter, Source,
 };
 pub use replication_status::{
     ConfigurationReference, FailureCode, FailureGroup, ImageStatus, PairEnd, PairSummary,

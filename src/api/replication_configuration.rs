@@ -51,7 +51,41 @@ pub struct ReplicationConfigurationSpec {
     /// Stops replicating while true: nothing is read or written, what is there stays. Default: false.
     #[serde(default)]
     pub suspend: bool,
+    /// Where images are copied. Absent: as the operator's settings say, which is by Jobs unless they say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution>,
 }
+
+/// Where images are copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Execution {
+    /// `Job`: by Jobs in the operator's namespace, one for each source and destination. `InProcess`: by the operator itself, for
+    /// small set-ups. Absent: as the operator's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ExecutionMode>,
+    /// The execution class of the Jobs: resources, nodes and labels that the operator's administrator has set up. A class that
+    /// is absent or that this namespace may not use stalls the configuration. Default: default.
+    #[serde(default = "default_class")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub class: String,
+}
+
+/// How images are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ExecutionMode {
+    /// By Jobs.
+    Job,
+    /// By the operator itself.
+    InProcess,
+}
+
+fn default_class() -> String {
+    DEFAULT_EXECUTION_CLASS.to_owned()
+}
+
+/// The execution class where none is given.
+pub const DEFAULT_EXECUTION_CLASS: &str = "default";
 
 fn default_interval() -> String {
     "10m".to_owned()

@@ -208,6 +208,8 @@ pub enum FailureCode {
     InvalidContent,
     /// The image is larger than any sensible one: too many manifests, blobs or bytes of manifest.
     LimitExceeded,
+    /// The copy was under way when a RegistryPermissionPolicy was changed or deleted: it was broken off.
+    PolicyRevoked,
     /// A RegistryPermissionPolicy denies it, or none allows it.
     RegistryPermissionDenied,
     /// The destination's Registry is absent or not ready.
@@ -220,6 +222,8 @@ pub enum FailureCode {
     SourceUnavailable,
     /// What was read back from the destination is not what was written.
     VerificationFailed,
+    /// The pods that were to copy it ended first: out of memory, evicted, their node gone. The message tells the last cause.
+    WorkerFailed,
 }
 
 /// Failures that have their cause in common.

@@ -1,15 +1,21 @@
 //! Adapters to the Kubernetes API: credentials, policies, status objects and events. Every call has a deadline.
 
+mod channel_authorities;
 mod credentials;
 mod events;
+mod execution_class;
+mod jobs;
 mod policies;
 mod registries;
 mod statuses;
 
 use std::time::Duration;
 
+pub use channel_authorities::channel_authorities;
 pub use credentials::{CredentialsError, notification_token, registry_credentials};
 pub use events::Events;
+pub use execution_class::{ExecutionClass, ExecutionClasses};
+pub use jobs::{CopyJobs, JobSettings, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by};
 pub use policies::Policies;
 pub use registries::{Registries, Unusable, reason_of};
 pub use statuses::{PairIdentity, StatusError, Statuses, StoredPair, patch_status};

@@ -22,6 +22,7 @@ struct Known {
     generation: Option<i64>,
     fingerprint: [u8; 32],
     client: registry::Client,
+    options: RegistryOptions,
     read_at: Instant,
 }
 
@@ -47,13 +48,33 @@ impl Registries {
     /// # Errors
     /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.
     pub async fn client(&self, registry: &Registry) -> Result<registry::Client, Unusable> {
+        self.known(registry, |known| known.client.clone()).await
+    }
+
+    /// How `registry` is reached, and a word that changes with it. As [`Registries::client`].
+    ///
+    /// # Errors
+    /// As [`Registries::client`].
+    pub async fn access(&self, registry: &Registry) -> Result<(String, RegistryOptions), Unusable> {
+        let version = |known: &Known| {
+            let generation = known.generation.unwrap_or_default().to_be_bytes();
+            let digest = aws_lc_rs::digest::digest(
+                &aws_lc_rs::digest::SHA256,
+                &[&known.fingerprint[..], &generation[..]].concat(),
+            );
+            digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        self.known(registry, |known| (version(known), known.options.clone())).await
+    }
+
+    async fn known<T>(&self, registry: &Registry, take: impl Fn(&Known) -> T) -> Result<T, Unusable> {
         let uid = registry.uid().unwrap_or_default();
         let generation = registry.metadata.generation;
         if let Some(known) = self.lock().get(&uid)
             && known.generation == generation
             && known.read_at.elapsed() < MAX_AGE
         {
-            return Ok(known.client.clone());
+            return Ok(take(known));
         }
         let url: Url = registry.spec.url.parse().map_err(|error| Unusable {
             reason: reason::INVALID_SPEC,
@@ -70,7 +91,7 @@ impl Registries {
             && present.fingerprint == fingerprint
         {
             present.read_at = Instant::now();
-            return Ok(present.client.clone());
+            return Ok(take(present));
         }
         let options = RegistryOptions {
             url,
@@ -79,12 +100,14 @@ impl Registries {
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             concurrency: registry.spec.limits.concurrency as usize,
         };
-        let client = registry::Client::new(options, self.egress.clone()).map_err(|error| Unusable {
+        let client = registry::Client::new(options.clone(), self.egress.clone()).map_err(|error| Unusable {
             reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
             message: error.message,
         })?;
-        known.insert(uid, Known { generation, fingerprint, client: client.clone(), read_at: Instant::now() });
-        Ok(client)
+        let made = Known { generation, fingerprint, client, options, read_at: Instant::now() };
+        let taken = take(&made);
+        known.insert(uid, made);
+        Ok(taken)
     }
 
     /// Makes the next [`Registries::client`] read the Secrets again: the registry refused what they held.

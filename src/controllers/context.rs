@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::office::Office;
 use super::replicators::Replicators;
-use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
-use crate::cluster::{Events, Policies, Registries, Statuses};
+use crate::api::{ExecutionMode, Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use crate::cluster::{Events, ExecutionClasses, Policies, Registries, Statuses};
 use crate::copy::Engine;
 use crate::metrics::Metrics;
 use crate::plan::Claims;
@@ -26,6 +27,10 @@ pub struct Settings {
     pub copies: usize,
     /// The most objects of one kind that are reconciled at once.
     pub reconciles: u16,
+    /// How images are copied where a configuration does not say it.
+    pub default_execution: ExecutionMode,
+    /// Whether Jobs can be started.
+    pub has_jobs: bool,
 }
 
 /// What all reconcilers share.
@@ -46,6 +51,12 @@ pub struct Context {
     pub statuses: Statuses,
     /// The copy engine.
     pub engine: Engine,
+    /// Images that Jobs copy, and grants.
+    pub office: Office,
+    /// What Jobs may use.
+    pub classes: ExecutionClasses,
+    /// What workers trust, in PEM; empty until it is known.
+    pub channel_authorities: watch::Sender<String>,
     /// One permit an image that is being copied.
     pub copy_permits: Arc<Semaphore>,
     /// Running configurations.
@@ -84,6 +95,7 @@ impl Context {
     pub fn new(
         client: Client,
         settings: Settings,
+        classes: ExecutionClasses,
         stores: Stores,
         egress: Arc<EgressPolicy>,
         metrics: Metrics,
@@ -97,6 +109,9 @@ impl Context {
             events: Events::new(client.clone()),
             statuses: Statuses::new(client.clone()),
             engine: Engine::default(),
+            office: Office::default(),
+            classes,
+            channel_authorities: watch::Sender::default(),
             copy_permits: Arc::new(Semaphore::new(settings.copies)),
             replicators: Replicators::default(),
             begun: AtomicBool::new(false),

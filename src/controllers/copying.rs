@@ -1,17 +1,17 @@
-//! Copies one image for a configuration: asks for consent, resolves both registries, and tells the outcome.
+//! Has one image copied for a configuration, in this process or by a Job, and tells the outcome.
 
 use std::sync::Arc;
-
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use std::time::{Duration, Instant};
 
 use super::Context;
-use crate::api::{Action, CreateRepositories, FailureCode, Registry};
-use crate::copy::{Authority, CopyError, Effect, Failed, ImageCopy, MountScope, Progress, Refusal};
+use super::by_job::copy_by_job;
+use super::consent::{Consent, Granted};
+use crate::api::{Action, FailureCode, Registry};
+use crate::channel::Holder;
+use crate::copy::{Failed, ImageCopy, MountScope, Progress};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{DestinationReference, Place};
-use crate::policy::{Decision, Request};
-use crate::registry::ErrorKind;
+use crate::policy::Decision;
 
 /// One image to copy.
 pub struct Assignment {
@@ -31,6 +31,10 @@ pub struct Assignment {
     pub tag: Tag,
     /// What it points at at the source.
     pub digest: Digest,
+    /// The class of the Job that copies it; `None` for this process.
+    pub class: Option<String>,
+    /// It was pushed just now.
+    pub hurried: bool,
 }
 
 /// How a copy ended.
@@ -41,18 +45,30 @@ pub struct Outcome {
     pub result: Result<u64, Failed>,
 }
 
-/// Copies the image and reads it back. Without consent no request reaches the destination.
-pub async fn copy(context: &Context, assignment: &Assignment) -> Outcome {
+/// Copies the image and reads it back. Without consent no request reaches the destination. `tell` is called when the copy begins,
+/// now and then with the bytes that were read, and with `None` where it waits again.
+pub async fn copy(context: &Arc<Context>, assignment: &Arc<Assignment>, tell: impl Fn(Option<u64>) + Send) -> Outcome {
     let permission = context.policies.decide(&assignment.request(Action::ReplicateImage)).await;
-    let result = if permission.allowed {
-        carry_out(context, assignment).await
-    } else {
-        Err(Failed::new(FailureCode::RegistryPermissionDenied, permission.message.clone()))
-    };
-    Outcome { permission, result }
+    if !permission.allowed {
+        let failed = Failed::new(FailureCode::RegistryPermissionDenied, permission.message.clone());
+        return Outcome { permission, result: Err(failed) };
+    }
+    let result = carry_out(context, assignment, &tell).await;
+    let Err(failed) = result else { return Outcome { permission, result } };
+    if failed.code != FailureCode::RegistryPermissionDenied {
+        return Outcome { permission, result: Err(failed) };
+    }
+    // It was allowed when it began: what is denied now was revoked meanwhile.
+    let permission = context.policies.decide(&assignment.request(Action::ReplicateImage)).await;
+    let code = if permission.allowed { failed.code } else { FailureCode::PolicyRevoked };
+    Outcome { permission, result: Err(Failed { code, ..failed }) }
 }
 
-async fn carry_out(context: &Context, assignment: &Assignment) -> Result<u64, Failed> {
+async fn carry_out(
+    context: &Arc<Context>,
+    assignment: &Arc<Assignment>,
+    tell: &(impl Fn(Option<u64>) + Send),
+) -> Result<u64, Failed> {
     let DestinationReference { namespace, name } = &assignment.destination;
     let not_ready = |message| Failed::new(FailureCode::RegistryNotReady, message);
     let registry = context
@@ -68,7 +84,16 @@ async fn carry_out(context: &Context, assignment: &Assignment) -> Result<u64, Fa
         })
     })?;
     let source = context.registries.client(&assignment.source).await.map_err(|unusable| not_ready(unusable.message))?;
-    let authority = Consent { context, assignment, create: registry.spec.create_repositories };
+    let create = registry.spec.create_repositories;
+    let consent = Consent { context: context.clone(), assignment: assignment.clone(), create };
+    let suspect = |is_source: bool| context.check_registry(if is_source { &assignment.source } else { &registry });
+    if let Some(class) = &assignment.class {
+        return copy_by_job(consent, (&registry, class), tell, suspect).await;
+    }
+    let _permit = context.copy_permits.acquire().await;
+    tell(Some(0));
+    let holder = Holder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
+    let authority = Granted { consent, holder };
     let progress = Progress::default();
     let task = ImageCopy {
         source: &source,
@@ -82,61 +107,42 @@ async fn carry_out(context: &Context, assignment: &Assignment) -> Result<u64, Fa
         authority: &authority,
         progress: &progress,
     };
-    let copied = context.engine.copy(&task).await;
-    context.metrics.bytes.inc_by(progress.bytes());
+    let copied = watched(context.engine.copy(&task), &progress, context, tell).await;
+    context.office.give_back(&authority.holder);
     copied.map(|copied| copied.size).map_err(|error| {
-        if let CopyError::Source(cause) | CopyError::Destination(cause) = &error
-            && matches!(
-                cause.kind,
-                ErrorKind::Unauthorized | ErrorKind::HostUnknown | ErrorKind::TlsRefused | ErrorKind::EgressRefused
-            )
-        {
-            let at_source = matches!(error, CopyError::Source(_));
-            context.check_registry(if at_source { &assignment.source } else { &registry });
+        if let Some(is_source) = error.suspects_registry() {
+            suspect(is_source);
         }
         Failed::from(error)
     })
 }
 
-impl Assignment {
-    fn request(&self, action: Action) -> Request<'_> {
-        Request {
-            namespace: &self.configuration.0,
-            configuration: &self.configuration.1,
-            action,
-            registry_namespace: &self.destination.namespace,
-            registry: &self.destination.name,
-            repository: self.repository.as_str(),
+/// Does `work`, counting its bytes every second and telling them every [`TELL_EVERY`].
+async fn watched<T>(
+    work: impl Future<Output = T>,
+    progress: &Progress,
+    context: &Context,
+    tell: &(impl Fn(Option<u64>) + Send),
+) -> T {
+    let mut work = std::pin::pin!(work);
+    let (mut counted, mut told_at) = (0, Instant::now());
+    loop {
+        let done = tokio::time::timeout(COUNT_EVERY, &mut work).await;
+        let bytes = progress.bytes();
+        context.metrics.bytes.inc_by(bytes - counted);
+        counted = bytes;
+        if let Ok(done) = done {
+            return done;
+        }
+        if told_at.elapsed() >= TELL_EVERY {
+            told_at = Instant::now();
+            tell(Some(bytes));
         }
     }
 }
 
-/// Asks for consent before every effect on the destination.
-struct Consent<'a> {
-    context: &'a Context,
-    assignment: &'a Assignment,
-    create: CreateRepositories,
-}
-
-impl Authority for Consent<'_> {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>> {
-        async move {
-            if matches!(effect, Effect::CreateRepository { .. }) && self.create == CreateRepositories::Never {
-                let Assignment { repository, destination, .. } = self.assignment;
-                return Err(Refusal::repository_not_found(repository, &destination.name));
-            }
-            if !self.context.claims(|claims| claims.holds(&self.assignment.uid, &self.assignment.place)) {
-                let message = "an older configuration writes to the destination repository".to_owned();
-                return Err(Refusal { reason: String::new(), message });
-            }
-            for action in effect.actions() {
-                let decision = self.context.policies.decide(&self.assignment.request(*action)).await;
-                if !decision.allowed {
-                    return Err(Refusal { reason: decision.reason.to_owned(), message: decision.message });
-                }
-            }
-            Ok(())
-        }
-        .boxed()
-    }
-}
+/// The session of the copies in this process: what another process holds is not theirs.
+const IN_PROCESS: &str = "operator";
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the bytes of a running image are told to those who write its status.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);

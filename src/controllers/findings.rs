@@ -40,7 +40,7 @@ impl Replicator {
         let now = Timestamp::now();
         match finding {
             Finding::Done { complete } => self.finish_comparison(complete),
-            Finding::Image { repository, tag, digest } => self.take_image(&repository, &tag, &digest, now).await,
+            Finding::Image { repository, tag, digest } => self.take_image(&repository, &tag, &digest, false).await,
             Finding::Repositories(repositories) => self.take_repositories(repositories).await,
             Finding::Tags { repository, tags } => self.take_tags(&repository, &tags, now).await,
             Finding::Trouble(trouble) => self.note(trouble),
@@ -52,7 +52,7 @@ impl Replicator {
         match finding {
             Finding::Image { repository, tag, digest } => {
                 self.repositories.insert(repository.clone());
-                self.take_image(&repository, &tag, &digest, Timestamp::now()).await;
+                self.take_image(&repository, &tag, &digest, true).await;
                 if !self.troubles.is_empty() {
                     self.compare_soon(); // A repository that was missing may be the one that was pushed.
                 }
@@ -63,12 +63,22 @@ impl Replicator {
 
     /// What stands in the way of the whole configuration: of several troubles the first that somebody has to mend.
     pub(super) fn present_trouble(&self) -> Option<Trouble> {
-        let trouble = self.troubles.iter().find(|trouble| trouble.stalled).or(self.troubles.first())?;
+        let Some(trouble) = self.troubles.iter().find(|trouble| trouble.stalled).or(self.troubles.first()) else {
+            return self.worker_trouble();
+        };
         let mut trouble = trouble.clone();
         if self.troubles.len() > 1 {
             trouble.message = format!("{} (and {} more)", trouble.message, self.troubles.len() - 1);
         }
         Some(trouble)
+    }
+
+    /// What keeps the Jobs of this configuration from running.
+    fn worker_trouble(&self) -> Option<Trouble> {
+        let configuration = &self.current.configuration;
+        let source = self.context.registry(&configuration.namespace, &configuration.source)?.uid()?;
+        let message = self.context.office.trouble(&configuration.namespace, &source)?;
+        Some(Trouble { stalled: false, reason: reason::WORKER_PENDING, message })
     }
 
     /// Drops the pairs that no rule wants any more.
@@ -83,12 +93,13 @@ impl Replicator {
         self.context.nudge_uids(&waiting).await;
     }
 
-    async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, now: Timestamp) {
+    async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, hurried: bool) {
+        let now = Timestamp::now();
         for key in self.keys(repository) {
             let Some(pair) = self.ensure_pair(&key, now).await else { continue };
             if matches!(pair.ledger.observe(tag, digest, now), Attempt::Copy(_)) {
                 pair.change(now);
-                self.enqueue(key, tag.clone());
+                self.enqueue(key, tag.clone(), hurried);
             }
         }
     }

@@ -76,9 +76,11 @@ impl Pair {
         self.running.is_empty() && self.queued.is_empty()
     }
 
-    /// When the change that nobody has seen may be written; `None` if there is none.
+    /// When the change that nobody has seen may be written; `None` if there is none. A pair of which nothing was ever told is told
+    /// when there is an image: that of nothing all is complete would mislead.
     pub fn publication(&self, now: Timestamp) -> Option<Publication> {
-        self.changed_at.map(|changed_at| self.pace.publication(changed_at, self.is_at_rest(), now))
+        let is_empty = self.published.is_none() && self.ledger.rows().next().is_none();
+        self.changed_at.filter(|_| !is_empty).map(|changed_at| self.pace.publication(changed_at, self.is_at_rest(), now))
     }
 
     /// The status to write; `None` if people see it already.

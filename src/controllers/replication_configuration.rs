@@ -15,9 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use super::replicators::Orders;
-use crate::api::{REPLICATE_REQUESTED_AT, ReplicationConfiguration, condition_type};
+use crate::api::{Execution, ExecutionMode, REPLICATE_REQUESTED_AT, ReplicationConfiguration, condition_type, reason};
 use crate::cluster::{CallError, patch_status};
-use crate::plan::{Configuration, ConfigurationReport, Holder, Trouble, configuration_status, parse_configuration};
+use crate::plan::{
+    Configuration, ConfigurationReport, Holder, Invalid, Trouble, configuration_status, parse_configuration,
+};
 
 /// Runs the controller until the operator ends.
 pub async fn run(
@@ -49,7 +51,8 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     if !context.acts_on(&namespace) || !context.has_begun() {
         return Ok(Action::await_change());
     }
-    let report = match parse_configuration(&namespace, &name, &object.spec) {
+    let parsed = parse_configuration(&namespace, &name, &object.spec);
+    let report = match parsed.and_then(|configuration| executable(&context, configuration)) {
         Ok(configuration) => {
             let surroundings = surroundings(&context, &configuration);
             context.replicators.order(&context, orders(&object, configuration, surroundings))
@@ -62,6 +65,26 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     };
     publish(&object, &namespace, &report, &context).await?;
     Ok(Action::requeue(SAFETY_REQUEUE))
+}
+
+/// The configuration, if it can be executed here as it asks for.
+fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, Invalid> {
+    let Execution { mode, class } = &configuration.execution;
+    if mode.unwrap_or(context.settings.default_execution) == ExecutionMode::InProcess {
+        return Ok(configuration);
+    }
+    if !context.settings.has_jobs {
+        let message = "this operator is not set up to start Jobs: set spec.execution.mode to InProcess, or have it started with \
+                       --worker-image and --channel-url";
+        return Err(Invalid { reason: reason::JOBS_UNAVAILABLE, message: message.to_owned() });
+    }
+    if context.classes.get(class, &configuration.namespace).is_none() {
+        let message = format!(
+            "spec.execution.class {class} does not exist, or this namespace may not use it: ask the operator's administrator"
+        );
+        return Err(Invalid { reason: reason::EXECUTION_CLASS_NOT_ALLOWED, message });
+    }
+    Ok(configuration)
 }
 
 async fn publish(

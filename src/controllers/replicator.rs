@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::comparison::{self, Finding};
-use super::copying::{self, Assignment, Outcome};
+use super::copies::{Began, Queued};
+use super::copying::Outcome;
 use super::pair::{Pair, PairKey};
 use super::replicators::{Hints, Orders, Pushed};
 use crate::api::{FailureCode, reason};
 use crate::cluster::StoredPair;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Attempt, ConfigurationReport, Trouble};
+use crate::plan::{ConfigurationReport, Trouble};
 
 /// One running configuration.
 pub struct Replicator {
@@ -32,9 +33,11 @@ pub struct Replicator {
     end: CancellationToken,
     pub(super) stored: Vec<StoredPair>,
     pub(super) pairs: BTreeMap<PairKey, Pair>,
-    pub(super) queue: VecDeque<(PairKey, Tag)>,
+    pub(super) queue: VecDeque<Queued>,
     pub(super) copies: JoinSet<Outcome>,
-    copying: HashMap<task::Id, (PairKey, Tag, Digest)>,
+    pub(super) copying: HashMap<task::Id, (PairKey, Tag, Digest)>,
+    pub(super) began: (mpsc::Sender<Began>, mpsc::Receiver<Began>),
+    worker_troubles: watch::Receiver<u64>,
     pub(super) observations: JoinSet<Option<Finding>>,
     pub(super) comparison: Option<Comparison>,
     pub(super) compare_at: Timestamp,
@@ -77,6 +80,8 @@ impl Replicator {
         let current = orders.borrow_and_update().clone();
         let handled = current.object.status.as_ref().and_then(|status| status.last_handled_replicate_request.clone());
         Self {
+            worker_troubles: context.office.trouble_changes(),
+            began: mpsc::channel(BEGAN),
             context,
             orders,
             current,
@@ -123,6 +128,8 @@ impl Replicator {
                 finding = next_finding(&mut self.comparison) => self.take_finding(finding).await,
                 Some(observed) = self.observations.join_next() => if let Ok(Some(finding)) = observed { self.take_observed(finding).await },
                 Some(copied) = self.copies.join_next_with_id() => self.take_outcome(copied),
+                Some(began) = self.began.1.recv() => self.take_began(&began),
+                Ok(()) = self.worker_troubles.changed() => {}
                 pushed = self.hints.take(), if self.observations.len() < OBSERVATIONS_AT_ONCE => self.take_hints(pushed),
                 () = tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()) => {}
             }
@@ -161,13 +168,14 @@ impl Replicator {
     fn mended(&mut self, now: Timestamp) {
         self.make_due(now, |code| {
             use FailureCode::{
-                DestinationDenied, DestinationUnavailable, RegistryNotReady, RegistryPermissionDenied, SourceDenied,
-                SourceUnavailable,
+                DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied,
+                SourceDenied, SourceUnavailable,
             };
             matches!(
                 code,
                 DestinationDenied
                     | DestinationUnavailable
+                    | PolicyRevoked
                     | RegistryNotReady
                     | RegistryPermissionDenied
                     | SourceDenied
@@ -196,10 +204,13 @@ impl Replicator {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.queue_retries(now);
         }
-        while self.copies.len() < COPIES_AT_ONCE
-            && let Some((key, tag)) = self.queue.pop_front()
+        let most = if self.class().is_some() { COPIES_BY_JOBS } else { COPIES_AT_ONCE };
+        // One in a hurry does not wait for the others.
+        while (self.copies.len() < most || self.queue.front().is_some_and(|queued| queued.hurried))
+            && self.copies.len() < MOST_COPIES
+            && let Some(queued) = self.queue.pop_front()
         {
-            self.start_copy(key, tag, now);
+            self.start_copy(queued, now);
         }
     }
 
@@ -229,81 +240,7 @@ impl Replicator {
             self.retry_at = self.retry_at.into_iter().chain(next).min();
         }
         for (key, tag) in found {
-            self.enqueue(key, tag);
-        }
-    }
-
-    pub(super) fn enqueue(&mut self, key: PairKey, tag: Tag) {
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
-        if !pair.running.contains_key(&tag) && pair.queued.insert(tag.clone()) {
-            self.queue.push_back((key, tag));
-        }
-    }
-
-    fn start_copy(&mut self, key: PairKey, tag: Tag, now: Timestamp) {
-        let configuration = &self.current.configuration;
-        let Some(source) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
-        pair.queued.remove(&tag);
-        let Attempt::Copy(digest) = pair.ledger.attempt(&tag, now) else { return };
-        if pair.running.contains_key(&tag) {
-            return; // An attempt with an earlier digest ends first: what it writes must not come after what we write.
-        }
-        let assignment = Assignment {
-            configuration: (configuration.namespace.clone(), configuration.name.clone()),
-            uid: self.current.holder.uid.clone(),
-            source,
-            destination: key.destination.clone(),
-            place: pair.place.clone(),
-            repository: key.repository.clone(),
-            tag: tag.clone(),
-            digest: digest.clone(),
-        };
-        let context = self.context.clone();
-        let handle = self.copies.spawn(async move {
-            let _permit = context.copy_permits.acquire().await;
-            copying::copy(&context, &assignment).await
-        });
-        pair.ledger.start(&tag);
-        pair.change(now);
-        self.copying.insert(handle.id(), (key, tag.clone(), digest));
-        pair.running.insert(tag, handle);
-    }
-
-    fn take_outcome(&mut self, copied: Result<(task::Id, Outcome), task::JoinError>) {
-        let now = Timestamp::now();
-        let (id, outcome) = match copied {
-            Ok((id, outcome)) => (id, Some(outcome)),
-            Err(error) => {
-                if error.is_panic() {
-                    tracing::error!(%error, "a copy panicked");
-                }
-                (error.id(), None)
-            }
-        };
-        let Some((key, tag, digest)) = self.copying.remove(&id) else { return };
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
-        pair.running.remove(&tag);
-        pair.change(now);
-        let jitter = rand::random::<f64>();
-        match outcome {
-            Some(Outcome { permission, result: Ok(bytes) }) => {
-                pair.permission = Some(permission);
-                pair.ledger.complete(&tag, &digest, bytes, now);
-                self.context.metrics.copied("complete");
-            }
-            Some(Outcome { permission, result: Err(failed) }) => {
-                tracing::info!(repository = %key.repository, %tag, code = ?failed.code, "an image failed: {}", failed.message);
-                pair.permission = Some(permission);
-                pair.ledger.fail(&tag, &digest, (failed.code, failed.message), failed.retry_after, now, jitter);
-                self.context.metrics.copied("failed");
-            }
-            None => pair.ledger.interrupt(&tag),
-        }
-        match pair.ledger.attempt(&tag, now) {
-            Attempt::Copy(_) if !self.current.configuration.suspend => self.enqueue(key, tag),
-            Attempt::Wait(until) => self.retry_at = self.retry_at.into_iter().chain([until]).min(),
-            _ => {}
+            self.enqueue(key, tag, false);
         }
     }
 
@@ -345,15 +282,6 @@ impl Replicator {
         self.compare_at = Timestamp::now() + pause;
         self.asked = comparison.request.clone().or_else(|| self.asked.clone());
     }
-
-    fn stop_copies(&mut self, now: Timestamp) {
-        self.queue.clear();
-        for pair in self.pairs.values_mut() {
-            pair.queued.clear();
-            pair.running.values().for_each(AbortHandle::abort);
-            pair.change(now);
-        }
-    }
 }
 
 async fn next_finding(comparison: &mut Option<Comparison>) -> Finding {
@@ -365,6 +293,10 @@ async fn next_finding(comparison: &mut Option<Comparison>) -> Finding {
 }
 
 const COPIES_AT_ONCE: usize = 8;
+/// More than a worker has slots: the next ones are handed in while it works.
+const COPIES_BY_JOBS: usize = 64;
+const MOST_COPIES: usize = 256;
+const BEGAN: usize = 512;
 const OBSERVATIONS_AT_ONCE: usize = 64;
 const FINDINGS: usize = 500;
 const SOON: Duration = Duration::from_secs(2);

@@ -1,5 +1,7 @@
 //! Consent: what is asked before anything at a destination changes.
 
+use std::time::Instant;
+
 use futures::future::BoxFuture;
 
 use crate::api::Action;
@@ -7,12 +9,12 @@ use crate::image::{Digest, RepositoryName, Tag};
 
 /// Gives or refuses consent to effects on a destination.
 ///
-/// It is asked right before each effect, and every 5 seconds for as long as the effect lasts (a large blob, a request that is
-/// repeated), so that a consent that is withdrawn stops a copy that is under way. What is under way pauses while the answer is
-/// awaited.
+/// It is asked right before each effect, and again whenever its answer has run out while the effect lasts (a large blob, a request
+/// that is repeated), so that a consent that is withdrawn stops a copy that is under way. What is under way pauses while the
+/// answer is awaited.
 pub trait Authority: Send + Sync {
-    /// Whether `effect` may happen now. Doubt is a refusal.
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// Until when `effect` may happen, 5 seconds and more from now where nothing is in doubt. Doubt is a refusal.
+    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>>;
 }
 
 /// What is about to change at the destination.

@@ -19,4 +19,4 @@ mod verify;
 pub use authority::{Authority, Effect, Refusal};
 pub use engine::{Engine, EngineLimits};
 pub use failure::Failed;
-pub use task::{Copied, CopyError, ImageCopy, MountScope, Progress};
+pub use task::{CONSENT_LASTS, Copied, CopyError, ImageCopy, MountScope, Progress};

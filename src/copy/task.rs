@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use super::authority::{Authority, Effect, Refusal};
 use super::tables::{CrossingKey, RepositoryKey};
 use crate::image::{Descriptor, Digest, RepositoryName, Tag};
-use crate::registry::{Client, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
 #[derive(Clone)]
@@ -106,24 +107,44 @@ impl CopyError {
     }
 }
 
+impl CopyError {
+    /// Whether a registry failed so that its Registry object may be wrong: `true` for the source's, `false` for the destination's.
+    pub fn suspects_registry(&self) -> Option<bool> {
+        let (is_source, error) = match self {
+            Self::Source(error) => (true, error),
+            Self::Destination(error) => (false, error),
+            _ => return None,
+        };
+        use ErrorKind::{EgressRefused, HostUnknown, TlsRefused, Unauthorized};
+        matches!(error.kind, Unauthorized | HostUnknown | TlsRefused | EgressRefused).then_some(is_source)
+    }
+}
+
 impl ImageCopy<'_> {
-    pub(super) async fn permit(&self, effect: Effect<'_>) -> Result<(), CopyError> {
+    pub(super) async fn permit(&self, effect: Effect<'_>) -> Result<Instant, CopyError> {
         self.authority.permit(effect).await.map_err(CopyError::Refused)
     }
 
-    /// Does `work` as long as there is consent to `effect`, which is asked for before it begins and again while it lasts. Without
-    /// consent the work is dropped.
+    /// Does `work` as long as there is consent to `effect`, which is asked for before it begins and again whenever it runs out.
+    /// Without consent the work is dropped.
     pub(super) async fn under_consent<T>(
         &self,
         effect: Effect<'_>,
         work: impl Future<Output = T>,
     ) -> Result<T, CopyError> {
-        self.permit(effect).await?;
         let mut work = std::pin::pin!(work);
         loop {
-            match tokio::time::timeout(CONSENT_LASTS, &mut work).await {
-                Ok(done) => return Ok(done),
-                Err(_) => self.permit(effect).await?,
+            let until = self.permit(effect).await?;
+            let mut end = std::pin::pin!(tokio::time::sleep_until(until.into()));
+            let done = std::future::poll_fn(|context| {
+                // The time is looked at before the work: a process that was stopped meanwhile must not go on with it.
+                if Instant::now() >= until || end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                work.as_mut().poll(context).map(Some)
+            });
+            if let Some(done) = done.await {
+                return Ok(done);
             }
         }
     }
@@ -147,5 +168,5 @@ impl ImageCopy<'_> {
     }
 }
 
-/// For how long one answer of an authority holds.
-pub(super) const CONSENT_LASTS: Duration = Duration::from_secs(5);
+/// For how long what was seen, or consented to, holds where nobody says otherwise.
+pub const CONSENT_LASTS: Duration = Duration::from_secs(4);

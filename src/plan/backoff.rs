@@ -23,6 +23,7 @@ fn mended_by_people(code: FailureCode) -> bool {
         code,
         FailureCode::DestinationDenied
             | FailureCode::RegistryNotReady
+            | FailureCode::PolicyRevoked
             | FailureCode::RegistryPermissionDenied
             | FailureCode::RepositoryNotFound
             | FailureCode::SourceDenied

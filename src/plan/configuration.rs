@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::selection::{Filter, Rule, Selection};
-use crate::api::{FilterType, ReplicationConfigurationSpec, RepositoryFilter, reason};
+use crate::api::{
+    DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, RepositoryFilter, reason,
+};
 
 /// A configuration that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Configuration {
     pub interval: Duration,
     /// Whether nothing is to be done.
     pub suspend: bool,
+    /// Where images are copied.
+    pub execution: Execution,
 }
 
 /// The Registry that images go to.
@@ -97,6 +101,10 @@ pub fn parse_configuration(
         selection: Selection { rules },
         interval,
         suspend: spec.suspend,
+        execution: spec
+            .execution
+            .clone()
+            .unwrap_or_else(|| Execution { mode: None, class: DEFAULT_EXECUTION_CLASS.to_owned() }),
     })
 }
 

@@ -43,6 +43,8 @@ pub enum State {
     InProgress {
         /// Failures so far.
         attempts: u32,
+        /// Bytes of blobs that were read for this attempt, as they were last told.
+        bytes: u64,
     },
     /// Waits for its first attempt, or for the end of an attempt with an earlier digest.
     Pending,
@@ -115,15 +117,18 @@ impl Ledger {
         self.rows.get(tag).map_or(Attempt::Nothing, |row| row.attempt(now))
     }
 
-    /// Records that a copy of `tag` starts.
-    pub fn start(&mut self, tag: &Tag) {
-        if let Some(row) = self.rows.get_mut(tag) {
-            let attempts = match &row.state {
-                State::Failed(failure) => failure.attempts,
-                _ => 0,
-            };
-            row.state = State::InProgress { attempts };
-        }
+    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Answers whether that is new.
+    pub fn progress(&mut self, tag: &Tag, digest: &Digest, bytes: u64) -> bool {
+        let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) else { return false };
+        let attempts = match &row.state {
+            State::Failed(failure) => failure.attempts,
+            State::InProgress { attempts, .. } => *attempts,
+            _ => 0,
+        };
+        let state = State::InProgress { attempts, bytes };
+        let is_new = row.state != state;
+        row.state = state;
+        is_new
     }
 
     /// Records that the copy of `digest` to `tag` ended well. Nothing changes if the tag has moved on at the source.
@@ -147,7 +152,7 @@ impl Ledger {
             return;
         };
         let attempts = 1 + match &row.state {
-            State::InProgress { attempts } => *attempts,
+            State::InProgress { attempts, .. } => *attempts,
             State::Failed(failure) => failure.attempts,
             _ => 0,
         };
@@ -167,11 +172,10 @@ impl Ledger {
         }
     }
 
-    /// Records that the copy of `tag` was broken off.
-    pub fn interrupt(&mut self, tag: &Tag) {
-        if let Some(row) = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. })) {
-            row.state = State::Pending;
-        }
+    /// Records that the copy of `tag` was broken off. Answers whether one was under way.
+    pub fn interrupt(&mut self, tag: &Tag) -> bool {
+        let found = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. }));
+        found.map(|row| row.state = State::Pending).is_some()
     }
 
     /// Forgets every tag that the source does not have any more; answers whether there were any. `listed` has to be a complete
@@ -234,7 +238,7 @@ mod tests {
         let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
         let latest = tag("latest");
         assert_eq!(ledger.observe(&latest, &one, at(0)), Attempt::Copy(one.clone()));
-        ledger.start(&latest);
+        ledger.progress(&latest, &one, 0);
         assert_eq!(ledger.observe(&latest, &one, at(1)), Attempt::Nothing);
         ledger.complete(&latest, &one, 7, at(2));
         assert_eq!(ledger.observe(&latest, &one, at(3)), Attempt::Nothing);
@@ -246,7 +250,7 @@ mod tests {
         let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
         let latest = tag("latest");
         ledger.observe(&latest, &one, at(0));
-        ledger.start(&latest);
+        ledger.progress(&latest, &one, 0);
         ledger.observe(&latest, &two, at(1));
         ledger.complete(&latest, &one, 7, at(2));
         ledger.fail(&latest, &one, unavailable(), None, at(2), 0.0);
@@ -259,7 +263,7 @@ mod tests {
         ledger.observe(&v1, &one, at(0));
         let mut waits = Vec::new();
         for _ in 0..3 {
-            ledger.start(&v1);
+            ledger.progress(&v1, &one, 0);
             ledger.fail(&v1, &one, unavailable(), None, at(100), 1.0);
             let Attempt::Wait(until) = ledger.attempt(&v1, at(100)) else { panic!("it waits") };
             waits.push(until.as_second() - 100);
@@ -267,6 +271,16 @@ mod tests {
         assert_eq!(waits, [2, 4, 8]);
         ledger.make_due(at(101), |code| code == FailureCode::SourceUnavailable);
         assert_eq!(ledger.attempt(&v1, at(101)), Attempt::Copy(one));
+    }
+
+    #[test]
+    fn bytes_are_news_once_and_an_image_whose_worker_was_lost_waits_again() {
+        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+        ledger.observe(&v1, &one, at(0));
+        assert!(ledger.progress(&v1, &one, 5) && !ledger.progress(&v1, &one, 5) && ledger.progress(&v1, &one, 6));
+        assert!(!ledger.progress(&v1, &Digest::sha256(b"2"), 7), "another digest is another image");
+        assert!(ledger.interrupt(&v1) && !ledger.interrupt(&v1));
+        assert_eq!(ledger.rows().next().unwrap().1.state, State::Pending);
     }
 
     #[test]
@@ -303,7 +317,7 @@ mod tests {
             for (name, content) in &contents {
                 let (tag, digest) = (tag(name), Digest::sha256(&[*content]));
                 if let Attempt::Copy(digest) = ledger.observe(&tag, &digest, at(0)) {
-                    ledger.start(&tag);
+                    ledger.progress(&tag, &digest, 0);
                     ledger.complete(&tag, &digest, 1, at(1));
                 }
             }

@@ -8,6 +8,7 @@ mod pace;
 mod report;
 mod selection;
 mod validation;
+mod workforce;
 
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
@@ -17,3 +18,6 @@ pub use pace::{Pace, Publication};
 pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
 pub use selection::{Filter, Match, Rule, Selection};
 pub use validation::{check_policy, check_registry};
+pub use workforce::{
+    AUTHORITY_LASTS, Lane, WaitingLane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce,
+};

@@ -266,8 +266,9 @@ fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
             image.attempts = Some(failure.attempts);
             image.next_attempt_at = Some(whole_seconds(failure.next_attempt_at));
         }
-        State::InProgress { attempts } => {
+        State::InProgress { attempts, bytes } => {
             image.status = ReplicationState::InProgress;
+            image.bytes = (*bytes > 0).then_some(*bytes);
             image.attempts = (*attempts > 0).then_some(*attempts);
         }
         State::Pending => {}
@@ -317,7 +318,7 @@ mod tests {
         for i in 0..complete + failed {
             let (tag, digest) = (format!("v{i}").parse().unwrap(), Digest::sha256(&i.to_le_bytes()));
             ledger.observe(&tag, &digest, at(0));
-            ledger.start(&tag);
+            ledger.progress(&tag, &digest, 0);
             if i < complete {
                 ledger.complete(&tag, &digest, 10, at(100 + i as i64));
             } else {

@@ -21,6 +21,7 @@ use super::{EgressPolicy, ErrorKind, RegistryError};
 use crate::image::{Digest, Tag};
 
 /// How one registry is reached.
+#[derive(Clone)]
 pub struct RegistryOptions {
     /// `https://host[:port]`, or `http://…` where the owner allows that. Any path is ignored.
     pub url: Url,

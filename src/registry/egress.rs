@@ -1,6 +1,7 @@
 //! The egress guard: which addresses registry traffic may reach, checked after DNS, on each connection.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -68,6 +69,13 @@ impl HostPort {
     /// The host and port that `url` names, the port of its scheme when it has none.
     pub(super) fn of(url: &Url) -> Option<Self> {
         Some(Self { host: bare(&url.host()?.to_string()), port: url.port_or_known_default()? })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -13,7 +14,7 @@ use super::planning::{Plan, PlannedAction, PlannedImage, Route, ends, name_of, p
 use super::registries::Registries;
 use super::state::{Record, State, Verified};
 use crate::api::{CreateRepositories, FailureCode};
-use crate::copy::{Authority, Copied, Effect, Engine, Failed, ImageCopy, MountScope, Progress, Refusal};
+use crate::copy::{Authority, CONSENT_LASTS, Copied, Effect, Engine, Failed, ImageCopy, MountScope, Progress, Refusal};
 use crate::plan::Configuration;
 use crate::policy::evaluate;
 
@@ -143,7 +144,7 @@ struct Consent<'a> {
 }
 
 impl Authority for Consent<'_> {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
         let Route { repository, destination, .. } = self.route;
         let permitted = if matches!(effect, Effect::CreateRepository { .. }) && self.create == CreateRepositories::Never
         {
@@ -155,7 +156,7 @@ impl Authority for Consent<'_> {
                 decisions.map(|action| evaluate(&request(self.configuration, self.route, *action), policies));
             match decisions.find(|decision| !decision.allowed) {
                 Some(denied) => Err(Refusal { reason: denied.reason.to_owned(), message: denied.message }),
-                None => Ok(()),
+                None => Ok(Instant::now() + CONSENT_LASTS),
             }
         };
         std::future::ready(permitted).boxed()

@@ -12,15 +12,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plan", &["api", "image", "policy"]),
     ("registry", &["image"]),
     ("copy", &["api", "image", "plan", "registry"]),
-    ("cluster", &["api", "image", "policy", "registry"]),
+    ("channel", &["api", "image", "plan", "registry"]),
+    ("cluster", &["api", "channel", "image", "plan", "policy", "registry"]),
     ("metrics", &[]),
     ("telemetry", &[]),
-    ("config", &["registry"]),
-    ("controllers", &["api", "cluster", "copy", "image", "metrics", "plan", "policy", "registry"]),
+    ("config", &["api", "cluster", "registry"]),
+    ("controllers", &["api", "channel", "cluster", "copy", "image", "metrics", "plan", "policy", "registry"]),
+    ("worker", &["api", "channel", "config", "copy", "registry"]),
+    ("workers_channel", &["channel", "cluster", "config", "controllers"]),
     ("standalone", &["api", "config", "copy", "image", "plan", "policy", "registry"]),
     ("notify", &["api", "cluster", "controllers", "image"]),
     ("admin", &["controllers"]),
-    ("operator", &["admin", "api", "cluster", "config", "controllers", "metrics", "notify", "registry"]),
+    (
+        "operator",
+        &["admin", "api", "cluster", "config", "controllers", "metrics", "notify", "registry", "workers_channel"],
+    ),
 ];
 
 /// What a room must not name. Time and chance come into pure rooms as arguments.
@@ -31,6 +37,8 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
     ("plan", &["tokio", "reqwest", "kube::", "SystemTime", "Instant::now", "Timestamp::now", "rand::"]),
     ("registry", &["kube::"]),
     ("copy", &["kube::"]),
+    ("channel", &["kube::"]),
+    ("worker", &["kube::"]),
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 use transship::copy::{
-    Authority, Copied, CopyError, Effect, Engine, EngineLimits, ImageCopy, MountScope, Progress, Refusal,
+    Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, EngineLimits, ImageCopy, MountScope, Progress, Refusal,
 };
 use transship::image::Digest;
 use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
@@ -380,7 +380,7 @@ impl Grants {
 }
 
 impl Authority for Grants {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
         let (kind, asked) = match effect {
             Effect::Upload { .. } => (0, "upload".to_owned()),
             Effect::CreateRepository { repository } => (1, format!("create {repository}")),
@@ -392,7 +392,7 @@ impl Authority for Grants {
         self.asked.lock().unwrap().push(asked);
         let refused = self.refused[kind].load(Ordering::SeqCst);
         let refusal = || Refusal { reason: "Test".to_owned(), message: "the test refuses".to_owned() };
-        async move { if refused { Err(refusal()) } else { Ok(()) } }.boxed()
+        async move { if refused { Err(refusal()) } else { Ok(Instant::now() + CONSENT_LASTS) } }.boxed()
     }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages the tests use where they are missing: docker-registry is a registry of an older generation,
-# skopeo a second copying tool, the others are used by scripts. Starts no service.
+# skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are what tests/node needs for a Kubernetes node; the
+# others are used by scripts. Starts no service.
 set -eu
 
 missing=""
@@ -12,6 +13,12 @@ survey() {
     need jq jq
     need openssl openssl
     need curl curl
+    need runc runc
+    # The plugins are in no search path, and each of them belongs to the one package.
+    need /usr/lib/cni/bridge containernetworking-plugins
+    need nft nftables
+    need ip iproute2
+    need nsenter util-linux
 }
 
 survey

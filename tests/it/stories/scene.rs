@@ -146,6 +146,7 @@ impl Scene {
             .env("KUBECONFIG", self.plane.kubeconfig_of(&self.operator_user))
             .env("RUST_LOG", "info,transship=debug");
         command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
+        command.arg("--default-execution").arg("InProcess");
         command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
         for namespace in &self.namespaces {
             command.arg("--watch-namespace").arg(namespace);

@@ -1,0 +1,157 @@
+//! The operator's side of the channel: HTTPS with a certificate that can change, and who may call.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::future::BoxFuture;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::messages::{Answer, GrantAnswer, GrantRequest, Report};
+
+/// Who answers workers.
+pub trait Office: Send + Sync + 'static {
+    /// The Job whose token this is; `None` if there is none.
+    fn job_of(&self, token: &str) -> Option<String>;
+    /// Takes a report of a Job's worker.
+    fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<Answer, Rejection>>;
+    /// Decides about a grant.
+    fn grant(&self, job: String, request: GrantRequest) -> BoxFuture<'_, Result<GrantAnswer, Rejection>>;
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The worker is not known, or not any more: it has to end.
+    Unknown,
+    /// A newer call was there before.
+    Late,
+    /// Not now.
+    Unavailable,
+}
+
+/// The routes of the channel.
+pub fn routes(office: Arc<dyn Office>) -> Router {
+    Router::new()
+        .route("/v1/report", post(report))
+        .route("/v1/grant", post(grant))
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .with_state(office)
+}
+
+/// Serves `routes` over TLS until `shutdown`; a new configuration holds for the connections that come after it.
+///
+/// # Errors
+/// When the port cannot be opened.
+pub async fn serve(
+    address: SocketAddr,
+    config: watch::Receiver<Arc<rustls::ServerConfig>>,
+    routes: Router,
+    shutdown: CancellationToken,
+) -> io::Result<impl Future<Output = ()>> {
+    let listener = TcpListener::bind(address).await?;
+    let local = listener.local_addr()?;
+    let (ready, connections) = mpsc::channel(16);
+    Ok(async move {
+        let serving = axum::serve(Connections { connections, local }, routes)
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        tokio::select! {
+            () = accept(listener, config, ready) => {}
+            _ = serving => {}
+        }
+    })
+}
+
+async fn report(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
+    match caller(office.as_ref(), &headers) {
+        Some(job) => answered(office.report(job, report).await),
+        None => answered::<Answer>(Err(Rejection::Unknown)),
+    }
+}
+
+async fn grant(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(ask): Json<GrantRequest>) -> Response {
+    match caller(office.as_ref(), &headers) {
+        Some(job) => answered(office.grant(job, ask).await),
+        None => answered::<GrantAnswer>(Err(Rejection::Unknown)),
+    }
+}
+
+fn caller(office: &dyn Office, headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    office.job_of(value.strip_prefix("Bearer ")?)
+}
+
+fn answered<T: serde::Serialize>(answer: Result<T, Rejection>) -> Response {
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(Rejection::Unknown) => StatusCode::UNAUTHORIZED.into_response(),
+        Err(Rejection::Late) => StatusCode::CONFLICT.into_response(),
+        Err(Rejection::Unavailable) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// Shakes hands beside one another, at most [`HANDSHAKES`] at a time, so that a silent caller keeps nobody waiting.
+async fn accept(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<rustls::ServerConfig>>,
+    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the channel cannot accept a connection");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let acceptor = TlsAcceptor::from(config.borrow().clone());
+        let ready = ready.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                // A closed channel means that the server ends.
+                Ok(Ok(stream)) => drop(ready.send((stream, from)).await),
+                Ok(Err(error)) => tracing::debug!(%from, %error, "a worker's connection failed"),
+                Err(_) => tracing::debug!(%from, "a worker's connection took too long"),
+            }
+        });
+    }
+}
+
+struct Connections {
+    connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    local: SocketAddr,
+}
+
+impl axum::serve::Listener for Connections {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.connections.recv().await {
+            Some(connection) => connection,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+}
+
+const MOST_BYTES: usize = 256 * 1024;
+const HANDSHAKES: usize = 64;
+const HANDSHAKE: Duration = Duration::from_secs(10);

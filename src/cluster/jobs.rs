@@ -1,0 +1,240 @@
+//! Copy Jobs: makes them suspended, gives them their Secret, lets them run, and tells why one does not.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::execution_class::ExecutionClass;
+use super::{CallError, FIELD_MANAGER, call};
+use crate::plan::Lane;
+
+/// Makes and deletes copy Jobs in the operator's namespace.
+pub struct CopyJobs {
+    client: Client,
+    settings: JobSettings,
+}
+
+/// What all copy Jobs have in common.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// The operator's namespace.
+    pub namespace: String,
+    /// The image of the worker.
+    pub image: String,
+    /// The ServiceAccount of the pods.
+    pub service_account: String,
+    /// Where the operator answers.
+    pub channel_url: String,
+    /// Environment of the worker: what the administrator has set for the egress of all.
+    pub environment: Vec<(String, String)>,
+}
+
+impl CopyJobs {
+    /// Works through `client`.
+    pub fn new(client: Client, settings: JobSettings) -> Self {
+        Self { client, settings }
+    }
+
+    /// The operator's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.settings.namespace
+    }
+
+    /// Starts the Job `name` with `token`, of which only the hash is kept. A Job that runs has its Secret: it is made suspended,
+    /// and the Secret belongs to it. What fails half way is deleted.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn start(
+        &self,
+        name: &str,
+        lane: &Lane,
+        class: &ExecutionClass,
+        token: (&str, &str),
+        authorities: &str,
+    ) -> Result<(), CallError> {
+        let (token, hash) = token;
+        let jobs: Api<Job> = self.jobs();
+        let job = serde_json::from_value(self.job(name, lane, class, hash)).expect("a Job");
+        let job = call(jobs.create(&PostParams::default(), &job)).await?;
+        let started = async {
+            let secret = serde_json::from_value(json!({
+                "metadata": {"name": name, "labels": labels(lane), "ownerReferences": [{
+                    "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid().unwrap_or_default(), "controller": true,
+                }]},
+                "stringData": {"url": self.settings.channel_url, "token": token, "ca.crt": authorities},
+            }));
+            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+            call(secrets.create(&PostParams::default(), &secret.expect("a Secret"))).await?;
+            let run = Patch::Merge(json!({"spec": {"suspend": false}}));
+            call(jobs.patch(
+                name,
+                &PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() },
+                &run,
+            ))
+            .await
+        };
+        if let Err(error) = started.await {
+            let _ = self.delete(name).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Deletes a Job, with its pod and its Secret.
+    ///
+    /// # Errors
+    /// The API server's; one that is gone is none.
+    pub async fn delete(&self, name: &str) -> Result<(), CallError> {
+        match call(self.jobs().delete(name, &DeleteParams::background())).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every copy Job that there is.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn list(&self) -> Result<Vec<Job>, CallError> {
+        Ok(call(self.jobs().list(&ListParams::default().labels(WORKERS))).await?.items)
+    }
+
+    /// Why no pod of the Job could be made, as the Job controller has told it.
+    pub async fn refusal(&self, job: &str) -> Option<String> {
+        let events: Api<k8s_openapi::api::core::v1::Event> =
+            Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let about = ListParams::default().fields(&format!("involvedObject.name={job},reason=FailedCreate")).limit(20);
+        let last =
+            call(events.list(&about)).await.ok()?.items.into_iter().max_by_key(|event| event.last_timestamp.clone());
+        last.and_then(|event| event.message)
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.settings.namespace)
+    }
+
+    fn job(&self, name: &str, lane: &Lane, class: &ExecutionClass, hash: &str) -> Value {
+        let mut labels = labels(lane);
+        let mut annotations = json!({TOKEN_HASH: hash});
+        for (key, value) in &class.labels {
+            labels[key] = value.clone().into();
+        }
+        for (key, value) in &class.annotations {
+            annotations[key] = value.clone().into();
+        }
+        let environment: Vec<Value> = [("TRANSSHIP_SLOTS".to_owned(), class.copies.to_string())]
+            .iter()
+            .chain(&self.settings.environment)
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        let container = json!({
+            "name": "worker",
+            "image": self.settings.image,
+            "args": ["worker", "--channel", CHANNEL_FOLDER],
+            "env": environment,
+            "resources": class.resources,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [{"name": "channel", "mountPath": CHANNEL_FOLDER, "readOnly": true}],
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+            },
+        });
+        json!({
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
+            "spec": {
+                "suspend": true,
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": class.deadline_seconds,
+                "ttlSecondsAfterFinished": 60,
+                "template": {
+                    "metadata": {"labels": labels, "annotations": class.annotations},
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "serviceAccountName": self.settings.service_account,
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "terminationGracePeriodSeconds": 5,
+                        "nodeSelector": class.node_selector,
+                        "tolerations": class.tolerations,
+                        "priorityClassName": class.priority_class_name,
+                        "securityContext": {
+                            "runAsNonRoot": true, "runAsUser": WORKER_USER, "runAsGroup": WORKER_USER, "fsGroup": WORKER_USER,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                        "containers": [container],
+                        "volumes": [{"name": "channel", "secret": {"secretName": name, "defaultMode": 0o440}}],
+                    },
+                },
+            },
+        })
+    }
+}
+
+/// What a Job serves, and the hash of its token; `None` if it is no copy Job of ours.
+pub fn served_by(job: &Job) -> Option<(Lane, String)> {
+    let label = |key: &str| job.labels().get(key).cloned();
+    let lane = Lane {
+        namespace: label(NAMESPACE_LABEL)?,
+        source: label(SOURCE_LABEL)?,
+        destination: label(DESTINATION_LABEL)?,
+        class: label(CLASS_LABEL)?,
+    };
+    Some((lane, job.annotations().get(TOKEN_HASH)?.clone()))
+}
+
+/// Whether the Job has ended, well or not.
+pub fn has_ended(job: &Job) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ended = conditions
+        .filter(|c| matches!(c.type_.as_str(), "Complete" | "Failed" | "FailureTarget" | "SuccessCriteriaMet"));
+    ended.any(|condition| condition.status == "True")
+}
+
+/// Whether the pod has ended.
+pub fn pod_has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Why the pod does not run, or has ended, in its own words.
+pub fn pod_trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let said = |reason: Option<&str>, message: Option<&str>| {
+        let words: Vec<&str> = [reason, message].into_iter().flatten().filter(|text| !text.trim().is_empty()).collect();
+        (!words.is_empty()).then(|| words.join(": "))
+    };
+    for container in status.container_statuses.iter().flatten() {
+        let state = container.state.as_ref()?;
+        if let Some(ended) = &state.terminated {
+            return said(ended.reason.as_deref(), ended.message.as_deref().map(str::trim));
+        }
+        if let Some(waiting) = &state.waiting {
+            return said(waiting.reason.as_deref(), waiting.message.as_deref());
+        }
+    }
+    if let Some(text) = said(status.reason.as_deref(), status.message.as_deref()) {
+        return Some(text);
+    }
+    let unmet = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    said(unmet.reason.as_deref(), unmet.message.as_deref())
+}
+
+fn labels(lane: &Lane) -> Value {
+    json!({
+        "app.kubernetes.io/name": "transship", "app.kubernetes.io/component": "worker",
+        NAMESPACE_LABEL: lane.namespace, SOURCE_LABEL: lane.source, DESTINATION_LABEL: lane.destination, CLASS_LABEL: lane.class,
+    })
+}
+
+/// Selects copy Jobs, and their pods.
+pub const WORKERS: &str = "app.kubernetes.io/name=transship,app.kubernetes.io/component=worker";
+const NAMESPACE_LABEL: &str = "transship.dev/namespace";
+const SOURCE_LABEL: &str = "transship.dev/source-uid";
+const DESTINATION_LABEL: &str = "transship.dev/destination-uid";
+const CLASS_LABEL: &str = "transship.dev/class";
+const TOKEN_HASH: &str = "transship.dev/token-sha256";
+const CHANNEL_FOLDER: &str = "/etc/transship/channel";
+const WORKER_USER: i64 = 65_532;

@@ -1,0 +1,264 @@
+//! Which copy Jobs are to start, to end, or are lost.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What one copy Job serves: tenants never share a process, and each blob crosses once to a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// The namespace of the configurations.
+    pub namespace: String,
+    /// The uid of the source Registry.
+    pub source: String,
+    /// The uid of the destination Registry.
+    pub destination: String,
+    /// The execution class.
+    pub class: String,
+}
+
+/// Images that wait for a worker.
+#[derive(Clone, Debug)]
+pub struct WaitingLane {
+    /// Whose.
+    pub lane: Lane,
+    /// Since when the oldest waits.
+    pub since: Instant,
+    /// Not before this time: the last worker was lost.
+    pub hold_until: Option<Instant>,
+}
+
+/// One worker, as far as it has been heard of.
+#[derive(Clone, Debug)]
+pub struct WorkerView {
+    /// Its Job.
+    pub job: String,
+    /// What it serves.
+    pub lane: Lane,
+    /// When its Job was made, or taken up after a restart.
+    pub made: Instant,
+    /// When it was heard last.
+    pub seen: Option<Instant>,
+    /// Since when it has had nothing to do; `None` while it has.
+    pub idle_since: Option<Instant>,
+    /// The images that it was given.
+    pub given: usize,
+    /// It was told to end when it has nothing to do.
+    pub leaving: bool,
+    /// Its pod has ended, or its Job is gone.
+    pub ended: bool,
+    /// It was taken up after a restart of the operator, and has not been heard since.
+    pub adopted: bool,
+}
+
+/// Bounds of all workers together.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkforceLimits {
+    /// Most Jobs at a time.
+    pub jobs: usize,
+    /// Most Jobs that write to one destination at a time.
+    pub jobs_per_destination: usize,
+    /// Most images that one Job is given.
+    pub images_per_job: usize,
+    /// How long a worker without work waits for more.
+    pub linger: Duration,
+    /// How long one Job is given new images.
+    pub longest_shift: Duration,
+}
+
+impl Default for WorkforceLimits {
+    fn default() -> Self {
+        Self {
+            jobs: 20,
+            jobs_per_destination: 4,
+            images_per_job: 500,
+            linger: Duration::from_secs(30),
+            longest_shift: Duration::from_secs(1_800),
+        }
+    }
+}
+
+/// What is to be done about the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkforceOrder {
+    /// Start a Job.
+    Start(Lane),
+    /// Tell a worker to end when it has nothing to do.
+    Dismiss(String),
+    /// Give up a worker: what it was given goes to another.
+    GiveUp(String),
+}
+
+/// Decides about the workers. A lane has at most one; the namespace with the fewest Jobs comes first, then who waits longest.
+///
+/// A worker that was not heard for [`AUTHORITY_LASTS`] can mutate nothing any more: only then it is given up.
+pub fn decide_workforce(
+    waiting: &[WaitingLane],
+    workers: &[WorkerView],
+    limits: &WorkforceLimits,
+    now: Instant,
+) -> Vec<WorkforceOrder> {
+    let mut orders = Vec::new();
+    let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut at_destination: BTreeMap<&str, usize> = BTreeMap::new();
+    for worker in workers {
+        if is_lost(worker, now) {
+            orders.push(WorkforceOrder::GiveUp(worker.job.clone()));
+            continue;
+        }
+        *jobs.entry(&worker.lane.namespace).or_default() += 1;
+        *at_destination.entry(&worker.lane.destination).or_default() += 1;
+    }
+    let mut total: usize = jobs.values().sum();
+    let served = |lane: &Lane| workers.iter().any(|worker| worker.lane == *lane && !is_lost(worker, now));
+    let mut unserved: Vec<&WaitingLane> = waiting.iter().filter(|waiting| !served(&waiting.lane)).collect();
+    unserved.retain(|waiting| waiting.hold_until.is_none_or(|until| until <= now));
+    let mut crowded = Vec::new();
+    while let Some(index) = (0..unserved.len()).min_by_key(|index| {
+        let waiting = unserved[*index];
+        (jobs.get(waiting.lane.namespace.as_str()).copied().unwrap_or(0), waiting.since)
+    }) {
+        let lane = &unserved.swap_remove(index).lane;
+        let beside = at_destination.entry(&lane.destination).or_default();
+        if total >= limits.jobs || *beside >= limits.jobs_per_destination {
+            crowded.push(lane);
+            continue;
+        }
+        total += 1;
+        *beside += 1;
+        *jobs.entry(&lane.namespace).or_default() += 1;
+        orders.push(WorkforceOrder::Start(lane.clone()));
+    }
+    for worker in workers.iter().filter(|worker| !worker.leaving && !is_lost(worker, now)) {
+        let in_the_way = crowded.iter().any(|lane| total >= limits.jobs || lane.destination == worker.lane.destination);
+        let idle = worker.idle_since.map(|since| now.saturating_duration_since(since));
+        let is_over = worker.given >= limits.images_per_job
+            || now.saturating_duration_since(worker.made) >= limits.longest_shift
+            || idle.is_some_and(|idle| idle >= limits.linger || in_the_way);
+        if is_over {
+            orders.push(WorkforceOrder::Dismiss(worker.job.clone()));
+        }
+    }
+    orders
+}
+
+fn is_lost(worker: &WorkerView, now: Instant) -> bool {
+    let last = match (worker.seen, worker.adopted) {
+        (Some(seen), _) => seen,
+        (None, true) => worker.made,
+        // It has not called yet: its pod may still wait for a node or an image.
+        (None, false) => return worker.ended,
+    };
+    worker.ended || now.saturating_duration_since(last) > AUTHORITY_LASTS + MARGIN
+}
+
+/// For how long a worker may mutate after the operator's last answer.
+pub const AUTHORITY_LASTS: Duration = Duration::from_secs(10);
+const MARGIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(namespace: &str, destination: &str) -> Lane {
+        Lane {
+            namespace: namespace.into(),
+            source: "s".into(),
+            destination: destination.into(),
+            class: "default".into(),
+        }
+    }
+
+    fn waits(namespace: &str, destination: &str, since: Instant) -> WaitingLane {
+        WaitingLane { lane: lane(namespace, destination), since, hold_until: None }
+    }
+
+    fn worker(job: &str, lane: Lane, now: Instant) -> WorkerView {
+        WorkerView {
+            job: job.into(),
+            lane,
+            made: now,
+            seen: Some(now),
+            idle_since: None,
+            given: 1,
+            leaving: false,
+            ended: false,
+            adopted: false,
+        }
+    }
+
+    fn started(orders: &[WorkforceOrder]) -> Vec<&Lane> {
+        orders
+            .iter()
+            .filter_map(|order| if let WorkforceOrder::Start(lane) = order { Some(lane) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn a_lane_has_one_job_and_a_namespace_with_many_lanes_does_not_keep_another_waiting() {
+        let now = Instant::now();
+        let limits = WorkforceLimits { jobs: 4, jobs_per_destination: 9, ..WorkforceLimits::default() };
+        let mut waiting: Vec<_> = (0..10).map(|n| waits("loud", &format!("d{n}"), now)).collect();
+        waiting.push(waits("quiet", "d", now + Duration::from_secs(1)));
+        let orders = decide_workforce(&waiting, &[], &limits, now);
+        assert_eq!(started(&orders).len(), 4);
+        assert!(started(&orders).iter().any(|lane| lane.namespace == "quiet"), "{orders:?}");
+        let busy = worker("j", lane("loud", "d0"), now);
+        assert!(!started(&decide_workforce(&waiting[..1], &[busy], &limits, now)).contains(&&lane("loud", "d0")));
+    }
+
+    #[test]
+    fn no_destination_has_more_than_its_jobs_and_an_idle_worker_makes_room() {
+        let now = Instant::now();
+        let limits = WorkforceLimits { jobs_per_destination: 1, ..WorkforceLimits::default() };
+        let mut idle = worker("j", lane("a", "d"), now);
+        idle.idle_since = Some(now);
+        let orders = decide_workforce(&[waits("b", "d", now)], &[idle.clone()], &limits, now);
+        assert_eq!(orders, [WorkforceOrder::Dismiss("j".into())]);
+        assert_eq!(
+            decide_workforce(&[waits("b", "e", now)], &[idle], &limits, now),
+            [WorkforceOrder::Start(lane("b", "e"))]
+        );
+    }
+
+    #[test]
+    fn a_worker_is_given_up_when_its_authority_has_run_out_and_not_before() {
+        let now = Instant::now();
+        let silent = worker("j", lane("a", "d"), now);
+        let waiting = [waits("a", "d", now)];
+        let limits = WorkforceLimits::default();
+        assert_eq!(decide_workforce(&waiting, std::slice::from_ref(&silent), &limits, now + AUTHORITY_LASTS), []);
+        let later = now + AUTHORITY_LASTS + Duration::from_secs(2);
+        let orders = decide_workforce(&waiting, &[silent], &limits, later);
+        assert_eq!(orders, [WorkforceOrder::GiveUp("j".into()), WorkforceOrder::Start(lane("a", "d"))]);
+    }
+
+    #[test]
+    fn a_worker_whose_pod_waits_is_not_given_up_and_one_that_ended_is() {
+        let now = Instant::now();
+        let mut pending = worker("j", lane("a", "d"), now);
+        pending.seen = None;
+        let later = now + Duration::from_secs(600);
+        assert_eq!(
+            decide_workforce(&[waits("a", "d", now)], &[pending.clone()], &WorkforceLimits::default(), later),
+            []
+        );
+        pending.ended = true;
+        assert_eq!(
+            decide_workforce(&[], &[pending], &WorkforceLimits::default(), now),
+            [WorkforceOrder::GiveUp("j".into())]
+        );
+    }
+
+    #[test]
+    fn a_worker_without_work_lingers_and_then_goes() {
+        let now = Instant::now();
+        let mut idle = worker("j", lane("a", "d"), now);
+        idle.idle_since = Some(now);
+        let limits = WorkforceLimits::default();
+        for (seconds, expected) in [(29, 0), (30, 1)] {
+            let at = now + Duration::from_secs(seconds);
+            idle.seen = Some(at);
+            assert_eq!(decide_workforce(&[], &[idle.clone()], &limits, at).len(), expected);
+        }
+    }
+}

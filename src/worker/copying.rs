@@ -1,0 +1,78 @@
+//! Copies one image for the operator.
+
+use std::sync::Arc;
+
+use super::authority::{Leased, Leases};
+use crate::api::FailureCode;
+use crate::channel::{ChannelClient, Ended, EndedBadly, Item, ItemId, RouteAccess};
+use crate::copy::{CopyError, Engine, Failed, ImageCopy, MountScope, Progress};
+use crate::registry::{Client, EgressPolicy};
+
+/// Both ends, as this process reaches them.
+pub(super) struct Route {
+    pub(super) version: String,
+    source: Client,
+    destination: Client,
+}
+
+impl Route {
+    /// Clients of both ends.
+    ///
+    /// # Errors
+    /// A sentence, when an option cannot be used.
+    pub(super) fn new(access: RouteAccess, egress: &Arc<EgressPolicy>) -> Result<Self, String> {
+        let client = |access| Client::new(access, egress.clone()).map_err(|error| error.message);
+        Ok(Self {
+            version: access.version,
+            source: client(access.source.try_into()?)?,
+            destination: client(access.destination.try_into()?)?,
+        })
+    }
+}
+
+/// One image while it is copied.
+pub(super) struct Copying {
+    pub(super) item: Item,
+    pub(super) route: Arc<Route>,
+    pub(super) engine: Engine,
+    pub(super) leases: Arc<Leases>,
+    pub(super) client: ChannelClient,
+    pub(super) session: String,
+    pub(super) progress: Progress,
+}
+
+impl Copying {
+    /// Copies it and reads it back.
+    pub(super) async fn run(self) -> Ended {
+        let Self { item, route, engine, leases, client, session, progress } = self;
+        let authority = Leased { id: item.id.clone(), leases, client, session };
+        let task = ImageCopy {
+            source: &route.source,
+            source_repository: &item.repository,
+            destination: &route.destination,
+            destination_repository: &item.repository,
+            tag: &item.tag,
+            digest: &item.digest,
+            scope: MountScope::new(&item.scope),
+            across_owners: item.across_owners,
+            authority: &authority,
+            progress: &progress,
+        };
+        let result = engine.copy(&task).await.map(|copied| copied.size).map_err(badly);
+        tracing::info!(repository = %item.repository, tag = %item.tag, bytes = progress.bytes(), ok = result.is_ok(), "ended");
+        Ended { id: item.id, result, moved: progress.bytes() }
+    }
+}
+
+/// How an image is told whose copy panicked.
+pub(super) fn panicked(id: ItemId) -> Ended {
+    let message = "the worker met a fault of its own; its log tells more".to_owned();
+    let bad = EndedBadly { code: FailureCode::WorkerFailed, message, retry_after: None, suspect_source: None };
+    Ended { id, result: Err(bad), moved: 0 }
+}
+
+fn badly(error: CopyError) -> EndedBadly {
+    let suspect_source = error.suspects_registry();
+    let Failed { code, message, retry_after } = Failed::from(error);
+    EndedBadly { code, message, retry_after: retry_after.map(|after| after.as_secs()), suspect_source }
+}

@@ -1,0 +1,196 @@
+//! The process of a copy Job: asks the operator what to copy, copies it, and tells how far it is. Keeps nothing.
+
+mod authority;
+mod copying;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{self, AbortHandle, JoinSet};
+
+use self::authority::Leases;
+use self::copying::{Copying, Route};
+use crate::channel::{Answer, ChannelClient, ChannelError, ChannelFiles, Ended, Held, Item, ItemId, Report};
+use crate::config::WorkerFlags;
+use crate::copy::{Engine, Progress};
+use crate::registry::EgressPolicy;
+
+/// Copies what the operator says until it says that there is no more.
+///
+/// # Errors
+/// A sentence, when the operator cannot be reached for [`PATIENCE`], or does not know this worker any more. The same sentence is
+/// left for the pod's status.
+pub async fn run(flags: WorkerFlags) -> Result<(), String> {
+    let ended = work(&flags).await;
+    if let Err(cause) = &ended {
+        // Absent outside of a pod.
+        let _ = std::fs::write(PathBuf::from(TERMINATION_LOG), cause);
+    }
+    ended
+}
+
+async fn work(flags: &WorkerFlags) -> Result<(), String> {
+    let client = ChannelClient::new(ChannelFiles::read(&flags.channel)?)?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|error| format!("signals cannot be waited for: {error}"))?;
+    let mut worker = Worker {
+        client: client.clone(),
+        session: format!("{:032x}", rand::random::<u128>()),
+        sequence: 0,
+        slots: usize::from(flags.slots),
+        egress: Arc::new(flags.egress.policy()),
+        engine: Engine::default(),
+        route: None,
+        leases: Arc::default(),
+        running: HashMap::new(),
+        waiting: VecDeque::new(),
+        copies: JoinSet::new(),
+        ended: Vec::new(),
+    };
+    let mut heard = Instant::now();
+    loop {
+        let (report, sent) = (worker.report(), Instant::now());
+        let answer = tokio::select! {
+            answer = client.report(&report) => answer,
+            Some(done) = worker.copies.join_next_with_id() => {
+                worker.take(done);
+                continue;
+            }
+            _ = terminate.recv() => return Ok(()),
+        };
+        match answer {
+            Ok(answer) if answer.end && worker.is_idle() => return Ok(()),
+            Ok(answer) => {
+                heard = sent;
+                worker.obey(answer, &report, sent)?;
+                tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(sent.elapsed())).await;
+            }
+            Err(ChannelError::Late) => {}
+            Err(error @ ChannelError::Void) => return Err(error.to_string()),
+            Err(error @ ChannelError::Unreachable(_)) => {
+                // Nothing that works has been heard yet: the cause is told soon, so that somebody sees it.
+                let patience = if worker.route.is_none() { PATIENCE_AT_FIRST } else { PATIENCE };
+                if heard.elapsed() > patience {
+                    return Err(format!("OperatorUnreachable: {error}"));
+                }
+                tracing::warn!(%error, "trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+struct Worker {
+    client: ChannelClient,
+    session: String,
+    sequence: u64,
+    slots: usize,
+    egress: Arc<EgressPolicy>,
+    engine: Engine,
+    route: Option<Arc<Route>>,
+    leases: Arc<Leases>,
+    running: HashMap<ItemId, Running>,
+    /// Images whose tag is being written by an earlier one, which ends first.
+    waiting: VecDeque<Item>,
+    copies: JoinSet<Ended>,
+    ended: Vec<Ended>,
+}
+
+struct Running {
+    item: Item,
+    handle: AbortHandle,
+    progress: Progress,
+}
+
+impl Worker {
+    fn report(&mut self) -> Report {
+        self.sequence += 1;
+        let running = self.running.iter().map(|(id, running)| Held { id: id.clone(), bytes: running.progress.bytes() });
+        let waiting = self.waiting.iter().map(|item| Held { id: item.id.clone(), bytes: 0 });
+        Report {
+            session: self.session.clone(),
+            sequence: self.sequence,
+            slots: self.slots,
+            held: running.chain(waiting).collect(),
+            ended: self.ended.clone(),
+            access_version: self.route.as_ref().map(|route| route.version.clone()),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty() && self.ended.is_empty()
+    }
+
+    fn obey(&mut self, answer: Answer, report: &Report, sent: Instant) -> Result<(), String> {
+        self.ended.drain(..report.ended.len());
+        if let Some(access) = answer.access {
+            self.route = Some(Arc::new(Route::new(access, &self.egress)?));
+        }
+        let until = sent + Duration::from_millis(answer.authority_ms);
+        self.leases.renew(answer.keep.iter().chain(answer.items.iter().map(|item| &item.id)), until);
+        for id in &answer.cancel {
+            self.leases.end(id);
+            self.waiting.retain(|item| item.id != *id);
+            if let Some(running) = self.running.get(id) {
+                running.handle.abort();
+            }
+        }
+        let is_known = |id: &ItemId| self.running.contains_key(id) || self.waiting.iter().any(|item| item.id == *id);
+        let new: Vec<Item> = answer.items.into_iter().filter(|item| !is_known(&item.id)).collect();
+        self.waiting.extend(new);
+        self.start_waiting();
+        Ok(())
+    }
+
+    fn start_waiting(&mut self) {
+        let Some(route) = self.route.clone() else { return };
+        let mut later = VecDeque::new();
+        for item in std::mem::take(&mut self.waiting) {
+            let is_busy =
+                |running: &Running| (&running.item.repository, &running.item.tag) == (&item.repository, &item.tag);
+            if self.running.values().any(is_busy) {
+                later.push_back(item);
+                continue;
+            }
+            let progress = Progress::default();
+            let copying = Copying {
+                item: item.clone(),
+                route: route.clone(),
+                engine: self.engine.clone(),
+                leases: self.leases.clone(),
+                client: self.client.clone(),
+                session: self.session.clone(),
+                progress: progress.clone(),
+            };
+            let handle = self.copies.spawn(copying.run());
+            self.running.insert(item.id.clone(), Running { item, handle, progress });
+        }
+        self.waiting = later;
+    }
+
+    fn take(&mut self, done: Result<(task::Id, Ended), task::JoinError>) {
+        let id = match &done {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let found = self.running.iter().find(|(_, running)| running.handle.id() == id);
+        if let Some(item) = found.map(|(item, _)| item.clone()) {
+            self.running.remove(&item);
+            self.leases.end(&item);
+            match done {
+                Ok((_, ended)) => self.ended.push(ended),
+                Err(error) if error.is_panic() => self.ended.push(copying::panicked(item)),
+                Err(_) => {} // It was cancelled: the operator does not wait for it.
+            }
+        }
+        self.start_waiting();
+    }
+}
+
+const TERMINATION_LOG: &str = "/dev/termination-log";
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(500);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,62 @@
+//! Serves the workers' channel for as long as the operator runs: its authorities, its leaf, and their renewal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::channel::{Authorities, routes, serve};
+use crate::cluster::channel_authorities;
+use crate::config::JobFlags;
+use crate::controllers::Context;
+
+/// Runs until the operator ends. Until the authorities are known no worker is started; they are looked at again every hour.
+pub(crate) async fn run(context: Arc<Context>, namespace: String, flags: JobFlags) {
+    let host = flags.channel_url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
+    let mut authorities = read(&context, &namespace).await;
+    let config = loop {
+        match authorities.server_config(&host, Timestamp::now()) {
+            Ok(config) => break config,
+            Err(error) => tracing::error!(%error, "the workers' channel has no certificate"),
+        }
+        tokio::time::sleep(RETRY).await;
+        authorities = read(&context, &namespace).await;
+    };
+    let (configs, config) = watch::channel(Arc::new(config));
+    let serving = match serve(flags.channel_address, config, routes(context.clone()), context.shutdown.clone()).await {
+        Ok(serving) => serving,
+        Err(error) => {
+            return tracing::error!(%error, address = %flags.channel_address, "the workers' channel cannot listen");
+        }
+    };
+    context.channel_authorities.send_replace(authorities.bundle());
+    let renewing = async {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            let authorities = read(&context, &namespace).await;
+            match authorities.server_config(&host, Timestamp::now()) {
+                Ok(config) => drop(configs.send_replace(Arc::new(config))),
+                Err(error) => tracing::error!(%error, "the certificate of the workers' channel is not renewed"),
+            }
+            context.channel_authorities.send_replace(authorities.bundle());
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = renewing => {}
+    }
+}
+
+async fn read(context: &Context, namespace: &str) -> Authorities {
+    loop {
+        match channel_authorities(&context.client, namespace, Timestamp::now()).await {
+            Ok(authorities) => return authorities,
+            Err(error) => tracing::error!(%error, "the workers' channel waits"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+const RENEW_EVERY: Duration = Duration::from_secs(3_600);
+const RETRY: Duration = Duration::from_secs(5);
