@@ -44,7 +44,10 @@ impl OperatorFlags {
             Egress::Private => "private",
             Egress::Strict => "strict",
         };
-        let mut environment = vec![("TRANSSHIP_EGRESS".to_owned(), egress.to_owned())];
+        let mut environment = vec![
+            ("TRANSSHIP_EGRESS".to_owned(), egress.to_owned()),
+            ("TRANSSHIP_NAMESPACE".to_owned(), self.jobs.namespace.clone()),
+        ];
         if !allow.is_empty() {
             environment.push(("TRANSSHIP_EGRESS_ALLOW".to_owned(), allow.join(",")));
         }

@@ -80,7 +80,9 @@ impl Pair {
     /// when there is an image: that of nothing all is complete would mislead.
     pub fn publication(&self, now: Timestamp) -> Option<Publication> {
         let is_empty = self.published.is_none() && self.ledger.rows().next().is_none();
-        self.changed_at.filter(|_| !is_empty).map(|changed_at| self.pace.publication(changed_at, self.is_at_rest(), now))
+        self.changed_at
+            .filter(|_| !is_empty)
+            .map(|changed_at| self.pace.publication(changed_at, self.is_at_rest(), now))
     }
 
     /// The status to write; `None` if people see it already.

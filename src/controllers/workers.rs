@@ -185,9 +185,10 @@ impl Workforce {
         self.context.office.dismiss(job);
         self.context.office.desk().give_up(job, cause, Instant::now());
         self.context.office.wake();
-        let is_over = self.known_jobs.state().iter().any(|known| known.name_any() == job && has_ended(known));
         // One that has ended is removed by Kubernetes, so that its log can be read for a while.
-        if !is_over && let Err(error) = self.jobs.delete(job).await {
+        if !self.is_over(job)
+            && let Err(error) = self.jobs.delete(job).await
+        {
             tracing::warn!(%job, %error, "a Job could not be deleted yet");
         }
     }
@@ -198,13 +199,20 @@ impl Workforce {
         for job in self.known_jobs.state() {
             let name = job.name_any();
             let is_known = workers.iter().any(|worker| worker.job == name);
-            if !is_known && !has_ended(&job) && job.metadata.deletion_timestamp.is_none() {
+            if !is_known && !self.is_over(&name) && job.metadata.deletion_timestamp.is_none() {
                 tracing::info!(job = %name, "nobody knows this Job: it is deleted");
                 if let Err(error) = self.jobs.delete(&name).await {
                     tracing::warn!(job = %name, %error, "a Job could not be deleted yet");
                 }
             }
         }
+    }
+
+    /// Whether the Job, or its only pod, has ended.
+    fn is_over(&self, name: &str) -> bool {
+        let is_job = |job: &Arc<Job>| job.name_any() == name && has_ended(job);
+        let is_pod = |pod: &Arc<Pod>| pod.labels().get(JOB_NAME).is_some_and(|job| job == name) && pod_has_ended(pod);
+        self.known_jobs.state().iter().any(is_job) || self.known_pods.state().iter().any(is_pod)
     }
 
     /// Tells for each lane whose worker has not called for a while what its pod says.

@@ -92,7 +92,7 @@ async fn all_kinds_of_images_arrive_with_equal_digests() {
     }
     arrived(&source, &new, &images).await;
     arrived(&source, &old, &images).await;
-    assert!(!scene.operator_log().contains(PASSWORD), "no secret is logged");
+    assert!(!scene.operator_log().await.contains(PASSWORD), "no secret is logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]

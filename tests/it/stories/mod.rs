@@ -4,6 +4,7 @@ mod consent;
 mod hints;
 pub mod kinds;
 mod kubectl;
+mod operator;
 mod quiet;
 mod scale;
 pub mod scene;

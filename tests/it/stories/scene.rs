@@ -1,7 +1,6 @@
 //! The scene of a story: namespaces with registries and configurations in them, and an operator that acts on these alone.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -9,12 +8,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::{ImageStatus, Registry, ReplicationConfiguration, ReplicationState, ReplicationStatus};
 
+use super::operator::Operator;
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
 use crate::support::eventually::eventually;
-use crate::support::kube_users::claim_operator;
-use crate::support::process::{Port, Process};
 use crate::support::registry::TestRegistry;
-use crate::support::run_folder::new_folder;
 
 /// The token of every notification in these stories.
 pub const NOTIFY_TOKEN: &str = "a-token-of-the-notifications";
@@ -27,11 +24,9 @@ pub struct Scene {
     pub plane: &'static ControlPlane,
     pub namespace: TestNamespace,
     pub operator_user: String,
-    admin: Port,
-    notify: Port,
-    namespaces: Vec<String>,
+    pub operator: Operator,
+    pub namespaces: Vec<String>,
     hosts: Vec<String>,
-    operator: Option<Process>,
     began: u64,
 }
 
@@ -40,15 +35,14 @@ impl Scene {
     pub async fn new(story: &str) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(story).await;
+        let operator = Operator::new(plane, story).await;
         Self {
             plane,
             namespaces: vec![namespace.name.clone()],
             namespace,
-            operator_user: claim_operator(),
-            admin: Port::claim(),
-            notify: Port::claim(),
+            operator_user: operator.user(),
+            operator,
             hosts: Vec::new(),
-            operator: None,
             began: plane.audit_position(),
         }
     }
@@ -102,7 +96,7 @@ impl Scene {
 
     /// Has `registry` notify the operator; to be used when the registry is started.
     pub fn notify_url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/v1/notify/{}/{name}", self.notify.number(), self.namespace.name)
+        format!("{}/v1/notify/{}/{name}", self.operator.notify_url(), self.namespace.name)
     }
 
     /// Makes the Registry object take notifications with [`NOTIFY_TOKEN`].
@@ -140,44 +134,22 @@ impl Scene {
 
     /// Starts the operator and waits until it is ready.
     pub async fn start_operator(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-        command
-            .arg("operator")
-            .env("KUBECONFIG", self.plane.kubeconfig_of(&self.operator_user))
-            .env("RUST_LOG", "info,transship=debug");
-        command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
-        command.arg("--default-execution").arg("InProcess");
-        command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
-        for namespace in &self.namespaces {
-            command.arg("--watch-namespace").arg(namespace);
-        }
-        for host in &self.hosts {
-            command.arg("--egress-allow").arg(host);
-        }
-        let log = new_folder("operator").join("operator.log");
-        self.operator = Some(Process::start("operator", command, &log));
-        let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
-        eventually(Duration::from_secs(60), "the operator is ready", async || {
-            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
-            if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
-        })
-        .await;
+        self.operator.start(&self.namespaces, &self.hosts).await;
     }
 
     /// Kills the operator with SIGKILL.
     pub fn kill_operator(&mut self) {
-        drop(self.operator.take().expect("the operator runs"));
+        self.operator.kill();
     }
 
     /// Ends the operator as Kubernetes does.
     pub async fn end_operator(&mut self) {
-        let status = self.operator.take().expect("the operator runs").terminate(Duration::from_secs(20)).await;
-        assert!(status.success(), "the operator ends well: {status}");
+        self.operator.end().await;
     }
 
-    /// Everything that the operator has logged since it was started.
-    pub fn operator_log(&self) -> String {
-        self.operator.as_ref().map(Process::log).unwrap_or_default()
+    /// Everything that the operator, and its workers, have logged.
+    pub async fn operator_log(&self) -> String {
+        self.operator.log().await
     }
 
     /// Sends a notification as a registry does; answers with the status code.
@@ -223,7 +195,7 @@ impl Scene {
             let images = self.images().await;
             match images.get(image) {
                 Some(entry) if entry.status == state => Ok(entry.clone()),
-                other => Err(format!("{other:?}; log: {}", self.log_tail())),
+                other => Err(format!("{other:?}")),
             }
         })
         .await
@@ -265,11 +237,6 @@ impl Scene {
         let mut events = self.plane.audit_log_of(&self.operator_user, position.unwrap_or(self.began));
         events.retain(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
         events
-    }
-
-    fn log_tail(&self) -> String {
-        let log = self.operator_log();
-        log.lines().rev().take(5).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::stage;
+
 /// A server that listens on loopback until this value is dropped.
 pub struct BackgroundServer {
     address: SocketAddr,
@@ -19,7 +21,7 @@ impl BackgroundServer {
     where
         F: Future<Output = ()>,
     {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
+        let listener = std::net::TcpListener::bind((stage::address(), 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (stop, stopped) = oneshot::channel();

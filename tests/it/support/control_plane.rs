@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use super::kube_users::{ADMIN, kubeconfig, token_file};
 use super::process::{Port, Process};
 use super::run_folder::{new_folder, repository};
+use super::stage;
 use super::tls::{TestAuthority, install_crypto_provider};
 use super::tools::{Output, go_tool, run};
 
@@ -32,8 +33,8 @@ pub struct ControlPlane {
     folder: PathBuf,
     server: String,
     /// Ended in this order, and before the ports are given back.
-    _processes: [Process; 2],
-    _ports: [Port; 3],
+    _processes: Vec<Process>,
+    _ports: Vec<Port>,
 }
 
 /// A namespace for one test, and a client for it. It stays until the server ends.
@@ -101,7 +102,7 @@ fn component(name: &str) -> Command {
 }
 
 impl ControlPlane {
-    /// The one server of this run, which the first call starts. Should it not start, every call fails with the same reason.
+    /// The one server of this run: the node's, or one which the first call starts. Should it not start, every call fails with the same reason.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
         SHARED.get_or_init(Self::try_start).await.as_ref().unwrap_or_else(|reason| panic!("{reason}"))
@@ -127,12 +128,18 @@ impl ControlPlane {
 
     async fn launch() -> Result<Self, String> {
         let folder = new_folder("control-plane");
-        let ports = [Port::claim(), Port::claim(), Port::claim()];
+        if let Some(node) = stage::node() {
+            let path = node.join(format!("kubeconfig-{ADMIN}"));
+            std::fs::copy(node.join("kubeconfig"), path).expect("the kubeconfig of the cluster");
+            let server = "https://10.250.0.1:6443".to_owned();
+            return Ok(Self { folder: node, server, _processes: Vec::new(), _ports: Vec::new() });
+        }
+        let ports = vec![Port::claim(), Port::claim(), Port::claim()];
         let [clients, peers, secure] = [ports[0].number(), ports[1].number(), ports[2].number()];
         let server = format!("https://127.0.0.1:{secure}");
         let etcd = start_etcd(&folder, clients, peers);
         let api_server = start_api_server(&folder, clients, secure);
-        let mut plane = Self { folder, server, _processes: [api_server, etcd], _ports: ports };
+        let mut plane = Self { folder, server, _processes: vec![api_server, etcd], _ports: ports };
         plane.write_kubeconfig(ADMIN);
         plane.wait_until_ready().await?;
         Ok(plane)

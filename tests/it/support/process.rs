@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::stage;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
 
@@ -159,7 +160,7 @@ impl Port {
             .find_map(|number| {
                 let name = UnixSocketAddr::from_abstract_name(format!("transship-test-port-{number}")).ok()?;
                 let claim = UnixListener::bind_addr(&name).ok()?;
-                TcpListener::bind(("127.0.0.1", number)).ok()?;
+                TcpListener::bind((stage::address(), number)).ok()?;
                 Some(Self { number, _claim: claim })
             })
             .expect("some loopback port is free")

@@ -9,6 +9,7 @@ use super::process::{Port, Process, Signal};
 use super::pusher::Pusher;
 use super::registry_config::{RegistryOptions, Software};
 use super::run_folder::new_folder;
+use super::stage;
 use super::tools::{Login, debian_tool, go_tool};
 
 /// More than a registry needs to start on a busy machine.
@@ -62,7 +63,7 @@ impl TestRegistry {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port.number()))
+        SocketAddr::new(stage::address(), self.port.number())
     }
 
     /// Its host and port, as image names begin with.

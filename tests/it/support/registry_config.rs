@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::registry::TestRegistry;
+use super::stage;
 use super::tls::TestAuthority;
 use super::token_server::TokenServer;
 
@@ -138,7 +139,7 @@ impl RegistryOptions {
     pub(super) fn write(&self, folder: &Path, port: u16) -> std::path::PathBuf {
         let file = |name: &str| folder.join(name).display().to_string();
         let mut http = json!({
-            "addr": format!("127.0.0.1:{port}"),
+            "addr": format!("{}:{port}", stage::address()),
             "secret": "the same after a restart, so that uploads can go on",
             "relativeurls": self.relative_urls,
         });

@@ -8,6 +8,7 @@ use rcgen::{
 };
 
 use super::run_folder::run_folder;
+use super::stage;
 
 /// A certificate authority with a name of its own.
 pub struct TestAuthority {
@@ -80,6 +81,6 @@ impl TestAuthority {
 
     /// Signs a certificate for servers on loopback.
     pub fn loopback_certificate(&self) -> Certificate {
-        self.certificate(&["localhost", "127.0.0.1"])
+        self.certificate(&["localhost", "127.0.0.1", &stage::address().to_string()])
     }
 }

@@ -1,0 +1,241 @@
+//! The operator of a story: a process beside the tests, or, on a node, the chart installed with helm, whose Jobs do the copying.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::control_plane::ControlPlane;
+use crate::support::eventually::eventually;
+use crate::support::kube_users::claim_operator;
+use crate::support::process::{Port, Process};
+use crate::support::run_folder::{new_folder, repository};
+use crate::support::stage;
+use crate::support::tools::{Output, go_tool, run};
+
+/// The operator of one story.
+pub enum Operator {
+    Process(ProcessOperator),
+    Chart(ChartOperator),
+}
+
+impl Operator {
+    /// An operator that does not run yet.
+    pub async fn new(plane: &'static ControlPlane, story: &str) -> Self {
+        if stage::node().is_some() {
+            return Self::Chart(ChartOperator::new(plane, story).await);
+        }
+        let (user, admin, notify) = (claim_operator(), Port::claim(), Port::claim());
+        Self::Process(ProcessOperator { plane, user, admin, notify, running: None })
+    }
+
+    /// Its name in the audit log.
+    pub fn user(&self) -> String {
+        match self {
+            Self::Process(process) => process.user.clone(),
+            Self::Chart(chart) => format!("system:serviceaccount:{}:transship", chart.namespace),
+        }
+    }
+
+    /// Where registries send their notifications.
+    pub fn notify_url(&self) -> String {
+        match self {
+            Self::Process(process) => format!("http://127.0.0.1:{}", process.notify.number()),
+            Self::Chart(chart) => format!("http://{}:8081", chart.notify_address),
+        }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
+        match self {
+            Self::Process(process) => process.start(namespaces, hosts).await,
+            Self::Chart(chart) => chart.start(namespaces).await,
+        }
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        match self {
+            Self::Process(process) => drop(process.running.take().expect("the operator runs")),
+            Self::Chart(chart) => assert_eq!(chart.signal("operator", Signal::KILL), 1, "the operator runs"),
+        }
+    }
+
+    /// Ends it as Kubernetes does.
+    pub async fn end(&mut self) {
+        match self {
+            Self::Process(process) => {
+                let running = process.running.take().expect("the operator runs");
+                let status = running.terminate(Duration::from_secs(20)).await;
+                assert!(status.success(), "the operator ends well: {status}");
+            }
+            Self::Chart(chart) => chart.scale(0).await,
+        }
+    }
+
+    /// Everything that it has logged since it was started.
+    pub async fn log(&self) -> String {
+        match self {
+            Self::Process(process) => process.running.as_ref().map(Process::log).unwrap_or_default(),
+            Self::Chart(chart) => {
+                let all =
+                    ["logs", "-n", &chart.namespace, "-l", "app.kubernetes.io/name=transship", "--tail=-1", "--prefix"];
+                chart.plane.kubectl(&all).await.stdout
+            }
+        }
+    }
+
+    /// The chart's side, for stories that play on a node only.
+    pub fn chart(&mut self) -> &mut ChartOperator {
+        match self {
+            Self::Process(_) => panic!("this story plays on a node: run it with `make test-node`"),
+            Self::Chart(chart) => chart,
+        }
+    }
+}
+
+/// A process of the binary under test.
+pub struct ProcessOperator {
+    plane: &'static ControlPlane,
+    user: String,
+    admin: Port,
+    notify: Port,
+    running: Option<Process>,
+}
+
+impl ProcessOperator {
+    async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+        command
+            .arg("operator")
+            .env("KUBECONFIG", self.plane.kubeconfig_of(&self.user))
+            .env("RUST_LOG", "info,transship=debug");
+        command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
+        command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
+        command.arg("--default-execution").arg("InProcess");
+        for namespace in namespaces {
+            command.arg("--watch-namespace").arg(namespace);
+        }
+        for host in hosts {
+            command.arg("--egress-allow").arg(host);
+        }
+        let log = new_folder("operator").join("operator.log");
+        self.running = Some(Process::start("operator", command, &log));
+        let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
+        eventually(Duration::from_secs(60), "the operator is ready", async || {
+            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
+        })
+        .await;
+    }
+}
+
+/// The chart in a namespace of its own, under Pod Security `restricted`, for the namespaces of one story.
+pub struct ChartOperator {
+    plane: &'static ControlPlane,
+    /// Where the operator and its Jobs run.
+    pub namespace: String,
+    notify_address: Ipv4Addr,
+    installed: bool,
+    /// Further values of the chart.
+    pub values: Vec<String>,
+}
+
+impl ChartOperator {
+    async fn new(plane: &'static ControlPlane, story: &str) -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let namespace = plane.namespace(&format!("{story}-system")).await.name;
+        let label = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
+        plane.kubectl(&label).await.expect_success("kubectl label");
+        let notify_address = Ipv4Addr::new(10, 96, 250, NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { plane, namespace, notify_address, installed: false, values: Vec::new() }
+    }
+
+    async fn start(&mut self, namespaces: &[String]) {
+        if self.installed {
+            self.scale(1).await;
+            return self.is_ready().await;
+        }
+        self.installed = true;
+        self.helm("install", namespaces).await.expect_success("helm install");
+    }
+
+    /// Runs `helm install` or `helm upgrade` with the story's values, and waits until the operator is ready.
+    pub async fn helm(&self, verb: &str, namespaces: &[String]) -> Output {
+        let mut helm = Command::new(go_tool("helm"));
+        helm.arg(verb).arg("transship").arg(repository().join("charts/transship"));
+        helm.args(["--namespace", &self.namespace, "--wait", "--timeout", "90s"]);
+        helm.args(["--set", "image.repository=localhost/transship,image.tag=test,crds.install=false"]);
+        helm.args(["--set", r"operator.log=info\,transship=debug"]);
+        helm.args(["--set", &format!("notifications.service.clusterIP={}", self.notify_address)]);
+        helm.args(["--set", &format!("watchNamespaces={{{}}}", namespaces.join(","))]);
+        for value in &self.values {
+            helm.args(["--set", value]);
+        }
+        helm.env("KUBECONFIG", self.plane.kubeconfig()).env("HOME", new_folder("helm"));
+        run(helm).await
+    }
+
+    /// Has so many operators run, and waits until that is so.
+    pub async fn scale(&self, replicas: u8) {
+        let scale = ["scale", "-n", &self.namespace, "deployment/transship", &format!("--replicas={replicas}")];
+        self.plane.kubectl(&scale).await.expect_success("kubectl scale");
+        if replicas == 0 {
+            eventually(Duration::from_secs(60), "the operator has ended", async || {
+                let pods = self.pods("operator").await;
+                if pods.is_empty() { Ok(()) } else { Err(format!("{} pods", pods.len())) }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until the operator that Kubernetes starts again is ready.
+    pub async fn is_ready(&self) {
+        eventually(Duration::from_secs(90), "the operator is ready", async || {
+            let pods = self.pods("operator").await;
+            let is_ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == json!(true);
+            // One that was killed just now is still told as ready: its process has to be there.
+            let runs = pods.iter().any(is_ready) && !self.processes("operator").is_empty();
+            if runs { Ok(()) } else { Err(format!("{:?}", pods.first().map(|pod| pod["status"].clone()))) }
+        })
+        .await;
+    }
+
+    /// The pods of a component: `operator` or `worker`.
+    pub async fn pods(&self, component: &str) -> Vec<Value> {
+        self.objects("pods", component).await
+    }
+
+    /// Objects of a component in the operator's namespace.
+    pub async fn objects(&self, kind: &str, component: &str) -> Vec<Value> {
+        let selector = format!("app.kubernetes.io/name=transship,app.kubernetes.io/component={component}");
+        let get = ["get", kind, "-n", &self.namespace, "-l", &selector, "-o", "json"];
+        let answer = self.plane.kubectl(&get).await.expect_success("kubectl get");
+        let list: Value = serde_json::from_str(&answer).expect("a list");
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Sends a signal to every process of a component; answers how many there were.
+    pub fn signal(&self, component: &str, signal: Signal) -> usize {
+        let processes = self.processes(component);
+        processes.iter().filter(|process| kill_process(**process, signal).is_ok()).count()
+    }
+
+    /// The processes of a component of this story: pods are processes of this machine.
+    pub fn processes(&self, component: &str) -> Vec<Pid> {
+        let is_ours = |folder: &PathBuf| {
+            let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+            let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
+            let marker = format!("TRANSSHIP_NAMESPACE={}", self.namespace);
+            line.starts_with(format!("/usr/local/bin/transship\0{component}\0").as_bytes())
+                && environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
+        };
+        let entries = std::fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path());
+        let ours = entries.filter(is_ours).filter_map(|folder| folder.file_name()?.to_str()?.parse().ok());
+        ours.filter_map(Pid::from_raw).collect()
+    }
+}
