@@ -11,6 +11,7 @@ NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
 MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
+NODE_STORIES := $(addprefix stories::,consent:: hints:: kinds:: quiet:: scale:: troubles:: node::)
 CARGO_DENY := 0.20.2
 
 # Without these the API server calls itself v0.0.0 and clients refuse to speak to it.
@@ -20,7 +21,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian build generate lint deny test demo clean
+.PHONY: again help tools go-tools debian build generate lint deny test test-node demo clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,7 +73,13 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
 test: debian lint deny go-tools ## Every check and every test.
-	cargo test --locked -- --test-threads=8
+	cargo test --locked -- --test-threads=8 --skip stories::node::
+	$(MAKE) test-node
+
+# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux.
+test-node: debian go-tools ## The tests that play on a real node; part of `test`.
+	cargo test --locked --no-run
+	tests/node/run.sh target/debug/transship cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES)
 
 demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
 	cargo build --release --locked

@@ -69,7 +69,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     tasks.spawn(run_policies(policies, context.clone()));
     tasks.spawn(run_configurations(configurations, wakes.configurations, context.clone()));
     if let Some(jobs) = &jobs {
-        tasks.spawn(workers_channel::run(context.clone(), jobs.namespace().to_owned(), flags.jobs.clone()));
+        tasks.spawn(workers_channel::run(context.clone(), jobs.clone(), flags.jobs.clone()));
     }
     tasks.spawn(start(context.clone(), stores, jobs, readiness));
     ended(&mut tasks).await;

@@ -7,21 +7,21 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::channel::{Authorities, routes, serve};
-use crate::cluster::channel_authorities;
+use crate::cluster::{CopyJobs, channel_authorities};
 use crate::config::JobFlags;
 use crate::controllers::Context;
 
 /// Runs until the operator ends. Until the authorities are known no worker is started; they are looked at again every hour.
-pub(crate) async fn run(context: Arc<Context>, namespace: String, flags: JobFlags) {
+pub(crate) async fn run(context: Arc<Context>, jobs: Arc<CopyJobs>, flags: JobFlags) {
     let host = flags.channel_url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
-    let mut authorities = read(&context, &namespace).await;
+    let mut authorities = read(&context, &jobs).await;
     let config = loop {
         match authorities.server_config(&host, Timestamp::now()) {
             Ok(config) => break config,
             Err(error) => tracing::error!(%error, "the workers' channel has no certificate"),
         }
         tokio::time::sleep(RETRY).await;
-        authorities = read(&context, &namespace).await;
+        authorities = read(&context, &jobs).await;
     };
     let (configs, config) = watch::channel(Arc::new(config));
     let serving = match serve(flags.channel_address, config, routes(context.clone()), context.shutdown.clone()).await {
@@ -34,7 +34,7 @@ pub(crate) async fn run(context: Arc<Context>, namespace: String, flags: JobFlag
     let renewing = async {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            let authorities = read(&context, &namespace).await;
+            let authorities = read(&context, &jobs).await;
             match authorities.server_config(&host, Timestamp::now()) {
                 Ok(config) => drop(configs.send_replace(Arc::new(config))),
                 Err(error) => tracing::error!(%error, "the certificate of the workers' channel is not renewed"),
@@ -48,9 +48,9 @@ pub(crate) async fn run(context: Arc<Context>, namespace: String, flags: JobFlag
     }
 }
 
-async fn read(context: &Context, namespace: &str) -> Authorities {
+async fn read(context: &Context, jobs: &CopyJobs) -> Authorities {
     loop {
-        match channel_authorities(&context.client, namespace, Timestamp::now()).await {
+        match channel_authorities(&context.client, jobs, Timestamp::now()).await {
             Ok(authorities) => return authorities,
             Err(error) => tracing::error!(%error, "the workers' channel waits"),
         }

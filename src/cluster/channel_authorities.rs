@@ -6,15 +6,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use super::{CallError, call};
+use super::{CallError, CopyJobs, call};
 use crate::channel::Authorities;
 
-/// Reads the authorities of `namespace`, and writes them first where none are there or a new one is due. Of several operators that
+/// Reads the authorities of the namespace of `jobs`, and writes them first where none are there or a new one is due. Of several operators that
 /// do so at once one wins, and all use what it wrote.
 ///
 /// # Errors
 /// A sentence.
-pub async fn channel_authorities(client: &Client, namespace: &str, now: Timestamp) -> Result<Authorities, String> {
+pub async fn channel_authorities(client: &Client, jobs: &CopyJobs, now: Timestamp) -> Result<Authorities, String> {
+    let namespace = jobs.namespace();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for _ in 0..ATTEMPTS {
         let present = match call(secrets.get(NAME)).await {
@@ -31,10 +32,14 @@ pub async fn channel_authorities(client: &Client, namespace: &str, now: Timestam
         let Some(renewed) = authorities.renewed(now).map_err(|error| error.to_string())? else {
             return Ok(authorities);
         };
-        let mut secret = present.clone().unwrap_or_else(|| Secret {
-            metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
-            ..Secret::default()
-        });
+        let mut secret = match present.clone() {
+            Some(secret) => secret,
+            None => {
+                let owner = jobs.owner().await.map_err(|error| format!("the workers' ServiceAccount: {error}"))?;
+                let (name, owner_references) = (Some(NAME.to_owned()), Some(vec![owner]));
+                Secret { metadata: ObjectMeta { name, owner_references, ..ObjectMeta::default() }, ..Secret::default() }
+            }
+        };
         secret.data.get_or_insert_default().insert(KEY.to_owned(), ByteString(renewed.stored()));
         // With the version that was read, so that a rival's write is not overwritten.
         let written = match present {

@@ -1,7 +1,8 @@
 //! Copy Jobs: makes them suspended, gives them their Secret, lets them run, and tells why one does not.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -57,7 +58,8 @@ impl CopyJobs {
     ) -> Result<(), CallError> {
         let (token, hash) = token;
         let jobs: Api<Job> = self.jobs();
-        let job = serde_json::from_value(self.job(name, lane, class, hash)).expect("a Job");
+        let mut job: Job = serde_json::from_value(self.job(name, lane, class, hash)).expect("a Job");
+        job.metadata.owner_references = Some(vec![self.owner().await?]);
         let job = call(jobs.create(&PostParams::default(), &job)).await?;
         let started = async {
             let secret = serde_json::from_value(json!({
@@ -81,6 +83,23 @@ impl CopyJobs {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// What Jobs, and everything else that the operator makes for them, belong to: the ServiceAccount of the workers. It goes when
+    /// the operator is uninstalled, and Kubernetes then removes them.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn owner(&self) -> Result<OwnerReference, CallError> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let account = call(accounts.get(&self.settings.service_account)).await?;
+        Ok(OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "ServiceAccount".to_owned(),
+            name: account.name_any(),
+            uid: account.uid().unwrap_or_default(),
+            ..OwnerReference::default()
+        })
     }
 
     /// Deletes a Job, with its pod and its Secret.

@@ -1,4 +1,4 @@
-//! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 5 s, never by a watch.
+//! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 4 s, never by a watch.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,8 @@ impl Policies {
         }
         let resource = ApiResource::erase::<RegistryPermissionPolicy>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let list = call(api.list(&ListParams::default())).await.map_err(|error| error.to_string())?;
+        let list = tokio::time::timeout(READ_WITHIN, call(api.list(&ListParams::default()))).await;
+        let list = list.map_err(|_| "the API server does not answer".to_owned())?.map_err(|error| error.to_string())?;
         let policies: Arc<[Policy]> = list.items.into_iter().map(decode).collect();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.retain(|_, reading| reading.at.elapsed() < MAX_AGE);
@@ -71,4 +72,6 @@ fn decode(mut object: DynamicObject) -> Policy {
 }
 
 /// How old policies may be when something is decided by them.
-const MAX_AGE: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(4);
+/// Less than for other calls: together with [`MAX_AGE`] it bounds how long a revoked consent is believed.
+const READ_WITHIN: Duration = Duration::from_secs(3);

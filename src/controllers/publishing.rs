@@ -50,7 +50,9 @@ impl Replicator {
     }
 
     fn present_report(&self, earlier: &ConfigurationReport) -> ConfigurationReport {
-        let phase = match (self.current.configuration.suspend, self.settled || earlier.phase == Phase::Compared) {
+        // What arrived since the last complete comparison takes nothing away; what stood in its way does.
+        let was_compared = earlier.phase == Phase::Compared && earlier.trouble.is_none();
+        let phase = match (self.current.configuration.suspend, self.settled || was_compared) {
             (true, _) => Phase::Suspended,
             (false, true) if self.settled || self.compared => Phase::Compared,
             (false, _) => Phase::Comparing,

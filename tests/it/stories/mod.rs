@@ -4,6 +4,7 @@ mod consent;
 mod hints;
 pub mod kinds;
 mod kubectl;
+mod node;
 mod operator;
 mod quiet;
 mod scale;

@@ -180,6 +180,14 @@ impl ChartOperator {
         run(helm).await
     }
 
+    /// Runs `helm uninstall`.
+    pub async fn uninstall(&self) -> Output {
+        let mut helm = Command::new(go_tool("helm"));
+        helm.args(["uninstall", "transship", "--namespace", &self.namespace, "--wait", "--timeout", "60s"]);
+        helm.env("KUBECONFIG", self.plane.kubeconfig()).env("HOME", new_folder("helm"));
+        run(helm).await
+    }
+
     /// Has so many operators run, and waits until that is so.
     pub async fn scale(&self, replicas: u8) {
         let scale = ["scale", "-n", &self.namespace, "deployment/transship", &format!("--replicas={replicas}")];

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::background::BackgroundServer;
+use super::stage;
 use super::tls::{Certificate, TestAuthority};
 
 const ISSUER: &str = "transship-test-issuer";
@@ -112,7 +113,9 @@ impl TokenServer {
 
     /// The URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.
     pub fn realm(&self) -> String {
-        format!("http://localhost:{}/token", self.server.address().port())
+        // By name where that leads here: names are looked up differently from addresses.
+        let host = if stage::node().is_some() { stage::address().to_string() } else { "localhost".to_owned() };
+        format!("http://{host}:{}/token", self.server.address().port())
     }
 
     /// The service the tokens are for.
