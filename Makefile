@@ -73,13 +73,15 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
 test: debian lint deny go-tools ## Every check and every test.
-	cargo test --locked -- --test-threads=8 --skip stories::node::
+	cargo test --locked -- --test-threads=8 --skip stories::node
 	$(MAKE) test-node
 
 # The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux.
 test-node: debian go-tools ## The tests that play on a real node; part of `test`.
 	cargo test --locked --no-run
-	tests/node/run.sh target/debug/transship cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES)
+	tests/node/run.sh target/debug/transship sh -ec '\
+	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
+	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
 
 demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
 	cargo build --release --locked

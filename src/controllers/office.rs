@@ -111,11 +111,6 @@ impl Office {
         found.next().map(|(_, trouble)| trouble.clone())
     }
 
-    /// What was told of this lane last.
-    pub(super) fn lane_trouble(&self, lane: &Lane) -> Option<String> {
-        lock(&self.troubles).get(lane).cloned()
-    }
-
     /// Changes whenever an answer of [`Office::trouble`] may.
     pub(super) fn trouble_changes(&self) -> watch::Receiver<u64> {
         self.trouble_changes.subscribe()

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::Context;
 use super::office::token_hash;
 use crate::cluster::{CallError, CopyJobs, ExecutionClass, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by};
-use crate::plan::{AUTHORITY_LASTS, Lane, WorkforceLimits, WorkforceOrder, decide_workforce};
+use crate::plan::{AUTHORITY_LASTS, Lane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce};
 
 /// Takes up the Jobs that an earlier operator process has started: workers that run go on, what is half made is deleted.
 ///
@@ -67,6 +67,8 @@ struct Workforce {
     refused: HashMap<Lane, (String, Instant)>,
     /// Why no pod of a Job was made, as it was last asked for.
     refusals: HashMap<String, (Option<String>, Instant)>,
+    /// How the last worker of a lane ended that never called.
+    last_words: HashMap<Lane, String>,
     quiet: bool,
 }
 
@@ -92,8 +94,11 @@ impl Workforce {
             }
         });
         let limits = WorkforceLimits::default();
-        let (shown, refused, refusals) = (HashSet::new(), HashMap::new(), HashMap::new());
-        (Self { context, jobs, limits, known_jobs, known_pods, shown, refused, refusals, quiet: false }, changed)
+        let (shown, refused, refusals, last_words) = Default::default();
+        (
+            Self { context, jobs, limits, known_jobs, known_pods, shown, refused, refusals, last_words, quiet: false },
+            changed,
+        )
     }
 
     /// Whether there is nothing that time alone may change.
@@ -181,6 +186,10 @@ impl Workforce {
     async fn give_up(&mut self, job: &str, cause: Option<&String>) {
         let silent = "it was silent, and its authority ran out".to_owned();
         let cause = cause.unwrap_or(&silent);
+        let (_, workers) = self.context.office.desk().overview();
+        if let Some(worker) = workers.iter().find(|worker| worker.job == job && worker.seen.is_none()) {
+            self.last_words.insert(worker.lane.clone(), format!("the pod of Job {job} ended: {cause}"));
+        }
         tracing::info!(%job, %cause, "given up");
         self.context.office.dismiss(job);
         self.context.office.desk().give_up(job, cause, Instant::now());
@@ -222,25 +231,27 @@ impl Workforce {
         for (lane, (cause, _)) in &self.refused {
             troubles.insert(lane.clone(), format!("no Job could be made: {cause}"));
         }
+        // Between two attempts the last word stands, so that the condition does not come and go.
+        let is_wanted = |lane: &Lane| {
+            waiting.iter().any(|waiting| waiting.lane == *lane)
+                && !workers.iter().any(|worker| worker.lane == *lane && worker.seen.is_some())
+        };
+        self.last_words.retain(|lane, _| is_wanted(lane));
+        troubles.extend(self.last_words.clone());
         let pods = self.known_pods.state();
-        for worker in
-            workers.iter().filter(|worker| worker.seen.is_none() && now.duration_since(worker.made) >= PATIENCE)
-        {
+        let is_silent = |worker: &&WorkerView| worker.seen.is_none() && now.duration_since(worker.made) >= PATIENCE;
+        for worker in workers.iter().filter(is_silent) {
             let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
             let said = match pod {
-                Some(pod) => pod_trouble(pod).unwrap_or_else(|| "it runs, but has not called yet".to_owned()),
-                None => self.refusal(&worker.job, now).await.unwrap_or_else(|| "no pod was made yet".to_owned()),
+                Some(pod) => pod_trouble(pod),
+                None => self.refusal(&worker.job, now).await,
+            };
+            let unsaid = if pod.is_some() { "it runs, but has not called yet" } else { "no pod was made yet" };
+            let said = match said {
+                None if troubles.contains_key(&worker.lane) => continue,
+                said => said.unwrap_or_else(|| unsaid.to_owned()),
             };
             troubles.insert(worker.lane.clone(), format!("the pod of Job {} does not work: {said}", worker.job));
-        }
-        // Between two attempts the last word stands, so that the condition does not come and go.
-        for waiting in waiting.iter().filter(|waiting| waiting.hold_until.is_some()) {
-            if !troubles.contains_key(&waiting.lane)
-                && !workers.iter().any(|worker| worker.lane == waiting.lane && worker.seen.is_some())
-                && let Some(said) = self.context.office.lane_trouble(&waiting.lane)
-            {
-                troubles.insert(waiting.lane.clone(), said);
-            }
         }
         self.refusals.retain(|job, _| workers.iter().any(|worker| worker.job == *job));
         self.context.office.tell_troubles(troubles);

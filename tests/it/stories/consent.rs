@@ -1,6 +1,6 @@
 //! Another owner's registry is written to only with its owner's consent.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, PostParams};
 use transship::api::{
@@ -9,8 +9,9 @@ use transship::api::{
 
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;
-use crate::support::image::Image;
-use crate::support::registry::TestRegistry;
+use crate::support::image::{Blob, Image};
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::registry::{Access, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -102,6 +103,47 @@ async fn a_denied_overwrite_leaves_the_tag_where_it_is_and_a_revoked_policy_stop
     two.source.pusher().push("prod-app", "v2", &Image::single(33, 2, 5_000)).await;
     let failed = two.scene.image_becomes("eu-west-1/prod-app:v2", ReplicationState::Failed, SOON).await;
     assert_eq!(failed.failure_code, Some(FailureCode::RegistryPermissionDenied));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_deleted_in_the_middle_of_a_layer_stops_the_copy() {
+    let source = TestRegistry::distribution("layer-source").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("layer-to").user("writer", PASSWORD).start().await;
+    let proxy = FaultProxy::start(source.address());
+    let large = Image::with_layers(35, "linux/amd64", vec![Blob::layer(35, 8 << 20)]);
+    source.pusher().push("app", "v1", &large).await;
+    let mut scene = Scene::new("layer").await;
+    let other = scene.other_namespace("layer-other").await;
+    let namespace = scene.namespace.name.clone();
+    scene.allow(&proxy.host());
+    scene.secret(&namespace, "source", &proxy.host(), "reader", PASSWORD).await;
+    let spec = serde_json::json!({"url": format!("http://{}", proxy.host()), "allowHttp": true,
+        "credentials": {"secretRef": {"name": "source"}}});
+    scene.registry_object(&namespace, "source", spec).await;
+    scene.registry(&other, "eu-west-1", &destination, Some("writer")).await;
+    let two = TwoOwners { scene, other, source, destination };
+    two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
+    let TwoOwners { mut scene, other, destination, .. } = two;
+    scene.start_operator().await;
+    proxy.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
+    scene.configure("cross", "source", &[to_other(&other, "eu-west-1")], None, "10s").await;
+    eventually(SOON, "the layer is on its way", async || proxy.bytes_to_client() > 500_000).await;
+    scene.api::<RegistryPermissionPolicy>(&other).delete("allow", &DeleteParams::default()).await.unwrap();
+    let revoked = Instant::now();
+    let mut last = (proxy.bytes_to_client(), Duration::ZERO);
+    while revoked.elapsed() < Duration::from_secs(15) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Retries of what is denied now read no layer.
+        if proxy.bytes_to_client() > last.0 + 10_000 {
+            last = (proxy.bytes_to_client(), revoked.elapsed());
+        }
+    }
+    println!("the last bytes of the layer came {:?} after the policy was deleted", last.1);
+    assert!(last.1 < Duration::from_secs(10), "{last:?}");
+    let failed = scene.image_becomes("eu-west-1/app:v1", ReplicationState::Failed, SOON).await;
+    assert!(matches!(failed.failure_code, Some(FailureCode::PolicyRevoked | FailureCode::RegistryPermissionDenied)));
+    let manifests = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
+    assert!(!destination.access_log().iter().any(manifests), "{:?}", destination.access_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod hints;
 pub mod kinds;
 mod kubectl;
 mod node;
+mod node_alone;
 mod operator;
 mod quiet;
 mod scale;

@@ -151,7 +151,9 @@ impl ChartOperator {
         let namespace = plane.namespace(&format!("{story}-system")).await.name;
         let label = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
         plane.kubectl(&label).await.expect_success("kubectl label");
-        let notify_address = Ipv4Addr::new(10, 96, 250, NEXT.fetch_add(1, Ordering::Relaxed));
+        // Several test runs may play in one cluster, one after the other.
+        let run = u8::try_from(std::process::id() % 100).expect("below 100");
+        let notify_address = Ipv4Addr::new(10, 96, 100 + run, NEXT.fetch_add(1, Ordering::Relaxed));
         Self { plane, namespace, notify_address, installed: false, values: Vec::new() }
     }
 
