@@ -40,10 +40,12 @@ impl Replicator {
         let seen = self.pairs.values().all(|pair| pair.publication(Timestamp::now()).is_none());
         let earlier = self.report.borrow().clone();
         let report = self.present_report(&earlier);
-        // Counts follow at rest, or together with what else changes: no write of the configuration for every image.
+        // Counts follow at rest, together with what else changes, or every 10 s: no write of the configuration for every image.
         let changed = (&report.trouble, report.phase, report.generation, &report.handled_request)
             != (&earlier.trouble, earlier.phase, earlier.generation, &earlier.handled_request);
-        if changed || (at_rest && seen && report != earlier) {
+        let is_due = self.reported_at + REPORT_EVERY <= Timestamp::now();
+        if changed || (report != earlier && ((at_rest && seen) || is_due)) {
+            self.reported_at = Timestamp::now();
             self.report.send_replace(report);
             self.context.nudge(&self.current.configuration.namespace, &self.current.configuration.name).await;
         }
@@ -78,7 +80,9 @@ impl Replicator {
         let suspended = self.current.configuration.suspend;
         let comparison = (self.comparison.is_none() && !suspended).then_some(self.compare_at);
         let retry = self.retry_at.filter(|_| !suspended);
-        publications.chain(comparison).chain(retry).min().unwrap_or(now + LONGEST_SLEEP)
+        let is_busy = !(self.copies.is_empty() && self.queue.is_empty());
+        let report = is_busy.then_some((self.reported_at + REPORT_EVERY).max(now + REPORT_AGAIN));
+        publications.chain(comparison).chain(retry).chain(report).min().unwrap_or(now + LONGEST_SLEEP)
     }
 
     /// The operator ends: nothing stays in progress without a living owner.
@@ -112,4 +116,7 @@ impl Replicator {
     }
 }
 
+/// How often the counts of a configuration are written while it is busy.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

@@ -48,6 +48,7 @@ pub struct Replicator {
     pub(super) settled: bool,
     pub(super) asked: Option<String>,
     pub(super) handled: Option<String>,
+    pub(super) reported_at: Timestamp,
 }
 
 /// A comparison that is under way.
@@ -103,6 +104,7 @@ impl Replicator {
             settled: false,
             asked: handled.clone(),
             handled,
+            reported_at: Timestamp::now(),
         }
     }
 

@@ -99,7 +99,9 @@ async fn a_thousand_tags_go_to_three_destinations_of_two_owners() {
         writes as f64 / wanted as f64,
         (storage(&scene).await - before) / 1024,
     );
-    assert!(writes as u64 <= 2 * wanted, "{writes} writes");
+    // At most 2 an image over many images; each pair costs a few by itself.
+    let pairs = 3 * REPOSITORIES;
+    assert!(writes as u64 <= wanted + 5 * pairs, "{writes} writes for {wanted} images of {pairs} pairs");
     let failed = scene.images().await.values().filter(|image| image.status == ReplicationState::Failed).count();
     assert_eq!(failed, 0);
 }

@@ -10,9 +10,14 @@ use transship::api::{Registry, ReplicationConfiguration, ReplicationState};
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
+use crate::support::stage;
 use crate::support::tls::TestAuthority;
 
-const TOLD: Duration = Duration::from_secs(10);
+/// On a node a pod has to start first.
+fn told() -> Duration {
+    Duration::from_secs(if stage::node().is_some() { 30 } else { 10 })
+}
+
 const MENDED: Duration = Duration::from_secs(30);
 
 /// A story of a destination that does not work, beside a configuration that does.
@@ -45,13 +50,20 @@ impl Trouble {
         self.scene.start_operator().await;
         let began = Instant::now();
         let scene = &self.scene;
-        let message = scene.condition::<Registry>(&self.namespace, "broken", "Ready", "False", reason, TOLD).await;
+        let message = scene.condition::<Registry>(&self.namespace, "broken", "Ready", "False", reason, told()).await;
         assert!(message.contains(words), "{message}");
         assert!(!message.contains(PASSWORD), "{message}");
         scene
-            .condition::<ReplicationConfiguration>(&self.namespace, "to-broken", "Ready", "False", "ImagesFailed", TOLD)
+            .condition::<ReplicationConfiguration>(
+                &self.namespace,
+                "to-broken",
+                "Ready",
+                "False",
+                "ImagesFailed",
+                told(),
+            )
             .await;
-        scene.image_becomes("healthy/app:v1", ReplicationState::Complete, TOLD).await;
+        scene.image_becomes("healthy/app:v1", ReplicationState::Complete, told()).await;
         println!("{reason}: told after {:?}", began.elapsed());
     }
 
@@ -165,7 +177,7 @@ async fn a_missing_repository_and_a_missing_registry() {
     scene.allow(&destination.host());
     scene.start_operator().await;
     let message = scene
-        .condition::<ReplicationConfiguration>(&namespace, "app", "Stalled", "True", "RepositoryNotFound", TOLD)
+        .condition::<ReplicationConfiguration>(&namespace, "app", "Stalled", "True", "RepositoryNotFound", told())
         .await;
     assert!(message.contains("no repository app"), "{message}");
     source.pusher().push("app", "v1", &Image::single(61, 2, 5_000)).await;
@@ -189,7 +201,7 @@ async fn a_repository_that_may_not_be_created() {
     .await;
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
     story.scene.start_operator().await;
-    let failed = story.scene.image_becomes("broken/app:v1", ReplicationState::Failed, TOLD).await;
+    let failed = story.scene.image_becomes("broken/app:v1", ReplicationState::Failed, told()).await;
     assert_eq!(failed.failure_code, Some(transship::api::FailureCode::RepositoryNotFound));
     story.broken.pusher().push("app", "seed", &Image::single(62, 1, 100)).await;
     story.scene.image_becomes("broken/app:v1", ReplicationState::Complete, MENDED).await;

@@ -222,7 +222,10 @@ impl ControlPlane {
     /// Creates a namespace whose name begins with `story` and is no other test's.
     pub async fn namespace(&self, story: &str) -> TestNamespace {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("{story}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Several runs may play in one cluster, one after the other.
+        let run = if stage::node().is_some() { format!("-{}", std::process::id()) } else { String::new() };
+        let name = format!("{story}{run}-{number}");
         let client = self.client().await;
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
