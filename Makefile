@@ -1,5 +1,5 @@
 # Everything a developer or CI runs. `make test` on a clean clone installs what it needs (in .build/bin, which git ignores, and
-# from Debian when run as root) and then runs every check. `make demo` needs no root and nothing from Debian.
+# from Debian when run as root) and then runs every check. `make demo` works without root too, and then needs nothing from Debian.
 
 # The steps share one Cargo target folder and one Go cache: running them side by side would only make them wait for each other.
 .NOTPARALLEL:
@@ -83,7 +83,7 @@ test-node: debian go-tools ## The tests that play on a real node; part of `test`
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
 
-demo: go-tools ## Replicate images between two registries under a real API server, on this machine.
+demo: $(if $(filter 0,$(shell id -u)),debian) go-tools ## Replicate images on this machine: on a real node as root on Linux, else under a real API server.
 	cargo build --release --locked
 	tests/demo.sh
 

@@ -1,10 +1,24 @@
 #!/usr/bin/env bash
-# The walkthrough of the README on this machine: a real API server, three password-protected registries, the operator.
-# KEEP=1 leaves everything running. Needs .build/bin (make go-tools) and a built transship; no root.
+# The walkthrough of the README on this machine. As root on Linux: a cluster with a real node, the chart installed with helm, registries
+# as pods, Jobs that copy. Otherwise, or with KEEP=1, which leaves everything running: a real API server, registries and the operator as
+# processes, and the operator copies by itself. Needs .build/bin (make go-tools) and a built transship.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 BIN=$PWD/.build/bin
 TRANSSHIP=${TRANSSHIP:-$PWD/target/release/transship}
+STAGE=${1:-}
+if [ -z "$STAGE" ]; then
+  if [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] && [ "${KEEP:-}" != 1 ]; then
+    echo "demo: on a real node: the chart is installed with helm, registries are pods, Jobs copy"
+    # In the cluster's network, where its DNS answers.
+    exec tests/node/run.sh "$TRANSSHIP" unshare --mount bash -ec '
+      printf "nameserver 10.250.0.1\n" >"$TRANSSHIP_NODE/resolv.conf"
+      mount --bind "$TRANSSHIP_NODE/resolv.conf" /etc/resolv.conf
+      exec tests/demo.sh node'
+  fi
+  echo "demo: without a node, which takes root and Linux: the operator is a process, and copies by itself"
+  STAGE=process
+fi
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/transship-demo.XXXXXX")
 PIDS=()
 
@@ -12,7 +26,11 @@ end() {
   local status=$?
   if [ "$status" -ne 0 ]; then
     echo "demo: FAILED; the operator's last words:" >&2
-    tail -n 15 "$DIR/operator.log" >&2 || true
+    if [ "$STAGE" = node ]; then
+      kubectl logs -n transship deployment/transship --tail=15 >&2 || true
+    else
+      tail -n 15 "$DIR/operator.log" >&2 || true
+    fi
   elif [ "${KEEP:-}" = 1 ]; then
     printf '\nLeft running. Use it:\n  export KUBECONFIG=%s DOCKER_CONFIG=%s\nEnd it:\n  kill %s; rm -rf %s\n' \
       "$DIR/kubeconfig" "$DIR" "${PIDS[*]}" "$DIR"
@@ -87,6 +105,74 @@ for tool in control-plane crane registry; do
   [ -x "$BIN/$tool" ] || { echo "demo: $BIN/$tool is missing: run make go-tools" >&2 && exit 2; }
 done
 
+# The bcrypt hash of the password "demo", which only this demo's registries know.
+HASH='$2b$04$9hk7gUg9EZIF8uTVle/HEegTCgEwTlTdefizF.W/i/nu7HuSH7BuO'
+export DOCKER_CONFIG=$DIR OTEL_TRACES_EXPORTER=none
+registry() { # NAME PORT EXTRA
+  echo "robot:$HASH" >"$DIR/$1.htpasswd"
+  cat >"$DIR/$1.yml" <<EOF
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: "$DIR/$1"}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:$2", secret: demo}
+auth: {htpasswd: {realm: "$1", path: "$DIR/$1.htpasswd"}}
+$3
+EOF
+  start "$1" "$BIN/registry" serve "$DIR/$1.yml"
+}
+on_a_node() {
+  echo "== A cluster with one node, three registries and the chart"
+  export KUBECONFIG=$TRANSSHIP_NODE/kubeconfig
+  kubectl create namespace registries
+  pod us-west-2 "notifications: {endpoints: [{name: transship, url: 'http://transship-notify.transship.svc.cluster.local:8081/v1/notify/team-a/us-west-2', headers: {Authorization: ['Bearer demo-notification-token']}, timeout: 1s, threshold: 5, backoff: 1s}]}"
+  pod eu-west-1 ""
+  pod eu-central-1 ""
+  US=us-west-2.registries.svc.cluster.local:5000 EU=eu-west-1.registries.svc.cluster.local:5000
+  CENTRAL=eu-central-1.registries.svc.cluster.local:5000
+  shown "$BIN/helm" install transship charts/transship --namespace transship --create-namespace --wait --timeout 60s \
+    --set image.repository=localhost/transship,image.tag=test
+  kubectl rollout status -n registries deployment --timeout=60s >/dev/null
+}
+pod() { # NAME EXTRA: a registry behind a Service
+  kubectl apply -n registries -f - >/dev/null <<EOF
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: $1}
+data:
+  htpasswd: "robot:$HASH"
+  config.yml: |
+    version: 0.1
+    log: {level: error, accesslog: {disabled: true}}
+    storage: {filesystem: {rootdirectory: /data}, delete: {enabled: true}}
+    http: {addr: ":5000", secret: demo}
+    auth: {htpasswd: {realm: "$1", path: /etc/registry/htpasswd}}
+    $2
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: $1}
+spec:
+  selector: {matchLabels: {app: $1}}
+  template:
+    metadata: {labels: {app: $1}}
+    spec:
+      securityContext: {fsGroup: 65532}
+      containers:
+      - name: registry
+        image: localhost/registry:test
+        args: [serve, /etc/registry/config.yml]
+        env: [{name: OTEL_TRACES_EXPORTER, value: none}]
+        readinessProbe: {tcpSocket: {port: 5000}, periodSeconds: 1}
+        volumeMounts: [{name: data, mountPath: /data}, {name: config, mountPath: /etc/registry}]
+      volumes: [{name: data, emptyDir: {}}, {name: config, configMap: {name: $1}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: $1}
+spec: {selector: {app: $1}, ports: [{port: 5000}]}
+EOF
+}
+on_this_machine() {
 echo "== A Kubernetes API server, three registries and the operator"
 for name in ETCD PEER API ADMIN NOTIFY US_PORT EU_PORT CENTRAL_PORT; do free_port && declare "$name=$PORT"; done
 US=127.0.0.1:$US_PORT EU=127.0.0.1:$EU_PORT CENTRAL=127.0.0.1:$CENTRAL_PORT
@@ -110,32 +196,19 @@ users: [{name: admin, user: {token: demo-token}}]
 contexts: [{name: demo, context: {cluster: demo, user: admin}}]
 current-context: demo
 EOF
-export KUBECONFIG=$DIR/kubeconfig DOCKER_CONFIG=$DIR OTEL_TRACES_EXPORTER=none
-
-# The bcrypt hash of the password "demo", which only this demo's registries know.
-HASH='$2b$04$9hk7gUg9EZIF8uTVle/HEegTCgEwTlTdefizF.W/i/nu7HuSH7BuO'
-registry() { # NAME PORT EXTRA
-  echo "robot:$HASH" >"$DIR/$1.htpasswd"
-  cat >"$DIR/$1.yml" <<EOF
-version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: "$DIR/$1"}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:$2", secret: demo}
-auth: {htpasswd: {realm: "$1", path: "$DIR/$1.htpasswd"}}
-$3
-EOF
-  start "$1" "$BIN/registry" serve "$DIR/$1.yml"
-}
+export KUBECONFIG=$DIR/kubeconfig
 registry us-west-2 "$US_PORT" "notifications: {endpoints: [{name: transship, url: 'http://127.0.0.1:$NOTIFY/v1/notify/team-a/us-west-2', headers: {Authorization: ['Bearer demo-notification-token']}, timeout: 1s, threshold: 5, backoff: 1s}]}"
 registry eu-west-1 "$EU_PORT" ""
 registry eu-central-1 "$CENTRAL_PORT" ""
-AUTH=$(printf robot:demo | base64)
-echo "{\"auths\": {\"$US\": {\"auth\": \"$AUTH\"}, \"$EU\": {\"auth\": \"$AUTH\"}, \"$CENTRAL\": {\"auth\": \"$AUTH\"}}}" >"$DIR/config.json"
 until_true 60 "the API server is ready" kubectl get --raw /readyz
 kubectl apply --server-side -f crds >/dev/null
 kubectl wait --for=condition=Established --timeout=20s -f crds >/dev/null
-start operator "$TRANSSHIP" operator --admin-address "127.0.0.1:$ADMIN" --notify-address "127.0.0.1:$NOTIFY" \
+start operator "$TRANSSHIP" operator --default-execution InProcess --admin-address "127.0.0.1:$ADMIN" --notify-address "127.0.0.1:$NOTIFY" \
   --egress-allow "$US" --egress-allow "$EU" --egress-allow "$CENTRAL"
+}
+if [ "$STAGE" = node ]; then on_a_node; else on_this_machine; fi
+AUTH=$(printf robot:demo | base64)
+echo "{\"auths\": {\"$US\": {\"auth\": \"$AUTH\"}, \"$EU\": {\"auth\": \"$AUTH\"}, \"$CENTRAL\": {\"auth\": \"$AUTH\"}}}" >"$DIR/config.json"
 for tag in 42 43 44; do
   mkdir -p "$DIR/layer-$tag" && head -c 1000000 /dev/urandom >"$DIR/layer-$tag/content"
   tar -C "$DIR/layer-$tag" -czf "$DIR/layer-$tag.tgz" content
@@ -270,5 +343,6 @@ same_digest mservice:44 "$EU"
 same_digest mservice:44 "$CENTRAL"
 shown kubectl get replicationstatus,replicationconfiguration -n team-a
 
+if [ "$STAGE" = node ]; then shown kubectl get jobs,pods -n transship; fi
 printf '\n== Times to COMPLETE\n%s' "$TIMES"
 echo "demo: done in $SECONDS s"
