@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_manifests;
+mod chart;
 mod copy_images;
 mod generated;
 mod ground;
