@@ -21,7 +21,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian build generate lint deny test test-node demo clean
+.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node demo clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,10 +71,11 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny:
 	cargo install --locked --root .build/cargo-deny-$(CARGO_DENY) --version $(CARGO_DENY) cargo-deny
 
+test: test-host test-node ## Every check and every test.
+
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
-test: debian lint deny go-tools ## Every check and every test.
+test-host: debian lint deny go-tools ## All of it that takes no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
-	$(MAKE) test-node
 
 # The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux.
 test-node: debian go-tools ## The tests that play on a real node; part of `test`.
