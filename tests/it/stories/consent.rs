@@ -105,45 +105,90 @@ async fn a_denied_overwrite_leaves_the_tag_where_it_is_and_a_revoked_policy_stop
     assert_eq!(failed.failure_code, Some(FailureCode::RegistryPermissionDenied));
 }
 
+/// A copy to another owner's registry whose only layer takes half a minute, so slow is its source.
+pub struct SlowLayer {
+    pub scene: Scene,
+    other: String,
+    source: FaultProxy,
+    destination: TestRegistry,
+    _source: TestRegistry,
+}
+
+impl SlowLayer {
+    /// Nothing runs yet; the owner consents.
+    pub async fn new(story: &str) -> Self {
+        let source = TestRegistry::distribution(&format!("{story}-source")).user("reader", PASSWORD).start().await;
+        let destination = TestRegistry::distribution(&format!("{story}-to")).user("writer", PASSWORD).start().await;
+        let proxy = FaultProxy::start(source.address());
+        let large = Image::with_layers(35, "linux/amd64", vec![Blob::layer(35, 8 << 20)]);
+        source.pusher().push("app", "v1", &large).await;
+        let mut scene = Scene::new(story).await;
+        let other = scene.other_namespace(&format!("{story}-other")).await;
+        let namespace = scene.namespace.name.clone();
+        scene.allow(&proxy.host());
+        scene.secret(&namespace, "source", &proxy.host(), "reader", PASSWORD).await;
+        let spec = serde_json::json!({"url": format!("http://{}", proxy.host()), "allowHttp": true,
+            "credentials": {"secretRef": {"name": "source"}}});
+        scene.registry_object(&namespace, "source", spec).await;
+        scene.registry(&other, "eu-west-1", &destination, Some("writer")).await;
+        let two = TwoOwners { scene, other, source, destination };
+        two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
+        let TwoOwners { scene, other, source, destination } = two;
+        Self { scene, other, source: proxy, destination, _source: source }
+    }
+
+    /// Starts the operator, and waits until the layer is on its way.
+    pub async fn is_on_its_way(&mut self) {
+        self.scene.start_operator().await;
+        self.source.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
+        self.scene.configure("cross", "source", &[to_other(&self.other, "eu-west-1")], None, "10s").await;
+        eventually(SOON, "the layer is on its way", async || self.source.bytes_to_client() > 500_000).await;
+    }
+
+    /// The owner withdraws its consent: no byte of the layer comes later than 10 s after that, and no manifest is written.
+    pub async fn is_stopped_by_its_owner(&self) {
+        let policies = self.scene.api::<RegistryPermissionPolicy>(&self.other);
+        policies.delete("allow", &DeleteParams::default()).await.unwrap();
+        let revoked = Instant::now();
+        let mut last = (self.source.bytes_to_client(), Duration::ZERO);
+        while revoked.elapsed() < Duration::from_secs(15) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // A comparison reads on; a layer is more.
+            if self.source.bytes_to_client() > last.0 + 10_000 {
+                last = (self.source.bytes_to_client(), revoked.elapsed());
+            }
+        }
+        println!("the last bytes of the layer came {:?} after the policy was deleted", last.1);
+        assert!(last.1 < Duration::from_secs(10), "{last:?}");
+        let manifests = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
+        assert!(!self.destination.access_log().iter().any(manifests), "{:?}", self.destination.access_log());
+    }
+
+    /// The status tells it.
+    pub async fn is_told(&self) {
+        let failed = self.scene.image_becomes("eu-west-1/app:v1", ReplicationState::Failed, SOON).await;
+        // The first failure says that it was revoked; later attempts are denied before they begin.
+        assert!(matches!(
+            failed.failure_code,
+            Some(FailureCode::PolicyRevoked | FailureCode::RegistryPermissionDenied)
+        ));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_is_deleted_in_the_middle_of_a_layer_stops_the_copy() {
-    let source = TestRegistry::distribution("layer-source").user("reader", PASSWORD).start().await;
-    let destination = TestRegistry::distribution("layer-to").user("writer", PASSWORD).start().await;
-    let proxy = FaultProxy::start(source.address());
-    let large = Image::with_layers(35, "linux/amd64", vec![Blob::layer(35, 8 << 20)]);
-    source.pusher().push("app", "v1", &large).await;
-    let mut scene = Scene::new("layer").await;
-    let other = scene.other_namespace("layer-other").await;
-    let namespace = scene.namespace.name.clone();
-    scene.allow(&proxy.host());
-    scene.secret(&namespace, "source", &proxy.host(), "reader", PASSWORD).await;
-    let spec = serde_json::json!({"url": format!("http://{}", proxy.host()), "allowHttp": true,
-        "credentials": {"secretRef": {"name": "source"}}});
-    scene.registry_object(&namespace, "source", spec).await;
-    scene.registry(&other, "eu-west-1", &destination, Some("writer")).await;
-    let two = TwoOwners { scene, other, source, destination };
-    two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
-    let TwoOwners { mut scene, other, destination, .. } = two;
-    scene.start_operator().await;
-    proxy.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
-    scene.configure("cross", "source", &[to_other(&other, "eu-west-1")], None, "10s").await;
-    eventually(SOON, "the layer is on its way", async || proxy.bytes_to_client() > 500_000).await;
-    scene.api::<RegistryPermissionPolicy>(&other).delete("allow", &DeleteParams::default()).await.unwrap();
-    let revoked = Instant::now();
-    let mut last = (proxy.bytes_to_client(), Duration::ZERO);
-    while revoked.elapsed() < Duration::from_secs(15) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        // Retries of what is denied now read no layer.
-        if proxy.bytes_to_client() > last.0 + 10_000 {
-            last = (proxy.bytes_to_client(), revoked.elapsed());
-        }
-    }
-    println!("the last bytes of the layer came {:?} after the policy was deleted", last.1);
-    assert!(last.1 < Duration::from_secs(10), "{last:?}");
-    let failed = scene.image_becomes("eu-west-1/app:v1", ReplicationState::Failed, SOON).await;
-    assert!(matches!(failed.failure_code, Some(FailureCode::PolicyRevoked | FailureCode::RegistryPermissionDenied)));
-    let manifests = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
-    assert!(!destination.access_log().iter().any(manifests), "{:?}", destination.access_log());
+    let mut layer = SlowLayer::new("layer").await;
+    layer.is_on_its_way().await;
+    let told = async {
+        eventually(SOON, "PolicyRevoked is told", async || {
+            let images = layer.scene.images().await;
+            let code = images.get("eu-west-1/app:v1").and_then(|image| image.failure_code);
+            if code == Some(FailureCode::PolicyRevoked) { Ok(()) } else { Err(format!("{code:?}")) }
+        })
+        .await;
+    };
+    tokio::join!(layer.is_stopped_by_its_owner(), told);
+    layer.is_told().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

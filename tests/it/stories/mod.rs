@@ -1,6 +1,7 @@
 //! Stories that people tell of the operator, run against a real API server and real registries.
 
 mod consent;
+mod dead_watch;
 mod hints;
 pub mod kinds;
 mod kubectl;

@@ -30,7 +30,7 @@ impl Operator {
             return Self::Chart(ChartOperator::new(plane, story).await);
         }
         let (user, admin, notify) = (claim_operator(), Port::claim(), Port::claim());
-        Self::Process(ProcessOperator { plane, user, admin, notify, running: None })
+        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, server: None })
     }
 
     /// Its name in the audit log.
@@ -89,6 +89,14 @@ impl Operator {
         }
     }
 
+    /// Has it reach the API server at another host and port, from its next start on.
+    pub fn reach_through(&mut self, host: &str) {
+        match self {
+            Self::Process(process) => process.server = Some(host.to_owned()),
+            Self::Chart(_) => panic!("this story plays with a process"),
+        }
+    }
+
     /// The chart's side, for stories that play on a node only.
     pub fn chart(&mut self) -> &mut ChartOperator {
         match self {
@@ -105,15 +113,20 @@ pub struct ProcessOperator {
     admin: Port,
     notify: Port,
     running: Option<Process>,
+    server: Option<String>,
 }
 
 impl ProcessOperator {
     async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
+        let mut kubeconfig = self.plane.kubeconfig_of(&self.user);
+        if let Some(server) = &self.server {
+            let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
+            kubeconfig = new_folder("kubeconfig").join("config");
+            std::fs::write(&kubeconfig, text.replace(self.plane.server(), &format!("https://{server}")))
+                .expect("a file");
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-        command
-            .arg("operator")
-            .env("KUBECONFIG", self.plane.kubeconfig_of(&self.user))
-            .env("RUST_LOG", "info,transship=debug");
+        command.arg("operator").env("KUBECONFIG", kubeconfig).env("RUST_LOG", "info,transship=debug");
         command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
         command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
         command.arg("--default-execution").arg("InProcess");
