@@ -79,9 +79,17 @@ struct Worker {
     seen: Option<Instant>,
     idle_since: Option<Instant>,
     given: usize,
+    moved: u64,
     leaving: bool,
     ended: bool,
     adopted: bool,
+}
+
+impl Queue {
+    /// Whether nothing waits, and no loss is to be remembered.
+    fn is_forgotten(&self) -> bool {
+        self.hurried.is_empty() && self.waiting.is_empty() && self.hold_until.is_none()
+    }
 }
 
 impl Desk {
@@ -109,6 +117,7 @@ impl Desk {
             seen: None,
             idle_since: None,
             given: 0,
+            moved: 0,
             leaving: false,
             ended: false,
             adopted,
@@ -240,6 +249,7 @@ impl Desk {
             queue.hurried.retain(waits);
             queue.waiting.retain(waits);
         }
+        self.lanes.retain(|_, queue| !queue.is_forgotten());
         let lanes = self.lanes.iter().filter_map(|(lane, queue)| {
             let since =
                 queue.hurried.iter().chain(&queue.waiting).filter_map(|id| entries.get(id)).map(|e| e.since).min();
@@ -253,6 +263,7 @@ impl Desk {
             seen: worker.seen,
             idle_since: worker.idle_since,
             given: worker.given,
+            moved: worker.moved,
             leaving: worker.leaving,
             ended: worker.ended,
             adopted: worker.adopted && worker.seen.is_none(),
@@ -274,6 +285,9 @@ impl Desk {
             && let Some(entry) = self.entries.remove(&ended.id)
         {
             entry.told.send_replace(Told::Ended(ended.clone()));
+            if let Some(worker) = self.workers.get_mut(job) {
+                worker.moved += ended.moved;
+            }
             if let Some(queue) = self.lanes.get_mut(lane) {
                 (queue.losses, queue.hold_until) = (0, None);
             }

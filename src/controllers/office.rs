@@ -171,9 +171,12 @@ impl crate::channel::Office for Context {
                     replaces: replaces.as_ref(),
                 },
             };
-            if let Err(refusal) = consent.permit(effect).await {
-                return Ok(GrantAnswer::Refused { reason: refusal.reason, message: refusal.message });
-            }
+            let consented = match consent.permit(effect).await {
+                Ok(until) => until,
+                Err(refusal) => {
+                    return Ok(GrantAnswer::Refused { reason: refusal.reason, message: refusal.message });
+                }
+            };
             let holder = Holder { session: request.session.clone(), copy: request.id.0.clone() };
             let Some(subject) = consent.subject(effect) else { return Ok(GrantAnswer::Wait) };
             // Consent took time: who has the image now is asked again, together with the grant.
@@ -184,7 +187,8 @@ impl crate::channel::Office for Context {
             Ok(match self.office.ask(&subject, &holder) {
                 // The worker counts from when it sent the request, which was before `asked`.
                 Ask::Granted(until) => {
-                    let lasts = until.saturating_duration_since(Instant::now()).saturating_sub(asked.elapsed());
+                    let lasts =
+                        until.min(consented).saturating_duration_since(Instant::now()).saturating_sub(asked.elapsed());
                     GrantAnswer::Granted { for_ms: u64::try_from(lasts.as_millis()).unwrap_or(0) }
                 }
                 Ask::Busy(_) => GrantAnswer::Wait,

@@ -42,6 +42,8 @@ pub struct WorkerView {
     pub idle_since: Option<Instant>,
     /// The images that it was given.
     pub given: usize,
+    /// The bytes that it has moved.
+    pub moved: u64,
     /// It was told to end when it has nothing to do.
     pub leaving: bool,
     /// Its pod has ended, or its Job is gone.
@@ -59,6 +61,8 @@ pub struct WorkforceLimits {
     pub jobs_per_destination: usize,
     /// Most images that one Job is given.
     pub images_per_job: usize,
+    /// A Job that has moved so many bytes is given no more.
+    pub bytes_per_job: u64,
     /// How long a worker without work waits for more.
     pub linger: Duration,
     /// How long one Job is given new images.
@@ -71,6 +75,7 @@ impl Default for WorkforceLimits {
             jobs: 20,
             jobs_per_destination: 4,
             images_per_job: 500,
+            bytes_per_job: 20 << 30,
             linger: Duration::from_secs(30),
             longest_shift: Duration::from_secs(1_800),
         }
@@ -132,6 +137,7 @@ pub fn decide_workforce(
         let in_the_way = crowded.iter().any(|lane| total >= limits.jobs || lane.destination == worker.lane.destination);
         let idle = worker.idle_since.map(|since| now.saturating_duration_since(since));
         let is_over = worker.given >= limits.images_per_job
+            || worker.moved >= limits.bytes_per_job
             || now.saturating_duration_since(worker.made) >= limits.longest_shift
             || idle.is_some_and(|idle| idle >= limits.linger || in_the_way);
         if is_over {
@@ -180,6 +186,7 @@ mod tests {
             seen: Some(now),
             idle_since: None,
             given: 1,
+            moved: 0,
             leaving: false,
             ended: false,
             adopted: false,
@@ -247,6 +254,16 @@ mod tests {
             decide_workforce(&[], &[pending], &WorkforceLimits::default(), now),
             [WorkforceOrder::GiveUp("j".into())]
         );
+    }
+
+    #[test]
+    fn a_worker_that_has_done_its_share_is_given_no_more() {
+        let now = Instant::now();
+        let limits = WorkforceLimits::default();
+        let (mut many, mut large) = (worker("many", lane("a", "d"), now), worker("large", lane("b", "d"), now));
+        assert_eq!(decide_workforce(&[], &[many.clone(), large.clone()], &limits, now), []);
+        (many.given, large.moved) = (500, 20 << 30);
+        assert_eq!(decide_workforce(&[], &[many, large], &limits, now).len(), 2);
     }
 
     #[test]

@@ -137,3 +137,158 @@ fn a_worker_that_is_dismissed_ends_when_it_has_nothing_and_gets_nothing_new() {
     let answer = desk.report("job", &report("x", 3, &[], &["a"]), now).unwrap();
     assert!(answer.end && answer.items.is_empty());
 }
+
+/// A worker as the operator may meet it: it does what answers say, as far as they reach it, and counts time from when it asked.
+#[derive(Debug, Default)]
+struct ModelWorker {
+    sequence: u64,
+    /// The version of the tag that it copies, until when it may go on, and until when it may write.
+    copying: Option<(u64, Option<Instant>, Option<Instant>)>,
+    ended: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The tag moves at the source: the earlier version is taken back, the new one handed in.
+    Push,
+    Report {
+        worker: usize,
+        lost: bool,
+    },
+    Ask {
+        worker: usize,
+        lost: bool,
+    },
+    Write {
+        worker: usize,
+    },
+    Pass {
+        ms: u64,
+    },
+    /// The operator gives up who was silent for too long, and starts another worker.
+    GiveUp {
+        worker: usize,
+    },
+    /// Another operator process takes over, which knows nothing but the Jobs.
+    NewLeader,
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let worker = || (0..2_usize, prop::bool::weighted(0.2));
+    let step = prop_oneof![
+        2 => Just(Step::Push),
+        8 => worker().prop_map(|(worker, lost)| Step::Report { worker, lost }),
+        8 => worker().prop_map(|(worker, lost)| Step::Ask { worker, lost }),
+        8 => (0..2_usize).prop_map(|worker| Step::Write { worker }),
+        4 => (1..13_000_u64).prop_map(|ms| Step::Pass { ms }),
+        2 => (0..2_usize).prop_map(|worker| Step::GiveUp { worker }),
+        1 => Just(Step::NewLeader),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+proptest::proptest! {
+    /// Two workers, operators that follow one another, messages that are lost, clocks that stand still for whoever sleeps: the tag
+    /// never moves back, and nobody writes without a grant that nobody else can have.
+    #[test]
+    fn a_tag_never_moves_back(steps in steps()) {
+        use crate::channel::{Ask, Grants, Holder, Subject};
+        let mut now = Instant::now();
+        let (mut desk, mut grants) = (Desk::default(), Grants::default());
+        let subject = Subject { host: "h".into(), repository: "r".parse().unwrap(), tag: Some("t".parse().unwrap()) };
+        let jobs = ["a", "b"];
+        let (mut version, mut tag, mut alive) = (0_u64, 0_u64, [true, false]);
+        let mut workers = [ModelWorker::default(), ModelWorker::default()];
+        let id = |version: u64| ItemId(format!("v{version}"));
+        let mut told = None;
+        desk.add_worker("a", lane(), false, now);
+        for step in steps {
+            match step {
+                Step::Push => {
+                    desk.withdraw(&id(version));
+                    version += 1;
+                    told = Some(desk.submit(submission(&format!("v{version}"), false), now));
+                }
+                Step::Pass { ms } => now += Duration::from_millis(ms),
+                Step::Report { worker: index, lost } => {
+                    let worker = &mut workers[index];
+                    worker.sequence += 1;
+                    let (held, ended): (Vec<_>, Vec<_>) = (
+                        worker.copying.iter().map(|(version, ..)| format!("v{version}")).collect(),
+                        worker.ended.iter().map(|version| format!("v{version}")).collect(),
+                    );
+                    let (held, ended): (Vec<_>, Vec<_>) =
+                        (held.iter().map(String::as_str).collect(), ended.iter().map(String::as_str).collect());
+                    let report = report(&format!("session-{index}"), worker.sequence, &held, &ended);
+                    for version in &worker.ended {
+                        grants.give_back(&Holder { session: format!("session-{index}"), copy: format!("v{version}") });
+                    }
+                    let Ok(answer) = desk.report(jobs[index], &report, now) else { continue };
+                    if lost {
+                        continue;
+                    }
+                    worker.ended.clear();
+                    let until = now + AUTHORITY_LASTS;
+                    if let Some((version, lease, _)) = &mut worker.copying {
+                        if answer.cancel.contains(&id(*version)) {
+                            worker.copying = None;
+                        } else if answer.keep.contains(&id(*version)) {
+                            *lease = Some(until);
+                        }
+                    }
+                    // Images of one tag go one after the other.
+                    if let (None, Some(item)) = (&worker.copying, answer.items.first()) {
+                        worker.copying = Some((item.id.0[1..].parse().unwrap(), Some(until), None));
+                    }
+                }
+                Step::Ask { worker: index, lost } => {
+                    let Some((version, Some(lease), grant)) = &mut workers[index].copying else { continue };
+                    let session = format!("session-{index}");
+                    if *lease > now && desk.may_commit(jobs[index], &session, &id(*version), now) {
+                        let holder = Holder { session, copy: format!("v{version}") };
+                        if let Ask::Granted(until) = grants.ask(&subject, &holder, now) && !lost {
+                            *grant = Some(until);
+                        }
+                    }
+                }
+                Step::Write { worker: index } => {
+                    if let Some((copied, Some(lease), Some(grant))) = workers[index].copying
+                        && now < lease.min(grant)
+                    {
+                        proptest::prop_assert!(copied >= tag, "version {copied} was written over {tag}");
+                        tag = copied;
+                        workers[index].copying = None;
+                        workers[index].ended.push(copied);
+                    }
+                }
+                Step::GiveUp { worker: index } => {
+                    let (_, views) = desk.overview();
+                    let Some(view) = views.iter().find(|view| view.job == jobs[index]) else { continue };
+                    let silent = now.saturating_duration_since(view.seen.unwrap_or(view.made));
+                    if silent > AUTHORITY_LASTS && !alive[1 - index] {
+                        desk.give_up(jobs[index], "silence", now);
+                        alive[index] = false;
+                        alive[1 - index] = true;
+                        // A Job of its own: another session, a new process.
+                        workers[1 - index] = ModelWorker { copying: workers[1 - index].copying.take(), ..ModelWorker::default() };
+                        desk.add_worker(jobs[1 - index], lane(), false, now);
+                    }
+                }
+                Step::NewLeader => {
+                    (desk, grants) = (Desk::default(), Grants::default());
+                    grants.hold_back(now + AUTHORITY_LASTS);
+                    for index in 0..2 {
+                        if alive[index] {
+                            desk.add_worker(jobs[index], lane(), true, now);
+                        }
+                    }
+                    if version > tag {
+                        told = Some(desk.submit(submission(&format!("v{version}"), false), now));
+                    }
+                }
+            }
+        }
+        drop(told);
+    }
+}
