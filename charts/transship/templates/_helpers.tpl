@@ -4,9 +4,10 @@
 {{- end -}}
 
 {{- /* Resources that belong to no namespace are named after the release's namespace too: two releases must not share them. */ -}}
-{{- define "transship.global" -}}{{ printf "%s-%s" .Release.Namespace .Release.Name | trunc 55 | trimSuffix "-" }}{{- end -}}
+{{- define "transship.global" -}}{{ printf "%s-%s" .Release.Namespace .Release.Name }}{{- end -}}
 
-{{- define "transship.name" -}}{{ .Release.Name | trunc 45 | trimSuffix "-" }}{{- end -}}
+{{- /* Names of Services have no dots and 63 characters at most. */ -}}
+{{- define "transship.name" -}}{{ .Release.Name | replace "." "-" | trunc 45 | trimSuffix "-" }}{{- end -}}
 
 {{- define "transship.selector" -}}
 app.kubernetes.io/name: transship
