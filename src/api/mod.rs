@@ -22,8 +22,8 @@ pub use registry_permission_policy::{
 };
 pub use replication_configuration::{
     ConfigurationSummary, DEFAULT_EXECUTION_CLASS, Destination, DestinationSummary, Execution, ExecutionMode,
-    FilterType, ReplicationConfiguration, ReplicationConfigurationSpec, ReplicationConfigurationStatus,
-    ReplicationRule, RepositoryFilter, Source,
+    FilterType, PlatformIndex, Referrers, ReplicationConfiguration, ReplicationConfigurationSpec,
+    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source,
 };
 pub use replication_status::{
     ConfigurationReference, FailureCode, FailureGroup, ImageStatus, PairEnd, PairSummary,

@@ -111,11 +111,68 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
+    /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
+    /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is. Attestations of the chosen
+    /// platforms stay. Where several rules send a repository to the same destination, the first of them decides this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        inner(length(max = 100), regex(pattern = "^[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub platforms: Vec<String>,
+    /// What becomes of the index of an image of which only some `platforms` are copied. `Keep`: its bytes and its digest stay, and
+    /// name platforms that the destination does not have; an image fails with `SparseIndexRefused` where the destination does
+    /// not take that. `Rewrite`: a new index of the chosen platforms is written; the status shows both digests. Default: Keep.
+    #[serde(default, skip_serializing_if = "PlatformIndex::is_default")]
+    pub platform_index: PlatformIndex,
+    /// Whether signatures, SBOMs and attestations go with the images that they refer to: what the source's referrers API or
+    /// its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. Default: Replicate.
+    #[serde(default, skip_serializing_if = "Referrers::is_default")]
+    pub referrers: Referrers,
+    /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once replicated,
+    /// the source is not asked about them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_.*?-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub immutable_tags: Vec<String>,
     /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
     #[schemars(length(min = 1, max = 25))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = ("self.all(x, self.exists_one(y, x == y))", "destinations of a rule must be unique: remove the repeated registryRef"))]
     pub destinations: Vec<Destination>,
+}
+
+/// What becomes of an index of which only some platforms are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PlatformIndex {
+    /// Its bytes stay.
+    #[default]
+    Keep,
+    /// A new index is written.
+    Rewrite,
+}
+
+impl PlatformIndex {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether what refers to an image goes with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Referrers {
+    /// It goes with it.
+    #[default]
+    Replicate,
+    /// It stays.
+    Ignore,
+}
+
+impl Referrers {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Matches names of repositories.

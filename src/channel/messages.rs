@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::FailureCode;
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::CopyOptions;
 use crate::registry::{Credentials, RegistryOptions};
 
 /// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -24,6 +25,8 @@ pub struct Item {
     pub tag: Tag,
     /// What is copied.
     pub digest: Digest,
+    /// What of the image is copied.
+    pub options: CopyOptions,
     /// The uid of the configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: String,
     /// The destination belongs to another owner.

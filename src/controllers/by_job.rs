@@ -64,8 +64,8 @@ pub(super) async fn copy_by_job(
 }
 
 fn item(assignment: &Assignment, lane: &Lane) -> Item {
-    let Assignment { repository, tag, digest: pinned, uid, .. } = assignment;
-    let name = format!("{uid} {} {repository} {tag} {pinned}", lane.destination);
+    let Assignment { repository, tag, digest: pinned, uid, options, .. } = assignment;
+    let name = format!("{uid} {} {repository} {tag} {pinned} {options:?}", lane.destination);
     let hash = digest(&SHA256, name.as_bytes());
     let id = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     Item {
@@ -73,6 +73,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
         repository: repository.clone(),
         tag: tag.clone(),
         digest: pinned.clone(),
+        options: assignment.options.clone(),
         scope: uid.clone(),
         across_owners: assignment.destination.namespace != assignment.configuration.0,
     }

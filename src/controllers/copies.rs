@@ -66,6 +66,7 @@ impl Replicator {
             repository: key.repository.clone(),
             tag: tag.clone(),
             digest: digest.clone(),
+            options: pair.options.clone(),
             class,
             hurried,
         });

@@ -10,7 +10,7 @@ use crate::api::{Action, FailureCode, Registry};
 use crate::channel::Holder;
 use crate::copy::{Failed, ImageCopy, MountScope, Progress};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{DestinationReference, Place};
+use crate::plan::{CopyOptions, DestinationReference, Place};
 use crate::policy::Decision;
 
 /// One image to copy.
@@ -31,6 +31,8 @@ pub struct Assignment {
     pub tag: Tag,
     /// What it points at at the source.
     pub digest: Digest,
+    /// What of the image is copied.
+    pub options: CopyOptions,
     /// The class of the Job that copies it; `None` for this process.
     pub class: Option<String>,
     /// It was pushed just now.
@@ -102,6 +104,7 @@ async fn carry_out(
         destination_repository: &assignment.repository,
         tag: &assignment.tag,
         digest: &assignment.digest,
+        options: &assignment.options,
         scope: MountScope::new(&assignment.uid),
         across_owners: !own,
         authority: &authority,

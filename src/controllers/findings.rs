@@ -151,7 +151,11 @@ impl Replicator {
             pair.change(now);
             self.pairs.insert(key.clone(), pair);
         }
-        self.pairs.get_mut(key)
+        let matches = configuration.selection.matches(&key.repository);
+        let options = matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options);
+        let pair = self.pairs.get_mut(key)?;
+        pair.options = options.unwrap_or_default();
+        Some(pair)
     }
 
     async fn claim(&mut self, key: &PairKey, from: &Place, to: &Place) -> bool {

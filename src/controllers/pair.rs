@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use crate::api::{PairSummary, ReplicationStatusStatus};
 use crate::cluster::{PairIdentity, StoredPair};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{DestinationReference, Ledger, Pace, Place, Publication, pair_status, summarize};
+use crate::plan::{CopyOptions, DestinationReference, Ledger, Pace, Place, Publication, pair_status, summarize};
 use crate::policy::Decision;
 
 /// Names a pair inside its configuration.
@@ -26,6 +26,8 @@ pub struct Pair {
     pub identity: PairIdentity,
     /// Where it writes, as it is claimed.
     pub place: Place,
+    /// How its images are copied.
+    pub options: CopyOptions,
     /// Its rows.
     pub ledger: Ledger,
     /// The last decision about it.
@@ -47,6 +49,7 @@ impl Pair {
         Self {
             identity,
             place,
+            options: CopyOptions::default(),
             ledger: Ledger::default(),
             permission: None,
             summary: PairSummary::default(),

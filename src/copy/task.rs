@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::authority::{Authority, Effect, Refusal};
 use super::tables::{CrossingKey, RepositoryKey};
 use crate::image::{Descriptor, Digest, RepositoryName, Tag};
+use crate::plan::CopyOptions;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
@@ -25,6 +26,8 @@ pub struct ImageCopy<'a> {
     pub tag: &'a Tag,
     /// What is copied, pinned when it was planned.
     pub digest: &'a Digest,
+    /// What of the image is copied.
+    pub options: &'a CopyOptions,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: MountScope,
     /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since

@@ -5,6 +5,7 @@
 mod digest;
 mod manifest;
 mod name;
+mod platform;
 
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
 pub use manifest::{
@@ -12,3 +13,4 @@ pub use manifest::{
     media_type,
 };
 pub use name::{InvalidName, RepositoryName, Tag};
+pub use platform::Platform;

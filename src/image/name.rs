@@ -121,8 +121,8 @@ text_conversions!(Tag);
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a valid {what}")]
 pub struct InvalidName {
-    what: &'static str,
-    text: String,
+    pub(super) what: &'static str,
+    pub(super) text: String,
 }
 
 #[cfg(test)]

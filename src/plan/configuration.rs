@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::CopyOptions;
 use super::selection::{Filter, Rule, Selection};
 use crate::api::{
     DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, RepositoryFilter, reason,
@@ -89,7 +90,12 @@ pub fn parse_configuration(
         if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
             return Err(invalid(format!("{field}.destinations must have 1 to {MAX_DESTINATIONS} entries")));
         }
-        rules.push(Rule { name: rule.name.clone(), filters, destinations });
+        let platforms = rule.platforms.iter().map(|platform| {
+            platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
+        });
+        let platforms = platforms.collect::<Result<_, _>>()?;
+        let options = CopyOptions { platforms, platform_index: rule.platform_index, referrers: rule.referrers };
+        rules.push(Rule { name: rule.name.clone(), filters, destinations, options });
     }
     let interval = parse_interval(&spec.interval).ok_or_else(|| {
         invalid(format!("spec.interval {:?} must be a duration from 10s to 24h, such as 90s or 1h30m", spec.interval))

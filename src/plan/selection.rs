@@ -1,6 +1,6 @@
 //! Which repositories go where: the filters of the rules, and why a repository matched or not.
 
-use super::DestinationReference;
+use super::{CopyOptions, DestinationReference};
 use crate::image::RepositoryName;
 
 /// The rules of a configuration.
@@ -19,6 +19,8 @@ pub struct Rule {
     pub filters: Option<Vec<Filter>>,
     /// Where they go.
     pub destinations: Vec<DestinationReference>,
+    /// How their images are copied.
+    pub options: CopyOptions,
 }
 
 /// A filter of repository names.
@@ -37,6 +39,8 @@ pub struct Match {
     pub destination: DestinationReference,
     /// The rule that says so (the first of them) and its filter, for people.
     pub because: String,
+    /// How images are copied there: as the first of the rules says.
+    pub options: CopyOptions,
 }
 
 impl Selection {
@@ -49,7 +53,11 @@ impl Selection {
             };
             for destination in &rule.destinations {
                 if !found.iter().any(|m| m.destination == *destination) {
-                    found.push(Match { destination: destination.clone(), because: because.clone() });
+                    found.push(Match {
+                        destination: destination.clone(),
+                        because: because.clone(),
+                        options: rule.options.clone(),
+                    });
                 }
             }
         }
@@ -143,7 +151,8 @@ mod tests {
     }
 
     fn rule(name: &str, filters: Option<Vec<Filter>>, destinations: &[&str]) -> Rule {
-        Rule { name: name.to_owned(), filters, destinations: destinations.iter().map(|d| destination(d)).collect() }
+        let destinations = destinations.iter().map(|d| destination(d)).collect();
+        Rule { name: name.to_owned(), filters, destinations, options: CopyOptions::default() }
     }
 
     fn name(text: &str) -> RepositoryName {

@@ -11,7 +11,7 @@ use super::registries::{Known, Registries};
 use super::state::State;
 use crate::api::Action;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, Configuration, DestinationReference, Holder, Place};
+use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
 use crate::policy::{Policy, Request, evaluate};
 use crate::registry::{ErrorKind, Reference, RegistryError};
 
@@ -59,6 +59,7 @@ pub(super) struct Route {
     pub(super) source: DestinationReference,
     pub(super) destination: DestinationReference,
     pub(super) repository: RepositoryName,
+    pub(super) options: CopyOptions,
 }
 
 /// What is done about an image.
@@ -209,7 +210,7 @@ impl Plan {
             repository: repository.clone(),
         };
         let mut routes = Vec::new();
-        for destination in matches.into_iter().map(|m| m.destination) {
+        for Match { destination, options, .. } in matches {
             let (from, to) = (place(&source), place(&destination));
             if from == to {
                 self.troubles.push(format!(
@@ -223,7 +224,7 @@ impl Plan {
                 ));
             } else {
                 let repository = repository.clone();
-                routes.push(Route { configuration: index, source: source.clone(), destination, repository });
+                routes.push(Route { configuration: index, source: source.clone(), destination, repository, options });
             }
         }
         routes

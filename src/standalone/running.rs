@@ -97,6 +97,7 @@ impl Run<'_> {
             destination_repository: &route.repository,
             tag: &image.tag,
             digest: &image.digest,
+            options: &route.options,
             scope: MountScope::new(&name_of(configuration)),
             across_owners: route.destination.namespace != configuration.namespace,
             authority: &authority,

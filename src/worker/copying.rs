@@ -53,6 +53,7 @@ impl Copying {
             destination_repository: &item.repository,
             tag: &item.tag,
             digest: &item.digest,
+            options: &item.options,
             scope: MountScope::new(&item.scope),
             across_owners: item.across_owners,
             authority: &authority,

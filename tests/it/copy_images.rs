@@ -12,6 +12,7 @@ use transship::copy::{
     Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, EngineLimits, ImageCopy, MountScope, Progress, Refusal,
 };
 use transship::image::Digest;
+use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
 
 use crate::support::eventually::eventually;
@@ -304,6 +305,7 @@ struct Pair {
     engine: Engine,
     source: Client,
     destination: Client,
+    options: CopyOptions,
     scope: MountScope,
     across_owners: bool,
     grants: Arc<Grants>,
@@ -316,6 +318,7 @@ impl Pair {
             engine: Engine::default(),
             source: client(source),
             destination: client(destination),
+            options: CopyOptions::default(),
             scope: MountScope::new("a configuration"),
             across_owners: false,
             grants: Arc::default(),
@@ -348,6 +351,7 @@ impl Pair {
             destination_repository: repository,
             tag,
             digest,
+            options: &self.options,
             scope: self.scope.clone(),
             across_owners: self.across_owners,
             authority: &*self.grants,
