@@ -6,7 +6,7 @@
 .DELETE_ON_ERROR:
 
 BIN := .build/bin
-GO_TOOLS := crane regctl regsync oras registry helm kubeconform
+GO_TOOLS := conformance crane regctl regsync oras registry helm kubeconform
 NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
 MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))

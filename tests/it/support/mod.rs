@@ -12,6 +12,7 @@ pub mod pusher;
 pub mod registry;
 pub mod registry_config;
 pub mod run_folder;
+pub mod scripted;
 pub mod stage;
 pub mod tls;
 pub mod token_server;

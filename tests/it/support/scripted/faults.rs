@@ -1,0 +1,107 @@
+//! Faults on command: which requests meet them, and what happens then.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Which requests meet a fault.
+#[derive(Debug, Clone)]
+pub struct When {
+    /// Empty for any.
+    method: &'static str,
+    part: String,
+    skip: u32,
+    times: u32,
+}
+
+impl When {
+    /// Requests of this method (any if empty) whose path and query contain `part`; only the first of them.
+    pub fn asked(method: &'static str, part: impl Into<String>) -> Self {
+        Self { method, part: part.into(), skip: 0, times: 1 }
+    }
+
+    /// Not the first, but the `n`th of them; counted from 1.
+    #[must_use]
+    pub fn nth(mut self, n: u32) -> Self {
+        self.skip = n - 1;
+        self
+    }
+
+    /// So many of them in a row.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// All of them from there on.
+    #[must_use]
+    pub fn always(self) -> Self {
+        self.times(u32::MAX)
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It is answered so, and nothing is done.
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The connection breaks after so many bytes of the answer's body.
+    CutAnswer(u64),
+    /// The connection breaks after so many bytes of the request's body came in.
+    CutRequest(u64),
+    /// What is asked is done, and the connection breaks in place of the answer.
+    LoseAnswer,
+    /// There is never an answer.
+    Hold,
+    /// The answer comes later.
+    Delay(Duration),
+    /// Each token that was given until then is no good any more, from this request on.
+    ExpireTokens,
+    /// The byte at this place of the answer's body is another one.
+    Flip(u64),
+}
+
+impl Fault {
+    /// An answer with the error document of the specification.
+    pub fn error(status: u16, code: &str) -> Self {
+        let body = serde_json::json!({ "errors": [{ "code": code, "message": "as the test wants it" }] }).to_string();
+        Self::Answer { status, headers: vec![("content-type", "application/json".to_owned())], body }
+    }
+
+    /// 429, with `Retry-After` if there is one.
+    pub fn too_many(retry_after: Option<&str>) -> Self {
+        let Self::Answer { status, mut headers, body } = Self::error(429, "TOOMANYREQUESTS") else { unreachable!() };
+        headers.extend(retry_after.map(|value| ("retry-after", value.to_owned())));
+        Self::Answer { status, headers, body }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Faults(Mutex<Vec<(When, Fault)>>);
+
+impl Faults {
+    pub(super) fn add(&self, when: When, fault: Fault) {
+        self.0.lock().expect("no holder panics").push((when, fault));
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().expect("no holder panics").clear();
+    }
+
+    /// The fault that this request meets; each request meets one at most, but counts for all.
+    pub(super) fn next(&self, method: &str, path: &str) -> Option<Fault> {
+        let mut found = None;
+        for (when, fault) in self.0.lock().expect("no holder panics").iter_mut() {
+            if !(when.method.is_empty() || when.method == method) || !path.contains(&when.part) {
+                continue;
+            }
+            if when.skip > 0 {
+                when.skip -= 1;
+            } else if when.times > 0 && found.is_none() {
+                when.times = when.times.saturating_sub(u32::from(when.times != u32::MAX));
+                found = Some(fault.clone());
+            }
+        }
+        found
+    }
+}

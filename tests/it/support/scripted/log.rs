@@ -1,0 +1,64 @@
+//! What a scripted registry was asked, and what it answered.
+
+use std::sync::{Arc, Mutex};
+
+/// One request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub method: String,
+    /// With the query, as it was asked for.
+    pub path: String,
+    /// 0 while there is no answer, and where the connection was broken in place of one.
+    pub status: u16,
+    /// Bytes of the request's body that came in.
+    pub received: u64,
+    /// Bytes of the answer's body that were sent.
+    pub sent: u64,
+    /// Whether it carried an `Authorization`.
+    pub authorized: bool,
+    /// Whether it went to the other origin: the one that keeps blobs, or gives tokens.
+    pub elsewhere: bool,
+    pub range: Option<String>,
+    pub content_range: Option<String>,
+    pub user_agent: String,
+}
+
+impl Seen {
+    /// `GET /v2/`, and so on.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether the method and a part of the path are these.
+    pub fn is(&self, method: &str, part: &str) -> bool {
+        self.method == method && self.path.contains(part)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Log(Mutex<Vec<Seen>>);
+
+/// One line of the log, to be completed.
+#[derive(Clone)]
+pub(super) struct Entry {
+    log: Arc<Log>,
+    index: usize,
+}
+
+impl Log {
+    pub(super) fn begin(self: &Arc<Self>, seen: Seen) -> Entry {
+        let mut lines = self.0.lock().expect("no holder panics");
+        lines.push(seen);
+        Entry { log: self.clone(), index: lines.len() - 1 }
+    }
+
+    pub(super) fn lines(&self) -> Vec<Seen> {
+        self.0.lock().expect("no holder panics").clone()
+    }
+}
+
+impl Entry {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.log.0.lock().expect("no holder panics")[self.index]);
+    }
+}

@@ -1,0 +1,209 @@
+//! A registry of our own, in memory: complete in its plain personality, which the conformance suite of the OCI says; in others
+//! it plays the quirks of the registries that there are, and it breaks on command. It writes down every request.
+//!
+//! ```ignore
+//! let registry = ScriptedRegistry::start(Personality::plain());
+//! registry.push("team/app", "1", &Image::single(1, 2, 500));
+//! registry.fault(When::asked("GET", "/blobs/").nth(2), Fault::CutAnswer(100));
+//! assert_eq!(registry.count("PUT", "/blobs/uploads/"), 2);
+//! ```
+
+mod answer;
+mod blobs;
+mod call;
+mod faults;
+mod listing;
+mod log;
+mod manifests;
+mod personality;
+mod products;
+mod server;
+mod store;
+mod tokens;
+mod uploads;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use faults::{Fault, When};
+pub use log::Seen;
+pub use personality::*;
+pub use tokens::{PASSWORD, USER};
+
+use super::background::BackgroundServer;
+use super::image::Image;
+use super::pusher::Pusher;
+use server::{Role, Shared, serve};
+
+/// A running registry with two origins: its own, and another one that keeps blobs or gives tokens where a personality wants
+/// that.
+pub struct ScriptedRegistry {
+    own: BackgroundServer,
+    other: BackgroundServer,
+    shared: Arc<Shared>,
+}
+
+impl ScriptedRegistry {
+    /// Starts an empty one on free ports.
+    pub fn start(personality: Personality) -> Self {
+        let shared = Arc::new(Shared::new(personality));
+        let server = |role| {
+            let shared = shared.clone();
+            BackgroundServer::start("scripted-registry", move |listener| serve(listener, shared, role))
+        };
+        let (own, other) = (server(Role::Registry), server(Role::Other));
+        shared.set_origins(own.address(), other.address());
+        Self { own, other, shared }
+    }
+
+    /// Changes its personality from the next request on.
+    pub fn change(&self, change: impl FnOnce(&mut Personality)) {
+        let mut current = self.shared.personality.lock().expect("no holder panics");
+        let mut changed = Personality::clone(&current);
+        change(&mut changed);
+        *current = Arc::new(changed);
+    }
+
+    /// Lets requests meet a fault.
+    pub fn fault(&self, when: When, fault: Fault) {
+        self.shared.faults.add(when, fault);
+    }
+
+    /// No faults any more.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.own.address()
+    }
+
+    /// Its host and port, as image names begin with.
+    pub fn host(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// The host and port of its other origin.
+    pub fn other_host(&self) -> String {
+        self.other.address().to_string()
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.host())
+    }
+
+    /// A client that is independent of the project's own, with the right password.
+    pub fn pusher(&self) -> Pusher {
+        Pusher::new(&self.url()).user(USER, PASSWORD)
+    }
+
+    /// Makes a repository, where they have to be made.
+    pub fn create_repository(&self, repository: &str) {
+        self.shared.store().repositories.entry(repository.to_owned()).or_default();
+    }
+
+    /// Puts an image with everything below it there, without any request, and gives its digest.
+    pub fn push(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let digest = self.push_untagged(repository, image);
+        self.tag(repository, tag, &digest);
+        digest
+    }
+
+    /// The same without a tag.
+    pub fn push_untagged(&self, repository: &str, image: &Image) -> String {
+        for child in &image.children {
+            self.push_untagged(repository, child);
+        }
+        let mut store = self.shared.store();
+        for blob in &image.blobs {
+            store.put_blob(repository, &blob.digest, blob.bytes.clone().into());
+        }
+        let digest = image.digest();
+        store.put_manifest(repository, &digest, &image.media_type, image.bytes.clone().into());
+        digest
+    }
+
+    /// Points a tag at a manifest that is there.
+    pub fn tag(&self, repository: &str, tag: &str, digest: &str) {
+        let mut store = self.shared.store();
+        store.repositories.entry(repository.to_owned()).or_default().tag(tag, digest);
+    }
+
+    /// Removes a blob from a repository, as an owner's garbage collection may.
+    pub fn lose_blob(&self, repository: &str, digest: &str) {
+        if let Some(repository) = self.shared.store().repositories.get_mut(repository) {
+            repository.blobs.remove(digest);
+        }
+    }
+
+    /// Removes a manifest, and the tags that point at it.
+    pub fn lose_manifest(&self, repository: &str, digest: &str) {
+        if let Some(repository) = self.shared.store().repositories.get_mut(repository) {
+            repository.manifests.remove(digest);
+            repository.tags.retain(|_, target| target != digest);
+        }
+    }
+
+    /// Changes one byte of a content, as a failing disk may; who asks for the digest gets the wrong bytes.
+    pub fn corrupt(&self, digest: &str) {
+        let mut store = self.shared.store();
+        let content = store.contents.get_mut(digest).expect("the content is there");
+        let mut bytes = content.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        *content = bytes.into();
+    }
+
+    /// The tags of a repository and what they point at.
+    pub fn tags(&self, repository: &str) -> BTreeMap<String, String> {
+        self.shared.store().repositories.get(repository).map(|found| found.tags.clone()).unwrap_or_default()
+    }
+
+    /// The bytes of a manifest.
+    pub fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
+        let store = self.shared.store();
+        store.repositories.get(repository)?.find(reference).map(|(_, manifest)| manifest.bytes.to_vec())
+    }
+
+    /// The digests of everything in a repository: manifests and blobs.
+    pub fn contents(&self, repository: &str) -> BTreeSet<String> {
+        let store = self.shared.store();
+        let found = store.repositories.get(repository);
+        found.iter().flat_map(|found| found.manifests.keys().chain(&found.blobs)).cloned().collect()
+    }
+
+    /// The digests of everything below a tag or digest. Panics if something that a manifest names is missing, or its bytes are not
+    /// those of its digest.
+    pub fn tree(&self, repository: &str, reference: &str) -> BTreeSet<String> {
+        self.shared.store().tree(repository, reference)
+    }
+
+    /// How many upload sessions are open.
+    pub fn open_uploads(&self) -> usize {
+        self.shared.store().uploads.len()
+    }
+
+    /// How many tokens were given.
+    pub fn tokens_given(&self) -> usize {
+        self.shared.tokens.given()
+    }
+
+    /// No token that was given until now is good any longer.
+    pub fn expire_tokens(&self) {
+        self.shared.tokens.expire();
+    }
+
+    /// Every request so far, in the order they came in; those of a [`Pusher`] left out.
+    pub fn log(&self) -> Vec<Seen> {
+        let is_ours = |seen: &Seen| !seen.user_agent.starts_with("transship-test-pusher");
+        self.shared.log.lines().into_iter().filter(is_ours).collect()
+    }
+
+    /// How many requests of this method have a path that contains `part`.
+    pub fn count(&self, method: &str, part: &str) -> usize {
+        self.log().iter().filter(|seen| seen.is(method, part)).count()
+    }
+}

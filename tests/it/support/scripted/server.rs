@@ -1,0 +1,171 @@
+//! Takes requests: writes them down, lets them meet their faults, asks for a login, and leads them to their part.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, USER_AGENT};
+use axum::response::Response;
+use tokio::net::TcpListener;
+
+use super::answer::{Way, document, empty, put, refusal, send};
+use super::call::{Call, Gone};
+use super::faults::{Fault, Faults};
+use super::log::{Log, Seen};
+use super::personality::Personality;
+use super::store::Store;
+use super::tokens::Tokens;
+use super::wire::{Cut, Lines};
+use super::{blobs, listing, manifests, tokens, uploads};
+
+/// What the two origins of a registry share.
+pub(super) struct Shared {
+    pub(super) personality: Mutex<Arc<Personality>>,
+    store: Mutex<Store>,
+    pub(super) log: Arc<Log>,
+    pub(super) faults: Faults,
+    pub(super) tokens: Tokens,
+    origins: OnceLock<(SocketAddr, SocketAddr)>,
+}
+
+/// Which of the origins was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Registry,
+    Other,
+}
+
+impl Shared {
+    pub(super) fn new(personality: Personality) -> Self {
+        Self {
+            personality: Mutex::new(Arc::new(personality)),
+            store: Mutex::default(),
+            log: Arc::default(),
+            faults: Faults::default(),
+            tokens: Tokens::default(),
+            origins: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_origins(&self, own: SocketAddr, other: SocketAddr) {
+        self.origins.set((own, other)).expect("origins are set once");
+    }
+
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("no holder panics")
+    }
+
+    /// The address of an origin.
+    pub(super) fn origin(&self, role: Role) -> SocketAddr {
+        let (own, other) = *self.origins.get().expect("who is asked has started");
+        if role == Role::Registry { own } else { other }
+    }
+}
+
+/// Serves one origin.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, role: Role) {
+    let router = Router::new().fallback(handle).with_state((shared, role));
+    let served = axum::serve(Lines(listener), router.into_make_service_with_connect_info::<Cut>()).await;
+    served.expect("a registry serves");
+}
+
+async fn handle(
+    State((shared, role)): State<(Arc<Shared>, Role)>,
+    ConnectInfo(line): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
+    let seen = seen(&request, role);
+    let fault = shared.faults.next(&seen.method, &seen.path);
+    let is_head = seen.method == "HEAD";
+    let entry = shared.log.begin(seen);
+    let mut way = Way { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, is_head };
+    let mut cut_request = None;
+    let mut loses_answer = false;
+    match fault {
+        None => {}
+        Some(Fault::Answer { status, headers, body }) => {
+            let mut response = super::answer::answer(status, [], body);
+            for (name, value) in headers {
+                put(response.headers_mut(), name, &value);
+            }
+            return send(response, way);
+        }
+        Some(Fault::CutAnswer(at)) => way.cut_at = Some(at),
+        Some(Fault::CutRequest(at)) => cut_request = Some(at),
+        Some(Fault::LoseAnswer) => loses_answer = true,
+        Some(Fault::Hold) => return std::future::pending().await,
+        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::ExpireTokens) => shared.tokens.expire(),
+        Some(Fault::Flip(at)) => way.flip = Some(at),
+    }
+    let personality = shared.personality.lock().expect("no holder panics").clone();
+    let mut call = Call::new(request, shared, role, personality, entry, cut_request);
+    match lead(&mut call).await {
+        Ok(response) if !loses_answer => send(response, way),
+        _ => {
+            line.cut();
+            empty(500, [])
+        }
+    }
+}
+
+fn seen(request: &Request, role: Role) -> Seen {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Seen {
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        authorized: request.headers().contains_key(AUTHORIZATION),
+        elsewhere: role == Role::Other,
+        range: text(RANGE),
+        content_range: text(CONTENT_RANGE),
+        user_agent: text(USER_AGENT).unwrap_or_default(),
+        ..Seen::default()
+    }
+}
+
+async fn lead(call: &mut Call) -> Result<Response, Gone> {
+    if let Some(response) = tokens::service(call).await? {
+        return Ok(response);
+    }
+    if call.role == Role::Other {
+        return match call.path.strip_prefix("/storage/").map(str::to_owned) {
+            Some(rest) => Ok(blobs::stored(call, &rest)),
+            None => uploads::elsewhere(call).await,
+        };
+    }
+    let Some(path) = call.path.strip_prefix("/v2/").map(str::to_owned) else {
+        return Ok(refusal(404, "NOT_FOUND", "no API here"));
+    };
+    if let Some(response) = tokens::challenge(call, &path) {
+        return Ok(response);
+    }
+    match path.as_str() {
+        "" => Ok(document(200, &serde_json::json!({}))),
+        "_catalog" => Ok(listing::catalog(call)),
+        _ => lead_into(call, &path).await,
+    }
+}
+
+/// Into the repository that the path names.
+async fn lead_into(call: &mut Call, path: &str) -> Result<Response, Gone> {
+    if let Some((repository, session)) = path.split_once("/blobs/uploads/") {
+        return uploads::of(call, repository, session).await;
+    }
+    if let Some(repository) = path.strip_suffix("/blobs/uploads") {
+        return uploads::of(call, repository, "").await;
+    }
+    if let Some(repository) = path.strip_suffix("/tags/list") {
+        return Ok(listing::tags(call, repository));
+    }
+    if let Some((repository, digest)) = path.rsplit_once("/blobs/") {
+        return Ok(blobs::of(call, repository, digest));
+    }
+    if let Some((repository, reference)) = path.rsplit_once("/manifests/") {
+        return manifests::of(call, repository, reference).await;
+    }
+    if let Some((repository, digest)) = path.rsplit_once("/referrers/") {
+        return Ok(listing::referrers(call, repository, digest));
+    }
+    Ok(refusal(404, "NOT_FOUND", "no such API"))
+}

@@ -1,0 +1,171 @@
+//! What a scripted registry keeps: blobs, manifests, tags and upload sessions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use bytes::Bytes;
+use serde_json::Value;
+
+/// Everything.
+#[derive(Default)]
+pub(super) struct Store {
+    /// Each content once, by each digest it was pushed under.
+    pub(super) contents: HashMap<String, Bytes>,
+    pub(super) repositories: BTreeMap<String, Repository>,
+    pub(super) uploads: HashMap<String, Upload>,
+    pub(super) begun: u64,
+    pub(super) manifest_gets: u32,
+    /// The URLs of the other origin that were signed, and how often each may still be used.
+    signatures: HashMap<u64, u32>,
+}
+
+impl Store {
+    /// A signature that is good for so many requests.
+    pub(super) fn sign(&mut self, uses: u32) -> u64 {
+        let next = self.signatures.len() as u64 + 1;
+        self.signatures.insert(next, uses);
+        next
+    }
+
+    /// Whether the signature is still good.
+    pub(super) fn use_signature(&mut self, signature: u64) -> bool {
+        let left = self.signatures.get_mut(&signature).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    }
+
+    pub(super) fn put_blob(&mut self, repository: &str, digest: &str, bytes: Bytes) {
+        self.contents.insert(digest.to_owned(), bytes);
+        let repository = self.repositories.entry(repository.to_owned()).or_default();
+        if !repository.blobs.insert(digest.to_owned()) {
+            repository.twice.insert(digest.to_owned());
+        }
+    }
+
+    pub(super) fn put_manifest(&mut self, repository: &str, digest: &str, media_type: &str, bytes: Bytes) {
+        let view = serde_json::from_slice(&bytes).expect("a manifest is JSON");
+        let manifest = Manifest { media_type: media_type.to_owned(), bytes, view };
+        let repository = self.repositories.entry(repository.to_owned()).or_default();
+        repository.manifests.insert(digest.to_owned(), manifest);
+    }
+
+    /// The digests of everything below a tag or digest, all of which must be there and right.
+    pub(super) fn tree(&self, name: &str, reference: &str) -> BTreeSet<String> {
+        let repository = self.repositories.get(name).unwrap_or_else(|| panic!("there is no {name}"));
+        let (digest, manifest) =
+            repository.find(reference).unwrap_or_else(|| panic!("{name}: {reference} is named and not there"));
+        assert!(verifies(digest, &manifest.bytes), "{name}@{digest} is not what its digest says");
+        let mut digests = BTreeSet::from([digest.to_owned()]);
+        for blob in manifest.blobs() {
+            assert!(repository.blobs.contains(blob), "{name}: {blob} is named and not there");
+            assert!(verifies(blob, &self.contents[blob]), "{name}@{blob} is not what its digest says");
+            digests.insert(blob.to_owned());
+        }
+        for child in manifest.children() {
+            digests.extend(self.tree(name, child));
+        }
+        digests
+    }
+}
+
+/// One repository.
+#[derive(Default, Clone)]
+pub(super) struct Repository {
+    pub(super) blobs: BTreeSet<String>,
+    pub(super) manifests: BTreeMap<String, Manifest>,
+    pub(super) tags: BTreeMap<String, String>,
+    /// Blobs that were committed while they were there already, until a manifest names them.
+    pub(super) twice: HashSet<String>,
+}
+
+/// A manifest and what of it is looked at.
+#[derive(Clone)]
+pub(super) struct Manifest {
+    pub(super) media_type: String,
+    pub(super) bytes: Bytes,
+    pub(super) view: Value,
+}
+
+/// An upload session.
+#[derive(Default, Clone)]
+pub(super) struct Upload {
+    pub(super) repository: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) patches: u32,
+    /// The last byte of the first PATCH.
+    pub(super) first_end: u64,
+}
+
+impl Manifest {
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.view["subject"]["digest"].as_str()
+    }
+
+    /// The blobs that must be there: configuration and layers, but for those that are not distributed.
+    pub(super) fn blobs(&self) -> Vec<&str> {
+        let layers = self.view["layers"].as_array().into_iter().flatten();
+        let is_own = |layer: &&Value| {
+            let media_type = layer["mediaType"].as_str().unwrap_or_default();
+            !media_type.contains(".nondistributable.") && !media_type.contains(".foreign.")
+        };
+        let named = std::iter::once(&self.view["config"]).chain(layers.filter(is_own));
+        named.filter_map(|descriptor| descriptor["digest"].as_str()).collect()
+    }
+
+    pub(super) fn children(&self) -> Vec<&str> {
+        let children = self.view["manifests"].as_array().into_iter().flatten();
+        children.filter_map(|descriptor| descriptor["digest"].as_str()).collect()
+    }
+
+    /// How the referrers API names it.
+    pub(super) fn descriptor(&self, digest: &str) -> Value {
+        let mut descriptor =
+            serde_json::json!({ "mediaType": self.media_type, "digest": digest, "size": self.bytes.len() });
+        let stated = self.view["artifactType"].as_str().filter(|text| !text.is_empty());
+        if let Some(artifact_type) = stated.or_else(|| self.view["config"]["mediaType"].as_str()) {
+            descriptor["artifactType"] = artifact_type.into();
+        }
+        if !self.view["annotations"].is_null() {
+            descriptor["annotations"] = self.view["annotations"].clone();
+        }
+        descriptor
+    }
+}
+
+impl Repository {
+    pub(super) fn tag(&mut self, tag: &str, digest: &str) {
+        self.tags.insert(tag.to_owned(), digest.to_owned());
+    }
+
+    /// The manifest that a tag or digest names, with its digest.
+    pub(super) fn find(&self, reference: &str) -> Option<(&str, &Manifest)> {
+        let digest = if reference.contains(':') { reference } else { self.tags.get(reference)? };
+        self.manifests.get_key_value(digest).map(|(digest, manifest)| (digest.as_str(), manifest))
+    }
+}
+
+/// Whether `bytes` have this digest, which may be one of SHA-256 or SHA-512.
+pub(super) fn verifies(stated: &str, bytes: &[u8]) -> bool {
+    digest_of(stated, bytes).is_some_and(|found| found == stated)
+}
+
+/// Whether this is the form of a digest that a registry takes.
+pub(super) fn is_digest(text: &str) -> bool {
+    let Some((algorithm, hex)) = text.split_once(':') else { return false };
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha512" => 128,
+        _ => return false,
+    };
+    hex.len() == length && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn digest_of(like: &str, bytes: &[u8]) -> Option<String> {
+    let (algorithm, _) = like.split_once(':')?;
+    let found = match algorithm {
+        "sha256" => digest(&SHA256, bytes),
+        "sha512" => digest(&SHA512, bytes),
+        _ => return None,
+    };
+    let hex: String = found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("{algorithm}:{hex}"))
+}
