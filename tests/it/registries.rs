@@ -2,3 +2,5 @@
 //! registry, which is itself held to the conformance suite of the OCI.
 
 mod conformance;
+mod matrix;
+mod pair;

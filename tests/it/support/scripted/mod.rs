@@ -76,6 +76,11 @@ impl ScriptedRegistry {
         self.shared.faults.clear();
     }
 
+    /// The name of its personality.
+    pub fn name(&self) -> &'static str {
+        self.shared.personality.lock().expect("no holder panics").name
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.own.address()
     }

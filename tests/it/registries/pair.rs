@@ -1,0 +1,101 @@
+//! Two scripted registries with the project's clients and an engine between them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use transship::copy::{
+    Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, ImageCopy, MountScope, Progress, Refusal,
+};
+use transship::image::{Descriptor, Digest};
+use transship::plan::CopyOptions;
+use transship::registry::{Client, Credentials, EgressPolicy, RegistryOptions};
+
+use crate::support::image::Blob;
+use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
+use crate::support::tls::install_crypto_provider;
+
+/// A source, a destination, and an engine.
+pub struct Pair {
+    pub source: ScriptedRegistry,
+    pub destination: ScriptedRegistry,
+    pub from: Client,
+    pub to: Client,
+    pub engine: Engine,
+    pub options: CopyOptions,
+    pub progress: Progress,
+}
+
+impl Pair {
+    /// Both have started, and the destination has the repository `app`, wherever repositories are to be made.
+    pub fn start(source: Personality, destination: Personality) -> Self {
+        let (source, destination) = (ScriptedRegistry::start(source), ScriptedRegistry::start(destination));
+        destination.create_repository("app");
+        let (from, to) = (client(&source), client(&destination));
+        let (engine, options, progress) = (Engine::default(), CopyOptions::default(), Progress::default());
+        Self { source, destination, from, to, engine, options, progress }
+    }
+
+    /// Copies from `app` to `app`.
+    pub async fn copy(&self, tag: &str, digest: &str) -> Result<Copied, CopyError> {
+        self.copy_of("app", tag, digest).await
+    }
+
+    pub async fn copy_of(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {
+        let repository = repository.parse().unwrap();
+        let (tag, digest) = (tag.parse().unwrap(), digest.parse::<Digest>().unwrap());
+        let task = ImageCopy {
+            source: &self.from,
+            source_repository: &repository,
+            destination: &self.to,
+            destination_repository: &repository,
+            tag: &tag,
+            digest: &digest,
+            options: &self.options,
+            scope: MountScope::new("a configuration"),
+            across_owners: false,
+            authority: &Everything,
+            progress: &self.progress,
+        };
+        self.engine.copy(&task).await
+    }
+}
+
+/// A client with the right password, that may reach both origins.
+pub fn client(registry: &ScriptedRegistry) -> Client {
+    let password = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() };
+    client_as(registry, password, &[registry.other_host()])
+}
+
+pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted: &[String]) -> Client {
+    install_crypto_provider();
+    let options = RegistryOptions {
+        url: registry.url().parse().unwrap(),
+        credentials,
+        ca_bundle: None,
+        trusted_hosts: trusted.to_vec(),
+        concurrency: 8,
+    };
+    let hosts = [registry.host(), registry.other_host()];
+    let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();
+    Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
+}
+
+/// How a manifest names the blob.
+pub fn descriptor(blob: &Blob) -> Descriptor {
+    Descriptor {
+        media_type: blob.media_type.clone(),
+        digest: blob.digest.parse().unwrap(),
+        size: blob.bytes.len() as u64,
+    }
+}
+
+/// Consents to everything.
+struct Everything;
+
+impl Authority for Everything {
+    fn permit<'a>(&'a self, _: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+        async { Ok(Instant::now() + CONSENT_LASTS) }.boxed()
+    }
+}
