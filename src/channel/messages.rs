@@ -216,8 +216,12 @@ pub struct GrantRequest {
 pub enum GrantedEffect {
     /// The destination repository comes into being.
     CreateRepository,
-    /// The tag is pointed at the image.
+    /// A tag is pointed at a manifest.
     WriteTag {
+        /// The tag: that of the image, or one that stands for what refers to it.
+        tag: Tag,
+        /// What it will point at.
+        digest: Digest,
         /// The other image that it points at now.
         replaces: Option<Digest>,
     },

@@ -105,6 +105,7 @@ async fn carry_out(
         tag: &assignment.tag,
         digest: &assignment.digest,
         options: &assignment.options,
+        referrer_tags: None,
         scope: MountScope::new(&assignment.uid),
         across_owners: !own,
         authority: &authority,
