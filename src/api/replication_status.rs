@@ -191,6 +191,11 @@ pub struct ImageStatus {
     /// When it was verified at the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
+    /// A fingerprint of what referred to the image at the source when it was verified, all of which is at the destination as well:
+    /// signatures, SBOMs, attestations. Absent if nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub referrers: Option<String>,
 }
 
 /// Why an image could not be replicated: a closed set.

@@ -1,5 +1,7 @@
 //! What worker and operator say to each other. Every message states levels, not changes: one that is lost or repeated does no harm.
 
+use std::collections::BTreeSet;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ pub struct Item {
     pub digest: Digest,
     /// What of the image is copied.
     pub options: CopyOptions,
+    /// Every tag of the source repository that stands for referrers, where they are known and few.
+    #[serde(default)]
+    pub referrer_tags: Option<BTreeSet<Tag>>,
     /// The uid of the configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: String,
     /// The destination belongs to another owner.
@@ -216,8 +221,12 @@ pub struct GrantRequest {
 pub enum GrantedEffect {
     /// The destination repository comes into being.
     CreateRepository,
-    /// The tag is pointed at the image.
+    /// A tag is pointed at a manifest.
     WriteTag {
+        /// The tag: that of the image, or one that stands for what refers to it.
+        tag: Tag,
+        /// What it will point at.
+        digest: Digest,
         /// The other image that it points at now.
         replaces: Option<Digest>,
     },

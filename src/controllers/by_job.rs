@@ -74,6 +74,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
         tag: tag.clone(),
         digest: pinned.clone(),
         options: assignment.options.clone(),
+        referrer_tags: assignment.referrer_tags.as_deref().cloned(),
         scope: uid.clone(),
         across_owners: assignment.destination.namespace != assignment.configuration.0,
     }

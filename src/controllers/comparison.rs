@@ -1,7 +1,7 @@
 //! Observes a source: which of its repositories match, which tags they have, and which digests these have.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use tokio::sync::mpsc;
 
 use super::Context;
-use crate::api::{Registry, reason};
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::api::{Referrers, Registry, reason};
+use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, Trouble};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
@@ -31,6 +31,33 @@ pub enum Finding {
         /// What the tag points at.
         digest: Digest,
     },
+    /// What the referrers API of the source lists for an image.
+    Listed {
+        /// The repository.
+        repository: RepositoryName,
+        /// The image.
+        subject: Digest,
+        /// What refers to it.
+        referrers: Vec<Digest>,
+    },
+    /// A tag that stands for referrers was pushed.
+    ReferrerTag {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// What it points at.
+        digest: Digest,
+    },
+    /// Every tag of a repository that stands for referrers, complete; told before its images.
+    ReferrerTags {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tags, with what they point at.
+        tags: BTreeMap<Tag, Digest>,
+        /// Whether the referrers of every image are looked at this time.
+        all: bool,
+    },
     /// Every repository that matches, complete.
     Repositories(BTreeSet<RepositoryName>),
     /// Every tag of a repository, complete.
@@ -44,14 +71,16 @@ pub enum Finding {
     Trouble(Trouble),
 }
 
-/// Compares the whole source and sends what it finds; waits while nobody takes it.
+/// Compares the whole source and sends what it finds; waits while nobody takes it. `known` are the repositories whose images were
+/// lately asked what refers to them.
 pub async fn compare(
     context: Arc<Context>,
     registry: Arc<Registry>,
     configuration: Arc<Configuration>,
+    known: HashSet<RepositoryName>,
     findings: mpsc::Sender<Finding>,
 ) {
-    let complete = match observe(&context, &registry, &configuration, &findings).await {
+    let complete = match observe(&context, &registry, &configuration, &known, &findings).await {
         Ok(complete) => complete,
         Err(trouble) => {
             let _ = findings.send(Finding::Trouble(trouble)).await;
@@ -88,13 +117,18 @@ pub async fn observe_tag(
             break;
         }
     }
-    seen.map(|digest| Finding::Image { repository, tag, digest })
+    let digest = seen?;
+    Some(match is_referrer_tag(&tag) {
+        true => Finding::ReferrerTag { repository, tag, digest },
+        false => Finding::Image { repository, tag, digest },
+    })
 }
 
 async fn observe(
     context: &Context,
     registry: &Registry,
     configuration: &Configuration,
+    known: &HashSet<RepositoryName>,
     findings: &mpsc::Sender<Finding>,
 ) -> Result<bool, Trouble> {
     let client = context.registries.client(registry).await.map_err(|unusable| Trouble {
@@ -104,9 +138,17 @@ async fn observe(
     })?;
     let repositories = repositories(context, registry, &client, configuration).await?;
     let _ = findings.send(Finding::Repositories(repositories.clone())).await;
-    let observed = futures::stream::iter(repositories)
-        .map(|repository| observe_repository(context, registry, &client, repository, findings))
-        .buffer_unordered(REPOSITORIES_AT_ONCE);
+    let observed = futures::stream::iter(repositories).map(|repository| {
+        let matches = configuration.selection.matches(&repository);
+        let referrers = match matches.iter().any(|m| m.options.referrers == Referrers::Replicate) {
+            false => Looks::Nowhere,
+            true if known.contains(&repository) => Looks::Tags,
+            true => Looks::Everywhere,
+        };
+        let observation = Observation { context, registry, client: &client, repository, findings };
+        async move { observation.run(referrers).await }
+    });
+    let observed = observed.buffer_unordered(REPOSITORIES_AT_ONCE);
     Ok(observed.fold(true, |complete, one| async move { complete && one }).await)
 }
 
@@ -138,48 +180,107 @@ async fn repositories(
     Ok(found)
 }
 
-/// Whether everything could be read.
-async fn observe_repository(
-    context: &Context,
-    registry: &Registry,
-    client: &Client,
+/// Where referrers are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    Nowhere,
+    Tags,
+    Everywhere,
+}
+
+/// One repository that is observed.
+struct Observation<'a> {
+    context: &'a Context,
+    registry: &'a Registry,
+    client: &'a Client,
     repository: RepositoryName,
-    findings: &mpsc::Sender<Finding>,
-) -> bool {
-    let report = async |error: &RegistryError| {
-        told(context, registry, error);
-        let _ = findings.send(Finding::Trouble(unreadable(registry, error))).await;
-        false
-    };
-    let tags: BTreeSet<Tag> = match client.tags(&repository).await {
-        Ok(Some(tags)) => tags.into_iter().collect(),
-        Ok(None) => {
-            let message =
-                format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
-            let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
-            let _ = findings.send(Finding::Trouble(trouble)).await;
-            return false;
-        }
-        Err(error) => return report(&error).await,
-    };
-    let _ = findings.send(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
-    let heads = futures::stream::iter(tags).map(|tag| async {
-        let head = client.head_manifest(&repository, Reference::Tag(&tag)).await;
-        (tag, head)
-    });
-    let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
-    let mut complete = true;
-    while let Some((tag, head)) = heads.next().await {
-        match head {
-            Ok(Some(head)) => {
-                let _ =
-                    findings.send(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+    findings: &'a mpsc::Sender<Finding>,
+}
+
+impl Observation<'_> {
+    /// Whether everything could be read.
+    async fn run(&self, looks: Looks) -> bool {
+        let repository = &self.repository;
+        let tags = match self.client.tags(repository).await {
+            Ok(Some(tags)) => tags,
+            Ok(None) => {
+                let message =
+                    format!("{} has no repository {repository}: push to it, or correct the filter", self.client.host());
+                let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+                self.tell(Finding::Trouble(trouble)).await;
+                return false;
             }
-            Ok(None) => {} // Gone since it was listed.
-            Err(error) => complete = report(&error).await,
+            Err(error) => return self.report(&error).await,
+        };
+        let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
+        self.tell(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
+        let mut complete = looks == Looks::Nowhere || self.observe_referrer_tags(referrers, looks).await;
+        let seen = Mutex::default();
+        let heads = futures::stream::iter(tags).map(|tag| async {
+            let head = self.client.head_manifest(repository, Reference::Tag(&tag)).await;
+            let looked = match &head {
+                Ok(Some(head)) if looks == Looks::Everywhere => self.observe_listed(&head.digest, &seen).await,
+                _ => true,
+            };
+            (tag, head, looked)
+        });
+        let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
+        while let Some((tag, head, looked)) = heads.next().await {
+            complete &= looked;
+            match head {
+                Ok(Some(head)) => {
+                    self.tell(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+                }
+                Ok(None) => {} // Gone since it was listed.
+                Err(error) => complete = self.report(&error).await,
+            }
+        }
+        complete
+    }
+
+    async fn observe_referrer_tags(&self, tags: BTreeSet<Tag>, looks: Looks) -> bool {
+        let heads = futures::stream::iter(tags).map(|tag| async {
+            let head = self.client.head_manifest(&self.repository, Reference::Tag(&tag)).await;
+            (tag, head)
+        });
+        let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
+        let mut found = BTreeMap::new();
+        while let Some((tag, head)) = heads.next().await {
+            match head {
+                Ok(head) => found.extend(head.map(|head| (tag, head.digest))),
+                Err(error) => return self.report(&error).await,
+            }
+        }
+        let all = looks == Looks::Everywhere;
+        self.tell(Finding::ReferrerTags { repository: self.repository.clone(), tags: found, all }).await;
+        true
+    }
+
+    /// Asks the referrers API once for each image, however many tags it has.
+    async fn observe_listed(&self, subject: &Digest, seen: &Mutex<HashSet<Digest>>) -> bool {
+        if !seen.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.clone()) {
+            return true;
+        }
+        match self.client.referrers(&self.repository, subject, Some(false)).await {
+            Ok(listed) if listed.by_api => {
+                let (repository, subject) = (self.repository.clone(), subject.clone());
+                self.tell(Finding::Listed { repository, subject, referrers: listed.digests }).await;
+                true
+            }
+            Ok(_) => true,
+            Err(error) => self.report(&error).await,
         }
     }
-    complete
+
+    async fn tell(&self, finding: Finding) {
+        let _ = self.findings.send(finding).await;
+    }
+
+    async fn report(&self, error: &RegistryError) -> bool {
+        told(self.context, self.registry, error);
+        self.tell(Finding::Trouble(unreadable(self.registry, error))).await;
+        false
+    }
 }
 
 fn unreadable(registry: &Registry, error: &RegistryError) -> Trouble {

@@ -51,12 +51,14 @@ impl Replicator {
         let class = self.class().map(str::to_owned);
         let configuration = &self.current.configuration;
         let Some(source) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
+        let referrer_tags = self.referrer_tags(&key.repository);
         let Some(pair) = self.pairs.get_mut(&key) else { return };
         pair.queued.remove(&tag);
         let Attempt::Copy(digest) = pair.ledger.attempt(&tag, now) else { return };
         if pair.running.contains_key(&tag) {
             return; // An attempt with an earlier digest ends first: what it writes must not come after what we write.
         }
+        pair.ledger.begin(&tag);
         let assignment = Arc::new(Assignment {
             configuration: (configuration.namespace.clone(), configuration.name.clone()),
             uid: self.current.holder.uid.clone(),
@@ -67,6 +69,7 @@ impl Replicator {
             tag: tag.clone(),
             digest: digest.clone(),
             options: pair.options.clone(),
+            referrer_tags,
             class,
             hurried,
         });

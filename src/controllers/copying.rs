@@ -1,5 +1,6 @@
 //! Has one image copied for a configuration, in this process or by a Job, and tells the outcome.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Assignment {
     pub digest: Digest,
     /// What of the image is copied.
     pub options: CopyOptions,
+    /// Every tag of the source repository that stands for referrers, where they are known and few.
+    pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The class of the Job that copies it; `None` for this process.
     pub class: Option<String>,
     /// It was pushed just now.
@@ -105,6 +108,7 @@ async fn carry_out(
         tag: &assignment.tag,
         digest: &assignment.digest,
         options: &assignment.options,
+        referrer_tags: assignment.referrer_tags.clone(),
         scope: MountScope::new(&assignment.uid),
         across_owners: !own,
         authority: &authority,

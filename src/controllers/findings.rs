@@ -8,7 +8,9 @@ use kube::ResourceExt;
 use super::comparison::Finding;
 use super::pair::{Pair, PairKey};
 use super::replicator::Replicator;
-use crate::api::{ConfigurationReference, PairEnd, Registry, ReplicationStatusSpec, ResolvedRegistryReference, reason};
+use crate::api::{
+    ConfigurationReference, PairEnd, Referrers, Registry, ReplicationStatusSpec, ResolvedRegistryReference, reason,
+};
 use crate::cluster::PairIdentity;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Attempt, DestinationReference, Place, Trouble};
@@ -41,6 +43,9 @@ impl Replicator {
         match finding {
             Finding::Done { complete } => self.finish_comparison(complete),
             Finding::Image { repository, tag, digest } => self.take_image(&repository, &tag, &digest, false).await,
+            Finding::Listed { repository, subject, referrers } => self.take_listed(repository, &subject, &referrers),
+            Finding::ReferrerTag { repository, tag, digest } => self.take_referrer_tag(repository, tag, digest, now),
+            Finding::ReferrerTags { repository, tags, all } => self.take_referrer_tags(repository, tags, all, now),
             Finding::Repositories(repositories) => self.take_repositories(repositories).await,
             Finding::Tags { repository, tags } => self.take_tags(&repository, &tags, now).await,
             Finding::Trouble(trouble) => self.note(trouble),
@@ -56,6 +61,9 @@ impl Replicator {
                 if !self.troubles.is_empty() {
                     self.compare_soon(); // A repository that was missing may be the one that was pushed.
                 }
+            }
+            Finding::ReferrerTag { repository, tag, digest } => {
+                self.take_referrer_tag(repository, tag, digest, Timestamp::now());
             }
             _ => self.compare_soon(), // The hint is lost: only a comparison finds what it told.
         }
@@ -96,8 +104,11 @@ impl Replicator {
     async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, hurried: bool) {
         let now = Timestamp::now();
         for key in self.keys(repository) {
+            let seen = self.referrers.get(repository).and_then(|(seen, _)| seen.fingerprint(digest));
             let Some(pair) = self.ensure_pair(&key, now).await else { continue };
-            if matches!(pair.ledger.observe(tag, digest, now), Attempt::Copy(_)) {
+            pair.ledger.observe(tag, digest, now);
+            let seen = seen.filter(|_| pair.options.referrers == Referrers::Replicate);
+            if matches!(pair.ledger.observe_referrers(tag, seen, now), Attempt::Copy(_)) {
                 pair.change(now);
                 self.enqueue(key, tag.clone(), hurried);
             }
@@ -109,6 +120,7 @@ impl Replicator {
         for key in known.iter().filter(|key| !repositories.contains(&key.repository)) {
             self.drop_pair(key).await;
         }
+        self.referrers.retain(|repository, _| repositories.contains(repository));
         self.repositories = repositories;
     }
 

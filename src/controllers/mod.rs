@@ -10,6 +10,7 @@ mod findings;
 mod office;
 mod pair;
 mod publishing;
+mod referring;
 mod registry;
 mod registry_permission_policy;
 mod replication_configuration;

@@ -18,6 +18,7 @@ use crate::channel::{
     RouteAccess, Subject, Submission, Told,
 };
 use crate::copy::{Authority, Effect};
+use crate::image::is_referrer_tag;
 use crate::plan::Lane;
 
 /// What Jobs, workers and the operator's own copies share.
@@ -164,12 +165,14 @@ impl crate::channel::Office for Context {
             let assignment = &consent.assignment;
             let effect = match &request.effect {
                 GrantedEffect::CreateRepository => Effect::CreateRepository { repository: &assignment.repository },
-                GrantedEffect::WriteTag { replaces } => Effect::WriteTag {
-                    repository: &assignment.repository,
-                    tag: &assignment.tag,
-                    digest: &assignment.digest,
-                    replaces: replaces.as_ref(),
-                },
+                GrantedEffect::WriteTag { tag, .. } if *tag != assignment.tag && !is_referrer_tag(tag) => {
+                    let message = format!("{tag} is not the tag of this image");
+                    return Ok(GrantAnswer::Refused { reason: String::new(), message });
+                }
+                GrantedEffect::WriteTag { tag, digest, replaces } => {
+                    let repository = &assignment.repository;
+                    Effect::WriteTag { repository, tag, digest, replaces: replaces.as_ref() }
+                }
             };
             let consented = match consent.permit(effect).await {
                 Ok(until) => until,

@@ -21,7 +21,7 @@ use super::replicators::{Hints, Orders, Pushed};
 use crate::api::{FailureCode, reason};
 use crate::cluster::StoredPair;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{ConfigurationReport, Trouble};
+use crate::plan::{ConfigurationReport, SeenReferrers, Trouble};
 
 /// One running configuration.
 pub struct Replicator {
@@ -44,6 +44,8 @@ pub struct Replicator {
     pub(super) retry_at: Option<Timestamp>,
     pub(super) troubles: Vec<Trouble>,
     pub(super) repositories: BTreeSet<RepositoryName>,
+    /// What refers to the images of each source repository, and when all of them were last asked for it.
+    pub(super) referrers: BTreeMap<RepositoryName, (SeenReferrers, Timestamp)>,
     pub(super) compared: bool,
     pub(super) settled: bool,
     pub(super) asked: Option<String>,
@@ -100,6 +102,7 @@ impl Replicator {
             retry_at: None,
             troubles: Vec::new(),
             repositories: BTreeSet::new(),
+            referrers: BTreeMap::new(),
             compared: false,
             settled: false,
             asked: handled.clone(),
@@ -226,8 +229,10 @@ impl Replicator {
             return;
         };
         let (sender, findings) = mpsc::channel(FINDINGS);
-        let task =
-            tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, sender)).abort_handle();
+        let lately = self.referrers.iter().filter(|(_, (_, asked))| *asked + REFERRERS_EVERY > now);
+        let looked_at = lately.map(|(repository, _)| repository.clone()).collect();
+        let task = tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, looked_at, sender))
+            .abort_handle();
         let known = self.pairs.keys().cloned().collect();
         let request = self.asked.clone();
         self.comparison = Some(Comparison { findings, task, request, started: now, known, troubles: Vec::new() });
@@ -302,4 +307,6 @@ const BEGAN: usize = 512;
 const OBSERVATIONS_AT_ONCE: usize = 64;
 const FINDINGS: usize = 500;
 const SOON: Duration = Duration::from_secs(2);
+/// How often images whose digest did not change are asked what refers to them; changes of tags are seen by each comparison.
+const REFERRERS_EVERY: Duration = Duration::from_secs(3600);
 const RETRY_COMPARISON: Duration = Duration::from_secs(15);

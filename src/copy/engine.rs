@@ -10,6 +10,7 @@ use super::authority::Effect;
 use super::closure::Closure;
 use super::tables::{ContentKey, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
+use crate::api::Referrers;
 use crate::image::Digest;
 use crate::registry::ErrorKind;
 
@@ -62,6 +63,21 @@ impl Engine {
     /// # Errors
     /// [`CopyError`] tells the source's failures from the destination's. What was copied until then stays and is found again.
     pub async fn copy(&self, task: &ImageCopy<'_>) -> Result<Copied, CopyError> {
+        let moved = AtomicU64::new(0);
+        let (closure, already_there) = self.copy_image(task, &moved).await?;
+        let referrers = match task.options.referrers {
+            Referrers::Replicate => self.replicate_referrers(task, &closure, &moved).await?,
+            Referrers::Ignore => 0,
+        };
+        Ok(Copied { size: closure.size(), moved: moved.into_inner(), already_there, referrers })
+    }
+
+    /// Copies the image without what refers to it, and answers what it consists of and whether it was there.
+    pub(super) async fn copy_image(
+        &self,
+        task: &ImageCopy<'_>,
+        moved: &AtomicU64,
+    ) -> Result<(Closure, bool), CopyError> {
         let began = Instant::now();
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
         let read = async {
@@ -69,16 +85,15 @@ impl Engine {
             read.map_err(|unread| unread.of_source())
         };
         let (present, closure) = futures::try_join!(task.tag_at_destination(), read)?;
-        let size = closure.size();
         if present.as_ref() == Some(task.digest) {
             if self.is_complete(task, &closure, began).await? {
-                return Ok(Copied { size, moved: 0, already_there: true });
+                return Ok((closure, true));
             }
             self.forget(task, &closure);
         }
-        let moved = self.push_until_taken(task, &closure, (present, began)).await?;
+        self.push_until_taken(task, &closure, (present, began), moved).await?;
         self.read_back(task, &closure, Instant::now()).await?;
-        Ok(Copied { size, moved, already_there: false })
+        Ok((closure, false))
     }
 
     /// Pushes the image; once more, from the start, where the registry misses what it was believed to have.
@@ -87,12 +102,12 @@ impl Engine {
         task: &ImageCopy<'_>,
         closure: &Closure,
         seen: (Option<Digest>, Instant),
-    ) -> Result<u64, CopyError> {
+        moved: &AtomicU64,
+    ) -> Result<(), CopyError> {
         let mut is_new = seen.0.is_none() && self.is_repository_new(task).await?;
-        let moved = AtomicU64::new(0);
         let mut pauses = PAUSES.iter();
         loop {
-            let pushed = self.push(task, closure, &seen, is_new, &moved).await;
+            let pushed = self.push(task, closure, &seen, is_new, moved).await;
             match (pushed, pauses.next()) {
                 (Err(CopyError::Destination(error)), Some(pause)) if error.kind == ErrorKind::ContentMissing => {
                     tracing::debug!(error = %error.message, "pushing again");
@@ -100,7 +115,7 @@ impl Engine {
                     is_new = false;
                     tokio::time::sleep(*pause).await;
                 }
-                (pushed, _) => return pushed.map(|()| moved.into_inner()),
+                (pushed, _) => return pushed,
             }
         }
     }
@@ -113,10 +128,21 @@ impl Engine {
         is_new: bool,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
+        self.push_content(task, closure, is_new, moved).await?;
+        self.write_tag(task, closure, seen).await
+    }
+
+    /// Pushes everything below the root manifest.
+    pub(super) async fn push_content(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        is_new: bool,
+        moved: &AtomicU64,
+    ) -> Result<(), CopyError> {
         let blobs = futures::stream::iter(&closure.blobs).map(Ok);
         blobs.try_for_each_concurrent(self.0.limits.blobs, |blob| self.ensure_blob(task, blob, is_new, moved)).await?;
-        self.push_children(task, closure).await?;
-        self.write_tag(task, closure, seen).await
+        self.push_children(task, closure).await
     }
 
     /// Whether the destination repository is absent, and there is consent to bring it into being.

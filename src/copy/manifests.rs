@@ -58,7 +58,8 @@ impl Engine {
         Ok(())
     }
 
-    async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
+    /// Makes sure that a manifest is there under its digest.
+    pub(super) async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
         // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
         let effect = Effect::Upload { repository: task.destination_repository };
         let put = self.put(task, effect, Reference::Digest(&manifest.digest), manifest);

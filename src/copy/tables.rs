@@ -1,11 +1,13 @@
 //! What the process knows of destinations, shared by everything that it copies.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memo::Memo;
 use super::task::{CopyError, ImageCopy, MountScope};
 use super::turns::Turns;
-use crate::image::{Descriptor, Digest, Manifest, RepositoryName};
+use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use crate::registry::ClientId;
 
 /// What is known of destinations. Keyed by client, never by host: what one credential may see says nothing to another.
@@ -26,6 +28,10 @@ pub(super) struct Tables {
     pub(super) mountable: Memo<CrossingKey, RepositoryName>,
     /// Blobs whose bytes a source has served to this process.
     pub(super) served: Memo<(ClientId, Digest), ()>,
+    /// One writer at a time of the index under a fallback tag.
+    pub(super) fallback_turns: Turns<(RepositoryKey, Tag)>,
+    /// The tags of a source repository that stand for referrers, and when they were listed.
+    pub(super) referrer_tags: Memo<RepositoryKey, (Arc<BTreeSet<Tag>>, Instant)>,
     repositories: Memo<RepositoryKey, (bool, Instant)>,
 }
 
@@ -66,6 +72,8 @@ impl Tables {
             verified: Memo::new(remembered),
             mountable: Memo::new(remembered),
             served: Memo::new(remembered),
+            fallback_turns: Turns::default(),
+            referrer_tags: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
             repositories: Memo::new(remembered),
         }
     }
@@ -115,6 +123,8 @@ impl Shared {
     }
 }
 
+/// Lists of tags are larger than other entries.
+const REPOSITORIES_REMEMBERED: usize = 64;
 /// Whoever deletes a repository is not to see it made again without consent much later than this.
 const REPOSITORY_SEEN_FOR: Duration = Duration::from_secs(60);
 const REPOSITORY_MISSED_FOR: Duration = Duration::from_secs(1);

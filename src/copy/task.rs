@@ -1,5 +1,6 @@
 //! What is asked of the engine for one image, and how it ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -28,6 +29,8 @@ pub struct ImageCopy<'a> {
     pub digest: &'a Digest,
     /// What of the image is copied.
     pub options: &'a CopyOptions,
+    /// Every tag of the source repository that stands for referrers, where the caller has listed them lately.
+    pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: MountScope,
     /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
@@ -72,8 +75,10 @@ pub struct Copied {
     pub size: u64,
     /// The bytes of the blobs that this call uploaded; what was there, mounted, or uploaded by another call is not in it.
     pub moved: u64,
-    /// Whether it was there before, whole; then nothing was written.
+    /// Whether it was there before, whole; then nothing was written but, perhaps, what refers to it.
     pub already_there: bool,
+    /// How many manifests refer to it; all of them are there, and found there.
+    pub referrers: usize,
 }
 
 /// Why an image was not copied. Displays as one sentence for people.

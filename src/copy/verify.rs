@@ -47,6 +47,20 @@ impl Engine {
         is_true(self.verify_content(task, closure, not_before).await)
     }
 
+    /// Whether the root manifest and everything below it are there, looked at after `not_before`, whatever tags there are.
+    pub(super) async fn is_whole(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        not_before: Instant,
+    ) -> Result<bool, CopyError> {
+        let all = futures::future::try_join(
+            self.verify_manifest(task, closure.root(), not_before),
+            self.verify_content(task, closure, not_before),
+        );
+        is_true(all.await.map(|_| ()))
+    }
+
     /// Reads the tag and everything below it back, after `written`.
     pub(super) async fn read_back(
         &self,

@@ -6,6 +6,7 @@ mod digest;
 mod manifest;
 mod name;
 mod platform;
+mod referrer_tag;
 
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
 pub use manifest::{
@@ -14,3 +15,4 @@ pub use manifest::{
 };
 pub use name::{InvalidName, RepositoryName, Tag};
 pub use platform::Platform;
+pub use referrer_tag::{cosign_tags, fallback_tag, is_referrer_tag};

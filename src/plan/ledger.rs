@@ -25,6 +25,21 @@ pub struct Row {
     pub state: State,
     /// Since when that digest is wanted.
     pub since: Timestamp,
+    /// What refers to the image, and how far that is.
+    pub referrers: ReferrersRow,
+    /// When all of it is looked at again.
+    audit_at: Timestamp,
+}
+
+/// Fingerprints of what refers to an image; `None` if nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferrersRow {
+    /// At the source, as it was last seen.
+    seen: Option<String>,
+    /// When the copy that is under way began.
+    copying: Option<String>,
+    /// When the image was last verified.
+    pub verified: Option<String>,
 }
 
 /// How far an image is at the destination.
@@ -91,7 +106,11 @@ impl Ledger {
                 }),
                 _ => State::Pending,
             };
-            Some((image.tag.parse().ok()?, Row { digest, state, since: now }))
+            let verified = image.referrers.clone();
+            let referrers = ReferrersRow { seen: verified.clone(), copying: None, verified };
+            // Spread over a day, so that a restart does not look at everything at once.
+            let audit_at = now + AUDIT_EVERY.mul_f64(phase(&image.tag));
+            Some((image.tag.parse().ok()?, Row { digest, state, since: now, referrers, audit_at }))
         });
         Self { rows: rows.collect() }
     }
@@ -101,15 +120,30 @@ impl Ledger {
         let row = match self.rows.get_mut(tag) {
             Some(row) if row.digest == *digest => row,
             Some(row) => {
-                *row = Row { digest: digest.clone(), state: State::Pending, since: now };
+                *row = Row::new(digest, now);
                 row
             }
-            None => {
-                let row = Row { digest: digest.clone(), state: State::Pending, since: now };
-                self.rows.entry(tag.clone()).or_insert(row)
-            }
+            None => self.rows.entry(tag.clone()).or_insert_with(|| Row::new(digest, now)),
         };
         row.attempt(now)
+    }
+
+    /// Records a fingerprint of what refers to the image under `tag` at the source, and says what is to be done about it: an image
+    /// that is complete is copied again with what is new.
+    pub fn observe_referrers(&mut self, tag: &Tag, seen: Option<String>, now: Timestamp) -> Attempt {
+        let Some(row) = self.rows.get_mut(tag) else { return Attempt::Nothing };
+        row.referrers.seen = seen;
+        if matches!(row.state, State::Complete { .. }) && row.referrers.seen != row.referrers.verified {
+            (row.state, row.since) = (State::Pending, now);
+        }
+        row.attempt(now)
+    }
+
+    /// Records that a copy of `tag` begins: with what refers to the image by now.
+    pub fn begin(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.get_mut(tag) {
+            row.referrers.copying = row.referrers.seen.clone();
+        }
     }
 
     /// What is to be done about a tag that is already known.
@@ -117,7 +151,7 @@ impl Ledger {
         self.rows.get(tag).map_or(Attempt::Nothing, |row| row.attempt(now))
     }
 
-    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Answers whether that is new.
+    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Answers whether people are to see that.
     pub fn progress(&mut self, tag: &Tag, digest: &Digest, bytes: u64) -> bool {
         let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) else { return false };
         let attempts = match &row.state {
@@ -125,6 +159,10 @@ impl Ledger {
             State::InProgress { attempts, .. } => *attempts,
             _ => 0,
         };
+        // An image that is looked at again stays complete meanwhile.
+        if matches!(row.state, State::Complete { .. }) {
+            return false;
+        }
         let state = State::InProgress { attempts, bytes };
         let is_new = row.state != state;
         row.state = state;
@@ -134,7 +172,14 @@ impl Ledger {
     /// Records that the copy of `digest` to `tag` ended well. Nothing changes if the tag has moved on at the source.
     pub fn complete(&mut self, tag: &Tag, digest: &Digest, bytes: u64, now: Timestamp) {
         if let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) {
-            row.state = State::Complete { bytes, at: now };
+            let at = match row.state {
+                State::Complete { at, .. } => at,
+                _ => now,
+            };
+            row.audit_at = now + AUDIT_EVERY;
+            row.referrers.verified = row.referrers.copying.take();
+            let is_current = row.referrers.verified == row.referrers.seen;
+            row.state = if is_current { State::Complete { bytes, at } } else { State::Pending };
         }
     }
 
@@ -200,6 +245,11 @@ impl Ledger {
         (due, next)
     }
 
+    /// The digest of every row.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.rows.values().map(|row| row.digest.clone())
+    }
+
     /// Every row, by tag.
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
         self.rows.iter()
@@ -207,15 +257,31 @@ impl Ledger {
 }
 
 impl Row {
+    fn new(digest: &Digest, now: Timestamp) -> Self {
+        let (referrers, audit_at) = (ReferrersRow::default(), now + AUDIT_EVERY);
+        Self { digest: digest.clone(), state: State::Pending, since: now, referrers, audit_at }
+    }
+
     fn attempt(&self, now: Timestamp) -> Attempt {
         match &self.state {
             State::Pending => Attempt::Copy(self.digest.clone()),
             State::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
             State::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
+            State::Complete { .. } if self.audit_at <= now => Attempt::Copy(self.digest.clone()),
             State::InProgress { .. } | State::Complete { .. } => Attempt::Nothing,
         }
     }
 }
+
+/// A number from 0 to 1 that belongs to a tag.
+fn phase(tag: &str) -> f64 {
+    let hash = Digest::sha256(tag.as_bytes());
+    let part = u32::from_str_radix(&hash.encoded()[..8], 16).unwrap_or(0);
+    f64::from(part) / f64::from(u32::MAX)
+}
+
+/// How often a complete image is read back again: a destination may lose what it had.
+const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -295,9 +361,48 @@ mod tests {
             next_attempt_at: None,
             bytes: None,
             completed_at: None,
+            referrers: None,
         };
         let ledger = Ledger::from_status(&[image], at(0));
         assert_eq!(ledger.rows().next().unwrap().1.state, State::Pending);
+    }
+
+    #[test]
+    fn an_image_is_looked_at_again_once_a_day_and_stays_complete_meanwhile() {
+        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+        ledger.observe(&v1, &one, at(0));
+        ledger.complete(&v1, &one, 7, at(10));
+        let day = 24 * 3600;
+        assert_eq!(ledger.observe(&v1, &one, at(day)), Attempt::Nothing);
+        assert_eq!(ledger.observe(&v1, &one, at(day + 10)), Attempt::Copy(one.clone()));
+        ledger.begin(&v1);
+        assert!(!ledger.progress(&v1, &one, 5), "nobody is to see that");
+        ledger.complete(&v1, &one, 7, at(day + 11));
+        assert_eq!(ledger.rows().next().unwrap().1.state, State::Complete { bytes: 7, at: at(10) });
+        assert_eq!(ledger.observe(&v1, &one, at(day + 12)), Attempt::Nothing);
+        assert_eq!(ledger.observe(&v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
+        ledger.fail(&v1, &one, unavailable(), None, at(2 * day + 13), 0.0);
+        assert!(
+            matches!(ledger.rows().next().unwrap().1.state, State::Failed(_)),
+            "what is not there any more is told"
+        );
+    }
+
+    #[test]
+    fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
+        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+        let print = |text: &str| Some(text.to_owned());
+        ledger.observe(&v1, &one, at(0));
+        assert_eq!(ledger.observe_referrers(&v1, print("a"), at(0)), Attempt::Copy(one.clone()));
+        ledger.begin(&v1);
+        ledger.progress(&v1, &one, 0);
+        assert_eq!(ledger.observe_referrers(&v1, print("b"), at(1)), Attempt::Nothing, "it is under way");
+        ledger.complete(&v1, &one, 7, at(2));
+        assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one.clone()), "what came meanwhile is not there");
+        ledger.begin(&v1);
+        ledger.complete(&v1, &one, 7, at(3));
+        assert_eq!(ledger.observe_referrers(&v1, print("b"), at(4)), Attempt::Nothing);
+        assert_eq!(ledger.observe_referrers(&v1, None, at(5)), Attempt::Copy(one));
     }
 
     #[test]

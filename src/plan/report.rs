@@ -252,12 +252,14 @@ fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
         next_attempt_at: None,
         bytes: None,
         completed_at: None,
+        referrers: None,
     };
     match &row.state {
         State::Complete { bytes, at } => {
             image.status = ReplicationState::Complete;
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
+            image.referrers = row.referrers.verified.clone();
         }
         State::Failed(failure) => {
             image.status = ReplicationState::Failed;

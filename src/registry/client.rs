@@ -13,6 +13,7 @@ use url::Url;
 
 use super::auth::Auth;
 use super::exchange::{Inner, Outgoing};
+use super::referrers::ReferrersApi;
 use super::retry::Pause;
 use super::site::Site;
 use super::token::Scopes;
@@ -147,6 +148,7 @@ impl Client {
             deadlines,
             pause: Pause::default(),
             token_pause: Pause::default(),
+            referrers_api: ReferrersApi::default(),
             reads: Arc::new(Semaphore::new(concurrency)),
             writes: Semaphore::new(concurrency),
         })))

@@ -10,6 +10,7 @@ use super::answer::{Answer, Refusal, is_passing};
 use super::auth::{Auth, Login};
 use super::client::ClientId;
 use super::error::{Failure, Task};
+use super::referrers::ReferrersApi;
 use super::retry::{Pause, Retries};
 use super::site::{Site, canonical_host, is_same_origin};
 use super::token::Scopes;
@@ -24,6 +25,7 @@ pub(super) struct Inner {
     pub(super) auth: Auth,
     pub(super) deadlines: Deadlines,
     pub(super) pause: Pause,
+    pub(super) referrers_api: ReferrersApi,
     /// The token service is another server, with limits of its own.
     pub(super) token_pause: Pause,
     /// Requests that read. They have permits of their own: an upload that holds one of the others may wait for a

@@ -168,7 +168,7 @@ fn read_page<T: FromStr + Ord>(body: &[u8], key: &str, names: &mut BTreeSet<T>) 
 }
 
 /// The target of the first link with the relation `next` (RFC 8288).
-fn next_link(headers: &HeaderMap) -> Option<String> {
+pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
 }
 

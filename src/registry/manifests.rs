@@ -13,7 +13,8 @@ use crate::image::{Digest, InvalidManifest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES,
 impl Client {
     /// The digest of a manifest; `None` when it is not there.
     ///
-    /// Where the registry refuses HEAD or tells no digest, the manifest is read and its digest computed.
+    /// Where the registry refuses HEAD or tells no digest, the manifest is read and its digest computed. A tag that may not be
+    /// read is not there if the list of tags may be read and lacks it.
     ///
     /// # Errors
     /// `InvalidContent` when another digest than the one asked for is stated.
@@ -117,7 +118,23 @@ impl Client {
         match self.manifest(repository, reference).await {
             Ok(manifest) => Ok(Some(ManifestHead { size: Some(manifest.bytes.len() as u64), digest: manifest.digest })),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind == ErrorKind::Denied => self.head_by_listing(repository, reference, error).await,
             Err(error) => Err(error),
+        }
+    }
+
+    /// Virtual repositories of Artifactory answer 403 for a tag that is not there (RTFACT-13797): the list of tags, where it may be
+    /// read, tells the two apart.
+    async fn head_by_listing(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+        denied: RegistryError,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
+        let Reference::Tag(tag) = reference else { return Err(denied) };
+        match self.tags(repository).await {
+            Ok(tags) if !tags.iter().flatten().any(|listed| listed == tag) => Ok(None),
+            _ => Err(denied),
         }
     }
 

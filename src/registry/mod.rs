@@ -13,6 +13,7 @@ mod exchange;
 mod feed;
 mod listing;
 mod manifests;
+mod referrers;
 mod resolver;
 mod retry;
 mod site;
@@ -27,4 +28,5 @@ pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Refere
 pub use docker_config::{DockerConfig, InvalidDockerConfig};
 pub use egress::{EgressPolicy, HostPort};
 pub use error::{ErrorKind, RegistryError};
+pub use referrers::Referrers;
 pub use site::canonical_host;

@@ -10,7 +10,7 @@ use super::files::Documents;
 use super::registries::{Known, Registries};
 use super::state::State;
 use crate::api::Action;
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
 use crate::policy::{Policy, Request, evaluate};
 use crate::registry::{ErrorKind, Reference, RegistryError};
@@ -305,6 +305,7 @@ async fn images(source: &Known, repository: &RepositoryName) -> Result<Vec<(Tag,
     let tags = client.tags(repository).await.map_err(|error| error.message)?;
     let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
     let tags = tags.ok_or_else(missing)?;
+    let tags = tags.into_iter().filter(|tag| !is_referrer_tag(tag));
     let heads = futures::stream::iter(tags).map(|tag| async {
         let head = client.head_manifest(repository, Reference::Tag(&tag)).await?;
         Ok::<_, RegistryError>(head.map(|head| (tag, head.digest)))

@@ -98,6 +98,7 @@ impl Run<'_> {
             tag: &image.tag,
             digest: &image.digest,
             options: &route.options,
+            referrer_tags: None,
             scope: MountScope::new(&name_of(configuration)),
             across_owners: route.destination.namespace != configuration.namespace,
             authority: &authority,

@@ -49,7 +49,11 @@ async fn all_kinds_of_images_arrive_with_equal_digests() {
             assert_eq!(pusher.copy_tree_digests("kinds", tag).await, image.tree_digests(), "{tag}");
             assert!(pair.verify("kinds", tag, &image.digest()).await.unwrap(), "{tag}");
             let again = pair.copy("kinds", tag, &image.digest()).await.unwrap();
-            assert_eq!(again, Copied { size: copied.size, moved: 0, already_there: true }, "{tag}");
+            assert_eq!(
+                again,
+                Copied { size: copied.size, moved: 0, already_there: true, referrers: copied.referrers },
+                "{tag}"
+            );
         }
         let writes = writes(&destination);
         assert!(writes.iter().all(|write| write.status < 300), "{writes:?}");
@@ -184,6 +188,9 @@ async fn a_consent_that_is_withdrawn_stops_a_blob_on_its_way() {
     let image = Image::single(1, 1, 4 << 20);
     source.pusher().push("app", "1", &image).await;
     let proxy = FaultProxy::start(destination.address());
+    // Slow enough that it is still under way when consent goes.
+    let slowly = Duration::from_millis(50);
+    proxy.set(Fault::Delay { to_upstream: slowly, to_client: Duration::ZERO });
     let pair = Pair::new(&source.host(), &proxy.host());
     let held = async {
         eventually(SOON, "the layer is under way", async || pair.progress.bytes() > 0).await;
@@ -301,19 +308,19 @@ async fn a_corrupt_layer_never_arrives_and_is_read_once_for_all_who_wait() {
 }
 
 /// Two registries, an engine between them, and consent.
-struct Pair {
-    engine: Engine,
-    source: Client,
-    destination: Client,
-    options: CopyOptions,
-    scope: MountScope,
-    across_owners: bool,
-    grants: Arc<Grants>,
-    progress: Progress,
+pub(crate) struct Pair {
+    pub(crate) engine: Engine,
+    pub(crate) source: Client,
+    pub(crate) destination: Client,
+    pub(crate) options: CopyOptions,
+    pub(crate) scope: MountScope,
+    pub(crate) across_owners: bool,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) progress: Progress,
 }
 
 impl Pair {
-    fn new(source: &str, destination: &str) -> Self {
+    pub(crate) fn new(source: &str, destination: &str) -> Self {
         Self {
             engine: Engine::default(),
             source: client(source),
@@ -326,13 +333,13 @@ impl Pair {
         }
     }
 
-    async fn copy(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {
+    pub(crate) async fn copy(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {
         let (repository, tag, digest) =
             (repository.parse().unwrap(), tag.parse().unwrap(), digest.parse::<Digest>().unwrap());
         self.engine.copy(&self.task(&repository, &tag, &digest)).await
     }
 
-    async fn verify(&self, repository: &str, tag: &str, digest: &str) -> Result<bool, CopyError> {
+    pub(crate) async fn verify(&self, repository: &str, tag: &str, digest: &str) -> Result<bool, CopyError> {
         let (repository, tag, digest) =
             (repository.parse().unwrap(), tag.parse().unwrap(), digest.parse::<Digest>().unwrap());
         self.engine.verify(&self.task(&repository, &tag, &digest)).await
@@ -352,6 +359,7 @@ impl Pair {
             tag,
             digest,
             options: &self.options,
+            referrer_tags: None,
             scope: self.scope.clone(),
             across_owners: self.across_owners,
             authority: &*self.grants,
@@ -362,15 +370,15 @@ impl Pair {
 
 /// Consents to everything but what it is told to refuse; notes what it is asked.
 #[derive(Default)]
-struct Grants {
-    refused: [AtomicBool; 3],
+pub(crate) struct Grants {
+    refused: [AtomicBool; 4],
     asked: std::sync::Mutex<Vec<String>>,
 }
 
-const KINDS: [&str; 3] = ["upload", "create", "tag"];
+const KINDS: [&str; 4] = ["upload", "create", "tag", "referrers tag"];
 
 impl Grants {
-    fn refuse(&self, kinds: &[&str]) {
+    pub(crate) fn refuse(&self, kinds: &[&str]) {
         for (refused, kind) in self.refused.iter().zip(KINDS) {
             refused.store(kinds.contains(&kind), Ordering::SeqCst);
         }
@@ -390,7 +398,8 @@ impl Authority for Grants {
             Effect::CreateRepository { repository } => (1, format!("create {repository}")),
             Effect::WriteTag { repository, tag, digest, replaces } => {
                 let replaced = replaces.map_or("nothing".to_owned(), Digest::to_string);
-                (2, format!("tag {repository}:{tag} {digest} over {replaced}"))
+                let kind = if tag.as_str().starts_with("sha256-") { 3 } else { 2 };
+                (kind, format!("tag {repository}:{tag} {digest} over {replaced}"))
             }
         };
         self.asked.lock().unwrap().push(asked);

@@ -8,6 +8,7 @@ mod chart;
 mod copy_images;
 mod generated;
 mod ground;
+mod referrers;
 mod registries;
 mod standalone;
 mod stories;

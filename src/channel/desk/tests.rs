@@ -11,6 +11,7 @@ fn submission(id: &str, hurried: bool) -> Submission {
         repository: "r".parse().unwrap(),
         tag: id.parse().unwrap(),
         digest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
+        referrer_tags: None,
         options: crate::plan::CopyOptions::default(),
         scope: "c".into(),
         across_owners: false,

@@ -53,6 +53,7 @@ impl Pair {
             tag: &tag,
             digest: &digest,
             options: &self.options,
+            referrer_tags: None,
             scope: MountScope::new("a configuration"),
             across_owners: false,
             authority: &Everything,

@@ -10,7 +10,7 @@ use crate::support::registry::TestRegistry;
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn notified(story: &str) -> (Scene, TestRegistry, TestRegistry) {
+pub(super) async fn notified(story: &str) -> (Scene, TestRegistry, TestRegistry) {
     let mut scene = Scene::new(story).await;
     let bearer = format!("Bearer {NOTIFY_TOKEN}");
     let source = TestRegistry::distribution(&format!("{story}-source")).user("reader", PASSWORD);

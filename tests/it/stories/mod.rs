@@ -9,6 +9,7 @@ mod node;
 mod node_alone;
 mod operator;
 mod quiet;
+mod referrers;
 mod scale;
 pub mod scene;
 mod troubles;
