@@ -8,6 +8,7 @@ mod chart;
 mod copy_images;
 mod generated;
 mod ground;
+mod request_counts;
 mod standalone;
 mod stories;
 mod support;
