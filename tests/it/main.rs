@@ -10,6 +10,7 @@ mod generated;
 mod ground;
 mod referrers;
 mod registries;
+mod request_counts;
 mod standalone;
 mod stories;
 mod support;

@@ -13,14 +13,15 @@ use crate::support::registry::TestRegistry;
 use crate::support::run_folder::new_folder;
 
 /// Files of one sync.
-struct Files {
+pub struct Files {
     folder: PathBuf,
     documents: Vec<Value>,
     logins: Value,
 }
 
 impl Files {
-    fn new(name: &str) -> Self {
+    /// None yet.
+    pub fn new(name: &str) -> Self {
         Self { folder: new_folder(name), documents: Vec::new(), logins: json!({}) }
     }
 
@@ -42,7 +43,8 @@ impl Files {
         self.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": name}), spec)
     }
 
-    fn add(&mut self, kind: &str, metadata: Value, spec: Value) -> &mut Self {
+    /// Adds a document.
+    pub fn add(&mut self, kind: &str, metadata: Value, spec: Value) -> &mut Self {
         let document =
             json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
         self.documents.push(document);
@@ -50,7 +52,7 @@ impl Files {
     }
 
     /// Runs a subcommand with everything that was added.
-    async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
+    pub async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
         let file = self.folder.join("all.yaml");
         let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
         std::fs::write(&file, documents.join("\n---\n")).unwrap();
@@ -61,7 +63,8 @@ impl Files {
         output.expect("it ends in a minute").unwrap()
     }
 
-    fn state(&self) -> String {
+    /// The folder that remembers what was verified.
+    pub fn state(&self) -> String {
         self.folder.join("state").display().to_string()
     }
 }

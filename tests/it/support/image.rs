@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub const OCI_PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -26,13 +28,14 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub struct Blob {
     pub media_type: String,
     pub digest: String,
-    pub bytes: Vec<u8>,
+    /// Shared by all images of which it is a part.
+    pub bytes: Bytes,
 }
 
 impl Blob {
     /// A blob with this content.
     pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
-        Self { media_type: media_type.to_owned(), digest: sha256(&bytes), bytes }
+        Self { media_type: media_type.to_owned(), digest: sha256(&bytes), bytes: bytes.into() }
     }
 
     /// A layer of random bytes behind the first bytes of a gzip file: nothing compresses or unpacks it, nothing needs to.
@@ -44,6 +47,30 @@ impl Blob {
         }
         bytes.truncate(size);
         Self::new(OCI_LAYER, bytes)
+    }
+
+    /// A layer that is not compressed: a tar of one file of text.
+    pub fn plain_layer(seed: u64, size: usize) -> Self {
+        const BLOCK: usize = 512;
+        let mut state = seed;
+        let mut text = String::with_capacity(size);
+        while text.len() < size {
+            text.push_str(&format!("{:020}\n", split_mix(&mut state)));
+        }
+        let mut header = [0; BLOCK];
+        let mut set = |at: usize, value: &str| header[at..at + value.len()].copy_from_slice(value.as_bytes());
+        set(0, &format!("file-{seed}"));
+        set(100, "0000644");
+        set(124, &format!("{:011o}", text.len()));
+        set(136, "00000000000");
+        set(148, "        "); // the checksum counts as spaces in itself
+        set(156, "0");
+        set(257, "ustar\u{0}00");
+        let checksum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..155].copy_from_slice(format!("{checksum:06o}\0").as_bytes());
+        let padding = text.len().next_multiple_of(BLOCK) - text.len() + 2 * BLOCK;
+        let bytes = header.into_iter().chain(text.into_bytes()).chain(std::iter::repeat_n(0, padding)).collect();
+        Self::new(OCI_PLAIN_LAYER, bytes)
     }
 
     fn descriptor(&self) -> Value {

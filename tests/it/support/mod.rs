@@ -4,13 +4,16 @@
 pub mod background;
 pub mod control_plane;
 pub mod eventually;
+pub mod fixtures;
 pub mod image;
 pub mod kube_users;
+pub mod link;
 pub mod process;
 pub mod proxy;
 pub mod pusher;
 pub mod registry;
 pub mod registry_config;
+pub mod requests;
 pub mod run_folder;
 pub mod scripted;
 pub mod stage;

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::background::BackgroundServer;
+use super::link::Link;
 
 /// What the proxy does with connections, the open ones included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Fault {
     CutAfter(u64),
     /// Waits before it forwards a piece of data, in each direction.
     Delay { to_upstream: Duration, to_client: Duration },
+    /// Is as far away as the other end of a long line; for connections that are opened from now on.
+    Far(Link),
 }
 
 /// What went through since the start.
@@ -112,13 +115,22 @@ async fn carry(
     counts: &Counts,
 ) -> Result<(), ()> {
     let mut refusal = fault.clone();
-    if *refusal.borrow() == Fault::Refuse {
-        return Err(());
+    let at_first = *refusal.borrow();
+    match at_first {
+        Fault::Refuse => return Err(()),
+        // The kernel has accepted the connection at once; over a line it would not be open yet.
+        Fault::Far(link) => tokio::time::sleep(link.round_trip).await,
+        _ => {}
     }
     let mut server = TcpStream::connect(upstream).await.map_err(drop)?;
     server.set_nodelay(true).and_then(|()| client.set_nodelay(true)).map_err(drop)?;
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
+    if let Fault::Far(link) = at_first {
+        let up = link.forward(client_read, server_write, &counts.to_upstream);
+        let down = link.forward(server_read, client_write, &counts.to_client);
+        return tokio::try_join!(up, down).map(drop);
+    }
     let up = pump(client_read, server_write, Direction::ToUpstream, fault.clone(), counts);
     let down = pump(server_read, client_write, Direction::ToClient, fault, counts);
     tokio::select! {
@@ -146,7 +158,7 @@ async fn pump(
         let current = *fault.wait_for(|fault| *fault != Fault::Hold).await.map_err(drop)?;
         let mut cut = false;
         match current {
-            Fault::None | Fault::Hold => {}
+            Fault::None | Fault::Hold | Fault::Far(_) => {}
             Fault::Refuse => return Err(()),
             Fault::Delay { to_upstream, .. } if direction == Direction::ToUpstream => {
                 tokio::time::sleep(to_upstream).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ impl Pusher {
         let location = if location.starts_with('/') { format!("{}{location}", self.url) } else { location.to_owned() };
         let mark = if location.contains('?') { '&' } else { '?' };
         let finish = format!("{location}{mark}digest={}", blob.digest);
-        let bytes = bytes::Bytes::from(blob.bytes.clone());
+        let bytes = blob.bytes.clone();
         let octets = "application/octet-stream";
         let done = self.send(Method::PUT, &finish, |put| put.header(CONTENT_TYPE, octets).body(bytes.clone())).await;
         assert_eq!(done.status(), StatusCode::CREATED, "{repository}: the upload of {} ends", blob.digest);
@@ -126,12 +126,31 @@ impl Pusher {
 
     /// Whether a repository has a blob.
     pub async fn has_blob(&self, repository: &str, digest: &str) -> bool {
+        self.blob_size(repository, digest).await.is_some()
+    }
+
+    /// The bytes of a blob that a repository has.
+    pub async fn blob_size(&self, repository: &str, digest: &str) -> Option<u64> {
         let url = format!("{}/v2/{repository}/blobs/{digest}", self.url);
-        match self.send(Method::HEAD, &url, |head| head).await.status() {
-            StatusCode::OK => true,
-            StatusCode::NOT_FOUND => false,
+        let head = self.send(Method::HEAD, &url, |head| head).await;
+        match head.status() {
+            StatusCode::OK => head.headers()[CONTENT_LENGTH].to_str().ok()?.parse().ok(),
+            StatusCode::NOT_FOUND => None,
             other => panic!("{repository}@{digest}: {other}"),
         }
+    }
+
+    /// The digests of what refers to a manifest: listed by the registry, or by the tag that stands in for its list.
+    pub async fn referrers(&self, repository: &str, digest: &str) -> BTreeSet<String> {
+        let listed =
+            self.send(Method::GET, &format!("{}/v2/{repository}/referrers/{digest}", self.url), |get| get).await;
+        let list = match listed.status() {
+            StatusCode::OK => Some(listed.bytes().await.expect("the list").to_vec()),
+            _ => self.manifest(repository, &digest.replace(':', "-")).await,
+        };
+        let list: Value = list.map(|list| serde_json::from_slice(&list).expect("a list in JSON")).unwrap_or_default();
+        let entries = list["manifests"].as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["digest"].as_str().map(str::to_owned)).collect()
     }
 
     /// Deletes a manifest by its digest, or a tag where the registry can do that; gives the status.

@@ -1,0 +1,177 @@
+//! Counts what a copy asked of registries, from their access logs, and what it takes at the least.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::fixtures::Contents;
+use super::registry::Access;
+
+/// Requests of one side by their method.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    pub get: usize,
+    pub head: usize,
+    pub post: usize,
+    pub put: usize,
+    pub patch: usize,
+    pub delete: usize,
+    /// Of all these, how many were answered with an error other than "not found".
+    pub errors: usize,
+}
+
+/// What the access logs of a run tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub source: Requests,
+    /// What it took to copy.
+    pub destination: Requests,
+    /// Looks at what this run had written there itself.
+    pub verification: Requests,
+    /// How many blobs were mounted; the requests are among the POSTs.
+    pub mounts: usize,
+    /// Bytes of blobs that the source sent, those of requests that were broken off included.
+    pub moved: u64,
+    /// Bytes of blobs that destinations have taken.
+    pub uploaded: u64,
+}
+
+impl Requests {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.get + self.head + self.post + self.put + self.patch + self.delete
+    }
+
+    fn add(&mut self, access: &Access) {
+        match access.method.as_str() {
+            "GET" => self.get += 1,
+            "HEAD" => self.head += 1,
+            "POST" => self.post += 1,
+            "PUT" => self.put += 1,
+            "PATCH" => self.patch += 1,
+            _ => self.delete += 1,
+        }
+        self.errors += usize::from(access.status >= 400 && access.status != 404);
+    }
+}
+
+impl Traffic {
+    /// Counts one run: the part of the logs that it has made.
+    pub fn of(source: &[Access], destinations: &[Vec<Access>], contents: &Contents) -> Self {
+        let mut traffic = Self::default();
+        for access in source {
+            traffic.source.add(access);
+            if access.method == "GET" && access.status < 300 && access.path.contains("/blobs/") {
+                traffic.moved += access.bytes;
+            }
+        }
+        let sizes = contents.unique_blobs();
+        for destination in destinations {
+            let written: BTreeSet<_> = destination.iter().filter_map(written).collect();
+            for access in destination {
+                let is_look = matches!(access.method.as_str(), "GET" | "HEAD") && access.status == 200;
+                if is_look && looked_at(access).is_some_and(|content| written.contains(&content)) {
+                    traffic.verification.add(access);
+                } else {
+                    traffic.destination.add(access);
+                }
+                match uploaded(access) {
+                    Some(digest) => traffic.uploaded += sizes.get(digest.as_str()).copied().unwrap_or_default(),
+                    None => traffic.mounts += usize::from(is_mount(access)),
+                }
+            }
+        }
+        traffic
+    }
+
+    /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a page of
+    /// tags and every manifest and blob once from the source; two requests for each upload, and one for each mount and manifest.
+    pub fn least_cold(contents: &Contents, destinations: usize) -> Self {
+        let (unique, blobs, manifests) = (contents.unique_blobs().len(), contents.blobs(), contents.manifests());
+        // Tags of one image are written one by one, although its manifest is one.
+        let tagged: BTreeSet<_> =
+            contents.repositories.iter().flat_map(|(name, r)| r.tags.values().map(move |d| (name, d))).collect();
+        let puts = manifests - tagged.len() + contents.tags();
+        let pages = pages(contents);
+        Self {
+            source: Requests { get: pages + puts + unique, ..Requests::default() },
+            destination: Requests {
+                post: destinations * blobs,
+                put: destinations * (unique + puts),
+                ..Requests::default()
+            },
+            mounts: destinations * (blobs - unique),
+            moved: contents.unique_bytes(),
+            uploaded: destinations as u64 * contents.unique_bytes(),
+            ..Self::default()
+        }
+    }
+
+    /// The least it takes to find out that nothing is to be done, trusting what was verified before.
+    pub fn least_warm(contents: &Contents) -> Self {
+        let source = Requests { get: pages(contents), head: contents.tags(), ..Requests::default() };
+        Self { source, ..Self::default() }
+    }
+}
+
+/// The pages of tags: of a thousand, as is usual.
+fn pages(contents: &Contents) -> usize {
+    contents.repositories.values().map(|repository| repository.tags.len().div_ceil(1_000)).sum()
+}
+
+/// A piece of content: its repository, and its digest or tag.
+type Content = (String, String);
+
+/// What a request has written: a manifest, or a blob that was uploaded or mounted.
+fn written(access: &Access) -> Option<Content> {
+    let (repository, _) = split(&access.path)?;
+    if access.status != 201 {
+        return None;
+    }
+    if is_mount(access) {
+        return Some((repository, query(&access.path, "mount")?));
+    }
+    match uploaded(access) {
+        Some(digest) => Some((repository, digest)),
+        None => looked_at(access),
+    }
+}
+
+/// The manifest or blob that the path names.
+fn looked_at(access: &Access) -> Option<Content> {
+    let (repository, rest) = split(&access.path)?;
+    let reference = rest.strip_prefix("manifests/").or_else(|| rest.strip_prefix("blobs/"))?;
+    Some((repository, reference.split('?').next()?.to_owned()))
+}
+
+fn is_mount(access: &Access) -> bool {
+    access.method == "POST" && access.status == 201 && query(&access.path, "mount").is_some()
+}
+
+/// The digest of the blob whose upload a request has ended.
+fn uploaded(access: &Access) -> Option<String> {
+    let ended = matches!(access.method.as_str(), "PUT" | "POST") && access.status == 201;
+    (ended && access.path.contains("/blobs/uploads/") && !is_mount(access)).then(|| query(&access.path, "digest"))?
+}
+
+/// The repository and what comes after it.
+fn split(path: &str) -> Option<(String, &str)> {
+    let path = path.strip_prefix("/v2/")?;
+    let at = ["/manifests/", "/blobs/", "/tags/", "/referrers/"].iter().filter_map(|part| path.rfind(part)).max()?;
+    // Of an upload, "/blobs/" is the last of these parts, since its identifier has no slash.
+    Some((path[..at].to_owned(), &path[at + 1..]))
+}
+
+fn query(path: &str, name: &str) -> Option<String> {
+    let url = url::Url::parse("http://registry").ok()?.join(path).ok()?;
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// How often each piece of content was looked at.
+pub fn looks(accesses: &[Access]) -> BTreeMap<Content, usize> {
+    let mut looks = BTreeMap::new();
+    for content in accesses.iter().filter(|access| access.method != "PUT").filter_map(looked_at) {
+        *looks.entry(content).or_default() += 1;
+    }
+    looks
+}
