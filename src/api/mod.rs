@@ -31,6 +31,7 @@ pub use replication_status::{
     ReplicationStatusStatus,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The API group of every kind.
 pub const GROUP: &str = "transship.dev";
@@ -46,7 +47,33 @@ pub const REGISTRY_HOST: &str = "transship.dev/registry-host";
 
 /// Every CustomResourceDefinition, in the order of their names.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd(), ReplicationStatus::crd()]
+    let definitions =
+        [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd(), ReplicationStatus::crd()];
+    definitions.into_iter().map(with_known_formats).collect()
+}
+
+/// Kubernetes knows no format of unsigned integers and warns about each: `minimum: 0`, which stays, says the same.
+fn with_known_formats(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn correct(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                let known = match fields.get("format").and_then(Value::as_str) {
+                    Some("uint8" | "uint16" | "uint32") => Some("int32"),
+                    Some("uint" | "uint64") => Some("int64"),
+                    _ => None,
+                };
+                if let Some(known) = known {
+                    fields.insert("format".to_owned(), known.into());
+                }
+                fields.values_mut().for_each(correct);
+            }
+            Value::Array(items) => items.iter_mut().for_each(correct),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(definition).expect("a definition is JSON");
+    correct(&mut value);
+    serde_json::from_value(value).expect("formats are only words")
 }
 
 /// Names a Registry of the same namespace.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::messages::{Answer, Ended, EndedBadly, Item, ItemId, Report};
+use super::messages::{Answer, Ended, EndedBadly, Held, Item, ItemId, Report};
 use crate::api::FailureCode;
 use crate::plan::{AUTHORITY_LASTS, Lane, WaitingLane, WorkerView};
 
@@ -194,6 +194,8 @@ impl Desk {
             ..Answer::default()
         };
         for held in &report.held {
+            let may_wait = adopted_at.is_some_and(|at| now.saturating_duration_since(at) < TAKEN_UP_WITHIN)
+                && !self.is_superseded(held, &lane);
             match self.entries.get_mut(&held.id) {
                 Some(entry)
                     if entry.submission.lane == lane && entry.job.as_deref().is_none_or(|other| other == job) =>
@@ -204,7 +206,7 @@ impl Desk {
                 }
                 Some(_) => answer.cancel.push(held.id.clone()),
                 // Of an earlier operator process: it may be handed in again. Until then it goes on without authority.
-                None if adopted_at.is_some_and(|at| now.saturating_duration_since(at) < TAKEN_UP_WITHIN) => {}
+                None if may_wait => {}
                 None => answer.cancel.push(held.id.clone()),
             }
         }
@@ -231,7 +233,10 @@ impl Desk {
     /// Whether the next report of `job` would be answered with something new.
     pub fn has_news(&self, job: &str, report: &Report) -> bool {
         let Some(worker) = self.workers.get(job) else { return true };
-        let gone = report.held.iter().any(|held| !self.entries.contains_key(&held.id)) && !worker.adopted;
+        let is_gone = |held: &Held| {
+            !self.entries.contains_key(&held.id) && (!worker.adopted || self.is_superseded(held, &worker.lane))
+        };
+        let gone = report.held.iter().any(is_gone);
         let waits = self.lanes.get(&worker.lane).is_some_and(|queue| {
             let is_live = |id: &ItemId| self.entries.get(id).is_some_and(|entry| entry.job.is_none());
             let has = report.held.len();
@@ -274,6 +279,14 @@ impl Desk {
     /// The lane of a worker.
     pub fn lane(&self, job: &str) -> Option<&Lane> {
         self.workers.get(job).map(|worker| &worker.lane)
+    }
+
+    /// Whether another image waits for the tag of one that is not known here.
+    fn is_superseded(&self, held: &Held, lane: &Lane) -> bool {
+        self.entries.values().any(|entry| {
+            let Submission { item, lane: wanted, .. } = &entry.submission;
+            item.tag == held.tag && item.repository == held.repository && wanted == lane
+        })
     }
 
     fn take_ended(&mut self, job: &str, lane: &Lane, ended: &Ended) {

@@ -62,6 +62,10 @@ pub struct Report {
 pub struct Held {
     /// Which.
     pub id: ItemId,
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// Its tag: a newer image for it takes its place at once, also where nobody knows this one any more.
+    pub tag: Tag,
     /// Bytes of blobs that were read for it so far.
     pub bytes: u64,
 }

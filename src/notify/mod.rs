@@ -58,6 +58,7 @@ async fn receive(
     }
     for (repository, tag, digest) in distribution::pushed_tags(&body) {
         receiver.context.metrics.hints.inc();
+        tracing::debug!(registry, namespace, %repository, %tag, "notified");
         receiver.context.replicators.hint(&namespace, &registry, &repository, &tag, digest);
     }
     StatusCode::ACCEPTED

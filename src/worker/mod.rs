@@ -49,6 +49,7 @@ async fn work(flags: &WorkerFlags) -> Result<(), String> {
         copies: JoinSet::new(),
         ended: Vec::new(),
     };
+    tracing::info!(slots = flags.slots, "working");
     let mut heard = Instant::now();
     loop {
         let (report, sent) = (worker.report(), Instant::now());
@@ -107,8 +108,14 @@ struct Running {
 impl Worker {
     fn report(&mut self) -> Report {
         self.sequence += 1;
-        let running = self.running.iter().map(|(id, running)| Held { id: id.clone(), bytes: running.progress.bytes() });
-        let waiting = self.waiting.iter().map(|item| Held { id: item.id.clone(), bytes: 0 });
+        let held = |item: &Item, bytes| Held {
+            id: item.id.clone(),
+            repository: item.repository.clone(),
+            tag: item.tag.clone(),
+            bytes,
+        };
+        let running = self.running.values().map(|running| held(&running.item, running.progress.bytes()));
+        let waiting = self.waiting.iter().map(|item| held(item, 0));
         Report {
             session: self.session.clone(),
             sequence: self.sequence,

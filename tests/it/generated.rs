@@ -12,6 +12,14 @@ fn the_definitions_in_crds_are_those_of_the_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_definitions_apply_without_a_warning() {
+    let plane = ControlPlane::shared().await;
+    let folder = repository().join("crds").display().to_string();
+    let applied = plane.kubectl(&["apply", "--server-side", "--dry-run=server", "-f", &folder]).await;
+    assert!(applied.success && !applied.stderr.contains("Warning"), "{}", applied.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_yaml_block_of_the_readme_applies() {
     let plane = ControlPlane::shared().await;
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();

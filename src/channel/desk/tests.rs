@@ -19,12 +19,16 @@ fn submission(id: &str, hurried: bool) -> Submission {
     Submission { item, lane: lane(), hurried }
 }
 
+fn holds(id: &str, tag: &str) -> Held {
+    Held { id: ItemId(id.into()), repository: "r".parse().unwrap(), tag: tag.parse().unwrap(), bytes: 7 }
+}
+
 fn report(session: &str, sequence: u64, held: &[&str], ended: &[&str]) -> Report {
     Report {
         session: session.into(),
         sequence,
         slots: 2,
-        held: held.iter().map(|id| Held { id: ItemId((*id).into()), bytes: 7 }).collect(),
+        held: held.iter().map(|id| holds(id, id)).collect(),
         ended: ended.iter().map(|id| Ended { id: ItemId((*id).into()), result: Ok(9), moved: 9 }).collect(),
         access_version: None,
     }
@@ -125,6 +129,23 @@ fn a_worker_that_outlived_the_operator_is_taken_up_and_its_image_is_not_given_tw
     let later = now + TAKEN_UP_WITHIN;
     let answer = desk.report("job", &report("x", 43, &["a", "b"], &[]), later).unwrap();
     assert_eq!(answer.cancel, [ItemId("b".into())]);
+}
+
+#[test]
+fn an_older_image_that_outlived_the_operator_makes_room_at_once_for_a_newer_one_of_its_tag() {
+    let now = Instant::now();
+    let mut desk = Desk::default();
+    desk.add_worker("job", lane(), true, now);
+    let with =
+        |sequence| Report { held: vec![holds("older", "t"), holds("other", "u")], ..report("x", sequence, &[], &[]) };
+    assert!(desk.report("job", &with(1), now).unwrap().cancel.is_empty());
+    let mut newer = submission("newer", false);
+    newer.item.tag = "t".parse().unwrap();
+    let _told = desk.submit(newer, now);
+    assert!(desk.has_news("job", &with(2)));
+    let answer = desk.report("job", &Report { slots: 3, ..with(2) }, now).unwrap();
+    assert_eq!(answer.cancel, [ItemId("older".into())]);
+    assert_eq!(ids(&answer.items), ["newer"]);
 }
 
 #[test]
