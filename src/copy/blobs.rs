@@ -15,7 +15,7 @@ use crate::registry::UploadOutcome;
 
 impl Engine {
     /// Makes sure that the blob is in the destination repository, and adds to `moved` how many bytes that took. However many images
-    /// need it, one of them does the work and the others wait for it. `is_new`: the repository was just found to be absent.
+    /// need it, one of them does the work and the others wait for it.
     ///
     /// # Errors
     /// [`CopyError`], told apart by side.
@@ -23,10 +23,9 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         blob: &Descriptor,
-        is_new: bool,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
-        let bring = self.find_or_bring(task, blob, is_new);
+        let bring = self.find_or_bring(task, blob);
         if let Some(bytes) = self.once(task, ContentKey::blob(task, blob), bring).await? {
             moved.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -66,12 +65,11 @@ impl Engine {
         }
     }
 
-    async fn find_or_bring(&self, task: &ImageCopy<'_>, blob: &Descriptor, is_new: bool) -> Result<u64, CopyError> {
+    async fn find_or_bring(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Result<u64, CopyError> {
         let tables = self.tables();
         let crossing = task.crossing_key(blob);
-        // A repository counts as absent until it has a tag, so one that is new may still have what an interrupted copy left.
-        let may_be_there = !is_new || blob.size >= WORTH_A_LOOK;
-        if may_be_there
+        let began_empty = tables.began_empty.recall(&task.repository_key()).is_some();
+        if !began_empty
             && task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)?
         {
             if tables.mountable.recall(&crossing).is_none() {
@@ -87,8 +85,16 @@ impl Engine {
         };
         let mount_from = self.mount_source(task, blob);
         let _turn = turn.filter(|_| mount_from.is_none());
-        match self.bring(task, blob, mount_from.as_ref()).await? {
-            UploadOutcome::Mounted => Ok(0),
+        // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: to mount from
+        // itself finds that, and opens the upload where there is nothing.
+        let itself = (began_empty && blob.size >= WORTH_A_LOOK).then(|| task.destination_repository.clone());
+        match self.bring(task, blob, mount_from.or(itself).as_ref()).await? {
+            UploadOutcome::Mounted => {
+                if tables.mountable.recall(&crossing).is_none() {
+                    tables.mountable.note(crossing, task.destination_repository.clone());
+                }
+                Ok(0)
+            }
             UploadOutcome::Uploaded => {
                 tables.served.note((task.source.id(), blob.digest.clone()), ());
                 tables.mountable.note(crossing, task.destination_repository.clone());

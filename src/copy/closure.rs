@@ -57,9 +57,27 @@ impl Closure {
     /// [`Unread`] if a manifest is not there or cannot be read, or the image exceeds [`MAX_MANIFESTS`], [`MAX_BLOBS`],
     /// [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
     pub async fn read(client: &Client, repository: &RepositoryName, digest: &Digest) -> Result<Self, Unread> {
+        Self::read_below(client, repository, digest, None).await
+    }
+
+    /// The same, where `root` is known already.
+    ///
+    /// # Errors
+    /// As [`Closure::read`].
+    pub async fn read_below(
+        client: &Client,
+        repository: &RepositoryName,
+        digest: &Digest,
+        root: Option<Manifest>,
+    ) -> Result<Self, Unread> {
         let mut levels: Vec<Vec<Manifest>> = Vec::new();
         let mut seen = HashSet::from([digest.clone()]);
         let (mut wanted, mut bytes) = (vec![digest.clone()], 0);
+        if let Some(root) = root {
+            let level = vec![root];
+            wanted = new_children(&level, &mut seen)?;
+            levels.push(level);
+        }
         while !wanted.is_empty() {
             if levels.len() == MAX_DEPTH {
                 return Err(Unread::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));

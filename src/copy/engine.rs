@@ -8,11 +8,11 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Effect;
 use super::closure::Closure;
-use super::tables::{ContentKey, Tables};
+use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::api::Referrers;
-use crate::image::Digest;
-use crate::registry::ErrorKind;
+use crate::image::{Digest, Manifest};
+use crate::registry::{Client, ErrorKind};
 
 /// Copies images. One a process, cheap to clone: what it remembers of destinations is shared by everything that it copies.
 ///
@@ -72,6 +72,13 @@ impl Engine {
         Ok(Copied { size: closure.size(), moved: moved.into_inner(), already_there, referrers })
     }
 
+    /// Takes a manifest that was read from `source` when the copy was planned, so that it is not read once more.
+    pub fn read_ahead(&self, source: &Client, manifest: Manifest) {
+        if manifest.bytes.len() <= MAX_READ_AHEAD_BYTES {
+            self.tables().read_ahead.note((source.id(), manifest.digest.clone()), manifest);
+        }
+    }
+
     /// Copies the image without what refers to it, and answers what it consists of and whether it was there.
     pub(super) async fn copy_image(
         &self,
@@ -81,17 +88,18 @@ impl Engine {
         let began = Instant::now();
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
         let read = async {
-            let read = Closure::read(task.source, task.source_repository, task.digest).await;
+            let root = self.tables().read_ahead.recall(&(task.source.id(), task.digest.clone()));
+            let read = Closure::read_below(task.source, task.source_repository, task.digest, root).await;
             read.map_err(|unread| unread.of_source())
         };
-        let (present, closure) = futures::try_join!(task.tag_at_destination(), read)?;
-        if present.as_ref() == Some(task.digest) {
+        let (present, closure) = futures::try_join!(self.look_at_tag(task), read)?;
+        if present.digest.as_ref() == Some(task.digest) {
             if self.is_complete(task, &closure, began).await? {
                 return Ok((closure, true));
             }
             self.forget(task, &closure);
         }
-        self.push_until_taken(task, &closure, (present, began), moved).await?;
+        self.push_until_taken(task, &closure, &present, moved).await?;
         self.read_back(task, &closure, Instant::now()).await?;
         Ok((closure, false))
     }
@@ -101,18 +109,19 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
-        seen: (Option<Digest>, Instant),
+        present: &Present,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
-        let mut is_new = seen.0.is_none() && self.is_repository_new(task).await?;
+        if !present.repository {
+            task.permit(Effect::CreateRepository { repository: task.destination_repository }).await?;
+        }
         let mut pauses = PAUSES.iter();
         loop {
-            let pushed = self.push(task, closure, &seen, is_new, moved).await;
+            let pushed = self.push(task, closure, present, moved).await;
             match (pushed, pauses.next()) {
                 (Err(CopyError::Destination(error)), Some(pause)) if error.kind == ErrorKind::ContentMissing => {
                     tracing::debug!(error = %error.message, "pushing again");
                     self.forget(task, closure);
-                    is_new = false;
                     tokio::time::sleep(*pause).await;
                 }
                 (pushed, _) => return pushed,
@@ -124,12 +133,11 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
-        seen: &(Option<Digest>, Instant),
-        is_new: bool,
+        present: &Present,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
-        self.push_content(task, closure, is_new, moved).await?;
-        self.write_tag(task, closure, seen).await
+        self.push_content(task, closure, moved).await?;
+        self.write_tag(task, closure, present).await
     }
 
     /// Pushes everything below the root manifest.
@@ -137,36 +145,43 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
-        is_new: bool,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
         let blobs = futures::stream::iter(&closure.blobs).map(Ok);
-        blobs.try_for_each_concurrent(self.0.limits.blobs, |blob| self.ensure_blob(task, blob, is_new, moved)).await?;
+        blobs.try_for_each_concurrent(self.0.limits.blobs, |blob| self.ensure_blob(task, blob, moved)).await?;
         self.push_children(task, closure).await
     }
 
-    /// Whether the destination repository is absent, and there is consent to bring it into being.
-    async fn is_repository_new(&self, task: &ImageCopy<'_>) -> Result<bool, CopyError> {
-        let key = task.repository_key();
-        let exists = match self.tables().repository_exists(&key) {
-            Some(exists) => exists,
+    /// What the tag points at at the destination. A repository that nothing is known of is looked at as a whole, which tells
+    /// of all tags that it does not have.
+    async fn look_at_tag(&self, task: &ImageCopy<'_>) -> Result<Present, CopyError> {
+        let (tables, key) = (self.tables(), task.repository_key());
+        let look = match tables.look(&key) {
+            Some(look) => Some(look),
+            None if tables.repository_exists(&key) == Some(true) => None,
             None => {
-                let _turn = self.tables().repository_turns.at(key.clone()).await;
-                match self.tables().repository_exists(&key) {
-                    Some(exists) => exists,
+                let _turn = tables.repository_turns.at(key.clone()).await;
+                match tables.look(&key) {
+                    Some(look) => Some(look),
                     None => {
-                        let asked = task.destination.repository_exists(task.destination_repository).await;
-                        let exists = asked.map_err(CopyError::Destination)?;
-                        self.tables().note_repository(key, exists);
-                        exists
+                        let at = Instant::now();
+                        let found = task.destination.first_tags(task.destination_repository).await;
+                        Some(tables.note_look(key, Look { found: found.map_err(CopyError::Destination)?, at }))
                     }
                 }
             }
         };
-        if !exists {
-            task.permit(Effect::CreateRepository { repository: task.destination_repository }).await?;
+        let is_written = tables.written_tags.recall(&(task.repository_key(), task.tag.clone())).is_some();
+        match look.as_ref().map(|look| (look.found.as_ref(), look.at)) {
+            Some((None, at)) if !is_written => Ok(Present { digest: None, at, repository: false }),
+            Some((Some(found), at)) if found.is_all && !found.tags.contains(task.tag) && !is_written => {
+                Ok(Present { digest: None, at, repository: true })
+            }
+            _ => {
+                let at = Instant::now();
+                Ok(Present { digest: task.tag_at_destination().await?, at, repository: true })
+            }
         }
-        Ok(!exists)
     }
 
     /// Forgets everything about the content of the image: what the registry says next is believed.
@@ -177,6 +192,7 @@ impl Engine {
             self.tables().present.forget(&key);
             self.tables().verified.forget(&key);
         }
+        self.tables().began_empty.forget(&task.repository_key());
         for blob in &closure.blobs {
             let crossing = task.crossing_key(blob);
             if self.tables().mountable.recall(&crossing).as_ref() == Some(task.destination_repository) {
@@ -189,6 +205,18 @@ impl Engine {
         &self.0.tables
     }
 }
+
+/// What was at a destination before an image was copied to it.
+pub(super) struct Present {
+    /// What the tag pointed at.
+    pub(super) digest: Option<Digest>,
+    /// When that was looked at.
+    pub(super) at: Instant,
+    /// Whether the repository was there.
+    pub(super) repository: bool,
+}
+
+pub(super) const MAX_READ_AHEAD_BYTES: usize = 16 * 1024;
 
 /// What is waited for before an image is pushed again that the registry did not take.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1_000)];

@@ -1,15 +1,13 @@
 //! Brings manifests to a destination repository: children by digest, the root under its tag.
 
-use std::time::Instant;
-
 use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Effect;
 use super::closure::Closure;
-use super::engine::Engine;
+use super::engine::{Engine, Present};
 use super::tables::ContentKey;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
-use crate::image::{Digest, Manifest, ManifestKind};
+use crate::image::{Manifest, ManifestKind};
 use crate::registry::Reference;
 
 impl Engine {
@@ -29,8 +27,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Points the tag at the root manifest, all of whose content is there. `seen` is what it pointed at before, and when that
-    /// was looked at.
+    /// Points the tag at the root manifest, all of whose content is there. `present` is what was there
+    /// before.
     ///
     /// # Errors
     /// [`CopyError`].
@@ -38,11 +36,11 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
-        seen: &(Option<Digest>, Instant),
+        present: &Present,
     ) -> Result<(), CopyError> {
         // A copy may have taken long: consent to overwrite is asked for what is there now.
-        let replaces = match seen.1.elapsed() < CONSENT_LASTS {
-            true => seen.0.clone(),
+        let replaces = match present.at.elapsed() < CONSENT_LASTS {
+            true => present.digest.clone(),
             false => task.tag_at_destination().await?,
         };
         let effect = Effect::WriteTag {
@@ -51,6 +49,7 @@ impl Engine {
             digest: task.digest,
             replaces: replaces.as_ref().filter(|digest| *digest != task.digest),
         };
+        self.tables().written_tags.note((task.repository_key(), task.tag.clone()), ());
         self.put(task, effect, Reference::Tag(task.tag), closure.root()).await?;
         for blob in &closure.blobs {
             self.tables().mountable.note(task.crossing_key(blob), task.destination_repository.clone());

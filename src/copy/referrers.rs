@@ -126,9 +126,12 @@ impl Engine {
                     error => return Err(error),
                 },
             };
-            if !(there.contains(digest) && self.is_whole(task, &closure, began).await?) {
-                self.forget(task, &closure);
-                self.push_content(task, &closure, false, moved).await?;
+            let is_listed = there.contains(digest);
+            if !(is_listed && self.is_whole(task, &closure, began).await?) {
+                if is_listed {
+                    self.forget(task, &closure);
+                }
+                self.push_content(task, &closure, moved).await?;
                 self.ensure_manifest(task, closure.root()).await?;
                 if !self.is_whole(task, &closure, began).await? {
                     let message = format!("the referrer {digest} is not at the destination after it was written");

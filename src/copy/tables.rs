@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memo::Memo;
-use super::task::{CopyError, ImageCopy, MountScope};
+use super::task::{CONSENT_LASTS, CopyError, ImageCopy, MountScope};
 use super::turns::Turns;
 use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
-use crate::registry::ClientId;
+use crate::registry::{ClientId, FirstTags};
 
 /// What is known of destinations. Keyed by client, never by host: what one credential may see says nothing to another.
 pub(super) struct Tables {
@@ -32,6 +32,13 @@ pub(super) struct Tables {
     pub(super) fallback_turns: Turns<(RepositoryKey, Tag)>,
     /// The tags of a source repository that stand for referrers, and when they were listed.
     pub(super) referrer_tags: Memo<RepositoryKey, (Arc<BTreeSet<Tag>>, Instant)>,
+    /// Repositories that were absent when this process first looked: what is in them is known here.
+    pub(super) began_empty: Memo<RepositoryKey, ()>,
+    /// Tags that this process has written: an earlier look does not know them.
+    pub(super) written_tags: Memo<(RepositoryKey, Tag), ()>,
+    /// Manifests of sources that were read when they were planned, small ones.
+    pub(super) read_ahead: Memo<(ClientId, Digest), Manifest>,
+    looks: Memo<RepositoryKey, Arc<Look>>,
     repositories: Memo<RepositoryKey, (bool, Instant)>,
 }
 
@@ -51,6 +58,14 @@ pub(super) struct ContentKey(RepositoryKey, Content);
 enum Content {
     Blob(Digest, u64),
     Manifest(Digest),
+}
+
+/// What a destination repository had at some instant.
+pub(super) struct Look {
+    /// Its tags, as far as they are on the first page; `None` if there is no such repository.
+    pub(super) found: Option<FirstTags>,
+    /// When it was looked at.
+    pub(super) at: Instant,
 }
 
 /// A failure that others who need the same content may share.
@@ -74,6 +89,10 @@ impl Tables {
             served: Memo::new(remembered),
             fallback_turns: Turns::default(),
             referrer_tags: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
+            began_empty: Memo::new(remembered),
+            written_tags: Memo::new(remembered),
+            read_ahead: Memo::new(READ_AHEAD.min(remembered)),
+            looks: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
             repositories: Memo::new(remembered),
         }
     }
@@ -89,6 +108,22 @@ impl Tables {
         let (exists, seen) = self.repositories.recall(key)?;
         let seen_for = if exists { REPOSITORY_SEEN_FOR } else { REPOSITORY_MISSED_FOR };
         (seen.elapsed() < seen_for).then_some(exists)
+    }
+
+    /// What a repository had a moment ago, no longer than consent lasts.
+    pub(super) fn look(&self, key: &RepositoryKey) -> Option<Arc<Look>> {
+        self.looks.recall(key).filter(|look| look.at.elapsed() < CONSENT_LASTS)
+    }
+
+    /// Notes what a repository has.
+    pub(super) fn note_look(&self, key: RepositoryKey, look: Look) -> Arc<Look> {
+        let look = Arc::new(look);
+        if look.found.is_none() {
+            self.began_empty.note(key.clone(), ());
+        }
+        self.repositories.note(key.clone(), (look.found.is_some(), look.at));
+        self.looks.note(key, look.clone());
+        look
     }
 
     /// Notes whether a repository exists.
@@ -125,6 +160,8 @@ impl Shared {
 
 /// Lists of tags are larger than other entries.
 const REPOSITORIES_REMEMBERED: usize = 64;
+/// Times [`super::engine::MAX_READ_AHEAD_BYTES`] is the most memory that this takes.
+const READ_AHEAD: usize = 1_000;
 /// Whoever deletes a repository is not to see it made again without consent much later than this.
 const REPOSITORY_SEEN_FOR: Duration = Duration::from_secs(60);
 const REPOSITORY_MISSED_FOR: Duration = Duration::from_secs(1);

@@ -46,12 +46,29 @@ impl SeenReferrers {
     /// A fingerprint of what refers to an image, 12 characters; `None` if nothing does. Of what refers to a single platform of it
     /// nothing is known here.
     pub fn fingerprint(&self, image: &Digest) -> Option<String> {
-        let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
-        let tags = tags.filter_map(|tag| self.tags.get(&tag).map(|digest| format!("{tag} {digest}\n")));
-        let listed = self.by_api.get(image).map(|listed| format!("{listed}\n"));
-        let lines: String = tags.chain(listed).collect();
-        (!lines.is_empty()).then(|| Digest::sha256(lines.as_bytes()).encoded()[..12].to_owned())
+        let parts = [self.tags_fingerprint(image), self.listed_fingerprint(image)];
+        match parts.iter().flatten().count() {
+            0 => None,
+            _ => Some(short(&format!("{parts:?}"))),
+        }
     }
+
+    /// The same, of what its tags tell alone.
+    pub fn tags_fingerprint(&self, image: &Digest) -> Option<String> {
+        let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
+        let lines: String =
+            tags.filter_map(|tag| self.tags.get(&tag).map(|digest| format!("{tag} {digest}\n"))).collect();
+        (!lines.is_empty()).then(|| short(&lines))
+    }
+
+    /// The same, of what the referrers API tells alone.
+    pub fn listed_fingerprint(&self, image: &Digest) -> Option<String> {
+        self.by_api.get(image).map(|listed| short(listed.as_str()))
+    }
+}
+
+fn short(text: &str) -> String {
+    Digest::sha256(text.as_bytes()).encoded()[..12].to_owned()
 }
 
 #[cfg(test)]

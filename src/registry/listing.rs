@@ -56,22 +56,27 @@ impl Client {
         }
     }
 
-    /// Whether a repository is there at a place we may push to (tags/list with n=1, one page).
+    /// The first page of the tags, and whether that is all of them; `None` when the repository is not there. One request: to
+    /// be asked where we may push to.
     ///
     /// # Errors
     /// As [`Client::tags`].
-    pub async fn repository_exists(&self, repository: &RepositoryName) -> Result<bool, RegistryError> {
+    pub async fn first_tags(&self, repository: &RepositoryName) -> Result<Option<FirstTags>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("looking for the repository", repository);
         let mut url = inner.site.of(repository, "tags/list");
-        url.set_query(Some("n=1"));
+        url.set_query(Some(PAGE_SIZE));
         let fetched = {
             let _permit = inner.read_permit().await;
             inner.fetch(&Outgoing::new(Method::GET, url, Scopes::pull(repository), &task), MAX_PAGE_BYTES).await?
         };
         match fetched {
-            Fetched::Good { .. } => Ok(true),
-            Fetched::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| false),
+            Fetched::Good { headers, body, .. } => {
+                let mut tags = BTreeSet::new();
+                let is_page = read_page(&body, "tags", &mut tags).is_some();
+                Ok(Some(FirstTags { tags, is_all: is_page && next_link(&headers).is_none() }))
+            }
+            Fetched::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
         }
     }
 
@@ -84,6 +89,15 @@ impl Client {
         }
         Err(refusal.error(task))
     }
+}
+
+/// The beginning of a list of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstTags {
+    /// The tags.
+    pub tags: BTreeSet<Tag>,
+    /// Whether there are no others.
+    pub is_all: bool,
 }
 
 /// What is listed.

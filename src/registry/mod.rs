@@ -28,5 +28,6 @@ pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Refere
 pub use docker_config::{DockerConfig, InvalidDockerConfig};
 pub use egress::{EgressPolicy, HostPort};
 pub use error::{ErrorKind, RegistryError};
+pub use listing::FirstTags;
 pub use referrers::Referrers;
 pub use site::canonical_host;

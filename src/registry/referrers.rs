@@ -39,9 +39,7 @@ impl Client {
         subject: &Digest,
         has_fallback: Option<bool>,
     ) -> Result<Referrers, RegistryError> {
-        if !self.0.referrers_api.is_missing()
-            && let Some(digests) = self.referrers_by_api(repository, subject).await?
-        {
+        if let Some(digests) = self.referrers_by_api_if_any(repository, subject).await? {
             return Ok(Referrers { digests, by_api: true });
         }
         let none = Referrers { digests: Vec::new(), by_api: false };
@@ -74,6 +72,27 @@ impl Client {
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// As long as nobody knows whether there is an API one asks, and the others wait for what he learns.
+    async fn referrers_by_api_if_any(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Digest>>, RegistryError> {
+        let api = &self.0.referrers_api;
+        let _first = match api.exists() {
+            Some(_) => None,
+            None => Some(api.asking.lock().await),
+        };
+        if api.exists() == Some(false) {
+            return Ok(None);
+        }
+        let found = self.referrers_by_api(repository, subject).await?;
+        if found.is_some() {
+            api.note(true);
+        }
+        Ok(found)
     }
 
     /// `None` where the registry has no such API.
@@ -113,7 +132,7 @@ impl Client {
                 Fetched::Refused(refusal) if pages.len() == 1 && matches!(refusal.status.as_u16(), 404 | 405 | 501) => {
                     // A repository that is absent says nothing about the API.
                     if !refusal.has_code(&["NAME_UNKNOWN"]) {
-                        inner.referrers_api.note_missing();
+                        inner.referrers_api.note(false);
                     }
                     return Ok(None);
                 }
@@ -136,18 +155,21 @@ impl Client {
     }
 }
 
-/// When a registry was last found to have no referrers API.
+/// Whether a registry has the referrers API, and when that was learned.
 #[derive(Default)]
-pub(super) struct ReferrersApi(Mutex<Option<Instant>>);
+pub(super) struct ReferrersApi {
+    known: Mutex<Option<(bool, Instant)>>,
+    asking: tokio::sync::Mutex<()>,
+}
 
 impl ReferrersApi {
-    fn is_missing(&self) -> bool {
-        let missed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        missed.is_some_and(|at| at.elapsed() < MISSING_FOR)
+    fn exists(&self) -> Option<bool> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(_, at)| at.elapsed() < KNOWN_FOR).map(|(exists, _)| exists)
     }
 
-    fn note_missing(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    fn note(&self, exists: bool) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((exists, Instant::now()));
     }
 }
 
@@ -162,7 +184,7 @@ struct Listed {
 }
 
 /// Registries gain the API by an upgrade: it is looked for again then.
-const MISSING_FOR: Duration = Duration::from_secs(3600);
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
 const MAX_REFERRERS: usize = 1_000;
 const MAX_PAGES: usize = 100;
 

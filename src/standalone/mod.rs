@@ -2,6 +2,7 @@
 
 mod files;
 mod flags;
+mod observing;
 mod output;
 mod planning;
 mod registries;
@@ -17,6 +18,7 @@ use self::files::Documents;
 use self::flags::FileFlags;
 use self::registries::Registries;
 use self::state::State;
+use crate::copy::Engine;
 
 /// What is wrong with the command line or with the files: nothing was read or written then.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +32,11 @@ pub struct UsageError(String);
 pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
     let (documents, registries) = read(&flags.files)?;
     let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let planned = planning::plan(&documents, &registries, &state).await;
+    let engine = Engine::default();
+    let planned = planning::plan(&documents, &registries, &state, Some(&engine)).await;
     let printer = output::Printer::new(flags.files.output);
-    let outcomes = running::copy_all(&documents, &registries, &state, &planned, flags.copies as usize, &printer).await;
+    let outcomes =
+        running::copy_all((&documents, &registries, &state), engine, &planned, flags.copies as usize, &printer).await;
     printed(printer.summary(&planned, &outcomes))?;
     Ok(ExitCode::from(u8::from(
         !planned.troubles.is_empty() || outcomes.iter().any(|outcome| outcome.failed.is_some()),
@@ -46,7 +50,7 @@ pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
 pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let (documents, registries) = read(&flags.files)?;
     let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let mut planned = planning::plan(&documents, &registries, &state).await;
+    let mut planned = planning::plan(&documents, &registries, &state, None).await;
     planning::look_at_destinations(&mut planned, &registries).await;
     printed(output::show_plan(flags.files.output, &planned))?;
     Ok(ExitCode::from(u8::from(!planned.troubles.is_empty())))

@@ -1,19 +1,23 @@
 //! Observes the sources and plans: which image goes where and why, what needs nothing, and what stands in the way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::files::Documents;
+use super::observing::{Looks, Observed};
 use super::registries::{Known, Registries};
-use super::state::State;
-use crate::api::Action;
-use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use super::state::{Record, Referred, State};
+use crate::api::{Action, Referrers};
+use crate::copy::Engine;
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
-use crate::policy::{Policy, Request, evaluate};
-use crate::registry::{ErrorKind, Reference, RegistryError};
+use crate::policy::{Decision, Policy, Request, evaluate};
+use crate::registry::{ErrorKind, Reference};
 
 /// What is to be done. Plain data: nothing in it changes while it is carried out.
 #[derive(Debug, Default, Serialize)]
@@ -23,6 +27,9 @@ pub(super) struct Plan {
     pub(super) repositories: Vec<PlannedRepository>,
     /// Every image of the repositories that matched.
     pub(super) images: Vec<PlannedImage>,
+    /// Routes whose source was asked by its referrers API for each image.
+    #[serde(skip)]
+    pub(super) asked: HashSet<Route>,
     /// What stands in the way of more than an image.
     pub(super) troubles: Vec<String>,
 }
@@ -47,6 +54,10 @@ pub(super) struct PlannedImage {
     pub(super) destination: String,
     pub(super) tag: Tag,
     pub(super) digest: Digest,
+    #[serde(skip)]
+    pub(super) referred: Referred,
+    #[serde(skip)]
+    pub(super) referrer_tags: Arc<BTreeSet<Tag>>,
     pub(super) action: PlannedAction,
     pub(super) reason: String,
 }
@@ -76,8 +87,13 @@ pub(super) enum PlannedAction {
     Overwrite,
 }
 
-/// Plans all configurations. The sources are asked, the destinations are not.
-pub(super) async fn plan(documents: &Documents, registries: &Registries, state: &State) -> Plan {
+/// Plans all configurations. The sources are asked, the destinations are not. `engine` is who copies what is planned.
+pub(super) async fn plan(
+    documents: &Documents,
+    registries: &Registries,
+    state: &State,
+    engine: Option<&Engine>,
+) -> Plan {
     let (mut plan, mut claims) = (Plan::default(), Claims::default());
     for (index, configuration) in documents.configurations.iter().enumerate() {
         let name = name_of(configuration);
@@ -102,16 +118,13 @@ pub(super) async fn plan(documents: &Documents, registries: &Registries, state: 
                 wanted.push((repository, routes));
             }
         }
-        let read = futures::stream::iter(wanted)
-            .map(async |(repository, routes)| (routes, images(registries.of(&source), &repository).await));
+        let read = futures::stream::iter(wanted).map(async |(repository, routes)| {
+            observe(configuration, repository, routes, (registries, state, engine)).await
+        });
         let mut read = std::pin::pin!(read.buffered(REPOSITORIES_AT_ONCE));
-        while let Some((routes, images)) = read.next().await {
-            match images {
-                Ok(images) => {
-                    for route in routes {
-                        plan.add(configuration, route, &images, (documents, registries, state));
-                    }
-                }
+        while let Some((routes, observed)) = read.next().await {
+            match observed {
+                Ok(observed) => plan.add(configuration, routes, &observed, documents),
                 Err(message) => plan.troubles.push(format!("{name}: source Registry {}: {message}", source.name)),
             }
         }
@@ -203,7 +216,7 @@ impl Plan {
             matched: !matches.is_empty(),
             because,
         });
-        let created = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(index as u64);
+        let created = Timestamp::UNIX_EPOCH + Duration::from_secs(index as u64);
         let holder = Holder { created, uid: name.clone() };
         let place = |registry: &DestinationReference| Place {
             host: registries.of(registry).host.clone(),
@@ -230,37 +243,48 @@ impl Plan {
         routes
     }
 
+    /// Adds the images of a repository: each to every destination before the next.
     fn add(
         &mut self,
         configuration: &Configuration,
-        route: Route,
-        images: &[(Tag, Digest)],
-        (documents, registries, state): (&Documents, &Registries, &State),
+        routes: Vec<(Route, Record)>,
+        observed: &Observed,
+        documents: &Documents,
     ) {
-        let decision = evaluate(
-            &request(configuration, &route, Action::ReplicateImage),
-            policies_of(documents, &route.destination),
-        );
-        let (from, to) = ends(registries, &route);
-        let record = state.load(&name_of(configuration), &from, &to);
+        let decisions: Vec<Decision> = routes
+            .iter()
+            .map(|(route, _)| {
+                let asked = request(configuration, route, Action::ReplicateImage);
+                evaluate(&asked, policies_of(documents, &route.destination))
+            })
+            .collect();
         let own = &configuration.namespace;
-        for (tag, digest) in images {
-            let (action, reason) = if !decision.allowed {
-                (PlannedAction::Denied, decision.message.clone())
-            } else if record.has(tag, digest) {
-                (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
-            } else {
-                (PlannedAction::Copy, decision.message.clone())
-            };
-            self.images.push(PlannedImage {
-                source: format!("{}/{}", route.source.name, route.repository),
-                destination: format!("{}/{}", short_name(&route.destination, own), route.repository),
-                route: route.clone(),
-                tag: tag.clone(),
-                digest: digest.clone(),
-                action,
-                reason,
-            });
+        for (tag, digest) in &observed.images {
+            for ((route, record), decision) in routes.iter().zip(&decisions) {
+                let with_referrers = route.options.referrers == Referrers::Replicate;
+                let referred = if with_referrers { observed.referred(digest) } else { Referred::default() };
+                let (action, reason) = if !decision.allowed {
+                    (PlannedAction::Denied, decision.message.clone())
+                } else if record.has(tag, digest, &referred, observed.is_asked && with_referrers) {
+                    (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
+                } else {
+                    (PlannedAction::Copy, decision.message.clone())
+                };
+                self.images.push(PlannedImage {
+                    source: format!("{}/{}", route.source.name, route.repository),
+                    destination: format!("{}/{}", short_name(&route.destination, own), route.repository),
+                    route: route.clone(),
+                    tag: tag.clone(),
+                    digest: digest.clone(),
+                    referred,
+                    referrer_tags: observed.referrer_tags.clone(),
+                    action,
+                    reason,
+                });
+            }
+        }
+        if observed.is_asked {
+            self.asked.extend(routes.into_iter().map(|(route, _)| route));
         }
     }
 
@@ -283,6 +307,33 @@ fn source_of(configuration: &Configuration) -> DestinationReference {
     DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() }
 }
 
+/// Reads a repository of the source, with what is remembered of each of its routes.
+async fn observe(
+    configuration: &Configuration,
+    repository: RepositoryName,
+    routes: Vec<Route>,
+    (registries, state, engine): (&Registries, &State, Option<&Engine>),
+) -> (Vec<(Route, Record)>, Result<Observed, String>) {
+    let load = |route: Route| {
+        let (from, to) = ends(registries, &route);
+        let record = state.load(&name_of(configuration), &from, &to);
+        (route, record)
+    };
+    let routes: Vec<(Route, Record)> = routes.into_iter().map(load).collect();
+    let now = Timestamp::now();
+    let is_due = |record: &Record| {
+        !record.images.is_empty() && record.referrers_asked_at.is_none_or(|asked| asked + REFERRERS_EVERY <= now)
+    };
+    let looks = Looks {
+        referrers: routes.iter().any(|(route, _)| route.options.referrers == Referrers::Replicate),
+        api: routes.iter().any(|(_, record)| is_due(record)),
+        engine,
+        is_new: &|tag| routes.iter().any(|(_, record)| !record.images.contains_key(tag.as_str())),
+    };
+    let observed = Observed::read(registries.of(&source_of(configuration)), &repository, &looks).await;
+    (routes, observed)
+}
+
 /// Every repository that may match: those that are named, and all that are listed where some rule needs it.
 async fn repositories(source: &Known, configuration: &Configuration) -> Result<BTreeSet<RepositoryName>, String> {
     let selection = &configuration.selection;
@@ -300,20 +351,7 @@ async fn repositories(source: &Known, configuration: &Configuration) -> Result<B
     Ok(found)
 }
 
-async fn images(source: &Known, repository: &RepositoryName) -> Result<Vec<(Tag, Digest)>, String> {
-    let client = &source.client;
-    let tags = client.tags(repository).await.map_err(|error| error.message)?;
-    let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
-    let tags = tags.ok_or_else(missing)?;
-    let tags = tags.into_iter().filter(|tag| !is_referrer_tag(tag));
-    let heads = futures::stream::iter(tags).map(|tag| async {
-        let head = client.head_manifest(repository, Reference::Tag(&tag)).await?;
-        Ok::<_, RegistryError>(head.map(|head| (tag, head.digest)))
-    });
-    let heads: Vec<_> = heads.buffered(LOOKS_AT_ONCE).collect().await;
-    // Tags that went away since they were listed are left out.
-    heads.into_iter().filter_map(|head| head.map_err(|error| error.message).transpose()).collect()
-}
-
+/// How often images whose digest did not change are asked what refers to them.
+const REFERRERS_EVERY: Duration = Duration::from_secs(3600);
 const LOOKS_AT_ONCE: usize = 8;
 const REPOSITORIES_AT_ONCE: usize = 4;

@@ -30,14 +30,13 @@ pub(super) struct Outcome<'a> {
 
 /// Copies everything that is to be copied, `at_once` images at a time; tells `printer` of each.
 pub(super) async fn copy_all<'a>(
-    documents: &Documents,
-    registries: &Registries,
-    state: &State,
+    (documents, registries, state): (&Documents, &Registries, &State),
+    engine: Engine,
     plan: &'a Plan,
     at_once: usize,
     printer: &Printer,
 ) -> Vec<Outcome<'a>> {
-    let run = Run { documents, registries, state, engine: Engine::default(), ledgers: Mutex::default() };
+    let run = Run { documents, registries, state, engine, ledgers: Mutex::default() };
     for (route, _) in plan.routes() {
         let (source, destination) = ends(registries, route);
         let record = state.load(&name_of(run.configuration(route)), &source, &destination);
@@ -50,7 +49,11 @@ pub(super) async fn copy_all<'a>(
         printer.tell(&outcome);
         outcomes.push(outcome);
     }
-    for ledger in run.lock().values_mut() {
+    for (route, ledger) in run.lock().iter_mut() {
+        if plan.asked.contains(route) {
+            ledger.record.referrers_asked_at = Some(Timestamp::now());
+            ledger.unsaved += 1;
+        }
         save(state, ledger);
     }
     outcomes
@@ -98,7 +101,7 @@ impl Run<'_> {
             tag: &image.tag,
             digest: &image.digest,
             options: &route.options,
-            referrer_tags: None,
+            referrer_tags: Some(image.referrer_tags.clone()),
             scope: MountScope::new(&name_of(configuration)),
             across_owners: route.destination.namespace != configuration.namespace,
             authority: &authority,
@@ -109,7 +112,12 @@ impl Run<'_> {
 
     fn remember(&self, image: &PlannedImage, bytes: u64) {
         if let Some(ledger) = self.lock().get_mut(&image.route) {
-            let verified = Verified { digest: image.digest.to_string(), bytes, completed_at: Timestamp::now() };
+            let verified = Verified {
+                digest: image.digest.to_string(),
+                bytes,
+                completed_at: Timestamp::now(),
+                referred: image.referred.clone(),
+            };
             ledger.record.images.insert(image.tag.to_string(), verified);
             ledger.unsaved += 1;
             if ledger.unsaved >= SAVE_EVERY {

@@ -22,6 +22,9 @@ pub(super) struct Record {
     pub(super) source: String,
     /// The destination, as `host/repository`.
     pub(super) destination: String,
+    /// When the referrers API of the source was last asked for each image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) referrers_asked_at: Option<Timestamp>,
     /// What was read back at the destination, by tag.
     pub(super) images: BTreeMap<String, Verified>,
 }
@@ -33,6 +36,20 @@ pub(super) struct Verified {
     pub(super) digest: String,
     pub(super) bytes: u64,
     pub(super) completed_at: Timestamp,
+    #[serde(default, flatten)]
+    pub(super) referred: Referred,
+}
+
+/// Fingerprints of what referred to an image at the source; `None` for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Referred {
+    /// By its tags.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "referrerTags")]
+    pub(super) tags: Option<String>,
+    /// By the referrers API.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "referrers")]
+    pub(super) listed: Option<String>,
 }
 
 impl State {
@@ -55,6 +72,7 @@ impl State {
             configuration: configuration.to_owned(),
             source: source.to_owned(),
             destination: destination.to_owned(),
+            referrers_asked_at: None,
             images: BTreeMap::new(),
         };
         let Some(file) = self.file(&empty) else { return empty };
@@ -91,9 +109,13 @@ impl State {
 }
 
 impl Record {
-    /// Whether `digest` was verified under `tag`.
-    pub(super) fn has(&self, tag: &Tag, digest: &Digest) -> bool {
-        self.images.get(tag.as_str()).is_some_and(|image| image.digest == digest.as_str())
+    /// Whether `digest` was verified under `tag`, with everything that refers to it; the referrers API counts where it was asked.
+    pub(super) fn has(&self, tag: &Tag, digest: &Digest, referred: &Referred, is_asked: bool) -> bool {
+        self.images.get(tag.as_str()).is_some_and(|image| {
+            image.digest == digest.as_str()
+                && image.referred.tags == referred.tags
+                && (!is_asked || image.referred.listed == referred.listed)
+        })
     }
 }
 
@@ -107,14 +129,24 @@ mod tests {
         let state = State::open(Some(folder.path())).unwrap();
         let mut record = state.load("ns/c", "a/x", "b/x");
         let (tag, digest): (Tag, _) = ("v1".parse().unwrap(), Digest::sha256(b"1"));
-        let verified = Verified { digest: digest.to_string(), bytes: 1, completed_at: Timestamp::UNIX_EPOCH };
+        let referred = Referred { tags: Some("one".to_owned()), listed: None };
+        let verified = Verified {
+            digest: digest.to_string(),
+            bytes: 1,
+            completed_at: Timestamp::UNIX_EPOCH,
+            referred: referred.clone(),
+        };
         record.images.insert("v1".to_owned(), verified);
         state.save(&record).unwrap();
-        assert!(state.load("ns/c", "a/x", "b/x").has(&tag, &digest));
-        assert!(!state.load("ns/c", "a/x", "c/x").has(&tag, &digest));
+        let has = |to: &str, referred: &Referred| state.load("ns/c", "a/x", to).has(&tag, &digest, referred, true);
+        assert!(has("b/x", &referred));
+        assert!(!has("c/x", &referred));
+        let signed = Referred { listed: Some("two".to_owned()), ..referred.clone() };
+        assert!(!has("b/x", &signed), "what was signed since is to be copied");
+        assert!(state.load("ns/c", "a/x", "b/x").has(&tag, &digest, &signed, false), "it was not asked");
         let file = state.file(&record).unwrap();
         std::fs::write(&file, b"{\"half").unwrap();
-        assert!(!state.load("ns/c", "a/x", "b/x").has(&tag, &digest), "what cannot be read is nothing");
+        assert!(!has("b/x", &referred), "what cannot be read is nothing");
         assert!(State::open(Some(&file)).is_err());
     }
 }

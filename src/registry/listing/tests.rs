@@ -78,20 +78,20 @@ async fn only_a_registry_can_say_that_a_repository_is_absent() {
     let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#;
     let server = Server::start(move |_, _| Reply::new(404, unknown)).await;
     assert_eq!(server.client().tags(&repository()).await.unwrap(), None);
-    assert!(!server.client().repository_exists(&repository()).await.unwrap());
+    assert_eq!(server.client().first_tags(&repository()).await.unwrap(), None);
 
     let bare = Server::start(|seen, _| Reply::new(if seen.target == "/v2/" { 200 } else { 404 }, "")).await;
     assert_eq!(bare.client().tags(&repository()).await.unwrap(), None);
 
     let proxy = Server::start(|_, _| Reply::new(404, "<html>default backend</html>")).await;
     assert_eq!(proxy.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert!(proxy.client().repository_exists(&repository()).await.is_err());
+    assert!(proxy.client().first_tags(&repository()).await.is_err());
 }
 
 #[tokio::test]
 async fn a_repository_exists_even_without_tags() {
     let server = Server::start(|_, _| Reply::new(200, r#"{"tags":null}"#)).await;
-    assert!(server.client().repository_exists(&repository()).await.unwrap());
+    assert!(server.client().first_tags(&repository()).await.unwrap().is_some());
     assert_eq!(server.lines(), ["GET /v2/team/app/tags/list?n=1"]);
 }
 
