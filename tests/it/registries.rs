@@ -2,6 +2,7 @@
 //! registry, which is itself held to the conformance suite of the OCI.
 
 mod conformance;
+mod coverage;
 mod lists;
 mod logins;
 mod matrix;
