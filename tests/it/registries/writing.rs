@@ -226,6 +226,7 @@ async fn a_registry_that_does_not_take_a_blob_at_once_gets_it_in_another_way() {
         ("ACR: breaks off", Personality { location: Location::Relative, ..breaking }),
         ("old Artifactory", Personality { put_needs_patch: true, ..Personality::plain() }),
         ("GHCR", Personality { put_needs_patch: true, patch: Patch::LastWins, ..Personality::plain() }),
+        ("416 over 4 MiB", Personality { put_needs_patch: true, patch: Patch::UpTo(4 << 20), ..Personality::plain() }),
     ];
     for (name, personality) in table {
         let pair = Pair::start(Personality::plain(), personality);
@@ -238,7 +239,9 @@ async fn a_registry_that_does_not_take_a_blob_at_once_gets_it_in_another_way() {
         let log = pair.destination.log();
         let sent: u64 = log.iter().filter(|seen| seen.path.contains("/blobs/uploads/")).map(|seen| seen.received).sum();
         assert!(log.iter().any(|seen| seen.method == "PATCH"), "{name}");
-        assert!(sent < 36_000_000, "{name}: what a registry takes is remembered; {sent} bytes for 18 MB");
+        // A connection that breaks may have broken for any reason: that is tried anew with each blob.
+        let is_clear = !name.ends_with("breaks off");
+        assert!(!is_clear || sent < 36_000_000, "{name}: what is taken is remembered; {sent} bytes for 18 MB");
     }
 }
 
