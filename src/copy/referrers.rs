@@ -182,12 +182,14 @@ impl Engine {
         let tag = fallback_tag(subject);
         let (destination, repository) = (task.destination, task.destination_repository);
         let _turn = self.tables().fallback_turns.at((task.repository_key(), tag.clone())).await;
-        let present = destination.fallback_index(repository, &tag).await.map_err(CopyError::Destination)?;
+        let present = destination.fallback_index(repository, subject).await.map_err(CopyError::Destination)?;
         let merged = merge(present.as_ref(), missing)?;
         // Nothing that the index lists is lost, so that nothing is overwritten.
         let effect = Effect::WriteTag { repository, tag: &tag, digest: &merged.digest, replaces: None };
         let write = async {
             let now = destination.head_manifest(repository, Reference::Tag(&tag)).await?.map(|head| head.digest);
+            // GitLab answers with the subject itself where there is no such tag.
+            let now = now.filter(|digest| digest != subject);
             if now == present.map(|index| index.digest) {
                 destination.put_manifest(repository, Reference::Tag(&tag), &merged).await?;
             }

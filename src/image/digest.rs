@@ -106,6 +106,7 @@ impl Algorithm {
 }
 
 /// Computes a [`Digest`] over content that arrives in pieces.
+#[derive(Clone)]
 pub struct DigestHasher {
     algorithm: Algorithm,
     context: digest::Context,

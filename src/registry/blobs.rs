@@ -1,15 +1,16 @@
 //! Looks for blobs, and streams them: verified on the way, resumed when the connection breaks, never buffered whole.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::StreamExt;
+use http::Method;
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
-use http::{Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::error::Task;
 use super::exchange::Outgoing;
 use super::token::Scopes;
+use super::window::{Load, Outcome, Pass};
 use super::{BlobStream, Client, ErrorKind, RegistryError, body};
 use crate::image::{Descriptor, DigestHasher, RepositoryName};
 
@@ -38,17 +39,19 @@ impl Client {
 
     /// The bytes of a blob.
     ///
-    /// Where the connection breaks it is taken up again up to 3 times, if the registry serves ranges.
+    /// Where the connection breaks it is taken up again up to 3 times: by a range where the registry serves that, else
+    /// from the start, without what came out before.
     ///
     /// # Errors
     /// At once `NotFound` and other refusals; in the stream `Unavailable`, and `InvalidContent` in place of the last
     /// piece when size or digest differ.
     pub async fn blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
         let inner = &self.0;
-        let permit = inner.reads.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let pass = inner.reads.enter(Load::of_blob(blob.size)).await;
         let task = inner.task("reading the blob", format_args!("{repository}@{}", blob.digest));
+        let sent_at = Instant::now();
         let answer = inner.call(&self.blob_request(Method::GET, repository, blob, &task)).await?;
-        let answer = self.accept(answer, 0, blob, &task).await?;
+        let answer = self.accept(answer, blob, &task).await?;
         let hasher = DigestHasher::new(blob.digest.algorithm());
         let reading = Reading {
             client: self.clone(),
@@ -58,8 +61,11 @@ impl Client {
             response: answer.response,
             hasher: Some(hasher),
             offset: 0,
+            skip: 0,
             resumes_left: MOST_RESUMES,
-            _permit: permit,
+            serves_ranges: true,
+            sent_at,
+            _pass: pass,
         };
         let pieces = futures::stream::unfold(Some(reading), |reading| async {
             let mut reading = reading?;
@@ -83,31 +89,15 @@ impl Client {
         Outgoing::new(method, url, Scopes::pull(repository), task)
     }
 
-    /// Makes sure that `answer` holds the blob from `offset` on.
-    async fn accept(
-        &self,
-        answer: Answer,
-        offset: u64,
-        blob: &Descriptor,
-        task: &Task,
-    ) -> Result<Answer, RegistryError> {
+    /// Makes sure that `answer` holds the whole blob.
+    async fn accept(&self, answer: Answer, blob: &Descriptor, task: &Task) -> Result<Answer, RegistryError> {
         if !answer.status().is_success() {
             return Err(answer.refusal(&self.0.deadlines).await.error(task));
         }
-        if offset > 0 {
-            let expected = Some((offset, blob.size.saturating_sub(1)));
-            let range = answer.header(CONTENT_RANGE).and_then(content_range);
-            let fits = range.is_some_and(|range| {
-                Some((range.first, range.last)) == expected && range.total.is_none_or(|total| total == blob.size)
-            });
-            if answer.status() != StatusCode::PARTIAL_CONTENT || !fits {
-                let detail = "the connection broke, and the registry does not resume";
-                return Err(task.error(ErrorKind::Unavailable, detail));
-            }
-        } else if let Some(length) = answer.content_length().filter(|length| *length != blob.size) {
-            return Err(wrong_size(blob, length, task));
+        match answer.content_length() {
+            Some(length) if length != blob.size => Err(wrong_size(blob, length, task)),
+            _ => Ok(answer),
         }
-        Ok(answer)
     }
 }
 
@@ -134,10 +124,15 @@ struct Reading {
     response: reqwest::Response,
     /// Nothing once the digest has been checked.
     hasher: Option<DigestHasher>,
-    /// How many bytes were read.
+    /// How many bytes came out.
     offset: u64,
+    /// How many of the next bytes came out before.
+    skip: u64,
     resumes_left: u32,
-    _permit: OwnedSemaphorePermit,
+    serves_ranges: bool,
+    /// When the answer that is being read was asked for.
+    sent_at: Instant,
+    _pass: Pass,
 }
 
 impl Reading {
@@ -148,9 +143,12 @@ impl Reading {
                 return self.check().map(|()| None);
             }
             match body::next_piece(&mut self.response, &self.client.0.deadlines).await {
-                Ok(Some(piece)) if piece.is_empty() => {}
-                Ok(Some(piece)) => return self.take(piece).await.map(Some),
-                Ok(None) => return Err(wrong_size(&self.blob, self.offset, &self.task)),
+                Ok(Some(piece)) if piece.len() as u64 <= self.skip => self.skip -= piece.len() as u64,
+                Ok(Some(mut piece)) => {
+                    piece.advance(std::mem::take(&mut self.skip) as usize);
+                    return self.take(piece).await.map(Some);
+                }
+                Ok(None) => return Err(wrong_size(&self.blob, self.offset - self.skip, &self.task)),
                 Err(trouble) => self.resume(self.task.failure(trouble).error).await?,
             }
         }
@@ -187,29 +185,46 @@ impl Reading {
         }
     }
 
-    /// Asks for the rest, after `error` ended the answer.
+    /// Asks for the rest, after `error` ended the answer: always at the registry, as a URL it has signed runs out.
     async fn resume(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        let inner = &self.client.0;
+        inner.reads.note(self.sent_at, Outcome::Overloaded);
         if self.resumes_left == 0 {
             return Err(error);
         }
         self.resumes_left -= 1;
         tracing::debug!(error = %error.message, offset = self.offset, "resuming");
-        let mut request = self.client.blob_request(Method::GET, &self.repository, &self.blob, &self.task);
-        if self.offset > 0 {
+        if self.serves_ranges && self.offset > 0 {
+            let mut request = self.client.blob_request(Method::GET, &self.repository, &self.blob, &self.task);
             let range = HeaderValue::from_str(&format!("bytes={}-", self.offset)).expect("digits are a header value");
             request.headers.insert(RANGE, range);
-        }
-        let answer = self.client.0.call(&request).await?;
-        let is_refused = answer.status().is_client_error();
-        match self.client.accept(answer, self.offset, &self.blob, &self.task).await {
-            Ok(answer) => {
-                self.response = answer.response;
-                Ok(())
+            self.sent_at = Instant::now();
+            let answer = inner.call(&request).await?;
+            match answer.status().as_u16() {
+                206 if self.is_rest(&answer) => return self.go_on(answer, 0),
+                // registry.k8s.io refuses ranges with 400 now and then, and others get the numbers wrong.
+                206 | 400 | 416 => self.serves_ranges = false,
+                // The whole blob, from a cache that is still cold or a server that knows no ranges.
+                _ => return self.go_on(self.client.accept(answer, &self.blob, &self.task).await?, self.offset),
             }
-            // registry.k8s.io answers a range after a break with 400: the blob is to be read anew, from the start.
-            Err(refused) if is_refused && refused.kind == ErrorKind::Rejected => Err(error),
-            Err(refused) => Err(refused),
         }
+        let request = self.client.blob_request(Method::GET, &self.repository, &self.blob, &self.task);
+        self.sent_at = Instant::now();
+        let answer = inner.call(&request).await?;
+        self.go_on(self.client.accept(answer, &self.blob, &self.task).await?, self.offset)
+    }
+
+    /// Whether `answer` says that it holds what has not come out yet.
+    fn is_rest(&self, answer: &Answer) -> bool {
+        answer.header(CONTENT_RANGE).and_then(content_range).is_some_and(|range| {
+            (range.first, range.last.saturating_add(1)) == (self.offset, self.blob.size)
+                && range.total.is_none_or(|total| total == self.blob.size)
+        })
+    }
+
+    fn go_on(&mut self, answer: Answer, skip: u64) -> Result<(), RegistryError> {
+        (self.response, self.skip) = (answer.response, skip);
+        Ok(())
     }
 }
 

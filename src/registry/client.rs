@@ -18,6 +18,8 @@ use super::retry::Pause;
 use super::site::Site;
 use super::token::Scopes;
 use super::transport::{Deadlines, Transport};
+use super::upload::{self, Ladder, Manner};
+use super::window::Window;
 use super::{EgressPolicy, ErrorKind, RegistryError};
 use crate::image::{Digest, Tag};
 
@@ -33,7 +35,8 @@ pub struct RegistryOptions {
     /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
     /// and 80, any other is written as `host:port`.
     pub trusted_hosts: Vec<String>,
-    /// Most requests that read, and most that write, under way at once; at least 1.
+    /// Most blobs that are read, and most that are written, at once; as many small requests of each kind besides. At
+    /// least 1. While the registry answers 429 or 503, or connections fail, fewer are made.
     pub concurrency: usize,
 }
 
@@ -140,17 +143,21 @@ impl Client {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let is_plain = options.url.scheme() == "http";
         let ca_bundle = options.ca_bundle.as_deref();
+        let site = Site::new(&options.url, &options.trusted_hosts)?;
+        let ladder = Ladder::new(Manner::of(site.host()));
         Ok(Self(Arc::new(Inner {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            site: Site::new(&options.url, &options.trusted_hosts)?,
+            site,
             transport: Transport::new(egress, ca_bundle, is_plain, concurrency, &deadlines)?,
             auth: Auth::new(options.credentials),
             deadlines,
             pause: Pause::default(),
             token_pause: Pause::default(),
             referrers_api: ReferrersApi::default(),
-            reads: Arc::new(Semaphore::new(concurrency)),
-            writes: Semaphore::new(concurrency),
+            reads: Window::new(concurrency),
+            writes: Window::new(concurrency),
+            chunk_memory: Semaphore::new(upload::chunk_memory(concurrency)),
+            ladder,
         })))
     }
 

@@ -1,21 +1,25 @@
-//! One request to a registry and its answer: login, redirects, retries, and the pause that a 429 asks for.
+//! One request to a registry and its answer: login, redirects, retries, what the answer teaches about the registry.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use reqwest::Response;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{Answer, Refusal, is_passing};
 use super::auth::{Auth, Login};
 use super::client::ClientId;
-use super::error::{Failure, Task};
+use super::error::{Failure, Task, Trouble};
 use super::referrers::ReferrersApi;
-use super::retry::{Pause, Retries};
+use super::retry::{self, Pause, Retries};
 use super::site::{Site, canonical_host, is_same_origin};
 use super::token::Scopes;
 use super::transport::{Deadlines, Transport};
-use super::{ErrorKind, RegistryError, body};
+use super::upload::Ladder;
+use super::window::{Load, Outcome, Pass, Window};
+use super::{ErrorKind, RegistryError, body, warnings};
 
 /// What the clones of a client share.
 pub(super) struct Inner {
@@ -28,11 +32,16 @@ pub(super) struct Inner {
     pub(super) referrers_api: ReferrersApi,
     /// The token service is another server, with limits of its own.
     pub(super) token_pause: Pause,
-    /// Requests that read. They have permits of their own: an upload that holds one of the others may wait for a
-    /// blob that comes from this same client.
-    pub(super) reads: std::sync::Arc<Semaphore>,
+    /// Requests that read. They have places of their own: an upload that has one of the others may wait for a blob
+    /// that comes from this same client.
+    pub(super) reads: Window,
     /// Requests that write.
-    pub(super) writes: Semaphore,
+    pub(super) writes: Window,
+    /// The memory for chunks of uploads, in KiB. It is waited for with a place to write and without one to read, so
+    /// that who has it can always go on.
+    pub(super) chunk_memory: Semaphore,
+    /// How the registry takes uploads.
+    pub(super) ladder: Ladder,
 }
 
 /// A request that can be sent again.
@@ -64,14 +73,14 @@ impl Inner {
         Task::new(self.site.host(), operation, subject)
     }
 
-    /// A permit to read.
-    pub(super) async fn read_permit(&self) -> SemaphorePermit<'_> {
-        self.reads.acquire().await.expect("the semaphore is never closed")
+    /// A place for a small request that reads.
+    pub(super) async fn read_permit(&self) -> Pass {
+        self.reads.enter(Load::Small).await
     }
 
-    /// A permit to write.
-    pub(super) async fn write_permit(&self) -> SemaphorePermit<'_> {
-        self.writes.acquire().await.expect("the semaphore is never closed")
+    /// A place for a small request that writes.
+    pub(super) async fn write_permit(&self) -> Pass {
+        self.writes.enter(Load::Small).await
     }
 
     pub(super) fn retries(&self) -> Retries<'_> {
@@ -145,11 +154,12 @@ impl Inner {
     async fn follow(&self, request: &Outgoing<'_>, login: &Login) -> Result<Answer, Failure> {
         let mut url = request.url.clone();
         let mut authorization = login.header.clone();
-        let is_reading = matches!(request.method, Method::GET | Method::HEAD);
+        let is_reading = is_reading(&request.method);
         for _ in 0..=MOST_REDIRECTS {
             let outgoing = request.at(&url, authorization.as_ref());
-            let is_trusted = self.site.is_trusted(&url);
+            let (is_trusted, sent_at) = (self.site.is_trusted(&url), Instant::now());
             let response = self.transport.send(outgoing, is_trusted, Some(self.deadlines.headers)).await;
+            self.learn(&request.method, &url, sent_at, &response);
             let response = response.map_err(|trouble| request.task.failure(trouble))?;
             let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()) && is_reading);
             let Some(location) = location else {
@@ -165,6 +175,25 @@ impl Inner {
         }
         Err(request.task.error(ErrorKind::Rejected, format!("redirects over {MOST_REDIRECTS} times")).into())
     }
+
+    /// Takes from what came of a request how much the registry bears, and what it wants people to know.
+    pub(super) fn learn(&self, method: &Method, url: &Url, sent_at: Instant, sent: &Result<Response, Trouble>) {
+        let window = if is_reading(method) { &self.reads } else { &self.writes };
+        match sent {
+            Ok(response) => {
+                let is_overload = matches!(response.status().as_u16(), 429 | 503);
+                window.note(sent_at, if is_overload { Outcome::Overloaded } else { Outcome::Answered });
+                if self.site.is_own_origin(url) {
+                    warnings::show(self.site.host(), response.headers());
+                    if retry::remaining(response.headers()) == Some(0) {
+                        tracing::debug!(registry = self.site.host(), "the quota of requests is used up");
+                    }
+                }
+            }
+            Err(trouble) if trouble.kind == ErrorKind::Unavailable => window.note(sent_at, Outcome::Overloaded),
+            Err(_) => {}
+        }
+    }
 }
 
 impl Outgoing<'_> {
@@ -177,6 +206,10 @@ impl Outgoing<'_> {
         *request.body_mut() = self.body.clone().map(Into::into);
         request
     }
+}
+
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn is_redirect(status: StatusCode) -> bool {

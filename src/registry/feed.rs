@@ -68,6 +68,7 @@ impl Stream for Feed {
                 None if self.owed > 0 => return self.fail_size("fewer"),
                 None => {
                     self.is_ended = true;
+                    self.progress.state().is_all_given = true;
                     return Poll::Ready(self.last.take().map(Ok));
                 }
             }
@@ -89,13 +90,15 @@ pub(super) struct Progress {
 struct State {
     last_move: Instant,
     is_waiting_for_source: bool,
+    is_all_given: bool,
     source_error: Option<RegistryError>,
 }
 
 impl Progress {
     /// `idle` is how long nothing may move.
     pub(super) fn new(idle: Duration) -> Self {
-        let state = State { last_move: Instant::now(), is_waiting_for_source: false, source_error: None };
+        let (last_move, is_waiting_for_source, is_all_given) = (Instant::now(), false, false);
+        let state = State { last_move, is_waiting_for_source, is_all_given, source_error: None };
         Self { idle, state: Mutex::new(state) }
     }
 
@@ -124,6 +127,11 @@ impl Progress {
     /// The failure of the source, if that is what ended the upload.
     pub(super) fn take_source_error(&self) -> Option<RegistryError> {
         self.state().source_error.take()
+    }
+
+    /// Whether the connection was given all bytes.
+    pub(super) fn is_all_given(&self) -> bool {
+        self.state().is_all_given
     }
 
     fn moved(&self, is_waiting_for_source: bool) {

@@ -20,6 +20,8 @@ mod site;
 mod token;
 mod transport;
 mod upload;
+mod warnings;
+mod window;
 
 #[cfg(test)]
 mod testing;

@@ -14,7 +14,7 @@ use super::exchange::{Fetched, Outgoing};
 use super::listing::next_link;
 use super::token::Scopes;
 use super::{Client, ErrorKind, Reference, RegistryError};
-use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, Tag, fallback_tag, media_type};
+use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, fallback_tag, media_type};
 
 /// What refers to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +46,7 @@ impl Client {
         if has_fallback == Some(false) {
             return Ok(none);
         }
-        let index = self.fallback_index(repository, &fallback_tag(subject)).await?;
-        // GitLab answers with the subject itself (oras-go#1396).
-        let Some(index) = index.filter(|index| index.digest != *subject) else { return Ok(none) };
+        let Some(index) = self.fallback_index(repository, subject).await? else { return Ok(none) };
         match index.kind {
             ManifestKind::Index { children } => {
                 let digests = children.into_iter().map(|child| child.digest).collect();
@@ -58,17 +56,18 @@ impl Client {
         }
     }
 
-    /// The index under a fallback tag; `None` if it is not there.
+    /// What is under the fallback tag of `subject`; `None` if nothing is.
     ///
     /// # Errors
     /// As [`Client::manifest`].
     pub async fn fallback_index(
         &self,
         repository: &RepositoryName,
-        tag: &Tag,
+        subject: &Digest,
     ) -> Result<Option<Manifest>, RegistryError> {
-        match self.manifest(repository, Reference::Tag(tag)).await {
-            Ok(index) => Ok(Some(index)),
+        match self.manifest(repository, Reference::Tag(&fallback_tag(subject))).await {
+            // GitLab answers with the subject itself where there is no such tag (oras-go#1396).
+            Ok(index) => Ok(Some(index).filter(|index| index.digest != *subject)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

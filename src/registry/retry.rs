@@ -32,9 +32,12 @@ impl<'a> Retries<'a> {
         self.tries += 1;
         let error = failure.error;
         let backoff = self.backoff();
-        let wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
+        let mut wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
         if error.kind == ErrorKind::RateLimited {
-            self.pause.until(Instant::now() + error.retry_after.unwrap_or(backoff));
+            // Registries ask for microseconds, or for nothing at all.
+            let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.least_pause);
+            self.pause.until(Instant::now() + asked);
+            wait = wait.max(asked);
         }
         if self.tries >= failure.most_tries || wait > self.deadlines.longest_wait {
             return Err(error);
@@ -86,6 +89,12 @@ impl Pause {
 /// How long the headers of an answer ask to wait; at most one hour.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+}
+
+/// How many requests are left of a quota, as Docker Hub tells with `RateLimit-Remaining: 76;w=21600`.
+pub(super) fn remaining(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    text.split(';').next()?.trim().parse().ok()
 }
 
 /// Reads `Retry-After` (RFC 9110, 10.2.3): seconds or a date; besides, what registries send instead, such as `1.5` and
@@ -161,6 +170,15 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_retry_after(text, now), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_quota_is_read_as_docker_hub_writes_it() {
+        for (text, expected) in [("0;w=21600", Some(0)), ("76", Some(76)), (" 1 ;w=60", Some(1)), ("soon", None)] {
+            let headers = HeaderMap::from_iter([("ratelimit-remaining".parse().unwrap(), text.parse().unwrap())]);
+            assert_eq!(remaining(&headers), expected, "{text}");
+        }
+        assert_eq!(remaining(&HeaderMap::new()), None);
     }
 
     #[tokio::test]

@@ -56,6 +56,12 @@ impl Reply {
         Self::new(0, "")
     }
 
+    /// Closes the connection without an answer.
+    pub(super) fn reset(mut self) -> Self {
+        self.status = 1;
+        self
+    }
+
     pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
@@ -163,6 +169,7 @@ fn deadlines() -> Deadlines {
         headers: Duration::from_millis(1500),
         first_backoff: Duration::from_millis(2),
         last_backoff: Duration::from_millis(8),
+        least_pause: Duration::from_millis(20),
         longest_wait: Duration::from_millis(400),
         ..Deadlines::default()
     }
@@ -180,6 +187,9 @@ async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&Seen, usize) -> Reply
         before
     };
     let reply = answer(&seen, before);
+    if reply.status == 1 {
+        return;
+    }
     if reply.status == 0 {
         return tokio::time::sleep(Duration::from_secs(60)).await;
     }

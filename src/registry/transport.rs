@@ -38,6 +38,8 @@ pub(super) struct Deadlines {
     /// The bound of the first wait before another try, and of the last one.
     pub(super) first_backoff: Duration,
     pub(super) last_backoff: Duration,
+    /// No pause after a 429 is shorter, whatever the registry asks for.
+    pub(super) least_pause: Duration,
     /// A longer wait than this is left to the caller.
     pub(super) longest_wait: Duration,
 }
@@ -54,6 +56,7 @@ impl Default for Deadlines {
             cancel: Duration::from_secs(5),
             first_backoff: Duration::from_millis(200),
             last_backoff: Duration::from_secs(10),
+            least_pause: Duration::from_secs(1),
             longest_wait: Duration::from_secs(30),
         }
     }

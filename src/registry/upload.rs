@@ -1,31 +1,38 @@
-//! Puts blobs into a repository: by mounting them, or by one streamed PUT into an upload session.
+//! Puts blobs into a repository: by mounting them, or through an upload session in the way that the registry takes.
+
+mod chunks;
+mod ladder;
+mod session;
+mod source;
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, StatusCode};
-use tokio::time::timeout;
-use url::Url;
+use tokio::time::Instant;
 
-use super::answer::Answer;
-use super::error::{Failure, MOST_TRIES, Task};
+use self::ladder::{Cause, MOST_CHUNK, Rung};
+pub(super) use self::ladder::{Ladder, Manner};
+use self::session::{Broken, Content, Session, given_up};
+use super::answer::{Answer, Refusal, is_passing};
+use super::error::{Failure, Task};
 use super::exchange::{Inner, Outgoing};
-use super::feed::{Feed, Progress};
 use super::manifests::stated_digest;
-use super::site::canonical_host;
 use super::token::Scopes;
+use super::window::Load;
 use super::{BlobStream, Client, ErrorKind, RegistryError, UploadOutcome};
 use crate::image::{Descriptor, RepositoryName};
 
 impl Client {
     /// Puts a blob there: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` gives.
     ///
-    /// `open` is called again for each of up to 4 tries. The last byte of the stream is sent only after the stream
-    /// has ended without an error, so content that turns out to be wrong never becomes a blob.
+    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; what it takes is remembered
+    /// for an hour. `open` is called again for each try. The last byte of the stream is sent only after the stream has
+    /// ended without an error, so content that turns out to be wrong never becomes a blob.
     ///
     /// # Errors
-    /// What `open` or its stream fails with comes out as it is, and is not tried again here.
+    /// What `open` or its stream fails with comes out as it is. Only within an upload in chunks it is opened again up
+    /// to 3 times, and what the registry has is not sent again.
     pub async fn upload<F, Fut>(
         &self,
         repository: &RepositoryName,
@@ -39,56 +46,89 @@ impl Client {
     {
         let inner = &self.0;
         let task = inner.task("uploading the blob", format_args!("{repository}@{}", blob.digest));
-        let upload = Upload { inner, repository, blob, task: &task };
-        let _permit = inner.write_permit().await;
-        let mut mount_from = mount_from;
-        let mut retries = inner.retries();
-        loop {
-            let failure = match upload.begin(&mut mount_from).await {
-                Ok(None) => return Ok(UploadOutcome::Mounted),
-                Ok(Some(session)) => match upload.finish(session, open().await?).await {
-                    Ok(()) => return Ok(UploadOutcome::Uploaded),
-                    Err(Broken::Source(error)) => return Err(error),
-                    Err(Broken::Destination(failure)) => failure,
-                },
-                Err(failure) => failure,
-            };
-            retries.again(failure).await?;
-        }
+        let upload = Upload { client: self, inner, repository, blob, task: &task };
+        let mounted = match mount_from.filter(|_| inner.ladder.may_mount(Instant::now())) {
+            Some(from) => upload.mount(from).await?,
+            None => Mounted::No,
+        };
+        let session = match mounted {
+            Mounted::Blob => return Ok(UploadOutcome::Mounted),
+            Mounted::Session(session) => Some(session),
+            Mounted::No => None,
+        };
+        // A session without a place for its bytes would be of no use: both wait for the same one.
+        let _pass = inner.writes.enter(Load::of_blob(blob.size)).await;
+        upload.bring(session, &open).await.map(|()| UploadOutcome::Uploaded)
     }
+}
+
+/// The memory for chunks of a client that writes `concurrency` blobs at once, in KiB.
+pub(super) fn chunk_memory(concurrency: usize) -> usize {
+    let bytes = (concurrency as u64).saturating_mul(MEMORY_EACH).clamp(MOST_CHUNK, MOST_MEMORY);
+    (bytes / 1024) as usize
 }
 
 /// One blob on its way to one repository.
 struct Upload<'a> {
+    client: &'a Client,
     inner: &'a Arc<Inner>,
     repository: &'a RepositoryName,
     blob: &'a Descriptor,
     task: &'a Task,
 }
 
-/// Whose fault it is that an upload ended early.
-enum Broken {
-    Source(RegistryError),
-    Destination(Failure),
+/// What comes of asking for a mount.
+enum Mounted {
+    Blob,
+    Session(Session),
+    No,
+}
+
+/// What comes of completing an upload.
+enum Completed {
+    Blob,
+    Refused(Refusal),
 }
 
 impl Upload<'_> {
-    /// Mounts the blob (nothing comes back) or opens a session. A mount that the registry refuses, rather than
-    /// answering with a session, is not asked for again.
-    async fn begin(&self, mount_from: &mut Option<&RepositoryName>) -> Result<Option<Session>, Failure> {
-        if let Some(from) = *mount_from {
+    /// Asks the registry to take the blob from another repository. Where it opens a session instead, that is used.
+    async fn mount(&self, from: &RepositoryName) -> Result<Mounted, RegistryError> {
+        let ladder = &self.inner.ladder;
+        let _permit = self.inner.write_permit().await;
+        let mut retries = self.inner.retries();
+        loop {
             match self.post(Some(from)).await {
-                Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(None),
-                Ok(answer) if answer.status().is_success() => return self.session(&answer, Some(from)).map(Some),
-                Ok(answer) => tracing::debug!(status = answer.status().as_u16(), "the registry refuses to mount"),
-                Err(failure) if failure.error.kind.is_transient() => return Err(failure),
-                Err(failure) => tracing::debug!(error = %failure.error.message, "the registry refuses to mount"),
+                Ok(answer) if answer.status() == StatusCode::CREATED => {
+                    ladder.mounted();
+                    return Ok(Mounted::Blob);
+                }
+                Ok(answer) if answer.status().is_success() => {
+                    ladder.not_mounted(false, Instant::now());
+                    let session = Session::open(self.inner, &answer, self.scopes(Some(from)), self.task);
+                    return session.map(Mounted::Session).map_err(|failure| failure.error);
+                }
+                Ok(answer) => {
+                    tracing::debug!(status = answer.status().as_u16(), "the registry refuses to mount");
+                    // Other refusals may be about this one repository.
+                    let is_unknown = matches!(answer.status().as_u16(), 400 | 405 | 501);
+                    ladder.not_mounted(is_unknown, Instant::now());
+                    return Ok(Mounted::No);
+                }
+                Err(failure) if failure.error.kind.is_transient() => retries.again(failure).await?,
+                Err(failure) => {
+                    tracing::debug!(error = %failure.error.message, "the registry refuses to mount");
+                    ladder.not_mounted(false, Instant::now());
+                    return Ok(Mounted::No);
+                }
             }
-            *mount_from = None;
         }
+    }
+
+    /// Opens a session.
+    async fn begin(&self) -> Result<Session, Failure> {
         let answer = self.post(None).await?;
         if answer.status().is_success() {
-            return self.session(&answer, None).map(Some);
+            return Session::open(self.inner, &answer, self.scopes(None), self.task);
         }
         Err(answer.refusal(&self.inner.deadlines).await.failure(self.task))
     }
@@ -111,111 +151,192 @@ impl Upload<'_> {
         }
     }
 
-    fn session(&self, answer: &Answer, mount_from: Option<&RepositoryName>) -> Result<Session, Failure> {
-        let location = answer.headers().get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let location = location.ok_or_else(|| {
-            self.task.error(ErrorKind::InvalidContent, "the registry opens an upload session, but says not where")
-        })?;
-        let url = self.inner.site.upload(&answer.url, &location).map_err(|trouble| self.task.failure(trouble))?;
-        Ok(Session { inner: self.inner.clone(), url, scopes: self.scopes(mount_from), is_open: true })
-    }
-
-    /// Streams `source` into `session`.
-    async fn finish(&self, mut session: Session, source: BlobStream) -> Result<(), Broken> {
-        let is_own = self.inner.site.is_own_origin(&session.url);
-        let login = match is_own {
-            true => self.inner.login(&session.scopes, self.task).await.map_err(|e| Broken::Destination(e.into()))?,
-            false => super::auth::Login::default(),
-        };
-        let progress = Arc::new(Progress::new(self.inner.deadlines.idle));
-        let mut request = self.put(&session.url, source, &progress);
-        if let Some(header) = &login.header {
-            request.headers_mut().insert(AUTHORIZATION, header.clone());
-        }
-        let is_trusted = self.inner.site.is_trusted(&session.url);
-        let sent = tokio::select! {
-            sent = self.inner.transport.send(request, is_trusted, None) => {
-                sent.map_err(|trouble| self.task.failure(trouble))
+    /// Brings the bytes there, in `session` or else a new one, on whichever rung the registry takes them.
+    async fn bring<F, Fut>(&self, mut session: Option<Session>, open: &F) -> Result<(), RegistryError>
+    where
+        F: Fn() -> Fut + Send + Sync,
+        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
+    {
+        let mut retries = self.inner.retries();
+        let mut descent = Descent::new(&self.inner.ladder, self.blob.size);
+        loop {
+            let opened = match session.take() {
+                Some(session) => Ok(session),
+                None => self.begin().await.map_err(Broken::Refused),
+            };
+            let ended = match opened {
+                Ok(session) => self.fill(session, descent.rung, open).await,
+                Err(broken) => Err(broken),
+            };
+            let (failure, is_all_sent) = match ended {
+                Ok(()) => {
+                    descent.arrived();
+                    return Ok(());
+                }
+                Err(Broken::Source(error)) => return Err(error),
+                Err(Broken::Manner(error, cause)) => {
+                    descent.below(error, cause)?;
+                    continue;
+                }
+                Err(Broken::Lost(failure)) if descent.is_lost_again() => {
+                    descent.below(failure.error, Cause::Refused)?;
+                    continue;
+                }
+                Err(Broken::Connection(failure, is_all_sent)) => {
+                    descent.broke(&failure.error);
+                    (failure, is_all_sent)
+                }
+                Err(Broken::Lost(failure) | Broken::Refused(failure)) => (failure, false),
+            };
+            retries.again(failure).await?;
+            if is_all_sent && self.has_arrived().await {
+                return Ok(());
             }
-            stall = progress.stalled(self.task) => Err(stall.into()),
+        }
+    }
+
+    async fn fill<F, Fut>(&self, mut session: Session, rung: Rung, open: &F) -> Result<(), Broken>
+    where
+        F: Fn() -> Fut + Send + Sync,
+        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
+    {
+        let complete = match rung {
+            Rung::Put => Some(&self.blob.digest),
+            Rung::Patch => None,
+            Rung::Chunks => return chunks::send(self, session, open).await,
         };
-        if let Some(error) = progress.take_source_error() {
-            return Err(Broken::Source(error));
-        }
-        let response = sent.map_err(Broken::Destination)?;
-        let elsewhere = (!is_own).then(|| canonical_host(&session.url));
-        let answer = Answer { response, url: session.url.clone(), elsewhere };
-        if answer.status().is_success() {
-            session.is_open = false;
-            return self.check_digest(&answer).map_err(|error| Broken::Destination(error.into()));
-        }
-        let status = answer.status();
-        let refusal = answer.refusal(&self.inner.deadlines).await;
-        let failure = refusal.failure(self.task);
-        Err(Broken::Destination(match status.as_u16() {
-            // The token ran out since the session was opened: once more, with a new one.
-            401 if is_own && self.inner.renew(&session.scopes, &login, self.task).await.is_ok() => {
-                Failure { most_tries: 2, ..failure }
+        if complete.is_some() || self.blob.size > 0 {
+            let content = Content::Whole(open().await.map_err(Broken::Source)?, self.blob.size);
+            let answer = session.send(content, complete).await?;
+            if !answer.status().is_success() {
+                let refusal = session.refusal(answer).await;
+                return Err(session.judge(&refusal));
             }
-            // The session is gone, or the registry counts other bytes than we do: once more, with a new session.
-            404 | 416 => Failure { most_tries: MOST_TRIES, ..failure },
-            _ => failure,
-        }))
+            if complete.is_some() {
+                return self.take(&mut session, &answer);
+            }
+            session.follow(&answer).map_err(Broken::Refused)?;
+        }
+        match self.complete(&mut session).await? {
+            Completed::Blob => Ok(()),
+            Completed::Refused(refusal) => Err(session.judge(&refusal)),
+        }
     }
 
-    fn put(&self, session: &Url, source: BlobStream, progress: &Arc<Progress>) -> reqwest::Request {
-        let mut url = session.clone();
-        url.query_pairs_mut().append_pair("digest", self.blob.digest.as_str());
-        let mut request = reqwest::Request::new(Method::PUT, url);
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.blob.size));
-        *request.body_mut() = Some(match self.blob.size {
-            0 => reqwest::Body::from(""),
-            size => reqwest::Body::wrap_stream(Feed::new(source, size, progress.clone(), self.task.clone()).boxed()),
-        });
-        request
+    /// Makes a blob of what `session` was sent. This request has tries of its own, as it repeats no bytes.
+    async fn complete(&self, session: &mut Session) -> Result<Completed, Broken> {
+        let mut retries = self.inner.retries();
+        let mut may_be_done = false;
+        loop {
+            let failure = match session.send(Content::Nothing, Some(&self.blob.digest)).await {
+                Ok(answer) if answer.status().is_success() => {
+                    return self.take(session, &answer).map(|()| Completed::Blob);
+                }
+                Ok(answer) => {
+                    let refusal = session.refusal(answer).await;
+                    let failure = refusal.failure(self.task);
+                    if !is_passing(refusal.status) && failure.error.kind != ErrorKind::RateLimited {
+                        // The session is gone if the registry had done it already when the connection broke.
+                        let is_done = may_be_done && refusal.status == StatusCode::NOT_FOUND && self.is_there().await;
+                        return Ok(if is_done { Completed::Blob } else { Completed::Refused(refusal) });
+                    }
+                    failure
+                }
+                Err(Broken::Connection(failure, _)) => failure,
+                Err(other) => return Err(other),
+            };
+            may_be_done = true;
+            retries.again(failure).await.map_err(|error| Broken::Refused(given_up(error)))?;
+        }
     }
 
-    fn check_digest(&self, answer: &Answer) -> Result<(), RegistryError> {
+    /// Takes `answer` for success, unless the registry says that it took other bytes.
+    fn take(&self, session: &mut Session, answer: &Answer) -> Result<(), Broken> {
+        session.close();
         match stated_digest(answer.headers()) {
             Some(stated) if stated.algorithm() == self.blob.digest.algorithm() && stated != self.blob.digest => {
-                Err(self.task.error(ErrorKind::InvalidContent, format!("the registry took it for {stated}")))
+                let detail = format!("the registry took it for {stated}");
+                Err(Broken::Refused(self.task.error(ErrorKind::InvalidContent, detail).into()))
             }
             _ => Ok(()),
         }
     }
+
+    /// Whether a blob whose last answer got lost is there, if it is large enough to ask before it is sent again.
+    async fn has_arrived(&self) -> bool {
+        self.blob.size >= WORTH_A_LOOK && self.is_there().await
+    }
+
+    async fn is_there(&self) -> bool {
+        matches!(self.client.has_blob(self.repository, self.blob).await, Ok(true))
+    }
 }
 
-/// An upload session, which is given up when it is dropped open.
-struct Session {
-    inner: Arc<Inner>,
-    url: Url,
-    scopes: Scopes,
-    is_open: bool,
+/// The rungs that one upload goes down.
+struct Descent<'a> {
+    ladder: &'a Ladder,
+    size: u64,
+    rung: Rung,
+    tried: Vec<Rung>,
+    /// Why the last rung did not do.
+    cause: Option<Cause>,
+    lost: u32,
+    broken: u32,
+    /// What to say if it was a broken connection that led to a rung which does not do either.
+    broke_with: Option<RegistryError>,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
+impl<'a> Descent<'a> {
+    fn new(ladder: &'a Ladder, size: u64) -> Self {
+        let rung = ladder.first(size, Instant::now());
+        Self { ladder, size, rung, tried: vec![rung], cause: None, lost: 0, broken: 0, broke_with: None }
+    }
+
+    /// Goes to the next rung.
+    ///
+    /// # Errors
+    /// `error`, when there is none.
+    fn below(&mut self, error: RegistryError, cause: Cause) -> Result<(), RegistryError> {
+        if self.tried.len() == 1 && cause != Cause::Broke {
+            self.ladder.forget();
+        }
+        let Some(rung) = self.ladder.below(&self.tried, cause) else {
+            return Err(self.broke_with.take().unwrap_or(error));
         };
-        if self.is_open && self.inner.site.is_own_origin(&self.url) {
-            runtime.spawn(cancel(self.inner.clone(), self.url.clone(), self.scopes.clone()));
+        tracing::debug!(error = %error.message, ?rung, "the registry is to take the upload in another way");
+        (self.rung, self.cause) = (rung, Some(cause));
+        self.tried.push(rung);
+        Ok(())
+    }
+
+    /// The registry does not know a session that it has just opened: once that may have been a restart.
+    fn is_lost_again(&mut self) -> bool {
+        self.lost += 1;
+        self.lost == 2 && self.rung != Rung::Chunks
+    }
+
+    /// A connection broke. One that does so again may be cut at a certain size or time: chunks can get through.
+    fn broke(&mut self, error: &RegistryError) {
+        self.broken += 1;
+        let is_worth_it = self.broken >= 2 && self.size >= WORTH_A_LOOK && self.rung != Rung::Chunks;
+        if is_worth_it && self.below(error.clone(), Cause::Broke).is_ok() {
+            self.broke_with = Some(error.clone());
+        }
+    }
+
+    /// The upload worked out.
+    fn arrived(&self) {
+        if let Some(cause) = self.cause {
+            self.ladder.worked(self.rung, self.size, cause, Instant::now());
         }
     }
 }
 
-/// Gives up an upload session, if the registry can do that; nothing depends on it.
-async fn cancel(inner: Arc<Inner>, url: Url, scopes: Scopes) {
-    let task = inner.task("giving up an upload", "");
-    let request = Outgoing::new(Method::DELETE, url, scopes, &task);
-    match timeout(inner.deadlines.cancel, inner.send(&request)).await {
-        Ok(Ok(answer)) => tracing::debug!(status = answer.status().as_u16(), "gave up an upload session"),
-        Ok(Err(failure)) => tracing::debug!(error = %failure.error.message, "could not give up an upload session"),
-        Err(_) => tracing::debug!("could not give up an upload session in time"),
-    }
-}
+/// From this size on a question is worth it before the bytes are sent again, and chunks before they are cut again.
+const WORTH_A_LOOK: u64 = 1024 * 1024;
+
+const MEMORY_EACH: u64 = 4 * 1024 * 1024;
+const MOST_MEMORY: u64 = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

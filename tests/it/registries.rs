@@ -2,5 +2,11 @@
 //! registry, which is itself held to the conformance suite of the OCI.
 
 mod conformance;
+mod coverage;
+mod lists;
+mod logins;
 mod matrix;
 mod pair;
+mod reading;
+mod referring;
+mod writing;

@@ -146,11 +146,11 @@ async fn an_upload_that_meets_a_passing_failure_starts_again_from_its_source() {
 #[tokio::test]
 async fn a_refused_upload_is_not_repeated() {
     let server = Server::start(|seen, _| match seen.method.as_str() {
-        "PUT" => Reply::new(413, ""),
+        "PUT" => Reply::new(403, ""),
         _ => sound(seen),
     })
     .await;
-    assert_eq!(upload(&server.client(), None).await.unwrap_err().kind, ErrorKind::Rejected);
+    assert_eq!(upload(&server.client(), None).await.unwrap_err().kind, ErrorKind::Denied);
     assert_eq!(server.count("PUT"), 1);
 }
 

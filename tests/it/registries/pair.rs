@@ -8,11 +8,10 @@ use futures::future::BoxFuture;
 use transship::copy::{
     Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, ImageCopy, MountScope, Progress, Refusal,
 };
-use transship::image::{Descriptor, Digest};
+use transship::image::Digest;
 use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EgressPolicy, RegistryOptions};
 
-use crate::support::image::Blob;
 use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
@@ -81,15 +80,6 @@ pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted:
     let hosts = [registry.host(), registry.other_host()];
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();
     Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
-}
-
-/// How a manifest names the blob.
-pub fn descriptor(blob: &Blob) -> Descriptor {
-    Descriptor {
-        media_type: blob.media_type.clone(),
-        digest: blob.digest.parse().unwrap(),
-        size: blob.bytes.len() as u64,
-    }
 }
 
 /// Consents to everything.

@@ -1,5 +1,6 @@
 //! One request on its way through the parts of the registry.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::BodyDataStream;
@@ -101,6 +102,14 @@ impl Call {
 
     /// A URL of an origin of this registry.
     pub(super) fn url(&self, role: Role, path: &str) -> String {
-        format!("http://{}{path}", self.shared.origin(role))
+        match role {
+            Role::Registry => format!("http://{}{path}", self.shared.origin(role)),
+            Role::Other => format!("http://{}{path}", by_name(self.shared.origin(role))),
+        }
     }
+}
+
+/// The other origin goes by name, where that leads here: then it is another host, and not only another port.
+pub(super) fn by_name(address: SocketAddr) -> String {
+    if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }

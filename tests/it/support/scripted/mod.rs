@@ -92,7 +92,7 @@ impl ScriptedRegistry {
 
     /// The host and port of its other origin.
     pub fn other_host(&self) -> String {
-        self.other.address().to_string()
+        call::by_name(self.other.address())
     }
 
     /// Its URL, without a slash at the end.
@@ -171,6 +171,12 @@ impl ScriptedRegistry {
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
         let store = self.shared.store();
         store.repositories.get(repository)?.find(reference).map(|(_, manifest)| manifest.bytes.to_vec())
+    }
+
+    /// The media type under which a manifest was pushed.
+    pub fn media_type(&self, repository: &str, reference: &str) -> Option<String> {
+        let store = self.shared.store();
+        store.repositories.get(repository)?.find(reference).map(|(_, manifest)| manifest.media_type.clone())
     }
 
     /// The digests of everything in a repository: manifests and blobs.

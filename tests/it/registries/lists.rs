@@ -1,0 +1,74 @@
+//! Lists as registries page them.
+
+use transship::registry::ErrorKind;
+
+use super::pair::client;
+use crate::support::image::Image;
+use crate::support::scripted::{Fault, Links, Pages, Personality, ScriptedRegistry, When};
+
+fn with_tags(personality: Personality, count: usize) -> ScriptedRegistry {
+    let registry = ScriptedRegistry::start(personality);
+    let digest = registry.push_untagged("app", &Image::single(1, 1, 100));
+    (0..count).for_each(|number| registry.tag("app", &format!("v{number}"), &digest));
+    registry
+}
+
+#[tokio::test]
+async fn every_tag_is_listed_however_a_registry_pages_them() {
+    for personality in Personality::products() {
+        let name = personality.name;
+        let registry = with_tags(personality, 2_500);
+        let tags = client(&registry).tags(&"app".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(tags.len(), 2_500, "{name}");
+        let log = registry.log();
+        let pages: Vec<_> = log.iter().filter(|seen| seen.is("GET", "/tags/list") && seen.status == 200).collect();
+        assert!(pages.len() > 1, "{name}");
+        let asked = |path: &str| path.split("n=").nth(1).map(|n| n.split('&').next().unwrap().parse::<u32>().unwrap());
+        let first = pages.iter().find(|seen| seen.path.contains("?n=")).unwrap();
+        assert!(asked(&first.path).unwrap() <= 1000, "ECR refuses more");
+    }
+}
+
+#[tokio::test]
+async fn the_link_of_a_page_is_followed_as_it_is() {
+    let pages = Pages { names: 10, referrers: 10 };
+    let registry = with_tags(Personality { links: Links::Token, pages, ..Personality::plain() }, 25);
+    assert_eq!(client(&registry).tags(&"app".parse().unwrap()).await.unwrap().unwrap().len(), 25);
+    let lines: Vec<_> = registry.log().iter().map(|seen| seen.path.clone()).collect();
+    let token = |at: u32| format!("/v2/app/tags/list?next_page=opaque-{at}");
+    assert_eq!(lines, ["/v2/app/tags/list?n=1000".to_owned(), token(10), token(20)]);
+}
+
+#[tokio::test]
+async fn the_next_page_is_never_fetched_from_another_host() {
+    let pages = Pages { names: 10, referrers: 10 };
+    let registry = with_tags(Personality { links: Links::Elsewhere, pages, ..Personality::plain() }, 25);
+    let refused = client(&registry).tags(&"app".parse().unwrap()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InvalidContent, "{refused}");
+    assert!(registry.log().iter().all(|seen| !seen.elsewhere));
+}
+
+#[tokio::test]
+async fn a_list_that_fails_is_no_empty_list() {
+    let registry = with_tags(Personality { pages: Pages { names: 10, referrers: 10 }, ..Personality::plain() }, 25);
+    let (client, repository) = (client(&registry), "app".parse().unwrap());
+    for (status, body) in [(200, "{}"), (200, "<html>"), (403, ""), (404, "<html>no such page</html>")] {
+        registry
+            .fault(When::asked("GET", "last="), Fault::Answer { status, headers: Vec::new(), body: body.to_owned() });
+        let listed = client.tags(&repository).await;
+        assert!(listed.is_err(), "a second page of {status} {body}: {listed:?}");
+    }
+    assert_eq!(client.tags(&repository).await.unwrap().unwrap().len(), 25);
+    assert_eq!(client.tags(&"absent".parse().unwrap()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_not_offered_is_unsupported() {
+    for product in [Personality::ghcr(), Personality::docker_hub(), Personality::gitlab()] {
+        let registry = with_tags(product, 1);
+        let refused = client(&registry).repositories().await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Unsupported, "{}: {refused}", registry.name());
+    }
+    let registry = with_tags(Personality::quay(), 1);
+    assert_eq!(client(&registry).repositories().await.unwrap(), ["app".parse().unwrap()]);
+}
