@@ -24,7 +24,7 @@ use crate::registry::{BlobStream, ErrorKind, RegistryError};
 pub(super) struct Session {
     inner: Arc<Inner>,
     url: Url,
-    scopes: Scopes,
+    pub(super) scopes: Scopes,
     task: Task,
     /// The smallest chunk that the registry takes, in bytes.
     pub(super) least_chunk: u64,
