@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::FailureCode;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::CopyOptions;
+use crate::plan::{CopyOptions, Replica};
 use crate::registry::{Credentials, RegistryOptions};
 
 /// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -67,8 +67,8 @@ pub struct Held {
 pub struct Ended {
     /// Which.
     pub id: ItemId,
-    /// Its bytes, or why it failed.
-    pub result: Result<u64, EndedBadly>,
+    /// What is at the destination now, or why it failed.
+    pub result: Result<Replica, EndedBadly>,
     /// Bytes of blobs that were read for it.
     pub moved: u64,
 }
@@ -218,6 +218,8 @@ pub enum GrantedEffect {
     CreateRepository,
     /// The tag is pointed at the image.
     WriteTag {
+        /// The digest that it will have at the destination.
+        digest: Digest,
         /// The other image that it points at now.
         replaces: Option<Digest>,
     },

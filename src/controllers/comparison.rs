@@ -1,6 +1,6 @@
 //! Observes a source: which of its repositories match, which tags they have, and which digests these have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Context;
 use crate::api::{Registry, reason};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Configuration, Trouble};
-use crate::registry::{Client, ErrorKind, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
 
 /// One thing that was found.
 #[derive(Debug)]
@@ -44,14 +44,15 @@ pub enum Finding {
     Trouble(Trouble),
 }
 
-/// Compares the whole source and sends what it finds; waits while nobody takes it.
+/// Compares the whole source and sends what it finds; waits while nobody takes it. It does not ask what `settled` tags point at.
 pub async fn compare(
     context: Arc<Context>,
     registry: Arc<Registry>,
     configuration: Arc<Configuration>,
+    settled: HashSet<(RepositoryName, Tag)>,
     findings: mpsc::Sender<Finding>,
 ) {
-    let complete = match observe(&context, &registry, &configuration, &findings).await {
+    let complete = match observe(&context, &registry, &configuration, &settled, &findings).await {
         Ok(complete) => complete,
         Err(trouble) => {
             let _ = findings.send(Finding::Trouble(trouble)).await;
@@ -95,6 +96,7 @@ async fn observe(
     context: &Context,
     registry: &Registry,
     configuration: &Configuration,
+    settled: &HashSet<(RepositoryName, Tag)>,
     findings: &mpsc::Sender<Finding>,
 ) -> Result<bool, Trouble> {
     let client = context.registries.client(registry).await.map_err(|unusable| Trouble {
@@ -105,7 +107,7 @@ async fn observe(
     let repositories = repositories(context, registry, &client, configuration).await?;
     let _ = findings.send(Finding::Repositories(repositories.clone())).await;
     let observed = futures::stream::iter(repositories)
-        .map(|repository| observe_repository(context, registry, &client, repository, findings))
+        .map(|repository| observe_repository(context, (registry, &client), repository, settled, findings))
         .buffer_unordered(REPOSITORIES_AT_ONCE);
     Ok(observed.fold(true, |complete, one| async move { complete && one }).await)
 }
@@ -141,9 +143,9 @@ async fn repositories(
 /// Whether everything could be read.
 async fn observe_repository(
     context: &Context,
-    registry: &Registry,
-    client: &Client,
+    (registry, client): (&Registry, &Client),
     repository: RepositoryName,
+    settled: &HashSet<(RepositoryName, Tag)>,
     findings: &mpsc::Sender<Finding>,
 ) -> bool {
     let report = async |error: &RegistryError| {
@@ -151,8 +153,8 @@ async fn observe_repository(
         let _ = findings.send(Finding::Trouble(unreadable(registry, error))).await;
         false
     };
-    let tags: BTreeSet<Tag> = match client.tags(&repository).await {
-        Ok(Some(tags)) => tags.into_iter().collect(),
+    let Listing { tags, mut digests } = match client.tags_and_digests(&repository).await {
+        Ok(Some(listing)) => listing,
         Ok(None) => {
             let message =
                 format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
@@ -163,17 +165,23 @@ async fn observe_repository(
         Err(error) => return report(&error).await,
     };
     let _ = findings.send(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
-    let heads = futures::stream::iter(tags).map(|tag| async {
-        let head = client.head_manifest(&repository, Reference::Tag(&tag)).await;
-        (tag, head)
+    let unsettled = tags.into_iter().filter(|tag| !settled.contains(&(repository.clone(), tag.clone())));
+    let looks = unsettled.map(|tag| (digests.remove(&tag), tag)).collect::<Vec<_>>();
+    let heads = futures::stream::iter(looks).map(|(listed, tag)| async {
+        let digest = match listed {
+            Some(digest) => Ok(Some(digest)),
+            None => {
+                client.head_manifest(&repository, Reference::Tag(&tag)).await.map(|head| head.map(|head| head.digest))
+            }
+        };
+        (tag, digest)
     });
     let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
     let mut complete = true;
-    while let Some((tag, head)) = heads.next().await {
-        match head {
-            Ok(Some(head)) => {
-                let _ =
-                    findings.send(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+    while let Some((tag, digest)) = heads.next().await {
+        match digest {
+            Ok(Some(digest)) => {
+                let _ = findings.send(Finding::Image { repository: repository.clone(), tag, digest }).await;
             }
             Ok(None) => {} // Gone since it was listed.
             Err(error) => complete = report(&error).await,

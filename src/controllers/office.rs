@@ -164,10 +164,10 @@ impl crate::channel::Office for Context {
             let assignment = &consent.assignment;
             let effect = match &request.effect {
                 GrantedEffect::CreateRepository => Effect::CreateRepository { repository: &assignment.repository },
-                GrantedEffect::WriteTag { replaces } => Effect::WriteTag {
+                GrantedEffect::WriteTag { digest, replaces } => Effect::WriteTag {
                     repository: &assignment.repository,
                     tag: &assignment.tag,
-                    digest: &assignment.digest,
+                    digest,
                     replaces: replaces.as_ref(),
                 },
             };

@@ -65,20 +65,22 @@ impl Engine {
         let began = Instant::now();
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
         let read = async {
-            let read = Closure::read(task.source, task.source_repository, task.digest).await;
+            let read = Closure::read(task.source, task.source_repository, task.digest, task.options).await;
             read.map_err(|unread| unread.of_source())
         };
         let (present, closure) = futures::try_join!(task.tag_at_destination(), read)?;
+        let wanted = &closure.root().digest;
+        let destination_digest = (wanted != task.digest).then(|| wanted.clone());
         let size = closure.size();
-        if present.as_ref() == Some(task.digest) {
+        if present.as_ref() == Some(wanted) {
             if self.is_complete(task, &closure, began).await? {
-                return Ok(Copied { size, moved: 0, already_there: true });
+                return Ok(Copied { size, moved: 0, already_there: true, destination_digest });
             }
             self.forget(task, &closure);
         }
         let moved = self.push_until_taken(task, &closure, (present, began)).await?;
         self.read_back(task, &closure, Instant::now()).await?;
-        Ok(Copied { size, moved, already_there: false })
+        Ok(Copied { size, moved, already_there: false, destination_digest })
     }
 
     /// Pushes the image; once more, from the start, where the registry misses what it was believed to have.
@@ -94,7 +96,9 @@ impl Engine {
         loop {
             let pushed = self.push(task, closure, &seen, is_new, &moved).await;
             match (pushed, pauses.next()) {
-                (Err(CopyError::Destination(error)), Some(pause)) if error.kind == ErrorKind::ContentMissing => {
+                (Err(CopyError::Destination(error) | CopyError::SparseIndexRefused(error)), Some(pause))
+                    if error.kind == ErrorKind::ContentMissing =>
+                {
                     tracing::debug!(error = %error.message, "pushing again");
                     self.forget(task, closure);
                     is_new = false;

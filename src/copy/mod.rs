@@ -11,6 +11,7 @@ mod engine;
 mod failure;
 mod manifests;
 mod memo;
+mod platforms;
 mod tables;
 mod task;
 mod turns;

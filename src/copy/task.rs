@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::authority::{Authority, Effect, Refusal};
 use super::tables::{CrossingKey, RepositoryKey};
 use crate::image::{Descriptor, Digest, RepositoryName, Tag};
-use crate::plan::CopyOptions;
+use crate::plan::{CopyOptions, Replica};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
@@ -74,6 +74,16 @@ pub struct Copied {
     pub moved: u64,
     /// Whether it was there before, whole; then nothing was written.
     pub already_there: bool,
+    /// The digest that the tag has at the destination, where it is another one than at the source: that of an index which was
+    /// rewritten.
+    pub destination_digest: Option<Digest>,
+}
+
+impl Copied {
+    /// What is at the destination.
+    pub fn replica(self) -> Replica {
+        Replica { bytes: self.size, destination_digest: self.destination_digest }
+    }
 }
 
 /// Why an image was not copied. Displays as one sentence for people.
@@ -85,6 +95,9 @@ pub enum CopyError {
     /// The image is larger than any sensible one.
     #[error("{0}")]
     LimitExceeded(String),
+    /// The image has none of the platforms that are wanted.
+    #[error("{0}")]
+    PlatformNotFound(String),
     /// Consent was refused.
     #[error("{0}")]
     Refused(Refusal),
@@ -94,6 +107,9 @@ pub enum CopyError {
     /// The digest is not at the source any more.
     #[error("the image is not at the source any more")]
     SourceChanged,
+    /// The destination does not take an index that names manifests which are left out.
+    #[error("{0}: it does not take an index of which platforms are left out: set platformIndex: Rewrite")]
+    SparseIndexRefused(RegistryError),
     /// What was read back is not what was written.
     #[error("{0}")]
     VerificationFailed(String),
@@ -105,7 +121,11 @@ impl CopyError {
         match self {
             Self::Source(error) | Self::Destination(error) => error.kind.is_transient(),
             Self::VerificationFailed(_) => true,
-            Self::LimitExceeded(_) | Self::Refused(_) | Self::SourceChanged => false,
+            Self::LimitExceeded(_)
+            | Self::PlatformNotFound(_)
+            | Self::Refused(_)
+            | Self::SourceChanged
+            | Self::SparseIndexRefused(_) => false,
         }
     }
 }

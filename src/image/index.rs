@@ -191,7 +191,9 @@ mod tests {
 
     fn index(entries: &[String]) -> Manifest {
         let entries = entries.join(",\n    ");
-        let text = format!("{{\n  \"schemaVersion\": 2,\n  \"manifests\": [\n    {entries}\n  ],\n  \"annotations\": {{\"a\": \"ü\"}}\n}}\n");
+        let text = format!(
+            "{{\n  \"schemaVersion\": 2,\n  \"manifests\": [\n    {entries}\n  ],\n  \"annotations\": {{\"a\": \"ü\"}}\n}}\n"
+        );
         Manifest::parse(None, Bytes::from(text)).unwrap()
     }
 

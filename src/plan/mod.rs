@@ -14,7 +14,7 @@ mod workforce;
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
 pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
-pub use ledger::{Attempt, Failure, Ledger, Row, State};
+pub use ledger::{Attempt, Failure, Ledger, Replica, Row, State};
 pub use options::CopyOptions;
 pub use pace::{Pace, Publication};
 pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};

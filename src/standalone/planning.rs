@@ -1,6 +1,6 @@
 //! Observes the sources and plans: which image goes where and why, what needs nothing, and what stands in the way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::api::Action;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
 use crate::policy::{Policy, Request, evaluate};
-use crate::registry::{ErrorKind, Reference, RegistryError};
+use crate::registry::{ErrorKind, Listing, Reference, RegistryError};
 
 /// What is to be done. Plain data: nothing in it changes while it is carried out.
 #[derive(Debug, Default, Serialize)]
@@ -102,8 +102,11 @@ pub(super) async fn plan(documents: &Documents, registries: &Registries, state: 
                 wanted.push((repository, routes));
             }
         }
-        let read = futures::stream::iter(wanted)
-            .map(async |(repository, routes)| (routes, images(registries.of(&source), &repository).await));
+        let read = futures::stream::iter(wanted).map(async |(repository, routes)| {
+            let settled = settled(configuration, &routes, registries, state);
+            let images = images(registries.of(&source), &repository, &settled).await;
+            (routes, images)
+        });
         let mut read = std::pin::pin!(read.buffered(REPOSITORIES_AT_ONCE));
         while let Some((routes, images)) = read.next().await {
             match images {
@@ -128,6 +131,12 @@ pub(super) async fn look_at_destinations(plan: &mut Plan, registries: &Registrie
             Ok(Some(head)) if head.digest == image.digest => {
                 image.action = PlannedAction::Nothing;
                 image.reason = "the destination has it; sync reads back all of it".to_owned();
+            }
+            Ok(Some(head)) if image.route.options.may_rewrite() => {
+                image.reason = format!(
+                    "{}; the destination has {}, which sync compares with the rewritten index",
+                    image.reason, head.digest
+                );
             }
             Ok(Some(head)) => {
                 image.action = PlannedAction::Overwrite;
@@ -242,7 +251,7 @@ impl Plan {
             policies_of(documents, &route.destination),
         );
         let (from, to) = ends(registries, &route);
-        let record = state.load(&name_of(configuration), &from, &to);
+        let record = state.load(&name_of(configuration), (&from, &to), &route.options);
         let own = &configuration.namespace;
         for (tag, digest) in images {
             let (action, reason) = if !decision.allowed {
@@ -300,12 +309,46 @@ async fn repositories(source: &Known, configuration: &Configuration) -> Result<B
     Ok(found)
 }
 
-async fn images(source: &Known, repository: &RepositoryName) -> Result<Vec<(Tag, Digest)>, String> {
+/// The tags of a repository that are promised never to move, and were verified at every destination by earlier syncs, with their
+/// digests: the source need not be asked about them.
+fn settled(
+    configuration: &Configuration,
+    routes: &[Route],
+    registries: &Registries,
+    state: &State,
+) -> BTreeMap<Tag, Digest> {
+    let Some(repository) = routes.first().map(|route| &route.repository) else { return BTreeMap::new() };
+    if !configuration.selection.has_promises() {
+        return BTreeMap::new();
+    }
+    let records = routes.iter().map(|route| {
+        let (from, to) = ends(registries, route);
+        state.load(&name_of(configuration), (&from, &to), &route.options)
+    });
+    let records: Vec<_> = records.collect();
+    let tags = records[0].images.keys().filter_map(|tag| tag.parse::<Tag>().ok());
+    let promised = tags.filter(|tag| configuration.selection.is_immutable(repository, tag));
+    let verified = promised.filter_map(|tag| {
+        let digest = records[0].digest_of(&tag)?;
+        records.iter().all(|record| record.has(&tag, &digest)).then_some((tag, digest))
+    });
+    verified.collect()
+}
+
+async fn images(
+    source: &Known,
+    repository: &RepositoryName,
+    settled: &BTreeMap<Tag, Digest>,
+) -> Result<Vec<(Tag, Digest)>, String> {
     let client = &source.client;
-    let tags = client.tags(repository).await.map_err(|error| error.message)?;
+    let listing = client.tags_and_digests(repository).await.map_err(|error| error.message)?;
     let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
-    let tags = tags.ok_or_else(missing)?;
+    let Listing { tags, digests } = listing.ok_or_else(missing)?;
     let heads = futures::stream::iter(tags).map(|tag| async {
+        if let Some(known) = settled.get(&tag).or_else(|| digests.get(&tag)) {
+            let digest = known.clone();
+            return Ok(Some((tag, digest)));
+        }
         let head = client.head_manifest(repository, Reference::Tag(&tag)).await?;
         Ok::<_, RegistryError>(head.map(|head| (tag, head.digest)))
     });

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, Tag};
+use crate::plan::CopyOptions;
 
 /// The folder, or nothing.
 pub(super) struct State(Option<PathBuf>);
@@ -22,6 +23,9 @@ pub(super) struct Record {
     pub(super) source: String,
     /// The destination, as `host/repository`.
     pub(super) destination: String,
+    /// [`CopyOptions::fingerprint`](crate::plan::CopyOptions::fingerprint) of how they were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) copy_options: Option<String>,
     /// What was read back at the destination, by tag.
     pub(super) images: BTreeMap<String, Verified>,
 }
@@ -31,6 +35,9 @@ pub(super) struct Record {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Verified {
     pub(super) digest: String,
+    /// Where it is another one at the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) destination_digest: Option<Digest>,
     pub(super) bytes: u64,
     pub(super) completed_at: Timestamp,
 }
@@ -49,19 +56,26 @@ impl State {
         }
     }
 
-    /// What is remembered of a pair. What cannot be read is as good as nothing: everything is looked at again.
-    pub(super) fn load(&self, configuration: &str, source: &str, destination: &str) -> Record {
+    /// What is remembered of a pair. What cannot be read, or was copied by other options, is as good as nothing: everything is
+    /// looked at again.
+    pub(super) fn load(
+        &self,
+        configuration: &str,
+        (source, destination): (&str, &str),
+        options: &CopyOptions,
+    ) -> Record {
         let empty = Record {
             configuration: configuration.to_owned(),
             source: source.to_owned(),
             destination: destination.to_owned(),
+            copy_options: options.fingerprint(),
             images: BTreeMap::new(),
         };
         let Some(file) = self.file(&empty) else { return empty };
         let read = std::fs::read(file).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let same = |record: &Record| {
-            (&record.configuration, &record.source, &record.destination)
-                == (&empty.configuration, &empty.source, &empty.destination)
+            (&record.configuration, &record.source, &record.destination, &record.copy_options)
+                == (&empty.configuration, &empty.source, &empty.destination, &empty.copy_options)
         };
         read.filter(same).unwrap_or(empty)
     }
@@ -93,7 +107,12 @@ impl State {
 impl Record {
     /// Whether `digest` was verified under `tag`.
     pub(super) fn has(&self, tag: &Tag, digest: &Digest) -> bool {
-        self.images.get(tag.as_str()).is_some_and(|image| image.digest == digest.as_str())
+        self.digest_of(tag).is_some_and(|verified| verified == *digest)
+    }
+
+    /// The digest that the source had under `tag` when it was verified.
+    pub(super) fn digest_of(&self, tag: &Tag) -> Option<Digest> {
+        self.images.get(tag.as_str())?.digest.parse().ok()
     }
 }
 
@@ -105,16 +124,24 @@ mod tests {
     fn a_record_comes_back_for_its_own_pair_only() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(Some(folder.path())).unwrap();
-        let mut record = state.load("ns/c", "a/x", "b/x");
+        let all = CopyOptions::default();
+        let mut record = state.load("ns/c", ("a/x", "b/x"), &all);
         let (tag, digest): (Tag, _) = ("v1".parse().unwrap(), Digest::sha256(b"1"));
-        let verified = Verified { digest: digest.to_string(), bytes: 1, completed_at: Timestamp::UNIX_EPOCH };
+        let verified = Verified {
+            digest: digest.to_string(),
+            destination_digest: None,
+            bytes: 1,
+            completed_at: Timestamp::UNIX_EPOCH,
+        };
         record.images.insert("v1".to_owned(), verified);
         state.save(&record).unwrap();
-        assert!(state.load("ns/c", "a/x", "b/x").has(&tag, &digest));
-        assert!(!state.load("ns/c", "a/x", "c/x").has(&tag, &digest));
+        assert!(state.load("ns/c", ("a/x", "b/x"), &all).has(&tag, &digest));
+        assert!(!state.load("ns/c", ("a/x", "c/x"), &all).has(&tag, &digest));
+        let some = CopyOptions { platforms: vec!["linux/amd64".parse().unwrap()], ..CopyOptions::default() };
+        assert!(!state.load("ns/c", ("a/x", "b/x"), &some).has(&tag, &digest), "other platforms are another matter");
         let file = state.file(&record).unwrap();
         std::fs::write(&file, b"{\"half").unwrap();
-        assert!(!state.load("ns/c", "a/x", "b/x").has(&tag, &digest), "what cannot be read is nothing");
+        assert!(!state.load("ns/c", ("a/x", "b/x"), &all).has(&tag, &digest), "what cannot be read is nothing");
         assert!(State::open(Some(&file)).is_err());
     }
 }

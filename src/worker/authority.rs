@@ -60,7 +60,9 @@ impl Authority for Leased {
             let effect = match effect {
                 Effect::Upload { .. } => return Ok(self.leases.of(&self.id).await),
                 Effect::CreateRepository { .. } => GrantedEffect::CreateRepository,
-                Effect::WriteTag { replaces, .. } => GrantedEffect::WriteTag { replaces: replaces.cloned() },
+                Effect::WriteTag { digest, replaces, .. } => {
+                    GrantedEffect::WriteTag { digest: digest.clone(), replaces: replaces.cloned() }
+                }
             };
             let request = GrantRequest { session: self.session.clone(), id: self.id.clone(), effect };
             loop {
