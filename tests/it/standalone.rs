@@ -13,18 +13,18 @@ use crate::support::registry::TestRegistry;
 use crate::support::run_folder::new_folder;
 
 /// Files of one sync.
-struct Files {
-    folder: PathBuf,
-    documents: Vec<Value>,
+pub struct Files {
+    pub folder: PathBuf,
+    pub documents: Vec<Value>,
     logins: Value,
 }
 
 impl Files {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self { folder: new_folder(name), documents: Vec::new(), logins: json!({}) }
     }
 
-    fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
+    pub fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
         let metadata = json!({"namespace": namespace, "name": name});
         let spec = json!({"url": format!("http://{}", registry.host()), "allowHttp": true,
             "credentials": {"secretRef": {"name": name}}});
@@ -34,7 +34,7 @@ impl Files {
     }
 
     /// Replicates repositories that begin with `prefix` from the Registry `source` of team-a.
-    fn configuration(&mut self, name: &str, prefix: &str, destinations: &[Value]) -> &mut Self {
+    pub fn configuration(&mut self, name: &str, prefix: &str, destinations: &[Value]) -> &mut Self {
         let destinations: Vec<_> = destinations.iter().map(|reference| json!({"registryRef": reference})).collect();
         let filters = json!([{"filter": prefix, "filterType": "PREFIX_MATCH"}]);
         let rules = json!([{"name": "all", "repositoryFilters": filters, "destinations": destinations}]);
@@ -42,7 +42,7 @@ impl Files {
         self.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": name}), spec)
     }
 
-    fn add(&mut self, kind: &str, metadata: Value, spec: Value) -> &mut Self {
+    pub fn add(&mut self, kind: &str, metadata: Value, spec: Value) -> &mut Self {
         let document =
             json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
         self.documents.push(document);
@@ -50,7 +50,7 @@ impl Files {
     }
 
     /// Runs a subcommand with everything that was added.
-    async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
+    pub async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
         let file = self.folder.join("all.yaml");
         let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
         std::fs::write(&file, documents.join("\n---\n")).unwrap();
@@ -61,12 +61,13 @@ impl Files {
         output.expect("it ends in a minute").unwrap()
     }
 
-    fn state(&self) -> String {
+    pub fn state(&self) -> String {
         self.folder.join("state").display().to_string()
     }
 }
 
-fn text(output: &Output) -> String {
+/// All that it printed.
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
