@@ -55,8 +55,8 @@ pub(super) fn choose(manifests: Vec<Manifest>, options: &CopyOptions) -> Result<
         manifests.into_iter().filter(|manifest| reached.contains(&manifest.digest)).collect();
     match options.platform_index {
         PlatformIndex::Keep => {
-            let is_sparse = |index: &CutIndex| index.entries.iter().any(|entry| !reached.contains(&entry.digest));
-            let indexes = choice.indexes.iter().filter(|(_, index)| is_sparse(index));
+            let lacks_some = |index: &CutIndex| index.entries.iter().any(|entry| !reached.contains(&entry.digest));
+            let indexes = choice.indexes.iter().filter(|(digest, index)| reached.contains(digest) && lacks_some(index));
             let sparse = indexes.map(|(digest, _)| digest.clone()).collect();
             Ok(Chosen { manifests, sparse })
         }
