@@ -112,8 +112,9 @@ pub struct ReplicationRule {
     #[schemars(length(min = 1, max = 100))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
     /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
-    /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is. Attestations of the chosen
-    /// platforms stay. Where several rules send a repository to the same destination, the first of them decides this.
+    /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is; what an index names without
+    /// a platform (artifacts, nested indexes) and attestations of the chosen platforms go along. An image of several platforms, none
+    /// of them chosen, fails with `PlatformNotFound`. When this changes every image is looked at again. Where several rules send a repository to the same destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 20),
@@ -131,7 +132,8 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "Referrers::is_default")]
     pub referrers: Referrers,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once replicated,
-    /// the source is not asked about them any more.
+    /// the source is not asked about them any more. What any rule promises holds for all destinations of the repositories that it
+    /// takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_.*?-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -110,6 +110,11 @@ pub struct ReplicationStatusStatus {
     #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub failure_groups: Vec<FailureGroup>,
+    /// A hash of what of the images is copied, as the rule's `platforms` and `platformIndex` say; absent for everything. When it
+    /// changes every image is looked at again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub copy_options: Option<String>,
     /// `Replicated`: every image is at the destination, read back and verified. `Permitted`: the destination's owner
     /// consents; the message names the deciding statement.
     #[serde(default)]
@@ -170,6 +175,11 @@ pub struct ImageStatus {
     /// The digest that the tag has at the source, and at the destination once complete.
     #[schemars(length(min = 1, max = 135))]
     pub digest: String,
+    /// The digest that the tag has at the destination once complete, where it is another one: that of an index from which other
+    /// platforms were removed (`platformIndex: Rewrite`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 135))]
+    pub destination_digest: Option<String>,
     /// How far it is.
     pub status: ReplicationState,
     /// Why it failed.
@@ -215,6 +225,8 @@ pub enum FailureCode {
     LimitExceeded,
     /// The copy was under way when a RegistryPermissionPolicy was changed or deleted: it was broken off.
     PolicyRevoked,
+    /// The image is of several platforms, none of which is among the rule's `platforms`. The message names those that it has.
+    PlatformNotFound,
     /// A RegistryPermissionPolicy denies it, or none allows it.
     RegistryPermissionDenied,
     /// The destination's Registry is absent or not ready.
@@ -225,6 +237,8 @@ pub enum FailureCode {
     SourceDenied,
     /// The source registry does not answer, or is overloaded.
     SourceUnavailable,
+    /// The destination registry does not take an index of which platforms are left out: the rule needs `platformIndex: Rewrite`.
+    SparseIndexRefused,
     /// What was read back from the destination is not what was written.
     VerificationFailed,
     /// The pods that were to copy it ended first: out of memory, evicted, their node gone. The message tells the last cause.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::FailureCode;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::CopyOptions;
+use crate::plan::{CopyOptions, Replica};
 use crate::registry::{Credentials, RegistryOptions};
 
 /// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -76,8 +76,8 @@ pub struct Held {
 pub struct Ended {
     /// Which.
     pub id: ItemId,
-    /// Its bytes, or why it failed.
-    pub result: Result<u64, EndedBadly>,
+    /// What is at the destination now, or why it failed.
+    pub result: Result<Replica, EndedBadly>,
     /// Bytes of blobs that were read for it.
     pub moved: u64,
 }

@@ -11,7 +11,7 @@ use super::office::Office;
 use crate::api::{Action, FailureCode, Registry};
 use crate::channel::{Ended, EndedBadly, Item, ItemId, Submission, Told};
 use crate::copy::Failed;
-use crate::plan::Lane;
+use crate::plan::{Lane, Replica};
 
 /// Copies the image by a Job of `class` that writes to `destination`. Dropping the future takes the image back.
 pub(super) async fn copy_by_job(
@@ -19,7 +19,7 @@ pub(super) async fn copy_by_job(
     (destination, class): (&Registry, &str),
     tell: &(impl Fn(Option<u64>) + Send),
     suspect: impl Fn(bool) + Send,
-) -> Result<u64, Failed> {
+) -> Result<Replica, Failed> {
     let (context, assignment) = (consent.context.clone(), consent.assignment.clone());
     let lane = Lane {
         namespace: assignment.configuration.0.clone(),
@@ -80,7 +80,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
     }
 }
 
-fn outcome(ended: Ended, suspect: impl Fn(bool)) -> Result<u64, Failed> {
+fn outcome(ended: Ended, suspect: impl Fn(bool)) -> Result<Replica, Failed> {
     ended.result.map_err(|EndedBadly { code, message, retry_after, suspect_source }| {
         if let Some(is_source) = suspect_source {
             suspect(is_source);

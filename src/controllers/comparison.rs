@@ -1,6 +1,6 @@
 //! Observes a source: which of its repositories match, which tags they have, and which digests these have.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Context;
 use crate::api::{Referrers, Registry, reason};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, Trouble};
-use crate::registry::{Client, ErrorKind, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
 
 /// One thing that was found.
 #[derive(Debug)]
@@ -71,13 +71,21 @@ pub enum Finding {
     Trouble(Trouble),
 }
 
-/// Compares the whole source and sends what it finds; waits while nobody takes it. `known` are the repositories whose images were
-/// lately asked what refers to them.
+/// What a comparison need not ask.
+#[derive(Debug, Default)]
+pub struct KnownBefore {
+    /// Repositories whose images were lately asked what refers to them.
+    pub referrers: HashSet<RepositoryName>,
+    /// What tags point at that are promised never to move.
+    pub settled: HashMap<(RepositoryName, Tag), Digest>,
+}
+
+/// Compares the whole source and sends what it finds; waits while nobody takes it.
 pub async fn compare(
     context: Arc<Context>,
     registry: Arc<Registry>,
     configuration: Arc<Configuration>,
-    known: HashSet<RepositoryName>,
+    known: KnownBefore,
     findings: mpsc::Sender<Finding>,
 ) {
     let complete = match observe(&context, &registry, &configuration, &known, &findings).await {
@@ -128,7 +136,7 @@ async fn observe(
     context: &Context,
     registry: &Registry,
     configuration: &Configuration,
-    known: &HashSet<RepositoryName>,
+    known: &KnownBefore,
     findings: &mpsc::Sender<Finding>,
 ) -> Result<bool, Trouble> {
     let client = context.registries.client(registry).await.map_err(|unusable| Trouble {
@@ -142,10 +150,10 @@ async fn observe(
         let matches = configuration.selection.matches(&repository);
         let referrers = match matches.iter().any(|m| m.options.referrers == Referrers::Replicate) {
             false => Looks::Nowhere,
-            true if known.contains(&repository) => Looks::Tags,
+            true if known.referrers.contains(&repository) => Looks::Tags,
             true => Looks::Everywhere,
         };
-        let observation = Observation { context, registry, client: &client, repository, findings };
+        let observation = Observation { context, registry, client: &client, repository, known, findings };
         async move { observation.run(referrers).await }
     });
     let observed = observed.buffer_unordered(REPOSITORIES_AT_ONCE);
@@ -194,6 +202,7 @@ struct Observation<'a> {
     registry: &'a Registry,
     client: &'a Client,
     repository: RepositoryName,
+    known: &'a KnownBefore,
     findings: &'a mpsc::Sender<Finding>,
 }
 
@@ -201,8 +210,8 @@ impl Observation<'_> {
     /// Whether everything could be read.
     async fn run(&self, looks: Looks) -> bool {
         let repository = &self.repository;
-        let tags = match self.client.tags(repository).await {
-            Ok(Some(tags)) => tags,
+        let Listing { tags, digests } = match self.client.tags_and_digests(repository).await {
+            Ok(Some(listing)) => listing,
             Ok(None) => {
                 let message =
                     format!("{} has no repository {repository}: push to it, or correct the filter", self.client.host());
@@ -216,26 +225,36 @@ impl Observation<'_> {
         self.tell(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
         let mut complete = looks == Looks::Nowhere || self.observe_referrer_tags(referrers, looks).await;
         let seen = Mutex::default();
-        let heads = futures::stream::iter(tags).map(|tag| async {
-            let head = self.client.head_manifest(repository, Reference::Tag(&tag)).await;
-            let looked = match &head {
-                Ok(Some(head)) if looks == Looks::Everywhere => self.observe_listed(&head.digest, &seen).await,
+        let looks = futures::stream::iter(tags).map(|tag| async {
+            let digest = self.digest_of(&tag, &digests).await;
+            let looked = match &digest {
+                Ok(Some(digest)) if looks == Looks::Everywhere => self.observe_listed(digest, &seen).await,
                 _ => true,
             };
-            (tag, head, looked)
+            (tag, digest, looked)
         });
-        let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
-        while let Some((tag, head, looked)) = heads.next().await {
+        let mut looks = std::pin::pin!(looks.buffer_unordered(TAGS_AT_ONCE));
+        while let Some((tag, digest, looked)) = looks.next().await {
             complete &= looked;
-            match head {
-                Ok(Some(head)) => {
-                    self.tell(Finding::Image { repository: repository.clone(), tag, digest: head.digest }).await;
+            match digest {
+                Ok(Some(digest)) => {
+                    self.tell(Finding::Image { repository: repository.clone(), tag, digest }).await;
                 }
                 Ok(None) => {} // Gone since it was listed.
                 Err(error) => complete = self.report(&error).await,
             }
         }
         complete
+    }
+
+    /// What a tag points at: as it was promised, as it is listed, or else as the source says.
+    async fn digest_of(&self, tag: &Tag, listed: &BTreeMap<Tag, Digest>) -> Result<Option<Digest>, RegistryError> {
+        let settled = self.known.settled.get(&(self.repository.clone(), tag.clone()));
+        if let Some(digest) = settled.or_else(|| listed.get(tag)) {
+            return Ok(Some(digest.clone()));
+        }
+        let head = self.client.head_manifest(&self.repository, Reference::Tag(tag)).await?;
+        Ok(head.map(|head| head.digest))
     }
 
     async fn observe_referrer_tags(&self, tags: BTreeSet<Tag>, looks: Looks) -> bool {

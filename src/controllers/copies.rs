@@ -9,14 +9,23 @@ use super::copying::{self, Assignment, Outcome};
 use super::pair::PairKey;
 use super::replicator::Replicator;
 use crate::api::ExecutionMode;
-use crate::image::Tag;
-use crate::plan::Attempt;
+use crate::image::{Digest, Tag};
+use crate::plan::{Attempt, CopyOptions};
 
 /// An image that waits to be copied.
 pub(super) struct Queued {
     pub(super) key: PairKey,
     pub(super) tag: Tag,
     pub(super) hurried: bool,
+}
+
+/// A copy that runs.
+pub(super) struct Copying {
+    key: PairKey,
+    tag: Tag,
+    digest: Digest,
+    /// How: what a rule says since then is another matter.
+    options: CopyOptions,
 }
 
 /// A copy that began, or goes on; without bytes one that waits again.
@@ -79,12 +88,13 @@ impl Replicator {
             // A full channel loses a number of bytes that the next one corrects.
             copying::copy(&context, &assignment, |bytes| drop(began.try_send(Began { copy, bytes }))).await
         });
-        self.copying.insert(handle.id(), (key, tag.clone(), digest));
+        let options = pair.options.clone();
+        self.copying.insert(handle.id(), Copying { key, tag: tag.clone(), digest, options });
         pair.running.insert(tag, handle);
     }
 
     pub(super) fn take_began(&mut self, began: &Began) {
-        let Some((key, tag, digest)) = self.copying.get(&began.copy) else { return };
+        let Some(Copying { key, tag, digest, .. }) = self.copying.get(&began.copy) else { return };
         let Some(pair) = self.pairs.get_mut(key) else { return };
         let is_new = match began.bytes {
             Some(bytes) => pair.ledger.progress(tag, digest, bytes),
@@ -106,15 +116,17 @@ impl Replicator {
                 (error.id(), None)
             }
         };
-        let Some((key, tag, digest)) = self.copying.remove(&id) else { return };
+        let Some(Copying { key, tag, digest, options }) = self.copying.remove(&id) else { return };
         let Some(pair) = self.pairs.get_mut(&key) else { return };
         pair.running.remove(&tag);
         pair.change(now);
         let jitter = rand::random::<f64>();
         match outcome {
-            Some(Outcome { permission, result: Ok(bytes) }) => {
+            // It was copied as the rule said before it was changed.
+            Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
+            Some(Outcome { permission, result: Ok(replica) }) => {
                 pair.permission = Some(permission);
-                pair.ledger.complete(&tag, &digest, bytes, now);
+                pair.ledger.complete(&tag, &digest, replica, now);
                 self.context.metrics.copied("complete");
             }
             Some(Outcome { permission, result: Err(failed) }) => {

@@ -9,9 +9,9 @@ use super::by_job::copy_by_job;
 use super::consent::{Consent, Granted};
 use crate::api::{Action, FailureCode, Registry};
 use crate::channel::Holder;
-use crate::copy::{Failed, ImageCopy, MountScope, Progress};
+use crate::copy::{Copied, Failed, ImageCopy, MountScope, Progress};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{CopyOptions, DestinationReference, Place};
+use crate::plan::{CopyOptions, DestinationReference, Place, Replica};
 use crate::policy::Decision;
 
 /// One image to copy.
@@ -46,8 +46,8 @@ pub struct Assignment {
 pub struct Outcome {
     /// The decision about the destination, as far as it came to one.
     pub permission: Decision,
-    /// The bytes of the image, or why it failed.
-    pub result: Result<u64, Failed>,
+    /// What is at the destination now, or why it failed.
+    pub result: Result<Replica, Failed>,
 }
 
 /// Copies the image and reads it back. Without consent no request reaches the destination. `tell` is called when the copy begins,
@@ -73,7 +73,7 @@ async fn carry_out(
     context: &Arc<Context>,
     assignment: &Arc<Assignment>,
     tell: &(impl Fn(Option<u64>) + Send),
-) -> Result<u64, Failed> {
+) -> Result<Replica, Failed> {
     let DestinationReference { namespace, name } = &assignment.destination;
     let not_ready = |message| Failed::new(FailureCode::RegistryNotReady, message);
     let registry = context
@@ -116,7 +116,7 @@ async fn carry_out(
     };
     let copied = watched(context.engine.copy(&task), &progress, context, tell).await;
     context.office.give_back(&authority.holder);
-    copied.map(|copied| copied.size).map_err(|error| {
+    copied.map(Copied::replica).map_err(|error| {
         if let Some(is_source) = error.suspects_registry() {
             suspect(is_source);
         }

@@ -1,6 +1,6 @@
 //! What a replicator makes of what was found at the source: pairs, claims and work for the queue.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -101,6 +101,43 @@ impl Replicator {
         self.context.nudge_uids(&waiting).await;
     }
 
+    /// Has the images of every pair looked at again of which something else is wanted than before.
+    pub(super) fn apply_options(&mut self, now: Timestamp) {
+        let selection = &self.current.configuration.selection;
+        for (key, pair) in &mut self.pairs {
+            let matches = selection.matches(&key.repository);
+            if let Some(wanted) = matches.into_iter().find(|m| m.destination == key.destination)
+                && pair.take_options(wanted.options, now)
+            {
+                self.retry_at = Some(now);
+            }
+        }
+    }
+
+    /// The tags that the source need not be asked about: promised never to move, and verified at every destination of their
+    /// repository.
+    pub(super) fn settled_tags(&self) -> HashMap<(RepositoryName, Tag), Digest> {
+        let selection = &self.current.configuration.selection;
+        if !selection.has_promises() {
+            return HashMap::new();
+        }
+        let settled = self.pairs.iter().flat_map(|(PairKey { repository, .. }, pair)| {
+            let everywhere: Option<Vec<&Pair>> = self.keys(repository).iter().map(|key| self.pairs.get(key)).collect();
+            let tags = pair.ledger.rows().filter(move |(tag, _)| {
+                let is_there = |pairs: &Vec<&Pair>| pairs.iter().all(|pair| pair.ledger.is_complete(tag));
+                everywhere.as_ref().is_some_and(is_there) && selection.is_immutable(repository, tag)
+            });
+            tags.map(|(tag, row)| ((repository.clone(), tag.clone()), row.digest.clone()))
+        });
+        settled.take(MOST_SETTLED).collect()
+    }
+
+    /// Whether a tag is promised never to move, and verified at every destination of its repository.
+    pub(super) fn is_settled(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        let is_there = |key: &PairKey| self.pairs.get(key).is_some_and(|pair| pair.ledger.is_complete(tag));
+        self.current.configuration.selection.is_immutable(repository, tag) && self.keys(repository).iter().all(is_there)
+    }
+
     async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, hurried: bool) {
         let now = Timestamp::now();
         for key in self.keys(repository) {
@@ -155,19 +192,18 @@ impl Replicator {
         if self.pairs.get(key).is_some_and(|pair| pair.identity.spec != spec) {
             self.drop_pair(key).await; // A Registry was made anew under the same name: the record of the earlier one is void.
         }
+        let matches = configuration.selection.matches(&key.repository);
+        let options = matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options);
+        let options = options.unwrap_or_default();
         if !self.pairs.contains_key(key) {
-            let mut pair = Pair::new(PairIdentity::new(&configuration.namespace, spec), to);
+            let mut pair = Pair::new(PairIdentity::new(&configuration.namespace, spec), to, options);
             if let Some(index) = self.stored.iter().position(|stored| stored.identity == pair.identity) {
                 pair.resume(self.stored.swap_remove(index), now);
             }
             pair.change(now);
             self.pairs.insert(key.clone(), pair);
         }
-        let matches = configuration.selection.matches(&key.repository);
-        let options = matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options);
-        let pair = self.pairs.get_mut(key)?;
-        pair.options = options.unwrap_or_default();
-        Some(pair)
+        self.pairs.get_mut(key)
     }
 
     async fn claim(&mut self, key: &PairKey, from: &Place, to: &Place) -> bool {
@@ -262,3 +298,5 @@ fn place(registry: &Registry, repository: &RepositoryName) -> Option<Place> {
 }
 
 const MOST_TROUBLES: usize = 20;
+/// Of all destinations together; those beyond it cost a request each.
+const MOST_SETTLED: usize = 200_000;

@@ -45,11 +45,11 @@ pub struct Pair {
 
 impl Pair {
     /// A pair of which nothing is known.
-    pub fn new(identity: PairIdentity, place: Place) -> Self {
+    pub fn new(identity: PairIdentity, place: Place, options: CopyOptions) -> Self {
         Self {
             identity,
             place,
-            options: CopyOptions::default(),
+            options,
             ledger: Ledger::default(),
             permission: None,
             summary: PairSummary::default(),
@@ -61,12 +61,29 @@ impl Pair {
         }
     }
 
-    /// Takes up what an earlier process left.
+    /// Takes up what an earlier process left. The status says by what options its images were verified: where other ones hold now,
+    /// they are looked at again.
     pub fn resume(&mut self, stored: StoredPair, now: Timestamp) {
         self.ledger = Ledger::from_status(&stored.status.images, now);
+        if stored.status.copy_options != self.options.fingerprint() {
+            self.ledger.start_over();
+        }
         self.summary = summarize(&self.ledger);
         self.published = Some(stored.status);
         self.changed_at = Some(now);
+    }
+
+    /// From now on images are copied by `options`. Where these choose something else of an image than those before, copies that are
+    /// under way stop, and every image is looked at again; answers whether that is so.
+    pub fn take_options(&mut self, options: CopyOptions, now: Timestamp) -> bool {
+        let is_other = options.fingerprint() != self.options.fingerprint();
+        self.options = options;
+        if is_other {
+            self.running.values().for_each(AbortHandle::abort);
+            self.ledger.start_over();
+            self.change(now);
+        }
+        is_other
     }
 
     /// Records that something changed which people are to see.
@@ -100,6 +117,7 @@ impl Pair {
         let permission = self.permission.as_ref();
         let status =
             pair_status(&label(&spec.source), &label(&spec.destination), &self.ledger, permission, conditions, now);
+        let status = ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status };
         self.summary = status.summary.clone();
         if self.published.as_ref() == Some(&status) {
             self.changed_at = None;

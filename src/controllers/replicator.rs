@@ -13,14 +13,14 @@ use tokio::task::{self, AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::comparison::{self, Finding};
-use super::copies::{Began, Queued};
+use super::comparison::{self, Finding, KnownBefore};
+use super::copies::{Began, Copying, Queued};
 use super::copying::Outcome;
 use super::pair::{Pair, PairKey};
 use super::replicators::{Hints, Orders, Pushed};
 use crate::api::{FailureCode, reason};
 use crate::cluster::StoredPair;
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::RepositoryName;
 use crate::plan::{ConfigurationReport, SeenReferrers, Trouble};
 
 /// One running configuration.
@@ -35,7 +35,7 @@ pub struct Replicator {
     pub(super) pairs: BTreeMap<PairKey, Pair>,
     pub(super) queue: VecDeque<Queued>,
     pub(super) copies: JoinSet<Outcome>,
-    pub(super) copying: HashMap<task::Id, (PairKey, Tag, Digest)>,
+    pub(super) copying: HashMap<task::Id, Copying>,
     pub(super) began: (mpsc::Sender<Began>, mpsc::Receiver<Began>),
     worker_troubles: watch::Receiver<u64>,
     pub(super) observations: JoinSet<Option<Finding>>,
@@ -150,6 +150,7 @@ impl Replicator {
                 self.stop_copies(now);
             }
             self.drop_pairs_without_rule().await;
+            self.apply_options(now);
             self.compare_at = now;
         }
         if self.current.surroundings != earlier.surroundings {
@@ -230,9 +231,10 @@ impl Replicator {
         };
         let (sender, findings) = mpsc::channel(FINDINGS);
         let lately = self.referrers.iter().filter(|(_, (_, asked))| *asked + REFERRERS_EVERY > now);
-        let looked_at = lately.map(|(repository, _)| repository.clone()).collect();
-        let task = tokio::spawn(comparison::compare(self.context.clone(), registry, configuration, looked_at, sender))
-            .abort_handle();
+        let referrers = lately.map(|(repository, _)| repository.clone()).collect();
+        let before = KnownBefore { referrers, settled: self.settled_tags() };
+        let compare = comparison::compare(self.context.clone(), registry, configuration, before, sender);
+        let task = tokio::spawn(compare).abort_handle();
         let known = self.pairs.keys().cloned().collect();
         let request = self.asked.clone();
         self.comparison = Some(Comparison { findings, task, request, started: now, known, troubles: Vec::new() });
@@ -264,6 +266,9 @@ impl Replicator {
         let configuration = &self.current.configuration;
         let Some(registry) = self.context.registry(&configuration.namespace, &configuration.source) else { return };
         for ((repository, tag), digest) in pushed.tags {
+            if self.is_settled(&repository, &tag) {
+                continue;
+            }
             let (context, registry) = (self.context.clone(), registry.clone());
             self.observations
                 .spawn(async move { comparison::observe_tag(&context, &registry, repository, tag, digest).await });

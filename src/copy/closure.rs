@@ -4,8 +4,11 @@ use std::collections::HashSet;
 
 use futures::StreamExt;
 
+use super::manifest_cache::ManifestCache;
+use super::platforms::{Chosen, NotChosen, choose, wanted_children};
 use super::task::CopyError;
-use crate::image::{Descriptor, Digest, Manifest, ManifestKind, RepositoryName};
+use crate::image::{Descriptor, Digest, Manifest, ManifestKind, Platform, RepositoryName};
+use crate::plan::CopyOptions;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// What an image consists of, as a registry has it.
@@ -15,6 +18,8 @@ pub struct Closure {
     pub manifests: Vec<Manifest>,
     /// Every blob, each once. The largest first: what takes longest starts first.
     pub blobs: Vec<Descriptor>,
+    /// The indexes that name manifests of platforms which are left out.
+    pub sparse: HashSet<Digest>,
 }
 
 /// Why a closure could not be read.
@@ -22,6 +27,8 @@ pub struct Closure {
 pub enum Unread {
     /// A bound was exceeded; a sentence.
     Limit(String),
+    /// The image has none of the platforms that are wanted; a sentence.
+    PlatformNotFound(String),
     /// The registry failed.
     Registry {
         /// How.
@@ -36,6 +43,7 @@ impl Unread {
     pub fn of_source(self) -> CopyError {
         match self {
             Self::Limit(message) => CopyError::LimitExceeded(message),
+            Self::PlatformNotFound(message) => CopyError::PlatformNotFound(message),
             Self::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => CopyError::SourceChanged,
             Self::Registry { error, .. } => CopyError::Source(error),
         }
@@ -45,48 +53,49 @@ impl Unread {
     pub fn of_destination(self) -> CopyError {
         match self {
             Self::Limit(message) => CopyError::LimitExceeded(message),
+            Self::PlatformNotFound(message) => CopyError::PlatformNotFound(message),
             Self::Registry { error, .. } => CopyError::Destination(error),
         }
     }
 }
 
-impl Closure {
-    /// Reads the manifests of the image `digest`, each verified by its own digest.
-    ///
-    /// # Errors
-    /// [`Unread`] if a manifest is not there or cannot be read, or the image exceeds [`MAX_MANIFESTS`], [`MAX_BLOBS`],
-    /// [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
-    pub async fn read(client: &Client, repository: &RepositoryName, digest: &Digest) -> Result<Self, Unread> {
-        Self::read_below(client, repository, digest, None).await
+impl From<NotChosen> for Unread {
+    fn from(not_chosen: NotChosen) -> Self {
+        match not_chosen {
+            NotChosen::PlatformNotFound(message) => Self::PlatformNotFound(message),
+            NotChosen::Invalid(error) => {
+                let message = format!("the platforms of an index cannot be read: {error}");
+                Self::Registry { error: RegistryError::new(ErrorKind::InvalidContent, message), is_root: false }
+            }
+        }
     }
+}
 
-    /// The same, where `root` is known already.
+impl Closure {
+    /// Reads the manifests of the image `digest` that `options` choose, each verified by its own digest. Where an index is rewritten,
+    /// the closure has the new one, and [`Closure::root`] another digest than `digest`.
     ///
     /// # Errors
-    /// As [`Closure::read`].
-    pub async fn read_below(
-        client: &Client,
-        repository: &RepositoryName,
+    /// [`Unread`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image exceeds
+    /// [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound. Only a source has a
+    /// `cache`: what is read back is never taken from memory.
+    pub(super) async fn read(
+        (client, repository, cache): (&Client, &RepositoryName, Option<&ManifestCache>),
         digest: &Digest,
-        root: Option<Manifest>,
+        options: &CopyOptions,
     ) -> Result<Self, Unread> {
         let mut levels: Vec<Vec<Manifest>> = Vec::new();
         let mut seen = HashSet::from([digest.clone()]);
         let (mut wanted, mut bytes) = (vec![digest.clone()], 0);
-        if let Some(root) = root {
-            let level = vec![root];
-            wanted = new_children(&level, &mut seen)?;
-            levels.push(level);
-        }
         while !wanted.is_empty() {
             if levels.len() == MAX_DEPTH {
                 return Err(Unread::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));
             }
-            let level = fetch(client, repository, wanted, levels.is_empty(), &mut bytes).await?;
-            wanted = new_children(&level, &mut seen)?;
+            let level = fetch((client, repository, cache), wanted, levels.is_empty(), &mut bytes).await?;
+            wanted = new_children(&level, &options.platforms, &mut seen)?;
             levels.push(level);
         }
-        Self::of(levels)
+        Self::of(levels, options)
     }
 
     /// The root manifest: the one that the tag points at.
@@ -105,9 +114,10 @@ impl Closure {
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
     }
 
-    fn of(levels: Vec<Vec<Manifest>>) -> Result<Self, Unread> {
+    fn of(levels: Vec<Vec<Manifest>>, options: &CopyOptions) -> Result<Self, Unread> {
         let mut manifests: Vec<Manifest> = levels.into_iter().flatten().collect();
         order_children_first(&mut manifests);
+        let Chosen { manifests, sparse } = choose(manifests, options)?;
         let mut seen = HashSet::new();
         let mut blobs: Vec<Descriptor> = Vec::new();
         for manifest in &manifests {
@@ -119,19 +129,21 @@ impl Closure {
             return Err(Unread::Limit(format!("the image has more than {MAX_BLOBS} blobs")));
         }
         blobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
-        Ok(Self { manifests, blobs })
+        Ok(Self { manifests, blobs, sparse })
     }
 }
 
 async fn fetch(
-    client: &Client,
-    repository: &RepositoryName,
+    (client, repository, cache): (&Client, &RepositoryName, Option<&ManifestCache>),
     digests: Vec<Digest>,
     is_root: bool,
     bytes: &mut usize,
 ) -> Result<Vec<Manifest>, Unread> {
     let fetched = futures::stream::iter(digests).map(|digest| async move {
-        let manifest = client.manifest(repository, Reference::Digest(&digest)).await;
+        let manifest = match cache {
+            Some(cache) => cache.read(client, repository, &digest).await,
+            None => client.manifest(repository, Reference::Digest(&digest)).await,
+        };
         manifest.map_err(|error| Unread::Registry { error, is_root })
     });
     let mut fetched = std::pin::pin!(fetched.buffered(FETCHES_AT_ONCE));
@@ -147,14 +159,11 @@ async fn fetch(
     Ok(manifests)
 }
 
-/// What the manifests of a level name and no level has had yet.
-fn new_children(level: &[Manifest], seen: &mut HashSet<Digest>) -> Result<Vec<Digest>, Unread> {
+/// What the manifests of a level name, is wanted, and no level has had yet.
+fn new_children(level: &[Manifest], platforms: &[Platform], seen: &mut HashSet<Digest>) -> Result<Vec<Digest>, Unread> {
     let mut wanted = Vec::new();
     for manifest in level {
-        let ManifestKind::Index { children } = &manifest.kind else { continue };
-        wanted.extend(
-            children.iter().map(|child| &child.digest).filter(|digest| seen.insert((*digest).clone())).cloned(),
-        );
+        wanted.extend(wanted_children(manifest, platforms)?.into_iter().filter(|digest| seen.insert(digest.clone())));
         if seen.len() > MAX_MANIFESTS {
             return Err(Unread::Limit(format!("the image has more than {MAX_MANIFESTS} manifests")));
         }
@@ -226,7 +235,7 @@ mod tests {
             let mut seen = HashSet::new();
             all.retain(|manifest| seen.insert(manifest.digest.clone()));
             let root = all[0].digest.clone();
-            let closure = Closure::of(vec![all]).unwrap();
+            let closure = Closure::of(vec![all], &CopyOptions::default()).unwrap();
             let mut pushed = HashSet::new();
             for manifest in &closure.manifests {
                 if let ManifestKind::Index { children } = &manifest.kind {
@@ -246,7 +255,7 @@ mod tests {
         let one = manifest(format!(r#"{{"config":{},"layers":[{},{}]}}"#, blob(1, 5), blob(2, 100), blob(3, 50)));
         let two = manifest(format!(r#"{{"config":{},"layers":[{}]}}"#, blob(4, 6), blob(2, 100)));
         let root = index(&[&one, &two]);
-        let closure = Closure::of(vec![vec![root], vec![one, two]]).unwrap();
+        let closure = Closure::of(vec![vec![root], vec![one, two]], &CopyOptions::default()).unwrap();
         assert_eq!(closure.blobs.iter().map(|blob| blob.size).collect::<Vec<_>>(), [100, 50, 6, 5]);
     }
 
@@ -255,7 +264,7 @@ mod tests {
         let children: Vec<_> = (0..=1_000_u32).map(|i| descriptor(&Digest::sha256(&i.to_le_bytes()))).collect();
         let root = manifest(format!(r#"{{"manifests":[{}]}}"#, children.join(",")));
         let mut seen = HashSet::from([root.digest.clone()]);
-        assert!(matches!(new_children(&[root], &mut seen), Err(Unread::Limit(_))));
+        assert!(matches!(new_children(&[root], &[], &mut seen), Err(Unread::Limit(_))));
     }
 
     #[test]
@@ -263,6 +272,6 @@ mod tests {
         let (one, two) = (image(1), image(2));
         let (left, right) = (index(&[&one, &two]), index(&[&two, &one]));
         let mut seen = HashSet::new();
-        assert_eq!(new_children(&[left, right], &mut seen).unwrap(), [one.digest, two.digest]);
+        assert_eq!(new_children(&[left, right], &[], &mut seen).unwrap(), [one.digest, two.digest]);
     }
 }

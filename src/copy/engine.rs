@@ -8,11 +8,12 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Effect;
 use super::closure::Closure;
+use super::manifest_cache::ManifestCache;
 use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::api::Referrers;
-use crate::image::{Digest, Manifest};
-use crate::registry::{Client, ErrorKind};
+use crate::image::Digest;
+use crate::registry::ErrorKind;
 
 /// Copies images. One a process, cheap to clone: what it remembers of destinations is shared by everything that it copies.
 ///
@@ -46,13 +47,15 @@ impl Default for Engine {
 struct Inner {
     limits: EngineLimits,
     tables: Tables,
+    manifests: ManifestCache,
 }
 
 impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(limits: EngineLimits) -> Self {
         let limits = EngineLimits { blobs: limits.blobs.max(1), ..limits };
-        Self(Arc::new(Inner { limits, tables: Tables::new(limits.remembered) }))
+        let (tables, manifests) = (Tables::new(limits.remembered), ManifestCache::default());
+        Self(Arc::new(Inner { limits, tables, manifests }))
     }
 
     /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping the
@@ -69,14 +72,9 @@ impl Engine {
             Referrers::Replicate => self.replicate_referrers(task, &closure, &moved).await?,
             Referrers::Ignore => 0,
         };
-        Ok(Copied { size: closure.size(), moved: moved.into_inner(), already_there, referrers })
-    }
-
-    /// Takes a manifest that was read from `source` when the copy was planned, so that it is not read once more.
-    pub fn read_ahead(&self, source: &Client, manifest: Manifest) {
-        if manifest.bytes.len() <= MAX_READ_AHEAD_BYTES {
-            self.tables().read_ahead.note((source.id(), manifest.digest.clone()), manifest);
-        }
+        let (size, moved, replica) = (closure.size(), moved.into_inner(), &closure.root().digest);
+        let destination_digest = (replica != task.digest).then(|| replica.clone());
+        Ok(Copied { size, moved, already_there, destination_digest, referrers })
     }
 
     /// Copies the image without what refers to it, and answers what it consists of and whether it was there.
@@ -88,12 +86,11 @@ impl Engine {
         let began = Instant::now();
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
         let read = async {
-            let root = self.tables().read_ahead.recall(&(task.source.id(), task.digest.clone()));
-            let read = Closure::read_below(task.source, task.source_repository, task.digest, root).await;
-            read.map_err(|unread| unread.of_source())
+            let source = (task.source, task.source_repository, Some(self.manifests()));
+            Closure::read(source, task.digest, task.options).await.map_err(|unread| unread.of_source())
         };
         let (present, closure) = futures::try_join!(self.look_at_tag(task), read)?;
-        if present.digest.as_ref() == Some(task.digest) {
+        if present.digest.as_ref() == Some(&closure.root().digest) {
             if self.is_complete(task, &closure, began).await? {
                 return Ok((closure, true));
             }
@@ -119,7 +116,9 @@ impl Engine {
         loop {
             let pushed = self.push(task, closure, present, moved).await;
             match (pushed, pauses.next()) {
-                (Err(CopyError::Destination(error)), Some(pause)) if error.kind == ErrorKind::ContentMissing => {
+                (Err(CopyError::Destination(error) | CopyError::SparseIndexRefused(error)), Some(pause))
+                    if error.kind == ErrorKind::ContentMissing =>
+                {
                     tracing::debug!(error = %error.message, "pushing again");
                     self.forget(task, closure);
                     tokio::time::sleep(*pause).await;
@@ -201,6 +200,11 @@ impl Engine {
         }
     }
 
+    /// What was read of sources lately.
+    pub(super) fn manifests(&self) -> &ManifestCache {
+        &self.0.manifests
+    }
+
     pub(super) fn tables(&self) -> &Tables {
         &self.0.tables
     }
@@ -215,8 +219,6 @@ pub(super) struct Present {
     /// Whether the repository was there.
     pub(super) repository: bool,
 }
-
-pub(super) const MAX_READ_AHEAD_BYTES: usize = 16 * 1024;
 
 /// What is waited for before an image is pushed again that the registry did not take.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1_000)];

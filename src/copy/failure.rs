@@ -48,6 +48,7 @@ impl From<CopyError> for Failed {
                 [FailureCode::DestinationDenied, FailureCode::DestinationUnavailable, FailureCode::DestinationRejected],
             ),
             CopyError::LimitExceeded(message) => Self::new(FailureCode::LimitExceeded, message),
+            CopyError::PlatformNotFound(message) => Self::new(FailureCode::PlatformNotFound, message),
             CopyError::Refused(refusal) if refusal.reason == REPOSITORY_NOT_FOUND => {
                 Self::new(FailureCode::RepositoryNotFound, refusal.message)
             }
@@ -59,6 +60,7 @@ impl From<CopyError> for Failed {
             CopyError::SourceChanged => {
                 Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
             }
+            error @ CopyError::SparseIndexRefused(_) => Self::new(FailureCode::SparseIndexRefused, error.to_string()),
             CopyError::VerificationFailed(message) => Self::new(FailureCode::VerificationFailed, message),
         }
     }
@@ -78,6 +80,9 @@ mod tests {
         assert_eq!(code(CopyError::Destination(error(ErrorKind::RateLimited))), FailureCode::DestinationUnavailable);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::Rejected))), FailureCode::DestinationRejected);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::RegistryNotReady);
+        let sparse = Failed::from(CopyError::SparseIndexRefused(error(ErrorKind::ContentMissing)));
+        assert_eq!(sparse.code, FailureCode::SparseIndexRefused);
+        assert!(sparse.message.ends_with("set platformIndex: Rewrite"), "the remedy is named: {}", sparse.message);
         let refusal = |reason: &str| CopyError::Refused(Refusal { reason: reason.to_owned(), message: String::new() });
         assert_eq!(code(refusal("RepositoryNotFound")), FailureCode::RepositoryNotFound);
         assert_eq!(code(refusal("StatementDenies")), FailureCode::RegistryPermissionDenied);

@@ -8,7 +8,7 @@ use super::engine::{Engine, Present};
 use super::tables::ContentKey;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
 use crate::image::{Manifest, ManifestKind};
-use crate::registry::Reference;
+use crate::registry::{ErrorKind, Reference};
 
 impl Engine {
     /// Makes sure that the child manifests are in the destination repository, each after everything that it names.
@@ -20,9 +20,9 @@ impl Engine {
         let (images, indexes): (Vec<_>, Vec<_>) =
             closure.children().iter().partition(|manifest| matches!(manifest.kind, ManifestKind::Image { .. }));
         let images = futures::stream::iter(images).map(Ok);
-        images.try_for_each_concurrent(MANIFESTS_AT_ONCE, |image| self.ensure_manifest(task, image)).await?;
+        images.try_for_each_concurrent(MANIFESTS_AT_ONCE, |image| self.ensure_manifest(task, closure, image)).await?;
         for index in indexes {
-            self.ensure_manifest(task, index).await?;
+            self.ensure_manifest(task, closure, index).await?;
         }
         Ok(())
     }
@@ -46,22 +46,27 @@ impl Engine {
         let effect = Effect::WriteTag {
             repository: task.destination_repository,
             tag: task.tag,
-            digest: task.digest,
-            replaces: replaces.as_ref().filter(|digest| *digest != task.digest),
+            digest: &closure.root().digest,
+            replaces: replaces.as_ref().filter(|digest| **digest != closure.root().digest),
         };
         self.tables().written_tags.note((task.repository_key(), task.tag.clone()), ());
-        self.put(task, effect, Reference::Tag(task.tag), closure.root()).await?;
+        self.put(task, effect, Reference::Tag(task.tag), closure, closure.root()).await?;
         for blob in &closure.blobs {
             self.tables().mountable.note(task.crossing_key(blob), task.destination_repository.clone());
         }
         Ok(())
     }
 
-    /// Makes sure that a manifest is there under its digest.
-    pub(super) async fn ensure_manifest(&self, task: &ImageCopy<'_>, manifest: &Manifest) -> Result<(), CopyError> {
+    /// Makes sure that a manifest of `closure` is there under its digest.
+    pub(super) async fn ensure_manifest(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        manifest: &Manifest,
+    ) -> Result<(), CopyError> {
         // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
         let effect = Effect::Upload { repository: task.destination_repository };
-        let put = self.put(task, effect, Reference::Digest(&manifest.digest), manifest);
+        let put = self.put(task, effect, Reference::Digest(&manifest.digest), closure, manifest);
         self.once(task, ContentKey::manifest(task, manifest), put).await.map(|_| ())
     }
 
@@ -70,10 +75,16 @@ impl Engine {
         task: &ImageCopy<'_>,
         effect: Effect<'_>,
         reference: Reference<'_>,
+        closure: &Closure,
         manifest: &Manifest,
     ) -> Result<(), CopyError> {
         let put = task.destination.put_manifest(task.destination_repository, reference, manifest);
-        task.under_consent(effect, put).await?.map_err(CopyError::Destination)?;
+        task.under_consent(effect, put).await?.map_err(|error| match error.kind {
+            ErrorKind::ContentMissing | ErrorKind::ManifestInvalid if closure.sparse.contains(&manifest.digest) => {
+                CopyError::SparseIndexRefused(error)
+            }
+            _ => CopyError::Destination(error),
+        })?;
         self.tables().note_repository(task.repository_key(), true);
         Ok(())
     }

@@ -118,21 +118,23 @@ impl Engine {
         let mut brought: Vec<Manifest> = Vec::new();
         for digest in listed {
             let began = Instant::now();
-            let closure = match Closure::read(task.source, task.source_repository, digest).await {
-                Ok(closure) => closure,
-                Err(unread) => match unread.of_source() {
-                    // An index under a fallback tag may name what was deleted.
-                    CopyError::SourceChanged => continue,
-                    error => return Err(error),
-                },
-            };
+            let closure =
+                match Closure::read((task.source, task.source_repository, None), digest, &CopyOptions::default()).await
+                {
+                    Ok(closure) => closure,
+                    Err(unread) => match unread.of_source() {
+                        // An index under a fallback tag may name what was deleted.
+                        CopyError::SourceChanged => continue,
+                        error => return Err(error),
+                    },
+                };
             let is_listed = there.contains(digest);
             if !(is_listed && self.is_whole(task, &closure, began).await?) {
                 if is_listed {
                     self.forget(task, &closure);
                 }
                 self.push_content(task, &closure, moved).await?;
-                self.ensure_manifest(task, closure.root()).await?;
+                self.ensure_manifest(task, &closure, closure.root()).await?;
                 if !self.is_whole(task, &closure, began).await? {
                     let message = format!("the referrer {digest} is not at the destination after it was written");
                     return Err(CopyError::VerificationFailed(message));

@@ -36,8 +36,6 @@ pub(super) struct Tables {
     pub(super) began_empty: Memo<RepositoryKey, ()>,
     /// Tags that this process has written: an earlier look does not know them.
     pub(super) written_tags: Memo<(RepositoryKey, Tag), ()>,
-    /// Manifests of sources that were read when they were planned, small ones.
-    pub(super) read_ahead: Memo<(ClientId, Digest), Manifest>,
     looks: Memo<RepositoryKey, Arc<Look>>,
     repositories: Memo<RepositoryKey, (bool, Instant)>,
 }
@@ -91,7 +89,6 @@ impl Tables {
             referrer_tags: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
             began_empty: Memo::new(remembered),
             written_tags: Memo::new(remembered),
-            read_ahead: Memo::new(READ_AHEAD.min(remembered)),
             looks: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
             repositories: Memo::new(remembered),
         }
@@ -160,8 +157,6 @@ impl Shared {
 
 /// Lists of tags are larger than other entries.
 const REPOSITORIES_REMEMBERED: usize = 64;
-/// Times [`super::engine::MAX_READ_AHEAD_BYTES`] is the most memory that this takes.
-const READ_AHEAD: usize = 1_000;
 /// Whoever deletes a repository is not to see it made again without consent much later than this.
 const REPOSITORY_SEEN_FOR: Duration = Duration::from_secs(60);
 const REPOSITORY_MISSED_FOR: Duration = Duration::from_secs(1);

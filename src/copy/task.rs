@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::authority::{Authority, Effect, Refusal};
 use super::tables::{CrossingKey, RepositoryKey};
 use crate::image::{Descriptor, Digest, RepositoryName, Tag};
-use crate::plan::CopyOptions;
+use crate::plan::{CopyOptions, Replica};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
@@ -79,6 +79,16 @@ pub struct Copied {
     pub already_there: bool,
     /// How many manifests refer to it; all of them are there, and found there.
     pub referrers: usize,
+    /// The digest that the tag has at the destination, where it is another one than at the source: that of an index which was
+    /// rewritten.
+    pub destination_digest: Option<Digest>,
+}
+
+impl Copied {
+    /// What is at the destination.
+    pub fn replica(self) -> Replica {
+        Replica { bytes: self.size, destination_digest: self.destination_digest }
+    }
 }
 
 /// Why an image was not copied. Displays as one sentence for people.
@@ -90,6 +100,9 @@ pub enum CopyError {
     /// The image is larger than any sensible one.
     #[error("{0}")]
     LimitExceeded(String),
+    /// The image has none of the platforms that are wanted.
+    #[error("{0}")]
+    PlatformNotFound(String),
     /// Consent was refused.
     #[error("{0}")]
     Refused(Refusal),
@@ -99,6 +112,9 @@ pub enum CopyError {
     /// The digest is not at the source any more.
     #[error("the image is not at the source any more")]
     SourceChanged,
+    /// The destination does not take an index that names manifests which are left out.
+    #[error("{0}: it does not take an index of which platforms are left out: set platformIndex: Rewrite")]
+    SparseIndexRefused(RegistryError),
     /// What was read back is not what was written.
     #[error("{0}")]
     VerificationFailed(String),
@@ -110,7 +126,11 @@ impl CopyError {
         match self {
             Self::Source(error) | Self::Destination(error) => error.kind.is_transient(),
             Self::VerificationFailed(_) => true,
-            Self::LimitExceeded(_) | Self::Refused(_) | Self::SourceChanged => false,
+            Self::LimitExceeded(_)
+            | Self::PlatformNotFound(_)
+            | Self::Refused(_)
+            | Self::SourceChanged
+            | Self::SparseIndexRefused(_) => false,
         }
     }
 }

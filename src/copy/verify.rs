@@ -9,27 +9,31 @@ use super::closure::Closure;
 use super::engine::Engine;
 use super::tables::ContentKey;
 use super::task::{CopyError, ImageCopy};
-use crate::image::{Descriptor, Manifest};
+use crate::image::{Descriptor, Digest, Manifest};
 use crate::registry::{ErrorKind, Reference};
 
 impl Engine {
-    /// Whether the tag is at the digest and all of its content is at the destination; nothing is written, and the source is not
-    /// asked. Manifests are read and hashed, of blobs the presence and the size are asked.
+    /// Whether the tag is at `digest` and all of its content that the options choose is at the destination; nothing is written, and
+    /// the source is not asked. Manifests are read and hashed, of blobs the presence and the size are asked. `digest` is the one at
+    /// the destination, [`Copied::destination_digest`](super::Copied::destination_digest) where there is one.
     ///
     /// # Errors
     /// [`CopyError::Refused`] without consent to [`Effect::Upload`]; [`CopyError::Destination`] where the destination fails, or
     /// serves a manifest whose bytes do not have its digest, which [`Engine::copy`] cannot repair.
-    pub async fn verify(&self, task: &ImageCopy<'_>) -> Result<bool, CopyError> {
+    pub async fn verify(&self, task: &ImageCopy<'_>, digest: &Digest) -> Result<bool, CopyError> {
         let began = Instant::now();
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
-        if task.tag_at_destination().await?.as_ref() != Some(task.digest) {
+        if task.tag_at_destination().await?.as_ref() != Some(digest) {
             return Ok(false);
         }
-        let read = Closure::read(task.destination, task.destination_repository, task.digest).await;
+        let read = Closure::read((task.destination, task.destination_repository, None), digest, task.options).await;
         let closure = match read.map_err(|unread| unread.of_destination()) {
             Err(CopyError::Destination(error)) if error.kind == ErrorKind::NotFound => return Ok(false),
             read => read?,
         };
+        if closure.root().digest != *digest {
+            return Ok(false); // It has more platforms than are wanted.
+        }
         let complete = is_true(self.verify_blobs(task, &closure, began).await)?;
         if !complete {
             self.forget(task, &closure);
@@ -68,12 +72,13 @@ impl Engine {
         closure: &Closure,
         written: Instant,
     ) -> Result<(), CopyError> {
+        let wanted = &closure.root().digest;
         let (tag, ()) = futures::try_join!(task.tag_at_destination(), self.verify_content(task, closure, written))?;
         match tag {
-            Some(digest) if digest == *task.digest => Ok(()),
+            Some(digest) if digest == *wanted => Ok(()),
             Some(digest) => Err(CopyError::VerificationFailed(format!(
-                "{} points at {digest} after {} was written: somebody else writes this tag",
-                task.tag, task.digest
+                "{} points at {digest} after {wanted} was written: somebody else writes this tag",
+                task.tag
             ))),
             None => Err(CopyError::VerificationFailed(format!("{} is not there after it was written", task.tag))),
         }

@@ -19,6 +19,25 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// Whether `self`, chosen by people, takes an image of the platform `other`: one without a variant takes every variant. The
+    /// variant that an architecture has where none is written is the one that containerd assumes: `arm64` is `arm64/v8`, `arm` is
+    /// `arm/v7`, `amd64` is `amd64/v1`.
+    pub fn takes(&self, other: &Self) -> bool {
+        (&self.os, &self.architecture) == (&other.os, &other.architecture)
+            && (self.variant.is_none() || self.usual_variant() == other.usual_variant())
+    }
+
+    fn usual_variant(&self) -> Option<&str> {
+        self.variant.as_deref().or(match self.architecture.as_str() {
+            "amd64" => Some("v1"),
+            "arm" => Some("v7"),
+            "arm64" => Some("v8"),
+            _ => None,
+        })
+    }
+}
+
 impl FromStr for Platform {
     type Err = InvalidName;
 
@@ -65,6 +84,15 @@ impl fmt::Display for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_without_a_variant_takes_all_and_one_with_it_also_the_image_that_leaves_it_out() {
+        let takes = |chosen: &str, other: &str| chosen.parse::<Platform>().unwrap().takes(&other.parse().unwrap());
+        assert!(takes("linux/arm", "linux/arm/v6") && takes("linux/arm64", "linux/arm64/v8"));
+        assert!(takes("linux/arm64/v8", "linux/arm64") && takes("linux/arm/v7", "linux/arm"));
+        assert!(!takes("linux/arm/v6", "linux/arm") && !takes("linux/amd64", "windows/amd64"));
+        assert!(!takes("linux/amd64/v3", "linux/amd64") && !takes("linux/riscv64/x", "linux/riscv64"));
+    }
 
     #[test]
     fn platforms_are_read_and_written_as_people_do() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::CopyOptions;
 use super::selection::{Filter, Rule, Selection};
 use crate::api::{
-    DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, RepositoryFilter, reason,
+    DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter,
+    reason,
 };
 
 /// A configuration that can be carried out.
@@ -94,8 +95,10 @@ pub fn parse_configuration(
             platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
         });
         let platforms = platforms.collect::<Result<_, _>>()?;
+        check_lengths(&field, rule)?;
         let options = CopyOptions { platforms, platform_index: rule.platform_index, referrers: rule.referrers };
-        rules.push(Rule { name: rule.name.clone(), filters, destinations, options });
+        let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
+        rules.push(Rule { name, filters, destinations, options, immutable_tags });
     }
     let interval = parse_interval(&spec.interval).ok_or_else(|| {
         invalid(format!("spec.interval {:?} must be a duration from 10s to 24h, such as 90s or 1h30m", spec.interval))
@@ -135,6 +138,25 @@ pub fn parse_interval(text: &str) -> Option<Duration> {
     (number.is_empty() && (10..=86_400).contains(&seconds)).then_some(Duration::from_secs(seconds))
 }
 
+fn check_lengths(field: &str, rule: &ReplicationRule) -> Result<(), Invalid> {
+    if rule.platforms.len() > MAX_PLATFORMS {
+        return Err(invalid(format!("{field}.platforms has more than {MAX_PLATFORMS} entries")));
+    }
+    let is_pattern = |pattern: &String| {
+        (1..=128).contains(&pattern.len())
+            && pattern.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'*' | b'?'))
+    };
+    match rule.immutable_tags.iter().find(|pattern| !is_pattern(pattern)) {
+        Some(pattern) => Err(invalid(format!(
+            "{field}.immutableTags: {pattern:?} is no pattern of tags: use letters, digits, '_', '.', '-', '*' and '?'"
+        ))),
+        None if rule.immutable_tags.len() > MAX_PATTERNS => {
+            Err(invalid(format!("{field}.immutableTags has more than {MAX_PATTERNS} patterns")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn parse_filter(field: &str, filter: &RepositoryFilter) -> Result<Filter, Invalid> {
     match filter.filter_type {
         FilterType::PrefixMatch => Ok(Filter::Prefix(filter.filter.clone())),
@@ -151,6 +173,8 @@ fn invalid(message: String) -> Invalid {
 
 const MAX_RULES: usize = 25;
 const MAX_DESTINATIONS: usize = 25;
+const MAX_PLATFORMS: usize = 20;
+const MAX_PATTERNS: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::backoff::{Jitter, retry_delay};
 use crate::api::{FailureCode, ImageStatus, ReplicationState};
@@ -51,6 +52,8 @@ pub enum State {
         bytes: u64,
         /// When it was verified.
         at: Timestamp,
+        /// The digest there, where it is not that of the source.
+        destination_digest: Option<Digest>,
     },
     /// The last attempt failed.
     Failed(Failure),
@@ -63,6 +66,16 @@ pub enum State {
     },
     /// Waits for its first attempt, or for the end of an attempt with an earlier digest.
     Pending,
+}
+
+/// An image that is verified at a destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// The bytes of the image.
+    pub bytes: u64,
+    /// The digest there, where it is not that of the source.
+    pub destination_digest: Option<Digest>,
 }
 
 /// Why an attempt failed, and when the next one is due.
@@ -95,9 +108,11 @@ impl Ledger {
         let rows = images.iter().filter_map(|image| {
             let digest: Digest = image.digest.parse().ok()?;
             let state = match (image.status, image.failure_code) {
-                (ReplicationState::Complete, _) => {
-                    State::Complete { bytes: image.bytes.unwrap_or(0), at: image.completed_at.unwrap_or(now) }
-                }
+                (ReplicationState::Complete, _) => State::Complete {
+                    bytes: image.bytes.unwrap_or(0),
+                    at: image.completed_at.unwrap_or(now),
+                    destination_digest: image.destination_digest.as_deref().and_then(|digest| digest.parse().ok()),
+                },
                 (ReplicationState::Failed, Some(code)) => State::Failed(Failure {
                     code,
                     message: image.message.clone().unwrap_or_default(),
@@ -170,8 +185,9 @@ impl Ledger {
     }
 
     /// Records that the copy of `digest` to `tag` ended well. Nothing changes if the tag has moved on at the source.
-    pub fn complete(&mut self, tag: &Tag, digest: &Digest, bytes: u64, now: Timestamp) {
+    pub fn complete(&mut self, tag: &Tag, digest: &Digest, replica: Replica, now: Timestamp) {
         if let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) {
+            let Replica { bytes, destination_digest } = replica;
             let at = match row.state {
                 State::Complete { at, .. } => at,
                 _ => now,
@@ -179,7 +195,8 @@ impl Ledger {
             row.audit_at = now + AUDIT_EVERY;
             row.referrers.verified = row.referrers.copying.take();
             let is_current = row.referrers.verified == row.referrers.seen;
-            row.state = if is_current { State::Complete { bytes, at } } else { State::Pending };
+            let complete = State::Complete { bytes, at, destination_digest };
+            row.state = if is_current { complete } else { State::Pending };
         }
     }
 
@@ -221,6 +238,16 @@ impl Ledger {
     pub fn interrupt(&mut self, tag: &Tag) -> bool {
         let found = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. }));
         found.map(|row| row.state = State::Pending).is_some()
+    }
+
+    /// Has every image looked at again: what was verified, or failed, says nothing about what is wanted now.
+    pub fn start_over(&mut self) {
+        self.rows.values_mut().for_each(|row| row.state = State::Pending);
+    }
+
+    /// Whether the tag is verified at the destination, with the digest that the source had when it was asked last.
+    pub fn is_complete(&self, tag: &Tag) -> bool {
+        self.rows.get(tag).is_some_and(|row| matches!(row.state, State::Complete { .. }))
     }
 
     /// Forgets every tag that the source does not have any more; answers whether there were any. `listed` has to be a complete
@@ -306,7 +333,7 @@ mod tests {
         assert_eq!(ledger.observe(&latest, &one, at(0)), Attempt::Copy(one.clone()));
         ledger.progress(&latest, &one, 0);
         assert_eq!(ledger.observe(&latest, &one, at(1)), Attempt::Nothing);
-        ledger.complete(&latest, &one, 7, at(2));
+        ledger.complete(&latest, &one, Replica::default(), at(2));
         assert_eq!(ledger.observe(&latest, &one, at(3)), Attempt::Nothing);
         assert_eq!(ledger.observe(&latest, &two, at(4)), Attempt::Copy(two));
     }
@@ -318,7 +345,7 @@ mod tests {
         ledger.observe(&latest, &one, at(0));
         ledger.progress(&latest, &one, 0);
         ledger.observe(&latest, &two, at(1));
-        ledger.complete(&latest, &one, 7, at(2));
+        ledger.complete(&latest, &one, Replica::default(), at(2));
         ledger.fail(&latest, &one, unavailable(), None, at(2), 0.0);
         assert_eq!(ledger.attempt(&latest, at(2)), Attempt::Copy(two));
     }
@@ -354,6 +381,7 @@ mod tests {
         let image = ImageStatus {
             tag: "v1".to_owned(),
             digest: Digest::sha256(b"1").to_string(),
+            destination_digest: None,
             status: ReplicationState::InProgress,
             failure_code: None,
             message: None,
@@ -371,14 +399,17 @@ mod tests {
     fn an_image_is_looked_at_again_once_a_day_and_stays_complete_meanwhile() {
         let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
         ledger.observe(&v1, &one, at(0));
-        ledger.complete(&v1, &one, 7, at(10));
+        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(10));
         let day = 24 * 3600;
         assert_eq!(ledger.observe(&v1, &one, at(day)), Attempt::Nothing);
         assert_eq!(ledger.observe(&v1, &one, at(day + 10)), Attempt::Copy(one.clone()));
         ledger.begin(&v1);
         assert!(!ledger.progress(&v1, &one, 5), "nobody is to see that");
-        ledger.complete(&v1, &one, 7, at(day + 11));
-        assert_eq!(ledger.rows().next().unwrap().1.state, State::Complete { bytes: 7, at: at(10) });
+        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(day + 11));
+        assert_eq!(
+            ledger.rows().next().unwrap().1.state,
+            State::Complete { bytes: 7, at: at(10), destination_digest: None }
+        );
         assert_eq!(ledger.observe(&v1, &one, at(day + 12)), Attempt::Nothing);
         assert_eq!(ledger.observe(&v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
         ledger.fail(&v1, &one, unavailable(), None, at(2 * day + 13), 0.0);
@@ -397,10 +428,10 @@ mod tests {
         ledger.begin(&v1);
         ledger.progress(&v1, &one, 0);
         assert_eq!(ledger.observe_referrers(&v1, print("b"), at(1)), Attempt::Nothing, "it is under way");
-        ledger.complete(&v1, &one, 7, at(2));
+        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(2));
         assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one.clone()), "what came meanwhile is not there");
         ledger.begin(&v1);
-        ledger.complete(&v1, &one, 7, at(3));
+        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(3));
         assert_eq!(ledger.observe_referrers(&v1, print("b"), at(4)), Attempt::Nothing);
         assert_eq!(ledger.observe_referrers(&v1, None, at(5)), Attempt::Copy(one));
     }
@@ -423,7 +454,7 @@ mod tests {
                 let (tag, digest) = (tag(name), Digest::sha256(&[*content]));
                 if let Attempt::Copy(digest) = ledger.observe(&tag, &digest, at(0)) {
                     ledger.progress(&tag, &digest, 0);
-                    ledger.complete(&tag, &digest, 1, at(1));
+                    ledger.complete(&tag, &digest, Replica::default(), at(1));
                 }
             }
             for (name, content) in &contents {

@@ -15,7 +15,7 @@ mod workforce;
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
 pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
-pub use ledger::{Attempt, Failure, Ledger, ReferrersRow, Row, State};
+pub use ledger::{Attempt, Failure, Ledger, ReferrersRow, Replica, Row, State};
 pub use options::CopyOptions;
 pub use pace::{Pace, Publication};
 pub use referrers::SeenReferrers;

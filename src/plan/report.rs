@@ -58,6 +58,7 @@ pub fn pair_status(
         summary,
         images,
         failure_groups,
+        copy_options: None,
         conditions,
     }
 }
@@ -144,7 +145,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
     for (tag, row) in ledger.rows() {
         summary.images += 1;
         match &row.state {
-            State::Complete { bytes, at } => {
+            State::Complete { bytes, at, .. } => {
                 summary.complete += 1;
                 summary.bytes += bytes;
                 latest = latest.max(Some((*at, tag)));
@@ -245,6 +246,7 @@ fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
     let mut image = ImageStatus {
         tag: tag.to_string(),
         digest: row.digest.to_string(),
+        destination_digest: None,
         status: ReplicationState::Pending,
         failure_code: None,
         message: None,
@@ -255,8 +257,9 @@ fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
         referrers: None,
     };
     match &row.state {
-        State::Complete { bytes, at } => {
+        State::Complete { bytes, at, destination_digest } => {
             image.status = ReplicationState::Complete;
+            image.destination_digest = destination_digest.as_ref().map(ToString::to_string);
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
             image.referrers = row.referrers.verified.clone();
@@ -310,6 +313,7 @@ const MAX_SAMPLE_TAGS: usize = 10;
 mod tests {
     use super::*;
     use crate::image::Digest;
+    use crate::plan::Replica;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -322,7 +326,8 @@ mod tests {
             ledger.observe(&tag, &digest, at(0));
             ledger.progress(&tag, &digest, 0);
             if i < complete {
-                ledger.complete(&tag, &digest, 10, at(100 + i as i64));
+                let destination_digest = (i % 2 == 1).then(|| Digest::sha256(b"rewritten"));
+                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, at(100 + i as i64));
             } else {
                 ledger.fail(&tag, &digest, (FailureCode::SourceUnavailable, "x".repeat(400)), None, at(0), 0.0);
             }
@@ -362,6 +367,10 @@ mod tests {
         let after = Ledger::from_status(&status(&before).images, at(0));
         assert_eq!(after.rows().count(), 120);
         assert_eq!(summarize(&after).complete, 100);
+        let complete = |ledger: &Ledger| -> Vec<State> {
+            ledger.rows().map(|(_, row)| row.state.clone()).filter(|s| matches!(s, State::Complete { .. })).collect()
+        };
+        assert_eq!(complete(&after), complete(&before), "the digests at the destination too");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which repositories go where: the filters of the rules, and why a repository matched or not.
 
 use super::{CopyOptions, DestinationReference};
-use crate::image::RepositoryName;
+use crate::image::{RepositoryName, Tag};
+use crate::policy::wildcard_matches;
 
 /// The rules of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Rule {
     pub destinations: Vec<DestinationReference>,
     /// How their images are copied.
     pub options: CopyOptions,
+    /// Patterns of tags that are promised never to move.
+    pub immutable_tags: Vec<String>,
 }
 
 /// A filter of repository names.
@@ -62,6 +65,17 @@ impl Selection {
             }
         }
         found
+    }
+
+    /// Whether any rule promises anything of tags.
+    pub fn has_promises(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.immutable_tags.is_empty())
+    }
+
+    /// Whether some rule that matches `repository` promises that `tag` never moves.
+    pub fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        let promises = |rule: &Rule| rule.immutable_tags.iter().any(|pattern| wildcard_matches(pattern, tag.as_str()));
+        self.rules.iter().any(|rule| promises(rule) && rule.because(repository).is_some())
     }
 
     /// Whether the repositories of the source have to be listed: unless every rule names them exactly.
@@ -152,7 +166,13 @@ mod tests {
 
     fn rule(name: &str, filters: Option<Vec<Filter>>, destinations: &[&str]) -> Rule {
         let destinations = destinations.iter().map(|d| destination(d)).collect();
-        Rule { name: name.to_owned(), filters, destinations, options: CopyOptions::default() }
+        Rule {
+            name: name.to_owned(),
+            filters,
+            destinations,
+            options: CopyOptions::default(),
+            immutable_tags: Vec::new(),
+        }
     }
 
     fn name(text: &str) -> RepositoryName {
@@ -191,6 +211,17 @@ mod tests {
         assert!(Selection { rules: vec![exact.clone(), rule("all", None, &["d"])] }.needs_listing());
         assert!(!Selection::default().needs_listing());
         assert_eq!(Selection { rules: vec![exact.clone(), exact] }.exact_repositories(), [&name("a")]);
+    }
+
+    #[test]
+    fn a_promise_holds_for_the_repositories_of_its_rule() {
+        let mut promising = rule("r", Some(vec![Filter::Prefix("prod".into())]), &["d"]);
+        promising.immutable_tags = vec!["v?.*".into(), "stable".into()];
+        let selection = Selection { rules: vec![rule("all", None, &["d"]), promising] };
+        let is_immutable =
+            |repository: &str, tag: &str| selection.is_immutable(&name(repository), &tag.parse().unwrap());
+        assert!(is_immutable("prod-a", "v1.2") && is_immutable("prod-a", "stable"));
+        assert!(!is_immutable("prod-a", "latest") && !is_immutable("prod-a", "v12") && !is_immutable("dev", "v1.2"));
     }
 
     #[test]

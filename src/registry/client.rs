@@ -197,6 +197,14 @@ impl Client {
     }
 }
 
+#[cfg(test)]
+impl ClientId {
+    /// The id of a client that there is none of.
+    pub fn of_test(number: u64) -> Self {
+        Self(u64::MAX - number)
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("id", &self.0.id).field("host", &self.host()).finish_non_exhaustive()

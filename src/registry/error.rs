@@ -50,6 +50,8 @@ pub enum ErrorKind {
     InvalidContent,
     /// The registry says that content which a manifest names is missing (`MANIFEST_BLOB_UNKNOWN`, `BLOB_UNKNOWN`).
     ContentMissing,
+    /// The registry does not take a manifest as it is (400 `MANIFEST_INVALID`).
+    ManifestInvalid,
     /// A bound was exceeded: a body, a list, a number of pages.
     TooLarge,
     /// Any other 4xx: trying again unchanged cannot help.

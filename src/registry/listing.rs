@@ -12,6 +12,7 @@ use url::Url;
 use super::answer::Refusal;
 use super::error::Task;
 use super::exchange::{Fetched, Inner, Outgoing};
+use super::tag_digests::{Listing, TagDigests};
 use super::token::Scopes;
 use super::{Client, ErrorKind, RegistryError};
 use crate::image::{RepositoryName, Tag};
@@ -26,7 +27,7 @@ impl Client {
         let inner = &self.0;
         let task = inner.task("listing the repositories", "");
         let list = List { first: inner.site.catalog(), scopes: Scopes::catalog(), key: "repositories", task: &task };
-        let error = match inner.list(list).await {
+        let error = match inner.list(list, &mut |_| ()).await {
             Ok(Listed::Names(names)) => return Ok(names),
             Ok(Listed::Refused(refusal)) => refusal.error(&task),
             Err(error) => error,
@@ -46,12 +47,24 @@ impl Client {
     /// # Errors
     /// `TooLarge` over 100,000 tags. A 404 that does not come from a registry is an error, not an absent repository.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
+        Ok(self.tags_and_digests(repository).await?.map(|listing| listing.tags.into_iter().collect()))
+    }
+
+    /// Every tag, and what they point at where the registry tells that with the list; `None` when the repository is not there.
+    ///
+    /// # Errors
+    /// As [`Client::tags`].
+    pub async fn tags_and_digests(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the tags", repository);
         let first = inner.site.of(repository, "tags/list");
         let list = List { first, scopes: Scopes::pull(repository), key: "tags", task: &task };
-        match inner.list(list).await? {
-            Listed::Names(tags) => Ok(Some(tags)),
+        let mut digests = TagDigests::default();
+        match inner.list(list, &mut |page| digests.take(page)).await? {
+            Listed::Names(tags) => {
+                let tags = tags.into_iter().collect();
+                Ok(Some(Listing { digests: digests.of(&tags), tags }))
+            }
             Listed::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
         }
     }
@@ -73,7 +86,7 @@ impl Client {
         match fetched {
             Fetched::Good { headers, body, .. } => {
                 let mut tags = BTreeSet::new();
-                let is_page = read_page(&body, "tags", &mut tags).is_some();
+                let is_page = read_page(&body, "tags", &mut tags, &mut |_| {}).is_some();
                 Ok(Some(FirstTags { tags, is_all: is_page && next_link(&headers).is_none() }))
             }
             Fetched::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
@@ -109,23 +122,26 @@ struct List<'a> {
     task: &'a Task,
 }
 
+type Look<'a> = &'a mut (dyn FnMut(&Map<String, Value>) + Send);
+
 enum Listed<T> {
     Names(Vec<T>),
     Refused(Refusal),
 }
 
 impl Inner {
-    async fn list<T: FromStr + Ord>(&self, list: List<'_>) -> Result<Listed<T>, RegistryError> {
+    /// Everything that is listed; `look` sees each page.
+    async fn list<T: FromStr + Ord>(&self, list: List<'_>, look: Look<'_>) -> Result<Listed<T>, RegistryError> {
         let _permit = self.read_permit().await;
         let limit = self.deadlines.listing;
         let task = list.task;
-        match timeout(limit, self.pages(list)).await {
+        match timeout(limit, self.pages(list, look)).await {
             Ok(result) => result,
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
         }
     }
 
-    async fn pages<T: FromStr + Ord>(&self, list: List<'_>) -> Result<Listed<T>, RegistryError> {
+    async fn pages<T: FromStr + Ord>(&self, list: List<'_>, look: Look<'_>) -> Result<Listed<T>, RegistryError> {
         let task = list.task;
         let mut url = list.first;
         url.set_query(Some(PAGE_SIZE));
@@ -140,7 +156,7 @@ impl Inner {
                 Fetched::Refused(refusal) => return Err(refusal.error(task)),
             };
             let before = names.len();
-            skipped += read_page(&body, list.key, &mut names)
+            skipped += read_page(&body, list.key, &mut names, look)
                 .ok_or_else(|| task.error(ErrorKind::InvalidContent, format!("the answer has no {:?}", list.key)))?;
             if names.len() > MAX_NAMES || seen.len() > MAX_PAGES {
                 return Err(task.error(ErrorKind::TooLarge, format!("over {MAX_NAMES} names or {MAX_PAGES} pages")));
@@ -164,8 +180,9 @@ impl Inner {
 }
 
 /// Adds the names of a page to `names`; how many were not valid, or nothing if it is no page.
-fn read_page<T: FromStr + Ord>(body: &[u8], key: &str, names: &mut BTreeSet<T>) -> Option<usize> {
+fn read_page<T: FromStr + Ord>(body: &[u8], key: &str, names: &mut BTreeSet<T>, look: Look<'_>) -> Option<usize> {
     let mut page: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    look(&page);
     let listed = match page.remove(key)? {
         Value::Null => return Some(0),
         Value::Array(listed) => listed,

@@ -73,8 +73,8 @@ impl Client {
     /// Puts a manifest there, byte for byte.
     ///
     /// # Errors
-    /// `ContentMissing` when the registry misses content that the manifest names; `InvalidContent` when it states
-    /// another digest than the manifest has.
+    /// `ContentMissing` when the registry misses content that the manifest names; `ManifestInvalid` when it does not take the
+    /// manifest; `InvalidContent` when it states another digest than the manifest has.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -94,9 +94,10 @@ impl Client {
         if !answer.status().is_success() {
             let is_final = answer.status().is_client_error();
             let refusal = answer.refusal(&inner.deadlines).await;
-            let is_missing = is_final && refusal.has_code(&MISSING_CODES);
-            return Err(if is_missing {
+            return Err(if is_final && refusal.has_code(&MISSING_CODES) {
                 refusal.error_of(ErrorKind::ContentMissing, &task)
+            } else if is_final && refusal.has_code(&["MANIFEST_INVALID"]) {
+                refusal.error_of(ErrorKind::ManifestInvalid, &task)
             } else {
                 refusal.error(&task)
             });

@@ -10,7 +10,7 @@ use super::state::Referred;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::SeenReferrers;
-use crate::registry::{Reference, RegistryError};
+use crate::registry::{Listing, Reference, RegistryError};
 
 /// What a repository of a source has.
 pub(super) struct Observed {
@@ -29,6 +29,8 @@ pub(super) struct Looks<'a> {
     pub(super) referrers: bool,
     /// Whether the referrers API is to be asked.
     pub(super) api: bool,
+    /// What tags point at that are promised never to move.
+    pub(super) settled: BTreeMap<Tag, Digest>,
     /// Who copies what is new: manifests of tags that `is_new` picks are read at once, and handed over.
     pub(super) engine: Option<&'a Engine>,
     /// Whether nothing is remembered of a tag.
@@ -42,11 +44,15 @@ impl Observed {
     /// A sentence.
     pub(super) async fn read(source: &Known, repository: &RepositoryName, looks: &Looks<'_>) -> Result<Self, String> {
         let message = |error: RegistryError| error.message;
-        let listed = source.client.tags(repository).await.map_err(message)?;
+        let listing = source.client.tags_and_digests(repository).await.map_err(message)?;
         let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
-        let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) =
-            listed.ok_or_else(missing)?.into_iter().partition(is_referrer_tag);
+        let Listing { tags, digests } = listing.ok_or_else(missing)?;
+        let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
         let look = |tag: Tag| async {
+            if let Some(digest) = looks.settled.get(&tag).or_else(|| digests.get(&tag)) {
+                let digest = digest.clone();
+                return Ok(Some((tag, digest)));
+            }
             let digest = digest(source, repository, &tag, looks).await?;
             Ok::<_, RegistryError>(digest.map(|digest| (tag, digest)))
         };
@@ -92,19 +98,12 @@ async fn digest(
     tag: &Tag,
     looks: &Looks<'_>,
 ) -> Result<Option<Digest>, RegistryError> {
-    let reference = Reference::Tag(tag);
-    let Some(engine) = looks.engine.filter(|_| (looks.is_new)(tag)) else {
-        return Ok(source.client.head_manifest(repository, reference).await?.map(|head| head.digest));
-    };
-    match source.client.manifest(repository, reference).await {
-        Ok(manifest) => {
-            let digest = manifest.digest.clone();
-            engine.read_ahead(&source.client, manifest);
-            Ok(Some(digest))
+    match looks.engine.filter(|_| (looks.is_new)(tag)) {
+        Some(engine) => engine.observe(&source.client, repository, tag).await,
+        None => {
+            let head = source.client.head_manifest(repository, Reference::Tag(tag)).await?;
+            Ok(head.map(|head| head.digest))
         }
-        Err(error) if error.kind == crate::registry::ErrorKind::NotFound => Ok(None),
-        // What is wrong with one image is told of that image, when it is copied.
-        Err(_) => Ok(source.client.head_manifest(repository, reference).await?.map(|head| head.digest)),
     }
 }
 

@@ -120,6 +120,9 @@ fn document(outcome: &Outcome<'_>) -> serde_json::Value {
     if let Some(copied) = &outcome.copied {
         document["bytes"] = json!(copied.size);
         document["moved"] = json!(copied.moved);
+        if let Some(digest) = &copied.destination_digest {
+            document["destinationDigest"] = json!(digest);
+        }
     }
     document
 }

@@ -1,6 +1,6 @@
 //! Observes the sources and plans: which image goes where and why, what needs nothing, and what stands in the way.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +141,12 @@ pub(super) async fn look_at_destinations(plan: &mut Plan, registries: &Registrie
             Ok(Some(head)) if head.digest == image.digest => {
                 image.action = PlannedAction::Nothing;
                 image.reason = "the destination has it; sync reads back all of it".to_owned();
+            }
+            Ok(Some(head)) if image.route.options.may_rewrite() => {
+                image.reason = format!(
+                    "{}; the destination has {}, which sync compares with the rewritten index",
+                    image.reason, head.digest
+                );
             }
             Ok(Some(head)) => {
                 image.action = PlannedAction::Overwrite;
@@ -316,7 +322,7 @@ async fn observe(
 ) -> (Vec<(Route, Record)>, Result<Observed, String>) {
     let load = |route: Route| {
         let (from, to) = ends(registries, &route);
-        let record = state.load(&name_of(configuration), &from, &to);
+        let record = state.load(&name_of(configuration), (&from, &to), &route.options);
         (route, record)
     };
     let routes: Vec<(Route, Record)> = routes.into_iter().map(load).collect();
@@ -328,6 +334,7 @@ async fn observe(
         referrers: routes.iter().any(|(route, _)| route.options.referrers == Referrers::Replicate),
         api: routes.iter().any(|(_, record)| is_due(record)),
         engine,
+        settled: settled(configuration, &repository, &routes),
         is_new: &|tag| routes.iter().any(|(_, record)| !record.images.contains_key(tag.as_str())),
     };
     let observed = Observed::read(registries.of(&source_of(configuration)), &repository, &looks).await;
@@ -349,6 +356,26 @@ async fn repositories(source: &Known, configuration: &Configuration) -> Result<B
         found.extend(listed);
     }
     Ok(found)
+}
+
+/// The tags of a repository that are promised never to move, and were verified at every destination by earlier syncs, with their
+/// digests: the source need not be asked about them.
+fn settled(
+    configuration: &Configuration,
+    repository: &RepositoryName,
+    routes: &[(Route, Record)],
+) -> BTreeMap<Tag, Digest> {
+    let Some((_, first)) = routes.first().filter(|_| configuration.selection.has_promises()) else {
+        return BTreeMap::new();
+    };
+    let tags = first.images.keys().filter_map(|tag| tag.parse::<Tag>().ok());
+    let promised = tags.filter(|tag| configuration.selection.is_immutable(repository, tag));
+    let verified = promised.filter_map(|tag| {
+        let digest = first.digest_of(&tag)?;
+        let is_there = |(_, record): &(Route, Record)| record.digest_of(&tag).is_some_and(|there| there == digest);
+        routes.iter().all(is_there).then_some((tag, digest))
+    });
+    verified.collect()
 }
 
 /// How often images whose digest did not change are asked what refers to them.

@@ -15,7 +15,7 @@ use super::registries::Registries;
 use super::state::{Record, State, Verified};
 use crate::api::{CreateRepositories, FailureCode};
 use crate::copy::{Authority, CONSENT_LASTS, Copied, Effect, Engine, Failed, ImageCopy, MountScope, Progress, Refusal};
-use crate::plan::Configuration;
+use crate::plan::{Configuration, Replica};
 use crate::policy::evaluate;
 
 /// How it ended with one image of a plan.
@@ -39,7 +39,7 @@ pub(super) async fn copy_all<'a>(
     let run = Run { documents, registries, state, engine, ledgers: Mutex::default() };
     for (route, _) in plan.routes() {
         let (source, destination) = ends(registries, route);
-        let record = state.load(&name_of(run.configuration(route)), &source, &destination);
+        let record = state.load(&name_of(run.configuration(route)), (&source, &destination), &route.options);
         run.lock().insert(route.clone(), Ledger { record, unsaved: 0 });
     }
     let work = futures::stream::iter(&plan.images).map(|image| run.copy(image));
@@ -81,7 +81,7 @@ impl Run<'_> {
         };
         match ended {
             Ok(copied) => {
-                self.remember(image, copied.size);
+                self.remember(image, copied.clone().replica());
                 Outcome { image, copied: Some(copied), failed: None }
             }
             Err(failed) => Outcome { image, copied: None, failed: Some(failed) },
@@ -110,10 +110,11 @@ impl Run<'_> {
         self.engine.copy(&task).await.map_err(Failed::from)
     }
 
-    fn remember(&self, image: &PlannedImage, bytes: u64) {
+    fn remember(&self, image: &PlannedImage, Replica { bytes, destination_digest }: Replica) {
         if let Some(ledger) = self.lock().get_mut(&image.route) {
             let verified = Verified {
                 digest: image.digest.to_string(),
+                destination_digest,
                 bytes,
                 completed_at: Timestamp::now(),
                 referred: image.referred.clone(),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, Tag};
+use crate::plan::CopyOptions;
 
 /// The folder, or nothing.
 pub(super) struct State(Option<PathBuf>);
@@ -25,6 +26,9 @@ pub(super) struct Record {
     /// When the referrers API of the source was last asked for each image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) referrers_asked_at: Option<Timestamp>,
+    /// [`CopyOptions::fingerprint`](crate::plan::CopyOptions::fingerprint) of how they were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) copy_options: Option<String>,
     /// What was read back at the destination, by tag.
     pub(super) images: BTreeMap<String, Verified>,
 }
@@ -34,6 +38,9 @@ pub(super) struct Record {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Verified {
     pub(super) digest: String,
+    /// Where it is another one at the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) destination_digest: Option<Digest>,
     pub(super) bytes: u64,
     pub(super) completed_at: Timestamp,
     #[serde(default, flatten)]
@@ -66,20 +73,27 @@ impl State {
         }
     }
 
-    /// What is remembered of a pair. What cannot be read is as good as nothing: everything is looked at again.
-    pub(super) fn load(&self, configuration: &str, source: &str, destination: &str) -> Record {
+    /// What is remembered of a pair. What cannot be read, or was copied by other options, is as good as nothing: everything is
+    /// looked at again.
+    pub(super) fn load(
+        &self,
+        configuration: &str,
+        (source, destination): (&str, &str),
+        options: &CopyOptions,
+    ) -> Record {
         let empty = Record {
             configuration: configuration.to_owned(),
             source: source.to_owned(),
             destination: destination.to_owned(),
             referrers_asked_at: None,
+            copy_options: options.fingerprint(),
             images: BTreeMap::new(),
         };
         let Some(file) = self.file(&empty) else { return empty };
         let read = std::fs::read(file).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let same = |record: &Record| {
-            (&record.configuration, &record.source, &record.destination)
-                == (&empty.configuration, &empty.source, &empty.destination)
+            (&record.configuration, &record.source, &record.destination, &record.copy_options)
+                == (&empty.configuration, &empty.source, &empty.destination, &empty.copy_options)
         };
         read.filter(same).unwrap_or(empty)
     }
@@ -117,6 +131,11 @@ impl Record {
                 && (!is_asked || image.referred.listed == referred.listed)
         })
     }
+
+    /// The digest that the source had under `tag` when it was verified.
+    pub(super) fn digest_of(&self, tag: &Tag) -> Option<Digest> {
+        self.images.get(tag.as_str())?.digest.parse().ok()
+    }
 }
 
 #[cfg(test)]
@@ -127,26 +146,32 @@ mod tests {
     fn a_record_comes_back_for_its_own_pair_only() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(Some(folder.path())).unwrap();
-        let mut record = state.load("ns/c", "a/x", "b/x");
+        let all = CopyOptions::default();
+        let mut record = state.load("ns/c", ("a/x", "b/x"), &all);
         let (tag, digest): (Tag, _) = ("v1".parse().unwrap(), Digest::sha256(b"1"));
         let referred = Referred { tags: Some("one".to_owned()), listed: None };
         let verified = Verified {
             digest: digest.to_string(),
+            destination_digest: None,
             bytes: 1,
             completed_at: Timestamp::UNIX_EPOCH,
             referred: referred.clone(),
         };
         record.images.insert("v1".to_owned(), verified);
         state.save(&record).unwrap();
-        let has = |to: &str, referred: &Referred| state.load("ns/c", "a/x", to).has(&tag, &digest, referred, true);
-        assert!(has("b/x", &referred));
-        assert!(!has("c/x", &referred));
+        let has = |to: &str, options: &CopyOptions, referred: &Referred, is_asked: bool| {
+            state.load("ns/c", ("a/x", to), options).has(&tag, &digest, referred, is_asked)
+        };
+        assert!(has("b/x", &all, &referred, true));
+        assert!(!has("c/x", &all, &referred, true));
         let signed = Referred { listed: Some("two".to_owned()), ..referred.clone() };
-        assert!(!has("b/x", &signed), "what was signed since is to be copied");
-        assert!(state.load("ns/c", "a/x", "b/x").has(&tag, &digest, &signed, false), "it was not asked");
+        assert!(!has("b/x", &all, &signed, true), "what was signed since is to be copied");
+        assert!(has("b/x", &all, &signed, false), "it was not asked");
+        let some = CopyOptions { platforms: vec!["linux/amd64".parse().unwrap()], ..CopyOptions::default() };
+        assert!(!has("b/x", &some, &referred, true), "other platforms are another matter");
         let file = state.file(&record).unwrap();
         std::fs::write(&file, b"{\"half").unwrap();
-        assert!(!has("b/x", &referred), "what cannot be read is nothing");
+        assert!(!has("b/x", &all, &referred, true), "what cannot be read is nothing");
         assert!(State::open(Some(&file)).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::authority::{Leased, Leases};
 use crate::api::FailureCode;
 use crate::channel::{ChannelClient, Ended, EndedBadly, Item, ItemId, RouteAccess};
-use crate::copy::{CopyError, Engine, Failed, ImageCopy, MountScope, Progress};
+use crate::copy::{Copied, CopyError, Engine, Failed, ImageCopy, MountScope, Progress};
 use crate::registry::{Client, EgressPolicy};
 
 /// Both ends, as this process reaches them.
@@ -60,7 +60,7 @@ impl Copying {
             authority: &authority,
             progress: &progress,
         };
-        let result = engine.copy(&task).await.map(|copied| copied.size).map_err(badly);
+        let result = engine.copy(&task).await.map(Copied::replica).map_err(badly);
         tracing::info!(repository = %item.repository, tag = %item.tag, bytes = progress.bytes(), ok = result.is_ok(), "ended");
         Ended { id: item.id, result, moved: progress.bytes() }
     }

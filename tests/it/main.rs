@@ -8,6 +8,7 @@ mod chart;
 mod copy_images;
 mod generated;
 mod ground;
+mod platforms;
 mod referrers;
 mod registries;
 mod request_counts;

@@ -14,8 +14,8 @@ use crate::support::run_folder::new_folder;
 
 /// Files of one sync.
 pub struct Files {
-    folder: PathBuf,
-    documents: Vec<Value>,
+    pub folder: PathBuf,
+    pub documents: Vec<Value>,
     logins: Value,
 }
 
@@ -25,7 +25,7 @@ impl Files {
         Self { folder: new_folder(name), documents: Vec::new(), logins: json!({}) }
     }
 
-    fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
+    pub fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
         let metadata = json!({"namespace": namespace, "name": name});
         let spec = json!({"url": format!("http://{}", registry.host()), "allowHttp": true,
             "credentials": {"secretRef": {"name": name}}});
@@ -35,7 +35,7 @@ impl Files {
     }
 
     /// Replicates repositories that begin with `prefix` from the Registry `source` of team-a.
-    fn configuration(&mut self, name: &str, prefix: &str, destinations: &[Value]) -> &mut Self {
+    pub fn configuration(&mut self, name: &str, prefix: &str, destinations: &[Value]) -> &mut Self {
         let destinations: Vec<_> = destinations.iter().map(|reference| json!({"registryRef": reference})).collect();
         let filters = json!([{"filter": prefix, "filterType": "PREFIX_MATCH"}]);
         let rules = json!([{"name": "all", "repositoryFilters": filters, "destinations": destinations}]);
@@ -69,7 +69,8 @@ impl Files {
     }
 }
 
-fn text(output: &Output) -> String {
+/// All that it printed.
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

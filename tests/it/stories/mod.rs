@@ -8,6 +8,7 @@ mod kubectl;
 mod node;
 mod node_alone;
 mod operator;
+mod platforms;
 mod quiet;
 mod referrers;
 mod scale;

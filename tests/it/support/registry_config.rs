@@ -44,6 +44,7 @@ pub struct RegistryOptions {
     deletes: bool,
     relative_urls: bool,
     catalog_page: u32,
+    validates_indexes: bool,
 }
 
 impl RegistryOptions {
@@ -59,6 +60,7 @@ impl RegistryOptions {
             deletes: true,
             relative_urls: false,
             catalog_page: 1000,
+            validates_indexes: false,
         }
     }
 
@@ -130,6 +132,13 @@ impl RegistryOptions {
         self
     }
 
+    /// Takes an index only when every manifest that it names is there; docker-registry 2.8 always does so.
+    #[must_use]
+    pub fn validates_indexes(mut self) -> Self {
+        self.validates_indexes = true;
+        self
+    }
+
     /// Starts it and waits until it accepts connections.
     pub async fn start(self) -> TestRegistry {
         TestRegistry::start(self).await
@@ -158,7 +167,10 @@ impl RegistryOptions {
             },
             "http": http,
             "catalog": { "maxentries": self.catalog_page },
-            "validation": { "disabled": true },
+            "validation": match self.validates_indexes {
+                true => json!({ "manifests": { "indexes": { "platforms": "all" } } }),
+                false => json!({ "disabled": true }),
+            },
             "notifications": { "endpoints": self.endpoints.iter().enumerate().map(endpoint).collect::<Vec<_>>() },
         });
         let storage = if self.in_memory { json!({}) } else { json!({ "rootdirectory": file("data") }) };
