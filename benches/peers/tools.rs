@@ -101,6 +101,7 @@ impl Tool {
             Self::Skopeo => shell(&skopeo(task, 1)),
             Self::SkopeoTuned => shell(&skopeo(task, 4)),
         };
+        std::fs::write(task.home.join("config.json"), r#"{"auths": {}}"#).expect("a configuration without logins");
         command.env("HOME", task.home).env("DOCKER_CONFIG", task.home);
         // As root skopeo would remember blobs in a folder of the system, beyond this home.
         command.env("_CONTAINERS_ROOTLESS_UID", "1000").env("XDG_RUNTIME_DIR", task.home);
