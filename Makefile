@@ -21,7 +21,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node demo clean
+.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node bench micro demo clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -83,6 +83,14 @@ test-node: debian go-tools ## The tests that play on a real node; part of `test`
 	tests/node/run.sh target/debug/transship sh -ec '\
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
+
+# BENCH_FIXTURES="A B" and BENCH_TOOLS="transship crane" choose, BENCH_REPETITIONS=1 is quick, BENCH_FORCE=1 goes on although the machine
+# is busy. DOCS=1 writes docs/performance.md.
+bench: debian $(BIN)/.tools ## Copy the same images with the program and with other tools, and compare what each takes.
+	cargo bench --locked --bench peers -- $(if $(DOCS),--write-docs)
+
+micro: ## Measure single functions.
+	cargo bench --locked --bench micro
 
 demo: $(if $(filter 0,$(shell id -u)),debian) go-tools ## Replicate images on this machine: on a real node as root on Linux, else under a real API server.
 	cargo build --release --locked

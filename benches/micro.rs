@@ -1,2 +1,108 @@
-//! x
-fn main() {}
+//! `make micro`: what hashing, selecting and reading manifests take of the processor.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a program for developers")]
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName};
+use transship::plan::{CopyOptions, DestinationReference, Filter, Rule, Selection};
+
+criterion_group!(benches, hashing, selection, manifests);
+criterion_main!(benches);
+
+/// Pieces go from one pipe into another and are hashed on the way, as blobs are.
+fn hashing(criterion: &mut Criterion) {
+    const WHOLE: usize = 64 << 20;
+    const PIECE: usize = 64 << 10;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let piece = vec![0x5a; PIECE];
+    let mut group = criterion.benchmark_group("blobs");
+    group.sample_size(10).throughput(Throughput::Bytes(WHOLE as u64));
+    group.bench_function("hash", |bencher| {
+        bencher.iter(|| {
+            let mut hasher = DigestHasher::new(Algorithm::Sha256);
+            (0..WHOLE / PIECE).for_each(|_| hasher.update(black_box(&piece)));
+            hasher.finish()
+        });
+    });
+    group.bench_function("hash and forward", |bencher| {
+        bencher.iter(|| runtime.block_on(forward(&piece, WHOLE / PIECE)));
+    });
+    group.finish();
+}
+
+async fn forward(piece: &[u8], pieces: usize) -> Digest {
+    let (mut sender, mut from) = tokio::io::duplex(256 << 10);
+    let (mut to, mut receiver) = tokio::io::duplex(256 << 10);
+    let send = async move {
+        for _ in 0..pieces {
+            sender.write_all(piece).await.unwrap();
+        }
+    };
+    let hash = async move {
+        let (mut hasher, mut buffer) = (DigestHasher::new(Algorithm::Sha256), vec![0; piece.len()]);
+        loop {
+            match from.read(&mut buffer).await.unwrap() {
+                0 => return hasher.finish(),
+                length => {
+                    hasher.update(&buffer[..length]);
+                    to.write_all(&buffer[..length]).await.unwrap();
+                }
+            }
+        }
+    };
+    let receive = async move { tokio::io::copy(&mut receiver, &mut tokio::io::sink()).await.unwrap() };
+    let ((), digest, _) = tokio::join!(send, hash, receive);
+    digest
+}
+
+/// A hundred thousand repositories against 25 rules of four prefixes and an exact name.
+fn selection(criterion: &mut Criterion) {
+    let names: Vec<RepositoryName> =
+        (0..100_000).map(|number| format!("team-{}/app-{number}", number % 97).parse().unwrap()).collect();
+    let rule = |number: usize| {
+        let prefixes = (0..4).map(|part| Filter::Prefix(format!("team-{}/", 4 * number + part)));
+        let exact = Filter::Exact(names[number].clone());
+        Rule {
+            name: format!("rule-{number}"),
+            filters: Some(prefixes.chain([exact]).collect()),
+            destinations: vec![DestinationReference { namespace: "team".to_owned(), name: format!("d-{number}") }],
+            options: CopyOptions::default(),
+        }
+    };
+    let selection = Selection { rules: (0..25).map(rule).collect() };
+    let mut group = criterion.benchmark_group("selection");
+    group.sample_size(10).throughput(Throughput::Elements(names.len() as u64));
+    group.bench_function("100,000 repositories, 25 rules", |bencher| {
+        bencher.iter(|| names.iter().map(|name| selection.matches(name).len()).sum::<usize>());
+    });
+    group.finish();
+}
+
+/// A manifest of fifty layers, and an index of fifty images.
+fn manifests(criterion: &mut Criterion) {
+    let descriptor = |number: usize, media_type: &str| json!({"mediaType": media_type, "digest": Digest::sha256(&number.to_le_bytes()).as_str(), "size": 1000 + number});
+    let layers: Vec<_> = (0..50).map(|n| descriptor(n, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
+    let children: Vec<_> = (0..50).map(|n| descriptor(n, "application/vnd.oci.image.manifest.v1+json")).collect();
+    let image = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor(99, "application/vnd.oci.image.config.v1+json"), "layers": layers});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": children});
+    let mut group = criterion.benchmark_group("manifests");
+    for (name, document) in [("image of 50 layers", image), ("index of 50 images", index)] {
+        let bytes = Bytes::from(document.to_string());
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || bytes.clone(),
+                |bytes| Manifest::parse(None, bytes).unwrap(),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}

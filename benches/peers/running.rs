@@ -1,0 +1,362 @@
+//! Runs a scenario: registries, one tool after the other, and what each took. A result counts once it is verified.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{Measured, Usage, processor_time};
+use crate::scenarios::{Course, Scenario};
+use crate::support::fixtures::{Contents, Fixture, Repository, changed_platform_image};
+use crate::support::image::Image;
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry_config::Software;
+use crate::support::requests::Traffic;
+use crate::support::run_folder::new_folder;
+use crate::tools::{Task, Tool};
+
+/// What one run took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    pub scenario: String,
+    /// `cold`, `warm`, `changed`, `killed` or `watched`.
+    pub phase: String,
+    pub tool: String,
+    pub repetition: usize,
+    /// Absent if it failed.
+    pub usage: Option<Usage>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    pub traffic: Traffic,
+    /// Seconds of processor time of the source and of the destinations.
+    pub source_cpu: f64,
+    pub destination_cpu: f64,
+    /// Of all blobs that are to be copied, each counted once.
+    pub unique_bytes: u64,
+    /// From the start until the tag was there, in seconds, where that was watched.
+    pub visible: Option<f64>,
+    /// The time there and back in seconds, where the registries are far away.
+    pub round_trip: Option<f64>,
+}
+
+/// How to run.
+pub struct Settings {
+    pub tools: Vec<Tool>,
+    pub repetitions: usize,
+    pub seed: u64,
+    /// What sizes are divided by.
+    pub scale: usize,
+    /// The longest that one run may take.
+    pub deadline: Duration,
+}
+
+/// A source with a scenario's images.
+struct Prepared<'a> {
+    scenario: &'a Scenario,
+    source: TestRegistry,
+    contents: Contents,
+    /// The tag that changes: its name, what it is at first, and what then.
+    change: Option<(String, Image, Image)>,
+    deadline: Duration,
+}
+
+/// One tool with its destinations.
+struct Bench<'a> {
+    prepared: &'a Prepared<'a>,
+    tool: Tool,
+    repetition: usize,
+    destinations: Vec<TestRegistry>,
+    /// In front of the source and then of each destination; none where they are near.
+    proxies: Vec<FaultProxy>,
+    home: PathBuf,
+}
+
+/// Where logs and clocks stood before a run.
+struct Mark {
+    source: usize,
+    destinations: Vec<usize>,
+    source_cpu: f64,
+    destination_cpu: f64,
+}
+
+/// Runs a scenario with every tool that takes part, in another order each time.
+pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(&Run)) -> Vec<Run> {
+    let fixture = (scenario.fixture)(settings.scale);
+    let mut prepared = Prepared::new(scenario, fixture, settings.deadline).await;
+    let repositories = prepared.contents.repositories.len();
+    let mut tools: Vec<Tool> =
+        settings.tools.iter().copied().filter(|tool| scenario.has(*tool, repositories)).collect();
+    let mut chance = StdRng::seed_from_u64(settings.seed);
+    let mut runs = Vec::new();
+    for repetition in 0..scenario.repetitions(settings.repetitions) {
+        tools.shuffle(&mut chance);
+        for tool in &tools {
+            prepared.source.restart().await;
+            let bench = Bench::start(&prepared, *tool, repetition).await;
+            for run in bench.play().await {
+                tell(&run);
+                runs.push(run);
+            }
+        }
+    }
+    runs
+}
+
+impl<'a> Prepared<'a> {
+    async fn new(scenario: &'a Scenario, fixture: Fixture, deadline: Duration) -> Self {
+        let source = registry(scenario.software, "source").await;
+        fixture.push(&source.pusher()).await;
+        let mut contents = fixture.contents();
+        if let Some(prefix) = scenario.prefix {
+            contents = wanted(&fixture, prefix).contents();
+        }
+        let change = (scenario.course == Course::Changed).then(|| {
+            let (tag, image) = &fixture.repositories[0].tags[CHANGED];
+            let size = image.children[0].blobs[1].bytes.len();
+            (tag.clone(), image.clone(), changed_platform_image(&fixture, CHANGED, size))
+        });
+        if let Some((_, _, changed)) = &change {
+            source.pusher().push_untagged(REPOSITORY, changed).await;
+        }
+        Self { scenario, source, contents, change, deadline }
+    }
+}
+
+fn wanted(fixture: &Fixture, prefix: &str) -> Fixture {
+    let only = |repository: &Repository| Repository {
+        name: repository.name.clone(),
+        tags: repository.tags.iter().filter(|(tag, _)| tag.starts_with(prefix)).cloned().collect(),
+        referrers: Vec::new(),
+    };
+    Fixture { repositories: fixture.repositories.iter().map(only).collect() }
+}
+
+async fn registry(software: Software, name: &str) -> TestRegistry {
+    let name = format!("bench-{name}");
+    match software {
+        Software::Distribution3 => TestRegistry::distribution(&name).start().await,
+        Software::Docker28 => TestRegistry::docker_2_8(&name).start().await,
+    }
+}
+
+impl<'a> Bench<'a> {
+    async fn start(prepared: &'a Prepared<'a>, tool: Tool, repetition: usize) -> Self {
+        let scenario = prepared.scenario;
+        let mut destinations = Vec::new();
+        for number in 0..scenario.destinations {
+            destinations.push(registry(scenario.software, &format!("destination-{number}")).await);
+        }
+        let mut proxies = Vec::new();
+        if let Some(link) = scenario.link {
+            for registry in std::iter::once(&prepared.source).chain(&destinations) {
+                let proxy = FaultProxy::start(registry.address());
+                proxy.set(Fault::Far(link));
+                proxies.push(proxy);
+            }
+        }
+        Self { prepared, tool, repetition, destinations, proxies, home: new_folder("home") }
+    }
+
+    async fn play(&self) -> Vec<Run> {
+        let contents = &self.prepared.contents;
+        match self.prepared.scenario.course {
+            Course::Killed => return vec![self.killed().await],
+            Course::Watched => return vec![self.watched().await],
+            Course::Cold | Course::Warm | Course::Changed => {}
+        }
+        let mut runs = vec![self.once("cold", contents).await];
+        let ended_well = |runs: &[Run]| runs.iter().all(|run| run.failure.is_none());
+        if self.prepared.scenario.course != Course::Cold && ended_well(&runs) {
+            runs.push(self.once("warm", contents).await);
+        }
+        if let Some((tag, image, changed)) = self.prepared.change.as_ref().filter(|_| ended_well(&runs)) {
+            let pusher = self.prepared.source.pusher();
+            let after = Fixture {
+                repositories: vec![Repository {
+                    name: REPOSITORY.to_owned(),
+                    tags: vec![(tag.clone(), changed.clone())],
+                    referrers: Vec::new(),
+                }],
+            };
+            let mut contents = contents.clone();
+            let repository = contents.repositories.get_mut(REPOSITORY).expect("the repository that changes");
+            repository.take(&after.contents().repositories[REPOSITORY]);
+            pusher.push_manifest(REPOSITORY, tag, changed).await;
+            runs.push(self.once("changed", &contents).await);
+            pusher.push_manifest(REPOSITORY, tag, image).await;
+        }
+        runs
+    }
+
+    async fn once(&self, phase: &str, contents: &Contents) -> Run {
+        let mark = self.mark().await;
+        let ended = self.begin(phase != "cold").finish(self.prepared.deadline).await;
+        self.result(phase, mark, ended, contents).await
+    }
+
+    /// Kills the tool once half of the blobs are there, and lets it begin again.
+    async fn killed(&self) -> Run {
+        let contents = &self.prepared.contents;
+        let mark = self.mark().await;
+        let half = contents.unique_blobs().len() / 2;
+        let mut first = self.begin(false);
+        let uploaded = || {
+            let is_upload = |access: &&Access| access.status == 201 && access.path.contains("/blobs/uploads/");
+            self.destinations[0].access_log().iter().filter(is_upload).count()
+        };
+        while first.is_running() && first.elapsed() < self.prepared.deadline && uploaded() < half {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let was_running = first.is_running();
+        drop(first);
+        if !was_running {
+            let ended = Err("it had ended before it could be killed".to_owned());
+            return self.result("killed", mark, ended, contents).await;
+        }
+        // What was on its way is noticed to be broken off.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let ended = self.begin(true).finish(self.prepared.deadline).await;
+        self.result("killed", mark, ended, contents).await
+    }
+
+    async fn watched(&self) -> Run {
+        let contents = &self.prepared.contents;
+        let mark = self.mark().await;
+        let (name, repository) = contents.repositories.iter().next().expect("a repository");
+        let tag = repository.tags.keys().next().expect("a tag");
+        let mut measured = self.begin(false);
+        let pusher = self.destinations[0].pusher();
+        let mut visible = None;
+        while visible.is_none() && measured.is_running() && measured.elapsed() < self.prepared.deadline {
+            let seen = measured.elapsed();
+            visible = pusher.digest_of(name, tag).await.map(|_| seen.as_secs_f64());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let ended = measured.finish(self.prepared.deadline).await;
+        let run = self.result("watched", mark, ended, contents).await;
+        Run { visible, ..run }
+    }
+
+    fn begin(&self, again: bool) -> Measured {
+        let host = |number: usize, registry: &TestRegistry| match self.proxies.get(number) {
+            Some(proxy) => proxy.host(),
+            None => registry.host(),
+        };
+        let destinations = self.destinations.iter().enumerate().map(|(number, registry)| host(number + 1, registry));
+        let repositories = &self.prepared.contents.repositories;
+        let command = self.tool.command(&Task {
+            source: host(0, &self.prepared.source),
+            destinations: destinations.collect(),
+            repositories: repositories.keys().map(String::as_str).collect(),
+            prefix: self.prepared.scenario.prefix,
+            referrers: repositories.values().any(|repository| !repository.referrers.is_empty()),
+            home: &self.home,
+            again,
+        });
+        Measured::start(&self.tool.name(), command)
+    }
+
+    async fn mark(&self) -> Mark {
+        let mut destinations = Vec::new();
+        for registry in &self.destinations {
+            destinations.push(settled_log(registry).await.len());
+        }
+        let source = settled_log(&self.prepared.source).await.len();
+        let (source_cpu, destination_cpu) = self.processor_times();
+        Mark { source, destinations, source_cpu, destination_cpu }
+    }
+
+    fn processor_times(&self) -> (f64, f64) {
+        let time = |registry: &TestRegistry| registry.process_id().map_or(0.0, processor_time);
+        (time(&self.prepared.source), self.destinations.iter().map(time).sum())
+    }
+
+    /// What a run took; a failure if what should be there is not.
+    async fn result(&self, phase: &str, mark: Mark, ended: Result<Usage, String>, contents: &Contents) -> Run {
+        let (source_cpu, destination_cpu) = self.processor_times();
+        let source = by_the_tool(settled_log(&self.prepared.source).await, mark.source);
+        let mut destinations = Vec::new();
+        for (registry, position) in self.destinations.iter().zip(&mark.destinations) {
+            destinations.push(by_the_tool(settled_log(registry).await, *position));
+        }
+        let mut failure = ended.as_ref().err().cloned();
+        for registry in &self.destinations {
+            if failure.is_none() {
+                failure = contents.verify(&registry.pusher()).await.err();
+            }
+        }
+        Run {
+            scenario: self.prepared.scenario.name.to_owned(),
+            phase: phase.to_owned(),
+            tool: self.tool.name(),
+            repetition: self.repetition,
+            usage: ended.ok().filter(|_| failure.is_none()),
+            failure,
+            traffic: Traffic::of(&source, &destinations, contents),
+            source_cpu: source_cpu - mark.source_cpu,
+            destination_cpu: destination_cpu - mark.destination_cpu,
+            unique_bytes: contents.unique_bytes(),
+            visible: None,
+            round_trip: self.prepared.scenario.link.map(|link| link.round_trip.as_secs_f64()),
+        }
+    }
+}
+
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+/// What the tool asked: not what was asked besides, to see what is there.
+fn by_the_tool(log: Vec<Access>, from: usize) -> Vec<Access> {
+    let is_ours = |access: &Access| access.user_agent.starts_with("transship-test-pusher");
+    log.into_iter().skip(from).filter(|access| !is_ours(access)).collect()
+}
+
+/// The log once nothing is added to it any more: a line is written just after its answer.
+async fn settled_log(registry: &TestRegistry) -> Vec<Access> {
+    let began = Instant::now();
+    let mut log = registry.access_log();
+    loop {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let later = registry.access_log();
+        if later.len() == log.len() || began.elapsed() > Duration::from_secs(10) {
+            return later;
+        }
+        log = later;
+    }
+}
+
+/// The runs of each tool of a scenario's phase, in the order of the tools.
+pub fn by_tool<'a>(runs: &'a [Run], scenario: &str, phase: &str) -> BTreeMap<Tool, Vec<&'a Run>> {
+    let mut found: BTreeMap<Tool, Vec<&Run>> = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.scenario == scenario && run.phase == phase) {
+        if let Some(tool) = Tool::all().iter().find(|tool| tool.name() == run.tool) {
+            found.entry(*tool).or_default().push(run);
+        }
+    }
+    found
+}
+
+/// Whether the program under measurement knows a field of a rule.
+pub fn program_knows(field: &str) -> bool {
+    let folder = new_folder("crds");
+    let written =
+        std::process::Command::new(env!("CARGO_BIN_EXE_transship")).args(["crds", "--output"]).arg(&folder).output();
+    written.is_ok_and(|output| output.status.success()) && files_name(&folder, field)
+}
+
+fn files_name(folder: &Path, field: &str) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).any(|text| text.contains(field))
+}
+
+const REPOSITORY: &str = "app";
+/// Which tag changes.
+const CHANGED: usize = 7;
