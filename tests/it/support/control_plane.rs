@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -59,6 +60,8 @@ pub struct AuditEvent {
     pub object_ref: ObjectRef,
     #[serde(default)]
     pub response_status: ResponseStatus,
+    /// When it reached that stage.
+    pub stage_timestamp: Timestamp,
 }
 
 /// Who asked.
