@@ -2,6 +2,7 @@
 
 mod consent;
 mod dead_watch;
+mod execution;
 mod hints;
 pub mod kinds;
 mod kubectl;
@@ -12,7 +13,9 @@ mod node_losses;
 mod node_pending;
 mod node_rights;
 mod operator;
+mod progress;
 mod quiet;
 mod scale;
 pub mod scene;
 mod troubles;
+mod two_operators;

@@ -31,7 +31,7 @@ impl Operator {
             return Self::Chart(ChartOperator::new(plane, story).await);
         }
         let (user, admin, notify) = (claim_operator(), Port::claim(), Port::claim());
-        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, proxy: None })
+        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, proxy: None, arguments: Vec::new() })
     }
 
     /// Its name in the audit log.
@@ -117,6 +117,26 @@ impl Operator {
         }
     }
 
+    /// What it counts, as text.
+    pub async fn metrics(&self) -> String {
+        let host = match self {
+            Self::Process(process) => format!("127.0.0.1:{}", process.admin.number()),
+            Self::Chart(chart) => {
+                let pods = chart.pods("operator").await;
+                format!("{}:8080", pods[0]["status"]["podIP"].as_str().expect("an address"))
+            }
+        };
+        reqwest::get(format!("http://{host}/metrics")).await.expect("an answer").text().await.expect("text")
+    }
+
+    /// The process's side, for stories that play without a node only.
+    pub fn process(&mut self) -> &mut ProcessOperator {
+        match self {
+            Self::Process(process) => process,
+            Self::Chart(_) => panic!("this story plays without a node"),
+        }
+    }
+
     /// The chart's side, for stories that play on a node only.
     pub fn chart(&mut self) -> &mut ChartOperator {
         match self {
@@ -134,6 +154,8 @@ pub struct ProcessOperator {
     notify: Port,
     running: Option<Process>,
     proxy: Option<FaultProxy>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 impl ProcessOperator {
@@ -150,6 +172,7 @@ impl ProcessOperator {
         command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
         command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
         command.arg("--default-execution").arg("InProcess");
+        command.args(&self.arguments);
         for namespace in namespaces {
             command.arg("--watch-namespace").arg(namespace);
         }
