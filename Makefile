@@ -78,9 +78,11 @@ test: test-host test-node ## Every check and every test.
 test-host: debian lint deny go-tools ## All of it that takes no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
 
-# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux.
+# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux. TRANSSHIP_COLD_PUSHES=50 measures more
+# pushes by new pods than 10, TRANSSHIP_AWAY=300 has the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
 test-node: debian go-tools ## The tests that play on a real node; part of `test`.
 	cargo test --locked --no-run
+	tests/node/dockerfile.sh target/debug/transship
 	tests/node/run.sh target/debug/transship sh -ec '\
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
