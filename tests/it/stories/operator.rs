@@ -16,6 +16,7 @@ use crate::support::process::{Port, Process};
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::run_folder::{new_folder, repository};
 use crate::support::stage;
+use crate::support::tls::client_builder;
 use crate::support::tools::{Output, go_tool, run};
 
 /// The operator of one story.
@@ -126,7 +127,8 @@ impl Operator {
                 format!("{}:8080", pods[0]["status"]["podIP"].as_str().expect("an address"))
             }
         };
-        reqwest::get(format!("http://{host}/metrics")).await.expect("an answer").text().await.expect("text")
+        let client = client_builder().build().expect("a client");
+        client.get(format!("http://{host}/metrics")).send().await.expect("an answer").text().await.expect("text")
     }
 
     /// The process's side, for stories that play without a node only.
@@ -182,8 +184,9 @@ impl ProcessOperator {
         let log = new_folder("operator").join("operator.log");
         self.running = Some(Process::start("operator", command, &log));
         let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
+        let client = client_builder().build().expect("a client");
         eventually(Duration::from_secs(60), "the operator is ready", async || {
-            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
             if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
         })
         .await;
