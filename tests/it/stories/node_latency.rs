@@ -110,7 +110,7 @@ impl Records {
         let mut reads = story.source.answers("GET").into_iter().filter(|(path, _)| is_read(path)).map(|(_, at)| at);
         let mut writes =
             story.destination.answers("PUT").into_iter().filter(|(path, _)| *path == manifest).map(|(_, at)| at);
-        let reached = [
+        let mut reached = [
             said(&self.operator, "notified", Some(tag)),
             asked(&self.system, "create", ["jobs", ""], *began).filter(|_| *by_new_pod),
             asked(&self.system, "create", ["pods", "binding"], *began).filter(|_| *by_new_pod),
@@ -120,9 +120,13 @@ impl Records {
             verified,
             verified.and_then(|at| asked(&self.tenant, "patch", ["replicationstatuses", "status"], at)),
         ];
+        // A comparison may have found the tag before its notification came.
+        let next = reached[1..].iter().flatten().min().copied();
+        let is_by_comparison = reached[0].zip(next).is_some_and(|(notified, next)| notified > next);
+        reached[0] = reached[0].filter(|_| !is_by_comparison);
         let mut last = *began;
         for (number, (stage, at)) in STAGES.iter().zip(reached).enumerate() {
-            if !by_new_pod && (1..=3).contains(&number) {
+            if (number == 0 && is_by_comparison) || (!by_new_pod && (1..=3).contains(&number)) {
                 continue;
             }
             let at = at.unwrap_or_else(|| panic!("{repository}:{tag} has not been {stage}"));

@@ -67,6 +67,8 @@ pub struct AuditEvent {
 /// Who asked.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AuditUser {
+    /// Empty where nobody was recognised.
+    #[serde(default)]
     pub username: String,
 }
 
