@@ -11,7 +11,8 @@ NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
 MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
-NODE_STORIES := $(addprefix stories::,consent:: hints:: kinds:: quiet:: referrers:: scale:: troubles:: node::)
+NODE_STORIES := $(addprefix stories::,consent:: dead_watch:: hints:: kinds:: progress:: quiet:: referrers:: scale:: troubles:: \
+	node:: node_latency:: node_losses:: node_pending:: node_rights::)
 CARGO_DENY := 0.20.2
 
 # Without these the API server calls itself v0.0.0 and clients refuse to speak to it.
@@ -77,9 +78,11 @@ test: test-host test-node ## Every check and every test.
 test-host: debian lint deny go-tools ## All of it that takes no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
 
-# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux.
+# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux. TRANSSHIP_COLD_PUSHES=50 measures more
+# pushes by new pods than 10, TRANSSHIP_AWAY=300 has the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
 test-node: debian go-tools ## The tests that play on a real node; part of `test`.
 	cargo test --locked --no-run
+	tests/node/dockerfile.sh target/debug/transship
 	tests/node/run.sh target/debug/transship sh -ec '\
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'

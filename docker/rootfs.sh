@@ -1,9 +1,10 @@
 #!/bin/sh
 # rootfs.sh BINARY OUTPUT_DIR: everything that the image holds: the program, the libraries it is linked with, CA roots, a user that
-# is not root. No shell, no package manager. The Dockerfile's final stage is this folder, and so is the image that the tests run.
+# is not root. No shell, no package manager, and no /tmp: nothing is written. The Dockerfile's final stage is this folder, and so is the
+# image that the tests run.
 set -eu
 BINARY=$1 OUTPUT=$2
-mkdir -p "$OUTPUT"/usr/local/bin "$OUTPUT"/etc/ssl/certs "$OUTPUT"/tmp
+mkdir -p "$OUTPUT"/usr/local/bin "$OUTPUT"/etc/ssl/certs
 cp "$BINARY" "$OUTPUT/usr/local/bin/transship"
 strip "$OUTPUT/usr/local/bin/transship"
 # The loader, and each library at the path where the loader looks for it.

@@ -228,7 +228,10 @@ pub fn pod_trouble(pod: &Pod) -> Option<String> {
     for container in status.container_statuses.iter().flatten() {
         let state = container.state.as_ref()?;
         if let Some(ended) = &state.terminated {
-            return said(ended.reason.as_deref(), ended.message.as_deref().map(str::trim));
+            // Kubernetes gives the last lines of the log for a message: those of one that had to end at once say nothing of it.
+            let words =
+                ended.message.as_deref().map(str::trim).filter(|_| ended.reason.as_deref() != Some("OOMKilled"));
+            return said(ended.reason.as_deref(), words);
         }
         if let Some(waiting) = &state.waiting {
             return said(waiting.reason.as_deref(), waiting.message.as_deref());

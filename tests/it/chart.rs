@@ -1,5 +1,6 @@
 //! The chart renders what it should: lint, snapshots, the schemas of a real API server, and refusals of wrong values.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -127,4 +128,45 @@ async fn wrong_values_are_refused_by_name() {
         let answer = helm(&arguments).await;
         assert!(!answer.success && answer.stderr.contains(named), "{setting}: {}", answer.stderr);
     }
+}
+
+/// What the operator's roles of a rendered chart grant: in which namespace (empty: everywhere), and group, resource and verb.
+fn rights(text: &str) -> BTreeSet<(String, String)> {
+    let mut rights = BTreeSet::new();
+    for document in text.split("\n---\n") {
+        let role: Value = serde_saphyr::from_str(document).unwrap();
+        if !role["metadata"]["name"].as_str().is_some_and(|name| name.ends_with("-operator")) {
+            continue;
+        }
+        let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let words = |key: &str| rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+            for group in words("apiGroups") {
+                for resource in words("resources") {
+                    rights.extend(
+                        words("verbs").map(|verb| (namespace.to_owned(), format!("{group}/{resource} {verb}"))),
+                    );
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_namespaces_narrow_the_operators_rights_and_take_none_away() {
+    let only = ["--show-only", "templates/rbac.yaml"];
+    let everywhere = rights(&rendered(&values()[0], &only).await);
+    let narrow = rights(&rendered(&values()[0], &[&only[..], &["--set", "watchNamespaces={a,b}"]].concat()).await);
+    let of = |namespace: &str| -> BTreeSet<&String> {
+        narrow.iter().filter(|(granted, _)| granted == namespace).map(|(_, right)| right).collect()
+    };
+    assert!(everywhere.iter().all(|(namespace, _)| namespace.is_empty()));
+    assert!(of("a").contains(&"/secrets get".to_owned()), "{narrow:?}");
+    assert_eq!(of("a"), of("b"));
+    assert_eq!(everywhere.iter().map(|(_, right)| right).collect::<BTreeSet<_>>(), &of("") | &of("a"));
+    let is_view = |right: &&String| {
+        right.starts_with("transship.dev/") && [" list", " watch"].iter().any(|verb| right.ends_with(verb))
+    };
+    assert!(of("").iter().all(is_view), "elsewhere the operator sees its own kinds alone: {:?}", of(""));
 }

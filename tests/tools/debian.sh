@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages the tests use where they are missing: docker-registry is a registry of an older generation,
-# skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are what tests/node needs for a Kubernetes node; the
-# others are used by scripts. Starts no service.
+# skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are what tests/node needs for a Kubernetes node, and
+# buildah for the Dockerfile; the others are used by scripts. Starts no service.
 set -eu
 
 missing=""
@@ -19,6 +19,7 @@ survey() {
     need nft nftables
     need ip iproute2
     need nsenter util-linux
+    need buildah buildah
 }
 
 survey

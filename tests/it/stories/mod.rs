@@ -2,15 +2,22 @@
 
 mod consent;
 mod dead_watch;
+mod execution;
 mod hints;
 pub mod kinds;
 mod kubectl;
 mod node;
 mod node_alone;
+mod node_latency;
+mod node_losses;
+mod node_pending;
+mod node_rights;
 mod operator;
 mod platforms;
+mod progress;
 mod quiet;
 mod referrers;
 mod scale;
 pub mod scene;
 mod troubles;
+mod two_operators;

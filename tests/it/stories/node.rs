@@ -5,17 +5,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationState;
 
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::registry::{Access, TestRegistry};
-use crate::support::run_folder::new_folder;
 
-const SOON: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(120);
 /// What a large layer has, and so slow is its source that it takes about 30 s.
 const LARGE: usize = 8 << 20;
 pub const SLOW: Fault = Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) };
@@ -69,7 +68,7 @@ impl Story {
         self.scene.image_becomes(&format!("destination/{image}"), ReplicationState::Complete, LONG).await;
     }
 
-    fn tag_writes(&self) -> Vec<Access> {
+    pub fn tag_writes(&self) -> Vec<Access> {
         let is_write = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
         self.destination.access_log().into_iter().filter(is_write).collect()
     }
@@ -82,12 +81,22 @@ impl Story {
         plane.kubectl(&all).await.expect_success("kubectl")
     }
 
-    async fn workers(&mut self) -> Vec<Value> {
+    /// Ends the lingering worker, so that the next push needs a new pod.
+    pub async fn end_workers(&mut self) {
+        self.kubectl(&["delete", "jobs", "-l", "app.kubernetes.io/component=worker"]).await;
+        eventually(SOON, "the workers are gone", async || {
+            let pods = self.workers().await;
+            if pods.is_empty() { Ok(()) } else { Err(format!("{:?}", names(&pods))) }
+        })
+        .await;
+    }
+
+    pub async fn workers(&mut self) -> Vec<Value> {
         self.scene.operator.chart().pods("worker").await
     }
 }
 
-fn names(objects: &[Value]) -> Vec<String> {
+pub fn names(objects: &[Value]) -> Vec<String> {
     objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
@@ -210,123 +219,6 @@ async fn without_an_operator_no_tag_is_written_and_with_one_all_arrive() {
     );
 }
 
-/// How a lane's pods are kept from running, how that is mended, and what the condition says.
-struct Pending {
-    name: &'static str,
-    value: &'static str,
-    says: &'static str,
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pending_is_not_running_and_says_why() {
-    let mut story = story("pending").await;
-    story.scene.start_operator().await;
-    let cases = [
-        Pending { name: "no image", value: "image", says: "localhost/none:never" },
-        Pending { name: "no node", value: "node", says: "Unschedulable" },
-        Pending { name: "no quota", value: "quota", says: "exceeded quota" },
-        Pending { name: "no admission", value: "admission", says: "maximum memory usage per Container is 16Mi" },
-        Pending { name: "wrong authority", value: "authority", says: "OperatorUnreachable" },
-    ];
-    for (seed, case) in cases.iter().enumerate() {
-        story.break_workers(case.value).await;
-        let tag = format!("v{seed}");
-        story.push_small("app", &tag, 40 + seed as u64).await;
-        let began = Instant::now();
-        let (namespace, scene) = (story.namespace.clone(), &story.scene);
-        let message = eventually(SOON, &format!("{} is told", case.name), async || {
-            let message = scene
-                .condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "False", "WorkerPending", SOON)
-                .await;
-            if message.contains(case.says) { Ok(message) } else { Err(message) }
-        })
-        .await;
-        println!("{}: told after {:?}: {message}", case.name, began.elapsed());
-        let image = &scene.images().await[&format!("destination/app:{tag}")];
-        assert_eq!(image.status, ReplicationState::Pending, "{}", case.name);
-        story.mend_workers(case.value).await;
-        let mended = Instant::now();
-        story.complete(&format!("app:{tag}")).await;
-        println!("{}: arrived {:?} after it was mended", case.name, mended.elapsed());
-        story.end_workers().await;
-    }
-}
-
-impl Story {
-    /// Ends the lingering worker, so that the next push needs a new pod.
-    async fn end_workers(&mut self) {
-        self.kubectl(&["delete", "jobs", "-l", "app.kubernetes.io/component=worker"]).await;
-        eventually(SOON, "the workers are gone", async || {
-            let pods = self.workers().await;
-            if pods.is_empty() { Ok(()) } else { Err(format!("{:?}", names(&pods))) }
-        })
-        .await;
-    }
-
-    async fn set_worker(&mut self, variable: &str) {
-        self.kubectl(&["set", "env", "deployment/transship", variable]).await;
-        self.kubectl(&["rollout", "status", "deployment/transship", "--timeout=60s"]).await;
-    }
-
-    async fn break_workers(&mut self, how: &str) {
-        match how {
-            "image" => self.set_worker("TRANSSHIP_WORKER_IMAGE=localhost/none:never").await,
-            "node" => drop(self.kubectl(&["cordon", "node-1"]).await),
-            "quota" => drop(self.kubectl(&["create", "quota", "none", "--hard=count/pods=0,pods=1"]).await),
-            // Our pods satisfy Pod Security `restricted`: another admission plugin refuses them in the same way.
-            "admission" => {
-                let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "none"},
-                    "spec": {"limits": [{"type": "Container", "max": {"memory": "16Mi"}}]}});
-                let file = new_folder("range").join("range.json");
-                std::fs::write(&file, range.to_string()).unwrap();
-                self.kubectl(&["create", "-f", &file.display().to_string()]).await;
-            }
-            _ => self.set_worker("TRANSSHIP_CHANNEL_URL=https://kubernetes.default.svc").await,
-        }
-    }
-
-    async fn mend_workers(&mut self, how: &str) {
-        let chart = self.scene.operator.chart().namespace.clone();
-        match how {
-            "image" => self.set_worker("TRANSSHIP_WORKER_IMAGE=localhost/transship:test").await,
-            "node" => drop(self.kubectl(&["uncordon", "node-1"]).await),
-            "quota" => drop(self.kubectl(&["delete", "quota", "none"]).await),
-            "admission" => drop(self.kubectl(&["delete", "limitrange", "none"]).await),
-            _ => self.set_worker(&format!("TRANSSHIP_CHANNEL_URL=https://transship-channel.{chart}.svc:8443")).await,
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_pushes_by_cold_pods_and_by_a_lingering_worker() {
-    let mut story = story("pods").await;
-    story.scene.start_operator().await;
-    let (mut cold, mut lingering) = (Vec::new(), Vec::new());
-    for push in 0..10 {
-        let began = Instant::now();
-        story.push_small("app", &format!("cold-{push}"), 500 + push).await;
-        story.complete(&format!("app:cold-{push}")).await;
-        cold.push(began.elapsed());
-        if push == 9 {
-            break;
-        }
-        story.end_workers().await;
-    }
-    for push in 0..50 {
-        let began = Instant::now();
-        // Over ten repositories, since one status is written once in 5 s.
-        story.push_small(&format!("app-{}", push % 10), &format!("v{push}"), 600 + push).await;
-        story.complete(&format!("app-{}:v{push}", push % 10)).await;
-        lingering.push(began.elapsed());
-    }
-    cold.sort();
-    lingering.sort();
-    println!("push to COMPLETE by a cold pod over 10: p50 {:?}, longest {:?}", cold[5], cold[9]);
-    println!("push to COMPLETE by a lingering worker over 50: p50 {:?}, p99 {:?}", lingering[25], lingering[49]);
-    assert!(cold[5] < Duration::from_secs(6), "{cold:?}");
-    assert!(lingering[25] < Duration::from_millis(1_500), "{lingering:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_upgraded_while_jobs_run_and_uninstalled_without_losing_what_is_the_users() {
     let mut story = story("release").await;
@@ -357,52 +249,4 @@ async fn a_release_is_upgraded_while_jobs_run_and_uninstalled_without_losing_wha
     );
     assert!(story.destination.pusher().digest_of("app", "v1").await.is_some(), "images are kept");
     story.scene.configurations().get("all").await.expect("configurations and their definitions are kept");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stolen_credentials_of_the_operator_or_of_a_worker_open_nothing_else() {
-    let mut story = story("stolen").await;
-    story.scene.start_operator().await;
-    let (system, tenant) = (story.scene.operator.chart().namespace.clone(), story.namespace.clone());
-    let plane = story.scene.plane;
-    let may = async |account: &str, namespace: &str, verb: &str, resource: &str| {
-        let user = format!("--as=system:serviceaccount:{system}:{account}");
-        plane.kubectl(&["auth", "can-i", verb, resource, "-n", namespace, &user]).await.stdout.trim() == "yes"
-    };
-    for account in ["transship", "transship-worker"] {
-        for (namespace, verb, resource) in [
-            (&tenant, "list", "secrets"),
-            (&tenant, "watch", "secrets"),
-            (&tenant, "create", "pods"),
-            (&tenant, "create", "jobs.batch"),
-            (&tenant, "update", "registrypermissionpolicies.transship.dev"),
-            (&tenant, "create", "registries.transship.dev"),
-            (&system, "list", "secrets"),
-            (&system, "create", "pods"),
-            (&system, "create", "pods/exec"),
-            (&system, "create", "rolebindings.rbac.authorization.k8s.io"),
-        ] {
-            assert!(!may(account, namespace, verb, resource).await, "{account} may {verb} {resource} in {namespace}");
-        }
-    }
-    assert!(!may("transship-worker", &tenant, "get", "secrets").await);
-    // A tenant with every right in its namespace writes no status, whatever roles say.
-    story.push_small("app", "v1", 80).await;
-    story.complete("app:v1").await;
-    let name = story.scene.statuses().await[0].metadata.name.clone().unwrap();
-    let patch = [
-        "-n",
-        &tenant,
-        "patch",
-        "replicationstatus",
-        &name,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        r#"{"status":{"source":"forged"}}"#,
-        "--as=somebody",
-        "--as-group=system:masters",
-    ];
-    let refused = plane.kubectl(&patch).await;
-    assert!(!refused.success && refused.stderr.contains("only the Transship operator"), "{}", refused.stderr);
 }

@@ -13,8 +13,10 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::eventually::eventually;
 use crate::support::kube_users::claim_operator;
 use crate::support::process::{Port, Process};
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::run_folder::{new_folder, repository};
 use crate::support::stage;
+use crate::support::tls::client_builder;
 use crate::support::tools::{Output, go_tool, run};
 
 /// The operator of one story.
@@ -30,7 +32,7 @@ impl Operator {
             return Self::Chart(ChartOperator::new(plane, story).await);
         }
         let (user, admin, notify) = (claim_operator(), Port::claim(), Port::claim());
-        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, server: None })
+        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, proxy: None, arguments: Vec::new() })
     }
 
     /// Its name in the audit log.
@@ -89,11 +91,51 @@ impl Operator {
         }
     }
 
-    /// Has it reach the API server at another host and port, from its next start on.
-    pub fn reach_through(&mut self, host: &str) {
+    /// Says, before it is started, that [`Operator::cut_off`] will be called.
+    pub fn will_be_cut_off(&mut self) {
+        if let Self::Process(process) = self {
+            let server = process.plane.server().trim_start_matches("https://").parse().expect("an address");
+            process.proxy = Some(FaultProxy::start(server));
+        }
+    }
+
+    /// Holds everything between it and the API server, what is open included; nobody else is held.
+    pub async fn cut_off(&self) {
         match self {
-            Self::Process(process) => process.server = Some(host.to_owned()),
-            Self::Chart(_) => panic!("this story plays with a process"),
+            Self::Process(process) => process.proxy.as_ref().expect("it was said before").set(Fault::Hold),
+            Self::Chart(chart) => {
+                let drop = "chain out { type filter hook output priority 0; ip daddr 10.96.0.1 drop; };";
+                chart.in_network(&["nft", &format!("table ip cut {{ {drop} }}")]).await;
+            }
+        }
+    }
+
+    /// Lets everything through again.
+    pub async fn reconnect(&self) {
+        match self {
+            Self::Process(process) => process.proxy.as_ref().expect("it was said before").set(Fault::None),
+            Self::Chart(chart) => chart.in_network(&["nft", "delete table ip cut"]).await,
+        }
+    }
+
+    /// What it counts, as text.
+    pub async fn metrics(&self) -> String {
+        let host = match self {
+            Self::Process(process) => format!("127.0.0.1:{}", process.admin.number()),
+            Self::Chart(chart) => {
+                let pods = chart.pods("operator").await;
+                format!("{}:8080", pods[0]["status"]["podIP"].as_str().expect("an address"))
+            }
+        };
+        let client = client_builder().build().expect("a client");
+        client.get(format!("http://{host}/metrics")).send().await.expect("an answer").text().await.expect("text")
+    }
+
+    /// The process's side, for stories that play without a node only.
+    pub fn process(&mut self) -> &mut ProcessOperator {
+        match self {
+            Self::Process(process) => process,
+            Self::Chart(_) => panic!("this story plays without a node"),
         }
     }
 
@@ -113,13 +155,15 @@ pub struct ProcessOperator {
     admin: Port,
     notify: Port,
     running: Option<Process>,
-    server: Option<String>,
+    proxy: Option<FaultProxy>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 impl ProcessOperator {
     async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
         let mut kubeconfig = self.plane.kubeconfig_of(&self.user);
-        if let Some(server) = &self.server {
+        if let Some(server) = self.proxy.as_ref().map(FaultProxy::host) {
             let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
             kubeconfig = new_folder("kubeconfig").join("config");
             std::fs::write(&kubeconfig, text.replace(self.plane.server(), &format!("https://{server}")))
@@ -130,6 +174,7 @@ impl ProcessOperator {
         command.arg("--admin-address").arg(format!("127.0.0.1:{}", self.admin.number()));
         command.arg("--notify-address").arg(format!("127.0.0.1:{}", self.notify.number()));
         command.arg("--default-execution").arg("InProcess");
+        command.args(&self.arguments);
         for namespace in namespaces {
             command.arg("--watch-namespace").arg(namespace);
         }
@@ -139,8 +184,9 @@ impl ProcessOperator {
         let log = new_folder("operator").join("operator.log");
         self.running = Some(Process::start("operator", command, &log));
         let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
+        let client = client_builder().build().expect("a client");
         eventually(Duration::from_secs(60), "the operator is ready", async || {
-            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
             if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
         })
         .await;
@@ -214,6 +260,13 @@ impl ChartOperator {
             })
             .await;
         }
+    }
+
+    /// Runs a command in the network of the operator's pod.
+    async fn in_network(&self, command: &[&str]) {
+        let mut enter = Command::new("nsenter");
+        enter.arg(format!("--net=/proc/{}/ns/net", self.processes("operator")[0].as_raw_nonzero())).args(command);
+        run(enter).await.expect_success("nsenter");
     }
 
     /// Waits until the operator that Kubernetes starts again is ready.

@@ -12,6 +12,7 @@ use super::operator::Operator;
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
 use crate::support::eventually::eventually;
 use crate::support::registry::TestRegistry;
+use crate::support::tls::client_builder;
 
 /// The token of every notification in these stories.
 pub const NOTIFY_TOKEN: &str = "a-token-of-the-notifications";
@@ -28,6 +29,7 @@ pub struct Scene {
     pub namespaces: Vec<String>,
     hosts: Vec<String>,
     began: u64,
+    notifier: reqwest::Client,
 }
 
 impl Scene {
@@ -44,6 +46,7 @@ impl Scene {
             operator,
             hosts: Vec::new(),
             began: plane.audit_position(),
+            notifier: client_builder().build().expect("a client"),
         }
     }
 
@@ -154,7 +157,7 @@ impl Scene {
 
     /// Sends a notification as a registry does; answers with the status code.
     pub async fn send_notification(&self, registry: &str, token: &str, body: String) -> u16 {
-        let request = reqwest::Client::new().post(self.notify_url(registry)).bearer_auth(token).body(body);
+        let request = self.notifier.post(self.notify_url(registry)).bearer_auth(token).body(body);
         request.send().await.unwrap().status().as_u16()
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,7 +19,7 @@ use super::kube_users::{ADMIN, kubeconfig, token_file};
 use super::process::{Port, Process};
 use super::run_folder::{new_folder, repository};
 use super::stage;
-use super::tls::{TestAuthority, install_crypto_provider};
+use super::tls::{TestAuthority, client_builder, install_crypto_provider};
 use super::tools::{Output, go_tool, run};
 
 /// More than the API server needs to start on a busy machine.
@@ -59,11 +60,15 @@ pub struct AuditEvent {
     pub object_ref: ObjectRef,
     #[serde(default)]
     pub response_status: ResponseStatus,
+    /// When it reached that stage.
+    pub stage_timestamp: Timestamp,
 }
 
 /// Who asked.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AuditUser {
+    /// Empty where nobody was recognised.
+    #[serde(default)]
     pub username: String,
 }
 
@@ -146,9 +151,7 @@ impl ControlPlane {
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), String> {
-        install_crypto_provider();
-        let root = reqwest::Certificate::from_pem(TestAuthority::shared().pem().as_bytes()).expect("the certificate");
-        let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy().build().expect("a client");
+        let client = client_builder().build().expect("a client");
         let started = Instant::now();
         loop {
             if let Some(dead) = self._processes.iter_mut().find_map(|one| one.ended().map(|_| one.log_tail())) {

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode}
 use serde_json::Value;
 
 use super::image::{Blob, DOCKER_LIST, DOCKER_MANIFEST, Image, OCI_INDEX, OCI_MANIFEST};
-use super::tls::{TestAuthority, install_crypto_provider};
+use super::tls::{TestAuthority, client_builder};
 
 /// A client for one registry.
 pub struct Pusher {
@@ -19,8 +19,7 @@ pub struct Pusher {
 impl Pusher {
     /// A client without credentials, for a URL such as `http://127.0.0.1:5000`.
     pub fn new(url: &str) -> Self {
-        install_crypto_provider();
-        let client = Client::builder().user_agent("transship-test-pusher").no_proxy().build().expect("a client");
+        let client = client_builder().user_agent("transship-test-pusher").build().expect("a client");
         Self { url: url.to_owned(), client, user: None }
     }
 

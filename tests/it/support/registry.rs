@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::process::{Port, Process, Signal};
 use super::pusher::Pusher;
 use super::registry_config::{RegistryOptions, Software};
@@ -116,6 +118,20 @@ impl TestRegistry {
     pub fn access_log(&self) -> Vec<Access> {
         let log = std::fs::read(self.log_file()).unwrap_or_default();
         String::from_utf8_lossy(&log).lines().filter_map(Access::parse).collect()
+    }
+
+    /// The path of every request of a method that it has answered well, and when, to the microsecond.
+    pub fn answers(&self, method: &str) -> Vec<(String, Timestamp)> {
+        let log = self.log();
+        let answered = log.lines().filter(|line| line.contains("msg=\"response completed\""));
+        let value = |line: &str, key: &str| {
+            let rest = line.split(&format!("{key}=")).nth(1)?;
+            let quoted = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+            quoted.or_else(|| rest.split(' ').next()).map(str::to_owned)
+        };
+        let of_method = answered.filter(|line| value(line, "http.request.method").as_deref() == Some(method));
+        let found = of_method.filter_map(|line| Some((value(line, "http.request.uri")?, value(line, "time")?)));
+        found.map(|(path, at)| (path, at.parse().expect("a time of the log"))).collect()
     }
 
     /// All it wrote besides, for failure messages.

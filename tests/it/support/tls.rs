@@ -30,6 +30,14 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// How every client of our own begins: it trusts the shared authority alone. Reading the machine's certificates takes longer than most
+/// requests do.
+pub fn client_builder() -> reqwest::ClientBuilder {
+    install_crypto_provider();
+    let root = reqwest::Certificate::from_pem(TestAuthority::shared().pem().as_bytes()).expect("the certificate");
+    reqwest::Client::builder().tls_certs_only([root]).no_proxy()
+}
+
 impl TestAuthority {
     /// The authority that signs every server of this run.
     pub fn shared() -> &'static Self {

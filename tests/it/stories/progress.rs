@@ -1,0 +1,39 @@
+//! How far a running image is: at once in the metrics, now and then in the status.
+
+use std::time::{Duration, Instant};
+
+use transship::api::ReplicationState;
+
+use super::consent::SlowLayer;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_a_running_image_are_in_the_metrics_at_once_and_in_the_status_every_few_seconds() {
+    let mut layer = SlowLayer::new("progress").await;
+    layer.is_on_its_way().await;
+    let (mut counted, mut told) = (Vec::<(Instant, u64)>::new(), Vec::<(Instant, u64)>::new());
+    let note = |seen: &mut Vec<(Instant, u64)>, bytes| {
+        if bytes > 0 && seen.last().is_none_or(|(_, last)| *last != bytes) {
+            seen.push((Instant::now(), bytes));
+        }
+    };
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < Duration::from_secs(90), "it is still not complete: {told:?}");
+        let metrics = layer.scene.operator.metrics().await;
+        let line = metrics.lines().find(|line| line.starts_with("transship_copied_bytes_total "));
+        note(&mut counted, line.and_then(|line| line.split(' ').next_back()?.parse().ok()).unwrap_or(0));
+        let images = layer.scene.images().await;
+        let image = images.get("eu-west-1/app:v1");
+        match image.map(|image| image.status) {
+            Some(ReplicationState::Complete) => break,
+            Some(ReplicationState::InProgress) => note(&mut told, image.and_then(|image| image.bytes).unwrap_or(0)),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = began.elapsed();
+    println!("{took:?}: the metric changed {} times, the status {} times", counted.len(), told.len());
+    assert!(counted.len() as u64 >= took.as_secs() / 3, "about once a second: {counted:?}");
+    assert!(!told.is_empty() && told.len() as u64 <= 1 + took.as_secs() / 4, "once in 5 s: {told:?}");
+    assert!(counted.is_sorted_by_key(|(_, bytes)| *bytes) && told.is_sorted_by_key(|(_, bytes)| *bytes));
+}
