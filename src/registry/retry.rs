@@ -184,7 +184,8 @@ mod tests {
     #[tokio::test]
     async fn a_wait_that_is_too_long_is_reported_and_pauses_the_others() {
         let pause = Pause::default();
-        let deadlines = Deadlines { longest_wait: Duration::from_millis(10), ..Deadlines::default() };
+        let deadlines =
+            Deadlines { longest_wait: Duration::from_millis(10), least_pause: Duration::ZERO, ..Deadlines::default() };
         let task = Task::new("registry.example", "reading", "");
         let asked = Some(Duration::from_millis(60));
         let error = RegistryError { retry_after: asked, ..task.error(ErrorKind::RateLimited, "answered 429") };

@@ -97,7 +97,7 @@ impl Upload<'_> {
         let _permit = self.inner.write_permit().await;
         let mut retries = self.inner.retries();
         loop {
-            match self.post(Some(from)).await {
+            match self.post(Some(from), &self.scopes(Some(from))).await {
                 Ok(answer) if answer.status() == StatusCode::CREATED => {
                     ladder.mounted();
                     return Ok(Mounted::Blob);
@@ -125,20 +125,20 @@ impl Upload<'_> {
     }
 
     /// Opens a session.
-    async fn begin(&self) -> Result<Session, Failure> {
-        let answer = self.post(None).await?;
+    async fn begin(&self, scopes: &Scopes) -> Result<Session, Failure> {
+        let answer = self.post(None, scopes).await?;
         if answer.status().is_success() {
-            return Session::open(self.inner, &answer, self.scopes(None), self.task);
+            return Session::open(self.inner, &answer, scopes.clone(), self.task);
         }
         Err(answer.refusal(&self.inner.deadlines).await.failure(self.task))
     }
 
-    async fn post(&self, mount_from: Option<&RepositoryName>) -> Result<Answer, Failure> {
+    async fn post(&self, mount_from: Option<&RepositoryName>, scopes: &Scopes) -> Result<Answer, Failure> {
         let mut url = self.inner.site.of(self.repository, "blobs/uploads/");
         if let Some(from) = mount_from {
             url.query_pairs_mut().append_pair("mount", self.blob.digest.as_str()).append_pair("from", from.as_str());
         }
-        let mut request = Outgoing::new(Method::POST, url, self.scopes(mount_from), self.task);
+        let mut request = Outgoing::new(Method::POST, url, scopes.clone(), self.task);
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         self.inner.send(&request).await
     }
@@ -157,12 +157,14 @@ impl Upload<'_> {
         F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
     {
+        // A further session needs no other token than the first one.
+        let scopes = session.as_ref().map_or_else(|| self.scopes(None), |session| session.scopes.clone());
         let mut retries = self.inner.retries();
         let mut descent = Descent::new(&self.inner.ladder, self.blob.size);
         loop {
             let opened = match session.take() {
                 Some(session) => Ok(session),
-                None => self.begin().await.map_err(Broken::Refused),
+                None => self.begin(&scopes).await.map_err(Broken::Refused),
             };
             let ended = match opened {
                 Ok(session) => self.fill(session, descent.rung, open).await,

@@ -93,7 +93,7 @@ where
             413 => {
                 let (least, now) = (self.session.least_chunk, tokio::time::Instant::now());
                 let smaller = self.upload.inner.ladder.smaller_chunk(end - self.offset, least, now);
-                self.size = smaller.ok_or_else(|| Broken::Manner(failure.error, Cause::TooLarge))?;
+                self.size = smaller.ok_or(Broken::Manner(failure.error, Cause::TooLarge))?;
                 Ok(None)
             }
             // zot answers 400 to a chunk out of order.

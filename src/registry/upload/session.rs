@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -24,7 +24,7 @@ use crate::registry::{BlobStream, ErrorKind, RegistryError};
 pub(super) struct Session {
     inner: Arc<Inner>,
     url: Url,
-    scopes: Scopes,
+    pub(super) scopes: Scopes,
     task: Task,
     /// The smallest chunk that the registry takes, in bytes.
     pub(super) least_chunk: u64,
@@ -115,7 +115,7 @@ impl Session {
             }
             let headers = answer.headers().clone();
             let refusal = answer.refusal(&self.inner.deadlines).await.failure(&self.task);
-            let better = self.inner.answer_challenge(&headers, &self.scopes, &login, &self.task).await;
+            let better = self.better_login(&headers, &login).await;
             match (better.map_err(|e| Broken::Refused(e.into()))?, again) {
                 (None, _) => return Err(Broken::Refused(refusal)),
                 // The new token is kept: once more, from the start.
@@ -123,6 +123,16 @@ impl Session {
                 (Some(better), Some(again)) => (login, content, has_logged_in) = (better, again, true),
             }
         }
+    }
+
+    /// What to log in with instead of `used`; a token is renewed also where the registry does not ask for that.
+    async fn better_login(&self, headers: &HeaderMap, used: &Login) -> Result<Option<Login>, RegistryError> {
+        let better = self.inner.answer_challenge(headers, &self.scopes, used, &self.task).await?;
+        if better.is_some() || !self.inner.auth.is_bearer() {
+            return Ok(better);
+        }
+        self.inner.renew(&self.scopes, used, &self.task).await?;
+        self.inner.login(&self.scopes, &self.task).await.map(Some)
     }
 
     async fn send_as(&self, login: &Login, content: Content, complete: Option<&Digest>) -> Result<Answer, Broken> {
