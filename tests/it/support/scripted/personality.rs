@@ -106,7 +106,7 @@ pub enum ProgressRange {
     True,
     /// It stays at the end of the first chunk, though all are stored: ECR (containers-roadmap#2831).
     First,
-    /// It tells less than is stored: zot (regclient#961). What it tells is what is kept.
+    /// Of the first chunk it tells so many bytes less than were sent, and those are all that is kept: zot (regclient#961).
     Short(u64),
 }
 

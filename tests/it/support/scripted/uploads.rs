@@ -121,7 +121,7 @@ fn progress(call: &Call, session: &str, status: u16) -> Response {
     let is_chunk = call.method == Method::PATCH;
     let end = match call.personality.progress {
         ProgressRange::First if is_chunk => upload.first_end,
-        ProgressRange::Short(by) if is_chunk && length > by => {
+        ProgressRange::Short(by) if is_chunk && status < 300 && upload.patches == 1 && length > by => {
             upload.bytes.truncate(usize::try_from(length - by).expect("a place in memory"));
             length - by - 1
         }
