@@ -87,8 +87,8 @@ impl FromStr for HostPort {
         let invalid = || format!("{:?} is not of the form host:port", text.chars().take(80).collect::<String>());
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
-        let host = Host::parse(host).map_err(|_| invalid())?;
-        Ok(Self { host: bare(&host.to_string()), port })
+        let host = bare(&Host::parse(host).map_err(|_| invalid())?.to_string());
+        if host.is_empty() || host.ends_with('.') { Err(invalid()) } else { Ok(Self { host, port }) }
     }
 }
 
