@@ -69,16 +69,16 @@ impl Engine {
             read.map_err(|unread| unread.of_source())
         };
         let (present, closure) = futures::try_join!(task.tag_at_destination(), read)?;
-        let size = closure.size();
+        let (size, foreign_layers) = (closure.size(), closure.foreign_layers());
         if present.as_ref() == Some(task.digest) {
             if self.is_complete(task, &closure, began).await? {
-                return Ok(Copied { size, moved: 0, already_there: true });
+                return Ok(Copied { size, moved: 0, already_there: true, foreign_layers });
             }
             self.forget(task, &closure);
         }
         let moved = self.push_until_taken(task, &closure, (present, began)).await?;
         self.read_back(task, &closure, Instant::now()).await?;
-        Ok(Copied { size, moved, already_there: false })
+        Ok(Copied { size, moved, already_there: false, foreign_layers })
     }
 
     /// Pushes the image; once more, from the start, where the registry misses what it was believed to have.

@@ -74,6 +74,8 @@ pub struct Copied {
     pub moved: u64,
     /// Whether it was there before, whole; then nothing was written.
     pub already_there: bool,
+    /// How many layers of its manifests are foreign: kept elsewhere by intent, skipped here, and not at the destination.
+    pub foreign_layers: usize,
 }
 
 /// Why an image was not copied. Displays as one sentence for people.
