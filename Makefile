@@ -22,7 +22,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node bench micro demo clean
+.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node bench micro fuzz demo clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -94,6 +94,22 @@ bench: debian $(BIN)/.tools ## Copy the same images with the program and with ot
 
 micro: ## Measure single functions.
 	cargo bench --locked --bench micro
+
+# What cargo-fuzz would set, but for the address sanitizer: the project has no unsafe code, and so a stable toolchain is enough.
+FUZZ_SECONDS ?= 30
+FUZZ_HOST := $(shell rustc --print host-tuple)
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+fuzz: ## Fuzz what is read from strangers, each parser for FUZZ_SECONDS (30).
+	cd fuzz && cargo run --locked --quiet --bin seeds corpus
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --target $(FUZZ_HOST) $(addprefix --bin ,$(FUZZ_TARGETS))
+	@cd fuzz && mkdir -p artifacts && for target in $(FUZZ_TARGETS); do \
+	  target/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=5 -rss_limit_mb=1024 \
+	    -artifact_prefix=artifacts/$$target- corpus/$$target > artifacts/$$target.log 2>&1 \
+	    || { tail -40 artifacts/$$target.log; exit 1; }; \
+	  echo "$$target: $$(tail -1 artifacts/$$target.log)"; \
+	done
 
 demo: $(if $(filter 0,$(shell id -u)),debian) go-tools ## Replicate images on this machine: on a real node as root on Linux, else under a real API server.
 	cargo build --release --locked

@@ -72,6 +72,7 @@ fn selection(criterion: &mut Criterion) {
             filters: Some(prefixes.chain([exact]).collect()),
             destinations: vec![DestinationReference { namespace: "team".to_owned(), name: format!("d-{number}") }],
             options: CopyOptions::default(),
+            immutable_tags: Vec::new(),
         }
     };
     let selection = Selection { rules: (0..25).map(rule).collect() };

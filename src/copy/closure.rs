@@ -114,6 +114,15 @@ impl Closure {
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
     }
 
+    /// How many layers of the manifests are foreign, and so not among the blobs.
+    pub fn foreign_layers(&self) -> usize {
+        let counts = self.manifests.iter().map(|manifest| match &manifest.kind {
+            ManifestKind::Image { foreign_layers, .. } => *foreign_layers,
+            ManifestKind::Index { .. } => 0,
+        });
+        counts.sum()
+    }
+
     fn of(levels: Vec<Vec<Manifest>>, options: &CopyOptions) -> Result<Self, Unread> {
         let mut manifests: Vec<Manifest> = levels.into_iter().flatten().collect();
         order_children_first(&mut manifests);
@@ -257,6 +266,21 @@ mod tests {
         let root = index(&[&one, &two]);
         let closure = Closure::of(vec![vec![root], vec![one, two]], &CopyOptions::default()).unwrap();
         assert_eq!(closure.blobs.iter().map(|blob| blob.size).collect::<Vec<_>>(), [100, 50, 6, 5]);
+    }
+
+    #[test]
+    fn foreign_layers_are_no_blobs_and_are_counted() {
+        let layer = |content: u8, kind: &str| {
+            let digest = Digest::sha256(&[content]);
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":1,"urls":["https://elsewhere.example/x"]}}"#)
+        };
+        let foreign = layer(1, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        let kept = layer(2, "application/vnd.oci.image.layer.nondistributable.v1.tar");
+        let one = manifest(format!(r#"{{"layers":[{foreign},{kept},{}]}}"#, layer(3, "x")));
+        let two = manifest(format!(r#"{{"layers":[{foreign},{}]}}"#, layer(3, "x")));
+        let levels = vec![vec![index(&[&one, &two])], vec![one, two]];
+        let closure = Closure::of(levels, &CopyOptions::default()).unwrap();
+        assert_eq!((closure.foreign_layers(), closure.blobs.len()), (3, 1));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::api::Referrers;
 use crate::image::Digest;
-use crate::registry::ErrorKind;
+use crate::registry::{ErrorKind, RegistryError};
 
 /// Copies images. One a process, cheap to clone: what it remembers of destinations is shared by everything that it copies.
 ///
@@ -74,7 +74,8 @@ impl Engine {
         };
         let (size, moved, replica) = (closure.size(), moved.into_inner(), &closure.root().digest);
         let destination_digest = (replica != task.digest).then(|| replica.clone());
-        Ok(Copied { size, moved, already_there, destination_digest, referrers })
+        let foreign_layers = closure.foreign_layers();
+        Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers })
     }
 
     /// Copies the image without what refers to it, and answers what it consists of and whether it was there.
@@ -164,8 +165,10 @@ impl Engine {
                     Some(look) => Some(look),
                     None => {
                         let at = Instant::now();
-                        let found = task.destination.first_tags(task.destination_repository).await;
-                        Some(tables.note_look(key, Look { found: found.map_err(CopyError::Destination)?, at }))
+                        match task.destination.first_tags(task.destination_repository).await {
+                            Ok(found) => Some(tables.note_look(key, Look { found, at })),
+                            Err(error) => return self.look_without_list(task, at, error).await,
+                        }
                     }
                 }
             }
@@ -180,6 +183,22 @@ impl Engine {
                 let at = Instant::now();
                 Ok(Present { digest: task.tag_at_destination().await?, at, repository: true })
             }
+        }
+    }
+
+    /// Who may push but not list may still look at a tag: one that is there tells that the repository is.
+    async fn look_without_list(
+        &self,
+        task: &ImageCopy<'_>,
+        at: Instant,
+        error: RegistryError,
+    ) -> Result<Present, CopyError> {
+        if error.kind.is_transient() {
+            return Err(CopyError::Destination(error));
+        }
+        match task.tag_at_destination().await? {
+            Some(digest) => Ok(Present { digest: Some(digest), at, repository: true }),
+            None => Err(CopyError::Destination(error)),
         }
     }
 

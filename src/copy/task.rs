@@ -79,6 +79,8 @@ pub struct Copied {
     pub already_there: bool,
     /// How many manifests refer to it; all of them are there, and found there.
     pub referrers: usize,
+    /// How many layers of its manifests are foreign: kept elsewhere by intent, skipped here, and not at the destination.
+    pub foreign_layers: usize,
     /// The digest that the tag has at the destination, where it is another one than at the source: that of an index which was
     /// rewritten.
     pub destination_digest: Option<Digest>,

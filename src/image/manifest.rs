@@ -79,11 +79,14 @@ impl Manifest {
             return Err(InvalidManifest::TooLarge);
         }
         let view: View = serde_json::from_slice(&bytes).map_err(|error| InvalidManifest::NotJson {
-            content_type: content_type.unwrap_or("none").chars().take(80).collect(),
+            content_type: shown(content_type.unwrap_or("none")),
             line: error.line(),
             column: error.column(),
         })?;
         let media_type = view.media_type(content_type)?;
+        if media_type.len() > MAX_MEDIA_TYPE_BYTES {
+            return Err(InvalidManifest::Unknown(shown(&media_type)));
+        }
         let kind = view.kind(&media_type)?;
         let digest = Digest::sha256(&bytes);
         Ok(Self { media_type, digest, bytes, kind, subject: view.subject })
@@ -168,7 +171,7 @@ impl View {
         }
         match (served, stated) {
             (Some(served), Some(stated)) if served != stated.to_ascii_lowercase() => {
-                Err(InvalidManifest::MediaTypeMismatch { served, stated: stated.to_owned() })
+                Err(InvalidManifest::MediaTypeMismatch { served: shown(&served), stated: shown(stated) })
             }
             (_, Some(stated)) => Ok(stated.to_owned()),
             (Some(served), None) => Ok(served),
@@ -190,9 +193,14 @@ impl View {
                 let blobs = unique(self.config.iter().chain(own))?;
                 Ok(ManifestKind::Image { blobs, foreign_layers: foreign.len() })
             }
-            _ => Err(InvalidManifest::Unknown(media_type.chars().take(120).collect())),
+            _ => Err(InvalidManifest::Unknown(shown(media_type))),
         }
     }
+}
+
+/// As much of a media type as a message repeats.
+fn shown(media_type: &str) -> String {
+    media_type.chars().take(120).collect()
 }
 
 fn is_image_type(media_type: &str) -> bool {
@@ -215,6 +223,9 @@ fn unique<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<D
     }
     Ok(found)
 }
+
+/// A type and a subtype of at most 127 characters each (RFC 6838, 4.2).
+const MAX_MEDIA_TYPE_BYTES: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -40,16 +40,8 @@ impl Answer {
         let (status, elsewhere) = (self.status(), self.elsewhere);
         let retry_after = retry::retry_after(self.response.headers());
         let text = body::read(self.response, MAX_ERROR_BYTES, deadlines).await.unwrap_or_default();
-        let errors = errors_of(&text);
-        let said = match errors.first() {
-            Some((code, message)) if message.is_empty() => clean(code),
-            Some((code, message)) => format!("{}: {}", clean(code), clean(message)).chars().take(MAX_SAID).collect(),
-            None if text.trim_ascii_start().starts_with(b"<") => String::new(),
-            None => clean(&String::from_utf8_lossy(&text)),
-        };
-        let is_of_registry = !errors.is_empty();
-        let codes = errors.into_iter().map(|(code, _)| code).collect();
-        Refusal { status, elsewhere, retry_after, codes, said, is_of_registry }
+        let (codes, said) = said(&text);
+        Refusal { status, elsewhere, retry_after, is_of_registry: !codes.is_empty(), codes, said }
     }
 }
 
@@ -117,15 +109,49 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Takes out of `text` what must not be shown: control and direction characters, queries of URLs; cuts it.
+/// The codes of an error document, and what the body of a refusal says, cleaned: the first error, or the text of no document.
+pub(super) fn said(text: &[u8]) -> (Vec<String>, String) {
+    let errors = errors_of(text);
+    let said = match errors.first() {
+        Some((code, message)) if message.is_empty() => clean(code),
+        Some((code, message)) => format!("{}: {}", clean(code), clean(message)).chars().take(MAX_SAID).collect(),
+        None if text.trim_ascii_start().starts_with(b"<") => String::new(),
+        None => clean(&String::from_utf8_lossy(text)),
+    };
+    (errors.into_iter().map(|(code, _)| code).collect(), said)
+}
+
+/// Takes out of `text` what must not be shown: control characters, those that hide or turn round others, queries and users of
+/// URLs; cuts it.
 pub(super) fn clean(text: &str) -> String {
-    let is_shown = |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let visible: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(is_shown).collect();
-    let words = visible.split_whitespace().map(|word| match word.find('?') {
-        Some(at) if word.contains("://") => &word[..at],
-        _ => word,
-    });
+    let visible: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !is_invisible(*c)).collect();
+    let words = visible.split_whitespace().map(|word| without_user(without_query(word)));
     words.collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
+}
+
+/// `word` up to the query of the first URL in it; in JSON the slashes of a URL may be escaped, and a path alone has a query too.
+fn without_query(word: &str) -> &str {
+    match word.split_once('?') {
+        Some((front, query)) if front.contains(":/") || front.contains(":\\/") || query.contains('=') => front,
+        _ => word,
+    }
+}
+
+/// `word` without the user name and password of a URL in it.
+fn without_user(word: &str) -> String {
+    let parts =
+        word.split("//").enumerate().map(|(at, part)| match part.split('/').next().unwrap_or(part).rfind('@') {
+            Some(end) if at > 0 => &part[end + 1..],
+            _ => part,
+        });
+    parts.collect::<Vec<_>>().join("//")
+}
+
+/// Characters without a width of their own: zero-width ones, directions, tags.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The code and message of each entry of an error document; none if `text` is no such document.
@@ -149,7 +175,11 @@ mod tests {
     #[test]
     fn what_a_registry_says_is_cleaned_and_cut() {
         assert_eq!(clean("a\r\n\u{1b}[31mb\u{202e}c\0"), "a [31mbc");
+        assert_eq!(clean("a\u{feff}\u{61c}\u{2060}\u{e0041}b"), "ab");
         assert_eq!(clean("see https://s3.example/x?X-Amz-Signature=abc now"), "see https://s3.example/x now");
+        assert_eq!(clean(r#"{"url":"https:\/\/s3.example\/x?sig=abc"}"#), r#"{"url":"https:\/\/s3.example\/x"#);
+        assert_eq!(clean("at /v2/x?sig=abc&b is it there? no"), "at /v2/x is it there? no");
+        assert_eq!(clean("https://user:secret@r.example/x@y mail@example"), "https://r.example/x@y mail@example");
         assert_eq!(clean(&"é".repeat(1000)).chars().count(), MAX_SAID);
     }
 }

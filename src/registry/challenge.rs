@@ -19,6 +19,18 @@ impl Challenge {
     }
 }
 
+/// As a server would write it.
+#[cfg(any(test, fuzzing))]
+impl std::fmt::Display for Challenge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.scheme)?;
+        self.parameters.iter().enumerate().try_for_each(|(at, (name, value))| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+            write!(f, "{}{name}=\"{value}\"", if at == 0 { " " } else { ", " })
+        })
+    }
+}
+
 /// All challenges of an answer; reading stops quietly at whatever is malformed or over 8 KiB.
 pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let mut found = Vec::new();

@@ -141,7 +141,7 @@ impl Place {
 }
 
 /// Whether `host` matches `pattern`, label by label.
-fn is_host_like(pattern: &str, host: &str) -> bool {
+pub(super) fn is_host_like(pattern: &str, host: &str) -> bool {
     let (patterns, labels) = (pattern.split('.'), host.split('.'));
     patterns.clone().count() == labels.clone().count()
         && patterns.zip(labels).all(|(pattern, label)| is_label_like(pattern, label))

@@ -87,8 +87,8 @@ impl FromStr for HostPort {
         let invalid = || format!("{:?} is not of the form host:port", text.chars().take(80).collect::<String>());
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
-        let host = Host::parse(host).map_err(|_| invalid())?;
-        Ok(Self { host: bare(&host.to_string()), port })
+        let host = bare(&Host::parse(host).map_err(|_| invalid())?.to_string());
+        if host.is_empty() || host.ends_with('.') { Err(invalid()) } else { Ok(Self { host, port }) }
     }
 }
 
@@ -146,9 +146,11 @@ fn class_v6(address: Ipv6Addr) -> Class {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Never("an unspecified address"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
         [0xfe80..=0xfebf, ..] => Class::Never("a link-local address"),
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => {
-            Class::Never("a metadata address")
-        }
+        // Amazon's instance metadata and pod identity (fd00:ec2::254, ::23), Google's, Oracle's and Scaleway's.
+        [0xfd00, 0xec2, ..]
+        | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+        | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Class::Never("a metadata address"),
         [0xff00..=0xffff, ..] => Class::Never("a multicast address"),
         // Teredo, and NAT64 prefixes of local use: they hide an IPv4 address where it cannot be judged.
         [0x2001, 0, ..] | [0x64, 0xff9b, ..] => Class::Never("a tunnel address"),
@@ -201,6 +203,13 @@ mod tests {
             ("fe80::1", [false; 4]),
             ("febf::1", [false; 4]),
             ("fd00:ec2::254", [false; 4]),
+            ("fd00:ec2::23", [false; 4]),
+            ("fd20:ce::254", [false; 4]),
+            ("fd00:c1::a9fe:a9fe", [false; 4]),
+            ("fd00:42::42", [false; 4]),
+            ("::ffff:0:169.254.169.254", [false; 4]),
+            ("::169.254.169.254", [false; 4]),
+            ("fec0::1", [false, true, false, true]),
             ("100.100.100.200", [false; 4]),
             ("168.63.129.16", [false; 4]),
             ("224.0.0.1", [false; 4]),

@@ -180,7 +180,12 @@ impl Inner {
 }
 
 /// Adds the names of a page to `names`; how many were not valid, or nothing if it is no page.
-fn read_page<T: FromStr + Ord>(body: &[u8], key: &str, names: &mut BTreeSet<T>, look: Look<'_>) -> Option<usize> {
+pub(super) fn read_page<T: FromStr + Ord>(
+    body: &[u8],
+    key: &str,
+    names: &mut BTreeSet<T>,
+    look: Look<'_>,
+) -> Option<usize> {
     let mut page: Map<String, Value> = serde_json::from_slice(body).ok()?;
     look(&page);
     let listed = match page.remove(key)? {
@@ -203,7 +208,7 @@ pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
 }
 
-fn next_link_of(text: &str) -> Option<String> {
+pub(super) fn next_link_of(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('<') {
         let (target, parameters) = after.split_once('>')?;

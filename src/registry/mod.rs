@@ -11,6 +11,9 @@ mod egress;
 mod error;
 mod exchange;
 mod feed;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod listing;
 mod manifests;
 mod referrers;

@@ -88,7 +88,9 @@ impl Pause {
 
 /// How long the headers of an answer ask to wait; at most one hour.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+    // Not only ASCII: GHCR writes microseconds with their sign.
+    let text = String::from_utf8_lossy(headers.get(RETRY_AFTER)?.as_bytes());
+    parse_retry_after(&text, SystemTime::now())
 }
 
 /// How many requests are left of a quota, as Docker Hub tells with `RateLimit-Remaining: 76;w=21600`.

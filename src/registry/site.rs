@@ -41,7 +41,7 @@ impl Site {
     pub(super) fn new(url: &Url, trusted: &[String]) -> Result<Self, RegistryError> {
         let unusable = |detail: String| RegistryError::new(ErrorKind::Configuration, detail);
         let host = canonical_host(url);
-        if !matches!(url.scheme(), "https" | "http") || host.is_empty() || has_userinfo(url) {
+        if !matches!(url.scheme(), "https" | "http") || !is_host(url) || has_userinfo(url) {
             return Err(unusable("the URL of a registry is http(s)://host[:port], without a user".to_owned()));
         }
         let mut base = url.clone();
@@ -153,7 +153,7 @@ impl Site {
         let invalid = || Trouble::new(ErrorKind::InvalidContent, "names a token service that is no URL");
         let mut realm = Url::parse(text).map_err(|_| invalid())?;
         realm.set_fragment(None);
-        if realm.host().is_none() || has_userinfo(&realm) {
+        if !is_host(&realm) || has_userinfo(&realm) {
             return Err(invalid());
         }
         let trusted = self.is_trusted_strictly(&realm);
@@ -203,7 +203,7 @@ fn resolve(from: &Url, location: &str) -> Result<Url, Trouble> {
     }
     let mut target = from.join(location).map_err(|_| invalid())?;
     target.set_fragment(None);
-    if !matches!(target.scheme(), "https" | "http") || has_userinfo(&target) {
+    if !matches!(target.scheme(), "https" | "http") || !is_host(&target) || has_userinfo(&target) {
         return Err(invalid());
     }
     Ok(target)
@@ -221,9 +221,17 @@ pub(super) fn host_of(url: &Url) -> String {
     bare(url.host_str().unwrap_or_default())
 }
 
+/// Whether `url` names a host that there can be: not empty, and no longer than the DNS allows (RFC 1035, 2.3.4).
+fn is_host(url: &Url) -> bool {
+    let host = host_of(url);
+    !host.is_empty() && !host.ends_with('.') && host.len() <= MAX_HOST_BYTES
+}
+
 fn has_userinfo(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
+
+const MAX_HOST_BYTES: usize = 253;
 
 /// Registries whose token service is on another host.
 const KNOWN_REALMS: [(&str, &str); 5] = [

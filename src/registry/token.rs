@@ -70,9 +70,9 @@ struct Cached {
     failure: Option<(Instant, RegistryError)>,
 }
 
-struct Token {
-    header: HeaderValue,
-    renew_at: Instant,
+pub(super) struct Token {
+    pub(super) header: HeaderValue,
+    pub(super) renew_at: Instant,
 }
 
 impl TokenCache {
@@ -209,7 +209,7 @@ fn token_request(credentials: &Credentials, service: &TokenService, scopes: &Sco
 }
 
 /// Reads a token; its life is counted from when it was received, by our own clock, and cut by a tenth (at most 30 s).
-fn parse_token(text: &[u8], received_at: Instant) -> Option<Token> {
+pub(super) fn parse_token(text: &[u8], received_at: Instant) -> Option<Token> {
     let document: Value = serde_json::from_slice(text).ok()?;
     let token = ["token", "access_token"].iter().find_map(|name| document[*name].as_str().filter(|t| !t.is_empty()))?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;

@@ -103,7 +103,10 @@ impl Upload<'_> {
                     return Ok(Mounted::Blob);
                 }
                 Ok(answer) if answer.status().is_success() => {
-                    ladder.not_mounted(false, Instant::now());
+                    // To mount from itself only asks whether it is there.
+                    if from != self.repository {
+                        ladder.not_mounted(false, Instant::now());
+                    }
                     let session = Session::open(self.inner, &answer, self.scopes(Some(from)), self.task);
                     return session.map(Mounted::Session).map_err(|failure| failure.error);
                 }

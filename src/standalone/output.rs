@@ -7,6 +7,7 @@ use serde_json::json;
 use super::flags::Format;
 use super::planning::{Plan, PlannedAction};
 use super::running::Outcome;
+use crate::copy::Copied;
 
 /// Tells of images while they are copied, and sums up at the end.
 pub(super) struct Printer(Format);
@@ -98,9 +99,21 @@ fn line(outcome: &Outcome<'_>) -> String {
     match (&outcome.failed, &outcome.copied) {
         (Some(failed), _) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
         (None, Some(copied)) if !copied.already_there => {
-            format!("COMPLETE  {what}  {}  {}", short(image.digest.as_str()), bytes(copied.size))
+            format!("COMPLETE  {what}  {}  {}{}", short(image.digest.as_str()), bytes(copied.size), skipped(copied))
         }
-        (None, _) => format!("COMPLETE  {what}  {}  already there", short(image.digest.as_str())),
+        (None, copied) => {
+            let skipped = copied.as_ref().map(skipped).unwrap_or_default();
+            format!("COMPLETE  {what}  {}  already there{skipped}", short(image.digest.as_str()))
+        }
+    }
+}
+
+/// What of an image is not copied by intent.
+fn skipped(copied: &Copied) -> String {
+    match copied.foreign_layers {
+        0 => String::new(),
+        1 => "  1 foreign layer skipped".to_owned(),
+        many => format!("  {many} foreign layers skipped"),
     }
 }
 
@@ -120,6 +133,9 @@ fn document(outcome: &Outcome<'_>) -> serde_json::Value {
     if let Some(copied) = &outcome.copied {
         document["bytes"] = json!(copied.size);
         document["moved"] = json!(copied.moved);
+        if copied.foreign_layers > 0 {
+            document["foreignLayersSkipped"] = json!(copied.foreign_layers);
+        }
         if let Some(digest) = &copied.destination_digest {
             document["destinationDigest"] = json!(digest);
         }
@@ -167,4 +183,25 @@ fn bytes(count: u64) -> String {
         (value, unit) = (value / 1000.0, unit + 1);
     }
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_are_not_copied_are_told() {
+        let copied = |foreign_layers| Copied {
+            size: 1,
+            moved: 0,
+            already_there: false,
+            referrers: 0,
+            foreign_layers,
+            destination_digest: None,
+        };
+        assert_eq!(
+            [0, 1, 2].map(|count| skipped(&copied(count))),
+            ["", "  1 foreign layer skipped", "  2 foreign layers skipped"]
+        );
+    }
 }

@@ -5,6 +5,7 @@ pub mod background;
 pub mod control_plane;
 pub mod eventually;
 pub mod fixtures;
+pub mod gate;
 pub mod image;
 pub mod kube_users;
 pub mod link;

@@ -1,5 +1,7 @@
 //! Manifests: read under what the client accepts, pushed after what they name, deleted.
 
+#![allow(clippy::result_large_err, reason = "an answer that is no success is an error here, and answers are large")]
+
 use axum::http::Method;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::Response;

@@ -124,7 +124,7 @@ impl ScriptedRegistry {
         }
         let mut store = self.shared.store();
         for blob in &image.blobs {
-            store.put_blob(repository, &blob.digest, blob.bytes.clone().into());
+            store.put_blob(repository, &blob.digest, blob.bytes.clone());
         }
         let digest = image.digest();
         store.put_manifest(repository, &digest, &image.media_type, image.bytes.clone().into());

@@ -1,0 +1,422 @@
+//! Entry points for fuzzers: each gives the bytes of a stranger to one parser, and asserts what must hold whatever they are.
+//!
+//! Tests run them on some thousand changed examples each; the crate in `fuzz/` runs them for as long as one likes.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
+use tokio::time::Instant;
+use url::Url;
+
+use super::answer::said;
+use super::blobs::content_range;
+use super::challenge::{Challenge, challenges};
+use super::docker_config::is_host_like;
+use super::egress::HostPort;
+use super::error::Trouble;
+use super::listing::{next_link_of, read_page};
+use super::site::{Site, canonical_host};
+use super::token::parse_token;
+use super::{Credentials, DockerConfig, retry};
+use crate::image::{Digest, MAX_DESCRIPTORS, Manifest, ManifestKind, Platform, RepositoryName, Tag};
+
+/// One parser under test.
+pub struct Target {
+    /// As the binary in `fuzz/` is called.
+    pub name: &'static str,
+    /// Parses and asserts; whether the input was well-formed. Panics where something does not hold.
+    pub run: fn(&[u8]) -> bool,
+    /// Well-formed inputs, to begin with.
+    pub seeds: &'static [&'static str],
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "challenge",
+        run: challenge,
+        seeds: &[
+            "Bearer realm=\"https://auth.example/token\",service=\"registry\",scope=\"repository:a:pull,push\"",
+            "Basic realm=\"a\", Bearer realm=https://registry.example:5000/t",
+            "Negotiate YII=, Basic realm=\"a \\\"quoted\\\" one\"\nBearer realm=\"http://auth.example/t\"",
+        ],
+    },
+    Target {
+        name: "content_range",
+        run: range,
+        seeds: &["bytes 0-0/10", "bytes 5-9/*", "bytes 0-18446744073709551615/*"],
+    },
+    Target { name: "digest", run: digest, seeds: &[SHA256, SHA512] },
+    Target {
+        name: "docker_config",
+        run: docker_config,
+        seeds: &[
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dXNlcjpzZWNyZXQ="},"*.example:5000/team":{"username":"u","password":"p"}}}"#,
+            r#"{"registry.example":{"identitytoken":"t","email":"a@b"}}"#,
+            r#"{"auths":null,"credsStore":"x"}"#,
+        ],
+    },
+    Target {
+        name: "error_envelope",
+        run: error_envelope,
+        seeds: &[
+            r#"{"errors":[{"code":"DENIED","message":"see https://user:pass@s3.example/x?X-Amz-Signature=abc","detail":{}}]}"#,
+            r#"{"errors":[{"code":"TOOMANYREQUESTS"},{"code":"X","message":"\u202etxt\u0007"}]}"#,
+            r#"{"errors":[{"code":"A","message":"at /v2/x?a=b"}]}"#,
+        ],
+    },
+    Target {
+        name: "host_pattern",
+        run: host_pattern,
+        seeds: &["*.example\na.example", "a*b*c.*\naxbybc.d", "*\nlocalhost"],
+    },
+    Target {
+        name: "host_port",
+        run: host_port,
+        seeds: &["registry.example:5000", "[::1]:80", "0x7f.1:443", "EXAMPLE.:1"],
+    },
+    Target {
+        name: "link",
+        run: link,
+        seeds: &["</v2/_catalog?last=b&n=2>; rel=\"next\"", "</a>; rel=prev, <?p=2>;rel=next"],
+    },
+    Target {
+        name: "location",
+        run: location,
+        seeds: &["/v2/a/blobs/uploads/1?_state=x", "https://cdn.example/x?sig=1", "http://auth.example/x", "?p=2"],
+    },
+    Target {
+        name: "manifest",
+        run: manifest,
+        seeds: &[
+            "application/vnd.oci.image.manifest.v1+json\n{\"schemaVersion\":2,\"config\":{\"mediaType\":\"a/b\",\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2},\"layers\":[{\"mediaType\":\"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip\",\"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0,\"urls\":[\"https://x\"]}],\"subject\":null}",
+            "application/json; charset=utf-8\n {\"mediaType\":\"application/vnd.oci.image.index.v1+json\", \"manifests\":[{\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}],\"annotations\":{\"a\":\"b\"}}",
+            "\n{\"manifests\":[]}",
+        ],
+    },
+    Target { name: "page", run: page, seeds: &[r#"{"name":"a","tags":["v1","-bad",7]}"#, r#"{"tags":null}"#] },
+    Target { name: "platform", run: platform, seeds: &["linux/amd64", "linux/arm/v7", "windows/amd64"] },
+    Target { name: "realm", run: realm, seeds: &["https://registry.example:5000/token", "https://auth.example/t?x=y"] },
+    Target {
+        name: "registry_url",
+        run: registry_url,
+        seeds: &["https://Registry.Example.:5000/", "http://[::1]:80", "https://docker.io"],
+    },
+    Target { name: "repository", run: repository, seeds: &["a", "team/app", "a__b/c---d/e.f"] },
+    Target {
+        name: "retry_after",
+        run: retry_after,
+        seeds: &["120", "1.5", "1m30.5s", "23.722us", "Fri, 15 May 2015 13:35:21 GMT", "1e3"],
+    },
+    Target { name: "tag", run: tag, seeds: &["v1.2.3-rc_1", "latest", "_x"] },
+    Target {
+        name: "token",
+        run: token,
+        seeds: &[r#"{"token":"t","expires_in":300}"#, r#"{"access_token":"t","expires_in":"1e400","issued_at":"x"}"#],
+    },
+];
+
+/// `WWW-Authenticate`, a header a line.
+pub fn challenge(data: &[u8]) -> bool {
+    let found = challenges(&headers(WWW_AUTHENTICATE, data));
+    assert!(found.len() <= 16, "{} challenges", found.len());
+    let written = found.iter().map(Challenge::to_string).collect::<Vec<_>>().join(", ");
+    if written.len() <= 8 * 1024 {
+        assert_eq!(challenges(&headers(WWW_AUTHENTICATE, written.as_bytes())), found, "{written}");
+    }
+    for offered in &found {
+        offered.parameter("realm").into_iter().for_each(|text| _ = realm(text.as_bytes()));
+    }
+    !found.is_empty()
+}
+
+/// The URL of a token service: credentials go to the registry itself, or to hosts that its owner trusts.
+pub fn realm(data: &[u8]) -> bool {
+    let Some(text) = text(data) else { return false };
+    match site().realm(text) {
+        Ok(url) => {
+            let place = (url.scheme(), url.host_str().unwrap_or_default(), url.port());
+            let places = [("https", REGISTRY, Some(5000)), ("https", REGISTRY, None), ("https", TRUSTED, None)];
+            let bare = (place.0, place.1.trim_end_matches('.'), place.2);
+            assert!(places.contains(&bare), "{text:?} leads to {place:?}");
+            assert!(url.username().is_empty() && url.password().is_none());
+            true
+        }
+        Err(trouble) => is_told(&trouble),
+    }
+}
+
+/// Where a redirect or an upload session leads.
+pub fn location(data: &[u8]) -> bool {
+    let Some(text) = text(data) else { return false };
+    let site = site();
+    let from = site.root();
+    let is_allowed = |url: &Url| {
+        assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
+        assert!(url.scheme() == "https" || (url.scheme() == "http" && host(url) == TRUSTED), "{url}");
+        assert!(url.host_str().is_some_and(|host| host.len() <= 255));
+    };
+    let led = [site.redirect(&from, text), site.upload(&from, text)];
+    led.iter().flatten().for_each(is_allowed);
+    if let Ok(page) = site.next_page(&from, text) {
+        assert!(site.is_own_origin(&page), "{page}");
+        assert_eq!((host(&page), page.port(), page.scheme()), (REGISTRY.to_owned(), Some(5000), "https"));
+    }
+    led.into_iter().all(|led| led.map_or_else(|trouble| is_told(&trouble), |_| true))
+}
+
+/// `Link`: the next page of a list.
+pub fn link(data: &[u8]) -> bool {
+    let headers = headers(LINK, data);
+    let texts = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let targets: Vec<String> = texts
+        .filter_map(|text| {
+            let target = next_link_of(text)?;
+            assert!(text.contains(&target) && !target.contains('>'), "{text:?}");
+            Some(target)
+        })
+        .collect();
+    targets.iter().for_each(|target| _ = location(target.as_bytes()));
+    !targets.is_empty()
+}
+
+/// `Content-Range`.
+pub fn range(data: &[u8]) -> bool {
+    let Some(range) = text(data).and_then(content_range) else { return false };
+    let total = range.total.map_or_else(|| "*".to_owned(), |total| total.to_string());
+    let again = content_range(&format!("bytes {}-{}/{total}", range.first, range.last)).expect("it is one");
+    assert_eq!((range.first, range.last, range.total), (again.first, again.last, again.total));
+    true
+}
+
+/// `Retry-After`.
+pub fn retry_after(data: &[u8]) -> bool {
+    let wait = retry::retry_after(&headers(RETRY_AFTER, data));
+    assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(3600)), "{wait:?}");
+    wait.is_some()
+}
+
+/// The name of a repository.
+pub fn repository(data: &[u8]) -> bool {
+    parsed::<RepositoryName>(data).is_some_and(|name| {
+        assert!(name.as_str().len() <= RepositoryName::MAX_LENGTH && !name.basename().is_empty());
+        let url = site().of(&name, "tags/list");
+        assert_eq!(url.path(), format!("/v2/{name}/tags/list"), "a name is a path");
+        true
+    })
+}
+
+/// A tag.
+pub fn tag(data: &[u8]) -> bool {
+    parsed::<Tag>(data).is_some_and(|tag| is_one_segment(tag.as_str()))
+}
+
+/// A digest.
+pub fn digest(data: &[u8]) -> bool {
+    parsed::<Digest>(data).is_some_and(|digest| {
+        let expected = if digest.as_str().starts_with("sha512:") { 128 } else { 64 };
+        assert_eq!(digest.encoded().len(), expected);
+        assert!(digest.encoded().bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert!(!digest.verifies(digest.as_str().as_bytes()));
+        is_one_segment(digest.as_str())
+    })
+}
+
+/// A platform.
+pub fn platform(data: &[u8]) -> bool {
+    parsed::<Platform>(data).is_some()
+}
+
+/// A host and port, as an administrator lists it.
+pub fn host_port(data: &[u8]) -> bool {
+    let Some(text) = text(data) else { return false };
+    match text.parse::<HostPort>() {
+        Ok(found) => {
+            assert_eq!(found.to_string().parse::<HostPort>().as_ref(), Ok(&found), "{text:?}");
+            true
+        }
+        Err(error) => is_shown(&error, 1000),
+    }
+}
+
+/// The URL of a registry: its canonical host names the same registry.
+pub fn registry_url(data: &[u8]) -> bool {
+    let Some(url) = text(data).and_then(|text| Url::parse(text).ok()) else { return false };
+    let Ok(site) = Site::new(&url, &[]) else { return false };
+    let again = Url::parse(&format!("{}://{}", url.scheme(), site.host())).expect("a canonical host is a host");
+    assert_eq!(canonical_host(&again), site.host(), "{url}");
+    true
+}
+
+/// A manifest or index, behind a line with its content type.
+pub fn manifest(data: &[u8]) -> bool {
+    let at = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
+    let content_type = std::str::from_utf8(&data[..at]).ok().filter(|text| !text.is_empty());
+    let document = Bytes::copy_from_slice(data.get(at + 1..).unwrap_or_default());
+    let manifest = match Manifest::parse(content_type, document.clone()) {
+        Ok(manifest) => manifest,
+        Err(error) => return is_shown(&error, 2000),
+    };
+    assert_eq!(manifest.bytes, document, "the bytes are left alone");
+    assert!(manifest.digest.verifies(&document) && manifest.media_type.len() <= 255);
+    let value: serde_json::Value =
+        serde_json::from_str(&String::from_utf8_lossy(&document)).expect("a manifest is JSON");
+    let has = |field: &str| value.get(field).is_some_and(|value| !value.is_null());
+    let (listed, is_index) = match &manifest.kind {
+        ManifestKind::Image { blobs, .. } => (blobs, false),
+        ManifestKind::Index { children } => (children, true),
+    };
+    assert_eq!((is_index, !is_index), (has("manifests"), has("config") || has("layers") || has("blobs")));
+    assert!(
+        listed.len() <= MAX_DESCRIPTORS
+            && listed.iter().map(|d| &d.digest).collect::<HashSet<_>>().len() == listed.len()
+    );
+    assert!(is_index || listed.iter().skip(1).all(|blob| !blob.media_type.contains(".foreign.")));
+    true
+}
+
+/// The body of a refusal.
+pub fn error_envelope(data: &[u8]) -> bool {
+    let (codes, text) = said(data);
+    assert!(codes.len() <= 100);
+    is_shown(&text, 300);
+    for word in text.split(' ') {
+        let query = word.split_once('?').map(|(_, query)| query);
+        assert!(query.is_none_or(|query| !query.contains('=') && !word.starts_with("http")), "a query in {text:?}");
+        assert!(!word.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or(rest).contains('@')));
+    }
+    !codes.is_empty()
+}
+
+/// A docker configuration: no password in what is printed.
+pub fn docker_config(data: &[u8]) -> bool {
+    let Ok(config) = DockerConfig::parse(data) else { return false };
+    let repository = "team/app".parse().ok();
+    for host in ["docker.io", "registry.example", "a.example:5000"] {
+        if let Some(Credentials::Basic { .. } | Credentials::IdentityToken(_)) =
+            config.credentials_for(host, repository.as_ref())
+        {
+            assert!(format!("{config:?}").contains("***"));
+        }
+    }
+    true
+}
+
+/// A pattern of hosts and a host, a line each, against a matcher that is slow and plain.
+pub fn host_pattern(data: &[u8]) -> bool {
+    let Some((pattern, host)) = text(data).and_then(|text| text.split_once('\n')) else { return false };
+    let found = is_host_like(pattern, host);
+    if data.len() <= 256 {
+        assert_eq!(found, plainly_matches(pattern, host), "{pattern:?} {host:?}");
+    }
+    found
+}
+
+/// A page of tags and repositories.
+pub fn page(data: &[u8]) -> bool {
+    let (mut tags, mut names) = (BTreeSet::<Tag>::new(), BTreeSet::<RepositoryName>::new());
+    let found =
+        [read_page(data, "tags", &mut tags, &mut |_| {}), read_page(data, "repositories", &mut names, &mut |_| {})];
+    assert!(found[0].is_some() || tags.is_empty());
+    assert!(tags.len() + names.len() <= data.len());
+    found.iter().any(Option::is_some)
+}
+
+/// The answer of a token service.
+pub fn token(data: &[u8]) -> bool {
+    let now = Instant::now();
+    parse_token(data, now).is_some_and(|token| {
+        assert!(token.header.is_sensitive() && token.header.as_bytes().starts_with(b"Bearer "));
+        assert!(token.renew_at >= now && token.renew_at <= now + Duration::from_secs(86_400));
+        true
+    })
+}
+
+fn parsed<T: FromStr + Display + Debug + PartialEq>(data: &[u8]) -> Option<T>
+where
+    T::Err: Display,
+{
+    let text = text(data)?;
+    match text.parse::<T>() {
+        Ok(value) => {
+            assert_eq!(value.to_string(), text);
+            assert!(value.to_string().parse::<T>().is_ok_and(|again| again == value));
+            Some(value)
+        }
+        Err(error) => {
+            is_shown(&error, 1000);
+            None
+        }
+    }
+}
+
+/// Asserts that `text` is one segment of a path, and stays it in a URL.
+fn is_one_segment(text: &str) -> bool {
+    let url = site().of(&"a".parse().expect("a name"), &format!("manifests/{text}"));
+    assert_eq!(url.path(), format!("/v2/a/manifests/{text}"));
+    assert!(url.query().is_none() && url.fragment().is_none());
+    true
+}
+
+/// Asserts that a message is fit to be shown. Never true, so that it can end a function.
+fn is_shown(message: &impl Display, most: usize) -> bool {
+    let text = message.to_string();
+    assert!(text.chars().count() <= most, "{} characters", text.chars().count());
+    let is_fit = |c: char| {
+        !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    assert!(text.chars().all(is_fit), "{text:?}");
+    false
+}
+
+fn is_told(trouble: &Trouble) -> bool {
+    assert!(!trouble.detail.contains(['?', '@', '#']), "{}", trouble.detail);
+    is_shown(&trouble.detail, 1000)
+}
+
+fn plainly_matches(pattern: &str, host: &str) -> bool {
+    fn label(pattern: &[char], text: &[char]) -> bool {
+        let mut row: Vec<bool> = (0..=text.len()).map(|at| at == 0).collect();
+        for c in pattern {
+            let mut next = vec![*c == '*' && row[0]];
+            for (at, found) in text.iter().enumerate() {
+                next.push(if *c == '*' { next[at] || row[at + 1] } else { row[at] && c == found });
+            }
+            row = next;
+        }
+        row[text.len()]
+    }
+    let split = |text: &str| text.split('.').map(|label| label.chars().collect::<Vec<_>>()).collect::<Vec<_>>();
+    let (patterns, labels) = (split(pattern), split(host));
+    patterns.len() == labels.len() && patterns.iter().zip(&labels).all(|(pattern, text)| label(pattern, text))
+}
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+fn headers(name: HeaderName, data: &[u8]) -> HeaderMap {
+    let values = data.split(|b| *b == b'\n').take(64).filter_map(|line| HeaderValue::from_bytes(line).ok());
+    values.map(|value| (name.clone(), value)).collect()
+}
+
+fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
+fn site() -> Site {
+    let url = format!("https://{REGISTRY}:5000").parse().expect("a URL");
+    Site::new(&url, &[TRUSTED.to_owned()]).expect("a site")
+}
+
+const REGISTRY: &str = "registry.example";
+const TRUSTED: &str = "auth.example";
+const SHA256: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+const SHA512: &str = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
+
+#[cfg(test)]
+mod tests;
