@@ -100,6 +100,15 @@ impl Call {
         Ok(Some(whole.freeze()))
     }
 
+    /// Takes the rest of the body and does nothing with it: who is refused is to hear so, before the connection is closed.
+    pub(super) async fn drain(&mut self) {
+        while let Some(Ok(piece)) = self.body.next().await {
+            self.received += piece.len() as u64;
+        }
+        let received = self.received;
+        self.entry.update(|seen| seen.received = received);
+    }
+
     /// A URL of an origin of this registry.
     pub(super) fn url(&self, role: Role, path: &str) -> String {
         match role {

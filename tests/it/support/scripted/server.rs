@@ -102,7 +102,10 @@ async fn handle(
     let personality = shared.personality.lock().expect("no holder panics").clone();
     let mut call = Call::new(request, shared, role, personality, entry, cut_request);
     match lead(&mut call).await {
-        Ok(response) if !loses_answer => send(response, way),
+        Ok(response) if !loses_answer => {
+            call.drain().await;
+            send(response, way)
+        }
         _ => {
             line.cut();
             empty(500, [])
