@@ -91,12 +91,8 @@ pub fn parse_configuration(
         if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
             return Err(invalid(format!("{field}.destinations must have 1 to {MAX_DESTINATIONS} entries")));
         }
-        let platforms = rule.platforms.iter().map(|platform| {
-            platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
-        });
-        let platforms = platforms.collect::<Result<_, _>>()?;
-        check_lengths(&field, rule)?;
-        let options = CopyOptions { platforms, platform_index: rule.platform_index, referrers: rule.referrers };
+        let options = parse_options(&field, rule)?;
+        check_immutable_tags(&field, rule)?;
         let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
         rules.push(Rule { name, filters, destinations, options, immutable_tags });
     }
@@ -138,10 +134,18 @@ pub fn parse_interval(text: &str) -> Option<Duration> {
     (number.is_empty() && (10..=86_400).contains(&seconds)).then_some(Duration::from_secs(seconds))
 }
 
-fn check_lengths(field: &str, rule: &ReplicationRule) -> Result<(), Invalid> {
+fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Invalid> {
     if rule.platforms.len() > MAX_PLATFORMS {
         return Err(invalid(format!("{field}.platforms has more than {MAX_PLATFORMS} entries")));
     }
+    let platforms = rule.platforms.iter().map(|platform| {
+        platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
+    });
+    let platforms = platforms.collect::<Result<_, _>>()?;
+    Ok(CopyOptions { platforms, platform_index: rule.platform_index, referrers: rule.referrers })
+}
+
+fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), Invalid> {
     let is_pattern = |pattern: &String| {
         (1..=128).contains(&pattern.len())
             && pattern.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'*' | b'?'))
@@ -182,6 +186,23 @@ mod tests {
 
     fn parse(yaml: &str) -> Result<Configuration, Invalid> {
         parse_configuration("team-a", "services", &serde_saphyr::from_str(yaml).unwrap())
+    }
+
+    #[test]
+    fn wrong_platforms_and_patterns_are_told_by_field() {
+        let rule = |more: &str| {
+            let destinations = "destinations: [{registryRef: {name: d}}]";
+            parse(&format!("{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {destinations}, {more}}}]}}"))
+        };
+        let good = rule("platforms: [linux/amd64], platformIndex: Rewrite, immutableTags: ['v?.*']").unwrap();
+        assert!(good.selection.rules[0].options.may_rewrite());
+        let error = |more: &str| rule(more).unwrap_err().message;
+        assert!(error("platforms: [linux]").contains("spec.rules[r].platforms: "));
+        assert!(
+            error("immutableTags: ['v1/*']").contains("spec.rules[r].immutableTags: \"v1/*\" is no pattern of tags")
+        );
+        assert!(error(&format!("immutableTags: [{}]", "a, ".repeat(101))).contains("more than 100"));
+        assert!(error(&format!("platforms: [{}]", "linux/a, ".repeat(21))).contains("more than 20"));
     }
 
     #[test]
