@@ -94,7 +94,7 @@ async fn only_a_registry_can_say_that_a_repository_is_absent() {
 async fn a_repository_exists_even_without_tags() {
     let server = Server::start(|_, _| Reply::new(200, r#"{"tags":null}"#)).await;
     assert!(server.client().first_tags(&repository()).await.unwrap().is_some());
-    assert_eq!(server.lines(), ["GET /v2/team/app/tags/list?n=1"]);
+    assert_eq!(server.lines(), ["GET /v2/team/app/tags/list?n=1000"]);
 }
 
 #[tokio::test]
