@@ -86,39 +86,40 @@ async fn push(call: &mut Call, repository: &str, reference: &str) -> Result<Resp
         call.header(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
     Ok(match check(call, repository, reference, &media_type, &bytes) {
         Ok(digest) => commit(call, repository, reference, &digest, &media_type, bytes),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     })
 }
 
 /// The digest under which the manifest is to be kept, if it may be.
-fn check(call: &Call, name: &str, reference: &str, media_type: &str, bytes: &Bytes) -> Result<String, Response> {
+fn check(call: &Call, name: &str, reference: &str, media_type: &str, bytes: &Bytes) -> Result<String, Box<Response>> {
     let personality = &call.personality;
-    let view: Value = serde_json::from_slice(bytes).map_err(|_| refusal(400, "MANIFEST_INVALID", "not JSON"))?;
+    let view: Value =
+        serde_json::from_slice(bytes).map_err(|_| Box::new(refusal(400, "MANIFEST_INVALID", "not JSON")))?;
     if view["schemaVersion"] == 1 {
-        return Err(refusal(400, "MANIFEST_INVALID", "schema version 1 is not supported any more"));
+        return Err(refusal(400, "MANIFEST_INVALID", "schema version 1 is not supported any more").into());
     }
     if view["mediaType"].as_str().is_some_and(|stated| stated != media_type) {
-        return Err(refusal(400, "MANIFEST_INVALID", "served under another media type"));
+        return Err(refusal(400, "MANIFEST_INVALID", "served under another media type").into());
     }
     let digest = if reference.contains(':') { reference.to_owned() } else { crate::support::image::sha256(bytes) };
     if !verifies(&digest, bytes) {
-        return Err(refusal(400, "DIGEST_INVALID", "the content has another digest"));
+        return Err(refusal(400, "DIGEST_INVALID", "the content has another digest").into());
     }
     let mut store = call.shared.store();
     if personality.repositories_are_made && !store.repositories.contains_key(name) {
-        return Err(refusal(404, "NAME_UNKNOWN", "the repository does not exist in the registry"));
+        return Err(refusal(404, "NAME_UNKNOWN", "the repository does not exist in the registry").into());
     }
     let found = store.repositories.entry(name.to_owned()).or_default();
     if personality.tags_are_immutable && found.tags.contains_key(reference) {
         let message = format!("ImageTagAlreadyExistsException: the tag {reference} exists and is immutable");
-        return Err(refusal(400, "TAG_INVALID", &message));
+        return Err(refusal(400, "TAG_INVALID", &message).into());
     }
     let manifest = Manifest { media_type: media_type.to_owned(), bytes: bytes.clone(), view };
     complete(call, found, &manifest).map(|()| digest)
 }
 
 /// Makes sure that what the manifest names is there, as far as the registry wants it.
-fn complete(call: &Call, found: &mut Repository, manifest: &Manifest) -> Result<(), Response> {
+fn complete(call: &Call, found: &mut Repository, manifest: &Manifest) -> Result<(), Box<Response>> {
     let missing =
         |digest: &str| json!({ "code": "MANIFEST_BLOB_UNKNOWN", "message": "unknown to registry", "detail": digest });
     let mut errors = Vec::new();
@@ -141,7 +142,7 @@ fn complete(call: &Call, found: &mut Repository, manifest: &Manifest) -> Result<
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(document(if errors.len() > 1 { 400 } else { 404 }, &json!({ "errors": errors })))
+        Err(document(if errors.len() > 1 { 400 } else { 404 }, &json!({ "errors": errors })).into())
     }
 }
 

@@ -141,7 +141,8 @@ pub(super) async fn service(call: &mut Call) -> Result<Option<Response>, Gone> {
         is_known = parameters.iter().any(|(name, value)| name == "refresh_token" && value == PASSWORD);
     }
     let is_anonymous = !call.headers.contains_key(AUTHORIZATION) && call.method == Method::GET;
-    if !(is_known || is_anonymous && bearer.anonymous_pull) {
+    let may_come = is_known || (is_anonymous && bearer.anonymous_pull);
+    if !may_come {
         return Ok(Some(refusal(401, "UNAUTHORIZED", "wrong password")));
     }
     let asked = parameters.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
