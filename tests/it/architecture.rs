@@ -56,7 +56,9 @@ fn sources() -> Vec<Source> {
     let root = repository().join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);
-    let is_test = |path: &Path| path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing");
+    let is_test = |path: &Path| {
+        path.file_stem().is_some_and(|stem| ["tests", "testing", "fuzzing"].iter().any(|test| stem == *test))
+    };
     let sources = files.into_iter().filter(|path| !is_test(path)).map(|path| {
         let text = std::fs::read_to_string(&path).unwrap();
         let production = text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();

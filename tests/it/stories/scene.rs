@@ -157,8 +157,13 @@ impl Scene {
 
     /// Sends a notification as a registry does; answers with the status code.
     pub async fn send_notification(&self, registry: &str, token: &str, body: String) -> u16 {
+        self.try_notification(registry, token, body).await.unwrap()
+    }
+
+    /// The same, where the connection may end first.
+    pub async fn try_notification(&self, registry: &str, token: &str, body: String) -> reqwest::Result<u16> {
         let request = self.notifier.post(self.notify_url(registry)).bearer_auth(token).body(body);
-        request.send().await.unwrap().status().as_u16()
+        Ok(request.send().await?.status().as_u16())
     }
 
     /// Typed access to a kind.
