@@ -92,10 +92,9 @@ impl Engine {
         closure: &Closure,
         not_before: Instant,
     ) -> Result<(), CopyError> {
-        let children = futures::stream::iter(closure.children()).map(Ok);
-        let children =
-            children.try_for_each_concurrent(CHECKS_AT_ONCE, |child| self.verify_manifest(task, child, not_before));
-        futures::try_join!(children, self.verify_blobs(task, closure, not_before)).map(|_| ())
+        let children = closure.children().iter().map(Content::Manifest);
+        let all: Vec<Content<'_>> = children.chain(closure.blobs.iter().map(Content::Blob)).collect();
+        self.verify_each(task, all, not_before).await
     }
 
     async fn verify_blobs(
@@ -104,8 +103,29 @@ impl Engine {
         closure: &Closure,
         not_before: Instant,
     ) -> Result<(), CopyError> {
-        let blobs = futures::stream::iter(&closure.blobs).map(Ok);
-        blobs.try_for_each_concurrent(CHECKS_AT_ONCE, |blob| self.verify_blob(task, blob, not_before)).await
+        self.verify_each(task, closure.blobs.iter().map(Content::Blob).collect(), not_before).await
+    }
+
+    async fn verify_each(
+        &self,
+        task: &ImageCopy<'_>,
+        content: Vec<Content<'_>>,
+        not_before: Instant,
+    ) -> Result<(), CopyError> {
+        let content = futures::stream::iter(content).map(Ok);
+        content.try_for_each_concurrent(CHECKS_AT_ONCE, |one| self.verify_one(task, one, not_before)).await
+    }
+
+    async fn verify_one(
+        &self,
+        task: &ImageCopy<'_>,
+        content: Content<'_>,
+        not_before: Instant,
+    ) -> Result<(), CopyError> {
+        match content {
+            Content::Manifest(manifest) => self.verify_manifest(task, manifest, not_before).await,
+            Content::Blob(blob) => self.verify_blob(task, blob, not_before).await,
+        }
     }
 
     async fn verify_manifest(
@@ -156,6 +176,12 @@ impl Engine {
         tables.present.forget(&key);
         Err(CopyError::VerificationFailed(format!("{what} is not at the destination")))
     }
+}
+
+/// A piece of an image.
+enum Content<'a> {
+    Manifest(&'a Manifest),
+    Blob(&'a Descriptor),
 }
 
 fn is_true(verified: Result<(), CopyError>) -> Result<bool, CopyError> {
