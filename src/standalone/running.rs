@@ -50,7 +50,9 @@ pub(super) async fn copy_all<'a>(
         outcomes.push(outcome);
     }
     for (route, ledger) in run.lock().iter_mut() {
-        if plan.asked.contains(route) {
+        // What was copied for the first time was asked for by its copy.
+        let is_first = ledger.record.referrers_asked_at.is_none() && !ledger.record.images.is_empty();
+        if plan.asked.contains(route) || is_first {
             ledger.record.referrers_asked_at = Some(Timestamp::now());
             ledger.unsaved += 1;
         }
