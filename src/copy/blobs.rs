@@ -87,7 +87,7 @@ impl Engine {
         let _turn = turn.filter(|_| mount_from.is_none());
         // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: to mount from
         // itself finds that, and opens the upload where there is nothing.
-        let itself = (began_empty && blob.size >= WORTH_A_LOOK).then(|| task.destination_repository.clone());
+        let itself = began_empty.then(|| task.destination_repository.clone());
         match self.bring(task, blob, mount_from.or(itself).as_ref()).await? {
             UploadOutcome::Mounted => {
                 if tables.mountable.recall(&crossing).is_none() {
@@ -143,4 +143,3 @@ impl Engine {
 }
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-const WORTH_A_LOOK: u64 = 1024 * 1024;

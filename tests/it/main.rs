@@ -6,6 +6,7 @@ mod architecture;
 mod bad_manifests;
 mod chart;
 mod copy_images;
+mod copy_properties;
 mod crash;
 mod generated;
 mod ground;

@@ -6,7 +6,7 @@ mod coverage;
 mod lists;
 mod logins;
 mod matrix;
-mod pair;
+pub mod pair;
 mod reading;
 mod referring;
 mod writing;

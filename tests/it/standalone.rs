@@ -160,3 +160,40 @@ async fn what_is_wrong_is_named_and_the_exit_code_tells_whose_fault_it_is() {
     assert_eq!(without_login.status.code(), Some(2), "{}", text(&without_login));
     assert!(text(&without_login).contains("has no login for"), "{}", text(&without_login));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_output_of_a_sync_holds_a_credential() {
+    let source = TestRegistry::distribution("canary-source").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("canary-destination").user("writer", PASSWORD).start().await;
+    source.pusher().push("app", "v1", &Image::single(73, 1, 5_000)).await;
+    let mut files = Files::new("canary");
+    files.registry("team-a", "source", &source, "reader").registry("team-a", "d", &destination, "writer");
+    files.configuration("app", "app", &[json!({"name": "d"})]);
+    let mut told = String::new();
+    for subcommand in ["plan", "sync"] {
+        let state = files.state();
+        for more in [vec![], vec!["--output", "json"], vec!["--state", &state]] {
+            told += &text(&files.run(subcommand, &more).await);
+        }
+    }
+    let wrong = "another-canary-5f0c";
+    let login =
+        |user: &str, password: &str| base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    for (registry, user) in [(&destination, "writer"), (&source, "reader")] {
+        files.logins[registry.host()] = json!({"auth": login(user, wrong)});
+        let refused = files.run("sync", &[]).await;
+        assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+        told += &text(&refused);
+    }
+    for entry in std::fs::read_dir(files.state()).unwrap() {
+        told += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    assert!(told.contains("COMPLETE") && told.contains("401"), "{told}");
+    for user in ["reader", "writer"] {
+        for password in [PASSWORD, wrong] {
+            for canary in [password.to_owned(), login(user, password)] {
+                assert!(!told.contains(&canary), "{canary} is in what was told");
+            }
+        }
+    }
+}
