@@ -231,6 +231,9 @@ impl ChartOperator {
         helm.arg(verb).arg("transship").arg(repository().join("charts/transship"));
         helm.args(["--namespace", &self.namespace, "--wait", "--timeout", "90s"]);
         helm.args(["--set", "image.repository=localhost/transship,image.tag=test,crds.install=false"]);
+        // The releases of all stories share the one small node.
+        let requests = "operator.resources.requests.cpu=5m,execution.classes.default.resources.requests.cpu=5m";
+        helm.args(["--set", requests]);
         helm.args(["--set", r"operator.log=info\,transship=debug"]);
         helm.args(["--set", &format!("notifications.service.clusterIP={}", self.notify_address)]);
         helm.args(["--set", &format!("watchNamespaces={{{}}}", namespaces.join(","))]);
