@@ -21,6 +21,8 @@ use super::messages::{Answer, GrantAnswer, GrantRequest, Report};
 
 /// Who answers workers.
 pub trait Office: Send + Sync + 'static {
+    /// Whether the workers that an earlier process left are known: before that nobody is told that he is not.
+    fn is_open(&self) -> bool;
     /// The Job whose token this is; `None` if there is none.
     fn job_of(&self, token: &str) -> Option<String>;
     /// Takes a report of a Job's worker.
@@ -75,15 +77,19 @@ pub async fn serve(
 async fn report(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
     match caller(office.as_ref(), &headers) {
         Some(job) => answered(office.report(job, report).await),
-        None => answered::<Answer>(Err(Rejection::Unknown)),
+        None => answered::<Answer>(Err(unknown(office.as_ref()))),
     }
 }
 
 async fn grant(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(ask): Json<GrantRequest>) -> Response {
     match caller(office.as_ref(), &headers) {
         Some(job) => answered(office.grant(job, ask).await),
-        None => answered::<GrantAnswer>(Err(Rejection::Unknown)),
+        None => answered::<GrantAnswer>(Err(unknown(office.as_ref()))),
     }
+}
+
+fn unknown(office: &dyn Office) -> Rejection {
+    if office.is_open() { Rejection::Unknown } else { Rejection::Unavailable }
 }
 
 fn caller(office: &dyn Office, headers: &HeaderMap) -> Option<String> {

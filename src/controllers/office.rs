@@ -1,6 +1,7 @@
 //! Where images for Jobs, workers' calls and commit grants meet: shared state, and the answers to workers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct Office {
     consents: Mutex<HashMap<ItemId, Arc<Consent>>>,
     /// Jobs by the hash of their token.
     tokens: Mutex<HashMap<String, String>>,
+    /// Whether the workers of an earlier process are known.
+    open: AtomicBool,
     troubles: Mutex<BTreeMap<Lane, String>>,
     trouble_changes: watch::Sender<u64>,
     /// Wakes workers that wait for an answer.
@@ -78,6 +81,11 @@ impl Office {
         lock(&self.tokens).insert(hash.to_owned(), job.to_owned());
     }
 
+    /// Every worker that an earlier process left has been admitted.
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
     /// Makes the token of `job` void.
     pub(super) fn dismiss(&self, job: &str) {
         lock(&self.tokens).retain(|_, admitted| admitted != job);
@@ -124,6 +132,10 @@ pub(super) fn token_hash(token: &str) -> String {
 }
 
 impl crate::channel::Office for Context {
+    fn is_open(&self) -> bool {
+        self.office.open.load(Ordering::Acquire)
+    }
+
     fn job_of(&self, token: &str) -> Option<String> {
         lock(&self.office.tokens).get(&token_hash(token)).cloned()
     }

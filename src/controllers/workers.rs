@@ -37,6 +37,7 @@ pub async fn adopt(context: &Context, jobs: &CopyJobs) -> Result<(), CallError> 
             _ => jobs.delete(&name).await?,
         }
     }
+    context.office.open();
     Ok(())
 }
 

@@ -178,7 +178,8 @@ async fn a_worker_that_outlives_the_operator_is_taken_up_and_not_doubled() {
     story.scene.kill_operator();
     story.scene.start_operator().await;
     story.complete("app:v1").await;
-    assert_eq!(names(&story.workers().await), before, "the same worker finished it");
+    let after = names(&story.workers().await);
+    assert_eq!(after, before, "the same worker finished it; {}", story.scene.operator_log().await);
     let again = story.proxy.bytes_to_client() - read;
     assert!(again < LARGE as u64, "the layer was read once: {again} bytes came after the kill");
 }

@@ -1,9 +1,10 @@
 //! The operator of a story: a process beside the tests, or, on a node, the chart installed with helm, whose Jobs do the copying.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -193,6 +194,21 @@ impl ProcessOperator {
     }
 }
 
+/// A cluster IP that no Service has: of the lowest 256, which Kubernetes keeps for those that are chosen by hand.
+async fn free_address(plane: &ControlPlane) -> Ipv4Addr {
+    static GIVEN: Mutex<BTreeSet<Ipv4Addr>> = Mutex::new(BTreeSet::new());
+    let services = ["get", "services", "-A", "-o", "jsonpath={.items[*].spec.clusterIP}"];
+    let taken = plane.kubectl(&services).await.expect_success("kubectl get services");
+    let mut given = GIVEN.lock().unwrap();
+    let mut addresses = (32..=254).map(|last| Ipv4Addr::new(10, 96, 0, last));
+    let is_free = |address: &Ipv4Addr| {
+        !given.contains(address) && !taken.split_whitespace().any(|other| other == address.to_string())
+    };
+    let address = addresses.find(is_free).expect("an address is free");
+    given.insert(address);
+    address
+}
+
 /// The chart in a namespace of its own, under Pod Security `restricted`, for the namespaces of one story.
 pub struct ChartOperator {
     plane: &'static ControlPlane,
@@ -206,13 +222,10 @@ pub struct ChartOperator {
 
 impl ChartOperator {
     async fn new(plane: &'static ControlPlane, story: &str) -> Self {
-        static NEXT: AtomicU8 = AtomicU8::new(1);
         let namespace = plane.namespace(&format!("{story}-system")).await.name;
         let label = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
         plane.kubectl(&label).await.expect_success("kubectl label");
-        // Several test runs may play in one cluster, one after the other.
-        let run = u8::try_from(std::process::id() % 100).expect("below 100");
-        let notify_address = Ipv4Addr::new(10, 96, 100 + run, NEXT.fetch_add(1, Ordering::Relaxed));
+        let notify_address = free_address(plane).await;
         Self { plane, namespace, notify_address, installed: false, values: Vec::new() }
     }
 
