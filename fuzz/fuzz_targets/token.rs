@@ -1,3 +1,5 @@
+//! Feeds what a fuzzer makes up to the entry point `token`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -55,9 +55,9 @@ pub enum Finding {
         repository: RepositoryName,
         /// The tags, with what they point at.
         tags: BTreeMap<Tag, Digest>,
-        /// Whether the referrers of every image are looked at this time.
-        all: bool,
     },
+    /// Every image of a repository was asked what refers to it, and everything could be read.
+    ReferrersAsked(RepositoryName),
     /// Every repository that matches, complete.
     Repositories(BTreeSet<RepositoryName>),
     /// Every tag of a repository, complete.
@@ -223,9 +223,9 @@ impl Observation<'_> {
         };
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
         self.tell(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
-        let mut complete = looks == Looks::Nowhere || self.observe_referrer_tags(referrers, looks).await;
+        let mut complete = looks == Looks::Nowhere || self.observe_referrer_tags(referrers).await;
         let seen = Mutex::default();
-        let looks = futures::stream::iter(tags).map(|tag| async {
+        let observed = futures::stream::iter(tags).map(|tag| async {
             let digest = self.digest_of(&tag, &digests).await;
             let looked = match &digest {
                 Ok(Some(digest)) if looks == Looks::Everywhere => self.observe_listed(digest, &seen).await,
@@ -233,8 +233,8 @@ impl Observation<'_> {
             };
             (tag, digest, looked)
         });
-        let mut looks = std::pin::pin!(looks.buffer_unordered(TAGS_AT_ONCE));
-        while let Some((tag, digest, looked)) = looks.next().await {
+        let mut observed = std::pin::pin!(observed.buffer_unordered(TAGS_AT_ONCE));
+        while let Some((tag, digest, looked)) = observed.next().await {
             complete &= looked;
             match digest {
                 Ok(Some(digest)) => {
@@ -243,6 +243,9 @@ impl Observation<'_> {
                 Ok(None) => {} // Gone since it was listed.
                 Err(error) => complete = self.report(&error).await,
             }
+        }
+        if complete && looks == Looks::Everywhere {
+            self.tell(Finding::ReferrersAsked(repository.clone())).await;
         }
         complete
     }
@@ -257,7 +260,7 @@ impl Observation<'_> {
         Ok(head.map(|head| head.digest))
     }
 
-    async fn observe_referrer_tags(&self, tags: BTreeSet<Tag>, looks: Looks) -> bool {
+    async fn observe_referrer_tags(&self, tags: BTreeSet<Tag>) -> bool {
         let heads = futures::stream::iter(tags).map(|tag| async {
             let head = self.client.head_manifest(&self.repository, Reference::Tag(&tag)).await;
             (tag, head)
@@ -270,8 +273,7 @@ impl Observation<'_> {
                 Err(error) => return self.report(&error).await,
             }
         }
-        let all = looks == Looks::Everywhere;
-        self.tell(Finding::ReferrerTags { repository: self.repository.clone(), tags: found, all }).await;
+        self.tell(Finding::ReferrerTags { repository: self.repository.clone(), tags: found }).await;
         true
     }
 

@@ -16,27 +16,24 @@ impl Replicator {
         self.seen_referrers(repository).see_listed(subject, listed);
     }
 
-    /// Takes every tag that stands for referrers; `all`: all images are asked this time.
-    pub(super) fn take_referrer_tags(
-        &mut self,
-        repository: RepositoryName,
-        tags: BTreeMap<Tag, Digest>,
-        all: bool,
-        now: Timestamp,
-    ) {
-        let images: BTreeSet<Digest> = self.pairs_of(&repository).flat_map(|pair| pair.ledger.digests()).collect();
-        let (seen, asked) = self.referrers.entry(repository).or_insert_with(|| (SeenReferrers::default(), NEVER));
+    /// Takes every tag that stands for referrers.
+    pub(super) fn take_referrer_tags(&mut self, repository: RepositoryName, tags: BTreeMap<Tag, Digest>) {
+        let pairs = self.pairs.iter().filter(|(key, _)| key.repository == repository);
+        let images: BTreeSet<Digest> = pairs.flat_map(|(_, pair)| pair.ledger.digests()).collect();
+        let seen = self.seen_referrers(repository);
         seen.see_tags(tags);
         seen.retain(|subject| images.contains(subject));
-        if all {
-            *asked = now;
-        }
+    }
+
+    /// Every image of the repository was asked; the next time is due an hour after this.
+    pub(super) fn take_referrers_asked(&mut self, repository: RepositoryName, now: Timestamp) {
+        self.referrers.entry(repository).or_insert_with(|| (SeenReferrers::default(), NEVER)).1 = now;
     }
 
     /// Takes one such tag that was pushed: its image is copied again.
     pub(super) fn take_referrer_tag(&mut self, repository: RepositoryName, tag: Tag, digest: Digest, now: Timestamp) {
         self.seen_referrers(repository.clone()).see_tag(tag, digest);
-        let seen = self.referrers[&repository].0.clone();
+        let (seen, _) = &self.referrers[&repository];
         let mut found = Vec::new();
         for (key, pair) in self.pairs.iter_mut().filter(|(key, _)| key.repository == repository) {
             if pair.options.referrers == Referrers::Ignore {
@@ -65,10 +62,6 @@ impl Replicator {
 
     fn seen_referrers(&mut self, repository: RepositoryName) -> &mut SeenReferrers {
         &mut self.referrers.entry(repository).or_insert_with(|| (SeenReferrers::default(), NEVER)).0
-    }
-
-    fn pairs_of(&self, repository: &RepositoryName) -> impl Iterator<Item = &super::pair::Pair> {
-        self.pairs.iter().filter(move |(key, _)| key.repository == *repository).map(|(_, pair)| pair)
     }
 }
 

@@ -21,7 +21,7 @@ use super::replicators::{Hints, Orders, Pushed};
 use crate::api::{FailureCode, reason};
 use crate::cluster::StoredPair;
 use crate::image::RepositoryName;
-use crate::plan::{ConfigurationReport, SeenReferrers, Trouble};
+use crate::plan::{ConfigurationReport, REFERRERS_EVERY, SeenReferrers, Trouble};
 
 /// One running configuration.
 pub struct Replicator {
@@ -312,6 +312,4 @@ const BEGAN: usize = 512;
 const OBSERVATIONS_AT_ONCE: usize = 64;
 const FINDINGS: usize = 500;
 const SOON: Duration = Duration::from_secs(2);
-/// How often images whose digest did not change are asked what refers to them; changes of tags are seen by each comparison.
-const REFERRERS_EVERY: Duration = Duration::from_secs(3600);
 const RETRY_COMPARISON: Duration = Duration::from_secs(15);

@@ -18,7 +18,7 @@ pub use configuration::{Configuration, DestinationReference, Invalid, parse_conf
 pub use ledger::{Attempt, Failure, Ledger, ReferrersRow, Replica, Row, State};
 pub use options::CopyOptions;
 pub use pace::{Pace, Publication};
-pub use referrers::SeenReferrers;
+pub use referrers::{REFERRERS_EVERY, SeenReferrers};
 pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
 pub use selection::{Filter, Match, Rule, Selection};
 pub use validation::{check_policy, check_registry};

@@ -15,7 +15,7 @@ use super::state::{Record, Referred, State};
 use crate::api::{Action, Referrers};
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
+use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place, REFERRERS_EVERY};
 use crate::policy::{Decision, Policy, Request, evaluate};
 use crate::registry::{ErrorKind, Reference};
 
@@ -378,7 +378,5 @@ fn settled(
     verified.collect()
 }
 
-/// How often images whose digest did not change are asked what refers to them.
-const REFERRERS_EVERY: Duration = Duration::from_secs(3600);
 const LOOKS_AT_ONCE: usize = 8;
 const REPOSITORIES_AT_ONCE: usize = 4;

@@ -29,9 +29,13 @@ impl Files {
         let metadata = json!({"namespace": namespace, "name": name});
         let spec = json!({"url": format!("http://{}", registry.host()), "allowHttp": true,
             "credentials": {"secretRef": {"name": name}}});
-        self.logins[registry.host()] =
-            json!({"auth": base64::engine::general_purpose::STANDARD.encode(format!("{user}:{PASSWORD}"))});
+        self.login(registry, user, PASSWORD);
         self.add("Registry", metadata, spec)
+    }
+
+    /// What a docker client that is logged in has.
+    fn login(&mut self, registry: &TestRegistry, user: &str, password: &str) {
+        self.logins[registry.host()] = json!({"auth": basic(user, password)});
     }
 
     /// Replicates repositories that begin with `prefix` from the Registry `source` of team-a.
@@ -72,6 +76,11 @@ impl Files {
 /// All that it printed.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Credentials as docker configurations and `Authorization` headers have them.
+fn basic(user: &str, password: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +159,7 @@ async fn what_is_wrong_is_named_and_the_exit_code_tells_whose_fault_it_is() {
     files.documents.pop();
 
     files.documents.pop();
-    files.logins[source.host()] = json!({"auth": base64::engine::general_purpose::STANDARD.encode("reader:wrong")});
+    files.login(&source, "reader", "wrong");
     let denied = files.run("sync", &[]).await;
     assert_eq!(denied.status.code(), Some(1), "{}", text(&denied));
     assert!(text(&denied).contains("source Registry source"), "{}", text(&denied));
@@ -177,10 +186,8 @@ async fn no_output_of_a_sync_holds_a_credential() {
         }
     }
     let wrong = "another-canary-5f0c";
-    let login =
-        |user: &str, password: &str| base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     for (registry, user) in [(&destination, "writer"), (&source, "reader")] {
-        files.logins[registry.host()] = json!({"auth": login(user, wrong)});
+        files.login(registry, user, wrong);
         let refused = files.run("sync", &[]).await;
         assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
         told += &text(&refused);
@@ -191,7 +198,7 @@ async fn no_output_of_a_sync_holds_a_credential() {
     assert!(told.contains("COMPLETE") && told.contains("401"), "{told}");
     for user in ["reader", "writer"] {
         for password in [PASSWORD, wrong] {
-            for canary in [password.to_owned(), login(user, password)] {
+            for canary in [password.to_owned(), basic(user, password)] {
                 assert!(!told.contains(&canary), "{canary} is in what was told");
             }
         }

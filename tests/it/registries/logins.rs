@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use transship::registry::{Credentials, ErrorKind, Reference};
 
 use super::pair::{Pair, client, client_as};
-use crate::support::image::{Blob, Image};
+use crate::support::image::Image;
 use crate::support::scripted::{Bearer, Fault, Login, PASSWORD, Personality, ScriptedRegistry, USER, When};
 
 fn with_tokens(bearer: Bearer) -> Personality {
@@ -84,13 +84,7 @@ async fn a_mount_asks_for_the_right_to_pull_in_the_same_token() {
     for (one_repository, mounts) in [(false, 1), (true, 0)] {
         let bearer = Bearer { mount_wants_pull: true, one_repository, ..Bearer::plain() };
         let pair = Pair::start(Personality::plain(), with_tokens(bearer));
-        let base = Blob::layer(1, 2_000);
-        for (repository, seed) in [("app", 2), ("other", 3)] {
-            let image = Image::with_layers(seed, "linux/amd64", vec![base.clone()]);
-            pair.source.push(repository, "1", &image);
-            pair.copy_of(repository, "1", &image.digest()).await.unwrap();
-            assert_eq!(pair.destination.tree(repository, "1"), image.tree_digests());
-        }
+        pair.copy_a_shared_layer().await;
         let log = pair.destination.log();
         let mounted = log.iter().filter(|seen| seen.is("POST", "mount=") && seen.status == 201).count();
         assert_eq!(mounted, mounts, "{log:?}");

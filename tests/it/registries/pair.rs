@@ -12,6 +12,7 @@ use transship::image::Digest;
 use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EgressPolicy, RegistryOptions};
 
+use crate::support::image::{Blob, Image};
 use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
@@ -39,6 +40,17 @@ impl Pair {
     /// Copies from `app` to `app`.
     pub async fn copy(&self, tag: &str, digest: &str) -> Result<Copied, CopyError> {
         self.copy_of("app", tag, digest).await
+    }
+
+    /// Copies two images of one layer, the one in `app`, the other in `other`.
+    pub async fn copy_a_shared_layer(&self) {
+        let base = Blob::layer(1, 2_000);
+        for (repository, seed) in [("app", 2), ("other", 3)] {
+            let image = Image::with_layers(seed, "linux/amd64", vec![base.clone()]);
+            self.source.push(repository, "1", &image);
+            self.copy_of(repository, "1", &image.digest()).await.unwrap();
+            assert_eq!(self.destination.tree(repository, "1"), image.tree_digests());
+        }
     }
 
     pub async fn copy_of(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {

@@ -11,13 +11,7 @@ use crate::support::scripted::{Fault, Location, Mount, Over, Patch, Personality,
 async fn copied_twice(destination: Personality) -> Pair {
     let pair = Pair::start(Personality::plain(), destination);
     pair.destination.create_repository("other");
-    let base = Blob::layer(1, 2_000);
-    for (repository, seed) in [("app", 2), ("other", 3)] {
-        let image = Image::with_layers(seed, "linux/amd64", vec![base.clone()]);
-        pair.source.push(repository, "1", &image);
-        pair.copy_of(repository, "1", &image.digest()).await.unwrap();
-        assert_eq!(pair.destination.tree(repository, "1"), image.tree_digests());
-    }
+    pair.copy_a_shared_layer().await;
     pair
 }
 

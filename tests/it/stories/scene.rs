@@ -6,6 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use transship::api::{ImageStatus, Registry, ReplicationConfiguration, ReplicationState, ReplicationStatus};
 
 use super::operator::Operator;
@@ -161,10 +163,21 @@ impl Scene {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// The same on a connection of its own, which may end before the answer.
-    pub async fn try_notification(&self, registry: &str, token: &str, body: String) -> reqwest::Result<u16> {
-        let request = client_builder().build()?.post(self.notify_url(registry)).bearer_auth(token).body(body);
-        Ok(request.send().await?.status().as_u16())
+    /// Announces a notification of `length` bytes and sends one byte more than is taken, so that nothing is left unread when the
+    /// answer comes: the end of a connection with unread bytes may overtake it. Answers with the status code.
+    pub async fn send_too_much(&self, registry: &str, token: &str, length: usize) -> u16 {
+        let url: url::Url = self.notify_url(registry).parse().unwrap();
+        let (host, port) = (url.host_str().unwrap(), url.port().unwrap());
+        let mut stream = TcpStream::connect((host, port)).await.unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n",
+            url.path()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; (1 << 20) + 1]).await.unwrap();
+        let mut status = [0; "HTTP/1.1 413".len()];
+        stream.read_exact(&mut status).await.unwrap();
+        std::str::from_utf8(&status[9..]).unwrap().parse().unwrap()
     }
 
     /// Typed access to a kind.
