@@ -12,8 +12,8 @@ use super::manifest_cache::ManifestCache;
 use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::api::Referrers;
-use crate::image::Digest;
-use crate::registry::{ErrorKind, RegistryError};
+use crate::image::{Digest, RepositoryName};
+use crate::registry::{Client, ErrorKind, RegistryError};
 
 /// Copies images. One a process, cheap to clone: what it remembers of destinations is shared by everything that it copies.
 ///
@@ -67,39 +67,77 @@ impl Engine {
     /// [`CopyError`] tells the source's failures from the destination's. What was copied until then stays and is found again.
     pub async fn copy(&self, task: &ImageCopy<'_>) -> Result<Copied, CopyError> {
         let moved = AtomicU64::new(0);
-        let (closure, already_there) = self.copy_image(task, &moved).await?;
-        let referrers = match task.options.referrers {
-            Referrers::Replicate => self.replicate_referrers(task, &closure, &moved).await?,
-            Referrers::Ignore => 0,
+        let (present, closure) = self.look_around(task).await?;
+        let with_referrers = task.options.referrers == Referrers::Replicate;
+        // What refers to the image is looked for while it is copied, and follows once its tag is written.
+        let (written, attached) = futures::join!(self.write(task, &present, &closure, &moved), async {
+            match with_referrers {
+                true => self.look_for_referrers(task, &closure).await.map(Some),
+                false => Ok(None),
+            }
+        });
+        let already_there = written?;
+        let read_back = async {
+            match already_there {
+                true => Ok(()),
+                false => self.read_back(task, &closure, Instant::now()).await,
+            }
         };
+        let ((), referrers) = futures::try_join!(read_back, async {
+            match attached? {
+                Some(attached) => self.bring_referrers(task, attached, &moved).await,
+                None => Ok(0),
+            }
+        })?;
         let (size, moved, replica) = (closure.size(), moved.into_inner(), &closure.root().digest);
         let destination_digest = (replica != task.digest).then(|| replica.clone());
         let foreign_layers = closure.foreign_layers();
         Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers })
     }
 
-    /// Copies the image without what refers to it, and answers what it consists of and whether it was there.
-    pub(super) async fn copy_image(
-        &self,
-        task: &ImageCopy<'_>,
-        moved: &AtomicU64,
-    ) -> Result<(Closure, bool), CopyError> {
-        let began = Instant::now();
+    /// Looks at a repository that images are about to be copied to; to be called with the consent of its owner only. What fails
+    /// here is met again by the copies.
+    pub async fn look_ahead(&self, destination: &Client, repository: &RepositoryName) {
+        if let Err((_, error)) = self.look_at_repository(destination, repository).await {
+            tracing::debug!(error = %error.message, "looking ahead");
+        }
+    }
+
+    /// Copies the image without what refers to it.
+    pub(super) async fn copy_alone(&self, task: &ImageCopy<'_>, moved: &AtomicU64) -> Result<(), CopyError> {
+        let (present, closure) = self.look_around(task).await?;
+        if self.write(task, &present, &closure, moved).await? {
+            return Ok(());
+        }
+        self.read_back(task, &closure, Instant::now()).await
+    }
+
+    /// What there is at both ends.
+    async fn look_around(&self, task: &ImageCopy<'_>) -> Result<(Present, Closure), CopyError> {
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
         let read = async {
             let source = (task.source, task.source_repository, Some(self.manifests()));
             Closure::read(source, task.digest, task.options).await.map_err(|unread| unread.of_source())
         };
-        let (present, closure) = futures::try_join!(self.look_at_tag(task), read)?;
+        futures::try_join!(self.look_at_tag(task), read)
+    }
+
+    /// Makes sure that the image is there under its tag; whether it was there before, whole.
+    async fn write(
+        &self,
+        task: &ImageCopy<'_>,
+        present: &Present,
+        closure: &Closure,
+        moved: &AtomicU64,
+    ) -> Result<bool, CopyError> {
         if present.digest.as_ref() == Some(&closure.root().digest) {
-            if self.is_complete(task, &closure, began).await? {
-                return Ok((closure, true));
+            if self.is_complete(task, closure, present.at).await? {
+                return Ok(true);
             }
-            self.forget(task, &closure);
+            self.forget(task, closure);
         }
-        self.push_until_taken(task, &closure, &present, moved).await?;
-        self.read_back(task, &closure, Instant::now()).await?;
-        Ok((closure, false))
+        self.push_until_taken(task, closure, present, moved).await?;
+        Ok(false)
     }
 
     /// Pushes the image; once more, from the start, where the registry misses what it was believed to have.
@@ -159,19 +197,10 @@ impl Engine {
         let look = match tables.look(&key) {
             Some(look) => Some(look),
             None if tables.repository_exists(&key) == Some(true) => None,
-            None => {
-                let _turn = tables.repository_turns.at(key.clone()).await;
-                match tables.look(&key) {
-                    Some(look) => Some(look),
-                    None => {
-                        let at = Instant::now();
-                        match task.destination.first_tags(task.destination_repository).await {
-                            Ok(found) => Some(tables.note_look(key, Look { found, at })),
-                            Err(error) => return self.look_without_list(task, at, error).await,
-                        }
-                    }
-                }
-            }
+            None => match self.look_at_repository(task.destination, task.destination_repository).await {
+                Ok(look) => Some(look),
+                Err((at, error)) => return self.look_without_list(task, at, error).await,
+            },
         };
         let is_written = tables.written_tags.recall(&(task.repository_key(), task.tag.clone())).is_some();
         match look.as_ref().map(|look| (look.found.as_ref(), look.at)) {
@@ -184,6 +213,22 @@ impl Engine {
                 Ok(Present { digest: task.tag_at_destination().await?, at, repository: true })
             }
         }
+    }
+
+    /// One look for all who need it.
+    async fn look_at_repository(
+        &self,
+        client: &Client,
+        repository: &RepositoryName,
+    ) -> Result<Arc<Look>, (Instant, RegistryError)> {
+        let (tables, key) = (self.tables(), (client.id(), repository.clone()));
+        let _turn = tables.repository_turns.at(key.clone()).await;
+        if let Some(look) = tables.look(&key) {
+            return Ok(look);
+        }
+        let at = Instant::now();
+        let found = client.first_tags(repository).await.map_err(|error| (at, error))?;
+        Ok(tables.note_look(key, Look { found, at }))
     }
 
     /// Who may push but not list may still look at a tag: one that is there tells that the repository is.

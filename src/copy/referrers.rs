@@ -31,25 +31,42 @@ struct Attached {
     tags: Vec<Tag>,
 }
 
+/// What refers to an image at the source, as far as it was looked at.
+pub(super) struct Found {
+    /// The tags of the source repository that stand for referrers.
+    known: Arc<BTreeSet<Tag>>,
+    /// Manifests that were looked at.
+    seen: HashSet<Digest>,
+    attached: Vec<Attached>,
+}
+
 impl Engine {
-    /// Brings everything that refers to a manifest of `closure`, reads it back, and answers how many referrers there are.
+    /// Looks at the source for what refers to the manifests of `closure`.
     ///
     /// # Errors
     /// [`CopyError`]. That something could not be read never counts as nothing.
-    pub(super) async fn replicate_referrers(
+    pub(super) async fn look_for_referrers(&self, task: &ImageCopy<'_>, closure: &Closure) -> Result<Found, CopyError> {
+        let known = self.referrer_tags(task).await?;
+        let subjects: Vec<Digest> = closure.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
+        let seen = subjects.iter().cloned().collect();
+        let attached = look_at_all(task, subjects, &known).await?;
+        Ok(Found { known, seen, attached })
+    }
+
+    /// Brings what was `found`, and what refers to it in turn, reads it back, and answers how many referrers there are.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub(super) async fn bring_referrers(
         &self,
         task: &ImageCopy<'_>,
-        closure: &Closure,
+        found: Found,
         moved: &AtomicU64,
     ) -> Result<usize, CopyError> {
-        let known = self.referrer_tags(task).await?;
-        let mut subjects: Vec<Digest> = closure.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
-        let mut seen: HashSet<Digest> = subjects.iter().cloned().collect();
+        let Found { known, mut seen, mut attached } = found;
         let mut count = 0;
         for _ in 0..MAX_DEPTH {
-            let looks = futures::stream::iter(subjects).map(|subject| look(task, subject, &known));
-            let attached: Vec<Attached> = looks.buffered(LOOKS_AT_ONCE).try_collect().await?;
-            subjects = Vec::new();
+            let mut subjects = Vec::new();
             for attached in attached {
                 count += attached.listed.len() + attached.tags.len();
                 if count > MAX_REFERRERS {
@@ -61,6 +78,7 @@ impl Engine {
             if subjects.is_empty() {
                 return Ok(count);
             }
+            attached = look_at_all(task, subjects, &known).await?;
         }
         Err(CopyError::LimitExceeded(format!("referrers of the image are nested deeper than {MAX_DEPTH}")))
     }
@@ -98,7 +116,7 @@ impl Engine {
             let Some(head) = head.map_err(CopyError::Source)? else { continue };
             let whole = CopyOptions::default();
             let artifact = ImageCopy { tag, digest: &head.digest, options: &whole, ..task.clone() };
-            Box::pin(self.copy_image(&artifact, moved)).await?;
+            Box::pin(self.copy_alone(&artifact, moved)).await?;
             brought.push(head.digest);
         }
         Ok(brought)
@@ -210,6 +228,15 @@ impl Engine {
         let listed = listed.map_err(CopyError::Destination)?;
         Ok((listed.digests.into_iter().collect(), listed.by_api))
     }
+}
+
+async fn look_at_all(
+    task: &ImageCopy<'_>,
+    subjects: Vec<Digest>,
+    known: &BTreeSet<Tag>,
+) -> Result<Vec<Attached>, CopyError> {
+    let looks = futures::stream::iter(subjects).map(|subject| look(task, subject, known));
+    looks.buffered(LOOKS_AT_ONCE).try_collect().await
 }
 
 async fn look(task: &ImageCopy<'_>, subject: Digest, known: &BTreeSet<Tag>) -> Result<Attached, CopyError> {

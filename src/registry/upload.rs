@@ -47,8 +47,18 @@ impl Client {
         let inner = &self.0;
         let task = inner.task("uploading the blob", format_args!("{repository}@{}", blob.digest));
         let upload = Upload { client: self, inner, repository, blob, task: &task };
-        let mounted = match mount_from.filter(|_| inner.ladder.may_mount(Instant::now())) {
-            Some(from) => upload.mount(from).await?,
+        let mount_from = mount_from.filter(|_| inner.ladder.may_mount(Instant::now()));
+        let is_streamed = inner.ladder.first(blob.size, Instant::now()) != Rung::Chunks;
+        // To mount from itself only asks whether it is there; what is small is asked for at the source meanwhile.
+        let (asks_first, asks_ahead) = match mount_from {
+            Some(from) if from == repository && is_streamed && blob.size <= MOST_AHEAD => (None, Some(from)),
+            mount_from => (mount_from, None),
+        };
+        let mounted = match asks_first {
+            Some(from) => {
+                let _place = inner.write_permit().await;
+                upload.mount(from).await?
+            }
             None => Mounted::No,
         };
         let session = match mounted {
@@ -58,7 +68,19 @@ impl Client {
         };
         // A session without a place for its bytes would be of no use: both wait for the same one.
         let _pass = inner.writes.enter(Load::of_blob(blob.size)).await;
-        upload.bring(session, &open).await.map(|()| UploadOutcome::Uploaded)
+        let (mounted, ahead) = match asks_ahead {
+            Some(from) => {
+                let (mounted, stream) = futures::join!(upload.mount(from), open());
+                (mounted?, Some(stream))
+            }
+            None => (Mounted::No, None),
+        };
+        let session = match mounted {
+            Mounted::Blob => return Ok(UploadOutcome::Mounted),
+            Mounted::Session(session) => Some(session),
+            Mounted::No => session,
+        };
+        upload.bring(session, ahead, &open).await.map(|()| UploadOutcome::Uploaded)
     }
 }
 
@@ -77,6 +99,9 @@ struct Upload<'a> {
     task: &'a Task,
 }
 
+/// What comes of opening the source.
+type Opened = Result<BlobStream, RegistryError>;
+
 /// What comes of asking for a mount.
 enum Mounted {
     Blob,
@@ -91,10 +116,10 @@ enum Completed {
 }
 
 impl Upload<'_> {
-    /// Asks the registry to take the blob from another repository. Where it opens a session instead, that is used.
+    /// Asks the registry to take the blob from another repository, or whether it is in its own. Where it opens a session instead,
+    /// that is used.
     async fn mount(&self, from: &RepositoryName) -> Result<Mounted, RegistryError> {
         let ladder = &self.inner.ladder;
-        let _permit = self.inner.write_permit().await;
         let mut retries = self.inner.retries();
         loop {
             match self.post(Some(from), &self.scopes(Some(from))).await {
@@ -154,8 +179,14 @@ impl Upload<'_> {
         }
     }
 
-    /// Brings the bytes there, in `session` or else a new one, on whichever rung the registry takes them.
-    async fn bring<F, Fut>(&self, mut session: Option<Session>, open: &F) -> Result<(), RegistryError>
+    /// Brings the bytes there, in `session` or else a new one, on whichever rung the registry takes them. `ahead` is what `open`
+    /// gave already.
+    async fn bring<F, Fut>(
+        &self,
+        mut session: Option<Session>,
+        mut ahead: Option<Opened>,
+        open: &F,
+    ) -> Result<(), RegistryError>
     where
         F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
@@ -164,15 +195,24 @@ impl Upload<'_> {
         let scopes = session.as_ref().map_or_else(|| self.scopes(None), |session| session.scopes.clone());
         let mut retries = self.inner.retries();
         let mut descent = Descent::new(&self.inner.ladder, self.blob.size);
+        let mut is_first = true;
         loop {
             let opened = match session.take() {
                 Some(session) => Ok(session),
+                // The source is asked meanwhile; once only, as a registry that opens no session may not do so for long.
+                None if is_first && ahead.is_none() && descent.rung != Rung::Chunks && self.blob.size > 0 => {
+                    let (session, stream) = futures::join!(self.begin(&scopes), open());
+                    ahead = Some(stream);
+                    session.map_err(Broken::Refused)
+                }
                 None => self.begin(&scopes).await.map_err(Broken::Refused),
             };
+            is_first = false;
             let ended = match opened {
-                Ok(session) => self.fill(session, descent.rung, open).await,
+                Ok(session) => self.fill(session, descent.rung, ahead.take(), open).await,
                 Err(broken) => Err(broken),
             };
+            ahead = None;
             let (failure, is_all_sent) = match ended {
                 Ok(()) => {
                     descent.arrived();
@@ -200,7 +240,13 @@ impl Upload<'_> {
         }
     }
 
-    async fn fill<F, Fut>(&self, mut session: Session, rung: Rung, open: &F) -> Result<(), Broken>
+    async fn fill<F, Fut>(
+        &self,
+        mut session: Session,
+        rung: Rung,
+        ahead: Option<Opened>,
+        open: &F,
+    ) -> Result<(), Broken>
     where
         F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
@@ -211,7 +257,11 @@ impl Upload<'_> {
             Rung::Chunks => return chunks::send(self, session, open).await,
         };
         if complete.is_some() || self.blob.size > 0 {
-            let content = Content::Whole(open().await.map_err(Broken::Source)?, self.blob.size);
+            let opened = match ahead {
+                Some(opened) => opened,
+                None => open().await,
+            };
+            let content = Content::Whole(opened.map_err(Broken::Source)?, self.blob.size);
             let answer = session.send(content, complete).await?;
             if !answer.status().is_success() {
                 let refusal = session.refusal(answer).await;
@@ -339,6 +389,9 @@ impl<'a> Descent<'a> {
 
 /// From this size on a question is worth it before the bytes are sent again, and chunks before they are cut again.
 const WORTH_A_LOOK: u64 = 1024 * 1024;
+
+/// Up to this size the bytes that come for nothing, where the blob is there after all, are not worth waiting for an answer.
+const MOST_AHEAD: u64 = 1024 * 1024;
 
 const MEMORY_EACH: u64 = 4 * 1024 * 1024;
 const MOST_MEMORY: u64 = 64 * 1024 * 1024;

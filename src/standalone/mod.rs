@@ -1,7 +1,9 @@
 //! Replicates once, without a cluster, from the same YAML kinds: `transship sync`, and its dry run `transship plan`.
 
+mod discovering;
 mod files;
 mod flags;
+mod ledgers;
 mod observing;
 mod output;
 mod planning;
@@ -14,8 +16,12 @@ use std::process::ExitCode;
 
 pub use flags::{PlanFlags, SyncFlags};
 
+use tokio::sync::mpsc;
+
+use self::discovering::Taker;
 use self::files::Documents;
 use self::flags::FileFlags;
+use self::ledgers::Ledgers;
 use self::registries::Registries;
 use self::state::State;
 use crate::copy::Engine;
@@ -32,11 +38,16 @@ pub struct UsageError(String);
 pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
     let (documents, registries) = read(&flags.files)?;
     let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let engine = Engine::default();
-    let planned = planning::plan(&documents, &registries, &state, Some(&engine)).await;
+    let (engine, ledgers) = (Engine::default(), Ledgers::new(&state));
     let printer = output::Printer::new(flags.files.output);
-    let outcomes =
-        running::copy_all((&documents, &registries, &state), engine, &planned, flags.copies as usize, &printer).await;
+    // What is planned first is copied while the rest is still planned.
+    let (sender, images) = mpsc::channel(PLANNED_AHEAD);
+    let taker = Taker { engine: &engine, images: sender };
+    let (planned, outcomes) = futures::join!(
+        planning::plan(&documents, &registries, &ledgers, Some(taker)),
+        running::copy_all((&documents, &registries, &ledgers), &engine, images, flags.copies as usize, &printer),
+    );
+    ledgers.close(&planned.asked);
     printed(printer.summary(&planned, &outcomes))?;
     Ok(ExitCode::from(u8::from(
         !planned.troubles.is_empty() || outcomes.iter().any(|outcome| outcome.failed.is_some()),
@@ -50,7 +61,7 @@ pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
 pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let (documents, registries) = read(&flags.files)?;
     let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let mut planned = planning::plan(&documents, &registries, &state, None).await;
+    let mut planned = planning::plan(&documents, &registries, &Ledgers::new(&state), None).await;
     planning::look_at_destinations(&mut planned, &registries).await;
     printed(output::show_plan(flags.files.output, &planned))?;
     Ok(ExitCode::from(u8::from(!planned.troubles.is_empty())))
@@ -74,3 +85,6 @@ fn printed(text: String) -> Result<(), UsageError> {
         _ => Ok(()),
     }
 }
+
+/// The most images that are planned and wait to be copied.
+const PLANNED_AHEAD: usize = 256;

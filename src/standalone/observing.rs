@@ -1,9 +1,10 @@
-//! Observes one repository of a source: its images, and what refers to them.
+//! Observes one repository of a source: its images as they are found, and what refers to them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use super::registries::Known;
 use super::state::Referred;
@@ -12,15 +13,16 @@ use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::SeenReferrers;
 use crate::registry::{Listing, Reference, RegistryError};
 
-/// What a repository of a source has.
-pub(super) struct Observed {
-    /// Its images.
-    pub(super) images: Vec<(Tag, Digest)>,
+/// A repository of a source whose tags were listed.
+pub(super) struct Observed<'a> {
+    source: &'a Known,
+    repository: &'a RepositoryName,
+    looks: Looks<'a>,
+    listing: Listing,
     /// Its tags that stand for referrers.
     pub(super) referrer_tags: Arc<BTreeSet<Tag>>,
-    seen: SeenReferrers,
-    /// Whether its referrers API, if it has one, was asked for each image.
-    pub(super) is_asked: bool,
+    /// What the referrers API listed, by subject: images that have several tags are asked for once.
+    lists: Mutex<HashMap<Digest, Arc<OnceCell<Option<String>>>>>,
 }
 
 /// What is looked at besides the digest of each tag.
@@ -37,74 +39,102 @@ pub(super) struct Looks<'a> {
     pub(super) is_new: &'a (dyn Fn(&Tag) -> bool + Sync),
 }
 
-impl Observed {
-    /// Reads the repository.
+/// One image of a source.
+pub(super) struct Image {
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
+    pub(super) referred: Referred,
+}
+
+impl<'a> Observed<'a> {
+    /// Lists the repository.
     ///
     /// # Errors
     /// A sentence.
-    pub(super) async fn read(source: &Known, repository: &RepositoryName, looks: &Looks<'_>) -> Result<Self, String> {
-        let message = |error: RegistryError| error.message;
-        let listing = source.client.tags_and_digests(repository).await.map_err(message)?;
+    pub(super) async fn list(
+        source: &'a Known,
+        repository: &'a RepositoryName,
+        looks: Looks<'a>,
+    ) -> Result<Self, String> {
+        let listing = source.client.tags_and_digests(repository).await.map_err(|error| error.message)?;
         let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
         let Listing { tags, digests } = listing.ok_or_else(missing)?;
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
-        let look = |tag: Tag| async {
-            if let Some(digest) = looks.settled.get(&tag).or_else(|| digests.get(&tag)) {
-                let digest = digest.clone();
-                return Ok(Some((tag, digest)));
+        let (listing, lists) = (Listing { tags, digests }, Mutex::default());
+        Ok(Self { source, repository, looks, listing, referrer_tags: Arc::new(referrers), lists })
+    }
+
+    /// Its images in the order of their tags, each as soon as it is known; `None` for a tag that went away since it was listed.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn images(&self) -> impl Stream<Item = Result<Option<Image>, String>> {
+        let seen = self.see_tags().map(|seen| seen.map(Arc::new).map_err(|error| error.message)).boxed().shared();
+        let images = futures::stream::iter(&self.listing.tags).map(move |tag| {
+            let seen = seen.clone();
+            async move {
+                let (digest, seen) = futures::join!(self.digest(tag), seen);
+                let Some(digest) = digest.map_err(|error| error.message)? else { return Ok(None) };
+                let listed = self.listed(&digest).await.map_err(|error| error.message)?;
+                let referred = Referred { tags: seen?.tags_fingerprint(&digest), listed };
+                Ok(Some(Image { tag: tag.clone(), digest, referred }))
             }
-            let digest = digest(source, repository, &tag, looks).await?;
-            Ok::<_, RegistryError>(digest.map(|digest| (tag, digest)))
-        };
-        let images = futures::stream::iter(tags).map(look).buffered(LOOKS_AT_ONCE);
-        // Tags that went away since they were listed are left out.
-        let images: Vec<(Tag, Digest)> =
-            images.try_filter_map(async |image| Ok(image)).try_collect().await.map_err(message)?;
+        });
+        images.buffered(LOOKS_AT_ONCE)
+    }
+
+    /// Whether the referrers API is asked for each image.
+    pub(super) fn asks(&self) -> bool {
+        self.looks.referrers && self.looks.api
+    }
+
+    async fn digest(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        if let Some(digest) = self.looks.settled.get(tag).or_else(|| self.listing.digests.get(tag)) {
+            return Ok(Some(digest.clone()));
+        }
+        match self.looks.engine.filter(|_| (self.looks.is_new)(tag)) {
+            Some(engine) => engine.observe(&self.source.client, self.repository, tag).await,
+            None => self.head(tag).await,
+        }
+    }
+
+    async fn see_tags(&self) -> Result<SeenReferrers, RegistryError> {
         let mut seen = SeenReferrers::default();
-        if looks.referrers {
-            let heads = futures::stream::iter(referrers.clone()).map(|tag| async {
-                let head = source.client.head_manifest(repository, Reference::Tag(&tag)).await?;
-                Ok::<_, RegistryError>(head.map(|head| (tag, head.digest)))
+        if self.looks.referrers {
+            let tags: Vec<Tag> = self.referrer_tags.iter().cloned().collect();
+            let heads = futures::stream::iter(tags).map(|tag| async move {
+                let digest = self.head(&tag).await?;
+                Ok::<_, RegistryError>(digest.map(|digest| (tag, digest)))
             });
             let heads = heads.buffered(LOOKS_AT_ONCE).try_filter_map(async |tag| Ok(tag));
-            seen.see_tags(heads.try_collect::<BTreeMap<Tag, Digest>>().await.map_err(message)?);
+            seen.see_tags(heads.try_collect::<BTreeMap<Tag, Digest>>().await?);
         }
-        let is_asked = looks.referrers && looks.api;
-        if is_asked {
-            let subjects: BTreeSet<Digest> = images.iter().map(|(_, digest)| digest.clone()).collect();
-            let lists = futures::stream::iter(subjects).map(|subject| async {
-                let listed = source.client.referrers(repository, &subject, Some(false)).await?;
-                Ok::<_, RegistryError>((subject, listed.digests))
-            });
-            let mut lists = std::pin::pin!(lists.buffered(LOOKS_AT_ONCE));
-            while let Some((subject, listed)) = lists.try_next().await.map_err(message)? {
-                seen.see_listed(&subject, &listed);
-            }
-        }
-        Ok(Self { images, referrer_tags: Arc::new(referrers), seen, is_asked })
+        Ok(seen)
     }
 
-    /// What refers to an image, as it is remembered once the image is verified.
-    pub(super) fn referred(&self, image: &Digest) -> Referred {
-        let listed = self.is_asked.then(|| self.seen.listed_fingerprint(image)).flatten();
-        Referred { tags: self.seen.tags_fingerprint(image), listed }
-    }
-}
-
-/// The digest of a tag; `None` if it is not there any more.
-async fn digest(
-    source: &Known,
-    repository: &RepositoryName,
-    tag: &Tag,
-    looks: &Looks<'_>,
-) -> Result<Option<Digest>, RegistryError> {
-    match looks.engine.filter(|_| (looks.is_new)(tag)) {
-        Some(engine) => engine.observe(&source.client, repository, tag).await,
-        None => {
-            let head = source.client.head_manifest(repository, Reference::Tag(tag)).await?;
-            Ok(head.map(|head| head.digest))
+    /// A fingerprint of what the referrers API lists of an image, where it is asked.
+    async fn listed(&self, image: &Digest) -> Result<Option<String>, RegistryError> {
+        if !self.asks() {
+            return Ok(None);
         }
+        let cell = {
+            let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            lists.entry(image.clone()).or_default().clone()
+        };
+        let fingerprint = cell.get_or_try_init(|| async {
+            let listed = self.source.client.referrers(self.repository, image, Some(false)).await?;
+            let mut seen = SeenReferrers::default();
+            seen.see_listed(image, &listed.digests);
+            Ok(seen.listed_fingerprint(image))
+        });
+        fingerprint.await.cloned()
+    }
+
+    async fn head(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        let head = self.source.client.head_manifest(self.repository, Reference::Tag(tag)).await?;
+        Ok(head.map(|head| head.digest))
     }
 }
 
-const LOOKS_AT_ONCE: usize = 8;
+/// How many requests really are under way is for the client of the registry to decide.
+const LOOKS_AT_ONCE: usize = 32;

@@ -1,11 +1,12 @@
 //! Prints what happened or would happen: lines and a table for people, one document for programs.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use serde_json::json;
 
 use super::flags::Format;
-use super::planning::{Plan, PlannedAction};
+use super::planning::{Plan, PlannedAction, Route};
 use super::running::Outcome;
 use crate::copy::Copied;
 
@@ -19,14 +20,14 @@ impl Printer {
     }
 
     /// Tells of one image; in JSON everything comes at the end.
-    pub(super) fn tell(&self, outcome: &Outcome<'_>) {
+    pub(super) fn tell(&self, outcome: &Outcome) {
         if self.0 == Format::Text {
             println!("{}", line(outcome));
         }
     }
 
     /// The summary.
-    pub(super) fn summary(&self, plan: &Plan, outcomes: &[Outcome<'_>]) -> String {
+    pub(super) fn summary(&self, plan: &Plan, outcomes: &[Outcome]) -> String {
         match self.0 {
             Format::Json => {
                 let images: Vec<_> = outcomes.iter().map(document).collect();
@@ -38,8 +39,12 @@ impl Printer {
                 let mut rows = vec![
                     ["SOURCE", "DESTINATION", "IMAGES", "COMPLETE", "COPIED", "FAILED", "MOVED"].map(str::to_owned),
                 ];
+                let mut by_route: HashMap<&Route, Vec<&Outcome>> = HashMap::new();
+                for outcome in outcomes {
+                    by_route.entry(&outcome.image.route).or_default().push(outcome);
+                }
                 for (route, images) in plan.routes() {
-                    let of_route = || outcomes.iter().filter(|outcome| outcome.image.route == *route);
+                    let of_route = || by_route.get(&**route).into_iter().flatten();
                     let failed = of_route().filter(|outcome| outcome.failed.is_some()).count();
                     let copied = of_route().filter_map(|outcome| outcome.copied.as_ref());
                     let (copied, moved) = copied.fold((0, 0), |(copied, moved), one| {
@@ -93,8 +98,8 @@ pub(super) fn show_plan(format: Format, plan: &Plan) -> String {
     text + &troubles(plan)
 }
 
-fn line(outcome: &Outcome<'_>) -> String {
-    let image = outcome.image;
+fn line(outcome: &Outcome) -> String {
+    let image = &outcome.image;
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
     match (&outcome.failed, &outcome.copied) {
         (Some(failed), _) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
@@ -117,8 +122,8 @@ fn skipped(copied: &Copied) -> String {
     }
 }
 
-fn document(outcome: &Outcome<'_>) -> serde_json::Value {
-    let image = outcome.image;
+fn document(outcome: &Outcome) -> serde_json::Value {
+    let image = &outcome.image;
     let mut document = json!({
         "source": image.source,
         "destination": image.destination,

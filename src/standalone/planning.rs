@@ -1,6 +1,6 @@
 //! Observes the sources and plans: which image goes where and why, what needs nothing, and what stands in the way.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::discovering::{Discovery, Taker};
 use super::files::Documents;
-use super::observing::{Looks, Observed};
+use super::ledgers::Ledgers;
 use super::registries::{Known, Registries};
-use super::state::{Record, Referred, State};
-use crate::api::{Action, Referrers};
-use crate::copy::Engine;
+use super::state::Referred;
+use crate::api::Action;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place, REFERRERS_EVERY};
-use crate::policy::{Decision, Policy, Request, evaluate};
+use crate::plan::{Claims, Configuration, CopyOptions, DestinationReference, Holder, Match, Place};
+use crate::policy::{Policy, Request};
 use crate::registry::{ErrorKind, Reference};
 
 /// What is to be done. Plain data: nothing in it changes while it is carried out.
@@ -26,10 +26,10 @@ pub(super) struct Plan {
     /// Every repository that was looked at, and why it matched or not.
     pub(super) repositories: Vec<PlannedRepository>,
     /// Every image of the repositories that matched.
-    pub(super) images: Vec<PlannedImage>,
+    pub(super) images: Vec<Arc<PlannedImage>>,
     /// Routes whose source was asked by its referrers API for each image.
     #[serde(skip)]
-    pub(super) asked: HashSet<Route>,
+    pub(super) asked: HashSet<Arc<Route>>,
     /// What stands in the way of more than an image.
     pub(super) troubles: Vec<String>,
 }
@@ -45,11 +45,11 @@ pub(super) struct PlannedRepository {
 }
 
 /// One image and one destination.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PlannedImage {
     #[serde(skip)]
-    pub(super) route: Route,
+    pub(super) route: Arc<Route>,
     pub(super) source: String,
     pub(super) destination: String,
     pub(super) tag: Tag,
@@ -87,12 +87,12 @@ pub(super) enum PlannedAction {
     Overwrite,
 }
 
-/// Plans all configurations. The sources are asked, the destinations are not. `engine` is who copies what is planned.
+/// Plans all configurations. The sources are asked; each image is handed to `taker` as soon as it is planned.
 pub(super) async fn plan(
     documents: &Documents,
     registries: &Registries,
-    state: &State,
-    engine: Option<&Engine>,
+    ledgers: &Ledgers<'_>,
+    taker: Option<Taker<'_>>,
 ) -> Plan {
     let (mut plan, mut claims) = (Plan::default(), Claims::default());
     for (index, configuration) in documents.configurations.iter().enumerate() {
@@ -118,15 +118,14 @@ pub(super) async fn plan(
                 wanted.push((repository, routes));
             }
         }
-        let read = futures::stream::iter(wanted).map(async |(repository, routes)| {
-            observe(configuration, repository, routes, (registries, state, engine)).await
-        });
-        let mut read = std::pin::pin!(read.buffered(REPOSITORIES_AT_ONCE));
-        while let Some((routes, observed)) = read.next().await {
-            match observed {
-                Ok(observed) => plan.add(configuration, routes, &observed, documents),
-                Err(message) => plan.troubles.push(format!("{name}: source Registry {}: {message}", source.name)),
-            }
+        let discovery = Discovery { documents, registries, ledgers, configuration, taker: taker.as_ref() };
+        let discovered = futures::stream::iter(wanted).map(|(repository, routes)| discovery.read(repository, routes));
+        let mut discovered = std::pin::pin!(discovered.buffered(REPOSITORIES_AT_ONCE));
+        while let Some(discovered) = discovered.next().await {
+            plan.images.extend(discovered.images);
+            plan.asked.extend(discovered.asked);
+            let trouble = |message| format!("{name}: source Registry {}: {message}", source.name);
+            plan.troubles.extend(discovered.trouble.map(trouble));
         }
     }
     plan
@@ -134,7 +133,7 @@ pub(super) async fn plan(
 
 /// Looks at what destinations have under the tags that are to be copied, where there is consent.
 pub(super) async fn look_at_destinations(plan: &mut Plan, registries: &Registries) {
-    let to_copy = plan.images.iter_mut().filter(|image| image.action == PlannedAction::Copy);
+    let to_copy = plan.images.iter_mut().filter(|image| image.action == PlannedAction::Copy).map(Arc::make_mut);
     let looks = futures::stream::iter(to_copy).map(|image| async {
         let client = &registries.of(&image.route.destination).client;
         match client.head_manifest(&image.route.repository, Reference::Tag(&image.tag)).await {
@@ -207,7 +206,7 @@ impl Plan {
         repository: &RepositoryName,
         registries: &Registries,
         claims: &mut Claims,
-    ) -> Vec<Route> {
+    ) -> Vec<Arc<Route>> {
         let (name, source) = (name_of(configuration), source_of(configuration));
         let matches = configuration.selection.matches(repository);
         let because: BTreeSet<&str> = matches.iter().map(|m| m.because.as_str()).collect();
@@ -243,61 +242,17 @@ impl Plan {
                 ));
             } else {
                 let repository = repository.clone();
-                routes.push(Route { configuration: index, source: source.clone(), destination, repository, options });
+                let source = source.clone();
+                routes.push(Arc::new(Route { configuration: index, source, destination, repository, options }));
             }
         }
         routes
     }
 
-    /// Adds the images of a repository: each to every destination before the next.
-    fn add(
-        &mut self,
-        configuration: &Configuration,
-        routes: Vec<(Route, Record)>,
-        observed: &Observed,
-        documents: &Documents,
-    ) {
-        let decisions: Vec<Decision> = routes
-            .iter()
-            .map(|(route, _)| {
-                let asked = request(configuration, route, Action::ReplicateImage);
-                evaluate(&asked, policies_of(documents, &route.destination))
-            })
-            .collect();
-        let own = &configuration.namespace;
-        for (tag, digest) in &observed.images {
-            for ((route, record), decision) in routes.iter().zip(&decisions) {
-                let with_referrers = route.options.referrers == Referrers::Replicate;
-                let referred = if with_referrers { observed.referred(digest) } else { Referred::default() };
-                let (action, reason) = if !decision.allowed {
-                    (PlannedAction::Denied, decision.message.clone())
-                } else if record.has(tag, digest, &referred, observed.is_asked && with_referrers) {
-                    (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
-                } else {
-                    (PlannedAction::Copy, decision.message.clone())
-                };
-                self.images.push(PlannedImage {
-                    source: format!("{}/{}", route.source.name, route.repository),
-                    destination: format!("{}/{}", short_name(&route.destination, own), route.repository),
-                    route: route.clone(),
-                    tag: tag.clone(),
-                    digest: digest.clone(),
-                    referred,
-                    referrer_tags: observed.referrer_tags.clone(),
-                    action,
-                    reason,
-                });
-            }
-        }
-        if observed.is_asked {
-            self.asked.extend(routes.into_iter().map(|(route, _)| route));
-        }
-    }
-
     /// The images that are to be copied, by route.
-    pub(super) fn routes(&self) -> Vec<(&Route, Vec<&PlannedImage>)> {
-        let mut order: Vec<(&Route, Vec<&PlannedImage>)> = Vec::new();
-        let mut index: HashMap<&Route, usize> = HashMap::new();
+    pub(super) fn routes(&self) -> Vec<(&Arc<Route>, Vec<&PlannedImage>)> {
+        let mut order: Vec<(&Arc<Route>, Vec<&PlannedImage>)> = Vec::new();
+        let mut index: HashMap<&Arc<Route>, usize> = HashMap::new();
         for image in &self.images {
             let at = *index.entry(&image.route).or_insert_with(|| {
                 order.push((&image.route, Vec::new()));
@@ -309,36 +264,9 @@ impl Plan {
     }
 }
 
-fn source_of(configuration: &Configuration) -> DestinationReference {
+/// The registry that a configuration reads from.
+pub(super) fn source_of(configuration: &Configuration) -> DestinationReference {
     DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() }
-}
-
-/// Reads a repository of the source, with what is remembered of each of its routes.
-async fn observe(
-    configuration: &Configuration,
-    repository: RepositoryName,
-    routes: Vec<Route>,
-    (registries, state, engine): (&Registries, &State, Option<&Engine>),
-) -> (Vec<(Route, Record)>, Result<Observed, String>) {
-    let load = |route: Route| {
-        let (from, to) = ends(registries, &route);
-        let record = state.load(&name_of(configuration), (&from, &to), &route.options);
-        (route, record)
-    };
-    let routes: Vec<(Route, Record)> = routes.into_iter().map(load).collect();
-    let now = Timestamp::now();
-    let is_due = |record: &Record| {
-        !record.images.is_empty() && record.referrers_asked_at.is_none_or(|asked| asked + REFERRERS_EVERY <= now)
-    };
-    let looks = Looks {
-        referrers: routes.iter().any(|(route, _)| route.options.referrers == Referrers::Replicate),
-        api: routes.iter().any(|(_, record)| is_due(record)),
-        engine,
-        settled: settled(configuration, &repository, &routes),
-        is_new: &|tag| routes.iter().any(|(_, record)| !record.images.contains_key(tag.as_str())),
-    };
-    let observed = Observed::read(registries.of(&source_of(configuration)), &repository, &looks).await;
-    (routes, observed)
 }
 
 /// Every repository that may match: those that are named, and all that are listed where some rule needs it.
@@ -356,26 +284,6 @@ async fn repositories(source: &Known, configuration: &Configuration) -> Result<B
         found.extend(listed);
     }
     Ok(found)
-}
-
-/// The tags of a repository that are promised never to move, and were verified at every destination by earlier syncs, with their
-/// digests: the source need not be asked about them.
-fn settled(
-    configuration: &Configuration,
-    repository: &RepositoryName,
-    routes: &[(Route, Record)],
-) -> BTreeMap<Tag, Digest> {
-    let Some((_, first)) = routes.first().filter(|_| configuration.selection.has_promises()) else {
-        return BTreeMap::new();
-    };
-    let tags = first.images.keys().filter_map(|tag| tag.parse::<Tag>().ok());
-    let promised = tags.filter(|tag| configuration.selection.is_immutable(repository, tag));
-    let verified = promised.filter_map(|tag| {
-        let digest = first.digest_of(&tag)?;
-        let is_there = |(_, record): &(Route, Record)| record.digest_of(&tag).is_some_and(|there| there == digest);
-        routes.iter().all(is_there).then_some((tag, digest))
-    });
-    verified.collect()
 }
 
 const LOOKS_AT_ONCE: usize = 8;
