@@ -38,6 +38,13 @@ pub(super) struct Login {
     is_new: bool,
 }
 
+impl Login {
+    /// Just this value of `Authorization`, whatever the registry asks for.
+    pub(super) fn with(header: Option<HeaderValue>) -> Self {
+        Self { header, ..Self::default() }
+    }
+}
+
 impl Auth {
     pub(super) fn new(credentials: Credentials) -> Self {
         Self { credentials, tokens: TokenCache::default(), scheme: Mutex::default() }
@@ -46,6 +53,14 @@ impl Auth {
     /// Whether the registry wants tokens.
     pub(super) fn is_bearer(&self) -> bool {
         matches!(self.scheme(), Some(Scheme::Bearer(_)))
+    }
+
+    /// The token service that the last challenge named.
+    pub(super) fn token_service(&self) -> Option<TokenService> {
+        match self.scheme() {
+            Some(Scheme::Bearer(service)) => Some(service),
+            _ => None,
+        }
     }
 
     fn scheme(&self) -> Option<Scheme> {

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::auth::Auth;
+use super::digest_apis::DigestApis;
 use super::exchange::{Inner, Outgoing};
 use super::referrers::ReferrersApi;
 use super::retry::Pause;
@@ -158,6 +159,7 @@ impl Client {
             writes: Window::new(concurrency),
             chunk_memory: Semaphore::new(upload::chunk_memory(concurrency)),
             ladder,
+            digest_apis: DigestApis::default(),
         })))
     }
 

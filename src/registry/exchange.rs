@@ -11,6 +11,7 @@ use url::Url;
 use super::answer::{Answer, Refusal, is_passing};
 use super::auth::{Auth, Login};
 use super::client::ClientId;
+use super::digest_apis::DigestApis;
 use super::error::{Failure, Task, Trouble};
 use super::referrers::ReferrersApi;
 use super::retry::{self, Pause, Retries};
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub(super) chunk_memory: Semaphore,
     /// How the registry takes uploads.
     pub(super) ladder: Ladder,
+    /// Whether the registry has another API that is of use.
+    pub(super) digest_apis: DigestApis,
 }
 
 /// A request that can be sent again.
@@ -51,13 +54,15 @@ pub(super) struct Outgoing<'a> {
     pub(super) scopes: Scopes,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
+    /// What it is sent with in place of the login that the registry asks for; a challenge is a refusal then.
+    pub(super) login: Option<Login>,
     pub(super) task: &'a Task,
 }
 
 impl<'a> Outgoing<'a> {
     /// Without headers and body.
     pub(super) fn new(method: Method, url: Url, scopes: Scopes, task: &'a Task) -> Self {
-        Self { method, url, scopes, headers: HeaderMap::new(), body: None, task }
+        Self { method, url, scopes, headers: HeaderMap::new(), body: None, login: None, task }
     }
 }
 
@@ -123,6 +128,9 @@ impl Inner {
     /// One attempt. A refusal that may pass is a failure; any other is an answer.
     pub(super) async fn send(&self, request: &Outgoing<'_>) -> Result<Answer, Failure> {
         self.pause.wait(request.task, &self.deadlines).await?;
+        if let Some(login) = &request.login {
+            return self.settle(self.follow(request, login).await?, request).await;
+        }
         let mut login = self.login(&request.scopes, request.task).await?;
         for _ in 0..MOST_CHALLENGES {
             let answer = self.follow(request, &login).await?;

@@ -47,14 +47,22 @@ impl Client {
     /// # Errors
     /// `TooLarge` over 100,000 tags. A 404 that does not come from a registry is an error, not an absent repository.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
-        Ok(self.tags_and_digests(repository).await?.map(|listing| listing.tags.into_iter().collect()))
+        Ok(self.listing(repository).await?.map(|listing| listing.tags.into_iter().collect()))
     }
 
-    /// Every tag, and what they point at where the registry tells that with the list; `None` when the repository is not there.
+    /// Every tag, and what they point at where the registry tells that with a list; `None` when the repository is not there.
     ///
     /// # Errors
     /// As [`Client::tags`].
     pub async fn tags_and_digests(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
+        let Some(mut listing) = self.listing(repository).await? else { return Ok(None) };
+        if listing.digests.is_empty() {
+            listing.digests = self.0.told_digests(repository, &listing.tags).await;
+        }
+        Ok(Some(listing))
+    }
+
+    async fn listing(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the tags", repository);
         let first = inner.site.of(repository, "tags/list");

@@ -6,6 +6,7 @@ mod blobs;
 mod body;
 mod challenge;
 mod client;
+mod digest_apis;
 mod docker_config;
 mod egress;
 mod error;
@@ -14,6 +15,7 @@ mod feed;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod harbor;
 mod listing;
 mod manifests;
 mod referrers;

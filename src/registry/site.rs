@@ -83,7 +83,8 @@ impl Site {
         self.at("/v2/_catalog")
     }
 
-    fn at(&self, path: &str) -> Url {
+    /// The URL of a path.
+    pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
         url
@@ -99,7 +100,8 @@ impl Site {
         self.is_own_host(url) || HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
     }
 
-    fn is_own_host(&self, url: &Url) -> bool {
+    /// Whether `url` is on the registry's own host, at any port.
+    pub(super) fn is_own_host(&self, url: &Url) -> bool {
         host_of(url) == host_of(&self.base)
     }
 

@@ -14,7 +14,7 @@ use crate::image::{Digest, Tag};
 pub struct Listing {
     /// Every tag.
     pub tags: BTreeSet<Tag>,
-    /// What they point at, by tag: all of them, or none where the registry does not say it of all without a contradiction.
+    /// What they point at, by tag, as far as the registry tells it with a list.
     pub digests: BTreeMap<Tag, Digest>,
 }
 

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod coverage;
+mod digest_lists;
 mod lists;
 mod logins;
 mod matrix;

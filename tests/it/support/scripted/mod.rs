@@ -12,6 +12,7 @@ mod answer;
 mod blobs;
 mod call;
 mod faults;
+mod harbor;
 mod listing;
 mod log;
 mod manifests;

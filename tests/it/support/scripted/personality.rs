@@ -77,6 +77,8 @@ pub struct Personality {
     pub unsorted: bool,
     /// Tags come with a `manifest` object of Google's own (ggcr's google list).
     pub google_lists: bool,
+    /// Another API that lists what tags point at.
+    pub digest_api: Option<DigestApi>,
     /// What the catalog is answered; 200 where there is one.
     pub catalog: u16,
     /// The referrers API; absent ones answer 404 (the table of the specification's conformance results).
@@ -189,6 +191,24 @@ pub enum Links {
     Elsewhere,
 }
 
+/// An API that lists what tags point at, besides that of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestApi {
+    /// `/api/v2.0` of Harbor.
+    Harbor(HarborApi),
+}
+
+/// Harbor's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HarborApi {
+    /// The most items of a page; Harbor gives 100.
+    pub page: usize,
+    /// Whether the user may list artifacts: robots have each right on its own.
+    pub may_list: bool,
+    /// Whether projects are proxy caches.
+    pub is_proxy: bool,
+}
+
 /// The referrers API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Referrers {
@@ -211,6 +231,8 @@ pub enum Login {
 pub struct Bearer {
     /// The path of the realm: `/token`, GitLab's `/jwt/auth`, ACR's `/oauth2/token`.
     pub path: &'static str,
+    /// The `service` of the challenge.
+    pub service: &'static str,
     /// Whether it is on the other origin: Docker Hub's is on auth.docker.io.
     pub elsewhere: bool,
     /// For how many seconds a token is good; Docker Hub 300.
@@ -268,6 +290,7 @@ impl Personality {
             largest_n: None,
             unsorted: false,
             google_lists: false,
+            digest_api: None,
             catalog: 200,
             referrers: Some(Referrers { filters: true }),
             warning: None,
@@ -281,6 +304,7 @@ impl Bearer {
     pub const fn plain() -> Self {
         Self {
             path: "/token",
+            service: "scripted",
             elsewhere: false,
             life: 300.0,
             tells_life: true,

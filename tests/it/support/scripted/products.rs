@@ -143,7 +143,8 @@ impl Personality {
             single_post: false,
             tag_parameter: false,
             pages: Pages { names: 100, ..Self::plain().pages },
-            login: Login::Bearer(Bearer { path: "/service/token", ..Bearer::plain() }),
+            digest_api: Some(DigestApi::Harbor(HarborApi { page: 100, may_list: true, is_proxy: false })),
+            login: Login::Bearer(Bearer { path: "/service/token", service: "harbor-registry", ..Bearer::plain() }),
             ..Self::plain()
         }
     }

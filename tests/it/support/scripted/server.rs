@@ -17,7 +17,7 @@ use super::personality::Personality;
 use super::store::Store;
 use super::tokens::Tokens;
 use super::wire::{Cut, Lines};
-use super::{blobs, listing, manifests, tokens, uploads};
+use super::{blobs, harbor, listing, manifests, tokens, uploads};
 
 /// What the two origins of a registry share.
 pub(super) struct Shared {
@@ -136,6 +136,9 @@ async fn lead(call: &mut Call) -> Result<Response, Gone> {
             Some(rest) => Ok(blobs::stored(call, &rest)),
             None => uploads::elsewhere(call).await,
         };
+    }
+    if let Some(response) = harbor::api(call) {
+        return Ok(response);
     }
     let Some(path) = call.path.strip_prefix("/v2/").map(str::to_owned) else {
         return Ok(refusal(404, "NOT_FOUND", "no API here"));

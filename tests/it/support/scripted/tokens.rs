@@ -91,7 +91,7 @@ pub(super) fn unauthorized(call: &Call, scope: &str) -> Response {
     if let Login::Bearer(bearer) = call.personality.login {
         let realm = call.url(if bearer.elsewhere { Role::Other } else { Role::Registry }, bearer.path);
         let scope = if scope.is_empty() { String::new() } else { format!(",scope=\"{scope}\"") };
-        let value = format!("Bearer realm=\"{realm}\",service=\"scripted\"{scope}");
+        let value = format!("Bearer realm=\"{realm}\",service=\"{}\"{scope}", bearer.service);
         put(response.headers_mut(), "www-authenticate", &value);
     }
     response
@@ -121,7 +121,8 @@ fn each(scope: &str) -> Vec<String> {
     }
 }
 
-fn is_user(call: &Call) -> bool {
+/// Whether the request has the right password.
+pub(super) fn is_user(call: &Call) -> bool {
     let right = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     call.header(AUTHORIZATION) == Some(right.as_str())
 }
