@@ -74,7 +74,8 @@ pub struct RegistrySpec {
 pub struct CredentialsSource {
     /// A Secret of the same namespace. Of type `kubernetes.io/dockerconfigjson` (its entry for this host is used) or
     /// `kubernetes.io/basic-auth`, or `Opaque` with the keys `username` and `password`; the latter two need the annotation
-    /// `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`.
+    /// `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`. For Amazon ECR they may be the id and the secret
+    /// of an access key, which needs no renewal as the passwords of `docker login` do; a temporary one has `sessionToken` besides.
     pub secret_ref: SecretReference,
 }
 

@@ -159,6 +159,16 @@ pub enum RegistryLogin {
     },
     /// An OAuth2 refresh token.
     IdentityToken(String),
+    /// A temporary access key of AWS.
+    #[serde(rename_all = "camelCase")]
+    TemporaryKey {
+        /// Its id.
+        id: String,
+        /// Its secret access key.
+        secret: String,
+        /// Its session token.
+        session_token: String,
+    },
 }
 
 impl From<&RegistryOptions> for RegistryAccess {
@@ -169,6 +179,11 @@ impl From<&RegistryOptions> for RegistryAccess {
                 RegistryLogin::Basic { username: username.clone(), password: password.expose_secret().to_owned() }
             }
             Credentials::IdentityToken(token) => RegistryLogin::IdentityToken(token.expose_secret().to_owned()),
+            Credentials::TemporaryKey { id, secret, session_token } => RegistryLogin::TemporaryKey {
+                id: id.clone(),
+                secret: secret.expose_secret().to_owned(),
+                session_token: session_token.expose_secret().to_owned(),
+            },
         };
         Self {
             url: options.url.to_string(),
@@ -190,6 +205,11 @@ impl TryFrom<RegistryAccess> for RegistryOptions {
                 Credentials::Basic { username, password: SecretString::from(password) }
             }
             RegistryLogin::IdentityToken(token) => Credentials::IdentityToken(SecretString::from(token)),
+            RegistryLogin::TemporaryKey { id, secret, session_token } => Credentials::TemporaryKey {
+                id,
+                secret: SecretString::from(secret),
+                session_token: SecretString::from(session_token),
+            },
         };
         Ok(Self {
             url: access.url.parse().map_err(|error| format!("the URL of a registry cannot be read: {error}"))?,

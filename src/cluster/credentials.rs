@@ -106,7 +106,13 @@ fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, Credent
                 });
             }
             let text = |key: &str| utf8(data, key).ok_or_else(|| invalid(&format!("needs the key {key}")));
-            Ok(Credentials::Basic { username: text("username")?, password: SecretString::from(text("password")?) })
+            let (username, password) = (text("username")?, SecretString::from(text("password")?));
+            Ok(match utf8(data, "sessionToken") {
+                Some(token) => {
+                    Credentials::TemporaryKey { id: username, secret: password, session_token: token.into() }
+                }
+                None => Credentials::Basic { username, password },
+            })
         }
         other => Err(invalid(&format!(
             "is of type {other}, which holds no registry credentials: use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
@@ -143,6 +149,8 @@ const SHORTEST_TOKEN: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn secret(yaml: &str) -> Secret {
@@ -174,5 +182,18 @@ mod tests {
             "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: Opaque, data: {username: dQ==}}",
         );
         assert!(parse_credentials(&half, "r").err().unwrap().message.contains("password"));
+    }
+
+    #[test]
+    fn a_secret_with_a_session_token_is_a_temporary_key_of_aws() {
+        let mut key = secret(
+            "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: kubernetes.io/basic-auth, \
+             data: {username: dQ==, password: cA==, sessionToken: dA==}}",
+        );
+        let parsed = parse_credentials(&key, "r").unwrap();
+        assert!(matches!(parsed, Credentials::TemporaryKey { id, session_token, .. }
+            if id == "u" && session_token.expose_secret() == "t"));
+        key.data.as_mut().unwrap().remove("sessionToken");
+        assert!(matches!(parse_credentials(&key, "r").unwrap(), Credentials::Basic { .. }));
     }
 }

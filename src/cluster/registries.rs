@@ -143,12 +143,16 @@ pub fn reason_of(error: &RegistryError) -> &'static str {
 fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] {
     use secrecy::ExposeSecret;
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    let parts: [&[u8]; 3] = match credentials {
-        Credentials::Anonymous => [b"anonymous", b"", b""],
+    let parts: [&[u8]; 4] = match credentials {
+        Credentials::Anonymous => [b"anonymous", b"", b"", b""],
         Credentials::Basic { username, password } => {
-            [b"basic", username.as_bytes(), password.expose_secret().as_bytes()]
+            [b"basic", username.as_bytes(), password.expose_secret().as_bytes(), b""]
         }
-        Credentials::IdentityToken(token) => [b"identity", token.expose_secret().as_bytes(), b""],
+        Credentials::IdentityToken(token) => [b"identity", token.expose_secret().as_bytes(), b"", b""],
+        Credentials::TemporaryKey { id, secret, session_token } => {
+            let (secret, session_token) = (secret.expose_secret(), session_token.expose_secret());
+            [b"temporary", id.as_bytes(), secret.as_bytes(), session_token.as_bytes()]
+        }
     };
     for part in parts.into_iter().chain([ca_bundle.unwrap_or_default()]) {
         context.update(&part.len().to_le_bytes());

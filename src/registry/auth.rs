@@ -25,6 +25,8 @@ pub(super) struct Auth {
 #[derive(Clone, PartialEq, Eq)]
 enum Scheme {
     Basic,
+    /// A password that ECR gives for an access key.
+    Ecr,
     Bearer(TokenService),
 }
 
@@ -99,7 +101,7 @@ impl Inner {
 
     /// Forgets the token that `used` holds, as the registry does not take it any longer.
     pub(super) async fn renew(&self, scopes: &Scopes, used: &Login, task: &Task) -> Result<(), RegistryError> {
-        if let Some(scheme @ Scheme::Bearer(_)) = used.scheme.clone() {
+        if let Some(scheme @ (Scheme::Bearer(_) | Scheme::Ecr)) = used.scheme.clone() {
             self.login_by(scheme, scopes, used.header.as_ref(), task).await?;
         }
         Ok(())
@@ -114,6 +116,13 @@ impl Inner {
     ) -> Result<Login, RegistryError> {
         let (header, is_new) = match &scheme {
             Scheme::Basic => (basic(&self.auth.credentials), true),
+            Scheme::Ecr => {
+                let Some(ecr) = &self.ecr else { return Ok(Login::default()) };
+                let fetch = self.ecr_login(ecr, task);
+                let name = || ecr.host();
+                let (header, is_new) = self.kept_token(&Scopes::default(), rejected, fetch, name, task).await?;
+                (Some(header), is_new)
+            }
             Scheme::Bearer(service) => {
                 let (header, is_new) = self.token(service, scopes, rejected, task).await?;
                 (Some(header), is_new)
@@ -124,6 +133,10 @@ impl Inner {
 
     /// A token where the registry offers that, for it is the safer way; else the password.
     fn choose(&self, offered: &[Challenge], task: &Task) -> Result<Option<Scheme>, RegistryError> {
+        if self.ecr.is_some() {
+            // The access key itself is shown to nobody.
+            return Ok(offered.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Ecr));
+        }
         let has_password = matches!(self.auth.credentials, Credentials::Basic { .. });
         let basic = offered.iter().any(|challenge| challenge.scheme == "basic" && has_password);
         let bearer = offered.iter().find_map(|challenge| {

@@ -13,10 +13,11 @@ use url::Url;
 
 use super::auth::Auth;
 use super::digest_apis::DigestApis;
+use super::ecr::{Ecr, EcrApi};
 use super::exchange::{Inner, Outgoing};
 use super::referrers::ReferrersApi;
 use super::retry::Pause;
-use super::site::Site;
+use super::site::{Site, canonical_host};
 use super::token::Scopes;
 use super::transport::{Deadlines, Transport};
 use super::upload::{self, Ladder, Manner};
@@ -55,6 +56,15 @@ pub enum Credentials {
     },
     /// An OAuth2 refresh token (`identitytoken` of a docker config).
     IdentityToken(SecretString),
+    /// A temporary access key of AWS, for Amazon ECR. One that lasts is taken as `Basic`, with its id as the name.
+    TemporaryKey {
+        /// Its id, `ASIA…`.
+        id: String,
+        /// Its secret access key.
+        secret: SecretString,
+        /// Its session token.
+        session_token: SecretString,
+    },
 }
 
 impl fmt::Debug for Credentials {
@@ -63,6 +73,7 @@ impl fmt::Debug for Credentials {
             Self::Anonymous => "Anonymous",
             Self::Basic { .. } => "Basic(***)",
             Self::IdentityToken(_) => "IdentityToken(***)",
+            Self::TemporaryKey { .. } => "TemporaryKey(***)",
         })
     }
 }
@@ -136,10 +147,28 @@ impl Client {
         Self::with_deadlines(options, egress, Deadlines::default())
     }
 
+    /// The client of a registry of Amazon ECR that goes by another name, so that its host does not tell its API.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn of_ecr(options: RegistryOptions, egress: Arc<EgressPolicy>, api: EcrApi) -> Result<Self, RegistryError> {
+        Self::with_api(options, egress, Deadlines::default(), Some(api))
+    }
+
     pub(super) fn with_deadlines(
         options: RegistryOptions,
         egress: Arc<EgressPolicy>,
         deadlines: Deadlines,
+    ) -> Result<Self, RegistryError> {
+        let ecr = EcrApi::of_host(&canonical_host(&options.url));
+        Self::with_api(options, egress, deadlines, ecr)
+    }
+
+    fn with_api(
+        options: RegistryOptions,
+        egress: Arc<EgressPolicy>,
+        deadlines: Deadlines,
+        ecr: Option<EcrApi>,
     ) -> Result<Self, RegistryError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let is_plain = options.url.scheme() == "http";
@@ -150,6 +179,7 @@ impl Client {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             site,
             transport: Transport::new(egress, ca_bundle, is_plain, concurrency, &deadlines)?,
+            ecr: ecr.and_then(|api| Ecr::new(api, &options.credentials)),
             auth: Auth::new(options.credentials),
             deadlines,
             pause: Pause::default(),

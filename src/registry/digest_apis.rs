@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::ecr::Ecr;
 use super::error::Task;
 use super::exchange::Inner;
+use super::harbor::Harbor;
 use super::{ErrorKind, RegistryError};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 
@@ -26,8 +28,11 @@ impl Inner {
         if told.lacking() < FEWEST_TAGS {
             return BTreeMap::new();
         }
-        let Some(harbor) = self.harbor(repository) else { return BTreeMap::new() };
-        let place = harbor.project().to_owned();
+        let Some(api) = self.digest_api(repository) else { return BTreeMap::new() };
+        let place = match &api {
+            DigestApi::Harbor(harbor) => harbor.project().to_owned(),
+            DigestApi::Ecr(_) => String::new(),
+        };
         let known = self.digest_apis.verdict(&place);
         if known == Some(false) {
             return BTreeMap::new();
@@ -35,17 +40,27 @@ impl Inner {
         let task = self.task("reading what the tags point at", repository);
         let _permit = self.read_permit().await;
         let asked = self.in_time(&task, async {
-            if known.is_none() {
-                harbor.check(&task).await?;
-                self.digest_apis.note(place.clone(), true, LASTS);
+            match &api {
+                DigestApi::Ecr(ecr) => self.read_ecr(ecr, repository, &mut told, &task).await,
+                DigestApi::Harbor(harbor) => {
+                    if known.is_none() {
+                        harbor.check(&task).await?;
+                        self.digest_apis.note(place.clone(), true, LASTS);
+                    }
+                    harbor.read(&mut told, &task).await
+                }
             }
-            harbor.read(&mut told, &task).await
         });
         if let Err(error) = asked.await {
             tracing::debug!(error = %error.message, "tags are asked for one by one");
             self.digest_apis.note(place, false, if error.kind.is_transient() { LASTS_WHEN_TRANSIENT } else { LASTS });
         }
         told.into_digests()
+    }
+
+    fn digest_api<'a>(&'a self, repository: &'a RepositoryName) -> Option<DigestApi<'a>> {
+        let ecr = self.ecr.as_ref().map(DigestApi::Ecr);
+        ecr.or_else(|| self.harbor(repository).map(DigestApi::Harbor))
     }
 
     async fn in_time(
@@ -59,6 +74,12 @@ impl Inner {
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
         }
     }
+}
+
+/// An API that tells.
+enum DigestApi<'a> {
+    Harbor(Harbor<'a>),
+    Ecr(&'a Ecr),
 }
 
 /// What is told of the tags that are asked about.

@@ -12,6 +12,7 @@ use super::answer::{Answer, Refusal, is_passing};
 use super::auth::{Auth, Login};
 use super::client::ClientId;
 use super::digest_apis::DigestApis;
+use super::ecr::Ecr;
 use super::error::{Failure, Task, Trouble};
 use super::referrers::ReferrersApi;
 use super::retry::{self, Pause, Retries};
@@ -28,6 +29,8 @@ pub(super) struct Inner {
     pub(super) site: Site,
     pub(super) transport: Transport,
     pub(super) auth: Auth,
+    /// The API of Amazon ECR, where the registry belongs to one and the credentials are an access key.
+    pub(super) ecr: Option<Ecr>,
     pub(super) deadlines: Deadlines,
     pub(super) pause: Pause,
     pub(super) referrers_api: ReferrersApi,

@@ -75,6 +75,15 @@ pub(super) struct Token {
     pub(super) renew_at: Instant,
 }
 
+impl Token {
+    /// Its life in seconds is counted by our own clock, and cut by a tenth, at most 30 s.
+    pub(super) fn new(mut header: HeaderValue, seconds: f64, received_at: Instant) -> Self {
+        header.set_sensitive(true);
+        let life = Duration::from_secs_f64(seconds.min(LONGEST_LIFE));
+        Self { header, renew_at: received_at + life - (life / 10).min(EARLY) }
+    }
+}
+
 impl TokenCache {
     fn slot(&self, scopes: &Scopes) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +114,19 @@ impl Inner {
         rejected: Option<&HeaderValue>,
         task: &Task,
     ) -> Result<(HeaderValue, bool), RegistryError> {
+        let fetch = self.fetch_token(service, scopes, task);
+        self.kept_token(scopes, rejected, fetch, || name(service), task).await
+    }
+
+    /// The same, from wherever `fetch` gets a new one.
+    pub(super) async fn kept_token(
+        &self,
+        scopes: &Scopes,
+        rejected: Option<&HeaderValue>,
+        fetch: impl Future<Output = Result<Token, RegistryError>>,
+        name: impl FnOnce() -> String,
+        task: &Task,
+    ) -> Result<(HeaderValue, bool), RegistryError> {
         let asked_at = Instant::now();
         let slot = self.auth.tokens.slot(scopes);
         let mut cached = slot.lock().await;
@@ -115,9 +137,9 @@ impl Inner {
             return Err(error.clone());
         }
         cached.token = None;
-        let fetched = match timeout(self.deadlines.token, self.fetch_token(service, scopes, task)).await {
+        let fetched = match timeout(self.deadlines.token, fetch).await {
             Ok(fetched) => fetched,
-            Err(_) => Err(task.error(ErrorKind::Unavailable, format!("{} gave no token in time", name(service)))),
+            Err(_) => Err(task.error(ErrorKind::Unavailable, format!("{} gave no token in time", name()))),
         };
         match fetched {
             Ok(token) => {
@@ -208,16 +230,14 @@ fn token_request(credentials: &Credentials, service: &TokenService, scopes: &Sco
     request
 }
 
-/// Reads a token; its life is counted from when it was received, by our own clock, and cut by a tenth (at most 30 s).
+/// Reads a token; its life is counted from when it was received.
 pub(super) fn parse_token(text: &[u8], received_at: Instant) -> Option<Token> {
     let document: Value = serde_json::from_slice(text).ok()?;
     let token = ["token", "access_token"].iter().find_map(|name| document[*name].as_str().filter(|t| !t.is_empty()))?;
-    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    header.set_sensitive(true);
+    let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     let stated = &document["expires_in"];
     let seconds = stated.as_f64().or_else(|| stated.as_str()?.parse().ok()).filter(|seconds| *seconds > 0.0);
-    let life = Duration::from_secs_f64(seconds.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
-    Some(Token { header, renew_at: received_at + life - (life / 10).min(EARLY) })
+    Some(Token::new(header, seconds.unwrap_or(DEFAULT_LIFE), received_at))
 }
 
 fn name(service: &TokenService) -> String {

@@ -35,7 +35,12 @@ impl Files {
 
     /// What a docker client that is logged in has.
     fn login(&mut self, registry: &TestRegistry, user: &str, password: &str) {
-        self.logins[registry.host()] = json!({"auth": basic(user, password)});
+        self.login_at(&registry.host(), user, password);
+    }
+
+    /// The same for a registry at `host`.
+    pub fn login_at(&mut self, host: &str, user: &str, password: &str) {
+        self.logins[host] = json!({"auth": basic(user, password)});
     }
 
     /// Replicates repositories that begin with `prefix` from the Registry `source` of team-a.

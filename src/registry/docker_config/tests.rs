@@ -63,6 +63,7 @@ fn logins_are_read_in_each_form() {
             Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Basic { username, password }) => format!("{username} {}", password.expose_secret()),
             Some(Credentials::IdentityToken(token)) => format!("token {}", token.expose_secret()),
+            Some(Credentials::TemporaryKey { .. }) => "temporary key".to_owned(),
         })
     };
     let table = [

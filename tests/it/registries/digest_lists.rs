@@ -1,12 +1,20 @@
 //! Lists that tell what tags point at, by an API that a registry has besides that of the specification.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use transship::registry::{Client, Listing};
+use futures::future::join_all;
+use serde_json::json;
+use transship::registry::{Client, Credentials, ErrorKind, Listing, Reference};
 
-use super::pair::{client, client_as};
+use super::pair::{client, client_as, client_of_ecr};
+use crate::standalone::{Files, text};
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::{Bearer, DigestApi, Fault, HarborApi, Login, Personality, ScriptedRegistry, When};
+use crate::support::scripted::{
+    Bearer, DigestApi, Fault, HarborApi, KEY_ID, Login, PASSWORD, Personality, SECRET_KEY, SESSION_TOKEN,
+    ScriptedRegistry, TEMPORARY_KEY_ID, USER, When,
+};
 
 const REPOSITORY: &str = "team/apps/web";
 
@@ -76,7 +84,7 @@ async fn a_public_project_of_harbor_tells_it_to_everybody() {
         Login::Bearer(Bearer { path: "/service/token", service: "harbor-registry", anonymous_pull, ..Bearer::plain() })
     };
     let registry = with_images(Personality { login: login(true), ..harbor_with(harbor(100)) });
-    let nobody = client_as(&registry, transship::registry::Credentials::Anonymous, &[]);
+    let nobody = client_as(&registry, Credentials::Anonymous, &[]);
     assert_eq!(right(&registry, &listing(&nobody).await), 50);
     let of_api = registry.log().into_iter().filter(|seen| seen.path.starts_with("/api/"));
     assert!(of_api.into_iter().all(|seen| !seen.authorized), "nobody has a password, and tokens are not for the API");
@@ -141,4 +149,157 @@ async fn pages_are_not_read_where_asking_for_the_tags_costs_less() {
     let many = client.tags_and_digests(&repository.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(many.digests.len(), 1);
     assert_eq!(registry.count("GET", "/artifacts"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_while_pages_are_read_is_asked_for() {
+    let registry = with_images(harbor_with(harbor(4)));
+    let mut images: Vec<_> = registry.tags(REPOSITORY).into_iter().map(|(tag, digest)| (digest, tag)).collect();
+    images.sort();
+    let (moved, (last, _)) = (images[0].1.clone(), images[images.len() - 1].clone());
+    registry.fault(When::asked("GET", "&page=2"), Fault::Delay(Duration::from_millis(500)));
+    let client = client(&registry);
+    let moves = async {
+        let is_reading = async || registry.count("GET", "&page=2") == 1;
+        eventually(Duration::from_secs(10), "the second page is asked for", is_reading).await;
+        registry.tag(REPOSITORY, &moved, &last);
+    };
+    let (listing, ()) = tokio::join!(listing(&client), moves);
+    assert_eq!(right(&registry, &listing), 49);
+    assert!(!listing.digests.contains_key(&moved.parse().unwrap()), "both digests were listed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_nothing_new_costs_lists_and_no_look_at_a_tag() {
+    let source = with_images(harbor_with(harbor(100)));
+    let destination = ScriptedRegistry::start(Personality::plain());
+    let mut files = Files::new("digest-lists");
+    for (name, registry) in [("source", &source), ("destination", &destination)] {
+        let spec = json!({"url": registry.url(), "allowHttp": true, "credentials": {"secretRef": {"name": name}}});
+        files.login_at(&registry.host(), USER, PASSWORD);
+        files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
+    }
+    let rules = json!([{"name": "all", "repositoryFilters": [{"filter": REPOSITORY, "filterType": "EXACT_MATCH"}],
+        "referrers": "Ignore", "destinations": [{"registryRef": {"name": "destination"}}]}]);
+    let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": rules});
+    files.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": "all"}), spec);
+    let sync = async || {
+        let (from, to) = (source.log().len(), destination.log().len());
+        let output = files.run("sync", &["--state", &files.state()]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(!text(&output).contains(PASSWORD));
+        (asked(&source, from), destination.log().split_off(to))
+    };
+    sync().await;
+    assert_eq!(destination.tags(REPOSITORY), source.tags(REPOSITORY));
+    let (again, destination_log) = sync().await;
+    assert_eq!((again.len(), destination_log.len()), (3, 0), "the tags, the project, the artifacts: {again:#?}");
+    let is_list = |line: &String| line.contains("/tags/list") || line.contains("/api/v2.0/");
+    assert!(again.iter().all(is_list), "{again:#?}");
+
+    let newer = source.push(REPOSITORY, "v3.1", &Image::single(99, 1, 100));
+    let (moved, _) = sync().await;
+    assert_eq!(destination.tags(REPOSITORY)["v3.1"], newer, "{moved:#?}");
+}
+
+fn ecr(page: usize) -> ScriptedRegistry {
+    with_images(Personality { digest_api: Some(DigestApi::Ecr { page }), ..Personality::ecr() })
+}
+
+fn access_key(secret: &str) -> Credentials {
+    Credentials::Basic { username: KEY_ID.to_owned(), password: secret.to_owned().into() }
+}
+
+fn temporary_key(session_token: &str) -> Credentials {
+    let (secret, session_token) = (SECRET_KEY.to_owned().into(), session_token.to_owned().into());
+    Credentials::TemporaryKey { id: TEMPORARY_KEY_ID.to_owned(), secret, session_token }
+}
+
+#[tokio::test]
+async fn ecr_tells_what_tags_point_at_to_who_has_an_access_key() {
+    for credentials in [access_key(SECRET_KEY), temporary_key(SESSION_TOKEN)] {
+        let registry = ecr(20);
+        let client = client_of_ecr(&registry, credentials);
+        assert_eq!(right(&registry, &listing(&client).await), 50);
+        let tags = format!("GET /v2/{REPOSITORY}/tags/list?n=1000");
+        let (login, page) = ("POST /#GetAuthorizationToken".to_owned(), "POST /#ListImages".to_owned());
+        assert_eq!(asked(&registry, 0), [login, tags.clone(), page.clone(), page.clone(), page.clone()]);
+        let before = registry.log().len();
+        assert_eq!(right(&registry, &listing(&client).await), 50);
+        assert_eq!(asked(&registry, before), [tags, page.clone(), page.clone(), page], "one login is enough");
+    }
+}
+
+#[tokio::test]
+async fn where_ecr_does_not_tell_it_tags_are_asked_for_one_by_one() {
+    let denied =
+        r#"{"__type":"AccessDeniedException","message":"User: arn:aws:iam::123456789012:user/x is not authorized"}"#;
+    let answer = |status, body: &str| Fault::Answer { status, headers: Vec::new(), body: body.to_owned() };
+    for (what, fault) in [
+        ("a key without the right", answer(400, denied)),
+        ("something else", answer(200, "<html>")),
+        ("no list", answer(200, "{}")),
+        ("no digest", answer(200, r#"{"imageIds":[{"imageTag":"v1.1"}]}"#)),
+    ] {
+        let registry = ecr(1000);
+        registry.fault(When::asked("POST", "#ListImages"), fault);
+        let client = client_of_ecr(&registry, access_key(SECRET_KEY));
+        for _ in 0..2 {
+            assert_eq!(right(&registry, &listing(&client).await), 0, "{what}");
+            assert_eq!(registry.count("POST", "#ListImages"), 1, "{what}");
+        }
+    }
+    let registry = ecr(1000);
+    let throttled = r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#;
+    registry.fault(When::asked("POST", "#ListImages"), answer(400, throttled));
+    let client = client_of_ecr(&registry, access_key(SECRET_KEY));
+    assert_eq!(right(&registry, &listing(&client).await), 50, "what passes is tried again");
+    // Who logged in by himself has no key to sign with.
+    let password = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() };
+    let registry = ecr(1000);
+    assert_eq!(right(&registry, &listing(&client_of_ecr(&registry, password)).await), 0);
+    assert_eq!(registry.count("POST", ""), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_ecr_is_got_once_with_the_access_key_and_renewed_when_it_is_refused() {
+    let registry = ecr(1000);
+    let client = client_of_ecr(&registry, access_key(SECRET_KEY));
+    let (repository, tags) =
+        (REPOSITORY.parse().unwrap(), ["v1.1", "v2.2", "v3.3", "v4.4"].map(|tag| tag.parse().unwrap()));
+    for logins in [1, 2] {
+        let heads = tags.iter().map(|tag| client.head_manifest(&repository, Reference::Tag(tag)));
+        assert!(join_all(heads).await.into_iter().all(|head| head.unwrap().is_some()));
+        assert_eq!(registry.count("POST", "#GetAuthorizationToken"), logins);
+        registry.expire_tokens();
+    }
+}
+
+#[tokio::test]
+async fn an_access_key_that_is_refused_is_told_and_not_shown() {
+    let without_session =
+        Credentials::Basic { username: TEMPORARY_KEY_ID.to_owned(), password: SECRET_KEY.to_owned().into() };
+    let table = [
+        ("a wrong secret", access_key("canary-wrong-secret"), 1, "InvalidSignatureException"),
+        ("a wrong session token", temporary_key("canary-wrong-session-token"), 1, "InvalidSignatureException"),
+        ("a temporary key alone", without_session, 0, "sessionToken"),
+        ("a secret that is none", temporary_key("canary\n"), 0, "correct the Secret"),
+    ];
+    for (what, credentials, asked, said) in table {
+        let registry = ecr(1000);
+        let client = client_of_ecr(&registry, credentials.clone());
+        let refused = client.ping().await.unwrap_err();
+        assert_eq!((refused.kind, registry.count("POST", "")), (ErrorKind::Unauthorized, asked), "{what}: {refused}");
+        let told = format!("{refused} {refused:?} {client:?} {credentials:?}");
+        assert!(told.contains(said) && !told.contains("canary"), "{what}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn an_access_key_never_goes_to_the_registry_or_to_a_token_service() {
+    let bearer = Login::Bearer(Bearer::plain());
+    let registry = with_images(Personality { login: bearer, ..Personality::ecr() });
+    let refused = client_of_ecr(&registry, access_key(SECRET_KEY)).ping().await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unauthorized);
+    assert!(registry.log().iter().all(|seen| !seen.authorized && seen.method != "POST"), "{:?}", registry.log());
 }

@@ -10,10 +10,10 @@ use transship::copy::{
 };
 use transship::image::Digest;
 use transship::plan::CopyOptions;
-use transship::registry::{Client, Credentials, EgressPolicy, RegistryOptions};
+use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions};
 
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
+use crate::support::scripted::{ACCOUNT, PASSWORD, Personality, REGION, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
 /// A source, a destination, and an engine.
@@ -81,6 +81,22 @@ pub fn client(registry: &ScriptedRegistry) -> Client {
 }
 
 pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted: &[String]) -> Client {
+    let (options, egress) = access(registry, credentials, trusted);
+    Client::new(options, egress).unwrap()
+}
+
+/// A client that takes the registry for one of Amazon ECR.
+pub fn client_of_ecr(registry: &ScriptedRegistry, credentials: Credentials) -> Client {
+    let api = EcrApi { url: registry.url().parse().unwrap(), region: REGION.to_owned(), account: ACCOUNT.to_owned() };
+    let (options, egress) = access(registry, credentials, &[registry.other_host()]);
+    Client::of_ecr(options, egress, api).unwrap()
+}
+
+fn access(
+    registry: &ScriptedRegistry,
+    credentials: Credentials,
+    trusted: &[String],
+) -> (RegistryOptions, Arc<EgressPolicy>) {
     install_crypto_provider();
     let options = RegistryOptions {
         url: registry.url().parse().unwrap(),
@@ -91,7 +107,7 @@ pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted:
     };
     let hosts = [registry.host(), registry.other_host()];
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();
-    Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
+    (options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() }))
 }
 
 /// Consents to everything.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     pub method: String,
-    /// With the query, as it was asked for.
+    /// With the query, as it was asked for; of ECR's API with the action behind a `#`.
     pub path: String,
     /// 0 while there is no answer, and where the connection was broken in place of one.
     pub status: u16,

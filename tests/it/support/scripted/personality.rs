@@ -196,6 +196,8 @@ pub enum Links {
 pub enum DigestApi {
     /// `/api/v2.0` of Harbor.
     Harbor(HarborApi),
+    /// What is posted to `/` of ECR's API, signed with an access key; with the most images of a page, which are 1000 at ECR.
+    Ecr { page: usize },
 }
 
 /// Harbor's API.

@@ -38,6 +38,7 @@ impl Personality {
             serving: SIGNED,
             largest_n: Some(1000),
             unsorted: true,
+            digest_api: Some(DigestApi::Ecr { page: 1000 }),
             login: Login::Basic,
             ..Self::plain()
         }

@@ -17,7 +17,7 @@ use super::personality::Personality;
 use super::store::Store;
 use super::tokens::Tokens;
 use super::wire::{Cut, Lines};
-use super::{blobs, harbor, listing, manifests, tokens, uploads};
+use super::{blobs, ecr, harbor, listing, manifests, tokens, uploads};
 
 /// What the two origins of a registry share.
 pub(super) struct Shared {
@@ -117,7 +117,7 @@ fn seen(request: &Request, role: Role) -> Seen {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Seen {
         method: request.method().to_string(),
-        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string) + &ecr::action(&request),
         authorized: request.headers().contains_key(AUTHORIZATION),
         elsewhere: role == Role::Other,
         range: text(RANGE),
@@ -136,6 +136,9 @@ async fn lead(call: &mut Call) -> Result<Response, Gone> {
             Some(rest) => Ok(blobs::stored(call, &rest)),
             None => uploads::elsewhere(call).await,
         };
+    }
+    if let Some(response) = ecr::api(call).await? {
+        return Ok(response);
     }
     if let Some(response) = harbor::api(call) {
         return Ok(response);

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::answer::{document, put, refusal};
 use super::call::{Call, Gone};
+use super::ecr;
 use super::personality::{Bearer, Login};
 use super::server::Role;
 
@@ -55,7 +56,13 @@ impl Tokens {
         token.is_some_and(|token| grant.is_empty() || token.grants.iter().any(|found| found == grant))
     }
 
-    fn give(&self, grants: Vec<String>, life: Duration) -> String {
+    /// Whether a token was given and is still good.
+    pub(super) fn is_given(&self, token: &str) -> bool {
+        let given = self.given.lock().expect("no holder panics");
+        given.get(token).is_some_and(|token| token.until > Instant::now())
+    }
+
+    pub(super) fn give(&self, grants: Vec<String>, life: Duration) -> String {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let name = format!("token-{number}");
         let until = Instant::now() + life;
@@ -68,7 +75,7 @@ impl Tokens {
 pub(super) fn challenge(call: &Call, path: &str) -> Option<Response> {
     match call.personality.login {
         Login::Nobody => None,
-        Login::Basic => (!is_user(call)).then(|| {
+        Login::Basic => (!is_user(call) && !ecr::is_login(call)).then(|| {
             let mut response = refusal(401, "UNAUTHORIZED", "authentication required");
             put(response.headers_mut(), "www-authenticate", "Basic realm=\"scripted\",service=\"scripted\"");
             response
