@@ -73,6 +73,9 @@ mod tests {
         Signer { key_id: "AKIDEXAMPLE", secret: SECRET, region: "us-east-1", service, at }
     }
 
+    /// Name, method, headers, body and signature.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+
     /// Cases of the signing test suite that AWS publishes (aws-c-auth, `tests/aws-signing-test-suite/v4`).
     #[test]
     fn signatures_are_those_of_the_test_suite_of_aws() {
@@ -84,7 +87,7 @@ mod tests {
             HOST,
             DATE,
         ];
-        let table: [(&str, &str, &[(&str, &str)], &str, &str); 5] = [
+        let table: [Case; 5] = [
             (
                 "get-vanilla",
                 "GET",

@@ -46,7 +46,7 @@ pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
         return Ok(None);
     }
     let body = call.body(1 << 16).await?.unwrap_or_default();
-    if let Err(wrong) = verify(call, &body) {
+    if let Some(wrong) = wrong(call, &body) {
         return Ok(Some(wrong));
     }
     let target = call.header(HeaderName::from_static("x-amz-target")).unwrap_or_default();
@@ -92,8 +92,8 @@ fn refused(name: &str, message: &str) -> Response {
     document(400, &json!({ "__type": format!("com.amazonaws.ecr#{name}"), "message": message }))
 }
 
-/// Verifies the signature as Signature Version 4 has it.
-fn verify(call: &Call, body: &Bytes) -> Result<(), Response> {
+/// The refusal of a request that is not signed as Signature Version 4 has it; nothing if it is.
+fn wrong(call: &Call, body: &Bytes) -> Option<Response> {
     let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let authorization = header("authorization");
     let part = |name: &str| {
@@ -107,7 +107,7 @@ fn verify(call: &Call, body: &Bytes) -> Result<(), Response> {
         Some((KEY_ID, of)) if of == scope => "",
         Some((TEMPORARY_KEY_ID, of)) if of == scope => SESSION_TOKEN,
         _ => {
-            return Err(refused(
+            return Some(refused(
                 "UnrecognizedClientException",
                 "The security token included in the request is invalid.",
             ));
@@ -130,7 +130,7 @@ fn verify(call: &Call, body: &Bytes) -> Result<(), Response> {
         && part("Signature") == hex(&key);
     // As AWS does, it tells what it has seen.
     let seen = format!("The request signature does not match. The canonical string should have been '{canonical}'");
-    if is_right { Ok(()) } else { Err(refused("InvalidSignatureException", &seen)) }
+    (!is_right).then(|| refused("InvalidSignatureException", &seen))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -49,7 +49,8 @@ fn projects(call: &Call, api: HarborApi) -> Response {
 
 fn artifacts(call: &Call, api: HarborApi, project: &str, name: &str) -> Response {
     let is_known = is_user(call);
-    if !is_known && !(is_public(call) && !call.headers.contains_key(AUTHORIZATION)) {
+    let is_anybody = is_public(call) && !call.headers.contains_key(AUTHORIZATION);
+    if !is_known && !is_anybody {
         return refusal(401, "UNAUTHORIZED", "unauthorized");
     }
     if is_known && !api.may_list {

@@ -117,7 +117,7 @@ fn seen(request: &Request, role: Role) -> Seen {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Seen {
         method: request.method().to_string(),
-        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string) + &ecr::action(&request),
+        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string) + &ecr::action(request),
         authorized: request.headers().contains_key(AUTHORIZATION),
         elsewhere: role == Role::Other,
         range: text(RANGE),
