@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::FutureExt;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use secrecy::ExposeSecret;
@@ -118,7 +119,7 @@ impl Inner {
             Scheme::Basic => (basic(&self.auth.credentials), true),
             Scheme::Ecr => {
                 let Some(ecr) = &self.ecr else { return Ok(Login::default()) };
-                let fetch = self.ecr_login(ecr, task);
+                let fetch = || self.ecr_login(ecr, task).boxed();
                 let name = || ecr.host();
                 let (header, is_new) = self.kept_token(&Scopes::default(), rejected, fetch, name, task).await?;
                 (Some(header), is_new)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 
+use futures::FutureExt;
 use http::Method;
 use http::header::{HeaderMap, LINK};
 use serde_json::{Map, Value};
@@ -57,7 +58,7 @@ impl Client {
     pub async fn tags_and_digests(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
         let Some(mut listing) = self.listing(repository).await? else { return Ok(None) };
         if listing.digests.is_empty() {
-            listing.digests = self.0.told_digests(repository, &listing.tags).await;
+            listing.digests = self.0.told_digests(repository, &listing.tags).boxed().await;
         }
         Ok(Some(listing))
     }

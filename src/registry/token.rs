@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use secrecy::ExposeSecret;
@@ -114,16 +116,16 @@ impl Inner {
         rejected: Option<&HeaderValue>,
         task: &Task,
     ) -> Result<(HeaderValue, bool), RegistryError> {
-        let fetch = self.fetch_token(service, scopes, task);
+        let fetch = || self.fetch_token(service, scopes, task).boxed();
         self.kept_token(scopes, rejected, fetch, || name(service), task).await
     }
 
     /// The same, from wherever `fetch` gets a new one.
-    pub(super) async fn kept_token(
+    pub(super) async fn kept_token<'a>(
         &self,
         scopes: &Scopes,
         rejected: Option<&HeaderValue>,
-        fetch: impl Future<Output = Result<Token, RegistryError>>,
+        fetch: impl FnOnce() -> BoxFuture<'a, Result<Token, RegistryError>>,
         name: impl FnOnce() -> String,
         task: &Task,
     ) -> Result<(HeaderValue, bool), RegistryError> {
@@ -137,7 +139,7 @@ impl Inner {
             return Err(error.clone());
         }
         cached.token = None;
-        let fetched = match timeout(self.deadlines.token, fetch).await {
+        let fetched = match timeout(self.deadlines.token, fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("{} gave no token in time", name()))),
         };

@@ -11,9 +11,9 @@ use super::pair::{client, client_as, client_of_ecr};
 use crate::standalone::{Files, text};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
+use crate::support::scripted::ecr::{KEY_ID, SECRET_KEY, SESSION_TOKEN, TEMPORARY_KEY_ID};
 use crate::support::scripted::{
-    Bearer, DigestApi, Fault, HarborApi, KEY_ID, Login, PASSWORD, Personality, SECRET_KEY, SESSION_TOKEN,
-    ScriptedRegistry, TEMPORARY_KEY_ID, USER, When,
+    Bearer, DigestApi, Fault, HarborApi, Login, PASSWORD, Personality, ScriptedRegistry, USER, When,
 };
 
 const REPOSITORY: &str = "team/apps/web";

@@ -13,7 +13,8 @@ use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions};
 
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::{ACCOUNT, PASSWORD, Personality, REGION, ScriptedRegistry, USER};
+use crate::support::scripted::ecr::{ACCOUNT, REGION};
+use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
 /// A source, a destination, and an engine.

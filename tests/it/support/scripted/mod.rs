@@ -11,7 +11,7 @@
 mod answer;
 mod blobs;
 mod call;
-mod ecr;
+pub mod ecr;
 mod faults;
 mod harbor;
 mod listing;
@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use ecr::{ACCOUNT, KEY_ID, REGION, SECRET_KEY, SESSION_TOKEN, TEMPORARY_KEY_ID};
 pub use faults::{Fault, When};
 pub use log::Seen;
 pub use personality::*;
