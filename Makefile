@@ -11,7 +11,7 @@ NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
 MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
-NODE_STORIES := $(addprefix stories::,consent:: dead_watch:: hints:: kinds:: progress:: quiet:: referrers:: scale:: troubles:: \
+NODE_STORIES := $(addprefix stories::,consent:: dead_watch:: hints:: kinds:: progress:: quiet:: referrers:: scale:: tag_filters:: troubles:: \
 	node:: node_latency:: node_losses:: node_pending:: node_rights::)
 CARGO_DENY := 0.20.2
 

@@ -3,13 +3,15 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program for developers")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName};
-use transship::plan::{CopyOptions, DestinationReference, Filter, Rule, Selection};
+use transship::api::{TagFilter, TagFilterType};
+use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName, Tag};
+use transship::plan::{CopyOptions, DestinationReference, Filter, Rule, Selection, TagFilters};
 
 criterion_group!(benches, hashing, selection, manifests);
 criterion_main!(benches);
@@ -60,10 +62,14 @@ async fn forward(piece: &[u8], pieces: usize) -> Digest {
     digest
 }
 
-/// A hundred thousand repositories against 25 rules of four prefixes and an exact name.
+/// A hundred thousand repositories against 25 rules of four prefixes and an exact name, and as many tags of one of them.
 fn selection(criterion: &mut Criterion) {
     let names: Vec<RepositoryName> =
         (0..100_000).map(|number| format!("team-{}/app-{number}", number % 97).parse().unwrap()).collect();
+    let filter = |filter: &str, filter_type| TagFilter { filter: filter.to_owned(), filter_type };
+    let wanted = [filter(">=1.2 <3", TagFilterType::SemverMatch), filter("release-*", TagFilterType::GlobMatch)];
+    let unwanted = [filter(".*-(rc|beta)[0-9]*", TagFilterType::RegexMatch)];
+    let tags = Arc::new(TagFilters::parse(Some(&wanted), &unwanted).unwrap());
     let rule = |number: usize| {
         let prefixes = (0..4).map(|part| Filter::Prefix(format!("team-{}/", 4 * number + part)));
         let exact = Filter::Exact(names[number].clone());
@@ -72,6 +78,7 @@ fn selection(criterion: &mut Criterion) {
             filters: Some(prefixes.chain([exact]).collect()),
             destinations: vec![DestinationReference { namespace: "team".to_owned(), name: format!("d-{number}") }],
             options: CopyOptions::default(),
+            tags: tags.clone(),
             immutable_tags: Vec::new(),
         }
     };
@@ -80,6 +87,13 @@ fn selection(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(names.len() as u64));
     group.bench_function("100,000 repositories, 25 rules", |bencher| {
         bencher.iter(|| names.iter().map(|name| selection.matches(name).len()).sum::<usize>());
+    });
+    let listed: Vec<Tag> = (0..100_000)
+        .map(|number| format!("v{}.{}.{}-rc{}", number % 4, number % 9, number, number % 3).parse().unwrap())
+        .collect();
+    let of_one = selection.tags_of(&names[0]);
+    group.bench_function("100,000 tags, filters of each type", |bencher| {
+        bencher.iter(|| listed.iter().filter(|tag| of_one.takes(tag)).count());
     });
     group.finish();
 }

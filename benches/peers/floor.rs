@@ -27,6 +27,9 @@ pub struct FloorFlags {
     /// A repository to copy (repeatable).
     #[arg(long, required = true)]
     repository: Vec<String>,
+    /// Copies only tags that begin like this.
+    #[arg(long, default_value = "")]
+    prefix: String,
     /// Asks the destination for every tag, manifest and blob in the end.
     #[arg(long)]
     read_back: bool,
@@ -102,6 +105,7 @@ impl Floor {
                 break;
             }
         }
+        tags.retain(|tag| tag.starts_with(&self.flags.prefix));
         let wanted = futures::stream::iter(tags).map(async |tag| match self.is_there(repository, &tag).await? {
             true => Ok(None),
             false => {

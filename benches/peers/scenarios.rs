@@ -73,7 +73,6 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario {
             prefix: Some("wanted-"),
             repetitions: 2,
-            without: &[Tool::Floor, Tool::FloorReadBack],
             ..base("H", "10 of 2,000 tags", |scale| many_tags((2_000 / scale).max(30), 16 * KIB))
         },
         Scenario {

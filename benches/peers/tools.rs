@@ -150,6 +150,7 @@ fn floor(task: &Task<'_>, read_back: bool) -> Command {
     for repository in &task.repositories {
         command.args(["--repository", repository]);
     }
+    command.args(["--prefix", task.prefix.unwrap_or_default()]);
     command.args(read_back.then_some("--read-back")).args(task.again.then_some("--compare"));
     command
 }

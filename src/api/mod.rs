@@ -23,7 +23,7 @@ pub use registry_permission_policy::{
 pub use replication_configuration::{
     ConfigurationSummary, DEFAULT_EXECUTION_CLASS, Destination, DestinationSummary, Execution, ExecutionMode,
     FilterType, PlatformIndex, Referrers, ReplicationConfiguration, ReplicationConfigurationSpec,
-    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source,
+    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source, TagFilter, TagFilterType,
 };
 pub use replication_status::{
     ConfigurationReference, FailureCode, FailureGroup, ImageStatus, PairEnd, PairSummary,

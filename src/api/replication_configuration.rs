@@ -111,6 +111,20 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
+    /// Which tags the rule takes: those that any filter matches, at most 100 filters. Absent means every tag. A tag that no filter
+    /// takes is not looked at, is in no status and no count, and stays where it was replicated before. Where several rules send a
+    /// repository to the same destination, a tag goes there if any of them takes it; how it is copied the first of these rules
+    /// decides, whichever takes the tag. Tags that stand for signatures and other referrers are not images: they go with the images
+    /// that they refer to, whatever the filters say. At most 100,000 tags of a repository may be taken, of any number that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tag_filters: Option<Vec<TagFilter>>,
+    /// Tags that the rule does not take even where `tagFilters` do: those that any filter matches, at most 100 filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub exclude_tag_filters: Vec<TagFilter>,
     /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
     /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is; what an index names without
     /// a platform (artifacts, nested indexes) and attestations of the chosen platforms go along. An image of several platforms, none
@@ -198,6 +212,40 @@ pub enum FilterType {
     ExactMatch,
     /// The name starts with `filter`, character by character, as in ECR: `prod` takes `prod`, `prod-a`, `production/x`.
     PrefixMatch,
+}
+
+/// Matches tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.filterType != 'EXACT_MATCH' || self.filter.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$')", "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH"))]
+#[x_kube(validation = ("self.filterType != 'GLOB_MATCH' || self.filter.matches('^[A-Za-z0-9_.*?-]{1,128}$')", "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters"))]
+#[x_kube(validation = ("self.filterType != 'SEMVER_MATCH' || self.filter.matches('^[A-Za-z0-9.*<>=^~, -]+$')", "filter must be a range of versions such as '>=1.2 <2'"))]
+pub struct TagFilter {
+    /// What tags are compared with, 1 to 256 characters. What the API server cannot check, such as a regular expression, stalls the
+    /// configuration with `InvalidSpec` where it is wrong.
+    #[schemars(length(min = 1, max = 256))]
+    pub filter: String,
+    /// How `filter` is compared.
+    pub filter_type: TagFilterType,
+}
+
+/// How a filter is compared with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TagFilterType {
+    /// The tag is `filter`.
+    ExactMatch,
+    /// The whole tag matches the pattern: `*` stands for any characters, `?` for any one.
+    GlobMatch,
+    /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back references):
+    /// `v[0-9]+` takes `v1`, not `v1-rc`. The expressions of one list may take 64 KiB when they are compiled.
+    RegexMatch,
+    /// The tag is a semantic version of three numbers, with or without a `v` in front, in the range: comparators `=`, `>`, `>=`, `<`,
+    /// `<=`, `^`, `~` with commas or spaces between them, all of which have to match, such as `>=1.2 <2`. `1.2` alone means `^1.2`, which is
+    /// `>=1.2.0 <2.0.0`; `*` takes every version. A pre-release, which is also what `1.2.3-alpine` is, matches only where a comparator
+    /// names a pre-release of the same three numbers: `>=1.3.0-rc.0 <2` takes `1.3.0-rc.1` and not `1.4.0-rc.1`. Tags such as `1.2` or
+    /// `latest` are no versions.
+    SemverMatch,
 }
 
 /// Where repositories go.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Context;
 use crate::api::{Referrers, Registry, reason};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Configuration, Trouble};
+use crate::plan::{Configuration, TagChoice, Trouble};
 use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
 
 /// One thing that was found.
@@ -60,7 +60,7 @@ pub enum Finding {
     ReferrersAsked(RepositoryName),
     /// Every repository that matches, complete.
     Repositories(BTreeSet<RepositoryName>),
-    /// Every tag of a repository, complete.
+    /// Every tag of a repository that some rule takes, complete.
     Tags {
         /// The repository.
         repository: RepositoryName,
@@ -153,7 +153,8 @@ async fn observe(
             true if known.referrers.contains(&repository) => Looks::Tags,
             true => Looks::Everywhere,
         };
-        let observation = Observation { context, registry, client: &client, repository, known, findings };
+        let tags = configuration.selection.tags_of(&repository);
+        let observation = Observation { context, registry, client: &client, repository, tags, known, findings };
         async move { observation.run(referrers).await }
     });
     let observed = observed.buffer_unordered(REPOSITORIES_AT_ONCE);
@@ -202,6 +203,7 @@ struct Observation<'a> {
     registry: &'a Registry,
     client: &'a Client,
     repository: RepositoryName,
+    tags: TagChoice,
     known: &'a KnownBefore,
     findings: &'a mpsc::Sender<Finding>,
 }
@@ -210,7 +212,8 @@ impl Observation<'_> {
     /// Whether everything could be read.
     async fn run(&self, looks: Looks) -> bool {
         let repository = &self.repository;
-        let Listing { tags, digests } = match self.client.tags_and_digests(repository).await {
+        let keep = |tag: &Tag| if is_referrer_tag(tag) { looks != Looks::Nowhere } else { self.tags.takes(tag) };
+        let Listing { tags, digests, .. } = match self.client.tags_and_digests(repository, &keep).await {
             Ok(Some(listing)) => listing,
             Ok(None) => {
                 let message =

@@ -102,6 +102,14 @@ impl Replicator {
         self.context.nudge_uids(&waiting).await;
     }
 
+    /// Forgets the images that no rule takes any more; they stay where they are.
+    pub(super) fn drop_tags_without_rule(&mut self, now: Timestamp) {
+        let selection = &self.current.configuration.selection;
+        for (key, pair) in &mut self.pairs {
+            pair.retain_tags(|tag| selection.takes(&key.repository, &key.destination, tag), now);
+        }
+    }
+
     /// Has the images of every pair looked at again of which something else is wanted than before.
     pub(super) fn apply_options(&mut self, now: Timestamp) {
         let selection = &self.current.configuration.selection;
@@ -123,10 +131,14 @@ impl Replicator {
             return HashMap::new();
         }
         let settled = self.pairs.iter().flat_map(|(PairKey { repository, .. }, pair)| {
-            let everywhere: Option<Vec<&Pair>> = self.keys(repository).iter().map(|key| self.pairs.get(key)).collect();
+            let everywhere: Vec<(PairKey, Option<&Pair>)> =
+                self.keys(repository).into_iter().map(|key| (key.clone(), self.pairs.get(&key))).collect();
             let tags = pair.ledger.rows().filter(move |(tag, _)| {
-                let is_there = |pairs: &Vec<&Pair>| pairs.iter().all(|pair| pair.ledger.is_complete(tag));
-                everywhere.as_ref().is_some_and(is_there) && selection.is_immutable(repository, tag)
+                let is_settled = |(key, pair): &(PairKey, Option<&Pair>)| {
+                    pair.is_some_and(|pair| pair.ledger.is_complete(tag))
+                        || !selection.takes(repository, &key.destination, tag)
+                };
+                everywhere.iter().all(is_settled) && selection.is_immutable(repository, tag)
             });
             tags.map(|(tag, row)| ((repository.clone(), tag.clone()), row.digest.clone()))
         });
@@ -136,12 +148,13 @@ impl Replicator {
     /// Whether a tag is promised never to move, and verified at every destination of its repository.
     pub(super) fn is_settled(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let is_there = |key: &PairKey| self.pairs.get(key).is_some_and(|pair| pair.ledger.is_complete(tag));
-        self.current.configuration.selection.is_immutable(repository, tag) && self.keys(repository).iter().all(is_there)
+        self.current.configuration.selection.is_immutable(repository, tag)
+            && self.keys_of_tag(repository, tag).iter().all(is_there)
     }
 
     async fn take_image(&mut self, repository: &RepositoryName, tag: &Tag, digest: &Digest, hurried: bool) {
         let now = Timestamp::now();
-        for key in self.keys(repository) {
+        for key in self.keys_of_tag(repository, tag) {
             let seen = self.referrers.get(repository).and_then(|(seen, _)| seen.fingerprint(digest));
             let Some(pair) = self.ensure_pair(&key, now).await else { continue };
             pair.ledger.observe(tag, digest, now);
@@ -200,6 +213,8 @@ impl Replicator {
             let mut pair = Pair::new(PairIdentity::new(&configuration.namespace, spec), to, options);
             if let Some(index) = self.stored.iter().position(|stored| stored.identity == pair.identity) {
                 pair.resume(self.stored.swap_remove(index), now);
+                let takes = |tag: &Tag| configuration.selection.takes(&key.repository, &key.destination, tag);
+                pair.retain_tags(takes, now);
             }
             pair.change(now);
             self.pairs.insert(key.clone(), pair);
@@ -257,6 +272,14 @@ impl Replicator {
     fn keys(&self, repository: &RepositoryName) -> Vec<PairKey> {
         let matches = self.current.configuration.selection.matches(repository);
         matches.into_iter().map(|m| PairKey { repository: repository.clone(), destination: m.destination }).collect()
+    }
+
+    /// The pairs of the repository to which the tag goes.
+    fn keys_of_tag(&self, repository: &RepositoryName, tag: &Tag) -> Vec<PairKey> {
+        let selection = &self.current.configuration.selection;
+        let mut keys = self.keys(repository);
+        keys.retain(|key| selection.takes(repository, &key.destination, tag));
+        keys
     }
 
     fn is_selected(&self, key: &PairKey) -> bool {

@@ -86,6 +86,14 @@ impl Pair {
         is_other
     }
 
+    /// Forgets the tags that `takes` does not pick: copies of them stop, and what was copied of them stays.
+    pub fn retain_tags(&mut self, takes: impl Fn(&Tag) -> bool, now: Timestamp) {
+        self.running.iter().filter(|(tag, _)| !takes(tag)).for_each(|(_, copy)| copy.abort());
+        if self.ledger.retain_taken(takes) {
+            self.change(now);
+        }
+    }
+
     /// Records that something changed which people are to see.
     pub fn change(&mut self, now: Timestamp) {
         self.changed_at.get_or_insert(now);

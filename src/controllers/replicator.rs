@@ -150,6 +150,7 @@ impl Replicator {
                 self.stop_copies(now);
             }
             self.drop_pairs_without_rule().await;
+            self.drop_tags_without_rule(now);
             self.apply_options(now);
             self.compare_at = now;
         }

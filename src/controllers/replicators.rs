@@ -148,7 +148,7 @@ impl Replicators {
     ) {
         for handle in self.lock().values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry)
         {
-            if !handle.orders.borrow().configuration.selection.matches(repository).is_empty() {
+            if handle.orders.borrow().configuration.selection.wants(repository, tag) {
                 handle.hints.add(repository, tag, digest.clone());
             }
         }

@@ -95,9 +95,9 @@ impl Engine {
         {
             return Ok(known);
         }
-        let listed = task.source.tags(task.source_repository).await.map_err(CopyError::Source)?;
-        let known: BTreeSet<Tag> = listed.into_iter().flatten().filter(is_referrer_tag).collect();
-        let known = Arc::new(known);
+        let listed = task.source.tags_and_digests(task.source_repository, &is_referrer_tag).await;
+        let listed = listed.map_err(CopyError::Source)?;
+        let known = Arc::new(listed.map(|listing| listing.tags).unwrap_or_default());
         tables.referrer_tags.note(key, (known.clone(), Instant::now()));
         Ok(known)
     }

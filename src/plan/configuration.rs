@@ -1,9 +1,11 @@
 //! Parses the spec of a ReplicationConfiguration into what the program works with, or says what is wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::CopyOptions;
 use super::selection::{Filter, Rule, Selection};
+use super::tag_filters::TagFilters;
 use crate::api::{
     DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter,
     reason,
@@ -93,8 +95,9 @@ pub fn parse_configuration(
         }
         let options = parse_options(&field, rule)?;
         check_immutable_tags(&field, rule)?;
+        let tags = Arc::new(parse_tag_filters(&field, rule)?);
         let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
-        rules.push(Rule { name, filters, destinations, options, immutable_tags });
+        rules.push(Rule { name, filters, tags, destinations, options, immutable_tags });
     }
     let interval = parse_interval(&spec.interval).ok_or_else(|| {
         invalid(format!("spec.interval {:?} must be a duration from 10s to 24h, such as 90s or 1h30m", spec.interval))
@@ -111,6 +114,11 @@ pub fn parse_configuration(
             .clone()
             .unwrap_or_else(|| Execution { mode: None, class: DEFAULT_EXECUTION_CLASS.to_owned() }),
     })
+}
+
+fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, Invalid> {
+    let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters);
+    parsed.map_err(|message| invalid(format!("{field}.{message}")))
 }
 
 /// Parses durations such as `90s`, `10m` and `1h30m`, from 10 seconds to 24 hours.
@@ -203,6 +211,19 @@ mod tests {
         );
         assert!(error(&format!("immutableTags: [{}]", "a, ".repeat(101))).contains("more than 100"));
         assert!(error(&format!("platforms: [{}]", "linux/a, ".repeat(21))).contains("more than 20"));
+    }
+
+    #[test]
+    fn wrong_tag_filters_are_told_by_field() {
+        let rule = |more: &str| {
+            let destinations = "destinations: [{registryRef: {name: d}}]";
+            parse(&format!("{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {destinations}, {more}}}]}}"))
+        };
+        let good = rule("tagFilters: [{filter: '>=1.2 <2', filterType: SEMVER_MATCH}]").unwrap();
+        assert!(good.selection.rules[0].tags.takes(&"v1.5.0".parse().unwrap()));
+        let invalid = rule("excludeTagFilters: [{filter: 'v[', filterType: REGEX_MATCH}]").unwrap_err();
+        assert_eq!(invalid.reason, reason::INVALID_SPEC);
+        assert!(invalid.message.starts_with("spec.rules[r].excludeTagFilters[0]: \"v[\" is no regular"), "{invalid:?}");
     }
 
     #[test]

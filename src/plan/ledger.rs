@@ -258,6 +258,13 @@ impl Ledger {
         self.rows.len() != before
     }
 
+    /// Forgets every tag that `takes` does not pick; answers whether there were any.
+    pub fn retain_taken(&mut self, takes: impl Fn(&Tag) -> bool) -> bool {
+        let before = self.rows.len();
+        self.rows.retain(|tag, _| takes(tag));
+        self.rows.len() != before
+    }
+
     /// The tags whose next attempt is due at `now`, and when the next one after that is.
     pub fn due(&self, now: Timestamp) -> (Vec<(Tag, Digest)>, Option<Timestamp>) {
         let mut due = Vec::new();

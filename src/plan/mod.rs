@@ -9,6 +9,7 @@ mod pace;
 mod referrers;
 mod report;
 mod selection;
+mod tag_filters;
 mod validation;
 mod workforce;
 
@@ -20,7 +21,8 @@ pub use options::CopyOptions;
 pub use pace::{Pace, Publication};
 pub use referrers::{REFERRERS_EVERY, SeenReferrers};
 pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
-pub use selection::{Filter, Match, Rule, Selection};
+pub use selection::{Filter, Match, Rule, Selection, TagChoice};
+pub use tag_filters::TagFilters;
 pub use validation::{check_policy, check_registry};
 pub use workforce::{
     AUTHORITY_LASTS, Lane, WaitingLane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce,

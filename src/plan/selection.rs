@@ -1,7 +1,9 @@
-//! Which repositories go where: the filters of the rules, and why a repository matched or not.
+//! Which repositories and tags go where: the filters of the rules, and why a repository matched or not.
 
-use super::{CopyOptions, DestinationReference};
-use crate::image::{RepositoryName, Tag};
+use std::sync::Arc;
+
+use super::{CopyOptions, DestinationReference, TagFilters};
+use crate::image::{RepositoryName, Tag, is_referrer_tag};
 use crate::policy::wildcard_matches;
 
 /// The rules of a configuration.
@@ -18,6 +20,8 @@ pub struct Rule {
     pub name: String,
     /// `None` takes every repository; otherwise one of them has to match.
     pub filters: Option<Vec<Filter>>,
+    /// Which of their tags are taken.
+    pub tags: Arc<TagFilters>,
     /// Where they go.
     pub destinations: Vec<DestinationReference>,
     /// How their images are copied.
@@ -46,6 +50,13 @@ pub struct Match {
     pub options: CopyOptions,
 }
 
+/// The tags that any of some rules takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TagChoice {
+    /// The names of the rules, and what each says of tags.
+    pub rules: Vec<(String, Arc<TagFilters>)>,
+}
+
 impl Selection {
     /// Where `repository` goes: the union of the destinations of all rules that match it, each once. Empty if none does.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
@@ -67,6 +78,24 @@ impl Selection {
         found
     }
 
+    /// The tags of `repository` that go anywhere.
+    pub fn tags_of(&self, repository: &RepositoryName) -> TagChoice {
+        let rules = self.rules.iter().filter(|rule| rule.takes(repository));
+        TagChoice { rules: rules.map(|rule| (rule.name.clone(), rule.tags.clone())).collect() }
+    }
+
+    /// Whether `tag` of `repository` goes to `destination`: if some rule that sends the repository there takes it.
+    pub fn takes(&self, repository: &RepositoryName, destination: &DestinationReference, tag: &Tag) -> bool {
+        let is_sent = |rule: &&Rule| rule.destinations.contains(destination) && rule.takes(repository);
+        self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
+    }
+
+    /// Whether a push of `tag` is of interest: some rule takes the image, or it may stand for what refers to one.
+    pub fn wants(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        let is_wanted = |rule: &Rule| rule.takes(repository) && (is_referrer_tag(tag) || rule.tags.takes(tag));
+        self.rules.iter().any(is_wanted)
+    }
+
     /// Whether any rule promises anything of tags.
     pub fn has_promises(&self) -> bool {
         self.rules.iter().any(|rule| !rule.immutable_tags.is_empty())
@@ -75,7 +104,7 @@ impl Selection {
     /// Whether some rule that matches `repository` promises that `tag` never moves.
     pub fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let promises = |rule: &Rule| rule.immutable_tags.iter().any(|pattern| wildcard_matches(pattern, tag.as_str()));
-        self.rules.iter().any(|rule| promises(rule) && rule.because(repository).is_some())
+        self.rules.iter().any(|rule| promises(rule) && rule.takes(repository))
     }
 
     /// Whether the repositories of the source have to be listed: unless every rule names them exactly.
@@ -123,7 +152,32 @@ impl Selection {
     }
 }
 
+impl TagChoice {
+    /// Whether any rule takes `tag`.
+    pub fn takes(&self, tag: &Tag) -> bool {
+        self.rules.iter().any(|(_, filters)| filters.takes(tag))
+    }
+
+    /// Why no rule takes `tag`: the cause of each; `None` if one does.
+    pub fn why_not(&self, tag: &Tag) -> Option<Vec<usize>> {
+        self.rules.iter().map(|(_, filters)| filters.cause(tag)).collect()
+    }
+
+    /// The causes of [`TagChoice::why_not`], for people.
+    pub fn describe(&self, causes: &[usize]) -> String {
+        let rules = self.rules.iter().zip(causes);
+        let cause = |((name, filters), cause): (&(String, Arc<TagFilters>), &usize)| {
+            format!("rule {name}: {}", filters.describe(*cause))
+        };
+        rules.map(cause).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Rule {
+    fn takes(&self, repository: &RepositoryName) -> bool {
+        self.filters.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(repository)))
+    }
+
     fn because(&self, repository: &RepositoryName) -> Option<String> {
         match &self.filters {
             None => Some(format!("rule {} takes every repository", self.name)),
@@ -159,6 +213,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{TagFilter, TagFilterType};
 
     fn destination(name: &str) -> DestinationReference {
         DestinationReference { namespace: "team-a".to_owned(), name: name.to_owned() }
@@ -169,6 +224,7 @@ mod tests {
         Rule {
             name: name.to_owned(),
             filters,
+            tags: Arc::default(),
             destinations,
             options: CopyOptions::default(),
             immutable_tags: Vec::new(),
@@ -222,6 +278,33 @@ mod tests {
             |repository: &str, tag: &str| selection.is_immutable(&name(repository), &tag.parse().unwrap());
         assert!(is_immutable("prod-a", "v1.2") && is_immutable("prod-a", "stable"));
         assert!(!is_immutable("prod-a", "latest") && !is_immutable("prod-a", "v12") && !is_immutable("dev", "v1.2"));
+    }
+
+    #[test]
+    fn a_tag_goes_to_a_destination_if_some_rule_that_sends_the_repository_there_takes_it() {
+        let with_tags = |rule: Rule, filter_type, filter: &str| {
+            let filter = TagFilter { filter: filter.to_owned(), filter_type };
+            Rule { tags: Arc::new(TagFilters::parse(Some(&[filter]), &[]).unwrap()), ..rule }
+        };
+        let releases = with_tags(rule("releases", None, &["x", "y"]), TagFilterType::SemverMatch, "*");
+        let edge =
+            with_tags(rule("edge", Some(vec![Filter::Exact(name("a"))]), &["y"]), TagFilterType::ExactMatch, "edge");
+        let selection = Selection { rules: vec![releases, edge] };
+        let taken = |repository: &str, tag: &str| {
+            let (repository, tag) = (name(repository), tag.parse().unwrap());
+            let taken = ["x", "y"].into_iter().filter(|d| selection.takes(&repository, &destination(d), &tag));
+            taken.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            (taken("a", "v1.0.0"), taken("a", "edge"), taken("a", "x")),
+            ("x y".into(), "y".into(), String::new())
+        );
+        assert_eq!(taken("b", "edge"), "");
+        let wants = |repository: &str, tag: &str| selection.wants(&name(repository), &tag.parse().unwrap());
+        assert!(wants("a", "edge") && !wants("b", "edge") && wants("b", "1.0.0"));
+        assert!(wants("b", &format!("sha256-{}.sig", "a".repeat(64))), "signatures are not subject to filters");
+        let of = |repository: &str, tag: &str| selection.tags_of(&name(repository)).takes(&tag.parse().unwrap());
+        assert!(of("a", "edge") && !of("b", "edge"));
     }
 
     #[test]

@@ -18,8 +18,9 @@ use super::challenge::{Challenge, challenges};
 use super::docker_config::is_host_like;
 use super::egress::HostPort;
 use super::error::Trouble;
-use super::listing::{next_link_of, read_page};
+use super::page::{next_link_of, read_page};
 use super::site::{Site, canonical_host};
+use super::tag_digests::TagDigests;
 use super::token::parse_token;
 use super::{Credentials, DockerConfig, retry};
 use crate::image::{Digest, MAX_DESCRIPTORS, Manifest, ManifestKind, Platform, RepositoryName, Tag};
@@ -98,7 +99,16 @@ pub const TARGETS: &[Target] = &[
             "\n{\"manifests\":[]}",
         ],
     },
-    Target { name: "page", run: page, seeds: &[r#"{"name":"a","tags":["v1","-bad",7]}"#, r#"{"tags":null}"#] },
+    Target {
+        name: "page",
+        run: page,
+        seeds: &[
+            r#"{"name":"a","tags":["v1","-bad",7]}"#,
+            r#"{"tags":null}"#,
+            r#"{"repositories":["a"]}"#,
+            GOOGLE_PAGE,
+        ],
+    },
     Target { name: "platform", run: platform, seeds: &["linux/amd64", "linux/arm/v7", "windows/amd64"] },
     Target { name: "realm", run: realm, seeds: &["https://registry.example:5000/token", "https://auth.example/t?x=y"] },
     Target {
@@ -318,12 +328,19 @@ pub fn host_pattern(data: &[u8]) -> bool {
 
 /// A page of tags and repositories.
 pub fn page(data: &[u8]) -> bool {
-    let (mut tags, mut names) = (BTreeSet::<Tag>::new(), BTreeSet::<RepositoryName>::new());
-    let found =
-        [read_page(data, "tags", &mut tags, &mut |_| {}), read_page(data, "repositories", &mut names, &mut |_| {})];
-    assert!(found[0].is_some() || tags.is_empty());
-    assert!(tags.len() + names.len() <= data.len());
-    found.iter().any(Option::is_some)
+    let tags = read_page::<Tag>(data, "tags", &|_| true);
+    let names = read_page::<RepositoryName>(data, "repositories", &|_| true);
+    if let Some(page) = &tags {
+        let some = read_page::<Tag>(data, "tags", &|tag| tag.as_str().len() % 2 == 0).expect("the same page");
+        assert!(some.kept.iter().all(|tag| page.kept.contains(tag)) && some.invalid == page.invalid);
+        assert!(page.kept.len() + page.invalid <= data.len() && (page.kept.is_empty() || !page.is_empty()));
+    }
+    if let Some(manifests) = tags.as_ref().and_then(|page| page.manifests) {
+        let (mut digests, every) = (TagDigests::default(), tags.iter().flat_map(|page| page.kept.clone()).collect());
+        digests.take(manifests, &|_| true);
+        assert!([0, BTreeSet::len(&every)].contains(&digests.of(&every).len()));
+    }
+    tags.is_some() || names.is_some()
 }
 
 /// The answer of a token service.
@@ -416,6 +433,7 @@ fn site() -> Site {
 const REGISTRY: &str = "registry.example";
 const TRUSTED: &str = "auth.example";
 const SHA256: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+const GOOGLE_PAGE: &str = r#"{"tags":["v1"],"manifest":{"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a":{"tag":["v1"]}}}"#;
 const SHA512: &str = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
 
 #[cfg(test)]

@@ -1,22 +1,25 @@
 //! Lists the tags of a repository and the repositories of a registry, page by page.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashSet};
+use std::hash::BuildHasher;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt;
 use http::Method;
-use http::header::{HeaderMap, LINK};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 use url::Url;
 
 use super::answer::Refusal;
 use super::error::Task;
 use super::exchange::{Fetched, Inner, Outgoing};
+use super::page::{Keep, Page, next_link, read_page};
 use super::tag_digests::{Listing, TagDigests};
 use super::token::Scopes;
 use super::{Client, ErrorKind, RegistryError};
-use crate::image::{RepositoryName, Tag};
+use crate::image::{RepositoryName, Tag, is_referrer_tag};
 
 impl Client {
     /// Every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
@@ -27,9 +30,11 @@ impl Client {
     pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the repositories", "");
-        let list = List { first: inner.site.catalog(), scopes: Scopes::catalog(), key: "repositories", task: &task };
-        let error = match inner.list(list, &mut |_| ()).await {
-            Ok(Listed::Names(names)) => return Ok(names),
+        let (first, scopes) = (inner.site.catalog(), Scopes::catalog());
+        let remedy = "name those that are wanted, with filterType: EXACT_MATCH";
+        let list = List { first, scopes, key: "repositories", task: &task, remedy };
+        let error = match inner.list(list, &|_| true, &mut |_| ()).await {
+            Ok(Listed::Names(names)) => return Ok(names.into_iter().collect()),
             Ok(Listed::Refused(refusal)) => refusal.error(&task),
             Err(error) => error,
         };
@@ -46,33 +51,48 @@ impl Client {
     /// Every tag, sorted; `None` when the repository is not there. Names that no tag can have are left out.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 tags. A 404 that does not come from a registry is an error, not an absent repository.
+    /// As [`Client::tags_and_digests`].
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
-        Ok(self.listing(repository).await?.map(|listing| listing.tags.into_iter().collect()))
+        Ok(self.listing(repository, &|_| true).await?.map(|listing| listing.tags.into_iter().collect()))
     }
 
-    /// Every tag, and what they point at where the registry tells that with a list; `None` when the repository is not there.
+    /// The tags that `keep` picks, and what they point at where the registry tells that with a list; `None` when the repository is not
+    /// there. Of the others nothing is kept but their number, however many there are.
     ///
     /// # Errors
-    /// As [`Client::tags`].
-    pub async fn tags_and_digests(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
-        let Some(mut listing) = self.listing(repository).await? else { return Ok(None) };
+    /// `TooLarge` over 100,000 tags that are kept. Whatever keeps the list from being complete is an error. A 404 that does
+    /// not come from a registry is one too, and no absent repository.
+    pub async fn tags_and_digests(
+        &self,
+        repository: &RepositoryName,
+        keep: Keep<'_, Tag>,
+    ) -> Result<Option<Listing>, RegistryError> {
+        let Some(mut listing) = self.listing(repository, keep).await? else { return Ok(None) };
         if listing.digests.is_empty() {
             listing.digests = self.0.told_digests(repository, &listing.tags).boxed().await;
         }
         Ok(Some(listing))
     }
 
-    async fn listing(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
+    async fn listing(
+        &self,
+        repository: &RepositoryName,
+        keep: Keep<'_, Tag>,
+    ) -> Result<Option<Listing>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the tags", repository);
-        let first = inner.site.of(repository, "tags/list");
-        let list = List { first, scopes: Scopes::pull(repository), key: "tags", task: &task };
-        let mut digests = TagDigests::default();
-        match inner.list(list, &mut |page| digests.take(page)).await? {
+        let (first, scopes) = (inner.site.of(repository, "tags/list"), Scopes::pull(repository));
+        let remedy = "narrow tagFilters, or set referrers: Ignore where most of them belong to signatures";
+        let list = List { first, scopes, key: "tags", task: &task, remedy };
+        let (mut digests, left_out) = (TagDigests::default(), AtomicUsize::new(0));
+        let counted = |tag: &Tag| {
+            let is_kept = keep(tag);
+            left_out.fetch_add(usize::from(!is_kept && !is_referrer_tag(tag)), Ordering::Relaxed);
+            is_kept
+        };
+        match inner.list(list, &counted, &mut |manifests| digests.take(manifests, keep)).await? {
             Listed::Names(tags) => {
-                let tags = tags.into_iter().collect();
-                Ok(Some(Listing { digests: digests.of(&tags), tags }))
+                Ok(Some(Listing { digests: digests.of(&tags), tags, left_out: left_out.into_inner() }))
             }
             Listed::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
         }
@@ -94,9 +114,9 @@ impl Client {
         };
         match fetched {
             Fetched::Good { headers, body, .. } => {
-                let mut tags = BTreeSet::new();
-                let is_page = read_page(&body, "tags", &mut tags, &mut |_| {}).is_some();
-                Ok(Some(FirstTags { tags, is_all: is_page && next_link(&headers).is_none() }))
+                let page = read_page(&body, "tags", &|_| true);
+                let is_all = page.is_some() && next_link(&headers).is_none();
+                Ok(Some(FirstTags { tags: page.into_iter().flat_map(|page| page.kept).collect(), is_all }))
             }
             Fetched::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
         }
@@ -129,117 +149,122 @@ struct List<'a> {
     /// The field of a page that holds the names.
     key: &'static str,
     task: &'a Task,
+    /// What is to be done where there are too many.
+    remedy: &'static str,
 }
 
-type Look<'a> = &'a mut (dyn FnMut(&Map<String, Value>) + Send);
+/// Sees what Google's registries tell of the manifests of a page.
+type Look<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
 
 enum Listed<T> {
-    Names(Vec<T>),
+    Names(BTreeSet<T>),
     Refused(Refusal),
 }
 
 impl Inner {
-    /// Everything that is listed; `look` sees each page.
-    async fn list<T: FromStr + Ord>(&self, list: List<'_>, look: Look<'_>) -> Result<Listed<T>, RegistryError> {
-        let _permit = self.read_permit().await;
-        let limit = self.deadlines.listing;
-        let task = list.task;
-        match timeout(limit, self.pages(list, look)).await {
+    /// Everything that is listed and that `keep` picks.
+    async fn list<T: FromStr + Ord + Send>(
+        &self,
+        list: List<'_>,
+        keep: Keep<'_, T>,
+        look: Look<'_>,
+    ) -> Result<Listed<T>, RegistryError> {
+        let (limit, task) = (self.deadlines.listing, list.task);
+        match timeout(limit, self.pages(list, keep, look)).await {
             Ok(result) => result,
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
         }
     }
 
-    async fn pages<T: FromStr + Ord>(&self, list: List<'_>, look: Look<'_>) -> Result<Listed<T>, RegistryError> {
+    async fn pages<T: FromStr + Ord + Send>(
+        &self,
+        list: List<'_>,
+        keep: Keep<'_, T>,
+        look: Look<'_>,
+    ) -> Result<Listed<T>, RegistryError> {
         let task = list.task;
         let mut url = list.first;
         url.set_query(Some(PAGE_SIZE));
-        let mut names = BTreeSet::new();
-        let mut skipped = 0_usize;
-        let mut seen = HashSet::from([url.clone()]);
+        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), Walk::default(), 0_usize);
+        walk.enter(&url);
         loop {
             let request = Outgoing::new(Method::GET, url, list.scopes.clone(), task);
-            let (from, headers, body) = match self.fetch(&request, MAX_PAGE_BYTES).await? {
+            let (from, headers, body) = match self.fetch_page(&request).await? {
                 Fetched::Good { url, headers, body } => (url, headers, body),
-                Fetched::Refused(refusal) if seen.len() == 1 => return Ok(Listed::Refused(refusal)),
+                Fetched::Refused(refusal) if walk.pages.len() == 1 => return Ok(Listed::Refused(refusal)),
                 Fetched::Refused(refusal) => return Err(refusal.error(task)),
             };
-            let before = names.len();
-            skipped += read_page(&body, list.key, &mut names, look)
+            let page = read_page(&body, list.key, keep)
                 .ok_or_else(|| task.error(ErrorKind::InvalidContent, format!("the answer has no {:?}", list.key)))?;
-            if names.len() > MAX_NAMES || seen.len() > MAX_PAGES {
-                return Err(task.error(ErrorKind::TooLarge, format!("over {MAX_NAMES} names or {MAX_PAGES} pages")));
+            page.manifests.into_iter().for_each(&mut *look);
+            let is_nothing_new = walk.is_nothing_new(&page);
+            invalid += page.invalid;
+            names.extend(page.kept);
+            if names.len() > MAX_NAMES {
+                let detail = format!("over {MAX_NAMES} {} are wanted: {}", list.key, list.remedy);
+                return Err(task.error(ErrorKind::TooLarge, detail));
             }
-            let Some(link) = next_link(&headers) else {
-                break;
-            };
+            let Some(link) = next_link(&headers) else { break };
             url = self.site.next_page(&from, &link).map_err(|trouble| task.failure(trouble).error)?;
-            if !seen.insert(url.clone()) {
-                if names.len() == before {
+            if !walk.enter(&url) {
+                if is_nothing_new {
                     break;
                 }
                 return Err(task.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
             }
+            if walk.pages.len() > MAX_PAGES {
+                return Err(task.error(ErrorKind::TooLarge, format!("the list has over {MAX_PAGES} pages")));
+            }
         }
-        if skipped > 0 {
-            tracing::debug!(skipped, "the list holds names that are not valid");
+        if invalid > 0 {
+            tracing::debug!(invalid, "the list holds names that are not valid");
         }
-        Ok(Listed::Names(names.into_iter().collect()))
+        Ok(Listed::Names(names))
+    }
+
+    /// One page. A long list does not hold a place among the requests from its first page to its last.
+    async fn fetch_page(&self, request: &Outgoing<'_>) -> Result<Fetched, RegistryError> {
+        let _permit = self.read_permit().await;
+        let limit = self.deadlines.page;
+        match timeout(limit, self.fetch(request, MAX_PAGE_BYTES)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let detail = format!("a page of the list did not come within {limit:?}");
+                Err(request.task.error(ErrorKind::Unavailable, detail))
+            }
+        }
     }
 }
 
-/// Adds the names of a page to `names`; how many were not valid, or nothing if it is no page.
-pub(super) fn read_page<T: FromStr + Ord>(
-    body: &[u8],
-    key: &str,
-    names: &mut BTreeSet<T>,
-    look: Look<'_>,
-) -> Option<usize> {
-    let mut page: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    look(&page);
-    let listed = match page.remove(key)? {
-        Value::Null => return Some(0),
-        Value::Array(listed) => listed,
-        _ => return None,
-    };
-    let mut skipped = 0;
-    for name in listed {
-        match name.as_str().and_then(|name| name.parse().ok()) {
-            Some(name) => drop(names.insert(name)),
-            None => skipped += 1,
-        }
-    }
-    Some(skipped)
+/// Where a list has been: hashes, since a list may have very many pages. Their keys are random, so nobody can make two of them alike.
+#[derive(Default)]
+struct Walk {
+    hashes: RandomState,
+    /// Of their URLs.
+    pages: HashSet<u64>,
+    /// Of the names of the last one.
+    names: Option<u64>,
 }
 
-/// The target of the first link with the relation `next` (RFC 8288).
-pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
-}
-
-pub(super) fn next_link_of(text: &str) -> Option<String> {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('<') {
-        let (target, parameters) = after.split_once('>')?;
-        let end = parameters.find('<').unwrap_or(parameters.len());
-        let is_next = parameters[..end].split([';', ',']).any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let relations = value.trim().trim_matches('"');
-            name.trim().eq_ignore_ascii_case("rel")
-                && relations.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
-        });
-        if is_next {
-            return Some(target.trim().to_owned());
-        }
-        rest = &parameters[end..];
+impl Walk {
+    /// Goes on to a page; whether it was not there before.
+    fn enter(&mut self, url: &Url) -> bool {
+        self.pages.insert(self.hashes.hash_one(url.as_str()))
     }
-    None
+
+    /// Whether a page has no names, or just those of the one before it: registries that link their last page to itself send such.
+    fn is_nothing_new<T>(&mut self, page: &Page<'_, T>) -> bool {
+        let hash = self.hashes.hash_one(page.text);
+        self.names.replace(hash) == Some(hash) || page.is_empty()
+    }
 }
 
 /// The page size that is asked for: ECR takes no more than 1000 (ggcr#1091).
 const PAGE_SIZE: &str = "n=1000";
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
-const MAX_PAGES: usize = 10_000;
+/// Registries may make pages shorter than was asked for: two millions of names in pages of 100 are 20,000.
+const MAX_PAGES: usize = 100_000;
+/// Names that are kept.
 const MAX_NAMES: usize = 100_000;
 
 #[cfg(test)]

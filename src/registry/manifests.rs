@@ -133,8 +133,8 @@ impl Client {
         denied: RegistryError,
     ) -> Result<Option<ManifestHead>, RegistryError> {
         let Reference::Tag(tag) = reference else { return Err(denied) };
-        match self.tags(repository).await {
-            Ok(tags) if !tags.iter().flatten().any(|listed| listed == tag) => Ok(None),
+        match self.tags_and_digests(repository, &|listed| listed == tag).await {
+            Ok(listed) if listed.iter().all(|listing| listing.tags.is_empty()) => Ok(None),
             _ => Err(denied),
         }
     }

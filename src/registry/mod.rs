@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod harbor;
 mod listing;
 mod manifests;
+mod page;
 mod referrers;
 mod resolver;
 mod retry;

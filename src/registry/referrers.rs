@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::error::Task;
 use super::exchange::{Fetched, Outgoing};
-use super::listing::next_link;
+use super::page::next_link;
 use super::token::Scopes;
 use super::{Client, ErrorKind, Reference, RegistryError};
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, fallback_tag, media_type};
@@ -102,7 +102,7 @@ impl Client {
     ) -> Result<Option<Vec<Digest>>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the referrers", format_args!("{repository}@{subject}"));
-        let limit = inner.deadlines.listing;
+        let limit = inner.deadlines.referrers;
         match timeout(limit, self.referrer_pages(repository, subject, &task)).await {
             Ok(result) => result,
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),

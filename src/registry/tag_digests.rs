@@ -3,19 +3,26 @@
 //! Google's Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with the
 //! tags that point at it. It is of use only where it says one digest for every tag; else the tags are asked for one by one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
+use super::page::{Keep, each_text};
 use crate::image::{Digest, Tag};
 
-/// The tags of a repository.
+/// The tags of a repository that were to be kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Every tag.
+    /// Every one of them.
     pub tags: BTreeSet<Tag>,
     /// What they point at, by tag, as far as the registry tells it with a list.
     pub digests: BTreeMap<Tag, Digest>,
+    /// How many tags of images were not to be kept; one that is listed twice counts twice.
+    pub left_out: usize,
 }
 
 /// What the pages of a list said so far.
@@ -26,10 +33,10 @@ pub(super) struct TagDigests {
 }
 
 impl TagDigests {
-    /// Takes what one page says.
-    pub(super) fn take(&mut self, page: &Map<String, Value>) {
-        let Some(manifests) = page.get("manifest") else { return };
-        if self.is_doubtful || self.add(manifests).is_none() {
+    /// Takes what one page says of the tags that are kept.
+    pub(super) fn take(&mut self, manifests: &RawValue, keep: Keep<'_, Tag>) {
+        let mut json = serde_json::Deserializer::from_str(manifests.get());
+        if self.is_doubtful || json.deserialize_map(Manifests(&mut self.found, keep)).is_err() {
             (self.is_doubtful, self.found) = (true, BTreeMap::new());
         }
     }
@@ -39,22 +46,39 @@ impl TagDigests {
         self.found.retain(|tag, _| tags.contains(tag));
         if self.found.len() == tags.len() { self.found } else { BTreeMap::new() }
     }
+}
 
-    fn add(&mut self, manifests: &Value) -> Option<()> {
-        for (digest, manifest) in manifests.as_object()? {
-            let digest: Digest = digest.parse().ok()?;
+struct Manifests<'a>(&'a mut BTreeMap<Tag, Digest>, Keep<'a, Tag>);
+
+#[derive(Deserialize)]
+struct Manifest<'a> {
+    #[serde(borrow)]
+    tag: &'a RawValue,
+}
+
+impl<'de> Visitor<'de> for Manifests<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of digests")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(found, keep) = self;
+        while let Some((digest, manifest)) = map.next_entry::<Cow<'_, str>, Manifest<'_>>()? {
+            let digest: Digest = digest.parse().map_err(A::Error::custom)?;
+            let mut is_doubtful = false;
             // Names that no tag can have are in no list either.
-            let tags = manifest.get("tag")?.as_array()?.iter().filter_map(|tag| tag.as_str()?.parse::<Tag>().ok());
-            for tag in tags {
-                if self.found.insert(tag, digest.clone()).is_some_and(|earlier| earlier != digest) {
-                    return None;
+            let read = each_text(manifest.tag, &mut |tag| {
+                if let Some(tag) = tag.and_then(|tag| tag.parse::<Tag>().ok()).filter(|tag| keep(tag)) {
+                    is_doubtful |= found.insert(tag, digest.clone()).is_some_and(|earlier| earlier != digest);
                 }
-            }
-            if self.found.len() > MOST_TAGS {
-                return None;
+            });
+            if read.is_none() || is_doubtful || found.len() > MOST_TAGS {
+                return Err(A::Error::custom("of no use"));
             }
         }
-        Some(())
+        Ok(())
     }
 }
 

@@ -130,6 +130,16 @@ impl Server {
         self.client_as(Credentials::Anonymous)
     }
 
+    /// The same with other deadlines.
+    pub(super) fn client_with(&self, change: impl FnOnce(&mut Deadlines)) -> Client {
+        let allow = [format!("127.0.0.1:{}", self.port).parse().unwrap()].into();
+        let policy = EgressPolicy { allow, ..EgressPolicy::default() };
+        let mut deadlines = deadlines();
+        change(&mut deadlines);
+        let options = options(&format!("http://127.0.0.1:{}", self.port), Credentials::Anonymous, &[]);
+        Client::with_deadlines(options, Arc::new(policy), deadlines).unwrap()
+    }
+
     pub(super) fn client_as(&self, credentials: Credentials) -> Client {
         self.client_trusting(credentials, &[], &[self])
     }

@@ -29,8 +29,12 @@ pub(super) struct Deadlines {
     pub(super) idle: Duration,
     /// A body that is read into memory.
     pub(super) whole_body: Duration,
-    /// A list with all its pages.
+    /// A page of a list, with what is tried again.
+    pub(super) page: Duration,
+    /// A list with all its pages: of two million names, when pages are short.
     pub(super) listing: Duration,
+    /// What refers to a manifest, with all pages.
+    pub(super) referrers: Duration,
     /// Getting a token.
     pub(super) token: Duration,
     /// Giving up an upload session.
@@ -51,7 +55,9 @@ impl Default for Deadlines {
             headers: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             whole_body: Duration::from_secs(120),
-            listing: Duration::from_secs(120),
+            page: Duration::from_secs(120),
+            listing: Duration::from_secs(3600),
+            referrers: Duration::from_secs(120),
             token: Duration::from_secs(20),
             cancel: Duration::from_secs(5),
             first_backoff: Duration::from_millis(200),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::files::Documents;
 use super::ledgers::Ledgers;
+use super::left_out::LeftOut;
 use super::observing::{Image, Looks, Observed};
 use super::planning::{PlannedAction, PlannedImage, Route, ends, name_of, policies_of, request, short_name, source_of};
 use super::registries::Registries;
@@ -43,6 +44,8 @@ pub(super) struct Discovered {
     pub(super) images: Vec<Arc<PlannedImage>>,
     /// The routes of which the source was asked for all that refers to their images.
     pub(super) asked: Vec<Arc<Route>>,
+    /// What no rule takes.
+    pub(super) left_out: Option<LeftOut>,
     /// Why there may be more.
     pub(super) trouble: Option<String>,
 }
@@ -78,21 +81,28 @@ impl Discovery<'_> {
         let is_due = |record: &Record| {
             !record.images.is_empty() && record.referrers_asked_at.is_none_or(|asked| asked + REFERRERS_EVERY <= now)
         };
-        let any = |look: &dyn Fn(&Record) -> bool| routes.iter().any(|(route, _)| self.ledgers.with(route, look));
-        let is_new = |tag: &Tag| any(&|record| !record.images.contains_key(tag.as_str()));
+        let selection = &self.configuration.selection;
+        let takes = |route: &Route, tag: &Tag| selection.takes(&route.repository, &route.destination, tag);
+        let is_new = |tag: &Tag| {
+            let lacks = |record: &Record| !record.images.contains_key(tag.as_str());
+            routes.iter().any(|(route, _)| takes(route, tag) && self.ledgers.with(route, lacks))
+        };
+        let tags = selection.tags_of(repository);
         let looks = Looks {
+            tags: &tags,
             referrers: routes.iter().any(|(route, _)| route.options.referrers == Referrers::Replicate),
-            api: any(&is_due),
+            api: routes.iter().any(|(route, _)| self.ledgers.with(route, is_due)),
             engine: self.taker.map(|taker| taker.engine),
             settled: self.settled(repository, routes),
             is_new: &is_new,
         };
         let source = self.registries.of(&source_of(self.configuration));
         let observed = Observed::list(source, repository, looks).await?;
+        self.note_left_out(repository, &observed, discovered);
         let mut images = std::pin::pin!(observed.images());
         while let Some(image) = images.next().await {
             let Some(image) = image? else { continue };
-            for (route, decision) in routes {
+            for (route, decision) in routes.iter().filter(|(route, _)| takes(route, &image.tag)) {
                 let image = Arc::new(self.planned(&observed, &image, route, decision));
                 if let Some(taker) = self.taker {
                     // Nobody takes images any more where the whole run is given up.
@@ -136,6 +146,15 @@ impl Discovery<'_> {
         }
     }
 
+    fn note_left_out(&self, repository: &RepositoryName, observed: &Observed<'_>, discovered: &mut Discovered) {
+        let (tags, because) = observed.left_out.clone();
+        if tags > 0 {
+            let configuration = name_of(self.configuration);
+            let repository = format!("{}/{repository}", self.configuration.source);
+            discovered.left_out = Some(LeftOut { configuration, repository, tags, because });
+        }
+    }
+
     /// Looks at destinations that nothing is remembered of while the source is listed: their images need that look first.
     async fn look_ahead(&self, routes: &[(Arc<Route>, Decision)]) {
         let Some(Taker { engine, .. }) = self.taker else { return };
@@ -163,7 +182,8 @@ impl Discovery<'_> {
         });
         let is_everywhere = |(tag, digest): &(Tag, Digest)| {
             let is_there = |record: &Record| record.digest_of(tag).is_some_and(|there| there == *digest);
-            routes.iter().all(|(route, _)| self.ledgers.with(route, is_there))
+            let is_wanted = |route: &Route| selection.takes(&route.repository, &route.destination, tag);
+            routes.iter().all(|(route, _)| self.ledgers.with(route, is_there) || !is_wanted(route))
         };
         promised.into_iter().filter(is_everywhere).collect()
     }

@@ -4,6 +4,7 @@ mod discovering;
 mod files;
 mod flags;
 mod ledgers;
+mod left_out;
 mod observing;
 mod output;
 mod planning;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
+use super::left_out::Examples;
 use super::registries::Known;
 use super::state::Referred;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::SeenReferrers;
+use crate::plan::{SeenReferrers, TagChoice};
 use crate::registry::{Listing, Reference, RegistryError};
 
 /// A repository of a source whose tags were listed.
@@ -18,15 +19,21 @@ pub(super) struct Observed<'a> {
     source: &'a Known,
     repository: &'a RepositoryName,
     looks: Looks<'a>,
-    listing: Listing,
+    tags: BTreeSet<Tag>,
+    /// What they point at, as far as the list told it.
+    digests: BTreeMap<Tag, Digest>,
     /// Its tags that stand for referrers.
     pub(super) referrer_tags: Arc<BTreeSet<Tag>>,
     /// What the referrers API listed, by subject: images that have several tags are asked for once.
     lists: Mutex<HashMap<Digest, Arc<OnceCell<Option<String>>>>>,
+    /// How many of its tags no rule takes, and why.
+    pub(super) left_out: (usize, String),
 }
 
 /// What is looked at besides the digest of each tag.
 pub(super) struct Looks<'a> {
+    /// Which tags are.
+    pub(super) tags: &'a TagChoice,
     /// Whether referrers matter at all.
     pub(super) referrers: bool,
     /// Whether the referrers API is to be asked.
@@ -56,12 +63,15 @@ impl<'a> Observed<'a> {
         repository: &'a RepositoryName,
         looks: Looks<'a>,
     ) -> Result<Self, String> {
-        let listing = source.client.tags_and_digests(repository).await.map_err(|error| error.message)?;
+        let examples = Examples::of(looks.tags);
+        let keep = |tag: &Tag| if is_referrer_tag(tag) { looks.referrers } else { examples.takes(tag) };
+        let listing = source.client.tags_and_digests(repository, &keep).await.map_err(|error| error.message)?;
         let missing = || format!("{} has no repository {repository}: push to it, or correct the filter", source.host);
-        let Listing { tags, digests } = listing.ok_or_else(missing)?;
+        let Listing { tags, digests, left_out } = listing.ok_or_else(missing)?;
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
-        let (listing, lists) = (Listing { tags, digests }, Mutex::default());
-        Ok(Self { source, repository, looks, listing, referrer_tags: Arc::new(referrers), lists })
+        let (referrer_tags, lists) = (Arc::new(referrers), Mutex::default());
+        let left_out = (left_out, examples.for_people());
+        Ok(Self { source, repository, looks, tags, digests, referrer_tags, lists, left_out })
     }
 
     /// Its images in the order of their tags, each as soon as it is known; `None` for a tag that went away since it was listed.
@@ -70,7 +80,7 @@ impl<'a> Observed<'a> {
     /// A sentence.
     pub(super) fn images(&self) -> impl Stream<Item = Result<Option<Image>, String>> {
         let seen = self.see_tags().map(|seen| seen.map(Arc::new).map_err(|error| error.message)).boxed().shared();
-        let images = futures::stream::iter(&self.listing.tags).map(move |tag| {
+        let images = futures::stream::iter(&self.tags).map(move |tag| {
             let seen = seen.clone();
             async move {
                 let (digest, seen) = futures::join!(self.digest(tag), seen);
@@ -89,7 +99,7 @@ impl<'a> Observed<'a> {
     }
 
     async fn digest(&self, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
-        if let Some(digest) = self.looks.settled.get(tag).or_else(|| self.listing.digests.get(tag)) {
+        if let Some(digest) = self.looks.settled.get(tag).or_else(|| self.digests.get(tag)) {
             return Ok(Some(digest.clone()));
         }
         match self.looks.engine.filter(|_| (self.looks.is_new)(tag)) {

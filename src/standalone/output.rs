@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::flags::Format;
+use super::left_out::LeftOut;
 use super::planning::{Plan, PlannedAction, Route};
 use super::running::Outcome;
 use crate::copy::Copied;
@@ -82,6 +83,10 @@ pub(super) fn show_plan(format: Format, plan: &Plan) -> String {
         ]
     }));
     let mut text = table(&rows);
+    for left_out in &plan.tags_left_out {
+        let LeftOut { repository, tags, because, .. } = left_out;
+        let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
+    }
     if !plan.images.is_empty() {
         let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
         rows.extend(plan.images.iter().map(|image| {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::discovering::{Discovery, Taker};
 use super::files::Documents;
 use super::ledgers::Ledgers;
+use super::left_out::LeftOut;
 use super::registries::{Known, Registries};
 use super::state::Referred;
 use crate::api::Action;
@@ -25,6 +26,8 @@ use crate::registry::{ErrorKind, Reference};
 pub(super) struct Plan {
     /// Every repository that was looked at, and why it matched or not.
     pub(super) repositories: Vec<PlannedRepository>,
+    /// What no rule takes of the repositories that matched.
+    pub(super) tags_left_out: Vec<LeftOut>,
     /// Every image of the repositories that matched.
     pub(super) images: Vec<Arc<PlannedImage>>,
     /// Routes whose source was asked by its referrers API for each image.
@@ -124,6 +127,7 @@ pub(super) async fn plan(
         while let Some(discovered) = discovered.next().await {
             plan.images.extend(discovered.images);
             plan.asked.extend(discovered.asked);
+            plan.tags_left_out.extend(discovered.left_out);
             let trouble = |message| format!("{name}: source Registry {}: {message}", source.name);
             plan.troubles.extend(discovered.trouble.map(trouble));
         }

@@ -114,12 +114,54 @@ fn bad_configurations() -> Vec<Bad> {
             (0..101).map(|n| format!("v{n}")).collect(),
             &["spec.rules[0].immutableTags", "at most 100"],
         ),
+        (kind, "/rules/0/tagFilters", json!([]), &["spec.rules[0].tagFilters", "at least 1"]),
+        (
+            kind,
+            "/rules/0/tagFilters",
+            (0..101).map(|n| tag_filter("EXACT_MATCH", &format!("v{n}"))).collect(),
+            &["spec.rules[0].tagFilters", "at most 100"],
+        ),
+        (kind, "/rules/0/tagFilters", json!([tag_filter("EXACT_MATCH", "")]), &["tagFilters[0].filter", "at least 1"]),
+        (
+            kind,
+            "/rules/0/tagFilters",
+            json!([tag_filter("REGEX_MATCH", &"v".repeat(257))]),
+            &["tagFilters[0].filter", "may not be more than 256"],
+        ),
+        (
+            kind,
+            "/rules/0/tagFilters",
+            json!([tag_filter("PREFIX_MATCH", "v")]),
+            &["tagFilters[0].filterType", "\"EXACT_MATCH\", \"GLOB_MATCH\", \"REGEX_MATCH\", \"SEMVER_MATCH\""],
+        ),
+        (
+            kind,
+            "/rules/0/tagFilters",
+            json!([tag_filter("EXACT_MATCH", "v*")]),
+            &["tagFilters[0]", "must be a whole tag", "use filterType: GLOB_MATCH"],
+        ),
+        (
+            kind,
+            "/rules/0/excludeTagFilters",
+            json!([tag_filter("GLOB_MATCH", "v1/*")]),
+            &["excludeTagFilters[0]", "must be a pattern of tags"],
+        ),
+        (
+            kind,
+            "/rules/0/excludeTagFilters",
+            json!([tag_filter("SEMVER_MATCH", ">=1.2 || <1")]),
+            &["excludeTagFilters[0]", "range of versions such as '>=1.2 <2'"],
+        ),
         (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("soon"), &["spec.interval", "should match"]),
         (kind, "/suspend", json!("yes"), &["suspend", "boolean"]),
         (kind, "/tagFilters", json!([]), &["tagFilters", "not declared in schema"]),
     ]
+}
+
+fn tag_filter(filter_type: &str, filter: &str) -> Value {
+    json!({"filter": filter, "filterType": filter_type})
 }
 
 fn bad_policies() -> Vec<Bad> {

@@ -17,3 +17,4 @@ mod request_counts;
 mod standalone;
 mod stories;
 mod support;
+mod tag_filters;

@@ -62,14 +62,20 @@ impl Files {
 
     /// Runs a subcommand with everything that was added.
     pub async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
+        let output =
+            tokio::time::timeout(std::time::Duration::from_secs(60), self.command(subcommand, more).output()).await;
+        output.expect("it ends in a minute").unwrap()
+    }
+
+    /// The same, to be run.
+    pub fn command(&self, subcommand: &str, more: &[&str]) -> tokio::process::Command {
         let file = self.folder.join("all.yaml");
         let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
         std::fs::write(&file, documents.join("\n---\n")).unwrap();
         std::fs::write(self.folder.join("config.json"), json!({"auths": self.logins}).to_string()).unwrap();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_transship"));
         command.arg(subcommand).arg("-f").arg(&file).env("DOCKER_CONFIG", &self.folder).args(more).kill_on_drop(true);
-        let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await;
-        output.expect("it ends in a minute").unwrap()
+        command
     }
 
     /// The folder that remembers what was verified.

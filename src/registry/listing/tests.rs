@@ -1,9 +1,10 @@
 //! Lists of hostile and odd registries.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::next_link_of;
-use crate::image::RepositoryName;
+use crate::image::{RepositoryName, Tag};
 use crate::registry::testing::{Reply, Server};
 use crate::registry::{ErrorKind, Listing};
 
@@ -72,7 +73,45 @@ async fn lists_and_pages_that_are_too_large_are_refused() {
         Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(","))).header("Link", format!("<?p={page}>; rel=next"))
     })
     .await;
-    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::TooLarge);
+    let error = server.client().tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooLarge);
+    assert!(error.message.contains("over 100000 tags are wanted: narrow tagFilters"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_all_that_is_wanted_in_whatever_order_and_however_often_it_comes() {
+    let server = Server::start(|_, page| {
+        let tags: Vec<_> = (0..100).map(|n| format!("\"v{}\"", (page / 2 * 100 + n) * 7_919 % 1_000)).collect();
+        let reply = Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(",")));
+        if page < 19 { reply.header("Link", format!("<?last={page}>; rel=next")) } else { reply }
+    })
+    .await;
+    let keep = |tag: &Tag| tag.as_str().len() == 2;
+    let listing = server.client().tags_and_digests(&repository(), &keep).await.unwrap().unwrap();
+    let kept: Vec<&str> = listing.tags.iter().map(Tag::as_str).collect();
+    assert_eq!(kept, ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9"]);
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_ends_with_an_error() {
+    let server =
+        Server::start(|_, page| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", format!("<?p={page}>; rel=next")));
+    let client = server.await.client_with(|deadlines| deadlines.listing = Duration::from_millis(300));
+    let error = client.tags(&repository()).await.unwrap_err();
+    assert!(error.message.contains("the list did not end within 300ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_that_does_not_come_ends_the_list_with_an_error() {
+    let server = Server::start(|_, before| match before {
+        0 => Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "<?last=v1>; rel=next"),
+        _ => Reply::new(200, r#"{"tags":["v2"]}"#).stall(5),
+    })
+    .await;
+    let client = server.client_with(|deadlines| deadlines.page = Duration::from_millis(200));
+    let error = client.tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("a page of the list did not come within 200ms"), "{error}");
 }
 
 #[tokio::test]
@@ -128,7 +167,7 @@ async fn listing_of(pages: Vec<String>) -> Listing {
         if number + 1 < pages.len() { page.header("Link", format!("<?p={}>; rel=next", number + 1)) } else { page }
     })
     .await;
-    server.client().tags_and_digests(&repository()).await.unwrap().unwrap()
+    server.client().tags_and_digests(&repository(), &|_| true).await.unwrap().unwrap()
 }
 
 /// As Google's Artifact Registry answers: `manifests` as digest letter and tags.
@@ -158,6 +197,15 @@ async fn digests_that_come_with_the_list_are_taken() {
 }
 
 #[tokio::test]
+async fn of_tags_that_are_not_kept_a_digest_says_nothing() {
+    let page = google_page(&["v1", "old"], &[('a', &["v1"]), ('b', &["old"]), ('c', &["old"])]);
+    let server = Server::start(move |_, _| Reply::new(200, &page)).await;
+    let keep = |tag: &Tag| tag.as_str() == "v1";
+    let listing = server.client().tags_and_digests(&repository(), &keep).await.unwrap().unwrap();
+    assert_eq!((listing.tags.len(), listing.digests.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn digests_that_are_doubtful_or_missing_are_asked_for_one_by_one() {
     let good = google_page(&["v1", "v2"], &[('a', &["v1"]), ('b', &["v2"])]);
     assert_eq!(listing_of(vec![good.clone()]).await.digests.len(), 2, "what the wrong ones are made of");
@@ -180,21 +228,4 @@ async fn digests_that_are_doubtful_or_missing_are_asked_for_one_by_one() {
     assert_eq!((listing.tags.len(), listing.digests.len()), (3, 0), "pages that contradict each other");
     let listing = listing_of(vec![google_page(&["v1"], &[]), good]).await;
     assert_eq!((listing.tags.len(), listing.digests.len()), (2, 2), "a page may tell of the tags of another");
-}
-
-#[test]
-fn links_are_read_as_registries_write_them() {
-    let table = [
-        ("</a?b=c>; rel=\"next\"", Some("/a?b=c")),
-        ("</a>;rel=next", Some("/a")),
-        ("</a>; title=\"x\"; REL=\"prev Next\"", Some("/a")),
-        ("</first>; rel=\"first\", </second>; rel=\"next\"", Some("/second")),
-        ("</a>; rel=\"prev\"", None),
-        ("</a>", None),
-        ("<unclosed; rel=next", None),
-        ("", None),
-    ];
-    for (text, expected) in table {
-        assert_eq!(next_link_of(text).as_deref(), expected, "{text}");
-    }
 }

@@ -40,7 +40,7 @@ fn harbor_with(api: HarborApi) -> Personality {
 }
 
 async fn listing(client: &Client) -> Listing {
-    client.tags_and_digests(&REPOSITORY.parse().unwrap()).await.unwrap().unwrap()
+    client.tags_and_digests(&REPOSITORY.parse().unwrap(), &|_| true).await.unwrap().unwrap()
 }
 
 /// The digests of a listing that are right; panics where one is wrong.
@@ -138,7 +138,7 @@ async fn pages_are_not_read_where_asking_for_the_tags_costs_less() {
     let digest = registry.push_untagged(repository, &Image::single(50, 1, 100));
     ["1", "2"].iter().for_each(|tag| registry.tag(repository, tag, &digest));
     let client = client(&registry);
-    let few = client.tags_and_digests(&repository.parse().unwrap()).await.unwrap().unwrap();
+    let few = client.tags_and_digests(&repository.parse().unwrap(), &|_| true).await.unwrap().unwrap();
     assert_eq!((few.tags.len(), few.digests.len()), (2, 0));
     assert_eq!(registry.count("GET", "/api/"), 0, "two HEADs are no dearer than a page and a look at the project");
     // As many pages as tags: the first page tells that.
@@ -146,7 +146,7 @@ async fn pages_are_not_read_where_asking_for_the_tags_costs_less() {
     for seed in 0..4 {
         registry.push(repository, &seed.to_string(), &Image::single(seed, 1, 100));
     }
-    let many = client.tags_and_digests(&repository.parse().unwrap()).await.unwrap().unwrap();
+    let many = client.tags_and_digests(&repository.parse().unwrap(), &|_| true).await.unwrap().unwrap();
     assert_eq!(many.digests.len(), 1);
     assert_eq!(registry.count("GET", "/artifacts"), 1);
 }

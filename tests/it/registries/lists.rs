@@ -1,5 +1,6 @@
 //! Lists as registries page them.
 
+use transship::image::Tag;
 use transship::registry::ErrorKind;
 
 use super::pair::client;
@@ -27,6 +28,17 @@ async fn every_tag_is_listed_however_a_registry_pages_them() {
         let first = pages.iter().find(|seen| seen.path.contains("?n=")).unwrap();
         assert!(asked(&first.path).unwrap() <= 1000, "ECR refuses more");
     }
+}
+
+#[tokio::test]
+async fn a_list_of_very_many_short_pages_ends() {
+    let registry = with_tags(Personality { pages: Pages { names: 10, referrers: 10 }, ..Personality::plain() }, 3);
+    registry.crowd("app", 105_000);
+    let keep = |tag: &Tag| tag.as_str().starts_with('v') || tag.as_str().ends_with("-0099999");
+    let listing = client(&registry).tags_and_digests(&"app".parse().unwrap(), &keep).await.unwrap().unwrap();
+    let kept: Vec<&str> = listing.tags.iter().map(Tag::as_str).collect();
+    assert_eq!(kept, ["build-0099999", "v0", "v1", "v2"]);
+    assert_eq!((registry.count("GET", "/tags/list"), listing.left_out), (10_500, 104_999));
 }
 
 #[tokio::test]

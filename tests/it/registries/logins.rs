@@ -35,6 +35,10 @@ async fn few_tokens_serve_many_requests() {
 async fn a_token_that_runs_out_during_an_upload_is_renewed() {
     for method in ["POST", "PUT", "HEAD"] {
         let pair = Pair::start(Personality::plain(), with_tokens(Bearer::plain()));
+        // All tokens are there: none is got just when they run out, which would be refused for good.
+        let earlier = Image::single(2, 1, 100);
+        pair.source.push("app", "0", &earlier);
+        pair.copy("0", &earlier.digest()).await.unwrap();
         let image = Image::single(1, 2, 1_500_000);
         pair.source.push("app", "1", &image);
         pair.destination.fault(When::asked(method, "/blobs/").nth(2), Fault::ExpireTokens);

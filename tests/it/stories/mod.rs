@@ -19,5 +19,6 @@ mod quiet;
 mod referrers;
 mod scale;
 pub mod scene;
+mod tag_filters;
 mod troubles;
 mod two_operators;

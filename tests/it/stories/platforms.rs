@@ -13,14 +13,16 @@ use crate::support::registry::TestRegistry;
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn change_rule(scene: &Scene, more: Value) {
+/// Gives the only rule of the configuration `app` these fields besides its destination, and no others.
+pub(super) async fn change_rule(scene: &Scene, more: Value) {
     let mut rule = json!({"name": "all", "destinations": [to("destination")]});
     rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let spec = json!({"spec": {"rules": [rule]}});
     scene.configurations().patch("app", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
 }
 
-async fn compared_again(scene: &Scene, token: &str) {
+/// Asks for a comparison, and waits until it is over.
+pub(super) async fn compared_again(scene: &Scene, token: &str) {
     let request = json!({"metadata": {"annotations": {"transship.dev/replicate-requested-at": token}}});
     scene.configurations().patch("app", &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
     eventually(SOON, "the request is handled", async || {

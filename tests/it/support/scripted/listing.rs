@@ -1,5 +1,7 @@
 //! Lists, page by page: tags, repositories, referrers.
 
+use std::fmt::Write;
+
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -14,6 +16,9 @@ use crate::support::image::OCI_INDEX;
 pub(super) fn tags(call: &Call, name: &str) -> Response {
     let store = call.shared.store();
     let Some(found) = store.repositories.get(name) else { return refusal(404, "NAME_UNKNOWN", "no such repository") };
+    if found.crowd > 0 {
+        return crowd(call, found.crowd, found.tags.keys());
+    }
     let mut names: Vec<String> = found.tags.keys().cloned().collect();
     if call.personality.unsorted {
         names.reverse();
@@ -29,6 +34,32 @@ pub(super) fn tags(call: &Call, name: &str) -> Response {
     }
     drop(store);
     page(call, "tags", names, more)
+}
+
+/// A page of very many tags, the last of which also has those that there are.
+fn crowd<'a>(call: &Call, count: usize, real: impl Iterator<Item = &'a String>) -> Response {
+    let size = call.query("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX).min(call.personality.pages.names);
+    let behind = |last: &str| last.strip_prefix("build-").and_then(|number| number.parse::<usize>().ok());
+    let start = call.query("last").and_then(behind).map_or(0, |last| last + 1);
+    let end = count.min(start.saturating_add(size));
+    let mut body = String::with_capacity(16 * (end - start) + 1_000);
+    body.push_str("{\"tags\":[");
+    let mut separator = "";
+    for number in start..end {
+        write!(body, "{separator}\"build-{number:07}\"").expect("a string takes text");
+        separator = ",";
+    }
+    for tag in real.filter(|_| end == count) {
+        write!(body, "{separator}\"{tag}\"").expect("a string takes text");
+        separator = ",";
+    }
+    body.push_str("]}");
+    let mut response = answer(200, [("content-type", "application/json".to_owned())], body);
+    if end < count {
+        let target = format!("{}?n={size}&last=build-{:07}", call.path, end - 1);
+        put(response.headers_mut(), "link", &format!("<{target}>; rel=\"next\""));
+    }
+    response
 }
 
 /// Answers `_catalog`.

@@ -139,6 +139,11 @@ impl ScriptedRegistry {
         store.repositories.entry(repository.to_owned()).or_default().tag(tag, digest);
     }
 
+    /// Lists a crowd of tags in front of those that there are. They are made up when they are asked for.
+    pub fn crowd(&self, repository: &str, tags: usize) {
+        self.shared.store().repositories.entry(repository.to_owned()).or_default().crowd = tags;
+    }
+
     /// Removes a blob from a repository, as an owner's garbage collection may.
     pub fn lose_blob(&self, repository: &str, digest: &str) {
         if let Some(repository) = self.shared.store().repositories.get_mut(repository) {

@@ -73,6 +73,8 @@ pub(super) struct Repository {
     pub(super) blobs: BTreeSet<String>,
     pub(super) manifests: BTreeMap<String, Manifest>,
     pub(super) tags: BTreeMap<String, String>,
+    /// How many tags are listed besides these, which nobody keeps: `build-0000000` and so on.
+    pub(super) crowd: usize,
     /// Blobs that were committed while they were there already, until a manifest names them.
     pub(super) twice: HashSet<String>,
 }
