@@ -4,11 +4,15 @@
 
 mod floor;
 mod measure;
+mod paired;
 mod report;
+mod run;
 mod running;
 mod scenarios;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
+mod tables;
+mod targets;
 mod tools;
 
 use std::path::PathBuf;
@@ -19,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 use report::{Machine, REGISTRIES, Report};
 use running::{Settings, program_knows};
-use scenarios::scenarios;
+use scenarios::{Course, scenarios};
 use support::tools::{debian_tool, go_tool};
 use tools::Tool;
 
@@ -152,6 +156,7 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
         scale: settings.scale,
         left_out: Vec::new(),
         runs: Vec::new(),
+        round_trips: Vec::new(),
     };
     for scenario in scenarios().iter().filter(|scenario| wanted.iter().any(|name| name == scenario.name)) {
         if scenario.prefix.is_some() && !program_knows("tagFilters") {
@@ -167,6 +172,10 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
         })
         .await;
         report.runs.extend(runs);
+        if scenario.course == Course::Watched {
+            let round_trip = scenario.link.expect("what is watched is far away").round_trip;
+            report.round_trips = support::round_trips::measure(round_trip, IMAGES).await;
+        }
         println!("{}", report.scenario(scenario));
         eprintln!("{} took {:.0} s in all", scenario.name, began.elapsed().as_secs_f64());
     }
@@ -211,5 +220,7 @@ fn version_of_registry(program: &std::path::Path) -> String {
     String::from_utf8_lossy(&output).split_once(' ').map_or(String::new(), |(_, version)| version.trim().to_owned())
 }
 
+/// Small images that one process copies one after the other.
+const IMAGES: u64 = 4;
 const QUIET: f64 = 0.5;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);

@@ -5,9 +5,12 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::running::{Run, by_tool};
-use crate::scenarios::{Course, Scenario, scenarios};
-use crate::support::requests::Requests;
+use crate::paired::{Ratios, best_peer, median_wall};
+use crate::run::{Run, by_tool};
+use crate::scenarios::{Scenario, scenarios};
+use crate::support::round_trips::RoundTrips;
+use crate::tables::{heading, seconds, table};
+use crate::targets;
 use crate::tools::Tool;
 
 /// Everything that one call of the benchmark has found.
@@ -23,6 +26,8 @@ pub struct Report {
     /// What was left out, and why.
     pub left_out: Vec<String>,
     pub runs: Vec<Run>,
+    /// Of images that one process copies one after the other; the first is cold.
+    pub round_trips: Vec<RoundTrips>,
 }
 
 /// Where and when.
@@ -69,15 +74,8 @@ impl Report {
 
     /// The tables of one scenario; empty if it was not run.
     pub fn scenario(&self, scenario: &Scenario) -> String {
-        let phases = match scenario.course {
-            Course::Cold => &["cold"][..],
-            Course::Warm => &["cold", "warm"],
-            Course::Changed => &["cold", "warm", "changed"],
-            Course::Killed => &["killed"],
-            Course::Watched => &["watched"],
-        };
         let mut text = String::new();
-        for phase in phases {
+        for phase in PHASES {
             let runs = by_tool(&self.runs, scenario.name, phase);
             if runs.is_empty() {
                 continue;
@@ -99,7 +97,7 @@ impl Report {
         let small = if self.scale == 1 { String::new() } else { format!(" Sizes were divided by {}.", self.scale) };
         let mut page = format!(
             "# Performance\n\n{INTRODUCTION}\nMeasured on {date}: {processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, load {load:.2} before; {build}; {} repetitions \
-             (fewer where a scenario takes long), seed {}.{small}\n\n## Who takes part\n\n| | Version | How |\n|---|---|---|\n",
+             (of a slow tool fewer), seed {}.{small}\n\n## Who takes part\n\n| | Version | How |\n|---|---|---|\n",
             self.repetitions, self.seed
         );
         for tool in Tool::all() {
@@ -116,7 +114,11 @@ impl Report {
             );
         }
         page += "\n## Where transship is ahead and where it is not\n\n";
-        page += &self.standing();
+        page += PAIRS;
+        page += &self.pairs();
+        page += "\n## Targets\n\n";
+        page += TARGETS;
+        page += &targets::page(self);
         page += "\n## Tables\n\n";
         page += LEGEND;
         page += &self.tables();
@@ -129,174 +131,36 @@ impl Report {
         page
     }
 
-    /// Ours against the fastest of the others, a line for each phase that was run.
-    fn standing(&self) -> String {
-        let mut text =
-            "| | transship | the fastest other | which | transship takes | of the floor |\n|---|---|---|---|---|---|\n"
-                .to_owned();
-        for scenario in scenarios() {
-            for phase in PHASES {
-                let runs = by_tool(&self.runs, scenario.name, phase);
-                let Some(ours) = runs.get(&Tool::Transship).and_then(|runs| median_wall(runs)) else { continue };
-                let others = runs.iter().filter(|(tool, _)| **tool != Tool::Transship && !tool.is_floor());
-                let best = others.filter_map(|(tool, runs)| Some((median_wall(runs)?, tool.name())));
-                let (wall, name, share) = match best.min_by(|a, b| a.0.total_cmp(&b.0)) {
-                    Some((wall, name)) => (seconds(wall), name, format!("{:.0} %", 100.0 * ours / wall)),
-                    None => Default::default(),
-                };
-                let floor =
-                    ratio(&runs, Tool::Transship, Tool::Floor).map_or(String::new(), |r| format!("{:.0} %", 100.0 * r));
-                let _ = writeln!(
-                    text,
-                    "| {} {phase} | {} | {wall} | {name} | {share} | {floor} |",
-                    scenario.name,
-                    seconds(ours)
-                );
-            }
+    /// Ours against each of the others, a line for each phase that was run.
+    fn pairs(&self) -> String {
+        let others: Vec<Tool> = Tool::all().iter().copied().filter(|tool| *tool != Tool::Transship).collect();
+        let names: Vec<_> = others.iter().map(|tool| tool.name()).collect();
+        let mut text = format!("| | seconds | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+        for (scenario, phase, runs) in self.phases() {
+            let Some(ours) = runs.get(&Tool::Transship).and_then(|runs| median_wall(runs)) else { continue };
+            let best = best_peer(&runs).map(|(best, _)| best);
+            let cells = others.iter().map(|tool| match Ratios::of(&runs, Tool::Transship, *tool) {
+                Some(ratios) if best == Some(*tool) => format!("**{}**", ratios.shown()),
+                Some(ratios) => ratios.shown(),
+                None if runs.contains_key(tool) => "failed".to_owned(),
+                None => String::new(),
+            });
+            let cells: Vec<_> = cells.collect();
+            let _ = writeln!(text, "| {} {phase} | {} | {} |", scenario.name, seconds(ours), cells.join(" | "));
         }
         text
     }
-}
 
-fn heading(phase: &str) -> &'static str {
-    match phase {
-        "cold" => "Nothing is there:",
-        "warm" => "Everything is there:",
-        "changed" => "One tag was changed, by one new layer (E):",
-        "killed" => "Killed at half, and run again: time is that of the second run, requests and bytes are of both:",
-        _ => "Until the tag is there, and until the tool is done:",
+    /// Every phase of every scenario that was run.
+    pub fn phases(&self) -> impl Iterator<Item = (Scenario, &'static str, BTreeMap<Tool, Vec<&Run>>)> {
+        let phases = scenarios().into_iter().flat_map(|scenario| PHASES.map(|phase| (scenario.clone(), phase)));
+        let with_runs = phases.map(|(scenario, phase)| {
+            let runs = by_tool(&self.runs, scenario.name, phase);
+            (scenario, phase, runs)
+        });
+        with_runs.filter(|(_, _, runs)| !runs.is_empty())
     }
 }
-
-fn table(runs: &BTreeMap<Tool, Vec<&Run>>) -> String {
-    let mut rows = vec![HEADER.map(str::to_owned).to_vec()];
-    rows.extend(runs.iter().map(|(tool, of_tool)| row(*tool, of_tool, runs)));
-    let widths: Vec<usize> =
-        (0..HEADER.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    rows.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    }
-    for (tool, of_tool) in runs {
-        if let Some(failure) = of_tool.iter().find_map(|run| run.failure.as_ref()) {
-            let _ = writeln!(text, "\n{} failed: {}", tool.name(), failure.replace('\n', " "));
-        }
-    }
-    text
-}
-
-fn row(tool: Tool, of_tool: &[&Run], runs: &BTreeMap<Tool, Vec<&Run>>) -> Vec<String> {
-    let verified = of_tool.iter().filter(|run| run.failure.is_none()).count();
-    let median_of =
-        |value: fn(&Run) -> f64| median(of_tool.iter().filter(|run| run.failure.is_none()).map(|run| value(run)));
-    let walls = of_tool.iter().filter_map(|run| Some(run.usage.as_ref()?.wall));
-    let (least, most) = walls.fold((f64::MAX, 0.0_f64), |(least, most), wall| (least.min(wall), most.max(wall)));
-    let wall = match median_wall(of_tool) {
-        Some(wall) => format!("{} ({}–{})", seconds(wall), seconds(least), seconds(most)),
-        None => "failed".to_owned(),
-    };
-    let last = of_tool.iter().rev().find(|run| run.failure.is_none()).or(of_tool.last()).expect("a run");
-    let usage = |value: fn(&crate::measure::Usage) -> f64| {
-        median(of_tool.iter().filter_map(|run| run.usage.as_ref()).map(value))
-    };
-    let share = |bytes: fn(&Run) -> u64| match median_of(|run| run.unique_bytes as f64) {
-        Some(unique) if unique > 0.0 => {
-            let bytes = median(of_tool.iter().filter(|run| run.failure.is_none()).map(|run| bytes(run) as f64));
-            bytes.map_or(String::new(), |bytes| format!("{:.2}", bytes / unique))
-        }
-        _ => String::new(),
-    };
-    let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
-    let rounds = match (last.visible, last.round_trip, &last.usage) {
-        (Some(_), Some(round_trip), Some(_)) => format!(
-            "tag after {}, done after {}",
-            number(median_of(|run| run.visible.unwrap_or(f64::NAN)).map(|seen| seen / round_trip), 1),
-            number(median_wall(of_tool).map(|wall| wall / round_trip), 1)
-        ),
-        (_, Some(round_trip), _) => number(median_wall(of_tool).map(|wall| wall / round_trip), 0),
-        _ => String::new(),
-    };
-    vec![
-        tool.name(),
-        format!("{verified}/{}", of_tool.len()),
-        wall,
-        ratio(runs, tool, Tool::Floor).map_or(String::new(), |ratio| format!("{ratio:.2}")),
-        requests(&last.traffic.source),
-        requests(&last.traffic.destination),
-        last.traffic.verification.total().to_string(),
-        last.traffic.mounts.to_string(),
-        share(|run| run.traffic.moved),
-        share(|run| run.traffic.uploaded),
-        number(usage(|usage| usage.cpu), 2),
-        format!("{}+{}", number(median_of(|run| run.source_cpu), 2), number(median_of(|run| run.destination_cpu), 2)),
-        number(usage(|usage| usage.memory as f64 / f64::from(1 << 20)), 0),
-        rounds,
-    ]
-}
-
-/// All of them, and which.
-fn requests(requests: &Requests) -> String {
-    let Requests { get, head, post, put, patch, delete, errors } = requests;
-    let named = [
-        ("GET", get),
-        ("HEAD", head),
-        ("POST", post),
-        ("PUT", put),
-        ("PATCH", patch),
-        ("DELETE", delete),
-        ("errors", errors),
-    ];
-    let named: Vec<_> = named.iter().filter(|(_, n)| **n > 0).map(|(method, n)| format!("{n} {method}")).collect();
-    if named.len() < 2 { named.join("") } else { format!("{}: {}", requests.total(), named.join(" ")) }
-}
-
-/// How many times longer than another tool, in the median of the repetitions.
-fn ratio(runs: &BTreeMap<Tool, Vec<&Run>>, tool: Tool, other: Tool) -> Option<f64> {
-    let wall = |tool: Tool, repetition: usize| {
-        let run = runs.get(&tool)?.iter().find(|run| run.repetition == repetition)?;
-        Some(run.usage.as_ref()?.wall)
-    };
-    let of_tool = runs.get(&tool)?;
-    median(of_tool.iter().filter_map(|run| Some(wall(tool, run.repetition)? / wall(other, run.repetition)?)))
-}
-
-fn median_wall(runs: &[&Run]) -> Option<f64> {
-    median(runs.iter().filter_map(|run| Some(run.usage.as_ref()?.wall)))
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let (middle, count) = (values.len() / 2, values.len());
-    if count % 2 == 1 {
-        values.get(middle).copied()
-    } else {
-        Some((values.get(middle)? + values.get(middle.wrapping_sub(1))?) / 2.0)
-    }
-}
-
-fn seconds(value: f64) -> String {
-    if value < 1.0 { format!("{value:.3}") } else { format!("{value:.2}") }
-}
-
-const HEADER: [&str; 14] = [
-    "tool",
-    "verified",
-    "seconds (least–most)",
-    "× floor",
-    "source",
-    "destination",
-    "checks",
-    "mounts",
-    "read",
-    "written",
-    "CPU s",
-    "registries' CPU s",
-    "MiB",
-    "round trips",
-];
 
 const PHASES: [&str; 5] = ["cold", "warm", "changed", "killed", "watched"];
 
@@ -307,7 +171,21 @@ const INTRODUCTION: &str = "\
 `make bench` copies generated images between real registries on one machine, with `transship sync` and with other tools, and writes this
 page. On one machine the registries take most of the processor, so the time says how much they are asked; what is far away is modelled by
 a line with a delay and a bandwidth for each connection. Tools run in another order in each repetition, each with new processes, an empty
-destination and an empty home. A result counts only once every tag, manifest and blob at the destination was seen to be right.
+destination and an empty home. A result counts only once every tag, manifest, blob and list of referrers at the destination was seen to be
+right. After a few repetitions with everybody only transship, the floors and the two fastest of the others go on.
+";
+
+const PAIRS: &str = "\
+Seconds are those of transship. Below each other tool is how many times as long transship took, in the same repetition: the median, and the
+least and most of all repetitions. Below 1 transship is ahead. The one that it compares worst with is in bold.
+
+";
+
+const TARGETS: &str = "\
+What the project has set itself. Ratios are medians of the repetitions, each measured inside one repetition. *Within noise* of another tool
+is a run where at least a quarter of the repetitions went as well as with that tool. The least number of requests is counted from the images:
+at the source a page of tags and each manifest and blob once, at the destination two for each upload and one for each mount and manifest.
+
 ";
 
 const LEGEND: &str = "\

@@ -1,15 +1,15 @@
 //! Runs a scenario: registries, one tool after the other, and what each took. A result counts once it is verified.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
 use crate::measure::{Measured, Usage, processor_time};
+use crate::paired::median_wall;
+use crate::run::{Least, Run, Side, by_tool, statuses};
 use crate::scenarios::{Course, Scenario};
 use crate::support::fixtures::{Contents, Fixture, Repository, changed_platform_image};
 use crate::support::image::Image;
@@ -19,30 +19,6 @@ use crate::support::registry_config::Software;
 use crate::support::requests::Traffic;
 use crate::support::run_folder::new_folder;
 use crate::tools::{Task, Tool};
-
-/// What one run took.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
-    pub scenario: String,
-    /// `cold`, `warm`, `changed`, `killed` or `watched`.
-    pub phase: String,
-    pub tool: String,
-    pub repetition: usize,
-    /// Absent if it failed.
-    pub usage: Option<Usage>,
-    /// Why it failed.
-    pub failure: Option<String>,
-    pub traffic: Traffic,
-    /// Seconds of processor time of the source and of the destinations.
-    pub source_cpu: f64,
-    pub destination_cpu: f64,
-    /// Of all blobs that are to be copied, each counted once.
-    pub unique_bytes: u64,
-    /// From the start until the tag was there, in seconds, where that was watched.
-    pub visible: Option<f64>,
-    /// The time there and back in seconds, where the registries are far away.
-    pub round_trip: Option<f64>,
-}
 
 /// How to run.
 pub struct Settings {
@@ -94,6 +70,9 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(
     let mut chance = StdRng::seed_from_u64(settings.seed);
     let mut runs = Vec::new();
     for repetition in 0..scenario.repetitions(settings.repetitions) {
+        if repetition == scenario.all {
+            tools = going_on(&runs, scenario, &tools);
+        }
         tools.shuffle(&mut chance);
         for tool in &tools {
             prepared.source.restart().await;
@@ -107,6 +86,18 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(
     runs
 }
 
+/// Who goes on after everybody has had his repetitions: we, the floors, and the fastest two of the others.
+fn going_on(runs: &[Run], scenario: &Scenario, tools: &[Tool]) -> Vec<Tool> {
+    let phase = runs.first().map_or("cold", |run| run.phase.as_str());
+    let walls = by_tool(runs, scenario.name, phase);
+    let is_peer = |tool: &Tool| *tool != Tool::Transship && !tool.is_floor();
+    let mut peers: Vec<_> =
+        walls.iter().filter(|(tool, _)| is_peer(tool)).filter_map(|(t, runs)| Some((median_wall(runs)?, *t))).collect();
+    peers.sort_by(|a, b| a.0.total_cmp(&b.0));
+    peers.truncate(2);
+    tools.iter().copied().filter(|tool| !is_peer(tool) || peers.iter().any(|(_, peer)| peer == tool)).collect()
+}
+
 impl<'a> Prepared<'a> {
     async fn new(scenario: &'a Scenario, fixture: Fixture, deadline: Duration) -> Self {
         let source = registry(scenario.software, "source").await;
@@ -114,6 +105,9 @@ impl<'a> Prepared<'a> {
         let mut contents = fixture.contents();
         if let Some(prefix) = scenario.prefix {
             contents = wanted(&fixture, prefix).contents();
+            for (repository, wanted) in fixture.repositories.iter().zip(contents.repositories.values_mut()) {
+                wanted.other_tags = repository.tags.len() - wanted.tags.len();
+            }
         }
         let change = (scenario.course == Course::Changed).then(|| {
             let (tag, image) = &fixture.repositories[0].tags[CHANGED];
@@ -169,10 +163,10 @@ impl<'a> Bench<'a> {
             Course::Watched => return vec![self.watched().await],
             Course::Cold | Course::Warm | Course::Changed => {}
         }
-        let mut runs = vec![self.once("cold", contents).await];
+        let mut runs = vec![self.once("cold", contents, self.least()).await];
         let ended_well = |runs: &[Run]| runs.iter().all(|run| run.failure.is_none());
         if self.prepared.scenario.course != Course::Cold && ended_well(&runs) {
-            runs.push(self.once("warm", contents).await);
+            runs.push(self.once("warm", contents, Least::warm(contents)).await);
         }
         if let Some((tag, image, changed)) = self.prepared.change.as_ref().filter(|_| ended_well(&runs)) {
             let pusher = self.prepared.source.pusher();
@@ -183,20 +177,25 @@ impl<'a> Bench<'a> {
                     referrers: Vec::new(),
                 }],
             };
-            let mut contents = contents.clone();
-            let repository = contents.repositories.get_mut(REPOSITORY).expect("the repository that changes");
+            let mut all = contents.clone();
+            let repository = all.repositories.get_mut(REPOSITORY).expect("the repository that changes");
             repository.take(&after.contents().repositories[REPOSITORY]);
             pusher.push_manifest(REPOSITORY, tag, changed).await;
-            runs.push(self.once("changed", &contents).await);
+            runs.push(self.once("changed", &all, Least::changed(contents, &all, &after.contents())).await);
             pusher.push_manifest(REPOSITORY, tag, image).await;
         }
         runs
     }
 
-    async fn once(&self, phase: &str, contents: &Contents) -> Run {
+    async fn once(&self, phase: &str, contents: &Contents, least: Least) -> Run {
         let mark = self.mark().await;
         let ended = self.begin(phase != "cold").finish(self.prepared.deadline).await;
-        self.result(phase, mark, ended, contents).await
+        Run { least, ..self.result(phase, &mark, ended, contents).await }
+    }
+
+    /// What a copy of everything takes.
+    fn least(&self) -> Least {
+        Least::cold(&self.prepared.contents, self.destinations.len())
     }
 
     /// Kills the tool once half of the blobs are there, and lets it begin again.
@@ -216,12 +215,15 @@ impl<'a> Bench<'a> {
         drop(first);
         if !was_running {
             let ended = Err("it had ended before it could be killed".to_owned());
-            return self.result("killed", mark, ended, contents).await;
+            return self.result("killed", &mark, ended, contents).await;
         }
         // What was on its way is noticed to be broken off.
         tokio::time::sleep(Duration::from_millis(200)).await;
+        let (source, destinations) = self.logs(&mark).await;
+        let until_then = Traffic::of(&source, &destinations, contents);
+        let in_flight = until_then.moved.saturating_sub(until_then.uploaded);
         let ended = self.begin(true).finish(self.prepared.deadline).await;
-        self.result("killed", mark, ended, contents).await
+        Run { in_flight: Some(in_flight), ..self.result("killed", &mark, ended, contents).await }
     }
 
     async fn watched(&self) -> Run {
@@ -238,7 +240,7 @@ impl<'a> Bench<'a> {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let ended = measured.finish(self.prepared.deadline).await;
-        let run = self.result("watched", mark, ended, contents).await;
+        let run = self.result("watched", &mark, ended, contents).await;
         Run { visible, ..run }
     }
 
@@ -276,14 +278,20 @@ impl<'a> Bench<'a> {
         (time(&self.prepared.source), self.destinations.iter().map(time).sum())
     }
 
-    /// What a run took; a failure if what should be there is not.
-    async fn result(&self, phase: &str, mark: Mark, ended: Result<Usage, String>, contents: &Contents) -> Run {
-        let (source_cpu, destination_cpu) = self.processor_times();
+    /// What the tool has asked of the source and of each destination since then.
+    async fn logs(&self, mark: &Mark) -> (Vec<Access>, Vec<Vec<Access>>) {
         let source = by_the_tool(settled_log(&self.prepared.source).await, mark.source);
         let mut destinations = Vec::new();
         for (registry, position) in self.destinations.iter().zip(&mark.destinations) {
             destinations.push(by_the_tool(settled_log(registry).await, *position));
         }
+        (source, destinations)
+    }
+
+    /// What a run took; a failure if what should be there is not.
+    async fn result(&self, phase: &str, mark: &Mark, ended: Result<Usage, String>, contents: &Contents) -> Run {
+        let (source_cpu, destination_cpu) = self.processor_times();
+        let (source, destinations) = self.logs(mark).await;
         let mut failure = ended.as_ref().err().cloned();
         for registry in &self.destinations {
             if failure.is_none() {
@@ -298,9 +306,13 @@ impl<'a> Bench<'a> {
             usage: ended.ok().filter(|_| failure.is_none()),
             failure,
             traffic: Traffic::of(&source, &destinations, contents),
+            least: self.least(),
+            statuses: [(Side::Source, statuses(&source)), (Side::Destination, statuses(destinations.iter().flatten()))]
+                .into(),
             source_cpu: source_cpu - mark.source_cpu,
             destination_cpu: destination_cpu - mark.destination_cpu,
             unique_bytes: contents.unique_bytes(),
+            in_flight: None,
             visible: None,
             round_trip: self.prepared.scenario.link.map(|link| link.round_trip.as_secs_f64()),
         }
@@ -331,17 +343,6 @@ async fn settled_log(registry: &TestRegistry) -> Vec<Access> {
         }
         log = later;
     }
-}
-
-/// The runs of each tool of a scenario's phase, in the order of the tools.
-pub fn by_tool<'a>(runs: &'a [Run], scenario: &str, phase: &str) -> BTreeMap<Tool, Vec<&'a Run>> {
-    let mut found: BTreeMap<Tool, Vec<&Run>> = BTreeMap::new();
-    for run in runs.iter().filter(|run| run.scenario == scenario && run.phase == phase) {
-        if let Some(tool) = Tool::all().iter().find(|tool| tool.name() == run.tool) {
-            found.entry(*tool).or_default().push(run);
-        }
-    }
-    found
 }
 
 /// Whether the program under measurement knows a field of a rule.

@@ -10,6 +10,7 @@ use crate::support::registry_config::Software;
 use crate::tools::Tool;
 
 /// One of the things that are measured.
+#[derive(Clone)]
 pub struct Scenario {
     pub name: &'static str,
     pub title: &'static str,
@@ -23,8 +24,10 @@ pub struct Scenario {
     pub link: Option<Link>,
     /// Tags to copy begin like this.
     pub prefix: Option<&'static str>,
-    /// Most repetitions, where one takes long.
-    pub repetitions: usize,
+    /// In how many repetitions every tool takes part; after that only those that may be the fastest.
+    pub all: usize,
+    /// How often it is repeated, whatever is asked for.
+    pub times: Option<usize>,
     pub only: Option<&'static [Tool]>,
     pub without: &'static [Tool],
 }
@@ -47,7 +50,6 @@ pub enum Course {
 /// Everything that can be measured, in order.
 pub fn scenarios() -> Vec<Scenario> {
     use Course::{Changed, Killed, Warm, Watched};
-    const FAR: &[Tool] = &[Tool::Oras];
     vec![
         Scenario {
             course: Changed,
@@ -61,22 +63,22 @@ pub fn scenarios() -> Vec<Scenario> {
         base("D1", "one layer of 512 MiB", |scale| bulk(1, 512 * MIB / scale)),
         base("D4", "four layers of 128 MiB", |scale| bulk(4, 128 * MIB / scale)),
         Scenario {
-            repetitions: 3,
+            course: Warm,
+            all: 3,
             ..base("F", "A with a signature and a software bill of materials for each tag", |scale| signed(a(scale)))
         },
         Scenario {
             course: Warm,
-            repetitions: 2,
-            without: &[Tool::Oras],
+            all: 2,
             ..base("G", "1,000 tags of 30 images", |scale| aliases((1_000 / scale).max(30), 30, 16 * KIB))
         },
         Scenario {
             prefix: Some("wanted-"),
-            repetitions: 2,
+            all: 2,
             ..base("H", "10 of 2,000 tags", |scale| many_tags((2_000 / scale).max(30), 16 * KIB))
         },
         Scenario {
-            repetitions: 3,
+            all: 3,
             ..base("I", "10 tags × 3 layers of 1 MiB that are not compressed", |scale| plain_tar(10, MIB / scale))
         },
         Scenario {
@@ -85,31 +87,30 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             course: Killed,
-            repetitions: 3,
+            all: 3,
             without: &[Tool::Floor, Tool::FloorReadBack],
             ..base("K", "16 layers of 16 MiB, killed at half and run again", |scale| bulk(16, 16 * MIB / scale))
         },
         Scenario {
-            repetitions: 2,
+            all: 2,
             ..base("fleet", "40 repositories × 5 tags on 3 bases of 30 MiB", |scale| {
                 shared_bases(40, 5, 3, 10 * MIB / scale, 64 * KIB / scale)
             })
         },
         Scenario {
             link: Some(far(20)),
-            repetitions: 3,
-            without: FAR,
+            all: 3,
             ..base("wan20", "6 tags × 2 platforms × 5 layers of 256 KiB, 20 ms and 16 MiB/s a connection away", wan)
         },
-        Scenario { link: Some(far(80)), repetitions: 3, without: FAR, ..base("wan80", "the same, 80 ms away", wan) },
+        Scenario { link: Some(far(80)), all: 3, ..base("wan80", "the same, 80 ms away", wan) },
         Scenario {
             course: Watched,
             link: Some(Link { bandwidth: 1 << 30, ..far(80) }),
-            repetitions: 3,
+            all: 3,
             ..base("single", "one image of one layer of 10 KiB, 80 ms away", |_| bulk(1, 10 * KIB))
         },
         Scenario {
-            repetitions: 20,
+            times: Some(20),
             only: Some(&[Tool::Transship]),
             ..old("B20", "B between registries of version 2.8, 20 times: how often it fails", b)
         },
@@ -126,7 +127,8 @@ fn base(name: &'static str, title: &'static str, fixture: fn(usize) -> Fixture) 
         destinations: 1,
         link: None,
         prefix: None,
-        repetitions: usize::MAX,
+        all: 5,
+        times: None,
         only: None,
         without: &[],
     }
@@ -166,6 +168,6 @@ impl Scenario {
 
     /// How often it is repeated where `asked` repetitions are wanted.
     pub fn repetitions(&self, asked: usize) -> usize {
-        if self.only.is_some() { self.repetitions } else { self.repetitions.min(asked) }
+        self.times.unwrap_or(asked)
     }
 }

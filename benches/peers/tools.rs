@@ -150,7 +150,7 @@ fn floor(task: &Task<'_>, read_back: bool) -> Command {
     for repository in &task.repositories {
         command.args(["--repository", repository]);
     }
-    command.args(["--prefix", task.prefix.unwrap_or_default()]);
+    command.args(task.prefix.map(|prefix| format!("--prefix={prefix}")));
     command.args(read_back.then_some("--read-back")).args(task.again.then_some("--compare"));
     command
 }

@@ -14,6 +14,7 @@ mod platforms;
 mod referrers;
 mod registries;
 mod request_counts;
+mod round_trips;
 mod standalone;
 mod stories;
 mod support;

@@ -42,6 +42,8 @@ pub struct RepositoryContents {
     pub blobs: BTreeMap<String, u64>,
     /// What has to be listed as referring to a digest.
     pub referrers: BTreeMap<String, BTreeSet<String>>,
+    /// How many more tags the source lists.
+    pub other_tags: usize,
 }
 
 /// **A**: `tags` images for two platforms of five layers, of which three are shared by a platform's images.
@@ -192,6 +194,7 @@ impl Fixture {
                 into.referrers.entry(subject.clone()).or_default().insert(referrer.digest());
                 into.add(referrer);
             }
+            into.other_tags = into.referrers.len();
         }
         contents
     }
@@ -232,6 +235,11 @@ impl Contents {
         self.repositories.values().map(|repository| repository.blobs.len()).sum()
     }
 
+    /// How many manifests there are to which others refer.
+    pub fn lists(&self) -> usize {
+        self.repositories.values().map(|repository| repository.referrers.len()).sum()
+    }
+
     /// Whether all of it is there.
     ///
     /// # Errors
@@ -257,11 +265,9 @@ impl Contents {
             blobs.buffer_unordered(LOOKS_AT_ONCE).try_collect::<()>().await?;
             for (subject, wanted) in &repository.referrers {
                 let listed = pusher.referrers(name, subject).await;
-                if !wanted.is_subset(&listed) {
+                if *wanted != listed {
                     return Err(format!(
-                        "{name}: {} of {} referrers of {subject} are listed",
-                        listed.len(),
-                        wanted.len()
+                        "{name}: {listed:?} are listed as referrers of {subject}, and should be {wanted:?}"
                     ));
                 }
             }

@@ -15,6 +15,7 @@ pub mod pusher;
 pub mod registry;
 pub mod registry_config;
 pub mod requests;
+pub mod round_trips;
 pub mod run_folder;
 pub mod scripted;
 pub mod stage;

@@ -73,9 +73,15 @@ impl RegistryOptions {
 
     /// Takes only bearer tokens of this server.
     #[must_use]
-    pub fn token_server(mut self, server: &TokenServer) -> Self {
+    pub fn token_server(self, server: &TokenServer) -> Self {
+        self.token_server_at(server, &server.realm())
+    }
+
+    /// The same, and clients are told that the server is at this URL.
+    #[must_use]
+    pub fn token_server_at(mut self, server: &TokenServer, realm: &str) -> Self {
         self.token = Some(TokenAuth {
-            realm: server.realm(),
+            realm: realm.to_owned(),
             service: server.service().to_owned(),
             issuer: server.issuer().to_owned(),
             roots: TestAuthority::shared().file().display().to_string(),

@@ -26,7 +26,7 @@ pub struct Traffic {
     pub source: Requests,
     /// What it took to copy.
     pub destination: Requests,
-    /// Looks at what this run had written there itself.
+    /// Looks at what this run had written there itself, or, once it had written a tag, at anything that is there.
     pub verification: Requests,
     /// How many blobs were mounted; the requests are among the POSTs.
     pub mounts: usize,
@@ -67,14 +67,17 @@ impl Traffic {
         }
         let sizes = contents.unique_blobs();
         for destination in destinations {
-            let written: BTreeSet<_> = destination.iter().filter_map(written).collect();
+            let by_run: BTreeSet<_> = destination.iter().filter_map(written).collect();
+            let mut tagged = BTreeSet::new();
             for access in destination {
                 let is_look = matches!(access.method.as_str(), "GET" | "HEAD") && access.status == 200;
-                if is_look && looked_at(access).is_some_and(|content| written.contains(&content)) {
+                let content = looked_at(access).filter(|_| is_look);
+                if content.is_some_and(|content| by_run.contains(&content) || tagged.contains(&content.0)) {
                     traffic.verification.add(access);
                 } else {
                     traffic.destination.add(access);
                 }
+                tagged.extend(written(access).filter(|_| is_tag(access)).map(|(repository, _)| repository));
                 match uploaded(access) {
                     Some(digest) => traffic.uploaded += sizes.get(digest.as_str()).copied().unwrap_or_default(),
                     None => traffic.mounts += usize::from(is_mount(access)),
@@ -85,13 +88,14 @@ impl Traffic {
     }
 
     /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a page of
-    /// tags and every manifest and blob once from the source; two requests for each upload, and one for each mount and manifest.
+    /// tags, every manifest and blob, and every list of referrers once from the source; two requests for each upload, and one for
+    /// each mount, manifest, and list of a registry that keeps none itself.
     pub fn least_cold(contents: &Contents, destinations: usize) -> Self {
         let (unique, blobs, manifests) = (contents.unique_blobs().len(), contents.blobs(), contents.manifests());
         // Tags of one image are written one by one, although its manifest is one.
         let tagged: BTreeSet<_> =
             contents.repositories.iter().flat_map(|(name, r)| r.tags.values().map(move |d| (name, d))).collect();
-        let puts = manifests - tagged.len() + contents.tags();
+        let puts = manifests - tagged.len() + contents.tags() + contents.lists();
         let pages = pages(contents);
         Self {
             source: Requests { get: pages + puts + unique, ..Requests::default() },
@@ -107,16 +111,39 @@ impl Traffic {
         }
     }
 
-    /// The least it takes to find out that nothing is to be done, trusting what was verified before.
+    /// The least it takes to find out that nothing is to be done, trusting what was verified before. A list of referrers is a tag
+    /// as well where a registry keeps none itself.
     pub fn least_warm(contents: &Contents) -> Self {
-        let source = Requests { get: pages(contents), head: contents.tags(), ..Requests::default() };
+        let head = contents.tags() + contents.lists();
+        let source = Requests { get: pages(contents), head, ..Requests::default() };
         Self { source, ..Self::default() }
+    }
+
+    /// The least it takes to copy one image that a tag was moved to, by one who knows what was verified before.
+    pub fn least_changed(before: &Contents, after: &Contents) -> Self {
+        let manifests = after.manifests() - before.manifests();
+        let blobs = after.unique_blobs().len() - before.unique_blobs().len();
+        let bytes = after.unique_bytes() - before.unique_bytes();
+        let mut least = Self { moved: bytes, uploaded: bytes, ..Self::least_warm(after) };
+        least.source.get += manifests + blobs;
+        least.destination = Requests { post: blobs, put: blobs + manifests, ..Requests::default() };
+        least
+    }
+
+    /// As many looks as it may take to read everything back: one for each tag, manifest, blob and list of referrers.
+    pub fn most_checks(contents: &Contents, destinations: usize) -> usize {
+        destinations * (contents.tags() + contents.manifests() + contents.blobs() + contents.lists())
+    }
+
+    /// What it took to copy: all that was asked but for the reading back.
+    pub fn copy_requests(&self) -> usize {
+        self.source.total() + self.destination.total()
     }
 }
 
 /// The pages of tags: of a thousand, as is usual.
 fn pages(contents: &Contents) -> usize {
-    contents.repositories.values().map(|repository| repository.tags.len().div_ceil(1_000)).sum()
+    contents.repositories.values().map(|listed| (listed.tags.len() + listed.other_tags).div_ceil(1_000)).sum()
 }
 
 /// A piece of content: its repository, and its digest or tag.
@@ -142,6 +169,11 @@ fn looked_at(access: &Access) -> Option<Content> {
     let (repository, rest) = split(&access.path)?;
     let reference = rest.strip_prefix("manifests/").or_else(|| rest.strip_prefix("blobs/"))?;
     Some((repository, reference.split('?').next()?.to_owned()))
+}
+
+/// Whether the path names a manifest by a tag.
+fn is_tag(access: &Access) -> bool {
+    access.path.split_once("/manifests/").is_some_and(|(_, reference)| !reference.starts_with("sha256:"))
 }
 
 fn is_mount(access: &Access) -> bool {

@@ -1,6 +1,7 @@
 //! A token server as the Distribution project specifies it: it signs bearer tokens for the scopes its users are granted.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -109,6 +110,11 @@ impl TokenServer {
 
     fn state(&self) -> MutexGuard<'_, Authority> {
         self.state.lock().expect("no holder panics")
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     /// The URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.

@@ -1,0 +1,189 @@
+//! What the project has set itself, and whether it is met.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::paired::{Ratios, best_peer, median};
+use crate::report::Report;
+use crate::run::Run;
+use crate::tools::Tool;
+
+/// One target of one phase of one scenario.
+struct Target {
+    scenario: &'static str,
+    what: String,
+    measured: String,
+    is_met: bool,
+}
+
+/// All runs of one phase of one scenario.
+struct Phase<'a> {
+    scenario: &'static str,
+    name: &'static str,
+    is_far: bool,
+    runs: &'a BTreeMap<Tool, Vec<&'a Run>>,
+    /// Those of transship that ended well.
+    ours: Vec<&'a Run>,
+}
+
+/// The table of targets, and what bounds those that are missed.
+pub fn page(report: &Report) -> String {
+    let mut targets = Vec::new();
+    for (scenario, name, runs) in report.phases() {
+        let ours = runs.get(&Tool::Transship).into_iter().flatten().copied();
+        let ours = ours.filter(|run| run.failure.is_none()).collect();
+        let phase = Phase { scenario: scenario.name, name, is_far: scenario.link.is_some(), runs: &runs, ours };
+        if !phase.ours.is_empty() {
+            phase.targets(&mut targets);
+        }
+        if scenario.times.is_some() {
+            targets.push(phase.never_fails());
+        }
+    }
+    targets.extend(round_trips(report));
+    targets.extend(memory(report));
+    targets.extend(memory_of_large_blobs(report));
+    let mut text = "| | Target | Measured | |\n|---|---|---|---|\n".to_owned();
+    for Target { scenario, what, measured, is_met } in &targets {
+        let met = if *is_met { "met" } else { "**missed**" };
+        let _ = writeln!(text, "| {scenario} | {what} | {measured} | {met} |");
+    }
+    let missed = |scenario: &str| targets.iter().any(|target| target.scenario == scenario && !target.is_met);
+    let bounds: Vec<_> = BOUNDS.iter().filter(|(scenario, _)| missed(scenario)).collect();
+    if !bounds.is_empty() {
+        let _ = writeln!(text, "\nWhat bounds those that are missed:\n");
+    }
+    for (scenario, bound) in bounds {
+        let _ = writeln!(text, "- {scenario}: {bound}");
+    }
+    text
+}
+
+impl Phase<'_> {
+    fn targets(&self, targets: &mut Vec<Target>) {
+        match self.name {
+            "cold" => {
+                targets.extend(self.against_peers());
+                targets.extend(self.against_floor());
+                targets.extend([self.requests(1.05), self.checks(), self.bytes()]);
+            }
+            "warm" => targets.push(self.requests(1.0)),
+            "changed" => targets.extend([self.requests(1.05), self.checks(), self.bytes()]),
+            "killed" => targets.push(self.sent_again()),
+            _ => {}
+        }
+    }
+
+    fn target(&self, what: &str, measured: String, is_met: bool) -> Target {
+        Target { scenario: self.scenario, what: format!("{}: {what}", self.name), measured, is_met }
+    }
+
+    /// No slower than the fastest of the others; faster in every repetition where the registries are far away.
+    fn against_peers(&self) -> Option<Target> {
+        let (peer, ratios) = best_peer(self.runs)?;
+        let (what, is_met) = match self.scenario {
+            "D1" | "D4" => ("wall within noise of the best peer", ratios.lower_quartile() <= 1.0),
+            _ if self.is_far => ("wall below the best peer, in every repetition", ratios.most() < 1.0),
+            _ => ("wall ≤ the best peer", ratios.median() <= 1.0),
+        };
+        Some(self.target(what, format!("{} × {}", ratios.shown(), peer.name()), is_met))
+    }
+
+    fn against_floor(&self) -> Option<Target> {
+        let ratios = Ratios::of(self.runs, Tool::Transship, Tool::FloorReadBack)?;
+        Some(self.target("wall ≤ 1.10 × the floor with read-back", ratios.shown(), ratios.median() <= 1.1))
+    }
+
+    /// The requests that copying took, of the least.
+    fn requests(&self, limit: f64) -> Target {
+        let (found, least) =
+            self.worst(|run| (run.traffic.copy_requests() as f64, run.least.requests as f64)).unwrap_or_default();
+        let what = match self.name {
+            "warm" => "requests ≤ one a tag and page".to_owned(),
+            _ => format!("requests to copy ≤ {limit:.2} × the least"),
+        };
+        self.target(&what, format!("{found:.0} of {least:.0} = {:.2}", found / least), found <= limit * least)
+    }
+
+    fn checks(&self) -> Target {
+        let (found, most) =
+            self.worst(|run| (run.traffic.verification.total() as f64, run.least.checks as f64)).unwrap_or_default();
+        let what = "looks to read back ≤ one for each manifest, blob and tag";
+        self.target(what, format!("{found:.0} of {most:.0}"), found <= most)
+    }
+
+    fn bytes(&self) -> Target {
+        let share = |found: u64, least: u64| found as f64 / least.max(1) as f64;
+        let read = self.ours.iter().map(|run| share(run.traffic.moved, run.least.moved)).fold(0.0, f64::max);
+        let written = self.ours.iter().map(|run| share(run.traffic.uploaded, run.least.uploaded)).fold(0.0, f64::max);
+        let is_met = read < 1.005 && written < 1.005;
+        self.target("bytes read and written of the least = 1.00", format!("{read:.2}, {written:.2}"), is_met)
+    }
+
+    fn sent_again(&self) -> Target {
+        let (again, in_flight) = self
+            .worst(|run| {
+                let again = run.traffic.moved.saturating_sub(run.unique_bytes);
+                (again as f64 / 1e6, run.in_flight.unwrap_or_default() as f64 / 1e6)
+            })
+            .unwrap_or_default();
+        let what = "bytes sent again ≤ those in flight when it was killed";
+        self.target(what, format!("{again:.1} MB of {in_flight:.1} MB"), again <= in_flight)
+    }
+
+    fn never_fails(&self) -> Target {
+        let all = self.runs.get(&Tool::Transship).map_or(0, Vec::len);
+        let failed = all - self.ours.len();
+        self.target("no run fails", format!("{failed} of {all} failed"), failed == 0 && all > 0)
+    }
+
+    /// What was found and what it is held to, of the run that comes off worst.
+    fn worst(&self, of: impl Fn(&Run) -> (f64, f64)) -> Option<(f64, f64)> {
+        let pairs = self.ours.iter().map(|run| of(run));
+        pairs.max_by(|a, b| (a.0 - a.1).total_cmp(&(b.0 - b.1)))
+    }
+}
+
+/// A push as the operator sees it: connections and tokens are there. The first image of a process is shown besides.
+fn round_trips(report: &Report) -> Vec<Target> {
+    let Some((first, warm)) = report.round_trips.split_first() else { return Vec::new() };
+    let (Some(visible), Some(complete)) =
+        (median(warm.iter().map(|one| one.visible)), median(warm.iter().map(|one| one.complete)))
+    else {
+        return Vec::new();
+    };
+    let target = |what: &str, found: f64, cold: f64, limit: f64| Target {
+        scenario: "single",
+        what: format!("{what} after ≤ {limit:.0} round trips, connections and tokens being there"),
+        measured: format!("{found:.1}; {cold:.1} for the first image of a process"),
+        is_met: found <= limit,
+    };
+    vec![
+        target("the tag is there", visible, first.visible, 8.0),
+        target("all is read back", complete, first.complete, 10.0),
+    ]
+}
+
+/// The most of any run.
+fn memory(report: &Report) -> Option<Target> {
+    let ours = report.runs.iter().filter(|run| run.tool == Tool::Transship.name());
+    let peaks = ours.filter_map(|run| Some((run.usage.as_ref()?.memory, run)));
+    let (most, run) = peaks.max_by_key(|(memory, _)| *memory)?;
+    let megabytes = most as f64 / 1e6;
+    let measured = format!("{megabytes:.0} MB, in {} {}", run.scenario, run.phase);
+    Some(Target { scenario: "all", what: "peak memory ≤ 40 MB".to_owned(), measured, is_met: megabytes <= 40.0 })
+}
+
+/// A large blob takes no more memory than small ones.
+fn memory_of_large_blobs(report: &Report) -> Option<Target> {
+    let memory = |wanted: &str| {
+        let ours = report.runs.iter().filter(|run| run.scenario == wanted && run.tool == Tool::Transship.name());
+        median(ours.filter(|run| run.phase == "cold").filter_map(|run| Some(run.usage.as_ref()?.memory as f64 / 1e6)))
+    };
+    let more = memory("D1")? - memory("B")?;
+    let what = "cold: peak memory ≤ 4 MB over that of B".to_owned();
+    Some(Target { scenario: "D1", what, measured: format!("{more:.1} MB"), is_met: more <= 4.0 })
+}
+
+/// What binds a scenario in which a target is missed, in a sentence.
+const BOUNDS: &[(&str, &str)] = &[];
