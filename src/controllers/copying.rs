@@ -108,6 +108,7 @@ async fn carry_out(
         tag: &assignment.tag,
         digest: &assignment.digest,
         options: &assignment.options,
+        was_there: false,
         referrer_tags: assignment.referrer_tags.clone(),
         scope: MountScope::new(&assignment.uid),
         across_owners: !own,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
@@ -29,6 +29,7 @@ impl Engine {
         if let Some(bytes) = self.once(task, ContentKey::blob(task, blob), bring).await? {
             moved.fetch_add(bytes, Ordering::Relaxed);
         }
+        self.tee().done(task, blob);
         Ok(())
     }
 
@@ -69,9 +70,11 @@ impl Engine {
         let tables = self.tables();
         let crossing = task.crossing_key(blob);
         let began_empty = tables.began_empty.recall(&task.repository_key()).is_some();
+        let looked = Instant::now();
         if !began_empty
             && task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)?
         {
+            tables.verified.note(ContentKey::blob(task, blob), looked);
             if tables.mountable.recall(&crossing).is_none() {
                 tables.mountable.note(crossing, task.destination_repository.clone());
             }
@@ -113,7 +116,7 @@ impl Engine {
         let open = || {
             let (source_failed, progress) = (source_failed.clone(), task.progress.clone());
             async move {
-                let opened = task.source.blob(task.source_repository, blob).await;
+                let opened = self.tee().open(task, blob).await;
                 source_failed.store(opened.is_err(), Ordering::Relaxed);
                 let watched = opened?.inspect(move |piece| match piece {
                     Ok(bytes) => progress.add(bytes.len()),

@@ -11,6 +11,7 @@ use super::closure::Closure;
 use super::manifest_cache::ManifestCache;
 use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
+use super::tee::Tee;
 use crate::api::Referrers;
 use crate::image::{Digest, RepositoryName};
 use crate::registry::{Client, ErrorKind, RegistryError};
@@ -48,6 +49,7 @@ struct Inner {
     limits: EngineLimits,
     tables: Tables,
     manifests: ManifestCache,
+    tee: Tee,
 }
 
 impl Engine {
@@ -55,7 +57,7 @@ impl Engine {
     pub fn new(limits: EngineLimits) -> Self {
         let limits = EngineLimits { blobs: limits.blobs.max(1), ..limits };
         let (tables, manifests) = (Tables::new(limits.remembered), ManifestCache::default());
-        Self(Arc::new(Inner { limits, tables, manifests }))
+        Self(Arc::new(Inner { limits, tables, manifests, tee: Tee::default() }))
     }
 
     /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping the
@@ -67,6 +69,9 @@ impl Engine {
     /// [`CopyError`] tells the source's failures from the destination's. What was copied until then stays and is found again.
     pub async fn copy(&self, task: &ImageCopy<'_>) -> Result<Copied, CopyError> {
         let moved = AtomicU64::new(0);
+        let _under_way = self.tee().begin(task);
+        // Those that are started together know of one another before one of them asks for anything.
+        tokio::task::yield_now().await;
         let (present, closure) = self.look_around(task).await?;
         let with_referrers = task.options.referrers == Referrers::Replicate;
         // What refers to the image is looked for while it is copied, and follows once its tag is written.
@@ -105,6 +110,7 @@ impl Engine {
 
     /// Copies the image without what refers to it.
     pub(super) async fn copy_alone(&self, task: &ImageCopy<'_>, moved: &AtomicU64) -> Result<(), CopyError> {
+        let _under_way = self.tee().begin(task);
         let (present, closure) = self.look_around(task).await?;
         if self.write(task, &present, &closure, moved).await? {
             return Ok(());
@@ -197,6 +203,15 @@ impl Engine {
         let look = match tables.look(&key) {
             Some(look) => Some(look),
             None if tables.repository_exists(&key) == Some(true) => None,
+            None if task.was_there => {
+                let at = Instant::now();
+                if let Some(digest) = task.tag_at_destination().await? {
+                    tables.note_repository(key, true);
+                    return Ok(Present { digest: Some(digest), at, repository: true });
+                }
+                let look = self.look_at_repository(task.destination, task.destination_repository).await;
+                Some(look.map_err(|(_, error)| CopyError::Destination(error))?)
+            }
             None => match self.look_at_repository(task.destination, task.destination_repository).await {
                 Ok(look) => Some(look),
                 Err((at, error)) => return self.look_without_list(task, at, error).await,
@@ -267,6 +282,11 @@ impl Engine {
     /// What was read of sources lately.
     pub(super) fn manifests(&self) -> &ManifestCache {
         &self.0.manifests
+    }
+
+    /// What is read for several destinations.
+    pub(super) fn tee(&self) -> &Tee {
+        &self.0.tee
     }
 
     pub(super) fn tables(&self) -> &Tables {

@@ -5,13 +5,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::turns::Turns;
 use crate::image::{Digest, Manifest, RepositoryName, Tag};
 use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
 
 /// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says nothing
 /// to another.
 #[derive(Default)]
-pub(super) struct ManifestCache(Mutex<Kept>);
+pub(super) struct ManifestCache {
+    kept: Mutex<Kept>,
+    /// One request at a time for the same manifest.
+    turns: Turns<Key>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -34,6 +39,10 @@ impl ManifestCache {
         digest: &Digest,
     ) -> Result<Manifest, RegistryError> {
         let key = (client.id(), repository.clone(), digest.clone());
+        if let Some(manifest) = self.recall(&key) {
+            return Ok(manifest);
+        }
+        let _turn = self.turns.at(key.clone()).await;
         if let Some(manifest) = self.recall(&key) {
             return Ok(manifest);
         }
@@ -72,7 +81,7 @@ impl ManifestCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

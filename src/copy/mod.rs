@@ -16,6 +16,7 @@ mod platforms;
 mod referrers;
 mod tables;
 mod task;
+mod tee;
 mod turns;
 mod verify;
 

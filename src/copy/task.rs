@@ -29,6 +29,8 @@ pub struct ImageCopy<'a> {
     pub digest: &'a Digest,
     /// What of the image is copied.
     pub options: &'a CopyOptions,
+    /// Whether the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
+    pub was_there: bool,
     /// Every tag of the source repository that stands for referrers, where the caller has listed them lately.
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.

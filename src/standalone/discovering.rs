@@ -24,8 +24,8 @@ use crate::policy::{Decision, evaluate};
 pub(super) struct Taker<'a> {
     /// Is told of manifests that were read already.
     pub(super) engine: &'a Engine,
-    /// Takes the images.
-    pub(super) images: mpsc::Sender<Arc<PlannedImage>>,
+    /// Takes the images, each together with all destinations that it goes to.
+    pub(super) images: mpsc::Sender<Vec<Arc<PlannedImage>>>,
 }
 
 /// Discovers for one configuration.
@@ -102,14 +102,14 @@ impl Discovery<'_> {
         let mut images = std::pin::pin!(observed.images());
         while let Some(image) = images.next().await {
             let Some(image) = image? else { continue };
-            for (route, decision) in routes.iter().filter(|(route, _)| takes(route, &image.tag)) {
-                let image = Arc::new(self.planned(&observed, &image, route, decision));
-                if let Some(taker) = self.taker {
-                    // Nobody takes images any more where the whole run is given up.
-                    let _ = taker.images.send(image.clone()).await;
-                }
-                discovered.images.push(image);
+            let wanted = routes.iter().filter(|(route, _)| takes(route, &image.tag));
+            let planned = wanted.map(|(route, decision)| Arc::new(self.planned(&observed, &image, route, decision)));
+            let planned: Vec<Arc<PlannedImage>> = planned.collect();
+            if let Some(taker) = self.taker {
+                // Nobody takes images any more where the whole run is given up.
+                let _ = taker.images.send(planned.clone()).await;
             }
+            discovered.images.extend(planned);
         }
         Ok(observed.asks())
     }

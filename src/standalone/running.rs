@@ -28,23 +28,19 @@ pub(super) struct Outcome {
     pub(super) failed: Option<Failed>,
 }
 
-/// Copies every image that comes and is to be copied, `at_once` at a time; tells `printer` of each.
+/// Copies every image that comes and is to be copied, `at_once` at a time, each to all of its destinations together so that its source
+/// is read once; tells `printer` of each.
 pub(super) async fn copy_all(
     (documents, registries, ledgers): (&Documents, &Registries, &Ledgers<'_>),
     engine: &Engine,
-    images: mpsc::Receiver<Arc<PlannedImage>>,
+    images: mpsc::Receiver<Vec<Arc<PlannedImage>>>,
     at_once: usize,
     printer: &Printer,
 ) -> Vec<Outcome> {
-    let run = Run { documents, registries, ledgers, engine };
-    let work = ReceiverStream::new(images).map(|image| run.copy(image));
-    let mut work = std::pin::pin!(work.buffer_unordered(at_once));
-    let mut outcomes = Vec::new();
-    while let Some(outcome) = work.next().await {
-        printer.tell(&outcome);
-        outcomes.push(outcome);
-    }
-    outcomes
+    let run = Run { documents, registries, ledgers, engine, printer };
+    let work = ReceiverStream::new(images)
+        .map(|images| futures::future::join_all(images.into_iter().map(|image| run.copy(image))));
+    work.buffer_unordered(at_once).concat().await
 }
 
 struct Run<'a> {
@@ -52,22 +48,27 @@ struct Run<'a> {
     registries: &'a Registries,
     ledgers: &'a Ledgers<'a>,
     engine: &'a Engine,
+    printer: &'a Printer,
 }
 
 impl Run<'_> {
     async fn copy(&self, image: Arc<PlannedImage>) -> Outcome {
-        let ended = match image.action {
-            PlannedAction::Nothing => return Outcome { image, copied: None, failed: None },
-            PlannedAction::Denied => Err(Failed::new(FailureCode::RegistryPermissionDenied, image.reason.clone())),
-            PlannedAction::Copy | PlannedAction::Overwrite => self.carry_out(&image).await,
-        };
-        match ended {
-            Ok(copied) => {
-                self.ledgers.remember(&image, copied.clone().replica());
-                Outcome { image, copied: Some(copied), failed: None }
+        let (copied, failed) = match image.action {
+            PlannedAction::Nothing => (None, None),
+            PlannedAction::Denied => {
+                (None, Some(Failed::new(FailureCode::RegistryPermissionDenied, image.reason.clone())))
             }
-            Err(failed) => Outcome { image, copied: None, failed: Some(failed) },
+            PlannedAction::Copy | PlannedAction::Overwrite => match self.carry_out(&image).await {
+                Ok(copied) => (Some(copied), None),
+                Err(failed) => (None, Some(failed)),
+            },
+        };
+        if let Some(copied) = &copied {
+            self.ledgers.remember(&image, copied.clone().replica());
         }
+        let outcome = Outcome { image, copied, failed };
+        self.printer.tell(&outcome);
+        outcome
     }
 
     async fn carry_out(&self, image: &PlannedImage) -> Result<Copied, Failed> {
@@ -83,6 +84,7 @@ impl Run<'_> {
             tag: &image.tag,
             digest: &image.digest,
             options: &route.options,
+            was_there: self.ledgers.with(route, |record| record.images.contains_key(image.tag.as_str())),
             referrer_tags: Some(image.referrer_tags.clone()),
             scope: MountScope::new(&name_of(configuration)),
             across_owners: route.destination.namespace != configuration.namespace,

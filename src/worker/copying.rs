@@ -54,6 +54,7 @@ impl Copying {
             tag: &item.tag,
             digest: &item.digest,
             options: &item.options,
+            was_there: false,
             referrer_tags: item.referrer_tags.clone().map(Arc::new),
             scope: MountScope::new(&item.scope),
             across_owners: item.across_owners,

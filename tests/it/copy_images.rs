@@ -120,6 +120,7 @@ async fn an_interrupted_copy_is_completed_by_the_next() {
         let image = Image::with_layers(1, "linux/amd64", layers.clone());
         source.pusher().push("app", "1", &image).await;
         let proxy = FaultProxy::start(source.address());
+        proxy.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(5) });
         let slow = Pair { engine: one_blob_at_a_time(), ..Pair::new(&proxy.host(), &destination.host()) };
         {
             let digest = image.digest();
@@ -355,6 +356,7 @@ impl Pair {
             tag,
             digest,
             options: &self.options,
+            was_there: false,
             referrer_tags: None,
             scope: self.scope.clone(),
             across_owners: self.across_owners,
@@ -405,7 +407,7 @@ impl Authority for Grants {
     }
 }
 
-fn client(host: &str) -> Client {
+pub(crate) fn client(host: &str) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
         url: format!("http://{host}").parse().unwrap(),

@@ -19,3 +19,4 @@ mod standalone;
 mod stories;
 mod support;
 mod tag_filters;
+mod tee;

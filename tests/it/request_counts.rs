@@ -182,4 +182,4 @@ async fn two_destinations_cost_no_more_than_twice_one() {
 }
 
 /// How often the source sends a blob that goes to two destinations.
-const READS: u64 = 2;
+const READS: u64 = 1;

@@ -65,6 +65,7 @@ impl Pair {
             tag: &tag,
             digest: &digest,
             options: &self.options,
+            was_there: false,
             referrer_tags: None,
             scope: MountScope::new("a configuration"),
             across_owners: false,

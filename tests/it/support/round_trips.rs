@@ -78,6 +78,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
         digest: &digest,
         options: &CopyOptions::default(),
         // The listing that every comparison makes has told that there are none.
+        was_there: false,
         referrer_tags: Some(Arc::new(BTreeSet::new())),
         scope: MountScope::new("a configuration"),
         across_owners: false,
