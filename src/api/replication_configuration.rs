@@ -145,6 +145,24 @@ pub struct ReplicationRule {
     /// its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. Default: Replicate.
     #[serde(default, skip_serializing_if = "Referrers::is_default")]
     pub referrers: Referrers,
+    /// Artifact types of signatures, SBOMs and attestations that go with the images, such as
+    /// `application/vnd.dev.sigstore.bundle.v0.3+json`, at most 20, compared letter by letter; the others stay. Absent: all. The
+    /// type of an artifact is its manifest's `artifactType`, else the media type of its configuration. Tags of cosign state none
+    /// of their own and count by the media types of their layers as well: `application/vnd.dev.cosign.simplesigning.v1+json` takes
+    /// the `.sig` tags. It holds at every level: of what goes along, that which refers to it and is of one of these types goes
+    /// along too; so to have the signature of an SBOM, name both types. Attestations inside of an index are parts of the image and
+    /// always go along. When this changes every image is looked at again, and nothing is removed from a destination. Means nothing
+    /// with `referrers: Ignore`. Where several rules send a repository to the same destination, the first of them decides this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        inner(
+            length(max = 255),
+            regex(pattern = "^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$")
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub referrer_artifact_types: Vec<String>,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once replicated,
     /// the source is not asked about them any more. What any rule promises holds for all destinations of the repositories that it
     /// takes.

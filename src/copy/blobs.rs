@@ -69,6 +69,12 @@ impl Engine {
     async fn find_or_bring(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Result<u64, CopyError> {
         let tables = self.tables();
         let crossing = task.crossing_key(blob);
+        let key = ContentKey::blob(task, blob);
+        if tables.doubted.recall(&key).is_some() {
+            self.bring(task, blob, None).await?;
+            tables.doubted.forget(&key);
+            return Ok(blob.size);
+        }
         let began_empty = tables.began_empty.recall(&task.repository_key()).is_some();
         let looked = Instant::now();
         if !began_empty

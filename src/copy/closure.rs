@@ -1,6 +1,6 @@
 //! Everything that an image consists of: its manifests, children before parents, and its blobs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
 
@@ -126,6 +126,7 @@ impl Closure {
     fn of(levels: Vec<Vec<Manifest>>, options: &CopyOptions) -> Result<Self, Unread> {
         let mut manifests: Vec<Manifest> = levels.into_iter().flatten().collect();
         order_children_first(&mut manifests);
+        check_sizes(&manifests)?;
         let Chosen { manifests, sparse } = choose(manifests, options)?;
         let mut seen = HashSet::new();
         let mut blobs: Vec<Descriptor> = Vec::new();
@@ -140,6 +141,25 @@ impl Closure {
         blobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
         Ok(Self { manifests, blobs, sparse })
     }
+}
+
+/// Makes sure that every descriptor tells the size that its manifest has, and that no two tell another size of one content:
+/// whoever pulls the image checks that.
+fn check_sizes(manifests: &[Manifest]) -> Result<(), Unread> {
+    let mut sizes: HashMap<&Digest, u64> =
+        manifests.iter().map(|manifest| (&manifest.digest, manifest.bytes.len() as u64)).collect();
+    for manifest in manifests {
+        let (ManifestKind::Index { children: named } | ManifestKind::Image { blobs: named, .. }) = &manifest.kind;
+        for Descriptor { digest, size, .. } in named {
+            let other = *sizes.entry(digest).or_insert(*size);
+            if other != *size {
+                let message = format!("{} says that {digest} has {size} bytes, but it has {other}", manifest.digest);
+                let error = RegistryError::new(ErrorKind::InvalidContent, message);
+                return Err(Unread::Registry { error, is_root: false });
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn fetch(
@@ -184,7 +204,7 @@ fn new_children(level: &[Manifest], platforms: &[Platform], seen: &mut HashSet<D
 /// after everything that it names. The first manifest is the root.
 fn order_children_first(manifests: &mut Vec<Manifest>) {
     let mut waiting: Vec<Option<Manifest>> = std::mem::take(manifests).into_iter().map(Some).collect();
-    let index_of: std::collections::HashMap<Digest, usize> =
+    let index_of: HashMap<Digest, usize> =
         waiting.iter().flatten().enumerate().map(|(i, manifest)| (manifest.digest.clone(), i)).collect();
     // Depth first without recursion: a manifest is left once all its children were.
     let mut stack = vec![(0, false)];
@@ -223,7 +243,8 @@ mod tests {
     }
 
     fn index(children: &[&Manifest]) -> Manifest {
-        let children: Vec<_> = children.iter().map(|child| descriptor(&child.digest)).collect();
+        let child = |child: &&Manifest| descriptor(&child.digest).replace("1}", &format!("{}}}", child.bytes.len()));
+        let children: Vec<_> = children.iter().map(child).collect();
         manifest(format!(r#"{{"manifests":[{}]}}"#, children.join(",")))
     }
 
@@ -266,6 +287,24 @@ mod tests {
         let root = index(&[&one, &two]);
         let closure = Closure::of(vec![vec![root], vec![one, two]], &CopyOptions::default()).unwrap();
         assert_eq!(closure.blobs.iter().map(|blob| blob.size).collect::<Vec<_>>(), [100, 50, 6, 5]);
+    }
+
+    #[test]
+    fn sizes_that_contradict_each_other_are_refused() {
+        let of = |levels| Closure::of(levels, &CopyOptions::default());
+        let blob = |size: u64| format!(r#"{{"mediaType":"x","digest":"{}","size":{size}}}"#, Digest::sha256(b"b"));
+        let (one, two) = (image(1), manifest(format!(r#"{{"layers":[{}]}}"#, blob(5))));
+        assert!(of(vec![vec![index(&[&one, &two])], vec![one.clone(), two.clone()]]).is_ok());
+        let lying = manifest(format!(r#"{{"manifests":[{}]}}"#, descriptor(&one.digest)));
+        let other = manifest(format!(r#"{{"layers":[{}]}}"#, blob(6)));
+        let both = index(&[&two, &other]);
+        for levels in [vec![vec![lying], vec![one]], vec![vec![both], vec![two, other]]] {
+            let refused = of(levels).unwrap_err().of_source();
+            assert!(
+                matches!(&refused, CopyError::Source(error) if error.kind == ErrorKind::InvalidContent),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Engine {
         closure: &Closure,
         moved: &AtomicU64,
     ) -> Result<bool, CopyError> {
-        if present.digest.as_ref() == Some(&closure.root().digest) {
+        if present.digest.as_ref().is_some_and(|digest| closure.root().has_digest(digest)) {
             if self.is_complete(task, closure, present.at).await? {
                 return Ok(true);
             }
@@ -146,7 +146,8 @@ impl Engine {
         Ok(false)
     }
 
-    /// Pushes the image; once more, from the start, where the registry misses what it was believed to have.
+    /// Pushes the image; once more, from the start, where the registry misses what it was believed to have, and in the end without
+    /// asking it what it has.
     async fn push_until_taken(
         &self,
         task: &ImageCopy<'_>,
@@ -166,7 +167,15 @@ impl Engine {
                 {
                     tracing::debug!(error = %error.message, "pushing again");
                     self.forget(task, closure);
+                    if pauses.len() == 0 {
+                        self.doubt(task, closure);
+                    }
                     tokio::time::sleep(*pause).await;
+                }
+                (Err(CopyError::Destination(error)), None) if error.kind == ErrorKind::ContentMissing => {
+                    let pushes = PAUSES.len() + 1;
+                    let message = format!("{error}: it was pushed {pushes} times, in the end with all of its blobs");
+                    return Err(CopyError::VerificationFailed(message));
                 }
                 (pushed, _) => return pushed,
             }
@@ -277,6 +286,11 @@ impl Engine {
                 self.tables().mountable.forget(&crossing);
             }
         }
+    }
+
+    /// Believes nothing of what the registry says it has of the image's blobs: the next push sends them.
+    fn doubt(&self, task: &ImageCopy<'_>, closure: &Closure) {
+        closure.blobs.iter().for_each(|blob| self.tables().doubted.note(ContentKey::blob(task, blob), ()));
     }
 
     /// What was read of sources lately.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::turns::Turns;
-use crate::image::{Digest, Manifest, RepositoryName, Tag};
+use crate::image::{Digest, Manifest, RepositoryName, Tag, is_referrer_tag};
 use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
 
 /// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says nothing
@@ -51,7 +51,8 @@ impl ManifestCache {
         Ok(manifest)
     }
 
-    fn recall(&self, key: &Key) -> Option<Manifest> {
+    /// The manifest, if it is kept.
+    pub(super) fn recall(&self, key: &Key) -> Option<Manifest> {
         let kept = self.lock();
         kept.manifests.get(key).filter(|(read, _)| read.elapsed() < KEPT_FOR).map(|(_, manifest)| manifest.clone())
     }
@@ -86,7 +87,7 @@ impl ManifestCache {
 }
 
 impl Engine {
-    /// What a tag of a source points at, that is about to be copied; `None` if it is gone. As long as there is room the manifest
+    /// What a tag of a source points at, that is about to be copied or lists referrers of what is; `None` if it is gone. As long as there is room the manifest
     /// is read at once, and kept for [`Engine::copy`]: one request instead of two.
     ///
     /// # Errors
@@ -102,6 +103,10 @@ impl Engine {
                 Ok(manifest) => {
                     let digest = manifest.digest.clone();
                     self.manifests().keep((source.id(), repository.clone(), digest.clone()), manifest);
+                    if is_referrer_tag(tag) {
+                        let key = ((source.id(), repository.clone()), tag.clone());
+                        self.tables().seen_lists.note(key, (digest.clone(), Instant::now()));
+                    }
                     return Ok(Some(digest));
                 }
                 Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),

@@ -8,7 +8,7 @@ use super::engine::{Engine, Present};
 use super::tables::ContentKey;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
 use crate::image::{Manifest, ManifestKind};
-use crate::registry::{ErrorKind, Reference};
+use crate::registry::{ErrorKind, Reference, RegistryError};
 
 impl Engine {
     /// Makes sure that the child manifests are in the destination repository, each after everything that it names.
@@ -47,14 +47,29 @@ impl Engine {
             repository: task.destination_repository,
             tag: task.tag,
             digest: &closure.root().digest,
-            replaces: replaces.as_ref().filter(|digest| **digest != closure.root().digest),
+            replaces: replaces.as_ref().filter(|digest| !closure.root().has_digest(digest)),
         };
         self.tables().written_tags.note((task.repository_key(), task.tag.clone()), ());
-        self.put(task, effect, Reference::Tag(task.tag), closure, closure.root()).await?;
+        if let Err(error) = self.put(task, effect, Reference::Tag(task.tag), closure, closure.root()).await
+            && !self.is_written_all_the_same(task, closure, &error).await
+        {
+            return Err(error);
+        }
         for blob in &closure.blobs {
             self.tables().mountable.note(task.crossing_key(blob), task.destination_repository.clone());
         }
         Ok(())
+    }
+
+    /// Whether the tag is where it should be, although writing it was refused with `error`: where tags cannot move, a push of what
+    /// is there is refused too, and what is there may have come of a request whose answer got lost, or from somebody else.
+    async fn is_written_all_the_same(&self, task: &ImageCopy<'_>, closure: &Closure, error: &CopyError) -> bool {
+        let CopyError::Destination(RegistryError { kind, .. }) = error else { return false };
+        if !matches!(kind, ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::Unsupported) {
+            return false;
+        }
+        let there = task.tag_at_destination().await;
+        there.is_ok_and(|digest| digest.is_some_and(|digest| closure.root().has_digest(&digest)))
     }
 
     /// Makes sure that a manifest of `closure` is there under its digest.

@@ -9,6 +9,7 @@ mod blobs;
 mod closure;
 mod engine;
 mod failure;
+mod fallback_index;
 mod manifest_cache;
 mod manifests;
 mod memo;

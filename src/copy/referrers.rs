@@ -8,17 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use serde_json::{Map, Value, json};
 
 use super::authority::Effect;
 use super::closure::Closure;
 use super::engine::Engine;
+use super::fallback_index::{TypesView, merge};
 use super::task::{CopyError, ImageCopy};
-use crate::image::{
-    Digest, MAX_DESCRIPTORS, Manifest, ManifestKind, Tag, cosign_tags, fallback_tag, is_referrer_tag, media_type,
-};
+use crate::image::{Digest, Manifest, ManifestKind, Tag, cosign_tags, fallback_tag, is_referrer_tag};
 use crate::plan::CopyOptions;
 use crate::registry::{ErrorKind, Reference};
 
@@ -49,7 +46,7 @@ impl Engine {
         let known = self.referrer_tags(task).await?;
         let subjects: Vec<Digest> = closure.manifests.iter().map(|manifest| manifest.digest.clone()).collect();
         let seen = subjects.iter().cloned().collect();
-        let attached = look_at_all(task, subjects, &known).await?;
+        let attached = look_at_all(self, task, subjects, &known).await?;
         Ok(Found { known, seen, attached })
     }
 
@@ -78,7 +75,7 @@ impl Engine {
             if subjects.is_empty() {
                 return Ok(count);
             }
-            attached = look_at_all(task, subjects, &known).await?;
+            attached = look_at_all(self, task, subjects, &known).await?;
         }
         Err(CopyError::LimitExceeded(format!("referrers of the image are nested deeper than {MAX_DEPTH}")))
     }
@@ -132,7 +129,11 @@ impl Engine {
         if listed.is_empty() {
             return Ok(Vec::new());
         }
-        let there = self.listed_at_destination(task, subject).await?.0;
+        // A repository that was absent lists nothing.
+        let there = match self.tables().began_empty.recall(&task.repository_key()) {
+            Some(()) => HashSet::new(),
+            None => self.listed_at_destination(task, subject).await?.digests,
+        };
         let mut brought: Vec<Manifest> = Vec::new();
         for digest in listed {
             let began = Instant::now();
@@ -173,9 +174,11 @@ impl Engine {
         referrers: &[Manifest],
     ) -> Result<(), CopyError> {
         let mut pauses = PAUSES.iter();
+        let tag = fallback_tag(subject);
+        let _turn = self.tables().fallback_turns.at((task.repository_key(), tag.clone())).await;
         loop {
-            let (there, by_api) = self.listed_at_destination(task, subject).await?;
-            let missing: Vec<&Manifest> = referrers.iter().filter(|one| !there.contains(&one.digest)).collect();
+            let there = self.listed_at_destination(task, subject).await?;
+            let missing: Vec<&Manifest> = referrers.iter().filter(|one| !there.digests.contains(&one.digest)).collect();
             if missing.is_empty() {
                 return Ok(());
             }
@@ -183,153 +186,135 @@ impl Engine {
                 let message = format!("the destination does not list {} as a referrer of {subject}", missing[0].digest);
                 return Err(CopyError::VerificationFailed(message));
             };
-            if by_api {
+            if there.by_api {
                 tokio::time::sleep(*pause).await;
             } else {
-                self.merge_fallback(task, subject, &missing).await?;
+                self.merge_fallback(task, (subject, &tag), &missing, there).await?;
             }
         }
     }
 
-    /// Adds `missing` to the index under the fallback tag of `subject`, unless somebody else changes it meanwhile: whoever calls
-    /// looks again.
+    /// Adds `missing` to the index that is `there` under the fallback tag of a subject, unless somebody else changes it meanwhile:
+    /// whoever calls looks again.
     async fn merge_fallback(
         &self,
         task: &ImageCopy<'_>,
-        subject: &Digest,
+        (subject, tag): (&Digest, &Tag),
         missing: &[&Manifest],
+        there: Listed,
     ) -> Result<(), CopyError> {
-        let tag = fallback_tag(subject);
         let (destination, repository) = (task.destination, task.destination_repository);
-        let _turn = self.tables().fallback_turns.at((task.repository_key(), tag.clone())).await;
-        let present = destination.fallback_index(repository, subject).await.map_err(CopyError::Destination)?;
-        let merged = merge(present.as_ref(), missing)?;
+        let merged = merge(there.index.as_ref(), missing)?;
         // Nothing that the index lists is lost, so that nothing is overwritten.
-        let effect = Effect::WriteTag { repository, tag: &tag, digest: &merged.digest, replaces: None };
+        let effect = Effect::WriteTag { repository, tag, digest: &merged.digest, replaces: None };
         let write = async {
-            let now = destination.head_manifest(repository, Reference::Tag(&tag)).await?.map(|head| head.digest);
-            // GitLab answers with the subject itself where there is no such tag.
-            let now = now.filter(|digest| digest != subject);
-            if now == present.map(|index| index.digest) {
-                destination.put_manifest(repository, Reference::Tag(&tag), &merged).await?;
+            if there.at.elapsed() > INDEX_SEEN_FOR {
+                let now = destination.head_manifest(repository, Reference::Tag(tag)).await?.map(|head| head.digest);
+                // GitLab answers with the subject itself where there is no such tag.
+                if now.filter(|digest| digest != subject) != there.index.map(|index| index.digest) {
+                    return Ok(());
+                }
             }
-            Ok(())
+            destination.put_manifest(repository, Reference::Tag(tag), &merged).await.map(drop)
         };
         task.under_consent(effect, write).await?.map_err(CopyError::Destination)
     }
 
-    async fn listed_at_destination(
-        &self,
-        task: &ImageCopy<'_>,
-        subject: &Digest,
-    ) -> Result<(HashSet<Digest>, bool), CopyError> {
+    async fn listed_at_destination(&self, task: &ImageCopy<'_>, subject: &Digest) -> Result<Listed, CopyError> {
         task.permit(Effect::Upload { repository: task.destination_repository }).await?;
-        let listed = task.destination.referrers(task.destination_repository, subject, None).await;
-        let listed = listed.map_err(CopyError::Destination)?;
-        Ok((listed.digests.into_iter().collect(), listed.by_api))
+        let (destination, repository) = (task.destination, task.destination_repository);
+        let at = Instant::now();
+        let listed = destination.referrers(repository, subject, Some(false)).await.map_err(CopyError::Destination)?;
+        if listed.by_api {
+            return Ok(Listed { digests: listed.digests.into_iter().collect(), by_api: true, index: None, at });
+        }
+        let index = destination.fallback_index(repository, subject).await.map_err(CopyError::Destination)?;
+        let digests = match index.as_ref().map(|index| &index.kind) {
+            Some(ManifestKind::Index { children }) => children.iter().map(|child| child.digest.clone()).collect(),
+            _ => HashSet::new(),
+        };
+        Ok(Listed { digests, by_api: false, index, at })
+    }
+
+    /// What was read lately under the fallback tag of `subject` at the source.
+    fn seen_list(&self, task: &ImageCopy<'_>, subject: &Digest) -> Option<Manifest> {
+        let (digest, at) = self.tables().seen_lists.recall(&(task.source_key(), fallback_tag(subject)))?;
+        let is_new = at.elapsed() < TAGS_SEEN_FOR && digest != *subject;
+        self.manifests().recall(&(task.source.id(), task.source_repository.clone(), digest)).filter(|_| is_new)
     }
 }
 
+/// What a destination lists as referrers of a manifest.
+struct Listed {
+    digests: HashSet<Digest>,
+    by_api: bool,
+    /// What is under the fallback tag, where there is no API.
+    index: Option<Manifest>,
+    /// When it was asked for.
+    at: Instant,
+}
+
 async fn look_at_all(
+    engine: &Engine,
     task: &ImageCopy<'_>,
     subjects: Vec<Digest>,
     known: &BTreeSet<Tag>,
 ) -> Result<Vec<Attached>, CopyError> {
-    let looks = futures::stream::iter(subjects).map(|subject| look(task, subject, known));
+    let looks = futures::stream::iter(subjects).map(|subject| look(engine, task, subject, known));
     looks.buffered(LOOKS_AT_ONCE).try_collect().await
 }
 
-async fn look(task: &ImageCopy<'_>, subject: Digest, known: &BTreeSet<Tag>) -> Result<Attached, CopyError> {
+/// What refers to `subject` and is of the types that go along.
+async fn look(
+    engine: &Engine,
+    task: &ImageCopy<'_>,
+    subject: Digest,
+    known: &BTreeSet<Tag>,
+) -> Result<Attached, CopyError> {
     let has_fallback = known.contains(&fallback_tag(&subject));
-    let listed = task.source.referrers(task.source_repository, &subject, Some(has_fallback)).await;
-    let listed = listed.map_err(CopyError::Source)?.digests;
-    let tags = cosign_tags(&subject).into_iter().filter(|tag| known.contains(tag)).collect();
+    let read = if has_fallback { engine.seen_list(task, &subject) } else { None };
+    let types = task.options.referrer_artifact_types.as_slice();
+    let found = task.source.referrers_of_types(task.source_repository, &subject, (has_fallback, read), types).await;
+    let mut listed = Vec::new();
+    for referrer in found.map_err(CopyError::Source)? {
+        let is_wanted = match types.is_empty() || referrer.artifact_type.is_some() {
+            true => true,
+            false => is_of_types(task, Reference::Digest(&referrer.digest), types).await?,
+        };
+        listed.extend(Some(referrer.digest).filter(|_| is_wanted));
+    }
+    let mut tags = Vec::new();
+    for tag in cosign_tags(&subject).into_iter().filter(|tag| known.contains(tag)) {
+        let is_wanted = types.is_empty() || is_of_types(task, Reference::Tag(&tag), types).await?;
+        tags.extend(Some(tag).filter(|_| is_wanted));
+    }
     Ok(Attached { subject, listed, tags })
 }
 
-/// The index `present` with descriptors of `missing` at its end; everything else in it stays.
-fn merge(present: Option<&Manifest>, missing: &[&Manifest]) -> Result<Manifest, CopyError> {
-    let unusable = |what: &str| {
-        let detail = format!("the destination has {what} under the tag of a referrers index: remove that tag there");
-        CopyError::Destination(crate::registry::RegistryError::new(ErrorKind::Rejected, detail))
+/// Whether a manifest of the source says that it is of one of `types`; one that is gone is of none.
+async fn is_of_types(task: &ImageCopy<'_>, reference: Reference<'_>, types: &[String]) -> Result<bool, CopyError> {
+    let manifest = match task.source.manifest(task.source_repository, reference).await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+        manifest => manifest.map_err(CopyError::Source)?,
     };
-    let mut index = match present {
-        None => Map::new(),
-        Some(index) if matches!(index.kind, ManifestKind::Index { .. }) => {
-            serde_json::from_slice(&index.bytes).map_err(|_| unusable("something that is no index"))?
+    let document: TypesView<'_> = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
+    let is_wanted = |found: &String| types.contains(found);
+    Ok(match reference {
+        Reference::Digest(_) => document.artifact_type().is_some_and(is_wanted),
+        // The tags of cosign are older than artifact types: what they are stands with their layers.
+        Reference::Tag(_) => {
+            let layers = document.layers.iter().flatten().map(|layer| &layer.media_type);
+            document.artifact_type().into_iter().chain(layers).any(is_wanted)
         }
-        Some(_) => return Err(unusable("an image")),
-    };
-    index.entry("schemaVersion").or_insert(json!(2));
-    index.entry("mediaType").or_insert(json!(media_type::OCI_INDEX));
-    let listed = index.entry("manifests").or_insert_with(|| json!([]));
-    let listed = listed.as_array_mut().ok_or_else(|| unusable("something that is no index"))?;
-    listed.extend(missing.iter().map(|manifest| descriptor(manifest)));
-    if listed.len() > MAX_DESCRIPTORS {
-        return Err(CopyError::LimitExceeded(format!("over {MAX_DESCRIPTORS} referrers of one manifest")));
-    }
-    let bytes = Bytes::from(Value::Object(index).to_string());
-    Manifest::parse(Some(media_type::OCI_INDEX), bytes).map_err(|_| unusable("an index that cannot be extended"))
-}
-
-/// How an index lists a referrer: with its annotations, and its artifact type or else that of its configuration (distribution
-/// specification 1.1, "Pushing Manifests with Subject").
-fn descriptor(manifest: &Manifest) -> Value {
-    let document: Value = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
-    let mut descriptor = json!({
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": manifest.bytes.len(),
-    });
-    let artifact_type = [&document["artifactType"], &document["config"]["mediaType"]];
-    if let Some(artifact_type) = artifact_type.into_iter().find(|value| value.as_str().is_some_and(|t| !t.is_empty())) {
-        descriptor["artifactType"] = artifact_type.clone();
-    }
-    if document["annotations"].is_object() {
-        descriptor["annotations"] = document["annotations"].clone();
-    }
-    descriptor
+    })
 }
 
 const MAX_DEPTH: usize = 4;
 const MAX_REFERRERS: usize = 1_000;
 const LOOKS_AT_ONCE: usize = 8;
 const TAGS_SEEN_FOR: Duration = Duration::from_secs(60);
+/// An index that was seen longer ago is looked at again before it is replaced.
+const INDEX_SEEN_FOR: Duration = Duration::from_millis(500);
 /// What is waited for until a registry lists what it has just taken.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1), Duration::from_secs(3)];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest(document: Value) -> Manifest {
-        Manifest::parse(None, Bytes::from(document.to_string())).unwrap()
-    }
-
-    fn signature(layer: &str) -> Manifest {
-        let blob =
-            |content: &str| json!({"mediaType": "text/x", "digest": Digest::sha256(content.as_bytes()), "size": 1});
-        manifest(json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "example/signature",
-            "config": blob("config"), "layers": [blob(layer)], "annotations": {"key": layer}}))
-    }
-
-    #[test]
-    fn an_index_of_referrers_keeps_what_it_lists_and_describes_what_is_new() {
-        let (one, two) = (signature("1"), signature("2"));
-        let first = merge(None, &[&one]).unwrap();
-        let both = merge(Some(&first), &[&two]).unwrap();
-        let document: Value = serde_json::from_slice(&both.bytes).unwrap();
-        assert_eq!(document["manifests"].as_array().unwrap().len(), 2);
-        let last = &document["manifests"][1];
-        assert_eq!(last["artifactType"], "example/signature");
-        assert_eq!((&last["annotations"]["key"], &last["digest"]), (&json!("2"), &json!(two.digest)));
-        assert_eq!(document["manifests"][0]["digest"], json!(one.digest));
-    }
-
-    #[test]
-    fn what_is_no_index_is_not_overwritten() {
-        let error = merge(Some(&signature("1")), &[&signature("2")]).unwrap_err();
-        assert!(error.to_string().contains("remove that tag"), "{error}");
-    }
-}

@@ -22,6 +22,8 @@ pub(super) struct Tables {
     pub(super) check_turns: Turns<ContentKey>,
     /// Content that is there.
     pub(super) present: Memo<ContentKey, ()>,
+    /// Blobs that are to be sent, whatever the registry says of them.
+    pub(super) doubted: Memo<ContentKey, ()>,
     /// When the last reading back of content that went well began.
     pub(super) verified: Memo<ContentKey, Instant>,
     /// A repository of a scope that has a blob.
@@ -32,6 +34,8 @@ pub(super) struct Tables {
     pub(super) fallback_turns: Turns<(RepositoryKey, Tag)>,
     /// The tags of a source repository that stand for referrers, and when they were listed.
     pub(super) referrer_tags: Memo<RepositoryKey, (Arc<BTreeSet<Tag>>, Instant)>,
+    /// What was read of a source under the fallback tag of referrers, and when.
+    pub(super) seen_lists: Memo<(RepositoryKey, Tag), (Digest, Instant)>,
     /// Repositories that were absent when this process first looked: what is in them is known here.
     pub(super) began_empty: Memo<RepositoryKey, ()>,
     /// Tags that this process has written: an earlier look does not know them.
@@ -82,11 +86,13 @@ impl Tables {
             repository_turns: Turns::default(),
             check_turns: Turns::default(),
             present: Memo::new(remembered),
+            doubted: Memo::new(remembered),
             verified: Memo::new(remembered),
             mountable: Memo::new(remembered),
             served: Memo::new(remembered),
             fallback_turns: Turns::default(),
             referrer_tags: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),
+            seen_lists: Memo::new(remembered),
             began_empty: Memo::new(remembered),
             written_tags: Memo::new(remembered),
             looks: Memo::new(REPOSITORIES_REMEMBERED.min(remembered)),

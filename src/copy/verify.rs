@@ -66,18 +66,28 @@ impl Engine {
     }
 
     /// Reads the tag and everything below it back, after `written`; content that somebody saw shortly before is not looked at
-    /// again.
+    /// again. What is not there yet has a moment to appear: some registries serve what they took a little later.
     pub(super) async fn read_back(
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
         written: Instant,
     ) -> Result<(), CopyError> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            match (self.look_back(task, closure, written).await, pauses.next()) {
+                (Err(CopyError::VerificationFailed(_)), Some(pause)) => tokio::time::sleep(*pause).await,
+                (looked, _) => return looked,
+            }
+        }
+    }
+
+    async fn look_back(&self, task: &ImageCopy<'_>, closure: &Closure, written: Instant) -> Result<(), CopyError> {
         let wanted = &closure.root().digest;
         let not_before = written.checked_sub(SHARED_FOR).unwrap_or(written);
         let (tag, ()) = futures::try_join!(task.tag_at_destination(), self.verify_content(task, closure, not_before))?;
         match tag {
-            Some(digest) if digest == *wanted => Ok(()),
+            Some(digest) if closure.root().has_digest(&digest) => Ok(()),
             Some(digest) => Err(CopyError::VerificationFailed(format!(
                 "{} points at {digest} after {wanted} was written: somebody else writes this tag",
                 task.tag
@@ -196,3 +206,5 @@ fn is_true(verified: Result<(), CopyError>) -> Result<bool, CopyError> {
 /// copied side by side.
 const SHARED_FOR: Duration = Duration::from_secs(10);
 const CHECKS_AT_ONCE: usize = 8;
+/// What is waited for before what was just written is looked for again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1_000)];

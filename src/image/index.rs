@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Digest, Manifest, Platform};
@@ -35,9 +34,9 @@ impl IndexEntry {
     /// The entries of an index in their order, repeated ones included; none of a manifest that is no index.
     ///
     /// # Errors
-    /// When the document is nested deeper than any platform or annotation is.
+    /// When the document is no manifest.
     pub fn of(index: &Manifest) -> Result<Vec<Self>, serde_json::Error> {
-        let view: EntriesView = serde_json::from_slice(&index.bytes)?;
+        let view: EntriesView<'_> = serde_json::from_slice(&index.bytes)?;
         Ok(view.manifests.unwrap_or_default().into_iter().map(Self::from).collect())
     }
 }
@@ -126,26 +125,55 @@ fn span(whole: &[u8], part: &RawValue) -> Range<usize> {
 }
 
 #[derive(Deserialize)]
-struct EntriesView {
-    manifests: Option<Vec<EntryView>>,
+struct EntriesView<'a> {
+    #[serde(borrow)]
+    manifests: Option<Vec<EntryView<'a>>>,
+}
+
+/// Platform and annotations stay text until they are looked at: however much there is of them, it takes no memory.
+#[derive(Deserialize)]
+struct EntryView<'a> {
+    digest: Digest,
+    #[serde(borrow)]
+    platform: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct EntryView {
-    digest: Digest,
-    platform: Option<Value>,
-    annotations: Option<Value>,
+struct PlatformView {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
 }
 
-impl From<EntryView> for IndexEntry {
-    fn from(view: EntryView) -> Self {
-        let part = |name: &str| view.platform.as_ref().and_then(|platform| platform[name].as_str()).unwrap_or_default();
-        let subject = || view.annotations.as_ref()?[ATTESTATION_SUBJECT].as_str()?.parse().ok();
-        let role = match (part("os"), part("architecture"), part("variant")) {
-            ("", "", _) => EntryRole::Other,
-            ("unknown", "unknown", _) => subject().map_or(EntryRole::Other, EntryRole::AttestationOf),
-            (os, architecture, "") => EntryRole::Platform(format!("{os}/{architecture}").parse().ok()),
-            (os, architecture, variant) => EntryRole::Platform(format!("{os}/{architecture}/{variant}").parse().ok()),
+#[derive(Deserialize)]
+struct AnnotationsView {
+    #[serde(rename = "vnd.docker.reference.digest")]
+    attestation_subject: Option<String>,
+}
+
+impl From<EntryView<'_>> for IndexEntry {
+    fn from(view: EntryView<'_>) -> Self {
+        let platform = view.platform.map(|text| serde_json::from_str::<PlatformView>(text.get()));
+        let subject = || {
+            let annotations: AnnotationsView = serde_json::from_str(view.annotations?.get()).ok()?;
+            annotations.attestation_subject?.parse().ok()
+        };
+        let role = match platform {
+            None => EntryRole::Other,
+            Some(Err(_)) => EntryRole::Platform(None),
+            Some(Ok(PlatformView { os, architecture, variant })) => {
+                let [os, architecture, variant] = [os, architecture, variant].map(Option::unwrap_or_default);
+                match (os.as_str(), architecture.as_str(), variant.as_str()) {
+                    ("", "", _) => EntryRole::Other,
+                    ("unknown", "unknown", _) => subject().map_or(EntryRole::Other, EntryRole::AttestationOf),
+                    (os, architecture, "") => EntryRole::Platform(format!("{os}/{architecture}").parse().ok()),
+                    (os, architecture, variant) => {
+                        EntryRole::Platform(format!("{os}/{architecture}/{variant}").parse().ok())
+                    }
+                }
+            }
         };
         Self { digest: view.digest, role }
     }
@@ -165,13 +193,13 @@ struct RawEntry<'a> {
     size: &'a RawValue,
 }
 
-const ATTESTATION_SUBJECT: &str = "vnd.docker.reference.digest";
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ATTESTATION_SUBJECT: &str = "vnd.docker.reference.digest";
 
     fn entry(content: u8, more: &str) -> String {
         format!(r#"{{ "mediaType": "x/y","digest":"{}", "size":1{more}}}"#, Digest::sha256(&[content]))
@@ -244,7 +272,8 @@ mod tests {
     fn a_document_that_is_nested_without_end_is_an_error_and_no_crash() {
         let deep = format!(r#","platform":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000));
         let index = index(&[entry(1, &deep)]);
-        assert!(IndexEntry::of(&index).is_err());
+        let entries = IndexEntry::of(&index).unwrap();
+        assert_eq!(entries[0].role, EntryRole::Platform(None), "it is a platform that nobody can choose");
         assert_eq!(cut_index(&index, &[true], &HashMap::new()).unwrap(), index.bytes);
     }
 

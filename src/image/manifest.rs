@@ -1,16 +1,17 @@
 //! Read-only views over manifests: what a manifest refers to, never a second form of its bytes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Digest;
+use super::fields::{Bounded, Clear, Fields, Problem};
 
 /// The most bytes of a manifest that are read. The distribution specification asks registries to take at least 4 MiB.
 pub const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most descriptors that one manifest may name.
+/// The most descriptors that one manifest may name; also the most entries of each of its lists.
 pub const MAX_DESCRIPTORS: usize = 10_000;
 
 /// Media types of manifests, spelled as the OCI image specification and Docker spell them.
@@ -69,8 +70,9 @@ impl Manifest {
     /// Reads `bytes` that a registry served under `content_type`.
     ///
     /// The media type inside the document is believed where the answer's own is missing or generic; where both are
-    /// there they must agree. Documents that are image and index at once are refused (CVE-2021-41190), as are
-    /// Docker schema 1 manifests and anything that is not a manifest at all.
+    /// there they must agree. Documents that are image and index at once are refused (CVE-2021-41190), as are those with a field
+    /// of a manifest or descriptor twice or in another case, which others read differently, Docker schema 1 manifests, and anything
+    /// that is not a manifest at all.
     ///
     /// # Errors
     /// [`InvalidManifest`] says what is wrong.
@@ -78,11 +80,8 @@ impl Manifest {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(InvalidManifest::TooLarge);
         }
-        let view: View = serde_json::from_slice(&bytes).map_err(|error| InvalidManifest::NotJson {
-            content_type: shown(content_type.unwrap_or("none")),
-            line: error.line(),
-            column: error.column(),
-        })?;
+        let Clear(view): Clear<View> =
+            serde_json::from_slice(&bytes).map_err(|error| InvalidManifest::of(&error, content_type))?;
         let media_type = view.media_type(content_type)?;
         if media_type.len() > MAX_MEDIA_TYPE_BYTES {
             return Err(InvalidManifest::Unknown(shown(&media_type)));
@@ -91,14 +90,18 @@ impl Manifest {
         let digest = Digest::sha256(&bytes);
         Ok(Self { media_type, digest, bytes, kind, subject: view.subject })
     }
+
+    /// Whether `digest` is one of these bytes, by whichever algorithm: a registry may name by SHA-256 what it was given by another.
+    pub fn has_digest(&self, digest: &Digest) -> bool {
+        *digest == self.digest || (digest.algorithm() != self.digest.algorithm() && digest.verifies(&self.bytes))
+    }
 }
 
 /// A reference to content: what kind, which digest, how many bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "Clear<DescriptorView>")]
 pub struct Descriptor {
     /// The media type of the content.
-    #[serde(default)]
     pub media_type: String,
     /// The digest of the content.
     pub digest: Digest,
@@ -142,6 +145,26 @@ pub enum InvalidManifest {
     /// Over [`MAX_DESCRIPTORS`].
     #[error("the manifest names over {} descriptors", MAX_DESCRIPTORS)]
     TooManyDescriptors,
+    /// One content under two sizes.
+    #[error("the manifest names one digest with {} bytes and with {} bytes", .0[0], .0[1])]
+    TwoSizes([u64; 2]),
+    /// A field that some programs read and others do not.
+    #[error("{0}: programs read such a document differently, so it is refused")]
+    Unclear(String),
+}
+
+impl InvalidManifest {
+    fn of(error: &serde_json::Error, content_type: Option<&str>) -> Self {
+        match Problem::of(error) {
+            Some(Problem::TooLong) => Self::TooManyDescriptors,
+            Some(Problem::Unclear(told)) => Self::Unclear(told),
+            None => Self::NotJson {
+                content_type: shown(content_type.unwrap_or("none")),
+                line: error.line(),
+                column: error.column(),
+            },
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,13 +173,44 @@ struct View {
     schema_version: Option<u32>,
     media_type: Option<String>,
     config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
-    #[serde(default)]
-    blobs: Option<Vec<Descriptor>>,
-    #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    layers: Option<Bounded<Descriptor>>,
+    blobs: Option<Bounded<Descriptor>>,
+    manifests: Option<Bounded<Descriptor>>,
     subject: Option<Descriptor>,
+}
+
+impl Fields for View {
+    const KNOWN: &'static [&'static str] = &[
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "blobs",
+        "manifests",
+        "subject",
+        "annotations",
+    ];
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescriptorView {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+}
+
+impl Fields for DescriptorView {
+    const KNOWN: &'static [&'static str] =
+        &["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
+}
+
+impl From<Clear<DescriptorView>> for Descriptor {
+    fn from(Clear(DescriptorView { media_type, digest, size }): Clear<DescriptorView>) -> Self {
+        Self { media_type, digest, size }
+    }
 }
 
 impl View {
@@ -185,10 +239,10 @@ impl View {
         match (&self.manifests, is_image) {
             (Some(_), true) => Err(InvalidManifest::Ambiguous),
             (Some(children), false) if !is_image_type(media_type) => {
-                Ok(ManifestKind::Index { children: unique(children.iter())? })
+                Ok(ManifestKind::Index { children: unique(children.0.iter())? })
             }
             (None, true) if !is_index_type(media_type) => {
-                let layers = self.layers.iter().chain(&self.blobs).flatten();
+                let layers = self.layers.iter().chain(&self.blobs).flat_map(|list| &list.0);
                 let (foreign, own): (Vec<_>, Vec<_>) = layers.partition(|layer| is_foreign(&layer.media_type));
                 let blobs = unique(self.config.iter().chain(own))?;
                 Ok(ManifestKind::Image { blobs, foreign_layers: foreign.len() })
@@ -216,10 +270,15 @@ fn is_foreign(media_type: &str) -> bool {
 }
 
 fn unique<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<Descriptor>, InvalidManifest> {
-    let mut seen = HashSet::new();
-    let found: Vec<_> = descriptors.filter(|d| seen.insert(&d.digest)).take(MAX_DESCRIPTORS + 1).cloned().collect();
-    if found.len() > MAX_DESCRIPTORS {
-        return Err(InvalidManifest::TooManyDescriptors);
+    let mut sizes = HashMap::new();
+    let mut found = Vec::new();
+    for descriptor in descriptors {
+        match sizes.insert(&descriptor.digest, descriptor.size) {
+            None if found.len() == MAX_DESCRIPTORS => return Err(InvalidManifest::TooManyDescriptors),
+            None => found.push(descriptor.clone()),
+            Some(size) if size == descriptor.size => {}
+            Some(size) => return Err(InvalidManifest::TwoSizes([size, descriptor.size])),
+        }
     }
     Ok(found)
 }
@@ -293,6 +352,43 @@ mod tests {
         assert!(matches!(parse(None, r#"{"schemaVersion":1}"#.into()), Err(InvalidManifest::Schema1)));
         let refused = parse(Some("text/html"), "<html>".into()).unwrap_err();
         assert!(refused.to_string().contains("text/html"), "{refused}");
+    }
+
+    #[test]
+    fn a_field_that_programs_read_differently_is_refused_and_named() {
+        let image = |more: &str| format!(r#"{{"config":{},"layers":[{}]{more}}}"#, descriptor('a'), descriptor('b'));
+        assert!(parse(None, image(r#","annotations":{"Layers":"x","layers":"y"},"Created":1,"created":2"#)).is_ok());
+        for (more, field) in [
+            (r#","Manifests":[]"#, "manifests"),
+            (r#","MediaType":"x/y""#, "mediaType"),
+            (r#","ſubject":null"#, "subject"),
+            (r#","layers":[]"#, "layers"),
+            (r#","annotations":{},"annotations":{}"#, "annotations"),
+        ] {
+            let refused = parse(None, image(more)).unwrap_err();
+            assert!(matches!(&refused, InvalidManifest::Unclear(_)), "{more}: {refused}");
+            assert!(refused.to_string().contains(&format!("{field:?}")), "{more}: {refused}");
+        }
+        let two_sizes =
+            image("").replace(r#","layers":["#, &format!(r#","layers":[{},"#, descriptor('a').replace("1}", "2}")));
+        assert!(matches!(parse(None, two_sizes), Err(InvalidManifest::TwoSizes([1, 2]))));
+        for (right, wrong) in [
+            (r#""size":1"#, r#""size":1,"Digest":"x""#),
+            (r#""size":1"#, r#""size":1,"size":1"#),
+            (r#""size":1"#, r#""Size":1"#),
+            (r#""size":1"#, r#""size":1,"URLs":[]"#),
+            (r#""mediaType""#, r#""mediatype""#),
+        ] {
+            let refused = parse(None, image("").replace(right, wrong)).unwrap_err();
+            assert!(matches!(&refused, InvalidManifest::Unclear(_)), "{wrong}: {refused}");
+        }
+    }
+
+    #[test]
+    fn more_descriptors_than_any_image_has_are_refused_also_where_they_repeat() {
+        let layers = vec![descriptor('b'); MAX_DESCRIPTORS + 1].join(",");
+        let refused = parse(None, format!(r#"{{"layers":[{layers}]}}"#));
+        assert!(matches!(refused, Err(InvalidManifest::TooManyDescriptors)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. Values are parsed once, at the edge, and are valid from then on.
 
 mod digest;
+mod fields;
 mod index;
 mod manifest;
 mod name;

@@ -150,7 +150,30 @@ fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Inv
         platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
     });
     let platforms = platforms.collect::<Result<_, _>>()?;
-    Ok(CopyOptions { platforms, platform_index: rule.platform_index, referrers: rule.referrers })
+    check_artifact_types(field, &rule.referrer_artifact_types)?;
+    Ok(CopyOptions {
+        platforms,
+        platform_index: rule.platform_index,
+        referrers: rule.referrers,
+        referrer_artifact_types: rule.referrer_artifact_types.clone(),
+    })
+}
+
+fn check_artifact_types(field: &str, types: &[String]) -> Result<(), Invalid> {
+    if types.len() > MAX_ARTIFACT_TYPES {
+        return Err(invalid(format!("{field}.referrerArtifactTypes has more than {MAX_ARTIFACT_TYPES} entries")));
+    }
+    let is_name = |name: &str| {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b);
+        (1..=127).contains(&name.len()) && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(is_allowed)
+    };
+    let is_type = |text: &String| text.split_once('/').is_some_and(|(kind, name)| is_name(kind) && is_name(name));
+    match types.iter().find(|text| !is_type(text)) {
+        Some(wrong) => Err(invalid(format!(
+            "{field}.referrerArtifactTypes: {wrong:?} is not a media type, such as application/vnd.example.sbom+json"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), Invalid> {
@@ -186,6 +209,7 @@ fn invalid(message: String) -> Invalid {
 const MAX_RULES: usize = 25;
 const MAX_DESTINATIONS: usize = 25;
 const MAX_PLATFORMS: usize = 20;
+const MAX_ARTIFACT_TYPES: usize = 20;
 const MAX_PATTERNS: usize = 100;
 
 #[cfg(test)]
@@ -211,6 +235,15 @@ mod tests {
         );
         assert!(error(&format!("immutableTags: [{}]", "a, ".repeat(101))).contains("more than 100"));
         assert!(error(&format!("platforms: [{}]", "linux/a, ".repeat(21))).contains("more than 20"));
+        assert!(rule("referrerArtifactTypes: [application/vnd.dev.sigstore.bundle.v0.3+json]").is_ok());
+        for wrong in ["sbom", "a/b/c", "/b", "a/", "a/*", "'a/b; v=1'"] {
+            let told = error(&format!("referrerArtifactTypes: [{wrong}]"));
+            assert!(
+                told.contains("spec.rules[r].referrerArtifactTypes: ") && told.contains("is not a media type"),
+                "{told}"
+            );
+        }
+        assert!(error(&format!("referrerArtifactTypes: [{}]", "a/b, ".repeat(21))).contains("more than 20"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How the images of a rule are copied, beyond where from and where to.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{PlatformIndex, Referrers};
@@ -15,6 +17,8 @@ pub struct CopyOptions {
     pub platform_index: PlatformIndex,
     /// Whether what refers to the image goes with it.
     pub referrers: Referrers,
+    /// Only artifacts of these types go with it; empty takes all.
+    pub referrer_artifact_types: Vec<String>,
 }
 
 impl CopyOptions {
@@ -26,15 +30,24 @@ impl CopyOptions {
     /// A short hash of what they choose of an image's content; `None` where that is everything. What was verified under another
     /// one says nothing about what is wanted now.
     pub fn fingerprint(&self) -> Option<String> {
-        if self.platforms.is_empty() {
-            return None;
+        let types = match self.referrers {
+            Referrers::Replicate => self.referrer_artifact_types.as_slice(),
+            Referrers::Ignore => &[],
+        };
+        let mut text = String::new();
+        if !self.platforms.is_empty() {
+            text = format!("{} {:?}", sorted(&self.platforms), self.platform_index);
         }
-        let mut platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
-        platforms.sort();
-        platforms.dedup();
-        let text = format!("{} {:?}", platforms.join(","), self.platform_index);
-        Some(Digest::sha256(text.as_bytes()).encoded()[..16].to_owned())
+        if !types.is_empty() {
+            text = format!("{text} of {}", sorted(types));
+        }
+        (!text.is_empty()).then(|| Digest::sha256(text.as_bytes()).encoded()[..16].to_owned())
     }
+}
+
+fn sorted(choice: &[impl ToString]) -> String {
+    let names: BTreeSet<String> = choice.iter().map(ToString::to_string).collect();
+    names.into_iter().collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -52,5 +65,20 @@ mod tests {
         assert_eq!(of(&["linux/arm64", "linux/amd64"], Keep), of(&["linux/amd64", "linux/arm64", "linux/amd64"], Keep));
         assert_ne!(of(&["linux/amd64"], Keep), of(&["linux/amd64"], Rewrite));
         assert_ne!(of(&["linux/amd64"], Keep), of(&["linux/arm64"], Keep));
+    }
+
+    #[test]
+    fn the_types_of_referrers_are_part_of_the_choice_as_far_as_referrers_go_along() {
+        let of = |platforms: &[&str], types: &[&str], referrers| {
+            let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
+            let referrer_artifact_types = types.iter().map(ToString::to_string).collect();
+            CopyOptions { platforms, referrers, referrer_artifact_types, ..CopyOptions::default() }.fingerprint()
+        };
+        use Referrers::{Ignore, Replicate};
+        assert_eq!(of(&[], &["a/b"], Ignore), None);
+        assert_eq!(of(&[], &["a/b", "c/d"], Replicate), of(&[], &["c/d", "a/b", "a/b"], Replicate));
+        let all = [(&[][..], &["a/b"][..]), (&[], &["c/d"]), (&["linux/amd64"], &["a/b"]), (&["linux/amd64"], &[])];
+        let all = all.map(|(platforms, types)| of(platforms, types, Replicate).unwrap());
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
     }
 }

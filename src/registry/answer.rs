@@ -89,6 +89,8 @@ impl Refusal {
             404 => ErrorKind::NotFound,
             405 | 501 => ErrorKind::Unsupported,
             408 | 500.. => ErrorKind::Unavailable,
+            // It is no fault of the content, whatever the code says.
+            413 => ErrorKind::Rejected,
             429 => ErrorKind::RateLimited,
             _ if self.has_code(&["UNSUPPORTED"]) => ErrorKind::Unsupported,
             _ if self.has_code(&["DIGEST_INVALID", "SIZE_INVALID"]) => ErrorKind::InvalidContent,

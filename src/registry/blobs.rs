@@ -7,6 +7,7 @@ use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use tokio::time::Instant;
 
 use super::answer::Answer;
+use super::body::Pace;
 use super::error::Task;
 use super::exchange::Outgoing;
 use super::token::Scopes;
@@ -65,6 +66,7 @@ impl Client {
             resumes_left: MOST_RESUMES,
             serves_ranges: true,
             sent_at,
+            pace: Pace::default(),
             _pass: pass,
         };
         let pieces = futures::stream::unfold(Some(reading), |reading| async {
@@ -132,6 +134,7 @@ struct Reading {
     serves_ranges: bool,
     /// When the answer that is being read was asked for.
     sent_at: Instant,
+    pace: Pace,
     _pass: Pass,
 }
 
@@ -142,7 +145,7 @@ impl Reading {
             if self.offset == self.blob.size {
                 return self.check().map(|()| None);
             }
-            match body::next_piece(&mut self.response, &self.client.0.deadlines).await {
+            match self.pace.next_piece(&mut self.response, &self.client.0.deadlines).await {
                 Ok(Some(piece)) if piece.len() as u64 <= self.skip => self.skip -= piece.len() as u64,
                 Ok(Some(mut piece)) => {
                     piece.advance(std::mem::take(&mut self.skip) as usize);
@@ -223,7 +226,7 @@ impl Reading {
     }
 
     fn go_on(&mut self, answer: Answer, skip: u64) -> Result<(), RegistryError> {
-        (self.response, self.skip) = (answer.response, skip);
+        (self.response, self.skip, self.pace) = (answer.response, skip, Pace::default());
         Ok(())
     }
 }

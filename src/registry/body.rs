@@ -1,7 +1,9 @@
 //! Reads the body of an answer into memory, within a bound and a deadline.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ErrorKind;
 use super::error::Trouble;
@@ -34,6 +36,35 @@ pub(super) async fn next_piece(
     }
 }
 
+/// Sees to it that a body does not drip: the deadline of each piece alone is kept by one byte a minute.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// How long the body was waited for; the time in which nobody wanted more of it does not count.
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    /// As [`next_piece`]; `Unavailable`, too, when fewer than [`LEAST_BYTES`] came while it was waited for `idle` in all.
+    pub(super) async fn next_piece(
+        &mut self,
+        response: &mut reqwest::Response,
+        deadlines: &Deadlines,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let asked_at = Instant::now();
+        let Some(piece) = next_piece(response, deadlines).await? else { return Ok(None) };
+        self.waited += asked_at.elapsed();
+        self.bytes += piece.len();
+        if self.waited >= deadlines.idle {
+            let came = std::mem::take(self).bytes;
+            if came < LEAST_BYTES {
+                return Err(stalled(format!("the answer drips: {came} bytes in {:?}", deadlines.idle)));
+            }
+        }
+        Ok(Some(piece))
+    }
+}
+
 async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
     let too_large = || Trouble::new(ErrorKind::TooLarge, format!("the answer is over {limit} bytes"));
     if response.content_length().is_some_and(|length| length > limit as u64) {
@@ -52,3 +83,6 @@ async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Dead
 fn stalled(detail: String) -> Trouble {
     Trouble::new(ErrorKind::Unavailable, detail)
 }
+
+/// About 1 KiB a second, at the deadlines of everyday use.
+const LEAST_BYTES: usize = 64 * 1024;

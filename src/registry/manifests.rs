@@ -103,7 +103,7 @@ impl Client {
             });
         }
         match stated_digest(answer.headers()) {
-            Some(stated) if !is_same(&stated, &manifest.digest, &manifest.bytes) => {
+            Some(stated) if !manifest.has_digest(&stated) => {
                 let detail = format!("the registry took {} for {stated}", manifest.digest);
                 Err(task.error(ErrorKind::InvalidContent, detail))
             }
@@ -157,9 +157,12 @@ impl Client {
     }
 }
 
-/// The digest that the registry states, if it is one that can be verified.
+/// The digest that the registry states, if it is one, and one that can be verified.
 pub(super) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get(CONTENT_DIGEST)?.to_str().ok()?.trim().parse().ok()
+    let mut values = headers.get_all(CONTENT_DIGEST).iter();
+    let stated = values.next()?;
+    let is_one = values.all(|value| value == stated);
+    stated.to_str().ok().filter(|_| is_one)?.trim().parse().ok()
 }
 
 fn verified(
@@ -184,11 +187,6 @@ fn verified(
         Some(digest) => Manifest { digest, ..manifest },
         None => manifest,
     })
-}
-
-/// Whether `stated` is a digest of `bytes`, which have the digest `own`.
-fn is_same(stated: &Digest, own: &Digest, bytes: &[u8]) -> bool {
-    stated == own || (stated.algorithm() != own.algorithm() && stated.verifies(bytes))
 }
 
 const CONTENT_DIGEST: &str = "docker-content-digest";

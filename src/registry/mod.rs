@@ -41,6 +41,6 @@ pub use ecr::EcrApi;
 pub use egress::{EgressPolicy, HostPort};
 pub use error::{ErrorKind, RegistryError};
 pub use listing::FirstTags;
-pub use referrers::Referrers;
+pub use referrers::{Referrer, Referrers};
 pub use site::canonical_host;
 pub use tag_digests::Listing;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -15,6 +15,15 @@ use super::page::next_link;
 use super::token::Scopes;
 use super::{Client, ErrorKind, Reference, RegistryError};
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, fallback_tag, media_type};
+
+/// A manifest that names another one as its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// Its digest.
+    pub digest: Digest,
+    /// What the list says of its artifact type, if anything.
+    pub artifact_type: Option<String>,
+}
 
 /// What refers to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,21 +48,64 @@ impl Client {
         subject: &Digest,
         has_fallback: Option<bool>,
     ) -> Result<Referrers, RegistryError> {
-        if let Some(digests) = self.referrers_by_api_if_any(repository, subject).await? {
-            return Ok(Referrers { digests, by_api: true });
+        let (listed, by_api) = self.listed_referrers(repository, subject, has_fallback, &[]).await?;
+        Ok(Referrers { digests: listed.into_iter().map(|referrer| referrer.digest).collect(), by_api })
+    }
+
+    /// As [`Client::referrers`], those of other artifact types than `types` left out where the registry or the list tells their
+    /// type; where neither does it is `None`, and the manifest may tell it. `read` is what was read under the fallback tag lately.
+    ///
+    /// # Errors
+    /// As [`Client::referrers`]; what is left out does not count.
+    pub async fn referrers_of_types(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        (has_fallback, read): (bool, Option<Manifest>),
+        types: &[String],
+    ) -> Result<Vec<Referrer>, RegistryError> {
+        let is_to_be_read = has_fallback && read.is_none();
+        let (listed, by_api) = self.listed_referrers(repository, subject, Some(is_to_be_read), types).await?;
+        match read.filter(|_| has_fallback && !by_api) {
+            Some(index) => self.listed_in(repository, subject, index, types),
+            None => Ok(listed),
         }
-        let none = Referrers { digests: Vec::new(), by_api: false };
+    }
+
+    /// The referrers, and whether they are listed by the API.
+    async fn listed_referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        has_fallback: Option<bool>,
+        types: &[String],
+    ) -> Result<(Vec<Referrer>, bool), RegistryError> {
+        if let Some(listed) = self.referrers_by_api_if_any(repository, subject, types).await? {
+            return Ok((listed, true));
+        }
         if has_fallback == Some(false) {
-            return Ok(none);
+            return Ok((Vec::new(), false));
         }
-        let Some(index) = self.fallback_index(repository, subject).await? else { return Ok(none) };
-        match index.kind {
-            ManifestKind::Index { children } => {
-                let digests = children.into_iter().map(|child| child.digest).collect();
-                Ok(Referrers { digests, by_api: false })
-            }
-            ManifestKind::Image { .. } => Ok(none),
+        match self.fallback_index(repository, subject).await? {
+            Some(index) => Ok((self.listed_in(repository, subject, index, types)?, false)),
+            None => Ok((Vec::new(), false)),
         }
+    }
+
+    fn listed_in(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        index: Manifest,
+        types: &[String],
+    ) -> Result<Vec<Referrer>, RegistryError> {
+        if !matches!(index.kind, ManifestKind::Index { .. }) {
+            return Ok(Vec::new());
+        }
+        let task = self.0.task("listing the referrers", format_args!("{repository}@{subject}"));
+        let page = read_page(&index.bytes, &task)?;
+        let mut seen = HashSet::new();
+        Ok(page.wanted(types, false).filter(|referrer| seen.insert(referrer.digest.clone())).collect())
     }
 
     /// What is under the fallback tag of `subject`; `None` if nothing is.
@@ -78,7 +130,8 @@ impl Client {
         &self,
         repository: &RepositoryName,
         subject: &Digest,
-    ) -> Result<Option<Vec<Digest>>, RegistryError> {
+        types: &[String],
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
         let api = &self.0.referrers_api;
         let _first = match api.exists() {
             Some(_) => None,
@@ -87,7 +140,7 @@ impl Client {
         if api.exists() == Some(false) {
             return Ok(None);
         }
-        let found = self.referrers_by_api(repository, subject).await?;
+        let found = self.referrers_by_api(repository, subject, types).await?;
         if found.is_some() {
             api.note(true);
         }
@@ -99,11 +152,12 @@ impl Client {
         &self,
         repository: &RepositoryName,
         subject: &Digest,
-    ) -> Result<Option<Vec<Digest>>, RegistryError> {
+        types: &[String],
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
         let inner = &self.0;
         let task = inner.task("listing the referrers", format_args!("{repository}@{subject}"));
         let limit = inner.deadlines.referrers;
-        match timeout(limit, self.referrer_pages(repository, subject, &task)).await {
+        match timeout(limit, self.referrer_pages(repository, subject, types, &task)).await {
             Ok(result) => result,
             Err(_) => Err(task.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
         }
@@ -113,10 +167,14 @@ impl Client {
         &self,
         repository: &RepositoryName,
         subject: &Digest,
+        types: &[String],
         task: &Task,
-    ) -> Result<Option<Vec<Digest>>, RegistryError> {
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
         let inner = &self.0;
         let mut url = inner.site.of(repository, &format!("referrers/{subject}"));
+        if let [only] = types {
+            url.query_pairs_mut().append_pair("artifactType", only);
+        }
         let (mut pages, mut found) = (HashSet::from([url.clone()]), Vec::new());
         let mut seen = HashSet::new();
         loop {
@@ -137,10 +195,9 @@ impl Client {
                 }
                 Fetched::Refused(refusal) => return Err(refusal.error(task)),
             };
-            let page: Page = serde_json::from_slice(&body).map_err(|_| {
-                task.error(ErrorKind::InvalidContent, "the answer is no image index with the field \"manifests\"")
-            })?;
-            found.extend(page.manifests.into_iter().map(|d| d.digest).filter(|digest| seen.insert(digest.clone())));
+            let is_filtered = types.len() == 1 && is_filtered(&headers);
+            let wanted = read_page(&body, task)?.wanted(types, is_filtered);
+            found.extend(wanted.filter(|referrer| seen.insert(referrer.digest.clone())));
             if found.len() > MAX_REFERRERS || pages.len() > MAX_PAGES {
                 let detail = format!("over {MAX_REFERRERS} referrers or {MAX_PAGES} pages");
                 return Err(task.error(ErrorKind::TooLarge, detail));
@@ -178,8 +235,34 @@ struct Page {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Listed {
     digest: Digest,
+    artifact_type: Option<String>,
+}
+
+impl Page {
+    /// Those that may be of one of `types`; all of them if there are none. A registry that has filtered is believed where the list
+    /// itself does not say more.
+    fn wanted(self, types: &[String], is_filtered: bool) -> impl Iterator<Item = Referrer> {
+        self.manifests.into_iter().filter_map(move |Listed { digest, artifact_type }| {
+            let artifact_type = artifact_type.filter(|text| !text.is_empty());
+            let is_wanted = types.is_empty() || artifact_type.as_ref().is_none_or(|found| types.contains(found));
+            let artifact_type = artifact_type.or_else(|| types.first().filter(|_| is_filtered).cloned());
+            is_wanted.then_some(Referrer { digest, artifact_type })
+        })
+    }
+}
+
+fn read_page(body: &[u8], task: &Task) -> Result<Page, RegistryError> {
+    serde_json::from_slice(body)
+        .map_err(|_| task.error(ErrorKind::InvalidContent, "the answer is no image index with the field \"manifests\""))
+}
+
+/// Whether the registry says that it has filtered by the artifact type that was asked for.
+fn is_filtered(headers: &HeaderMap) -> bool {
+    let applied = headers.get_all("oci-filters-applied").iter().filter_map(|value| value.to_str().ok());
+    applied.flat_map(|value| value.split(',')).any(|filter| filter.trim() == "artifactType")
 }
 
 /// Registries gain the API by an upgrade: it is looked for again then.
@@ -220,6 +303,48 @@ mod tests {
         let found = server.client().referrers(&repository(), &subject, None).await.unwrap();
         assert_eq!(found, Referrers { digests: vec![a, b], by_api: true });
         assert_eq!(server.lines()[0], format!("GET /v2/team/app/referrers/{subject}"));
+    }
+
+    #[tokio::test]
+    async fn a_filter_counts_where_the_registry_says_so_and_else_the_list_or_nobody_tells_the_type() {
+        let subject = Digest::sha256(b"s");
+        let entry = |content: &[u8], more: &str| {
+            let digest = Digest::sha256(content);
+            format!(r#"{{"mediaType":"{}","digest":"{digest}","size":1{more}}}"#, media_type::OCI_MANIFEST)
+        };
+        let entries = [
+            entry(b"a", r#","artifactType":"a/x+json""#),
+            entry(b"b", r#","artifactType":"b/x""#),
+            entry(b"c", ""),
+            entry(b"d", r#","artifactType":"""#),
+        ];
+        let document = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+        let told = async |applied: Option<&'static str>, types: &[&str]| {
+            let document = document.clone();
+            let server = Server::start(move |_, _| match applied {
+                Some(applied) => served(document.clone()).header("OCI-Filters-Applied", applied),
+                None => served(document.clone()),
+            })
+            .await;
+            let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+            let found =
+                server.client().referrers_of_types(&repository(), &subject, (true, None), &types).await.unwrap();
+            let name =
+                |digest: &Digest| ["a", "b", "c", "d"].into_iter().find(|n| Digest::sha256(n.as_bytes()) == *digest);
+            let found: Vec<_> = found.into_iter().map(|one| (name(&one.digest).unwrap(), one.artifact_type)).collect();
+            (found, server.lines()[0].clone())
+        };
+        let (a, b) = (Some("a/x+json".to_owned()), Some("b/x".to_owned()));
+        let (found, line) = told(Some("name, artifactType"), &["a/x+json"]).await;
+        assert_eq!(found, [("a", a.clone()), ("c", a.clone()), ("d", a.clone())]);
+        assert!(line.ends_with("?artifactType=a%2Fx%2Bjson"), "{line}");
+        for applied in [None, Some("artifact"), Some("")] {
+            assert_eq!(told(applied, &["a/x+json"]).await.0, [("a", a.clone()), ("c", None), ("d", None)]);
+        }
+        let (found, line) = told(Some("artifactType"), &["b/x", "a/x+json"]).await;
+        assert_eq!(found, [("a", a), ("b", b), ("c", None), ("d", None)], "no filter was asked for");
+        assert!(!line.contains('?'), "{line}");
+        assert_eq!(told(None, &[]).await.0.len(), 4);
     }
 
     #[tokio::test]

@@ -43,12 +43,14 @@ pub(super) struct Reply {
     sent: usize,
     /// Whether the connection is kept open in silence afterwards.
     stalls: bool,
+    /// What is waited for before each byte of the head, and of the body.
+    drips: (Duration, Duration),
 }
 
 impl Reply {
     pub(super) fn new(status: u16, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref().to_vec();
-        Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false }
+        Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false, drips: Default::default() }
     }
 
     /// Nothing at all.
@@ -64,6 +66,18 @@ impl Reply {
 
     pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Sends the head byte by byte, each after this time.
+    pub(super) fn drip_head(mut self, each: Duration) -> Self {
+        self.drips.0 = each;
+        self
+    }
+
+    /// Sends the body byte by byte, each after this time.
+    pub(super) fn drip_body(mut self, each: Duration) -> Self {
+        self.drips.1 = each;
         self
     }
 
@@ -177,6 +191,7 @@ fn deadlines() -> Deadlines {
     Deadlines {
         idle: Duration::from_millis(150),
         headers: Duration::from_millis(1500),
+        whole_body: Duration::from_secs(2),
         first_backoff: Duration::from_millis(2),
         last_backoff: Duration::from_millis(8),
         least_pause: Duration::from_millis(20),
@@ -212,9 +227,15 @@ async fn serve(mut stream: TcpStream, answer: Arc<impl Fn(&Seen, usize) -> Reply
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let _ = stream.write_all(head.as_bytes()).await;
-    if seen.method != "HEAD" {
-        let _ = stream.write_all(&reply.body[..reply.sent]).await;
+    let body = if seen.method == "HEAD" { &[] } else { &reply.body[..reply.sent] };
+    for (bytes, each) in [(head.as_bytes(), reply.drips.0), (body, reply.drips.1)] {
+        let length = if each.is_zero() { bytes.len().max(1) } else { 1 };
+        for piece in bytes.chunks(length) {
+            tokio::time::sleep(each).await;
+            if stream.write_all(piece).await.is_err() {
+                return;
+            }
+        }
     }
     let _ = stream.flush().await;
     if reply.stalls {

@@ -94,6 +94,7 @@ impl Discovery<'_> {
             api: routes.iter().any(|(route, _)| self.ledgers.with(route, is_due)),
             engine: self.taker.map(|taker| taker.engine),
             settled: self.settled(repository, routes),
+            is_first: routes.iter().any(|(route, _)| self.ledgers.with(route, |record| record.images.is_empty())),
             is_new: &is_new,
         };
         let source = self.registries.of(&source_of(self.configuration));

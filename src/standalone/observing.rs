@@ -42,6 +42,8 @@ pub(super) struct Looks<'a> {
     pub(super) settled: BTreeMap<Tag, Digest>,
     /// Who copies what is new: manifests of tags that `is_new` picks are read at once, and handed over.
     pub(super) engine: Option<&'a Engine>,
+    /// Whether nothing is remembered of any tag.
+    pub(super) is_first: bool,
     /// Whether nothing is remembered of a tag.
     pub(super) is_new: &'a (dyn Fn(&Tag) -> bool + Sync),
 }
@@ -113,7 +115,11 @@ impl<'a> Observed<'a> {
         if self.looks.referrers {
             let tags: Vec<Tag> = self.referrer_tags.iter().cloned().collect();
             let heads = futures::stream::iter(tags).map(|tag| async move {
-                let digest = self.head(&tag).await?;
+                // What is new is copied with all that refers to it, and that needs the list.
+                let digest = match self.looks.engine.filter(|_| self.looks.is_first) {
+                    Some(engine) => engine.observe(&self.source.client, self.repository, &tag).await?,
+                    None => self.head(&tag).await?,
+                };
                 Ok::<_, RegistryError>(digest.map(|digest| (tag, digest)))
             });
             let heads = heads.buffered(LOOKS_AT_ONCE).try_filter_map(async |tag| Ok(tag));

@@ -10,6 +10,7 @@ mod copy_properties;
 mod crash;
 mod generated;
 mod ground;
+mod hostile;
 mod platforms;
 mod referrers;
 mod registries;

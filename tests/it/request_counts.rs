@@ -69,6 +69,8 @@ impl Ground {
         let mut least = Traffic::least_cold(&self.contents, self.destinations.len());
         // Whether the repository is absent decides whether consent to create it is needed.
         least.destination.get += self.contents.repositories.len() * self.destinations.len();
+        // What a list of referrers holds is read before it is replaced.
+        least.destination.get += self.contents.lists() * self.destinations.len();
         let traffic = self.sync().await;
         let checks = Traffic::most_checks(&self.contents, self.destinations.len());
         assert!(

@@ -1,5 +1,7 @@
 //! Blobs of hostile and odd registries.
 
+use std::time::{Duration, Instant};
+
 use futures::StreamExt;
 
 use crate::image::{Descriptor, RepositoryName};
@@ -197,6 +199,40 @@ async fn a_blob_that_stalls_times_out() {
     .await;
     let (content, error) = read(&server.client(), &descriptor(CONTENT)).await;
     assert_eq!((content.as_slice(), error), (&CONTENT[..3], Some(ErrorKind::NotFound)));
+}
+
+#[tokio::test]
+async fn a_blob_that_drips_times_out_and_holds_no_place() {
+    let content = vec![7_u8; 100_000];
+    let blob = descriptor(&content);
+    let drip = Reply::new(200, &content).header("Accept-Ranges", "bytes").drip_body(Duration::from_millis(10));
+    let server = Server::start(move |seen, _| match seen.header("range") {
+        Some(_) => Reply::new(416, ""),
+        None => drip.clone(),
+    })
+    .await;
+    let client = server.client();
+    let began = Instant::now();
+    let all = futures::future::join_all((0..4).map(|_| read(&client, &blob))).await;
+    assert!(all.iter().all(|(bytes, error)| bytes.len() < 1_000 && *error == Some(ErrorKind::Unavailable)));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_blob_that_its_reader_takes_slowly_is_no_drip() {
+    let content = vec![7_u8; 300_000];
+    let blob = descriptor(&content);
+    let server = {
+        let content = content.clone();
+        Server::start(move |_, _| Reply::new(200, &content)).await
+    };
+    let mut pieces = server.client().blob(&repository(), &blob).await.unwrap();
+    let mut length = 0;
+    while let Some(piece) = pieces.next().await {
+        length += piece.unwrap().len();
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert_eq!((length, server.seen().len()), (300_000, 1));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Manifests of hostile and odd registries.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, RepositoryName, Tag, media_type};
@@ -48,6 +50,25 @@ async fn the_manifest_is_read_where_a_head_tells_nothing() {
 }
 
 #[tokio::test]
+async fn a_digest_that_is_stated_wrongly_or_in_two_ways_counts_as_not_stated() {
+    let own = Digest::sha256(INDEX.as_bytes());
+    let other = Digest::sha256(b"other");
+    let upper = own.as_str().to_uppercase().replace("SHA256", "sha256");
+    let values = [vec![], vec![upper], vec!["sha256:abc".to_owned()], vec![own.to_string(), other.to_string()]];
+    for stated in values.into_iter().chain([vec![format!("{own}, {other}")], vec![own.to_string(); 2]]) {
+        let shown = format!("{stated:?}");
+        let server = Server::start(move |_, _| {
+            stated.iter().fold(Reply::new(200, INDEX), |reply, value| reply.header("Docker-Content-Digest", value))
+        })
+        .await;
+        let (repository, tag) = names();
+        let head = server.client().head_manifest(&repository, Reference::Tag(&tag)).await.unwrap().unwrap();
+        assert_eq!(head.digest, own, "{shown}");
+        assert_eq!(server.client().manifest(&repository, Reference::Tag(&tag)).await.unwrap().digest, own, "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn content_that_does_not_have_its_digest_is_refused() {
     let (repository, tag) = names();
     let other = Digest::sha256(b"other");
@@ -65,6 +86,32 @@ async fn content_that_does_not_have_its_digest_is_refused() {
     assert!(client.manifest(&repository, Reference::Digest(&sha512)).await.is_err());
     // Asked for by its digest, the content counts and the header does not.
     assert_eq!(client.manifest(&repository, Reference::Digest(&asked)).await.unwrap().digest, asked);
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_ends_in_time_in_words_and_holds_up_no_other() {
+    let each = Duration::from_millis(40);
+    let slow = Server::start(move |seen, _| match seen.target.ends_with("head") {
+        true => Reply::new(200, INDEX).drip_head(each),
+        false => Reply::new(200, vec![b' '; 10_000]).drip_body(each),
+    })
+    .await;
+    let quick = Server::start(|_, _| Reply::new(200, INDEX)).await;
+    let (slow_client, client) = (slow.client(), quick.client());
+    let (repository, tag) = names();
+    let read = async |tag: &str| {
+        let tag: Tag = tag.parse().unwrap();
+        slow_client.manifest(&repository, Reference::Tag(&tag)).await.unwrap_err()
+    };
+    let (head, body, other) = futures::join!(read("head"), read("body"), async {
+        let began = Instant::now();
+        client.manifest(&repository, Reference::Tag(&tag)).await.unwrap();
+        began.elapsed()
+    });
+    assert!(other < Duration::from_secs(1), "{other:?}");
+    assert_eq!((head.kind, body.kind), (ErrorKind::Unavailable, ErrorKind::Unavailable));
+    assert!(head.message.contains("did not answer within 1.5s"), "{head}");
+    assert!(body.message.contains("the answer did not end within 2s"), "{body}");
 }
 
 #[tokio::test]

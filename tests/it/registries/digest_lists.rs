@@ -94,11 +94,11 @@ async fn a_public_project_of_harbor_tells_it_to_everybody() {
 async fn where_harbor_does_not_tell_it_tags_are_asked_for_one_by_one_for_an_hour() {
     let refused = HarborApi { may_list: false, ..harbor(100) };
     let proxy = HarborApi { is_proxy: true, ..harbor(100) };
-    let html = Fault::Answer { status: 200, headers: Vec::new(), body: "<html>a portal</html>".to_owned() };
-    let list = Fault::Answer { status: 200, headers: Vec::new(), body: "[]".to_owned() };
+    let html = Fault::Answer { status: 200, headers: Vec::new(), body: "<html>a portal</html>".into() };
+    let list = Fault::Answer { status: 200, headers: Vec::new(), body: "[]".into() };
     let no_project = Fault::error(404, "NOT_FOUND");
     let away = vec![("location", "http://elsewhere.example/".to_owned())];
-    let away = Fault::Answer { status: 302, headers: away, body: String::new() };
+    let away = Fault::Answer { status: 302, headers: away, body: bytes::Bytes::new() };
     let table = [
         ("a robot without the right to list", refused, None, 2),
         ("a proxy cache, which lists what its tags were", proxy, None, 1),
@@ -234,7 +234,11 @@ async fn ecr_tells_what_tags_point_at_to_who_has_an_access_key() {
 async fn where_ecr_does_not_tell_it_tags_are_asked_for_one_by_one() {
     let denied =
         r#"{"__type":"AccessDeniedException","message":"User: arn:aws:iam::123456789012:user/x is not authorized"}"#;
-    let answer = |status, body: &str| Fault::Answer { status, headers: Vec::new(), body: body.to_owned() };
+    let answer = |status, body: &str| Fault::Answer {
+        status,
+        headers: Vec::new(),
+        body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+    };
     for (what, fault) in [
         ("a key without the right", answer(400, denied)),
         ("something else", answer(200, "<html>")),

@@ -65,8 +65,7 @@ async fn a_list_that_fails_is_no_empty_list() {
     let registry = with_tags(Personality { pages: Pages { names: 10, referrers: 10 }, ..Personality::plain() }, 25);
     let (client, repository) = (client(&registry), "app".parse().unwrap());
     for (status, body) in [(200, "{}"), (200, "<html>"), (403, ""), (404, "<html>no such page</html>")] {
-        registry
-            .fault(When::asked("GET", "last="), Fault::Answer { status, headers: Vec::new(), body: body.to_owned() });
+        registry.fault(When::asked("GET", "last="), Fault::Answer { status, headers: Vec::new(), body: body.into() });
         let listed = client.tags(&repository).await;
         assert!(listed.is_err(), "a second page of {status} {body}: {listed:?}");
     }

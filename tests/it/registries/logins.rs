@@ -105,7 +105,7 @@ async fn a_pause_is_understood_in_whichever_way_it_is_asked_for() {
         (Fault::too_many(Some("23.722\u{b5}s")), Duration::ZERO),
         (Fault::too_many(Some("soon")), Duration::ZERO),
         (Fault::too_many(None), Duration::ZERO),
-        (Fault::Answer { status: 429, headers: Vec::new(), body: "Too Many Requests".to_owned() }, Duration::ZERO),
+        (Fault::Answer { status: 429, headers: Vec::new(), body: "Too Many Requests".into() }, Duration::ZERO),
     ];
     let asks = table.into_iter().map(|(fault, least)| async move {
         let registry = ScriptedRegistry::start(Personality::plain());

@@ -55,10 +55,21 @@ impl Pair {
     }
 
     pub async fn copy_of(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {
+        self.copy_from(&self.from, repository, tag, digest).await
+    }
+
+    /// Copies from another source.
+    pub async fn copy_from(
+        &self,
+        from: &Client,
+        repository: &str,
+        tag: &str,
+        digest: &str,
+    ) -> Result<Copied, CopyError> {
         let repository = repository.parse().unwrap();
         let (tag, digest) = (tag.parse().unwrap(), digest.parse::<Digest>().unwrap());
         let task = ImageCopy {
-            source: &self.from,
+            source: from,
             source_repository: &repository,
             destination: &self.to,
             destination_repository: &repository,

@@ -145,7 +145,7 @@ async fn a_manifest_that_a_registry_refuses_for_content_it_has_is_pushed_again()
     let image = Image::single(1, 2, 500);
     pair.source.push("app", "1", &image);
     let body = r#"{"errors":[{"code":"DIGEST_INVALID","message":""},{"code":"MANIFEST_BLOB_UNKNOWN","message":""}]}"#;
-    let refusal = Fault::Answer { status: 400, headers: Vec::new(), body: body.to_owned() };
+    let refusal = Fault::Answer { status: 400, headers: Vec::new(), body: body.into() };
     pair.destination.fault(When::asked("PUT", "/manifests/1"), refusal);
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());

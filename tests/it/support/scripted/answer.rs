@@ -43,6 +43,21 @@ pub(super) fn document(status: u16, body: &serde_json::Value) -> Response {
     answer(status, [("content-type", "application/json".to_owned())], body.to_string())
 }
 
+/// An answer that does not end.
+pub(super) fn endless(status: u16, first: &'static str, more: &'static str) -> Response {
+    let more = Bytes::from(more.repeat(16 * 1024 / more.len() + 1));
+    let pieces = futures::stream::once(async move { Bytes::from(first) }).chain(futures::stream::repeat(more));
+    let mut response = Response::new(Body::from_stream(pieces.map(Ok::<_, std::io::Error>)));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    response
+}
+
+/// Puts these headers in place of those of the same names.
+pub(super) fn replace(headers: &mut HeaderMap, others: &[(&str, String)]) {
+    others.iter().for_each(|(name, _)| _ = headers.remove(*name));
+    others.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| put(headers, name, value));
+}
+
 pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
     headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header's value"));

@@ -119,7 +119,7 @@ fn part(range: &str, length: usize) -> Option<(usize, usize)> {
 }
 
 /// A gzip file of `bytes`, stored without compression (RFC 1952 and 1951).
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
+pub fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let mut blocks = bytes.chunks(0xffff).peekable();
     while let Some(block) = blocks.next() {

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// Which requests meet a fault.
 #[derive(Debug, Clone)]
 pub struct When {
@@ -44,7 +46,13 @@ impl When {
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// It is answered so, and nothing is done.
-    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: Bytes },
+    /// It is answered with `first`, and then with `more` again and again, without end and without a length.
+    Endless { status: u16, headers: Vec<(&'static str, String)>, first: &'static str, more: &'static str },
+    /// It is answered with these headers in place of its own of the same names; one without a value is only taken away.
+    Headers(Vec<(&'static str, String)>),
+    /// Before it is looked at, the registry collects its garbage: blobs that no manifest names, of every repository.
+    CollectGarbage,
     /// The connection breaks after so many bytes of the answer's body.
     CutAnswer(u64),
     /// The connection breaks after so many bytes of the request's body came in.
@@ -65,7 +73,7 @@ impl Fault {
     /// An answer with the error document of the specification.
     pub fn error(status: u16, code: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": "as the test wants it" }] }).to_string();
-        Self::Answer { status, headers: vec![("content-type", "application/json".to_owned())], body }
+        Self::Answer { status, headers: vec![("content-type", "application/json".to_owned())], body: body.into() }
     }
 
     /// 429, with `Retry-After` if there is one.

@@ -130,7 +130,8 @@ pub(super) fn referrers(call: &Call, name: &str, subject: &str) -> Response {
         put(response.headers_mut(), "oci-filters-applied", "artifactType");
     }
     if end < descriptors.len() {
-        let kept = filter.map(|wanted| format!("&artifactType={wanted}")).unwrap_or_default();
+        let encoded = |wanted: &str| url::form_urlencoded::byte_serialize(wanted.as_bytes()).collect::<String>();
+        let kept = filter.map(|wanted| format!("&artifactType={}", encoded(wanted))).unwrap_or_default();
         let target = format!("{}?start={end}{kept}", call.path);
         put(response.headers_mut(), "link", &format!("<{target}>; rel=\"next\""));
     }

@@ -29,6 +29,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[allow(unused_imports, reason = "not every program that includes this takes everything")]
+pub use blobs::gzipped;
+use bytes::Bytes;
 pub use faults::{Fault, When};
 pub use log::Seen;
 pub use personality::*;
@@ -131,6 +134,16 @@ impl ScriptedRegistry {
         let digest = image.digest();
         store.put_manifest(repository, &digest, &image.media_type, image.bytes.clone().into());
         digest
+    }
+
+    /// Puts a blob there under a digest that it is to have, which may be one of another algorithm.
+    pub fn put_blob(&self, repository: &str, digest: &str, bytes: Bytes) {
+        self.shared.store().put_blob(repository, digest, bytes);
+    }
+
+    /// The same of a manifest.
+    pub fn put_manifest(&self, repository: &str, digest: &str, media_type: &str, bytes: Vec<u8>) {
+        self.shared.store().put_manifest(repository, digest, media_type, bytes.into());
     }
 
     /// Points a tag at a manifest that is there.

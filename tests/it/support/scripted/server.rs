@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, USER_AGENT};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
-use super::answer::{Way, document, empty, put, refusal, send};
+use super::answer::{Way, document, empty, endless, put, refusal, replace, send};
 use super::call::{Call, Gone};
 use super::faults::{Fault, Faults};
 use super::log::{Log, Seen};
@@ -82,6 +82,7 @@ async fn handle(
     let mut way = Way { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, is_head };
     let mut cut_request = None;
     let mut loses_answer = false;
+    let mut other_headers = Vec::new();
     match fault {
         None => {}
         Some(Fault::Answer { status, headers, body }) => {
@@ -91,6 +92,13 @@ async fn handle(
             }
             return send(response, way);
         }
+        Some(Fault::Endless { status, headers, first, more }) => {
+            let mut response = endless(status, first, more);
+            headers.iter().for_each(|(name, value)| put(response.headers_mut(), name, value));
+            return send(response, way);
+        }
+        Some(Fault::Headers(headers)) => other_headers = headers,
+        Some(Fault::CollectGarbage) => shared.store().collect_garbage(),
         Some(Fault::CutAnswer(at)) => way.cut_at = Some(at),
         Some(Fault::CutRequest(at)) => cut_request = Some(at),
         Some(Fault::LoseAnswer) => loses_answer = true,
@@ -102,8 +110,9 @@ async fn handle(
     let personality = shared.personality.lock().expect("no holder panics").clone();
     let mut call = Call::new(request, shared, role, personality, entry, cut_request);
     match lead(&mut call).await {
-        Ok(response) if !loses_answer => {
+        Ok(mut response) if !loses_answer => {
             call.drain().await;
+            replace(response.headers_mut(), &other_headers);
             send(response, way)
         }
         _ => {

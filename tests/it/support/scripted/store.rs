@@ -48,6 +48,15 @@ impl Store {
         repository.manifests.insert(digest.to_owned(), manifest);
     }
 
+    /// Removes the blobs that no manifest of their repository names.
+    pub(super) fn collect_garbage(&mut self) {
+        for repository in self.repositories.values_mut() {
+            let named: HashSet<String> =
+                repository.manifests.values().flat_map(Manifest::blobs).map(str::to_owned).collect();
+            repository.blobs.retain(|blob| named.contains(blob));
+        }
+    }
+
     /// The digests of everything below a tag or digest, all of which must be there and right.
     pub(super) fn tree(&self, name: &str, reference: &str) -> BTreeSet<String> {
         let repository = self.repositories.get(name).unwrap_or_else(|| panic!("there is no {name}"));
