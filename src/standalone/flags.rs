@@ -15,7 +15,7 @@ pub struct SyncFlags {
     /// where it is absent. Without it every image is looked at.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
-    /// The most images that are copied at once.
+    /// The most images that are copied at once, each to all of its destinations.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) copies: u16,
 }

@@ -21,4 +21,5 @@ mod scale;
 pub mod scene;
 mod tag_filters;
 mod troubles;
+mod two_destinations;
 mod two_operators;
