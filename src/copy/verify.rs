@@ -122,8 +122,24 @@ impl Engine {
         content: Vec<Content<'_>>,
         not_before: Instant,
     ) -> Result<(), CopyError> {
+        self.verify_at_once(task, &content, not_before).await;
         let content = futures::stream::iter(content).map(Ok);
         content.try_for_each_concurrent(CHECKS_AT_ONCE, |one| self.verify_one(task, one, not_before)).await
+    }
+
+    /// Looks for the blobs by few calls, where the destination has such a call; what is not found by it is looked for one by one.
+    async fn verify_at_once(&self, task: &ImageCopy<'_>, content: &[Content<'_>], not_before: Instant) {
+        let tables = self.tables();
+        let blobs = content.iter().filter_map(|one| match one {
+            Content::Blob(blob) if !tables.is_verified(&ContentKey::blob(task, blob), not_before) => Some(*blob),
+            _ => None,
+        });
+        let blobs: Vec<&Descriptor> = blobs.collect();
+        let began = Instant::now();
+        let found = task.destination.blobs_at_once(task.destination_repository, &blobs).await;
+        for blob in blobs.into_iter().filter(|blob| found.contains(&blob.digest)) {
+            tables.verified.note(ContentKey::blob(task, blob), began);
+        }
     }
 
     async fn verify_one(

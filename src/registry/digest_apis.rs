@@ -128,12 +128,12 @@ impl<'a> Told<'a> {
 pub(super) struct DigestApis(Mutex<HashMap<String, (bool, Instant)>>);
 
 impl DigestApis {
-    fn verdict(&self, place: &str) -> Option<bool> {
+    pub(super) fn verdict(&self, place: &str) -> Option<bool> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(place).filter(|(_, until)| *until > Instant::now()).map(|(is_useful, _)| *is_useful)
     }
 
-    fn note(&self, place: String, is_useful: bool, lasts: Duration) {
+    pub(super) fn note(&self, place: String, is_useful: bool, lasts: Duration) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_PLACES && !known.contains_key(&place) {
             known.clear();
@@ -148,7 +148,7 @@ const FEWEST_TAGS: usize = 3;
 const MOST_PLACES: usize = 4096;
 
 /// How long it is believed whether an API is of use.
-const LASTS: Duration = Duration::from_secs(3600);
+pub(super) const LASTS: Duration = Duration::from_secs(3600);
 
 /// The same where it failed in a way that may pass.
-const LASTS_WHEN_TRANSIENT: Duration = Duration::from_secs(60);
+pub(super) const LASTS_WHEN_TRANSIENT: Duration = Duration::from_secs(60);

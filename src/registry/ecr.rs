@@ -1,4 +1,4 @@
-//! Amazon ECR's API: logs in to the registry with an access key, and lists what tags point at.
+//! Amazon ECR's API: signed calls, a login to the registry with an access key, and what tags point at.
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -93,6 +93,11 @@ impl Ecr {
         canonical_host(&self.api.url)
     }
 
+    /// Whose registry it is.
+    pub(super) fn account(&self) -> &str {
+        &self.api.account
+    }
+
     /// A call of `action`, signed as of `at`; nothing if the key cannot be written into a header.
     fn request(&self, action: &str, body: &Bytes, at: Timestamp) -> Option<reqwest::Request> {
         let AccessKey { id, secret, session_token } = &self.key;
@@ -155,7 +160,14 @@ impl Inner {
         Ok(())
     }
 
-    async fn ask_ecr(&self, ecr: &Ecr, action: &str, ask: &Value, task: &Task) -> Result<Value, RegistryError> {
+    /// One call, with its tries.
+    pub(super) async fn ask_ecr(
+        &self,
+        ecr: &Ecr,
+        action: &str,
+        ask: &Value,
+        task: &Task,
+    ) -> Result<Value, RegistryError> {
         let ask = Bytes::from(ask.to_string());
         let mut retries = Retries::new(&ecr.pause, &self.deadlines);
         loop {
@@ -228,7 +240,8 @@ fn read_login(answer: &Value, received_at: Instant, now: Timestamp) -> Option<To
     Some(Token::new(header, seconds, received_at))
 }
 
-fn odd(task: &Task) -> RegistryError {
+/// What is no answer to what was asked.
+pub(super) fn odd(task: &Task) -> RegistryError {
     task.error(ErrorKind::InvalidContent, "ECR's API answered with another document than was asked for")
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod auth;
+mod batches;
 mod blobs;
 mod body;
 mod challenge;

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use transship::copy::{
     Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, ImageCopy, MountScope, Progress, Refusal,
 };
-use transship::image::Digest;
+use transship::image::{Digest, RepositoryName, Tag};
 use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions};
 
@@ -66,15 +66,28 @@ impl Pair {
         tag: &str,
         digest: &str,
     ) -> Result<Copied, CopyError> {
-        let repository = repository.parse().unwrap();
-        let (tag, digest) = (tag.parse().unwrap(), digest.parse::<Digest>().unwrap());
-        let task = ImageCopy {
-            source: from,
-            source_repository: &repository,
+        let (repository, tag, digest) = (repository.parse().unwrap(), tag.parse().unwrap(), digest.parse().unwrap());
+        self.engine.copy(&self.task(from, (&repository, &tag, &digest))).await
+    }
+
+    /// Reads the image back that is in `app` at the destination.
+    pub async fn verify(&self, tag: &str, digest: &str) -> Result<bool, CopyError> {
+        let (repository, tag, digest) = ("app".parse().unwrap(), tag.parse().unwrap(), digest.parse().unwrap());
+        self.engine.verify(&self.task(&self.from, (&repository, &tag, &digest)), &digest).await
+    }
+
+    fn task<'a>(
+        &'a self,
+        source: &'a Client,
+        (repository, tag, digest): (&'a RepositoryName, &'a Tag, &'a Digest),
+    ) -> ImageCopy<'a> {
+        ImageCopy {
+            source,
+            source_repository: repository,
             destination: &self.to,
-            destination_repository: &repository,
-            tag: &tag,
-            digest: &digest,
+            destination_repository: repository,
+            tag,
+            digest,
             options: &self.options,
             was_there: false,
             referrer_tags: None,
@@ -82,8 +95,7 @@ impl Pair {
             across_owners: false,
             authority: &Everything,
             progress: &self.progress,
-        };
-        self.engine.copy(&task).await
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The API of Amazon ECR, as far as it logs in and lists images: signed requests, whose signatures are verified.
+//! The API of Amazon ECR, as far as it logs in, lists images and looks for layers: signed requests, whose signatures are verified.
 
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
     Ok(Some(match (target.strip_prefix("AmazonEC2ContainerRegistry_V20150921."), serde_json::from_slice(&body)) {
         (Some("GetAuthorizationToken"), Ok(_)) => login(call),
         (Some("ListImages"), Ok(ask)) => images(call, &ask, page),
+        (Some("BatchCheckLayerAvailability"), Ok(ask)) => layers(call, &ask),
         _ => refused("UnknownOperationException", ""),
     }))
 }
@@ -86,6 +87,23 @@ fn images(call: &Call, ask: &Value, page: usize) -> Response {
         answer["nextToken"] = json!(format!("opaque-{end}"));
     }
     document(200, &answer)
+}
+
+/// Of each layer that is asked about whether it is there, and how large it is.
+fn layers(call: &Call, ask: &Value) -> Response {
+    let digests: Vec<&str> = ask["layerDigests"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if ask["registryId"] != ACCOUNT || digests.is_empty() || digests.len() > 100 {
+        return refused("InvalidParameterException", "another account, or no or more than 100 digests");
+    }
+    let store = call.shared.store();
+    let Some(found) = ask["repositoryName"].as_str().and_then(|name| store.repositories.get(name)) else {
+        return refused("RepositoryNotFoundException", "The repository does not exist in the registry");
+    };
+    let layer = |digest: &str| match store.contents.get(digest).filter(|_| found.blobs.contains(digest)) {
+        Some(bytes) => json!({ "layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": bytes.len() }),
+        None => json!({ "layerDigest": digest, "layerAvailability": "UNAVAILABLE" }),
+    };
+    document(200, &json!({ "layers": digests.into_iter().map(layer).collect::<Vec<_>>(), "failures": [] }))
 }
 
 fn refused(name: &str, message: &str) -> Response {
