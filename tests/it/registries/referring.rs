@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::pair::Pair;
-use crate::support::image::Image;
+use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Pages, Personality, Referrers};
 
 fn signature(seed: u64, subject: &Image) -> Image {
-    Image::artifact(seed, "application/vnd.example.signature", 400, Some(subject))
+    Image::artifact(seed, SIGNATURE, 400, Some(subject))
 }
 
 /// What a destination lists, as whoever verifies an image would ask it.
@@ -57,4 +57,82 @@ async fn referrers_come_page_by_page_and_filtered_or_not() {
     signed(Personality { pages, ..Personality::plain() }, Personality::plain()).await;
     let unfiltered = Some(Referrers { filters: false });
     signed(Personality { referrers: unfiltered, ..Personality::plain() }, Personality::plain()).await;
+}
+
+/// A source that has an SBOM and a signature of an image, and a signature of the SBOM; only artifacts of `types` go along. Answers
+/// what came, in this order, and what of the referrers API was asked at the source.
+async fn chosen(source: Personality, types: &[&str]) -> ([bool; 3], Vec<String>) {
+    let lists_itself = source.referrers.is_some();
+    let mut pair = Pair::start(source, Personality::plain());
+    pair.options.referrer_artifact_types = types.iter().map(ToString::to_string).collect();
+    let image = Image::single(1, 1, 500);
+    let sbom = Image::artifact(2, SBOM, 400, Some(&image));
+    let (signature, of_sbom) = (signature(3, &image), signature(4, &sbom));
+    pair.source.push("app", "1", &image);
+    for artifact in [&sbom, &signature, &of_sbom] {
+        pair.source.push_untagged("app", artifact);
+    }
+    if !lists_itself {
+        // Such a list says nothing of types: the manifests do.
+        pair.source.push(
+            "app",
+            &image.digest().replace(':', "-"),
+            &Image::index(vec![sbom.clone(), signature.clone()]),
+        );
+        pair.source.push("app", &sbom.digest().replace(':', "-"), &Image::index(vec![of_sbom.clone()]));
+    }
+    let copied = pair.copy("1", &image.digest()).await.unwrap();
+    let came = [&sbom, &signature, &of_sbom].map(|one| pair.destination.manifest("app", &one.digest()).is_some());
+    assert_eq!(copied.referrers, came.iter().filter(|came| **came).count(), "{types:?}");
+    let asked = pair.source.log().into_iter().map(|seen| seen.path).filter(|path| path.contains("/referrers/"));
+    (came, asked.collect())
+}
+
+const SBOM: &str = "application/vnd.example.sbom+json";
+const SIGNATURE: &str = "application/vnd.example.signature";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_artifacts_of_the_named_types_go_along_at_every_level() {
+    let unfiltered = Some(Referrers { filters: false });
+    let sources = [
+        Personality::plain(),
+        Personality { referrers: unfiltered, ..Personality::plain() },
+        Personality { referrers: None, ..Personality::plain() },
+    ];
+    for source in sources {
+        let of = async |types: &[&str]| chosen(source.clone(), types).await.0;
+        assert_eq!(of(&[]).await, [true, true, true]);
+        assert_eq!(of(&[SBOM]).await, [true, false, false]);
+        assert_eq!(of(&[SIGNATURE]).await, [false, true, false], "nothing leads to the signature of the SBOM");
+        assert_eq!(of(&[SIGNATURE, SBOM]).await, [true, true, true]);
+        assert_eq!(of(&["application/vnd.example.Signature"]).await, [false, false, false]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_asked_for_a_type_only_where_it_is_one() {
+    let (_, asked) = chosen(Personality::plain(), &[SBOM]).await;
+    let filter = "?artifactType=application%2Fvnd.example.sbom%2Bjson";
+    assert!(!asked.is_empty() && asked.iter().all(|path| path.ends_with(filter)), "{asked:?}");
+    let (_, asked) = chosen(Personality::plain(), &[SBOM, SIGNATURE]).await;
+    assert!(!asked.is_empty() && asked.iter().all(|path| !path.contains('?')), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_cosign_count_by_the_types_of_their_layers() {
+    const SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+    for (types, expected) in [(vec![], [true, true]), (vec![SIGNING], [true, false]), (vec![SBOM], [false, false])] {
+        let mut pair = Pair::start(Personality::plain(), Personality::plain());
+        pair.options.referrer_artifact_types = types.iter().map(ToString::to_string).collect();
+        let image = Image::single(1, 1, 500);
+        pair.source.push("app", "1", &image);
+        let tag = |kind: &str| format!("{}.{kind}", image.digest().replace(':', "-"));
+        for (seed, kind, layer) in [(2, "sig", SIGNING), (3, "att", "application/vnd.dsse.envelope.v1+json")] {
+            let layer = Blob { media_type: layer.to_owned(), ..Blob::layer(seed, 300) };
+            pair.source.push("app", &tag(kind), &Image::with_layers(seed, "linux/amd64", vec![layer]));
+        }
+        pair.copy("1", &image.digest()).await.unwrap();
+        let tags = pair.destination.tags("app");
+        assert_eq!(["sig", "att"].map(|kind| tags.contains_key(&tag(kind))), expected, "{types:?}");
+    }
 }
