@@ -5,6 +5,7 @@ mod coverage;
 mod destinations;
 mod digests;
 mod documents;
+mod memory;
 
 use std::collections::BTreeMap;
 

@@ -1,17 +1,17 @@
 //! Filters of tags without a cluster: what goes where, what is asked for, and lists of any length.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::standalone::{Files, text};
 use crate::support::image::Image;
+use crate::support::memory::run_measured;
 use crate::support::scripted::{Login, Personality, ScriptedRegistry};
 
 /// A source and destinations of one team, nobody of whom asks for a login, and a rule for the repository `app`.
-fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedRegistry]) -> Files {
+pub fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedRegistry]) -> Files {
     let mut files = Files::new(name);
     let names = (0..destinations.len()).map(|number| format!("d{number}"));
     let registries =
@@ -26,11 +26,11 @@ fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedRegistr
     files
 }
 
-fn rule(files: &mut Files) -> &mut Value {
+pub fn rule(files: &mut Files) -> &mut Value {
     &mut files.documents.last_mut().unwrap()["spec"]["rules"][0]
 }
 
-fn registry() -> ScriptedRegistry {
+pub fn registry() -> ScriptedRegistry {
     ScriptedRegistry::start(Personality { login: Login::Nobody, ..Personality::plain() })
 }
 
@@ -145,13 +145,6 @@ async fn a_filter_that_cannot_be_used_is_told_by_its_field() {
     assert!(source.log().is_empty());
 }
 
-/// The most memory that a process ever had, of its own and of the libraries it shares, in kB; nothing once it has ended.
-fn peak_memory(id: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
 /// Copies the ten tags that are wanted of `count` others. Answers the most memory that it took, in kB.
 async fn ten_of(count: usize) -> u64 {
     let (source, destination) = (registry(), registry());
@@ -162,15 +155,7 @@ async fn ten_of(count: usize) -> u64 {
     let mut files = files("crowd", &source, &[&destination]);
     rule(&mut files)["tagFilters"] = only("GLOB_MATCH", "wanted-*");
     let began = Instant::now();
-    let mut child = files.command("sync", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let id = child.id().unwrap();
-    let mut most = 0;
-    while child.try_wait().unwrap().is_none() {
-        most = peak_memory(id).unwrap_or(0).max(most);
-        assert!(began.elapsed() < Duration::from_secs(120), "it ends in time");
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    let output = child.wait_with_output().await.unwrap();
+    let (output, most) = run_measured(files.command("sync", &[])).await;
     println!("{count} tags and 10 that are wanted: {:?}, {most} kB", began.elapsed());
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(destination.tags("app"), source.tags("app"));

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod image;
 pub mod kube_users;
 pub mod link;
+pub mod memory;
 pub mod pages;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,28 @@
+//! How much memory a process takes at most.
+
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+
+/// Runs the program to its end, which has to come within two minutes. Answers what it wrote, and the most memory that it ever had,
+/// with the libraries it shares, in kB.
+pub async fn run_measured(mut command: Command) -> (Output, u64) {
+    let began = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().unwrap();
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        most = peak(id).unwrap_or(0).max(most);
+        assert!(began.elapsed() < Duration::from_secs(120), "it ends in time");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    (child.wait_with_output().await.unwrap(), most)
+}
+
+/// Nothing once it has ended.
+fn peak(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
