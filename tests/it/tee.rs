@@ -22,9 +22,9 @@ struct Ground {
 }
 
 impl Ground {
-    async fn of(name: &str) -> Self {
+    async fn of(name: &str, layer: usize) -> Self {
         let source = TestRegistry::distribution(&format!("{name}-source")).start().await;
-        let layer = Blob::layer(1, LAYER);
+        let layer = Blob::layer(1, layer);
         let image = Image::with_layers(1, "linux/amd64", vec![layer.clone(), Blob::layer(2, 20_000)]);
         source.pusher().push("app", "1", &image).await;
         let registries = [
@@ -60,7 +60,7 @@ impl Ground {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
-    let ground = Ground::of("tee").await;
+    let ground = Ground::of("tee", LAYER).await;
     ground.proxies[1].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     let (one, other) = futures::join!(ground.copy(0), ground.copy(1));
     one.unwrap();
@@ -73,7 +73,7 @@ async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_stands_still_in_the_middle_of_a_layer_is_left_behind_and_catches_up() {
-    let ground = Ground::of("tee-still").await;
+    let ground = Ground::of("tee-still", LAYER).await;
     ground.proxies[1].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     let mut other = Box::pin(ground.copy(1));
     let one = async {
@@ -97,7 +97,7 @@ async fn a_destination_that_stands_still_in_the_middle_of_a_layer_is_left_behind
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_does_not_answer_is_not_waited_for() {
-    let ground = Ground::of("tee-absent").await;
+    let ground = Ground::of("tee-absent", LAYER).await;
     ground.proxies[1].set(Fault::Hold);
     let ended = tokio::time::timeout(SOON, futures::future::select(Box::pin(ground.copy(0)), Box::pin(ground.copy(1))));
     match ended.await.expect("the first destination has its image") {
@@ -108,8 +108,28 @@ async fn a_destination_that_does_not_answer_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_nobody_takes_any_more_is_not_read_to_its_end() {
+    let ground = Ground::of("tee-given-up", 5 * LAYER).await;
+    ground.proxies[0].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
+    ground.proxies[1].set(Fault::Hold);
+    let mut other = Box::pin(ground.copy(1));
+    {
+        let begun = eventually(SOON, "the layer is on its way", async || ground.pairs[0].progress.bytes() > 1 << 20);
+        let one = futures::future::select(Box::pin(ground.copy(0)), Box::pin(begun));
+        let ended = futures::future::select(other.as_mut(), one).await;
+        let is_under_way = matches!(ended, futures::future::Either::Right((futures::future::Either::Right(_), _)));
+        assert!(is_under_way, "both copies are under way, and the first is dropped here");
+    }
+    let read = || ground.source.access_log().into_iter().find(|access| access.path.ends_with(&ground.layer));
+    let logged = eventually(SOON, "the source has stopped", async || read().is_some());
+    futures::future::select(other, Box::pin(logged)).await;
+    let bytes = read().expect("it is in the log").bytes;
+    assert!(bytes < 4 * LAYER as u64, "{bytes} bytes were sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_at_the_source_is_told_of_both_destinations() {
-    let ground = Ground::of("tee-corrupt").await;
+    let ground = Ground::of("tee-corrupt", LAYER).await;
     let hex = ground.layer.trim_start_matches("sha256:");
     let file = ground.source.data_folder().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
     let mut bytes = std::fs::read(&file).unwrap();

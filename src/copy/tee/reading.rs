@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::RepositoryKey;
 use crate::copy::memo::Memo;
 use crate::image::{Descriptor, RepositoryName};
-use crate::registry::{BlobStream, Client, ClientId, RegistryError};
+use crate::registry::{BlobStream, Client, ClientId, ErrorKind, RegistryError};
 
 /// A blob that is read once; it is given up when nobody holds this any more.
 pub(super) struct Reading {
@@ -227,6 +227,9 @@ async fn drive(shared: Arc<Shared>) {
         match stream.next().await {
             Some(Ok(piece)) => {
                 shared.have_room(&mut starved).await;
+                if shared.is_given_up() {
+                    return;
+                }
                 shared.add(piece);
             }
             Some(Err(error)) => return shared.end(Err(error)),
@@ -286,6 +289,16 @@ impl Shared {
         let now = Instant::now();
         late.into_iter().for_each(|client| self.late.note(client, now));
         self.more.notify_waiters();
+    }
+
+    /// Whether nobody needs the rest: nobody can join from now on.
+    fn is_given_up(&self) -> bool {
+        let mut window = self.lock();
+        let is_given_up = window.readers.is_empty() && window.awaited.is_empty();
+        if is_given_up {
+            window.end = Some(Err(RegistryError::new(ErrorKind::Unavailable, "nobody needed it any more")));
+        }
+        is_given_up
     }
 
     /// What `look` finds, as soon as it finds something.
