@@ -170,7 +170,7 @@ impl Transport {
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(self.connections)
+            .pool_max_idle_per_host(LANES * self.connections)
             .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach })
     }
 }
@@ -238,5 +238,8 @@ const SELF_SIGNED_HINT: &str = " (a CA certificate cannot be a server's own; sig
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 const MAX_BUNDLE_CERTIFICATES: usize = 100;
 
+/// What reads and what writes have their windows, each with places for bodies and for small requests (see `window`): fewer
+/// connections than there are places would be closed and opened again all the time.
+const LANES: usize = 4;
 /// Idle connections are given up before registries and load balancers usually do, so that few requests meet a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(20);

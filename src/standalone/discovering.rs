@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 
 use super::files::Documents;
 use super::ledgers::Ledgers;
 use super::left_out::LeftOut;
 use super::observing::{Image, Looks, Observed};
-use super::planning::{PlannedAction, PlannedImage, Route, ends, name_of, policies_of, request, short_name, source_of};
+use super::planning::{
+    PlannedAction, PlannedImage, Queue, Route, ends, name_of, policies_of, request, short_name, source_of,
+};
 use super::registries::Registries;
 use super::state::{Record, Referred};
 use crate::api::{Action, Referrers};
@@ -25,7 +26,7 @@ pub(super) struct Taker<'a> {
     /// Is told of manifests that were read already.
     pub(super) engine: &'a Engine,
     /// Takes the images, each together with all destinations that it goes to.
-    pub(super) images: mpsc::Sender<Vec<Arc<PlannedImage>>>,
+    pub(super) images: Queue,
 }
 
 /// Discovers for one configuration.
@@ -100,15 +101,16 @@ impl Discovery<'_> {
         let source = self.registries.of(&source_of(self.configuration));
         let observed = Observed::list(source, repository, looks).await?;
         self.note_left_out(repository, &observed, discovered);
-        let mut images = std::pin::pin!(observed.images());
+        let places = self.taker.map(|taker| &taker.images);
+        let mut images = std::pin::pin!(observed.images(places));
+        // Nothing is waited for in here: those that look hold connections, which the copies need too.
         while let Some(image) = images.next().await {
-            let Some(image) = image? else { continue };
+            let Some((image, place)) = image? else { continue };
             let wanted = routes.iter().filter(|(route, _)| takes(route, &image.tag));
             let planned = wanted.map(|(route, decision)| Arc::new(self.planned(&observed, &image, route, decision)));
             let planned: Vec<Arc<PlannedImage>> = planned.collect();
-            if let Some(taker) = self.taker {
-                // Nobody takes images any more where the whole run is given up.
-                let _ = taker.images.send(planned.clone()).await;
+            if let Some(place) = place {
+                place.send(planned.clone());
             }
             discovered.images.extend(planned);
         }

@@ -7,6 +7,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use super::left_out::Examples;
+use super::planning::{Queue, QueuePlace};
 use super::registries::Known;
 use super::state::Referred;
 use crate::copy::Engine;
@@ -77,19 +78,28 @@ impl<'a> Observed<'a> {
     }
 
     /// Its images in the order of their tags, each as soon as it is known; `None` for a tag that went away since it was listed.
+    /// Each comes with a place among those that wait in `places`, where there is such a queue that is not closed: nothing is asked of
+    /// the source before there is one.
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn images(&self) -> impl Stream<Item = Result<Option<Image>, String>> {
+    pub(super) fn images<'b>(
+        &'b self,
+        places: Option<&'b Queue>,
+    ) -> impl Stream<Item = Result<Option<(Image, Option<QueuePlace<'b>>)>, String>> {
         let seen = self.see_tags().map(|seen| seen.map(Arc::new).map_err(|error| error.message)).boxed().shared();
         let images = futures::stream::iter(&self.tags).map(move |tag| {
             let seen = seen.clone();
             async move {
+                let place = match places {
+                    Some(places) => places.reserve().await.ok(),
+                    None => None,
+                };
                 let (digest, seen) = futures::join!(self.digest(tag), seen);
                 let Some(digest) = digest.map_err(|error| error.message)? else { return Ok(None) };
                 let listed = self.listed(&digest).await.map_err(|error| error.message)?;
                 let referred = Referred { tags: seen?.tags_fingerprint(&digest), listed };
-                Ok(Some(Image { tag: tag.clone(), digest, referred }))
+                Ok(Some((Image { tag: tag.clone(), digest, referred }, place)))
             }
         });
         images.buffered(LOOKS_AT_ONCE)

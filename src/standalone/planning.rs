@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::discovering::{Discovery, Taker};
 use super::files::Documents;
@@ -64,6 +65,12 @@ pub(super) struct PlannedImage {
     pub(super) action: PlannedAction,
     pub(super) reason: String,
 }
+
+/// Where images wait to be copied, each together with all destinations that it goes to.
+pub(super) type Queue = mpsc::Sender<Vec<Arc<PlannedImage>>>;
+
+/// A place that is kept in a [`Queue`].
+pub(super) type QueuePlace<'a> = mpsc::Permit<'a, Vec<Arc<PlannedImage>>>;
 
 /// Where an image comes from and goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

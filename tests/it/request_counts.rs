@@ -13,6 +13,7 @@ use crate::support::fixtures::{
 use crate::support::image::Image;
 use crate::support::registry::{Access, TestRegistry};
 use crate::support::requests::{Requests, Traffic};
+use crate::tag_filters;
 
 /// A source with a fixture, destinations, and the files of a sync between them.
 struct Ground {
@@ -185,3 +186,17 @@ async fn two_destinations_cost_no_more_than_twice_one() {
 
 /// How often the source sends a blob that goes to two destinations.
 const READS: u64 = 1;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept_for_each_request_that_may_be_under_way() {
+    let (source, destination) = (tag_filters::registry(), tag_filters::registry());
+    for seed in 0..200 {
+        source.push("app", &format!("v{seed}"), &Image::single(seed, 2, 1_000));
+    }
+    let files = tag_filters::files("kept-connections", &source, &[&destination]);
+    let output = files.run("sync", &["--state", &files.state()]).await;
+    assert!(output.status.success(), "{}", text(&output));
+    let made = [source.connections(), destination.connections()];
+    // Eight requests of each of two loads at the source, and as many again at the destination, where there are two kinds of them.
+    assert!(made[0] <= 16 && made[1] <= 32, "{made:?} connections");
+}

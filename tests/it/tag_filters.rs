@@ -171,6 +171,19 @@ async fn two_million_tags_stream_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_answers_one_at_a_time_is_listed_faster_than_it_is_copied_and_all_arrives() {
+    let (source, destination) = (registry(), registry());
+    for seed in 0..600 {
+        source.push("app", &format!("v{seed}"), &Image::single(seed, 1, 100));
+    }
+    let mut files = files("one-at-a-time", &source, &[&destination]);
+    files.documents[0]["spec"]["limits"] = json!({"concurrency": 1});
+    // What is looked at meanwhile does not stand in the way of what is copied.
+    sync(&files, 0).await;
+    assert_eq!(destination.tags("app"), source.tags("app"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_tags_than_can_be_kept_are_told_with_the_remedy() {
     let (source, destination) = (registry(), registry());
     source.crowd("app", 101_000);

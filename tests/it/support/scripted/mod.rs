@@ -28,6 +28,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[allow(unused_imports, reason = "not every program that includes this takes everything")]
 pub use blobs::gzipped;
@@ -231,6 +232,11 @@ impl ScriptedRegistry {
     pub fn log(&self) -> Vec<Seen> {
         let is_ours = |seen: &Seen| !seen.user_agent.starts_with("transship-test-pusher");
         self.shared.log.lines().into_iter().filter(is_ours).collect()
+    }
+
+    /// How many connections were made to it, the pusher's too.
+    pub fn connections(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
     }
 
     /// How many requests of this method have a path that contains `part`.

@@ -1,6 +1,7 @@
 //! Takes requests: writes them down, lets them meet their faults, asks for a login, and leads them to their part.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use axum::Router;
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) log: Arc<Log>,
     pub(super) faults: Faults,
     pub(super) tokens: Tokens,
+    /// How many connections both origins have taken.
+    pub(super) accepted: Arc<AtomicUsize>,
     origins: OnceLock<(SocketAddr, SocketAddr)>,
 }
 
@@ -44,6 +47,7 @@ impl Shared {
             log: Arc::default(),
             faults: Faults::default(),
             tokens: Tokens::default(),
+            accepted: Arc::default(),
             origins: OnceLock::new(),
         }
     }
@@ -65,8 +69,9 @@ impl Shared {
 
 /// Serves one origin.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, role: Role) {
+    let lines = Lines { listener, accepted: shared.accepted.clone() };
     let router = Router::new().fallback(handle).with_state((shared, role));
-    let served = axum::serve(Lines(listener), router.into_make_service_with_connect_info::<Cut>()).await;
+    let served = axum::serve(lines, router.into_make_service_with_connect_info::<Cut>()).await;
     served.expect("a registry serves");
 }
 

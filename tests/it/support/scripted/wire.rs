@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::extract::connect_info::Connected;
@@ -12,8 +12,11 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A listener whose connections can be broken.
-pub(super) struct Lines(pub(super) TcpListener);
+/// A listener whose connections are counted and can be broken.
+pub(super) struct Lines {
+    pub(super) listener: TcpListener,
+    pub(super) accepted: Arc<AtomicUsize>,
+}
 
 /// One connection.
 pub(super) struct Line {
@@ -43,13 +46,14 @@ impl Listener for Lines {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
-        let (stream, peer) = Listener::accept(&mut self.0).await;
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        self.accepted.fetch_add(1, Ordering::SeqCst);
         let _ = stream.set_nodelay(true);
         (Line { stream, cut: Cut::default() }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
