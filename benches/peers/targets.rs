@@ -36,7 +36,7 @@ pub fn page(report: &Report) -> String {
         if !phase.ours.is_empty() {
             phase.targets(&mut targets);
         }
-        if scenario.times.is_some() {
+        if scenario.times.is_some() || phase.has_failed() {
             targets.push(phase.never_fails());
         }
     }
@@ -129,6 +129,10 @@ impl Phase<'_> {
             .unwrap_or_default();
         let what = "bytes sent again ≤ those in flight when it was killed";
         self.target(what, format!("{again:.1} MB of {in_flight:.1} MB"), again <= in_flight)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.runs.get(&Tool::Transship).is_some_and(|all| all.len() > self.ours.len())
     }
 
     fn never_fails(&self) -> Target {

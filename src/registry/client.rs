@@ -171,14 +171,13 @@ impl Client {
         ecr: Option<EcrApi>,
     ) -> Result<Self, RegistryError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let is_plain = options.url.scheme() == "http";
         let ca_bundle = options.ca_bundle.as_deref();
         let site = Site::new(&options.url, &options.trusted_hosts)?;
         let ladder = Ladder::new(Manner::of(site.host()));
         Ok(Self(Arc::new(Inner {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             site,
-            transport: Transport::new(egress, ca_bundle, is_plain, concurrency, &deadlines)?,
+            transport: Transport::new(egress, ca_bundle, concurrency, &deadlines)?,
             ecr: ecr.and_then(|api| Ecr::new(api, &options.credentials)),
             auth: Auth::new(options.credentials),
             deadlines,

@@ -73,12 +73,11 @@ pub(super) struct Transport {
     policy: Arc<EgressPolicy>,
     /// The only certificates to trust; the system's when there are none.
     roots: Option<Vec<Certificate>>,
-    /// Whether the registry is spoken to without TLS, so that certificates may be missing altogether.
-    is_plain: bool,
     connections: usize,
     connect: Duration,
-    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS; made when needed.
-    clients: [OnceCell<reqwest::Client>; 3],
+    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https, as http needs no
+    /// certificates: the system may have none, and to read them takes longer than to copy a small image. Made when needed.
+    clients: [[OnceCell<reqwest::Client>; 2]; 3],
 }
 
 impl Transport {
@@ -87,15 +86,16 @@ impl Transport {
     pub(super) fn new(
         policy: Arc<EgressPolicy>,
         ca_bundle: Option<&[u8]>,
-        is_plain: bool,
         connections: usize,
         deadlines: &Deadlines,
     ) -> Result<Self, RegistryError> {
         let roots = ca_bundle.map(read_bundle).transpose()?;
-        let clients = [const { OnceCell::const_new() }; 3];
-        let transport = Self { policy, roots, is_plain, connections, connect: deadlines.connect, clients };
+        let clients = [const { [const { OnceCell::const_new() }; 2] }; 3];
+        let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
         if transport.roots.is_some() {
-            transport.build(Reach::Guarded).map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
+            transport
+                .build(Reach::Guarded, true)
+                .map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
         }
         Ok(transport)
     }
@@ -116,7 +116,9 @@ impl Transport {
             true => Reach::Guarded,
         };
         self.check_literal(request.url(), reach)?;
-        let client = self.clients[reach as usize].get_or_try_init(|| async { self.build(reach) }).await?;
+        let is_tls = request.url().scheme() != "http";
+        let client = &self.clients[reach as usize][usize::from(is_tls)];
+        let client = client.get_or_try_init(|| async { self.build(reach, is_tls) }).await?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let answer = client.execute(request);
         match deadline {
@@ -142,16 +144,14 @@ impl Transport {
         self.policy.judge(address, reach).map_err(|what| refused(&format!("{address} is {what}")))
     }
 
-    fn build(&self, reach: Reach) -> Result<reqwest::Client, Trouble> {
-        let built = match &self.roots {
-            Some(roots) => self.builder(reach).tls_certs_only(roots.iter().cloned()).build(),
-            None => match self.builder(reach).build() {
-                // An image without certificates is no reason not to speak plain http.
-                Err(_) if self.is_plain => self.builder(reach).tls_certs_only([]).build(),
-                built => built,
-            },
+    fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, Trouble> {
+        let builder = self.builder(reach);
+        let builder = match &self.roots {
+            _ if !is_tls => builder.tls_certs_only([]),
+            Some(roots) => builder.tls_certs_only(roots.iter().cloned()),
+            None => builder,
         };
-        built.map_err(|error| {
+        builder.build().map_err(|error| {
             let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
             Trouble::new(ErrorKind::Configuration, detail)
         })

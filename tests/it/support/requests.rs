@@ -141,9 +141,9 @@ impl Traffic {
     }
 }
 
-/// The pages of tags: of a thousand, as is usual.
+/// The pages of tags: of a thousand, as is usual. A full one names a next one, which may be empty.
 fn pages(contents: &Contents) -> usize {
-    contents.repositories.values().map(|listed| (listed.tags.len() + listed.other_tags).div_ceil(1_000)).sum()
+    contents.repositories.values().map(|listed| (listed.tags.len() + listed.other_tags) / 1_000 + 1).sum()
 }
 
 /// A piece of content: its repository, and its digest or tag.
