@@ -115,7 +115,7 @@ async fn carry_out(
         authority: &authority,
         progress: &progress,
     };
-    let copied = watched(context.engine.copy(&task), &progress, context, tell).await;
+    let copied = watched(Box::pin(context.engine.copy(&task)), &progress, context, tell).await;
     context.office.give_back(&authority.holder);
     copied.map(Copied::replica).map_err(|error| {
         if let Some(is_source) = error.suspects_registry() {

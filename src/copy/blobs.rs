@@ -71,7 +71,7 @@ impl Engine {
         let crossing = task.crossing_key(blob);
         let key = ContentKey::blob(task, blob);
         if tables.doubted.recall(&key).is_some() {
-            self.bring(task, blob, None).await?;
+            Box::pin(self.bring(task, blob, None)).await?;
             tables.doubted.forget(&key);
             return Ok(blob.size);
         }
@@ -97,7 +97,7 @@ impl Engine {
         // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: to mount from
         // itself finds that, and opens the upload where there is nothing.
         let itself = began_empty.then(|| task.destination_repository.clone());
-        match self.bring(task, blob, mount_from.or(itself).as_ref()).await? {
+        match Box::pin(self.bring(task, blob, mount_from.or(itself).as_ref())).await? {
             UploadOutcome::Mounted => {
                 if tables.mountable.recall(&crossing).is_none() {
                     tables.mountable.note(crossing, task.destination_repository.clone());
@@ -112,6 +112,7 @@ impl Engine {
         }
     }
 
+    /// To be boxed: it is large, and every image waits for most of its blobs without it.
     async fn bring(
         &self,
         task: &ImageCopy<'_>,

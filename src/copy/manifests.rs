@@ -94,7 +94,7 @@ impl Engine {
         manifest: &Manifest,
     ) -> Result<(), CopyError> {
         let put = task.destination.put_manifest(task.destination_repository, reference, manifest);
-        task.under_consent(effect, put).await?.map_err(|error| match error.kind {
+        task.under_consent(effect, Box::pin(put)).await?.map_err(|error| match error.kind {
             ErrorKind::ContentMissing | ErrorKind::ManifestInvalid if closure.sparse.contains(&manifest.digest) => {
                 CopyError::SparseIndexRefused(error)
             }

@@ -217,7 +217,7 @@ impl Engine {
             }
             destination.put_manifest(repository, Reference::Tag(tag), &merged).await.map(drop)
         };
-        task.under_consent(effect, write).await?.map_err(CopyError::Destination)
+        task.under_consent(effect, Box::pin(write)).await?.map_err(CopyError::Destination)
     }
 
     async fn listed_at_destination(&self, task: &ImageCopy<'_>, subject: &Digest) -> Result<Listed, CopyError> {

@@ -166,7 +166,7 @@ impl Engine {
             Ok(head.map_err(CopyError::Destination)?.is_some_and(|head| head.digest == manifest.digest))
         };
         let what = format!("manifest {}", manifest.digest);
-        self.check(ContentKey::manifest(task, manifest), not_before, look, &what).await
+        self.check(ContentKey::manifest(task, manifest), not_before, Box::pin(look), &what).await
     }
 
     async fn verify_blob(&self, task: &ImageCopy<'_>, blob: &Descriptor, not_before: Instant) -> Result<(), CopyError> {
@@ -174,7 +174,7 @@ impl Engine {
             task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)
         };
         let what = format!("blob {}", blob.digest);
-        self.check(ContentKey::blob(task, blob), not_before, look, &what).await
+        self.check(ContentKey::blob(task, blob), not_before, Box::pin(look), &what).await
     }
 
     /// Looks for content, unless somebody has done so after `not_before`: whoever waits for a look that began later than his

@@ -99,7 +99,7 @@ impl Inner {
     pub(super) async fn call(&self, request: &Outgoing<'_>) -> Result<Answer, RegistryError> {
         let mut retries = self.retries();
         loop {
-            match self.send(request).await {
+            match Box::pin(self.send(request)).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => retries.again(failure).await?,
             }
@@ -110,7 +110,7 @@ impl Inner {
     pub(super) async fn fetch(&self, request: &Outgoing<'_>, limit: usize) -> Result<Fetched, RegistryError> {
         let mut retries = self.retries();
         loop {
-            match self.try_fetch(request, limit).await {
+            match Box::pin(self.try_fetch(request, limit)).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => retries.again(failure).await?,
             }
@@ -128,7 +128,8 @@ impl Inner {
         Ok(Fetched::Good { url, headers, body })
     }
 
-    /// One attempt. A refusal that may pass is a failure; any other is an answer.
+    /// One attempt. A refusal that may pass is a failure; any other is an answer. To be boxed: it takes kilobytes, which all
+    /// futures around it would have again and be moved with.
     pub(super) async fn send(&self, request: &Outgoing<'_>) -> Result<Answer, Failure> {
         self.pause.wait(request.task, &self.deadlines).await?;
         if let Some(login) = &request.login {

@@ -168,7 +168,7 @@ impl Upload<'_> {
         }
         let mut request = Outgoing::new(Method::POST, url, scopes.clone(), self.task);
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        self.inner.send(&request).await
+        Box::pin(self.inner.send(&request)).await
     }
 
     fn scopes(&self, mount_from: Option<&RepositoryName>) -> Scopes {
