@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
@@ -228,23 +228,26 @@ impl Observation<'_> {
         self.tell(Finding::Tags { repository: repository.clone(), tags: tags.clone() }).await;
         let mut complete = looks == Looks::Nowhere || self.observe_referrer_tags(referrers).await;
         let seen = Mutex::default();
+        // Each has its place among the findings before it asks: nothing is waited for while requests are under way.
         let observed = futures::stream::iter(tags).map(|tag| async {
+            let place = self.findings.reserve().await.ok();
             let digest = self.digest_of(&tag, &digests).await;
             let looked = match &digest {
                 Ok(Some(digest)) if looks == Looks::Everywhere => self.observe_listed(digest, &seen).await,
                 _ => true,
             };
-            (tag, digest, looked)
+            (tag, digest, looked, place)
         });
         let mut observed = std::pin::pin!(observed.buffer_unordered(TAGS_AT_ONCE));
-        while let Some((tag, digest, looked)) = observed.next().await {
-            complete &= looked;
-            match digest {
-                Ok(Some(digest)) => {
-                    self.tell(Finding::Image { repository: repository.clone(), tag, digest }).await;
-                }
-                Ok(None) => {} // Gone since it was listed.
-                Err(error) => complete = self.report(&error).await,
+        while let Some((tag, digest, looked, place)) = observed.next().await {
+            complete &= looked && digest.is_ok();
+            let finding = match digest {
+                Ok(Some(digest)) => Finding::Image { repository: repository.clone(), tag, digest },
+                Ok(None) => continue, // Gone since it was listed.
+                Err(error) => self.trouble(&error),
+            };
+            if let Some(place) = place {
+                place.send(finding);
             }
         }
         if complete && looks == Looks::Everywhere {
@@ -265,17 +268,14 @@ impl Observation<'_> {
 
     async fn observe_referrer_tags(&self, tags: BTreeSet<Tag>) -> bool {
         let heads = futures::stream::iter(tags).map(|tag| async {
-            let head = self.client.head_manifest(&self.repository, Reference::Tag(&tag)).await;
-            (tag, head)
+            let head = self.client.head_manifest(&self.repository, Reference::Tag(&tag)).await?;
+            Ok::<_, RegistryError>(head.map(|head| (tag, head.digest)))
         });
-        let mut heads = std::pin::pin!(heads.buffer_unordered(TAGS_AT_ONCE));
-        let mut found = BTreeMap::new();
-        while let Some((tag, head)) = heads.next().await {
-            match head {
-                Ok(head) => found.extend(head.map(|head| (tag, head.digest))),
-                Err(error) => return self.report(&error).await,
-            }
-        }
+        let found = heads.buffer_unordered(TAGS_AT_ONCE).try_filter_map(async |found| Ok(found)).try_collect().await;
+        let found: BTreeMap<Tag, Digest> = match found {
+            Ok(found) => found,
+            Err(error) => return self.report(&error).await,
+        };
         self.tell(Finding::ReferrerTags { repository: self.repository.clone(), tags: found }).await;
         true
     }
@@ -301,9 +301,13 @@ impl Observation<'_> {
     }
 
     async fn report(&self, error: &RegistryError) -> bool {
-        told(self.context, self.registry, error);
-        self.tell(Finding::Trouble(unreadable(self.registry, error))).await;
+        self.tell(self.trouble(error)).await;
         false
+    }
+
+    fn trouble(&self, error: &RegistryError) -> Finding {
+        told(self.context, self.registry, error);
+        Finding::Trouble(unreadable(self.registry, error))
     }
 }
 

@@ -115,14 +115,26 @@ async fn carry_out(
         authority: &authority,
         progress: &progress,
     };
+    let _holding = Holding { context, holder: &authority.holder };
     let copied = watched(Box::pin(context.engine.copy(&task)), &progress, context, tell).await;
-    context.office.give_back(&authority.holder);
     copied.map(Copied::replica).map_err(|error| {
         if let Some(is_source) = error.suspects_registry() {
             suspect(is_source);
         }
         Failed::from(error)
     })
+}
+
+/// The grants of a copy, which go back also when it is dropped.
+struct Holding<'a> {
+    context: &'a Context,
+    holder: &'a Holder,
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.context.office.give_back(self.holder);
+    }
 }
 
 /// Does `work`, counting its bytes every second and telling them every [`TELL_EVERY`].

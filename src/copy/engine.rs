@@ -239,20 +239,28 @@ impl Engine {
         }
     }
 
-    /// One look for all who need it.
+    /// One look for all who need it, and one failure for all who waited for it.
     async fn look_at_repository(
         &self,
         client: &Client,
         repository: &RepositoryName,
     ) -> Result<Arc<Look>, (Instant, RegistryError)> {
         let (tables, key) = (self.tables(), (client.id(), repository.clone()));
-        let _turn = tables.repository_turns.at(key.clone()).await;
+        let mut turn = tables.repository_turns.at(key.clone()).await;
         if let Some(look) = tables.look(&key) {
             return Ok(look);
         }
         let at = Instant::now();
-        let found = client.first_tags(repository).await.map_err(|error| (at, error))?;
-        Ok(tables.note_look(key, Look { found, at }))
+        if let Some(error) = turn.inherited() {
+            return Err((at, error));
+        }
+        match client.first_tags(repository).await {
+            Ok(found) => Ok(tables.note_look(key, Look { found, at })),
+            Err(error) => {
+                turn.fail(error.clone());
+                Err((at, error))
+            }
+        }
     }
 
     /// Who may push but not list may still look at a tag: one that is there tells that the repository is.

@@ -15,7 +15,7 @@ use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
 pub(super) struct ManifestCache {
     kept: Mutex<Kept>,
     /// One request at a time for the same manifest.
-    turns: Turns<Key>,
+    turns: Turns<Key, RegistryError>,
 }
 
 #[derive(Default)]
@@ -28,7 +28,8 @@ struct Kept {
 type Key = (ClientId, RepositoryName, Digest);
 
 impl ManifestCache {
-    /// The manifest, from memory if it was read within [`KEPT_FOR`], else from the registry.
+    /// The manifest, from memory if it was read within [`KEPT_FOR`], else from the registry. Who waits for another's request
+    /// shares what it fails with.
     ///
     /// # Errors
     /// As [`Client::manifest`].
@@ -42,13 +43,23 @@ impl ManifestCache {
         if let Some(manifest) = self.recall(&key) {
             return Ok(manifest);
         }
-        let _turn = self.turns.at(key.clone()).await;
+        let mut turn = self.turns.at(key.clone()).await;
         if let Some(manifest) = self.recall(&key) {
             return Ok(manifest);
         }
-        let manifest = client.manifest(repository, Reference::Digest(digest)).await?;
-        self.keep(key, manifest.clone());
-        Ok(manifest)
+        if let Some(error) = turn.inherited() {
+            return Err(error);
+        }
+        match client.manifest(repository, Reference::Digest(digest)).await {
+            Ok(manifest) => {
+                self.keep(key, manifest.clone());
+                Ok(manifest)
+            }
+            Err(error) => {
+                turn.fail(error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// The manifest, if it is kept.

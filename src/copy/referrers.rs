@@ -86,14 +86,22 @@ impl Engine {
             return Ok(known.clone());
         }
         let (tables, key) = (self.tables(), task.source_key());
-        let _turn = tables.repository_turns.at(key.clone()).await;
+        let mut turn = tables.repository_turns.at(key.clone()).await;
         if let Some((known, seen)) = tables.referrer_tags.recall(&key)
             && seen.elapsed() < TAGS_SEEN_FOR
         {
             return Ok(known);
         }
-        let listed = task.source.tags_and_digests(task.source_repository, &is_referrer_tag).await;
-        let listed = listed.map_err(CopyError::Source)?;
+        if let Some(error) = turn.inherited() {
+            return Err(CopyError::Source(error));
+        }
+        let listed = match task.source.tags_and_digests(task.source_repository, &is_referrer_tag).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                turn.fail(error.clone());
+                return Err(CopyError::Source(error));
+            }
+        };
         let known = Arc::new(listed.map(|listing| listing.tags).unwrap_or_default());
         tables.referrer_tags.note(key, (known.clone(), Instant::now()));
         Ok(known)

@@ -8,7 +8,7 @@ use super::memo::Memo;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy, MountScope};
 use super::turns::Turns;
 use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
-use crate::registry::{ClientId, FirstTags};
+use crate::registry::{ClientId, FirstTags, RegistryError};
 
 /// What is known of destinations. Keyed by client, never by host: what one credential may see says nothing to another.
 pub(super) struct Tables {
@@ -17,7 +17,7 @@ pub(super) struct Tables {
     /// One owner per blob of a destination within a scope: later repositories mount what the first one has.
     pub(super) crossing_turns: Turns<CrossingKey>,
     /// One question at a time whether a repository exists.
-    pub(super) repository_turns: Turns<RepositoryKey>,
+    pub(super) repository_turns: Turns<RepositoryKey, RegistryError>,
     /// One reading back at a time of the same content.
     pub(super) check_turns: Turns<ContentKey>,
     /// Content that is there.

@@ -26,7 +26,6 @@ impl Client {
             return found;
         }
         let task = inner.task("looking for the blobs of", repository);
-        let _permit = inner.read_permit().await;
         let limit = inner.deadlines.listing;
         let asked = timeout(limit, inner.check_layers(ecr, repository, blobs, &mut found, &task)).await;
         let asked = asked.unwrap_or_else(|_| {
@@ -58,7 +57,10 @@ impl Inner {
             let digests: Vec<&Digest> = blobs.iter().map(|blob| &blob.digest).collect();
             let ask =
                 json!({ "registryId": ecr.account(), "repositoryName": repository.as_str(), "layerDigests": digests });
-            let answer = self.ask_ecr(ecr, "BatchCheckLayerAvailability", &ask, task).await?;
+            let answer = {
+                let _permit = self.read_permit().await;
+                self.ask_ecr(ecr, "BatchCheckLayerAvailability", &ask, task).await?
+            };
             for layer in answer["layers"].as_array().ok_or_else(|| odd(task))? {
                 let is_there = |blob: &&&Descriptor| {
                     layer["layerDigest"] == blob.digest.as_str()

@@ -38,7 +38,6 @@ impl Inner {
             return BTreeMap::new();
         }
         let task = self.task("reading what the tags point at", repository);
-        let _permit = self.read_permit().await;
         let asked = self.in_time(&task, async {
             match &api {
                 DigestApi::Ecr(ecr) => self.read_ecr(ecr, repository, &mut told, &task).await,

@@ -146,7 +146,10 @@ impl Inner {
         let mut ask = json!({ "registryId": ecr.api.account, "repositoryName": repository.as_str(),
             "maxResults": PAGE_SIZE, "filter": { "tagStatus": "TAGGED" } });
         for _ in 0..told.lacking() {
-            let page = self.ask_ecr(ecr, "ListImages", &ask, task).await?;
+            let page = {
+                let _permit = self.read_permit().await;
+                self.ask_ecr(ecr, "ListImages", &ask, task).await?
+            };
             for image in page["imageIds"].as_array().ok_or_else(|| odd(task))? {
                 let digest = image["imageDigest"].as_str().and_then(|text| text.parse::<Digest>().ok());
                 let digest = digest.ok_or_else(|| odd(task))?;

@@ -101,7 +101,11 @@ impl Harbor<'_> {
         // Harbor takes the tokens of its own token service for the distribution API only.
         let login = Login::with(basic(&self.inner.auth.credentials));
         let request = Outgoing { login: Some(login), ..Outgoing::new(Method::GET, url, Scopes::default(), task) };
-        match self.inner.fetch(&request, MAX_PAGE_BYTES).await? {
+        let fetched = {
+            let _permit = self.inner.read_permit().await;
+            self.inner.fetch(&request, MAX_PAGE_BYTES).await?
+        };
+        match fetched {
             Fetched::Good { url, headers, body } if self.inner.site.is_own_origin(&url) => {
                 let total = headers.get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());
                 total.zip(serde_json::from_slice(&body).ok()).ok_or_else(|| odd(task))

@@ -132,19 +132,25 @@ impl Client {
         subject: &Digest,
         types: &[String],
     ) -> Result<Option<Vec<Referrer>>, RegistryError> {
-        let api = &self.0.referrers_api;
-        let _first = match api.exists() {
+        let (api, arrived) = (&self.0.referrers_api, Instant::now());
+        let mut first = match api.exists() {
             Some(_) => None,
             None => Some(api.asking.lock().await),
         };
+        // Where he who asked failed, those who waited for him do not wait for one another.
+        if api.exists().is_some() || first.as_ref().is_some_and(|failed| failed.is_some_and(|at| at >= arrived)) {
+            first = None;
+        }
         if api.exists() == Some(false) {
             return Ok(None);
         }
-        let found = self.referrers_by_api(repository, subject, types).await?;
-        if found.is_some() {
-            api.note(true);
+        let found = self.referrers_by_api(repository, subject, types).await;
+        match (&found, &mut first) {
+            (Ok(Some(_)), _) => api.note(true),
+            (Err(_), Some(failed)) => **failed = Some(Instant::now()),
+            _ => {}
         }
-        Ok(found)
+        found
     }
 
     /// `None` where the registry has no such API.
@@ -215,7 +221,8 @@ impl Client {
 #[derive(Default)]
 pub(super) struct ReferrersApi {
     known: Mutex<Option<(bool, Instant)>>,
-    asking: tokio::sync::Mutex<()>,
+    /// When the last one who asked failed.
+    asking: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl ReferrersApi {

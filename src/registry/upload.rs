@@ -1,5 +1,6 @@
 //! Puts blobs into a repository: by mounting them, or through an upload session in the way that the registry takes.
 
+mod ahead;
 mod chunks;
 mod ladder;
 mod session;
@@ -11,6 +12,7 @@ use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use self::ahead::{Opened, meanwhile};
 use self::ladder::{Cause, MOST_CHUNK, Rung};
 pub(super) use self::ladder::{Ladder, Manner};
 use self::session::{Broken, Content, Session, given_up};
@@ -69,13 +71,10 @@ impl Client {
         // A session without a place for its bytes would be of no use: both wait for the same one.
         let _pass = inner.writes.enter(Load::of_blob(blob.size)).await;
         let (mounted, ahead) = match asks_ahead {
-            Some(from) => {
-                let (mounted, stream) = futures::join!(upload.mount(from), open());
-                (mounted?, Some(stream))
-            }
-            None => (Mounted::No, None),
+            Some(from) => meanwhile(upload.mount(from), open()).await,
+            None => (Ok(Mounted::No), None),
         };
-        let session = match mounted {
+        let session = match mounted? {
             Mounted::Blob => return Ok(UploadOutcome::Mounted),
             Mounted::Session(session) => Some(session),
             Mounted::No => session,
@@ -98,9 +97,6 @@ struct Upload<'a> {
     blob: &'a Descriptor,
     task: &'a Task,
 }
-
-/// What comes of opening the source.
-type Opened = Result<BlobStream, RegistryError>;
 
 /// What comes of asking for a mount.
 enum Mounted {
@@ -201,8 +197,8 @@ impl Upload<'_> {
                 Some(session) => Ok(session),
                 // The source is asked meanwhile; once only, as a registry that opens no session may not do so for long.
                 None if is_first && ahead.is_none() && descent.rung != Rung::Chunks && self.blob.size > 0 => {
-                    let (session, stream) = futures::join!(self.begin(&scopes), open());
-                    ahead = Some(stream);
+                    let (session, stream) = meanwhile(self.begin(&scopes), open()).await;
+                    ahead = stream;
                     session.map_err(Broken::Refused)
                 }
                 None => self.begin(&scopes).await.map_err(Broken::Refused),
@@ -254,7 +250,11 @@ impl Upload<'_> {
         let complete = match rung {
             Rung::Put => Some(&self.blob.digest),
             Rung::Patch => None,
-            Rung::Chunks => return chunks::send(self, session, open).await,
+            Rung::Chunks => {
+                // The source is opened again for them: what is open holds a place there that they would wait for.
+                drop(ahead);
+                return chunks::send(self, session, open).await;
+            }
         };
         if complete.is_some() || self.blob.size > 0 {
             let opened = match ahead {

@@ -11,6 +11,7 @@ mod crash;
 mod generated;
 mod ground;
 mod hostile;
+mod one_at_a_time;
 mod platforms;
 mod referrers;
 mod registries;

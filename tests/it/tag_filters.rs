@@ -38,7 +38,7 @@ fn only(filter_type: &str, filter: &str) -> Value {
     json!([{"filter": filter, "filterType": filter_type}])
 }
 
-async fn sync(files: &Files, code: i32) -> String {
+pub async fn sync(files: &Files, code: i32) -> String {
     let output = files.run("sync", &["--state", &files.state()]).await;
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     text(&output)
@@ -168,19 +168,6 @@ async fn two_million_tags_stream_through() {
     let (few, many) = (ten_of(5_000).await, ten_of(2_000_000).await);
     // The rest is the program itself, which is large in a debug build.
     assert!((1_000..few + 6_000).contains(&many), "{many} kB after {few} kB");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_answers_one_at_a_time_is_listed_faster_than_it_is_copied_and_all_arrives() {
-    let (source, destination) = (registry(), registry());
-    for seed in 0..600 {
-        source.push("app", &format!("v{seed}"), &Image::single(seed, 1, 100));
-    }
-    let mut files = files("one-at-a-time", &source, &[&destination]);
-    files.documents[0]["spec"]["limits"] = json!({"concurrency": 1});
-    // What is looked at meanwhile does not stand in the way of what is copied.
-    sync(&files, 0).await;
-    assert_eq!(destination.tags("app"), source.tags("app"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

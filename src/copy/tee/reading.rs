@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -58,7 +59,8 @@ pub(super) struct Reader {
     number: u64,
     /// How many bytes it has taken.
     taken: u64,
-    /// What it reads by itself, once it has kept the others waiting.
+    /// What it reads by itself, once it has kept the others waiting: as it is asked for, and as it comes.
+    asking: Option<BoxFuture<'static, Result<BlobStream, RegistryError>>>,
     alone: Option<BlobStream>,
 }
 
@@ -98,7 +100,7 @@ impl Reading {
             let number = window.joined;
             window.joined += 1;
             window.readers.insert(number, Place { at: 0, destination: destination.0 });
-            Reader { reading: self.clone(), number, taken: 0, alone: None }
+            Reader { reading: self.clone(), number, taken: 0, asking: None, alone: None }
         });
         window.awaited.remove(destination);
         window.trim();
@@ -144,20 +146,28 @@ impl Reader {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
-        if self.alone.is_none() {
+        if let Some(alone) = &mut self.alone {
+            return alone.next().await;
+        }
+        if self.asking.is_none() {
             match self.take().await {
                 Taken::Piece(piece) => {
                     self.taken += piece.len() as u64;
                     return Some(Ok(piece));
                 }
                 Taken::End(end) => return end.err().map(Err),
-                Taken::CutOff => match self.read_alone().await {
-                    Ok(stream) => self.alone = Some(stream),
-                    Err(error) => return Some(Err(error)),
-                },
+                Taken::CutOff => self.asking = Some(self.read_alone()),
             }
         }
-        self.alone.as_mut()?.next().await
+        // The source may have no place before those who were kept waiting have all of it. An empty piece says that it goes on.
+        let Ok(opened) = tokio::time::timeout(SIGN_OF_LIFE, self.asking.as_mut()?).await else {
+            return Some(Ok(Bytes::new()));
+        };
+        self.asking = None;
+        match opened {
+            Ok(stream) => self.alone.insert(stream).next().await,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     async fn take(&mut self) -> Taken {
@@ -180,20 +190,22 @@ impl Reader {
     }
 
     /// The rest of the blob, by a request of its own.
-    async fn read_alone(&mut self) -> Result<BlobStream, RegistryError> {
-        let (client, repository, blob) = &self.reading.shared.source;
+    fn read_alone(&self) -> BoxFuture<'static, Result<BlobStream, RegistryError>> {
+        let (client, repository, blob) = self.reading.shared.source.clone();
         tracing::debug!(%repository, digest = %blob.digest, at = self.taken, "goes on alone");
         let mut to_skip = self.taken;
-        let rest = client.blob(repository, blob).await?.filter_map(move |piece| {
-            let piece = piece.map(|mut piece| {
-                let skipped = to_skip.min(piece.len() as u64);
-                piece.advance(skipped as usize);
-                to_skip -= skipped;
-                piece
+        async move {
+            let rest = client.blob(&repository, &blob).await?.map(move |piece| {
+                piece.map(|mut piece| {
+                    let skipped = to_skip.min(piece.len() as u64);
+                    piece.advance(skipped as usize);
+                    to_skip -= skipped;
+                    piece
+                })
             });
-            std::future::ready(Some(piece).filter(|piece| piece.as_ref().map_or(true, |piece| !piece.is_empty())))
-        });
-        Ok(rest.boxed())
+            Ok(rest.boxed())
+        }
+        .boxed()
     }
 }
 
@@ -213,8 +225,9 @@ enum Taken {
     CutOff,
 }
 
-/// Reads the blob as fast as it is taken.
+/// Reads the blob as fast as it is taken. Whatever becomes of this, those who wait learn of an end.
 async fn drive(shared: Arc<Shared>) {
+    let _end = End(&shared);
     let (client, repository, blob) = &shared.source;
     let mut stream = match client.blob(repository, blob).await {
         Ok(stream) => stream,
@@ -235,6 +248,17 @@ async fn drive(shared: Arc<Shared>) {
             Some(Err(error)) => return shared.end(Err(error)),
             None => return shared.end(Ok(())),
         }
+    }
+}
+
+/// Ends a reading that ended without saying so.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let broken = || Err(RegistryError::new(ErrorKind::Unavailable, "reading the source broke off"));
+        self.0.lock().end.get_or_insert_with(broken);
+        self.0.more.notify_waiters();
     }
 }
 
@@ -351,5 +375,6 @@ impl Window {
 
 /// How far the fastest may be ahead of the slowest, and of those who have not come yet.
 pub(super) const WINDOW: u64 = 512 * 1024;
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 const UNTIL_ALL_HAVE_COME: Duration = Duration::from_secs(1);
 const UNTIL_ALL_HAVE_TAKEN: Duration = Duration::from_secs(5);
