@@ -89,9 +89,17 @@ fn selection(criterion: &mut Criterion) {
         bencher.iter(|| names.iter().map(|name| selection.matches(name).len()).sum::<usize>());
     });
     let listed: Vec<Tag> = (0..100_000)
-        .map(|number| format!("v{}.{}.{}-rc{}", number % 4, number % 9, number, number % 3).parse().unwrap())
+        .map(|number| match number % 4 {
+            0 => format!("v1.{}.{number}", number % 9),
+            1 => format!("release-{number}"),
+            2 => format!("release-{number}-rc{}", number % 3),
+            _ => format!("v1.{}.{number}-beta{}", number % 9, number % 3),
+        })
+        .map(|tag| tag.parse().unwrap())
         .collect();
     let of_one = selection.tags_of(&names[0]);
+    let taken = listed.iter().filter(|tag| of_one.takes(tag)).count();
+    assert!((listed.len() / 4..listed.len() * 3 / 4).contains(&taken), "{taken} tags are taken");
     group.bench_function("100,000 tags, filters of each type", |bencher| {
         bencher.iter(|| listed.iter().filter(|tag| of_one.takes(tag)).count());
     });

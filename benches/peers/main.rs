@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
-use report::{Machine, REGISTRIES, Report};
+use report::{Machine, QUIET, REGISTRIES, Report};
 use running::{Settings, program_knows};
 use scenarios::{Course, scenarios};
 use support::tools::{debian_tool, go_tool};
@@ -222,5 +222,4 @@ fn version_of_registry(program: &std::path::Path) -> String {
 
 /// Small images that one process copies one after the other.
 const IMAGES: u64 = 4;
-const QUIET: f64 = 0.5;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);

@@ -190,4 +190,17 @@ fn memory_of_large_blobs(report: &Report) -> Option<Target> {
 }
 
 /// What binds a scenario in which a target is missed, in a sentence.
-const BOUNDS: &[(&str, &str)] = &[];
+const BOUNDS: &[(&str, &str)] =
+    &[("A", REMEMBERED_BY_TAG), ("A-2.8", REMEMBERED_BY_TAG), ("D1", HASHED), ("D4", HASHED), ("G", SHORT_REQUESTS)];
+
+const REMEMBERED_BY_TAG: &str = "changed: what was verified is remembered by tag and digest, not by blob. So the destination is asked for the tag and \
+for 11 blobs and children that an older image may have brought; 10 of these 12 looks find what they look for, and are its reading back too. \
+A child that did not change is read and put once more, and the source is asked once for referrers. The others ask no less, as the tables below show.";
+
+const HASHED: &str = "two requests are the same for each repository, however large its blobs: the referrers of the image at the source and a page of \
+tags at the destination. The time is that of the processor: client and registries together take 1.5 s of it on two cores in 0.8 s. transship \
+hashes each byte that passes (0.27 to 0.31 s for 512 MiB, the difference to the floor in the column of the client's processor time), the floor does \
+not, and what oras takes in all is no more than that. What the source serves under a wrong digest is found before the destination has it.";
+
+const SHORT_REQUESTS: &str = "3256 requests, nearly all of them small, in 1.3 s on two cores that are used up: 2.0 s of the registries' time and 0.37 s of the \
+client's, 0.1 s more than the floor takes for the same requests; that is 30 µs a request for retries, logins, consent, records and what is printed.";

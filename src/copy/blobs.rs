@@ -134,9 +134,11 @@ impl Engine {
         };
         let upload = task.destination.upload(task.destination_repository, blob, mount_from, open);
         let effect = Effect::Upload { repository: task.destination_repository };
-        task.under_consent(effect, Box::pin(upload)).await?.map_err(|error| match source_failed.load(Ordering::Relaxed) {
-            true => CopyError::Source(error),
-            false => CopyError::Destination(error),
+        task.under_consent(effect, Box::pin(upload)).await?.map_err(|error| {
+            match source_failed.load(Ordering::Relaxed) {
+                true => CopyError::Source(error),
+                false => CopyError::Destination(error),
+            }
         })
     }
 

@@ -65,14 +65,15 @@ impl Client {
         types: &[String],
     ) -> Result<Vec<Referrer>, RegistryError> {
         let is_to_be_read = has_fallback && read.is_none();
-        let (listed, by_api) = self.listed_referrers(repository, subject, Some(is_to_be_read), types).await?;
-        match read.filter(|_| has_fallback && !by_api) {
-            Some(index) => self.listed_in(repository, subject, index, types),
-            None => Ok(listed),
+        let (mut listed, _) = self.listed_referrers(repository, subject, Some(is_to_be_read), types).await?;
+        if let Some(index) = read.filter(|_| has_fallback) {
+            unite(&mut listed, self.listed_in(repository, subject, index, types)?);
         }
+        Ok(listed)
     }
 
-    /// The referrers, and whether they are listed by the API.
+    /// The referrers, and whether the API lists them. What was pushed before a registry had the API may be under the fallback tag
+    /// only, so both count where there is such a tag.
     async fn listed_referrers(
         &self,
         repository: &RepositoryName,
@@ -80,16 +81,15 @@ impl Client {
         has_fallback: Option<bool>,
         types: &[String],
     ) -> Result<(Vec<Referrer>, bool), RegistryError> {
-        if let Some(listed) = self.referrers_by_api_if_any(repository, subject, types).await? {
-            return Ok((listed, true));
+        let listed = self.referrers_by_api_if_any(repository, subject, types).await?;
+        let by_api = listed.is_some();
+        let mut listed = listed.unwrap_or_default();
+        if has_fallback.unwrap_or(!by_api)
+            && let Some(index) = self.fallback_index(repository, subject).await?
+        {
+            unite(&mut listed, self.listed_in(repository, subject, index, types)?);
         }
-        if has_fallback == Some(false) {
-            return Ok((Vec::new(), false));
-        }
-        match self.fallback_index(repository, subject).await? {
-            Some(index) => Ok((self.listed_in(repository, subject, index, types)?, false)),
-            None => Ok((Vec::new(), false)),
-        }
+        Ok((listed, by_api))
     }
 
     fn listed_in(
@@ -266,6 +266,12 @@ fn read_page(body: &[u8], task: &Task) -> Result<Page, RegistryError> {
         .map_err(|_| task.error(ErrorKind::InvalidContent, "the answer is no image index with the field \"manifests\""))
 }
 
+/// Adds to `listed` what is not among it.
+fn unite(listed: &mut Vec<Referrer>, more: Vec<Referrer>) {
+    let seen: HashSet<Digest> = listed.iter().map(|referrer| referrer.digest.clone()).collect();
+    listed.extend(more.into_iter().filter(|referrer| !seen.contains(&referrer.digest)));
+}
+
 /// Whether the registry says that it has filtered by the artifact type that was asked for.
 fn is_filtered(headers: &HeaderMap) -> bool {
     let applied = headers.get_all("oci-filters-applied").iter().filter_map(|value| value.to_str().ok());
@@ -352,6 +358,32 @@ mod tests {
         assert_eq!(found, [("a", a), ("b", b), ("c", None), ("d", None)], "no filter was asked for");
         assert!(!line.contains('?'), "{line}");
         assert_eq!(told(None, &[]).await.0.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_under_the_fallback_tag_since_before_there_was_an_api_counts_too() {
+        let (subject, a, b) = (Digest::sha256(b"s"), Digest::sha256(b"a"), Digest::sha256(b"b"));
+        let (by_api, by_tag) = (index(&[&a]), index(&[&b, &a]));
+        let server = Server::start(move |seen, _| match seen.target.contains("/referrers/") {
+            true => served(by_api.clone()),
+            false => served(by_tag.clone()),
+        })
+        .await;
+        let client = server.client();
+        let found = async |has_fallback, read| {
+            let found = client.referrers_of_types(&repository(), &subject, (has_fallback, read), &[]).await.unwrap();
+            found.into_iter().map(|referrer| referrer.digest).collect::<Vec<_>>()
+        };
+        assert_eq!(found(true, None).await, [a.clone(), b.clone()]);
+        let read = client.fallback_index(&repository(), &subject).await.unwrap();
+        let before = server.lines().len();
+        assert_eq!(found(true, read).await, [a.clone(), b]);
+        assert_eq!(found(false, None).await, [a]);
+        assert_eq!(
+            server.lines().len(),
+            before + 2,
+            "what was read is not read again, and what is not there not asked for"
+        );
     }
 
     #[tokio::test]
