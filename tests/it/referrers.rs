@@ -46,14 +46,18 @@ async fn what_refers_to_an_image_or_to_a_referrer_is_found_at_the_destination() 
     attach(&pusher, "app", &image, &[sbom.clone(), first.clone()]).await;
     attach(&pusher, "app", &image.children[0], std::slice::from_ref(&of_child)).await;
     attach(&pusher, "app", &sbom, std::slice::from_ref(&of_sbom)).await;
-    let legacy = Image::single(905, 1, 300);
-    pusher.push("app", &format!("{}.sig", fallback_tag(&image)), &legacy).await;
+    let legacy: Vec<_> = [("sig", 905), ("att", 906), ("sbom", 907)]
+        .map(|(kind, seed)| (format!("{}.{kind}", fallback_tag(&image)), Image::single(seed, 1, 300)))
+        .into();
+    for (tag, image) in &legacy {
+        pusher.push("app", tag, image).await;
+    }
 
     for options in [TestRegistry::distribution("referrers-3"), TestRegistry::docker_2_8("referrers-2-8")] {
         let destination = options.start().await;
         let pair = Pair::new(&source.host(), &destination.host());
         let copied = pair.copy("app", "1", &image.digest()).await.unwrap();
-        assert_eq!((copied.already_there, copied.referrers), (false, 5));
+        assert_eq!((copied.already_there, copied.referrers), (false, 7));
         let there = destination.pusher();
         assert_eq!(listed(&there, "app", &image).await, BTreeSet::from([sbom.digest(), first.digest()]));
         assert_eq!(listed(&there, "app", &image.children[0]).await, BTreeSet::from([of_child.digest()]));
@@ -62,11 +66,13 @@ async fn what_refers_to_an_image_or_to_a_referrer_is_found_at_the_destination() 
             let digests = there.copy_tree_digests("app", &artifact.digest()).await;
             assert_eq!(digests, artifact.tree_digests(), "with all its content");
         }
-        assert_eq!(there.digest_of("app", &format!("{}.sig", fallback_tag(&image))).await, Some(legacy.digest()));
+        for (tag, image) in &legacy {
+            assert_eq!(there.digest_of("app", tag).await, Some(image.digest()), "{tag}");
+        }
 
         let before = destination.access_log().len();
         let again = Pair::new(&source.host(), &destination.host()).copy("app", "1", &image.digest()).await.unwrap();
-        assert_eq!((again.already_there, again.moved, again.referrers), (true, 0, 5));
+        assert_eq!((again.already_there, again.moved, again.referrers), (true, 0, 7));
         let writes: Vec<_> = destination.access_log().split_off(before);
         let writes: Vec<_> = writes.iter().filter(|access| !matches!(access.method.as_str(), "GET" | "HEAD")).collect();
         assert!(writes.is_empty(), "what is there is not written again: {writes:?}");

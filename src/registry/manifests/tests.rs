@@ -141,6 +141,7 @@ async fn a_manifest_is_put_byte_for_byte_and_refusals_are_told_apart() {
             Some(ErrorKind::ContentMissing),
         ),
         (Reply::new(404, codes(r#"{"code":"BLOB_UNKNOWN"}"#)), Some(ErrorKind::ContentMissing)),
+        (Reply::new(404, codes(r#"{"code":"MANIFEST_UNKNOWN"}"#)), Some(ErrorKind::ContentMissing)),
         (Reply::new(400, codes(r#"{"code":"MANIFEST_INVALID"}"#)), Some(ErrorKind::ManifestInvalid)),
         (Reply::new(404, codes(r#"{"code":"NAME_UNKNOWN"}"#)), Some(ErrorKind::NotFound)),
         (Reply::new(403, "<html>"), Some(ErrorKind::Denied)),
