@@ -18,7 +18,8 @@ cgroups() { # the cluster's folder in each hierarchy where it has one
 processes() { # every component, shim and container was born in the cluster's cgroup, so no list of ids can be stale
   local roots
   mapfile -t roots < <(cgroups)
-  [ ${#roots[@]} = 0 ] || find "${roots[@]}" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un
+  # A cgroup that goes away meanwhile makes find fail, which says nothing of the others.
+  [ ${#roots[@]} = 0 ] || { find "${roots[@]}" -name cgroup.procs -exec cat {} + 2>/dev/null || true; } | sort -un
 }
 LIMIT=$((SECONDS + 6))
 # All at once and at once: nothing is worth saving, and a component that outlives another only waits for it. Again, for what was
