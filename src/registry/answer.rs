@@ -132,10 +132,10 @@ pub(super) fn clean(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
 }
 
-/// `word` up to the query of the first URL in it; in JSON the slashes of a URL may be escaped, and a path alone has a query too.
+/// `word` up to the query of the first URL or path in it, however odd it is otherwise.
 fn without_query(word: &str) -> &str {
     match word.split_once('?') {
-        Some((front, query)) if front.contains(":/") || front.contains(":\\/") || query.contains('=') => front,
+        Some((front, query)) if front.contains('/') || query.contains('=') => front,
         _ => word,
     }
 }
