@@ -1,5 +1,5 @@
-# Everything a developer or CI runs. `make test` on a clean clone installs what it needs (in .build/bin, which git ignores, and
-# from Debian when run as root) and then runs every check. `make demo` works without root too, and then needs nothing from Debian.
+# Everything a developer or CI runs. `make demo` builds only what the walkthrough uses. `make test` on a clean clone installs what it
+# needs (in .build/bin, which git ignores, and from Debian when run as root) and then runs every check.
 
 # The steps share one Cargo target folder and one Go cache: running them side by side would only make them wait for each other.
 .NOTPARALLEL:
@@ -14,6 +14,11 @@ KUBERNETES := v1.37.2
 NODE_STORIES := $(addprefix stories::,consent:: dead_watch:: hints:: kinds:: progress:: quiet:: referrers:: scale:: tag_filters:: troubles:: \
 	node:: node_latency:: node_losses:: node_pending:: node_rights::)
 CARGO_DENY := 0.20.2
+IS_ROOT := $(filter 0,$(shell id -u))
+# Registries of the demo: Debian's as root on Debian, else one that is installed, else one that Go builds.
+DEMO_NEEDS := $(if $(and $(IS_ROOT),$(shell command -v apt-get 2>/dev/null)),debian-demo,$(if $(shell command -v docker-registry 2>/dev/null),,$(BIN)/registry))
+# A node takes root and Linux, and cannot be kept.
+NODE_DEMO_NEEDS := $(if $(and $(IS_ROOT),$(filter Linux,$(shell uname -s)),$(if $(filter 1,$(KEEP)),,node)),debian-demo-cluster $(BIN)/.node $(BIN)/helm)
 
 # Without these the API server calls itself v0.0.0 and clients refuse to speak to it.
 KUBERNETES_FLAGS := -s -w \
@@ -22,10 +27,11 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian build generate lint deny test test-host test-node bench micro fuzz demo clean
+.PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate lint deny test test-host test-node bench micro fuzz \
+	demo demo-cluster clean
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 tools: go-tools debian ## Everything the tests start besides our own binaries.
 
@@ -33,6 +39,9 @@ go-tools: $(BIN)/control-plane $(BIN)/.node $(BIN)/.tools ## Kubernetes, contain
 
 debian: ## Debian packages: a second registry implementation and a second copying tool. Installs them when run as root.
 	@sh tests/tools/debian.sh
+
+debian-demo debian-demo-cluster:
+	@sh tests/tools/debian.sh $(@:debian-%=%)
 
 # Built under another name and moved, so that an interrupted build never leaves half a binary behind.
 $(BIN)/control-plane: tests/cluster/go.mod tests/cluster/go.sum tests/cluster/main.go
@@ -55,6 +64,14 @@ $(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum $(if $(MISSING_TOOLS),again
 	@cd $(BIN) && for tool in $(GO_TOOLS); do test -x $$tool || { echo "the build left no $$tool"; exit 1; }; done
 	touch $@
 
+# One tool alone, for the demos: all of them take minutes.
+$(BIN)/registry: PACKAGE := github.com/distribution/distribution/v3/cmd/registry
+$(BIN)/helm: PACKAGE := helm.sh/helm/v4/cmd/helm
+$(BIN)/registry $(BIN)/helm: tests/tools/go.mod tests/tools/go.sum
+	@mkdir -p $(BIN)
+	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@.new $(PACKAGE)
+	mv $@.new $@
+
 build: ## The operator and the kubectl plugin.
 	cargo build --locked
 
@@ -72,17 +89,20 @@ deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences 
 .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny:
 	cargo install --locked --root .build/cargo-deny-$(CARGO_DENY) --version $(CARGO_DENY) cargo-deny
 
-test: test-host test-node ## Every check and every test.
+test: test-host test-node ## Every check and every test, both demos included.
 
 # What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
 test-host: debian lint deny go-tools ## All of it that takes no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
+	TRANSSHIP=target/debug/transship tests/demo.sh
+	TRANSSHIP=target/debug/transship DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
 
 # The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux. TRANSSHIP_COLD_PUSHES=50 measures more
 # pushes by new pods than 10, TRANSSHIP_AWAY=300 has the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
 test-node: debian go-tools ## The tests that play on a real node; part of `test`.
 	cargo test --locked --no-run
 	tests/node/dockerfile.sh target/debug/transship
+	TRANSSHIP=target/debug/transship tests/demo-cluster.sh
 	tests/node/run.sh target/debug/transship sh -ec '\
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
@@ -111,9 +131,13 @@ fuzz: ## Fuzz what is read from strangers, each parser for FUZZ_SECONDS (30).
 	  echo "$$target: $$(tail -1 artifacts/$$target.log)"; \
 	done
 
-demo: $(if $(filter 0,$(shell id -u)),debian) go-tools ## Replicate images on this machine: on a real node as root on Linux, else under a real API server.
-	cargo build --release --locked
+demo: $(DEMO_NEEDS) ## The walkthrough on this machine, without a cluster: `transship serve` between three registries.
+	cargo build --release --locked --bin transship
 	tests/demo.sh
+
+demo-cluster: $(NODE_DEMO_NEEDS) $(BIN)/control-plane $(BIN)/registry ## The operator on Kubernetes: on a real node as root on Linux, else under a real API server.
+	cargo build --release --locked --bin transship
+	tests/demo-cluster.sh
 
 clean: ## Remove what was built, the tools included.
 	rm -rf .build target

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use crate::controllers::Context;
+use crate::metrics::Metrics;
 
 /// What the operator still waits for before it works.
 #[derive(Clone, Default)]
@@ -30,11 +30,11 @@ impl Readiness {
 }
 
 /// The routes of the admin port.
-pub fn routes(context: Arc<Context>, readiness: Readiness) -> Router {
+pub fn routes(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { context.metrics.text() }))
+        .route("/metrics", get(move || async move { metrics.text() }))
         .with_state(readiness)
 }
 

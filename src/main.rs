@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use transship::config::{OperatorFlags, WorkerFlags};
-use transship::standalone::{self, PlanFlags, SyncFlags};
+use transship::standalone::{self, PlanFlags, ServeFlags, StatusFlags, SyncFlags};
 use transship::{api, operator, telemetry, worker};
 
 /// Replicates container images between OCI registries under Kubernetes control.
@@ -32,6 +32,10 @@ enum Command {
     },
     /// Replicates once, without a cluster, what YAML files of the kinds say.
     Sync(SyncFlags),
+    /// Replicates without a cluster what YAML files of the kinds say, until SIGTERM.
+    Serve(ServeFlags),
+    /// Prints the state of each replica from the state folder of `serve` or `sync`.
+    Status(StatusFlags),
     /// Shows what `sync` would copy where, and why each repository matches or not; writes nothing.
     Plan(PlanFlags),
 }
@@ -53,6 +57,11 @@ async fn main() -> ExitCode {
             worker::run(flags).await.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Command::Sync(flags) => standalone::sync(flags).await.map_err(Into::into),
+        Command::Serve(flags) => {
+            telemetry::start();
+            standalone::serve(flags).await.map_err(Into::into)
+        }
+        Command::Status(flags) => standalone::status(flags).await.map_err(Into::into),
         Command::Plan(flags) => standalone::plan(flags).await.map_err(Into::into),
     };
     match result {

@@ -1,28 +1,34 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
-use crate::cluster::{CopyJobs, ExecutionClasses};
+use crate::api::ReplicationConfiguration;
+use crate::cluster::{CopyJobs, Events, ExecutionClasses, Statuses, Stores, View};
 use crate::config::OperatorFlags;
 use crate::controllers::{
-    Context, Settings, Stores, adopt_statuses, adopt_workers, run_configurations, run_policies, run_registries,
-    run_statuses, run_workers,
+    Context, Settings, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
 };
+use crate::copy::Engine;
+use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::plan::AUTHORITY_LASTS;
+use crate::replication::{Clock, Configurations, Core, SharedClaims};
 use crate::workers_channel;
 
 /// Runs the operator until it is told to end.
@@ -41,43 +47,128 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let (registries, policies, configurations) = (watched(&client), watched(&client), watched(&client));
     let stores =
         Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
-    let settings = Settings {
-        namespaces: flags.watch_namespace.iter().cloned().collect(),
-        copies: usize::from(flags.copies),
-        reconciles: RECONCILES,
-        default_execution: flags.default_execution,
-        has_jobs: flags.jobs.worker_image.is_some(),
-    };
-    let classes =
-        flags.jobs.execution_classes.as_deref().map_or_else(|| Ok(Default::default()), ExecutionClasses::read)?;
-    let (context, wakes) = Context::new(
-        client.clone(),
-        settings,
-        classes,
-        stores.clone(),
-        Arc::new(egress),
-        Metrics::default(),
-        shutdown.clone(),
-    );
-    let jobs = flags.job_settings().map(|settings| Arc::new(CopyJobs::new(client, settings)));
+    let (checks, registry_checks) = mpsc::channel(CHECKS);
+    let namespaces = flags.watch_namespace.iter().cloned().collect();
+    let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), checks));
+    let Parts { context, dispatcher, jobs, wakes, claim_wakes } = Parts::new(&flags, view, &shutdown)?;
 
     let readiness = Readiness::waiting_for(&[REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES, JOBS]);
     let mut tasks = JoinSet::new();
-    serve(&mut tasks, flags.admin_address, admin::routes(context.clone(), readiness.clone()), &shutdown).await?;
-    serve(&mut tasks, flags.notify_address, notify::routes(context.clone()), &shutdown).await?;
-    tasks.spawn(run_registries(registries, wakes.registries, context.clone()));
+    let receiver = notify::Receiver {
+        access: context.view.clone(),
+        configurations: context.configurations.clone(),
+        metrics: context.metrics.clone(),
+    };
+    serve(&mut tasks, flags.admin_address, admin::routes(context.metrics.clone(), readiness.clone()), &shutdown).await?;
+    serve(&mut tasks, flags.notify_address, notify::routes(receiver), &shutdown).await?;
+    tasks.spawn(run_registries(registries, registry_checks, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
-    tasks.spawn(run_configurations(configurations, wakes.configurations, context.clone()));
-    if let Some(jobs) = &jobs {
-        tasks.spawn(workers_channel::run(context.clone(), jobs.clone(), flags.jobs.clone()));
+    tasks.spawn(run_configurations(configurations, wakes, context.clone()));
+    tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes));
+    if let Some(control) = &jobs {
+        tasks.spawn(workers_channel::run(control.clone(), flags.jobs.clone()));
     }
-    tasks.spawn(start(context.clone(), stores, jobs, readiness));
+    tasks.spawn(start(context.clone(), dispatcher, jobs, readiness));
     ended(&mut tasks).await;
     tracing::info!("ending");
     shutdown.cancel();
-    context.replicators.ended(DRAIN).await;
+    context.configurations.ended(DRAIN).await;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// The parts of the operator, each made with those that it stands on.
+struct Parts {
+    context: Arc<Context>,
+    dispatcher: Arc<Dispatcher>,
+    jobs: Option<Arc<JobControl>>,
+    wakes: mpsc::UnboundedReceiver<ObjectRef<ReplicationConfiguration>>,
+    claim_wakes: mpsc::UnboundedReceiver<Vec<String>>,
+}
+
+impl Parts {
+    fn new(
+        flags: &OperatorFlags,
+        view: Arc<View>,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?.unwrap_or_default();
+        let (classes, metrics, claims) = (Arc::new(classes), Arc::new(Metrics::default()), SharedClaims::default());
+        let (clock, engine, dispatcher) = (Clock::default(), Engine::default(), Arc::new(Dispatcher::new(view.clone())));
+        let (waker, wakes) = mpsc::unbounded_channel();
+        let (claim_waker, claim_wakes) = mpsc::unbounded_channel();
+        let statuses = Arc::new(Statuses::new(view.client.clone(), waker.clone()));
+        let in_process = InProcess {
+            access: view.clone(),
+            engine: engine.clone(),
+            claims: claims.clone(),
+            clock: clock.clone(),
+            slots: Slots::new(usize::from(flags.copies)),
+            metrics: metrics.clone(),
+            grants: Some(dispatcher.clone()),
+            listener: None,
+        };
+        let core = Core {
+            access: view.clone(),
+            store: statuses.clone(),
+            executor: Arc::new(ByClass { in_process, dispatcher: dispatcher.clone() }),
+            engine,
+            claims: claims.clone(),
+            clock,
+            metrics: metrics.clone(),
+            wakes: claim_waker,
+        };
+        let jobs = flags.job_settings().map(|settings| JobControl {
+            client: view.client.clone(),
+            jobs: CopyJobs::new(view.client.clone(), settings),
+            dispatcher: dispatcher.clone(),
+            classes: classes.clone(),
+            authorities: watch::Sender::default(),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let context = Context {
+            settings: Settings {
+                reconciles: RECONCILES,
+                default_execution: flags.default_execution,
+                has_jobs: flags.jobs.worker_image.is_some(),
+            },
+            events: Events::new(view.client.clone()),
+            view,
+            statuses,
+            classes,
+            configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
+            claims,
+            metrics,
+            shutdown: shutdown.clone(),
+            wakes: waker,
+            stored: Mutex::default(),
+            begun: AtomicBool::new(false),
+        };
+        Ok(Self { context: Arc::new(context), dispatcher, jobs: jobs.map(Arc::new), wakes, claim_wakes })
+    }
+}
+
+/// Passes on to configurations that claims changed, and what keeps Jobs from running; keeps the clock beating.
+async fn pass_on(
+    context: Arc<Context>,
+    dispatcher: Arc<Dispatcher>,
+    mut claims: mpsc::UnboundedReceiver<Vec<String>>,
+) {
+    let mut troubles = dispatcher.trouble_changes();
+    let beat = context.configurations.beat();
+    let passing = async {
+        loop {
+            tokio::select! {
+                Some(uids) = claims.recv() => context.wake_uids(&uids),
+                Ok(()) = troubles.changed() => context.configurations.workers(|namespace, name| {
+                    let uid = context.view.object(namespace, name)?.uid()?;
+                    dispatcher.trouble(namespace, &uid)
+                }),
+            }
+        }
+    };
+    tokio::join!(beat, passing);
 }
 
 /// A controller that also reconciles objects that were deleted: it then finds them gone.
@@ -113,7 +204,13 @@ fn decoded<K: kube::Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>
 }
 
 /// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.
-async fn start(context: Arc<Context>, stores: Stores, jobs: Option<Arc<CopyJobs>>, readiness: Readiness) {
+async fn start(
+    context: Arc<Context>,
+    dispatcher: Arc<Dispatcher>,
+    jobs: Option<Arc<JobControl>>,
+    readiness: Readiness,
+) {
+    let stores = &context.view.stores;
     known(&stores.registries, REGISTRIES, &readiness).await;
     known(&stores.policies, POLICIES, &readiness).await;
     known(&stores.configurations, CONFIGURATIONS, &readiness).await;
@@ -122,17 +219,22 @@ async fn start(context: Arc<Context>, stores: Stores, jobs: Option<Arc<CopyJobs>
         tokio::time::sleep(RETRY).await;
     }
     readiness.reached(STATUSES);
+    let is_processed = |object: &Arc<ReplicationConfiguration>| object.status.is_some();
+    if context.view.stores.configurations.state().iter().any(is_processed) {
+        // An earlier process may have sent writes that are still under way.
+        dispatcher.hold_back(Instant::now() + AUTHORITY_LASTS);
+    }
     while let Some(jobs) = &jobs
-        && let Err(error) = adopt_workers(&context, jobs).await
+        && let Err(error) = adopt_jobs(jobs).await
     {
         tracing::warn!(%error, "the copy Jobs cannot be listed yet");
         tokio::time::sleep(RETRY).await;
     }
     readiness.reached(JOBS);
-    context.begin().await;
+    context.begin();
     tracing::info!("ready");
     match jobs {
-        Some(jobs) => drop(tokio::join!(run_workers(context.clone(), jobs), run_statuses(context))),
+        Some(jobs) => drop(tokio::join!(run_jobs(jobs), run_statuses(context))),
         None => run_statuses(context).await,
     }
 }
@@ -183,6 +285,7 @@ const CONFIGURATIONS: &str = "replicationconfigurations";
 const STATUSES: &str = "replicationstatuses";
 const JOBS: &str = "jobs";
 const RECONCILES: u16 = 16;
+const CHECKS: usize = 1024;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(50);

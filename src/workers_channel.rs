@@ -7,39 +7,39 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::channel::{Authorities, routes, serve};
-use crate::cluster::{CopyJobs, channel_authorities};
+use crate::cluster::channel_authorities;
 use crate::config::JobFlags;
-use crate::controllers::Context;
+use crate::execution::JobControl;
 
 /// Runs until the operator ends. Until the authorities are known no worker is started; they are looked at again every hour.
-pub(crate) async fn run(context: Arc<Context>, jobs: Arc<CopyJobs>, flags: JobFlags) {
+pub(crate) async fn run(control: Arc<JobControl>, flags: JobFlags) {
     let host = flags.channel_url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
-    let mut authorities = read(&context, &jobs).await;
+    let mut authorities = read(&control).await;
     let config = loop {
         match authorities.server_config(&host, Timestamp::now()) {
             Ok(config) => break config,
             Err(error) => tracing::error!(%error, "the workers' channel has no certificate"),
         }
         tokio::time::sleep(RETRY).await;
-        authorities = read(&context, &jobs).await;
+        authorities = read(&control).await;
     };
     let (configs, config) = watch::channel(Arc::new(config));
-    let serving = match serve(flags.channel_address, config, routes(context.clone()), context.shutdown.clone()).await {
+    let serving = match serve(flags.channel_address, config, routes(control.dispatcher.clone()), control.shutdown.clone()).await {
         Ok(serving) => serving,
         Err(error) => {
             return tracing::error!(%error, address = %flags.channel_address, "the workers' channel cannot listen");
         }
     };
-    context.channel_authorities.send_replace(authorities.bundle());
+    control.authorities.send_replace(authorities.bundle());
     let renewing = async {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            let authorities = read(&context, &jobs).await;
+            let authorities = read(&control).await;
             match authorities.server_config(&host, Timestamp::now()) {
                 Ok(config) => drop(configs.send_replace(Arc::new(config))),
                 Err(error) => tracing::error!(%error, "the certificate of the workers' channel is not renewed"),
             }
-            context.channel_authorities.send_replace(authorities.bundle());
+            control.authorities.send_replace(authorities.bundle());
         }
     };
     tokio::select! {
@@ -48,9 +48,9 @@ pub(crate) async fn run(context: Arc<Context>, jobs: Arc<CopyJobs>, flags: JobFl
     }
 }
 
-async fn read(context: &Context, jobs: &CopyJobs) -> Authorities {
+async fn read(control: &JobControl) -> Authorities {
     loop {
-        match channel_authorities(&context.client, jobs, Timestamp::now()).await {
+        match channel_authorities(&control.client, &control.jobs, Timestamp::now()).await {
             Ok(authorities) => return authorities,
             Err(error) => tracing::error!(%error, "the workers' channel waits"),
         }

@@ -285,7 +285,7 @@ impl Desk {
     fn is_superseded(&self, held: &Held, lane: &Lane) -> bool {
         self.entries.values().any(|entry| {
             let Submission { item, lane: wanted, .. } = &entry.submission;
-            item.tag == held.tag && item.repository == held.repository && wanted == lane
+            item.image.tag == held.tag && item.image.repository == held.repository && wanted == lane
         })
     }
 

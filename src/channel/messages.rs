@@ -1,13 +1,11 @@
 //! What worker and operator say to each other. Every message states levels, not changes: one that is lost or repeated does no harm.
 
-use std::collections::BTreeSet;
-
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::api::FailureCode;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{CopyOptions, Replica};
+use crate::plan::{ImageRequest, Replica};
 use crate::registry::{Credentials, RegistryOptions};
 
 /// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -21,21 +19,9 @@ pub struct ItemId(pub String);
 pub struct Item {
     /// Its name.
     pub id: ItemId,
-    /// The repository, of the same name at both ends.
-    pub repository: RepositoryName,
-    /// The tag at the destination.
-    pub tag: Tag,
-    /// What is copied.
-    pub digest: Digest,
-    /// What of the image is copied.
-    pub options: CopyOptions,
-    /// Every tag of the source repository that stands for referrers, where they are known and few.
-    #[serde(default)]
-    pub referrer_tags: Option<BTreeSet<Tag>>,
-    /// The uid of the configuration: blobs are mounted only from repositories that it writes to itself.
-    pub scope: String,
-    /// The destination belongs to another owner.
-    pub across_owners: bool,
+    /// The image.
+    #[serde(flatten)]
+    pub image: ImageRequest,
 }
 
 /// What a worker tells, once a second and whenever an image has ended.

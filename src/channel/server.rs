@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::messages::{Answer, GrantAnswer, GrantRequest, Report};
 
 /// Who answers workers.
-pub trait Office: Send + Sync + 'static {
+pub trait WorkerApi: Send + Sync + 'static {
     /// Whether the workers that an earlier process left are known: before that nobody is told that he is not.
     fn is_open(&self) -> bool;
     /// The Job whose token this is; `None` if there is none.
@@ -43,12 +43,12 @@ pub enum Rejection {
 }
 
 /// The routes of the channel.
-pub fn routes(office: Arc<dyn Office>) -> Router {
+pub fn routes(api: Arc<dyn WorkerApi>) -> Router {
     Router::new()
         .route("/v1/report", post(report))
         .route("/v1/grant", post(grant))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .with_state(office)
+        .with_state(api)
 }
 
 /// Serves `routes` over TLS until `shutdown`; a new configuration holds for the connections that come after it.
@@ -74,27 +74,27 @@ pub async fn serve(
     })
 }
 
-async fn report(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
-    match caller(office.as_ref(), &headers) {
-        Some(job) => answered(office.report(job, report).await),
-        None => answered::<Answer>(Err(unknown(office.as_ref()))),
+async fn report(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
+    match caller(api.as_ref(), &headers) {
+        Some(job) => answered(api.report(job, report).await),
+        None => answered::<Answer>(Err(unknown(api.as_ref()))),
     }
 }
 
-async fn grant(State(office): State<Arc<dyn Office>>, headers: HeaderMap, Json(ask): Json<GrantRequest>) -> Response {
-    match caller(office.as_ref(), &headers) {
-        Some(job) => answered(office.grant(job, ask).await),
-        None => answered::<GrantAnswer>(Err(unknown(office.as_ref()))),
+async fn grant(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(ask): Json<GrantRequest>) -> Response {
+    match caller(api.as_ref(), &headers) {
+        Some(job) => answered(api.grant(job, ask).await),
+        None => answered::<GrantAnswer>(Err(unknown(api.as_ref()))),
     }
 }
 
-fn unknown(office: &dyn Office) -> Rejection {
-    if office.is_open() { Rejection::Unknown } else { Rejection::Unavailable }
+fn unknown(api: &dyn WorkerApi) -> Rejection {
+    if api.is_open() { Rejection::Unknown } else { Rejection::Unavailable }
 }
 
-fn caller(office: &dyn Office, headers: &HeaderMap) -> Option<String> {
+fn caller(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    office.job_of(value.strip_prefix("Bearer ")?)
+    api.job_of(value.strip_prefix("Bearer ")?)
 }
 
 fn answered<T: serde::Serialize>(answer: Result<T, Rejection>) -> Response {

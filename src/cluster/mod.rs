@@ -8,6 +8,7 @@ mod jobs;
 mod policies;
 mod registries;
 mod statuses;
+mod view;
 
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ pub use events::Events;
 pub use execution_class::{ExecutionClass, ExecutionClasses};
 pub use jobs::{CopyJobs, JobSettings, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by};
 pub use policies::Policies;
-pub use registries::{Registries, Unusable, reason_of};
-pub use statuses::{PairIdentity, StatusError, Statuses, StoredPair, patch_status};
+pub use registries::{Registries, reason_of};
+pub use statuses::{Statuses, patch_status};
+pub use view::{Stores, View};
 
 /// The name under which every write is done.
 pub const FIELD_MANAGER: &str = "transship";

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::credentials::registry_credentials;
 use crate::api::{Registry, reason};
+use crate::replication::Unusable;
 use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
 
 /// The clients of all Registry objects in use, by their uid.
@@ -24,16 +25,6 @@ struct Known {
     client: registry::Client,
     options: RegistryOptions,
     read_at: Instant,
-}
-
-/// Why a Registry cannot be used.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Unusable {
-    /// One of [`crate::api::reason`].
-    pub reason: &'static str,
-    /// A sentence that names the remedy.
-    pub message: String,
 }
 
 impl Registries {

@@ -1,69 +1,48 @@
 //! Reads and writes ReplicationStatus objects.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::{CallError, FIELD_MANAGER, call};
 use crate::api::{
-    CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusSpec, ReplicationStatusStatus,
+    CONFIGURATION_LABEL, ConfigurationReference, ReplicationConfiguration, ReplicationStatus, ReplicationStatusStatus,
 };
-use crate::image::Digest;
+use crate::plan::{ConfigurationReport, PairIdentity};
+use crate::replication::machine::{Record, StoredPair};
+use crate::replication::{Store, StoreError};
 
-/// The ReplicationStatus objects of the cluster.
-#[derive(Clone)]
+/// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub struct Statuses {
     client: Client,
-}
-
-/// Which object holds the status of a pair.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PairIdentity {
-    /// The namespace of the configuration.
-    pub namespace: String,
-    /// `<configuration ≤ 40>.<repository slug ≤ 40>.<10 base32 characters of the SHA-256 of the spec>`.
-    pub name: String,
-    /// Its immutable spec.
-    pub spec: ReplicationStatusSpec,
-}
-
-/// What an earlier process left of a pair.
-#[derive(Clone, Debug)]
-pub struct StoredPair {
-    /// The object.
-    pub identity: PairIdentity,
-    /// Its status.
-    pub status: ReplicationStatusStatus,
-}
-
-/// Why a status could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to write the status of {name}: {source}")]
-pub struct StatusError {
-    name: String,
-    source: CallError,
-}
-
-impl PairIdentity {
-    /// The identity of the pair that `spec` describes, for a configuration of `namespace`.
-    pub fn new(namespace: &str, spec: ReplicationStatusSpec) -> Self {
-        let bytes = serde_json::to_vec(&spec).expect("a spec is JSON");
-        let hash = base32(&Digest::sha256(&bytes));
-        let configuration = cut(&spec.configuration_ref.name);
-        let slug: String =
-            spec.source.repository.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let name = format!("{configuration}.{}.{hash}", cut(&slug));
-        Self { namespace: namespace.to_owned(), name, spec }
-    }
+    reports: Mutex<HashMap<(String, String), ConfigurationReport>>,
+    wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
 }
 
 impl Statuses {
-    /// Works through `client`.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Works through `client`. Configurations whose report changed go to `wakes`.
+    pub fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
+        Self { client, reports: Mutex::default(), wakes }
+    }
+
+    /// The last report of a configuration.
+    pub fn report_of(&self, namespace: &str, name: &str) -> Option<ConfigurationReport> {
+        self.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Forgets the report of a configuration that does not exist any more.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// Every object there is, read in small pages.
@@ -83,6 +62,8 @@ impl Statuses {
                     spec: object.spec,
                 },
                 status: object.status.unwrap_or_default(),
+                verified: None,
+                referrers_asked_at: None,
             }));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
@@ -92,44 +73,65 @@ impl Statuses {
     }
 
     /// Writes `status`, creating the object first where it is absent.
-    ///
-    /// # Errors
-    /// [`StatusError`]; nothing is lost by it, the caller writes again later.
-    pub async fn write(
-        &self,
-        pair: &PairIdentity,
-        owner: &ReplicationConfiguration,
-        status: &ReplicationStatusStatus,
-    ) -> Result<(), StatusError> {
+    async fn write(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<(), CallError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
-        let failed = |source| StatusError { name: pair.name.clone(), source };
         match patch_status(&api, &pair.name, status).await {
             Err(error) if error.is_not_found() => {}
-            result => return result.map_err(failed),
+            result => return result,
         }
         let mut object = ReplicationStatus::new(&pair.name, pair.spec.clone());
-        object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), pair.spec.configuration_ref.name.clone());
-        object.metadata.owner_references = Some(vec![owner_reference(owner)]);
+        let configuration = &pair.spec.configuration_ref;
+        object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), configuration.name.clone());
+        object.metadata.owner_references = Some(vec![owner_reference(configuration)]);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match call(api.create(&parameters, &object)).await {
             Ok(_) => {}
             Err(CallError::Kube(error)) if matches!(error.as_ref(), kube::Error::Api(status) if status.is_already_exists()) =>
                 {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error),
         }
-        patch_status(&api, &pair.name, status).await.map_err(failed)
+        patch_status(&api, &pair.name, status).await
     }
 
-    /// Deletes the object; one that is not there is fine.
-    ///
-    /// # Errors
-    /// [`StatusError`] when the API server refuses.
-    pub async fn delete(&self, pair: &PairIdentity) -> Result<(), StatusError> {
-        let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
-        match call(api.delete(&pair.name, &DeleteParams::default())).await {
-            Err(error) if !error.is_not_found() => Err(StatusError { name: pair.name.clone(), source: error }),
-            _ => Ok(()),
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), ConfigurationReport>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Statuses {
+    fn publish<'a>(
+        &'a self,
+        pair: &'a PairIdentity,
+        status: &'a ReplicationStatusStatus,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let failed = |error| StoreError(format!("failed to write the status of {}: {error}", pair.name));
+            self.write(pair, status).await.map_err(failed)
         }
+        .boxed()
+    }
+
+    /// An object that is not there is fine.
+    fn delete<'a>(&'a self, pair: &'a PairIdentity) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
+            match call(api.delete(&pair.name, &DeleteParams::default())).await {
+                Err(error) if !error.is_not_found() => {
+                    Err(StoreError(format!("failed to delete the status of {}: {error}", pair.name)))
+                }
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    /// The status holds the record.
+    fn record(&self, _pair: &PairIdentity, _record: &Record) {}
+
+    fn report(&self, namespace: &str, name: &str, report: ConfigurationReport) {
+        self.lock().insert((namespace.to_owned(), name.to_owned()), report);
+        // A closed channel means that the operator ends.
+        let _ = self.wakes.send(ObjectRef::new(name).within(namespace));
     }
 }
 
@@ -147,25 +149,15 @@ where
     call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await.map(|_| ())
 }
 
-fn owner_reference(owner: &ReplicationConfiguration) -> OwnerReference {
+fn owner_reference(owner: &ConfigurationReference) -> OwnerReference {
     OwnerReference {
         api_version: ReplicationConfiguration::api_version(&()).into_owned(),
         kind: ReplicationConfiguration::kind(&()).into_owned(),
-        name: owner.name_any(),
-        uid: owner.uid().unwrap_or_default(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
         controller: Some(true),
         block_owner_deletion: None,
     }
-}
-
-fn cut(text: &str) -> &str {
-    text[..text.len().min(40)].trim_end_matches(['-', '.'])
-}
-
-/// The first ten characters of the digest in the base32 alphabet of RFC 4648, in lower case.
-fn base32(digest: &Digest) -> String {
-    let bits = u64::from_str_radix(&digest.encoded()[..16], 16).expect("hexadecimal");
-    (0..10).map(|i| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(bits >> (59 - 5 * i)) as usize & 31])).collect()
 }
 
 const PAGE: u32 = 50;

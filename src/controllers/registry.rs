@@ -1,57 +1,65 @@
 //! Reconciles a Registry: whether it answers and takes the credentials, told by its conditions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::api::Api;
-use kube::runtime::controller::{Action, Config};
+use kube::runtime::controller::{Action, Config, Error};
 use kube::runtime::{Controller, reflector::ObjectRef};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use crate::api::{Registry, RegistryStatus, condition_type, reason, set_condition};
-use crate::cluster::{CallError, Unusable, patch_status, reason_of};
+use crate::cluster::{CallError, View, patch_status, reason_of};
+use crate::replication::Unusable;
 use crate::registry::ErrorKind;
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {
-    let shutdown = context.shutdown.clone();
+    let (shutdown, reconciling) = (context.shutdown.clone(), context.clone());
     controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .reconcile_on(ReceiverStream::new(checks))
         .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "registry");
+        .run(reconcile, error_policy, reconciling)
+        .for_each(|result| {
+            match &result {
+                // A deleted Registry is met here: configurations that name it have a problem now.
+                Err(Error::ObjectNotFound(object)) => {
+                    let reference = ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
+                    context.wake_where(|configuration| refers_to(configuration, &reference));
+                }
+                Err(error) => tracing::debug!(%error, "registry"),
+                Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
 }
 
 async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, CallError> {
     let namespace = registry.namespace().unwrap_or_default();
-    if !context.acts_on(&namespace) {
+    if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());
     }
-    let health = observe(&registry, &context).await;
+    let health = observe(&registry, &context.view).await;
     let previous = registry.status.clone().unwrap_or_default();
     let status = report(&previous, registry.metadata.generation, &health, Timestamp::now());
     if status != previous {
-        let api: Api<Registry> = Api::namespaced(context.client.clone(), &namespace);
+        let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
         context.events.tell(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, reason = health.reason(), "registry checked");
     }
     let reference = ObjectRef::from_obj(&*registry);
-    context.nudge_where(|configuration| refers_to(configuration, &reference)).await;
-    context
-        .registries
-        .retain(|uid| context.stores.registries.state().iter().any(|r| r.meta().uid.as_deref() == Some(uid)));
+    context.wake_where(|configuration| refers_to(configuration, &reference));
+    let known: HashSet<String> = context.view.stores.registries.state().iter().filter_map(|r| r.uid()).collect();
+    context.view.registries.retain(|uid| known.contains(uid));
     Ok(Action::requeue(if health.is_ready() { RECHECK_READY } else { RECHECK_FAILING }))
 }
 
@@ -74,15 +82,15 @@ impl Health {
     }
 }
 
-async fn observe(registry: &Registry, context: &Context) -> Health {
+async fn observe(registry: &Registry, view: &View) -> Health {
     if !registry
         .status
         .as_ref()
         .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True"))
     {
-        context.registries.read_again(&registry.uid().unwrap_or_default());
+        view.registries.read_again(&registry.uid().unwrap_or_default());
     }
-    let client = match context.registries.client(registry).await {
+    let client = match view.registries.client(registry).await {
         Ok(client) => client,
         Err(unusable) => return Health::Failing { stalled: true, unusable },
     };
@@ -90,7 +98,7 @@ async fn observe(registry: &Registry, context: &Context) -> Health {
         Ok(Ok(())) => Health::Ready,
         Ok(Err(error)) => {
             if error.kind == ErrorKind::Unauthorized {
-                context.registries.read_again(&registry.uid().unwrap_or_default());
+                view.registries.read_again(&registry.uid().unwrap_or_default());
             }
             let reason = reason_of(&error);
             Health::Failing {

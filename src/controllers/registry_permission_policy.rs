@@ -27,7 +27,7 @@ pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<
             async move {
                 // A deleted policy is met here: what it allowed or denied has to be decided anew.
                 if let Err(Error::ObjectNotFound(object)) = result {
-                    decide_anew(&context, object.namespace.as_deref().unwrap_or_default()).await;
+                    decide_anew(&context, object.namespace.as_deref().unwrap_or_default());
                 }
             }
         })
@@ -36,29 +36,29 @@ pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<
 
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
     let namespace = policy.namespace().unwrap_or_default();
-    if !context.acts_on(&namespace) {
+    if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());
     }
     let registry = &policy.spec.registry_ref.name;
-    let exists = context.registry(&namespace, registry).is_some();
+    let exists = context.view.object(&namespace, registry).is_some();
     let previous = policy.status.clone().unwrap_or_default();
     let status = report(&previous, policy.metadata.generation, registry, exists, Timestamp::now());
     if status != previous {
-        let api: Api<RegistryPermissionPolicy> = Api::namespaced(context.client.clone(), &namespace);
+        let api: Api<RegistryPermissionPolicy> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &policy.name_any(), &status).await?;
     }
-    decide_anew(&context, &namespace).await;
+    decide_anew(&context, &namespace);
     Ok(if exists { Action::await_change() } else { Action::requeue(RECHECK) })
 }
 
-async fn decide_anew(context: &Context, namespace: &str) {
-    context.policies.forget(namespace);
+fn decide_anew(context: &Context, namespace: &str) {
+    context.view.policies.forget(namespace);
     let concerned = |configuration: &crate::api::ReplicationConfiguration| {
         let own = configuration.namespace();
         let mut destinations = configuration.spec.rules.iter().flat_map(|rule| &rule.destinations);
         destinations.any(|d| d.registry_ref.namespace.as_deref().or(own.as_deref()) == Some(namespace))
     };
-    context.nudge_where(concerned).await;
+    context.wake_where(concerned);
 }
 
 fn report(

@@ -1,7 +1,8 @@
-//! Reconciles a ReplicationConfiguration: gives orders to its replicator, and publishes what that reports.
+//! Reconciles a ReplicationConfiguration: gives orders to the running one, and publishes what it reports.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,60 +12,100 @@ use kube::api::Api;
 use kube::runtime::controller::{Action, Config, Error};
 use kube::runtime::{Controller, reflector::ObjectRef};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::Context;
-use super::replicators::Orders;
-use crate::api::{Execution, ExecutionMode, REPLICATE_REQUESTED_AT, ReplicationConfiguration, condition_type, reason};
+use crate::api::{
+    Execution, ExecutionMode, REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration, condition_type, reason,
+};
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
-    Configuration, ConfigurationReport, Holder, Invalid, Trouble, configuration_status, parse_configuration,
+    Configuration, ConfigurationReport, DestinationReference, Holder, Invalid, configuration_status, parse_configuration,
 };
+use crate::registry::canonical_host;
+use crate::replication::machine::{Orders, RegistryIdentity};
 
 /// Runs the controller until the operator ends.
 pub async fn run(
     controller: Controller<ReplicationConfiguration>,
-    nudges: mpsc::Receiver<ObjectRef<ReplicationConfiguration>>,
+    wakes: mpsc::UnboundedReceiver<ObjectRef<ReplicationConfiguration>>,
     context: Arc<Context>,
 ) {
-    let shutdown = context.shutdown.clone();
-    let reconciling = context.clone();
+    let (shutdown, reconciling) = (context.shutdown.clone(), context.clone());
     controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
-        .reconcile_on(ReceiverStream::new(nudges))
+        .reconcile_on(UnboundedReceiverStream::new(wakes))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, error_policy, reconciling)
         .for_each(|result| {
-            let context = context.clone();
-            async move {
-                // A deleted configuration is met here: its replicator ends, deletes its statuses and gives up its claims.
-                if let Err(Error::ObjectNotFound(object)) = result {
-                    context.replicators.end(object.namespace.as_deref().unwrap_or_default(), &object.name);
-                }
+            // A deleted configuration is met here: it ends, deletes its statuses and releases its claims.
+            if let Err(Error::ObjectNotFound(object)) = result {
+                let namespace = object.namespace.as_deref().unwrap_or_default();
+                context.configurations.end(namespace, &object.name);
+                context.statuses.forget(namespace, &object.name);
             }
+            std::future::ready(())
         })
         .await;
 }
 
 async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>) -> Result<Action, CallError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    if !context.acts_on(&namespace) || !context.has_begun() {
+    if !context.view.acts_on(&namespace) || !context.has_begun() {
         return Ok(Action::await_change());
     }
-    let parsed = parse_configuration(&namespace, &name, &object.spec);
-    let report = match parsed.and_then(|configuration| executable(&context, configuration)) {
-        Ok(configuration) => {
-            let surroundings = surroundings(&context, &configuration);
-            context.replicators.order(&context, orders(&object, configuration, surroundings))
-        }
-        Err(invalid) => {
-            context.replicators.end(&namespace, &name);
-            let trouble = Trouble { stalled: true, reason: invalid.reason, message: invalid.message };
-            ConfigurationReport { generation: object.metadata.generation, trouble: Some(trouble), ..Default::default() }
-        }
-    };
-    publish(&object, &namespace, &report, &context).await?;
+    context.configurations.order(orders(&object, &namespace, &name, &context), || context.take_stored(&object));
+    if let Some(report) = context.statuses.report_of(&namespace, &name) {
+        publish(&object, &namespace, &report, &context).await?;
+    }
     Ok(Action::requeue(SAFETY_REQUEUE))
+}
+
+fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, context: &Context) -> Orders {
+    let parsed = parse_configuration(namespace, name, &object.spec);
+    let parsed = parsed.and_then(|configuration| executable(context, configuration));
+    let class = parsed.as_ref().ok().and_then(|configuration| class(context, configuration));
+    let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let named = parsed.as_ref().map(|configuration| named_registries(configuration, context)).unwrap_or_default();
+    let identity = |registry: &Registry| {
+        let host = canonical_host(&registry.spec.url.parse().ok()?);
+        Some(RegistryIdentity { uid: registry.uid()?, host })
+    };
+    Orders {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        holder: Holder { created, uid: object.uid().unwrap_or_default() },
+        generation: object.metadata.generation,
+        request: object.annotations().get(REPLICATE_REQUESTED_AT).cloned(),
+        registries: named
+            .iter()
+            .filter_map(|(reference, registry)| Some((reference.clone(), identity(registry)?)))
+            .collect(),
+        dependencies: dependencies(&named, context),
+        slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
+        class,
+        is_dry: false,
+        configuration: parsed.map(Arc::new),
+    }
+}
+
+/// The Registries that exist, of those that the configuration names.
+fn named_registries(
+    configuration: &Configuration,
+    context: &Context,
+) -> BTreeMap<DestinationReference, Arc<Registry>> {
+    let source =
+        DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
+    let destinations = configuration.selection.destinations().into_iter().cloned();
+    let named = std::iter::once(source).chain(destinations);
+    named.filter_map(|reference| Some((reference.clone(), context.view.object(&reference.namespace, &reference.name)?))).collect()
+}
+
+/// The class of the Jobs that copy; `None` for this process.
+fn class(context: &Context, configuration: &Configuration) -> Option<String> {
+    let Execution { mode, class } = &configuration.execution;
+    let mode = mode.unwrap_or(context.settings.default_execution);
+    (mode == ExecutionMode::Job).then(|| class.clone())
 }
 
 /// The configuration, if it can be executed here as it asks for.
@@ -94,54 +135,34 @@ async fn publish(
     context: &Context,
 ) -> Result<(), CallError> {
     let previous = object.status.clone().unwrap_or_default();
-    if report.generation.is_none() {
-        return Ok(()); // The replicator has just started: it reports, and has this reconciled, in a moment.
-    }
     let status = configuration_status(namespace, report, &previous, Timestamp::now());
     if status == previous {
         return Ok(());
     }
-    let api: Api<ReplicationConfiguration> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<ReplicationConfiguration> = Api::namespaced(context.view.client.clone(), namespace);
     patch_status(&api, &object.name_any(), &status).await?;
     context.metrics.status_writes.inc();
     context.events.tell(object, "Replicate", &previous.conditions, &status.conditions).await;
     Ok(())
 }
 
-fn orders(object: &Arc<ReplicationConfiguration>, configuration: Configuration, surroundings: u64) -> Orders {
-    let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    Orders {
-        holder: Holder { created, uid: object.uid().unwrap_or_default() },
-        request: object.annotations().get(REPLICATE_REQUESTED_AT).cloned(),
-        configuration: Arc::new(configuration),
-        object: object.clone(),
-        surroundings,
-    }
-}
-
-/// A fingerprint of what a configuration depends on: its Registries with their readiness, the policies of
-/// its destinations, and the claims that others gave up.
-fn surroundings(context: &Context, configuration: &Configuration) -> u64 {
+/// A fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its destinations, and the
+/// claims that were released or taken.
+fn dependencies(named: &BTreeMap<DestinationReference, Arc<Registry>>, context: &Context) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let destinations = configuration.selection.destinations();
-    let source = std::iter::once((configuration.namespace.as_str(), configuration.source.as_str()));
-    for (namespace, name) in source.chain(destinations.iter().map(|d| (d.namespace.as_str(), d.name.as_str()))) {
-        let registry = context.registry(namespace, name);
-        (namespace, name, registry.is_some()).hash(&mut hasher);
-        if let Some(registry) = registry {
-            (registry.uid(), registry.metadata.generation).hash(&mut hasher);
-            let conditions = registry.status.iter().flat_map(|status| &status.conditions);
-            for condition in conditions.filter(|c| c.type_ == condition_type::READY) {
-                (&condition.status, &condition.reason).hash(&mut hasher);
-            }
+    for (reference, registry) in named {
+        (&reference.namespace, &reference.name, registry.uid(), registry.metadata.generation).hash(&mut hasher);
+        let conditions = registry.status.iter().flat_map(|status| &status.conditions);
+        for condition in conditions.filter(|c| c.type_ == condition_type::READY) {
+            (&condition.status, &condition.reason).hash(&mut hasher);
         }
     }
-    let mut policies: Vec<_> = context.stores.policies.state();
-    policies.retain(|policy| destinations.iter().any(|d| policy.namespace().as_deref() == Some(&d.namespace)));
+    let mut policies: Vec<_> = context.view.stores.policies.state();
+    policies.retain(|policy| named.keys().any(|named| policy.namespace().as_deref() == Some(&named.namespace)));
     let mut versions: Vec<_> = policies.iter().map(|policy| (policy.uid(), policy.metadata.generation)).collect();
     versions.sort();
     versions.hash(&mut hasher);
-    context.claims(|claims| claims.releases()).hash(&mut hasher);
+    context.claims.lock().unwrap_or_else(PoisonError::into_inner).changes().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -153,3 +174,7 @@ fn error_policy(_object: Arc<ReplicationConfiguration>, error: &CallError, _cont
 /// Watches can lose an event; a reconcile that finds nothing writes nothing.
 const SAFETY_REQUEUE: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(3);
+/// Images of one configuration that are copied at once.
+const SLOTS: usize = 8;
+/// More than a worker has slots: the next ones are handed in while it works.
+const SLOTS_OF_JOBS: usize = 64;

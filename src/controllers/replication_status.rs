@@ -1,7 +1,8 @@
 //! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those without an
 //! owner, and has those written again that somebody deleted.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -12,7 +13,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 
 use super::Context;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
-use crate::cluster::{CallError, StoredPair};
+use crate::cluster::CallError;
+use crate::replication::Store;
+use crate::replication::machine::StoredPair;
 use crate::plan::{Holder, Place};
 use crate::registry::canonical_host;
 
@@ -25,12 +28,16 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
     let stored = context.statuses.list().await?;
     let (owned, orphans): (Vec<_>, Vec<_>) = stored
         .into_iter()
-        .filter(|pair| context.acts_on(&pair.identity.namespace))
+        .filter(|pair| context.view.acts_on(&pair.identity.namespace))
         .partition(|pair| holder_of(context, pair).is_some());
     for pair in &owned {
         seed_claim(context, pair);
     }
-    context.replicators.seed(owned);
+    let mut by_configuration: HashMap<String, Vec<StoredPair>> = HashMap::new();
+    for pair in owned {
+        by_configuration.entry(pair.identity.spec.configuration_ref.uid.clone()).or_default().push(pair);
+    }
+    *context.stored.lock().unwrap_or_else(PoisonError::into_inner) = by_configuration;
     for orphan in orphans {
         if let Err(error) = context.statuses.delete(&orphan.identity).await {
             tracing::warn!(%error, "failed to delete the status of a configuration that is gone");
@@ -41,7 +48,7 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
 
 /// Watches the metadata of statuses until the operator ends; keeps none of it.
 pub async fn run(context: Arc<Context>) {
-    let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.client.clone());
+    let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.view.client.clone());
     let mut events = Box::pin(watcher(api, watcher::Config::default()));
     loop {
         let event = tokio::select! {
@@ -52,9 +59,9 @@ pub async fn run(context: Arc<Context>) {
             Ok(Some(Event::Delete(object))) => {
                 let namespace = object.namespace().unwrap_or_default();
                 if let Some(configuration) =
-                    object.labels().get(CONFIGURATION_LABEL).filter(|_| context.acts_on(&namespace))
+                    object.labels().get(CONFIGURATION_LABEL).filter(|_| context.view.acts_on(&namespace))
                 {
-                    context.replicators.status_deleted(&namespace, configuration, &object.name_any());
+                    context.configurations.status_deleted(&namespace, configuration, &object.name_any());
                 }
             }
             Ok(_) => {}
@@ -69,7 +76,7 @@ pub async fn run(context: Arc<Context>) {
 fn holder_of(context: &Context, pair: &StoredPair) -> Option<Holder> {
     let reference = &pair.identity.spec.configuration_ref;
     let key = kube::runtime::reflector::ObjectRef::new(&reference.name).within(&pair.identity.namespace);
-    let configuration = context.stores.configurations.get(&key)?;
+    let configuration = context.view.stores.configurations.get(&key)?;
     let created = configuration.metadata.creation_timestamp.as_ref()?.0;
     configuration.uid().filter(|uid| *uid == reference.uid).map(|uid| Holder { created, uid })
 }
@@ -77,7 +84,7 @@ fn holder_of(context: &Context, pair: &StoredPair) -> Option<Holder> {
 fn seed_claim(context: &Context, pair: &StoredPair) {
     let place = |end: &crate::api::PairEnd| {
         let namespace = end.registry_ref.namespace.as_deref().unwrap_or(&pair.identity.namespace);
-        let registry = context.registry(namespace, &end.registry_ref.name)?;
+        let registry = context.view.object(namespace, &end.registry_ref.name)?;
         let host = canonical_host(&registry.spec.url.parse().ok()?);
         Some(Place { host, repository: end.repository.parse().ok()? })
     };
@@ -86,7 +93,8 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         (holder_of(context, pair), place(&spec.source), place(&spec.destination))
     {
         // A conflict among stored pairs is settled by age, as always.
-        let _ = context.claims(|claims| claims.claim(&holder, &source, &destination));
+        let mut claims = context.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = claims.claim(&holder, &source, &destination);
     }
 }
 

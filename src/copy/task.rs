@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::authority::{Authority, Effect, Refusal};
 use super::tables::{CrossingKey, RepositoryKey};
 use crate::image::{Descriptor, Digest, RepositoryName, Tag};
-use crate::plan::{CopyOptions, Replica};
+use crate::plan::{CopyOptions, ImageRequest, Replica};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
@@ -42,6 +42,32 @@ pub struct ImageCopy<'a> {
     pub authority: &'a dyn Authority,
     /// Counts while the copy runs.
     pub progress: &'a Progress,
+}
+
+impl<'a> ImageCopy<'a> {
+    /// The copy that `request` describes, between these registries.
+    pub fn new(
+        request: &'a ImageRequest,
+        (source, destination): (&'a Client, &'a Client),
+        authority: &'a dyn Authority,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            source,
+            source_repository: &request.repository,
+            destination,
+            destination_repository: &request.repository,
+            tag: &request.tag,
+            digest: &request.digest,
+            options: &request.options,
+            was_there: request.was_there,
+            referrer_tags: request.referrer_tags.clone(),
+            scope: MountScope::new(&request.scope),
+            across_owners: request.across_owners,
+            authority,
+            progress,
+        }
+    }
 }
 
 /// Tells configurations apart.

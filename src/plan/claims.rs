@@ -29,7 +29,7 @@ pub struct Holder {
 pub struct Claims {
     held: HashMap<Place, Claim>,
     waiting: BTreeSet<String>,
-    releases: u64,
+    changes: u64,
 }
 
 /// What a configuration holds.
@@ -64,6 +64,7 @@ impl Claims {
         if reverse.is_some() {
             self.held.remove(source);
         }
+        self.changes += u64::from(!displaced.is_empty());
         self.held.insert(destination.clone(), Claim { holder: holder.clone(), source: source.clone() });
         Ok(displaced)
     }
@@ -82,13 +83,13 @@ impl Claims {
         if self.held.len() == before {
             return Vec::new();
         }
-        self.releases += 1;
+        self.changes += 1;
         std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
-    /// How often something was given up: who waits asks again when it changes.
-    pub fn releases(&self) -> u64 {
-        self.releases
+    /// Counts claims that were released or displaced: configurations look at theirs again when it changes.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 }
 

@@ -1,473 +1,310 @@
-//! What is known of each tag of a pair: which digest it has at the source, and how far that is at the destination.
+//! The ledger of a pair: the digest of each tag at the source, and its state at the destination.
+
+mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::backoff::{Jitter, retry_delay};
+pub use self::row::{Attempt, Counts, FailedAttempt, Failure, ReferrersRow, Replica, Row, State};
+use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, RECHECK_AFTER, phase};
+use super::backoff::retry_delay;
+use super::referrers::Referred;
 use crate::api::{FailureCode, ImageStatus, ReplicationState};
 use crate::image::{Digest, Tag};
 
-/// The rows of one pair. Complete while the process lives; after a restart it holds what the status told, and tags that are
-/// missing are observed again.
+/// The rows of one pair, with their counts kept up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     rows: BTreeMap<Tag, Row>,
-}
-
-/// What is known of one tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The digest that the source has under the tag.
-    pub digest: Digest,
-    /// How far that digest is at the destination.
-    pub state: State,
-    /// Since when that digest is wanted.
-    pub since: Timestamp,
-    /// What refers to the image, and how far that is.
-    pub referrers: ReferrersRow,
-    /// When all of it is looked at again.
-    audit_at: Timestamp,
-}
-
-/// Fingerprints of what refers to an image; `None` if nothing does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferrersRow {
-    /// At the source, as it was last seen.
-    seen: Option<String>,
-    /// When the copy that is under way began.
-    copying: Option<String>,
-    /// When the image was last verified.
-    pub verified: Option<String>,
-}
-
-/// How far an image is at the destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Verified there.
-    Complete {
-        /// The bytes of the image.
-        bytes: u64,
-        /// When it was verified.
-        at: Timestamp,
-        /// The digest there, where it is not that of the source.
-        destination_digest: Option<Digest>,
-    },
-    /// The last attempt failed.
-    Failed(Failure),
-    /// Being copied, as attempt number so many plus one.
-    InProgress {
-        /// Failures so far.
-        attempts: u32,
-        /// Bytes of blobs that were read for this attempt, as they were last told.
-        bytes: u64,
-    },
-    /// Waits for its first attempt, or for the end of an attempt with an earlier digest.
-    Pending,
-}
-
-/// An image that is verified at a destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replica {
-    /// The bytes of the image.
-    pub bytes: u64,
-    /// The digest there, where it is not that of the source.
-    pub destination_digest: Option<Digest>,
-}
-
-/// Why an attempt failed, and when the next one is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The cause.
-    pub code: FailureCode,
-    /// A sentence.
-    pub message: String,
-    /// Failures so far.
-    pub attempts: u32,
-    /// When the next attempt is due.
-    pub next_attempt_at: Timestamp,
-}
-
-/// What is to be done about a tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// Copy the digest.
-    Copy(Digest),
-    /// Nothing: it is verified there, or under way.
-    Nothing,
-    /// Nothing before this time.
-    Wait(Timestamp),
+    counts: Counts,
+    /// Complete listings in a row that were empty although there are rows.
+    empty_listings: u32,
 }
 
 impl Ledger {
-    /// Takes up what an earlier process wrote. What was in progress then is pending now: its owner is gone.
-    pub fn from_status(images: &[ImageStatus], now: Timestamp) -> Self {
-        let rows = images.iter().filter_map(|image| {
-            let digest: Digest = image.digest.parse().ok()?;
-            let state = match (image.status, image.failure_code) {
-                (ReplicationState::Complete, _) => State::Complete {
-                    bytes: image.bytes.unwrap_or(0),
-                    at: image.completed_at.unwrap_or(now),
-                    destination_digest: image.destination_digest.as_deref().and_then(|digest| digest.parse().ok()),
-                },
-                (ReplicationState::Failed, Some(code)) => State::Failed(Failure {
-                    code,
-                    message: image.message.clone().unwrap_or_default(),
-                    attempts: image.attempts.unwrap_or(1),
-                    next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + Duration::from_secs(3600)),
-                }),
-                _ => State::Pending,
-            };
-            let verified = image.referrers.clone();
-            let referrers = ReferrersRow { seen: verified.clone(), copying: None, verified };
-            // Spread over a day, so that a restart does not look at everything at once.
-            let audit_at = now + AUDIT_EVERY.mul_f64(phase(&image.tag));
-            Some((image.tag.parse().ok()?, Row { digest, state, since: now, referrers, audit_at }))
-        });
-        Self { rows: rows.collect() }
-    }
-
-    /// Records that the source has `digest` under `tag`, and says what is to be done about it.
-    pub fn observe(&mut self, tag: &Tag, digest: &Digest, now: Timestamp) -> Attempt {
-        let row = match self.rows.get_mut(tag) {
-            Some(row) if row.digest == *digest => row,
-            Some(row) => {
-                *row = Row::new(digest, now);
-                row
+    /// Restores what an earlier process wrote. An image that was in progress then is pending now, since its worker is gone. `since` is
+    /// the age of images that are not complete. Restored digests count as observed before everything else.
+    pub fn restore(images: &[ImageStatus], since: Option<Timestamp>, now: Timestamp) -> Self {
+        let mut ledger = Self::default();
+        for image in images {
+            let (Ok(digest), Ok(tag)) = (image.digest.parse::<Digest>(), image.tag.parse::<Tag>()) else { continue };
+            let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
+            match (image.status, image.failure_code) {
+                (ReplicationState::Complete, _) => {
+                    let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
+                    let at = image.completed_at.unwrap_or(now);
+                    (row.since, row.was_there) = (at, true);
+                    row.state = State::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
+                }
+                (ReplicationState::Failed, Some(code)) => {
+                    row.owed = true;
+                    row.state = State::Failed(Failure {
+                        code,
+                        message: image.message.clone().unwrap_or_default(),
+                        attempts: image.attempts.unwrap_or(1),
+                        next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + MAX_RESTORED_WAIT),
+                    });
+                }
+                _ => {}
             }
-            None => self.rows.entry(tag.clone()).or_insert_with(|| Row::new(digest, now)),
-        };
-        row.attempt(now)
-    }
-
-    /// Records a fingerprint of what refers to the image under `tag` at the source, and says what is to be done about it: an image
-    /// that is complete is copied again with what is new.
-    pub fn observe_referrers(&mut self, tag: &Tag, seen: Option<String>, now: Timestamp) -> Attempt {
-        let Some(row) = self.rows.get_mut(tag) else { return Attempt::Nothing };
-        row.referrers.seen = seen;
-        if matches!(row.state, State::Complete { .. }) && row.referrers.seen != row.referrers.verified {
-            (row.state, row.since) = (State::Pending, now);
+            row.referrers.verified = image.referrers.as_deref().map(Referred::parse).unwrap_or_default();
+            row.referrers.seen = row.referrers.verified.clone();
+            // Spread over a day, so that a restart does not look at everything at once.
+            row.audit_at = now + AUDIT_EVERY.mul_f64(phase(&image.tag));
+            ledger.counts.add(&row);
+            ledger.rows.insert(tag, row);
         }
-        row.attempt(now)
+        ledger
     }
 
-    /// Records that a copy of `tag` begins: with what refers to the image by now.
+    /// Records that the source had `digest` under `tag` when the request was sent that observed it. Returns false, and changes
+    /// nothing, if a newer observation is known.
+    pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> bool {
+        let is_new = !self.rows.contains_key(tag);
+        if is_new {
+            let row = Row::new(digest, sent_at, now);
+            self.counts.add(&row);
+            self.rows.insert(tag.clone(), row);
+            return true;
+        }
+        let observed = self.change(tag, |row| {
+            if sent_at < row.observed_at {
+                return false;
+            }
+            (row.observed_at, row.missed) = (sent_at, false);
+            if row.digest != *digest {
+                let (was_there, doubtful) = (row.was_there, row.doubtful);
+                *row = Row { was_there, doubtful, owed: row.owed, ..Row::new(digest, sent_at, now) };
+            }
+            true
+        });
+        observed.unwrap_or(false)
+    }
+
+    /// Records fingerprints of what refers to the image under `tag` at the source: of its tags, and of the referrers API where that was
+    /// asked. A complete image is copied again with what is new.
+    pub fn observe_referrers(&mut self, tag: &Tag, tags: Option<String>, listed: Option<Option<String>>, now: Timestamp) {
+        self.change(tag, |row| {
+            row.referrers.seen.tags = tags;
+            if let Some(listed) = listed {
+                row.referrers.seen.listed = listed;
+            }
+            if matches!(row.state, State::Complete { .. }) && row.referrers.seen != row.referrers.verified {
+                (row.state, row.since) = (State::Pending, now);
+            }
+        });
+    }
+
+    /// Records that a copy of `tag` begins, with what refers to the image by now.
     pub fn begin(&mut self, tag: &Tag) {
-        if let Some(row) = self.rows.get_mut(tag) {
-            row.referrers.copying = row.referrers.seen.clone();
-        }
+        self.change(tag, |row| row.referrers.copying = Some(row.referrers.seen.clone()));
     }
 
-    /// What is to be done about a tag that is already known.
+    /// The next step for a known tag.
     pub fn attempt(&self, tag: &Tag, now: Timestamp) -> Attempt {
         self.rows.get(tag).map_or(Attempt::Nothing, |row| row.attempt(now))
     }
 
-    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Answers whether people are to see that.
+    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Returns true if the status shows that.
     pub fn progress(&mut self, tag: &Tag, digest: &Digest, bytes: u64) -> bool {
-        let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) else { return false };
-        let attempts = match &row.state {
-            State::Failed(failure) => failure.attempts,
-            State::InProgress { attempts, .. } => *attempts,
-            _ => 0,
-        };
-        // An image that is looked at again stays complete meanwhile.
-        if matches!(row.state, State::Complete { .. }) {
-            return false;
-        }
-        let state = State::InProgress { attempts, bytes };
-        let is_new = row.state != state;
-        row.state = state;
-        is_new
+        let changed = self.change(tag, |row| {
+            // An image that is read back again stays complete meanwhile.
+            if row.digest != *digest || matches!(row.state, State::Complete { .. }) {
+                return false;
+            }
+            let state = State::InProgress { attempts: row.attempts(), bytes };
+            let is_new = row.state != state;
+            row.state = state;
+            is_new
+        });
+        changed.unwrap_or(false)
     }
 
-    /// Records that the copy of `digest` to `tag` ended well. Nothing changes if the tag has moved on at the source.
-    pub fn complete(&mut self, tag: &Tag, digest: &Digest, replica: Replica, now: Timestamp) {
-        if let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) {
+    /// Records that the copy of `digest` to `tag` was verified. Returns false, and changes nothing, if the tag has moved on at the
+    /// source. After a write that may be overtaken by an earlier, unanswered one (`is_doubtful`) the image is read back again soon.
+    pub fn complete(&mut self, tag: &Tag, digest: &Digest, replica: Replica, is_doubtful: bool, now: Timestamp) -> bool {
+        let changed = self.change(tag, |row| {
+            row.was_there = true;
+            if row.digest != *digest {
+                return false;
+            }
             let Replica { bytes, destination_digest } = replica;
             let at = match row.state {
                 State::Complete { at, .. } => at,
                 _ => now,
             };
-            row.audit_at = now + AUDIT_EVERY;
-            row.referrers.verified = row.referrers.copying.take();
-            let is_current = row.referrers.verified == row.referrers.seen;
-            let complete = State::Complete { bytes, at, destination_digest };
-            row.state = if is_current { complete } else { State::Pending };
-        }
+            row.audit_at = now + if is_doubtful || row.doubtful { RECHECK_AFTER } else { AUDIT_EVERY };
+            row.doubtful = false;
+            row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
+            if row.referrers.verified == row.referrers.seen {
+                (row.state, row.owed) = (State::Complete { bytes, at, destination_digest }, false);
+            } else {
+                row.state = State::Pending;
+            }
+            true
+        });
+        changed.unwrap_or(false)
     }
 
     /// Records that the copy of `digest` to `tag` failed. Nothing changes if the tag has moved on at the source.
-    pub fn fail(
-        &mut self,
-        tag: &Tag,
-        digest: &Digest,
-        cause: (FailureCode, String),
-        retry_after: Option<Duration>,
-        now: Timestamp,
-        jitter: Jitter,
-    ) {
-        let Some(row) = self.rows.get_mut(tag).filter(|row| row.digest == *digest) else {
-            return;
-        };
-        let attempts = 1 + match &row.state {
-            State::InProgress { attempts, .. } => *attempts,
-            State::Failed(failure) => failure.attempts,
-            _ => 0,
-        };
-        let (code, message) = cause;
-        let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
-        row.state = State::Failed(Failure { code, message, attempts, next_attempt_at });
+    pub fn fail(&mut self, tag: &Tag, digest: &Digest, failed: FailedAttempt, now: Timestamp) {
+        self.change(tag, |row| {
+            if row.digest != *digest {
+                return;
+            }
+            let FailedAttempt { code, message, retry_after, jitter } = failed;
+            let attempts = 1 + row.attempts();
+            let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
+            row.state = State::Failed(Failure { code, message, attempts, next_attempt_at });
+            row.owed = true;
+        });
     }
 
-    /// Makes every failure that `chosen` picks due now: its cause may be mended.
-    pub fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
+    /// Records that a write of `tag` may still take effect although nothing waits for it any more.
+    pub fn doubt(&mut self, tag: &Tag) {
+        self.change(tag, |row| row.doubtful = true);
+    }
+
+    /// Makes every failure due now that `chosen` picks, since its cause may be gone. Returns true if there is any.
+    pub fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) -> bool {
+        let mut any = false;
         for row in self.rows.values_mut() {
             if let State::Failed(failure) = &mut row.state
                 && chosen(failure.code)
             {
                 failure.next_attempt_at = failure.next_attempt_at.min(now);
+                any = true;
             }
+        }
+        any
+    }
+
+    /// Records that the copy of `tag` was stopped. Returns true if the status showed one.
+    pub fn interrupt(&mut self, tag: &Tag) -> bool {
+        let changed = self.change(tag, |row| {
+            let was_running = matches!(row.state, State::InProgress { .. });
+            if was_running {
+                row.state = State::Pending;
+            }
+            was_running
+        });
+        changed.unwrap_or(false)
+    }
+
+    /// Makes every image pending: what was verified, or failed, says nothing about what is wanted now.
+    pub fn start_over(&mut self, now: Timestamp) {
+        self.change_all(|row| (row.state, row.since) = (State::Pending, now));
+    }
+
+    /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is not verified.
+    pub fn owe(&mut self, begun: Timestamp) {
+        if self.counts.complete < self.counts.images {
+            self.change_all(|row| {
+                row.owed |= row.observed_at >= begun && !matches!(row.state, State::Complete { .. });
+            });
         }
     }
 
-    /// Records that the copy of `tag` was broken off. Answers whether one was under way.
-    pub fn interrupt(&mut self, tag: &Tag) -> bool {
-        let found = self.rows.get_mut(tag).filter(|row| matches!(row.state, State::InProgress { .. }));
-        found.map(|row| row.state = State::Pending).is_some()
-    }
-
-    /// Has every image looked at again: what was verified, or failed, says nothing about what is wanted now.
-    pub fn start_over(&mut self) {
-        self.rows.values_mut().for_each(|row| row.state = State::Pending);
-    }
-
-    /// Whether the tag is verified at the destination, with the digest that the source had when it was asked last.
+    /// Returns true if the tag is verified at the destination, with the newest digest that was observed.
     pub fn is_complete(&self, tag: &Tag) -> bool {
         self.rows.get(tag).is_some_and(|row| matches!(row.state, State::Complete { .. }))
     }
 
-    /// Forgets every tag that the source does not have any more; answers whether there were any. `listed` has to be a complete
-    /// listing that was begun at `begun`: it says nothing about rows that are younger.
-    pub fn retain(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> bool {
-        let before = self.rows.len();
-        self.rows.retain(|tag, row| row.since >= begun || listed.contains(tag));
-        self.rows.len() != before
+    /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack. A listing
+    /// that is suddenly empty proves nothing. Returns the forgotten tags.
+    pub fn take_listing(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
+        self.empty_listings = if listed.is_empty() && !self.rows.is_empty() { self.empty_listings + 1 } else { 0 };
+        if self.empty_listings == 1 {
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        for (tag, row) in &mut self.rows {
+            let is_missed = row.observed_at < begun && !listed.contains(tag);
+            if is_missed && row.missed {
+                gone.push(tag.clone());
+            }
+            row.missed = is_missed;
+        }
+        gone.iter().for_each(|tag| self.remove(tag));
+        gone
     }
 
-    /// Forgets every tag that `takes` does not pick; answers whether there were any.
-    pub fn retain_taken(&mut self, takes: impl Fn(&Tag) -> bool) -> bool {
-        let before = self.rows.len();
-        self.rows.retain(|tag, _| takes(tag));
-        self.rows.len() != before
+    /// Forgets every tag that `takes` does not pick, and returns those.
+    pub fn retain_taken(&mut self, takes: impl Fn(&Tag) -> bool) -> Vec<Tag> {
+        let gone: Vec<Tag> = self.rows.keys().filter(|tag| !takes(tag)).cloned().collect();
+        gone.iter().for_each(|tag| self.remove(tag));
+        gone
     }
 
     /// The tags whose next attempt is due at `now`, and when the next one after that is.
-    pub fn due(&self, now: Timestamp) -> (Vec<(Tag, Digest)>, Option<Timestamp>) {
+    pub fn due(&self, now: Timestamp) -> (Vec<Tag>, Option<Timestamp>) {
         let mut due = Vec::new();
         let mut next: Option<Timestamp> = None;
         for (tag, row) in &self.rows {
             match row.attempt(now) {
-                Attempt::Copy(digest) => due.push((tag.clone(), digest)),
-                Attempt::Wait(until) => next = Some(next.map_or(until, |n| n.min(until))),
+                Attempt::Copy(_) => due.push(tag.clone()),
+                Attempt::Wait(until) => next = next.into_iter().chain([until]).min(),
+                Attempt::Nothing if matches!(row.state, State::Complete { .. }) => {
+                    next = next.into_iter().chain([row.audit_at]).min();
+                }
                 Attempt::Nothing => {}
             }
         }
         (due, next)
     }
 
+    /// When a tag is due by itself: the next attempt of one that failed, the next audit of one that is complete.
+    pub fn due_at(&self, tag: &Tag) -> Option<Timestamp> {
+        match &self.rows.get(tag)?.state {
+            State::Failed(failure) => Some(failure.next_attempt_at),
+            State::Complete { .. } => Some(self.rows[tag].audit_at),
+            State::InProgress { .. } | State::Pending => None,
+        }
+    }
+
+    /// The counts of all rows; constant time.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// The digest of every row.
-    pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
-        self.rows.values().map(|row| row.digest.clone())
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.rows.values().map(|row| &row.digest)
+    }
+
+    /// One row.
+    pub fn row(&self, tag: &Tag) -> Option<&Row> {
+        self.rows.get(tag)
     }
 
     /// Every row, by tag.
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
         self.rows.iter()
     }
-}
 
-impl Row {
-    fn new(digest: &Digest, now: Timestamp) -> Self {
-        let (referrers, audit_at) = (ReferrersRow::default(), now + AUDIT_EVERY);
-        Self { digest: digest.clone(), state: State::Pending, since: now, referrers, audit_at }
+    fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut Row) -> T) -> Option<T> {
+        let row = self.rows.get_mut(tag)?;
+        self.counts.subtract(row);
+        let changed = change(row);
+        self.counts.add(row);
+        Some(changed)
     }
 
-    fn attempt(&self, now: Timestamp) -> Attempt {
-        match &self.state {
-            State::Pending => Attempt::Copy(self.digest.clone()),
-            State::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
-            State::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
-            State::Complete { .. } if self.audit_at <= now => Attempt::Copy(self.digest.clone()),
-            State::InProgress { .. } | State::Complete { .. } => Attempt::Nothing,
+    fn change_all(&mut self, change: impl Fn(&mut Row)) {
+        self.counts = Counts::default();
+        for row in self.rows.values_mut() {
+            change(row);
+            self.counts.add(row);
+        }
+    }
+
+    fn remove(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.remove(tag) {
+            self.counts.subtract(&row);
         }
     }
 }
-
-/// A number from 0 to 1 that belongs to a tag.
-fn phase(tag: &str) -> f64 {
-    let hash = Digest::sha256(tag.as_bytes());
-    let part = u32::from_str_radix(&hash.encoded()[..8], 16).unwrap_or(0);
-    f64::from(part) / f64::from(u32::MAX)
-}
-
-/// How often a complete image is read back again: a destination may lose what it had.
-const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn tag(text: &str) -> Tag {
-        text.parse().unwrap()
-    }
-
-    fn unavailable() -> (FailureCode, String) {
-        (FailureCode::SourceUnavailable, "no answer".to_owned())
-    }
-
-    #[test]
-    fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
-        let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
-        let latest = tag("latest");
-        assert_eq!(ledger.observe(&latest, &one, at(0)), Attempt::Copy(one.clone()));
-        ledger.progress(&latest, &one, 0);
-        assert_eq!(ledger.observe(&latest, &one, at(1)), Attempt::Nothing);
-        ledger.complete(&latest, &one, Replica::default(), at(2));
-        assert_eq!(ledger.observe(&latest, &one, at(3)), Attempt::Nothing);
-        assert_eq!(ledger.observe(&latest, &two, at(4)), Attempt::Copy(two));
-    }
-
-    #[test]
-    fn the_outcome_of_an_earlier_digest_says_nothing_about_the_present_one() {
-        let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
-        let latest = tag("latest");
-        ledger.observe(&latest, &one, at(0));
-        ledger.progress(&latest, &one, 0);
-        ledger.observe(&latest, &two, at(1));
-        ledger.complete(&latest, &one, Replica::default(), at(2));
-        ledger.fail(&latest, &one, unavailable(), None, at(2), 0.0);
-        assert_eq!(ledger.attempt(&latest, at(2)), Attempt::Copy(two));
-    }
-
-    #[test]
-    fn failures_wait_longer_each_time_and_are_due_at_once_when_the_cause_is_mended() {
-        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
-        ledger.observe(&v1, &one, at(0));
-        let mut waits = Vec::new();
-        for _ in 0..3 {
-            ledger.progress(&v1, &one, 0);
-            ledger.fail(&v1, &one, unavailable(), None, at(100), 1.0);
-            let Attempt::Wait(until) = ledger.attempt(&v1, at(100)) else { panic!("it waits") };
-            waits.push(until.as_second() - 100);
-        }
-        assert_eq!(waits, [2, 4, 8]);
-        ledger.make_due(at(101), |code| code == FailureCode::SourceUnavailable);
-        assert_eq!(ledger.attempt(&v1, at(101)), Attempt::Copy(one));
-    }
-
-    #[test]
-    fn bytes_are_news_once_and_an_image_whose_worker_was_lost_waits_again() {
-        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
-        ledger.observe(&v1, &one, at(0));
-        assert!(ledger.progress(&v1, &one, 5) && !ledger.progress(&v1, &one, 5) && ledger.progress(&v1, &one, 6));
-        assert!(!ledger.progress(&v1, &Digest::sha256(b"2"), 7), "another digest is another image");
-        assert!(ledger.interrupt(&v1) && !ledger.interrupt(&v1));
-        assert_eq!(ledger.rows().next().unwrap().1.state, State::Pending);
-    }
-
-    #[test]
-    fn nothing_stays_in_progress_without_a_living_owner() {
-        let image = ImageStatus {
-            tag: "v1".to_owned(),
-            digest: Digest::sha256(b"1").to_string(),
-            destination_digest: None,
-            status: ReplicationState::InProgress,
-            failure_code: None,
-            message: None,
-            attempts: None,
-            next_attempt_at: None,
-            bytes: None,
-            completed_at: None,
-            referrers: None,
-        };
-        let ledger = Ledger::from_status(&[image], at(0));
-        assert_eq!(ledger.rows().next().unwrap().1.state, State::Pending);
-    }
-
-    #[test]
-    fn an_image_is_looked_at_again_once_a_day_and_stays_complete_meanwhile() {
-        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
-        ledger.observe(&v1, &one, at(0));
-        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(10));
-        let day = 24 * 3600;
-        assert_eq!(ledger.observe(&v1, &one, at(day)), Attempt::Nothing);
-        assert_eq!(ledger.observe(&v1, &one, at(day + 10)), Attempt::Copy(one.clone()));
-        ledger.begin(&v1);
-        assert!(!ledger.progress(&v1, &one, 5), "nobody is to see that");
-        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(day + 11));
-        assert_eq!(
-            ledger.rows().next().unwrap().1.state,
-            State::Complete { bytes: 7, at: at(10), destination_digest: None }
-        );
-        assert_eq!(ledger.observe(&v1, &one, at(day + 12)), Attempt::Nothing);
-        assert_eq!(ledger.observe(&v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
-        ledger.fail(&v1, &one, unavailable(), None, at(2 * day + 13), 0.0);
-        assert!(
-            matches!(ledger.rows().next().unwrap().1.state, State::Failed(_)),
-            "what is not there any more is told"
-        );
-    }
-
-    #[test]
-    fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
-        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
-        let print = |text: &str| Some(text.to_owned());
-        ledger.observe(&v1, &one, at(0));
-        assert_eq!(ledger.observe_referrers(&v1, print("a"), at(0)), Attempt::Copy(one.clone()));
-        ledger.begin(&v1);
-        ledger.progress(&v1, &one, 0);
-        assert_eq!(ledger.observe_referrers(&v1, print("b"), at(1)), Attempt::Nothing, "it is under way");
-        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(2));
-        assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one.clone()), "what came meanwhile is not there");
-        ledger.begin(&v1);
-        ledger.complete(&v1, &one, Replica { bytes: 7, destination_digest: None }, at(3));
-        assert_eq!(ledger.observe_referrers(&v1, print("b"), at(4)), Attempt::Nothing);
-        assert_eq!(ledger.observe_referrers(&v1, None, at(5)), Attempt::Copy(one));
-    }
-
-    #[test]
-    fn tags_that_are_gone_at_the_source_are_forgotten() {
-        let mut ledger = Ledger::default();
-        ledger.observe(&tag("a"), &Digest::sha256(b"1"), at(0));
-        ledger.observe(&tag("b"), &Digest::sha256(b"1"), at(0));
-        ledger.observe(&tag("c"), &Digest::sha256(b"1"), at(6));
-        assert!(ledger.retain(&BTreeSet::from([tag("b")]), at(5)));
-        assert_eq!(ledger.rows().map(|(t, _)| t.to_string()).collect::<Vec<_>>(), ["b", "c"]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_plan_applied_twice_is_empty(contents in proptest::collection::btree_map("[a-z]{1,4}", 0_u8..4, 0..20)) {
-            let mut ledger = Ledger::default();
-            for (name, content) in &contents {
-                let (tag, digest) = (tag(name), Digest::sha256(&[*content]));
-                if let Attempt::Copy(digest) = ledger.observe(&tag, &digest, at(0)) {
-                    ledger.progress(&tag, &digest, 0);
-                    ledger.complete(&tag, &digest, Replica::default(), at(1));
-                }
-            }
-            for (name, content) in &contents {
-                proptest::prop_assert_eq!(ledger.observe(&tag(name), &Digest::sha256(&[*content]), at(2)), Attempt::Nothing);
-            }
-            proptest::prop_assert_eq!(ledger.due(at(2)), (vec![], None));
-        }
-    }
-}
+mod tests;

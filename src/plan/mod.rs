@@ -3,9 +3,11 @@
 mod backoff;
 mod claims;
 mod configuration;
+mod image_request;
 mod ledger;
 mod options;
 mod pace;
+mod pair_identity;
 mod referrers;
 mod report;
 mod selection;
@@ -16,11 +18,16 @@ mod workforce;
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
 pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
-pub use ledger::{Attempt, Failure, Ledger, ReferrersRow, Replica, Row, State};
+pub use image_request::ImageRequest;
+pub use ledger::{Attempt, Counts, FailedAttempt, Failure, Ledger, ReferrersRow, Replica, Row, State};
 pub use options::CopyOptions;
 pub use pace::{Pace, Publication};
-pub use referrers::{REFERRERS_EVERY, SeenReferrers};
-pub use report::{ConfigurationReport, Phase, Trouble, configuration_status, pair_status, summarize};
+pub use pair_identity::PairIdentity;
+pub use referrers::{REFERRERS_EVERY, Referred, SeenReferrers};
+pub use report::{
+    ConfigurationReport, DestinationTotals, Phase, Trouble, configuration_status, image_status, oldest_pending_since, pair_status,
+    summarize,
+};
 pub use selection::{Filter, Match, Rule, Selection, TagChoice};
 pub use tag_filters::TagFilters;
 pub use validation::{check_policy, check_registry};

@@ -47,17 +47,8 @@ impl SeenReferrers {
         (self.tags.len() <= most).then(|| self.tags.keys().cloned().collect())
     }
 
-    /// A fingerprint of what refers to an image, 12 characters; `None` if nothing does. Of what refers to a single platform of it
-    /// nothing is known here.
-    pub fn fingerprint(&self, image: &Digest) -> Option<String> {
-        let parts = [self.tags_fingerprint(image), self.listed_fingerprint(image)];
-        match parts.iter().flatten().count() {
-            0 => None,
-            _ => Some(short(&format!("{parts:?}"))),
-        }
-    }
-
-    /// The same, of what its tags tell alone.
+    /// A fingerprint of the tags that refer to an image, 12 characters; `None` if none does. What refers to a single platform of it is
+    /// not part of it.
     pub fn tags_fingerprint(&self, image: &Digest) -> Option<String> {
         let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
         let lines: String =
@@ -65,7 +56,7 @@ impl SeenReferrers {
         (!lines.is_empty()).then(|| short(&lines))
     }
 
-    /// The same, of what the referrers API tells alone.
+    /// The same of what the referrers API lists; `None` if it lists nothing.
     pub fn listed_fingerprint(&self, image: &Digest) -> Option<String> {
         self.by_api.get(image).map(|listed| short(listed.as_str()))
     }
@@ -75,32 +66,62 @@ fn short(text: &str) -> String {
     Digest::sha256(text.as_bytes()).encoded()[..12].to_owned()
 }
 
+/// Fingerprints of what refers to an image: of its tags, and of the list of the referrers API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Referred {
+    /// Of the tags; `None` if no tag refers to it.
+    pub tags: Option<String>,
+    /// Of the list; `None` if it is empty, or was never asked for.
+    pub listed: Option<String>,
+}
+
+impl Referred {
+    /// Both parts as one word of at most 25 characters; `None` if nothing refers to the image.
+    pub fn word(&self) -> Option<String> {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        (*self != Self::default()).then(|| format!("{}.{}", part(&self.tags), part(&self.listed)))
+    }
+
+    /// Parses [`Referred::word`]; an unknown form counts as nothing, so that the image is looked at again.
+    pub fn parse(word: &str) -> Self {
+        let (tags, listed) = word.split_once('.').unwrap_or_default();
+        let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
+        Self { tags: part(tags), listed: part(listed) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_fingerprint_of_an_image_changes_with_what_refers_to_it_and_with_nothing_else() {
+    fn the_fingerprints_of_an_image_change_with_what_refers_to_it_and_with_nothing_else() {
         let (image, other, a, b) =
             (Digest::sha256(b"i"), Digest::sha256(b"o"), Digest::sha256(b"a"), Digest::sha256(b"b"));
+        let of = |seen: &SeenReferrers, image: &Digest| Referred {
+            tags: seen.tags_fingerprint(image),
+            listed: seen.listed_fingerprint(image),
+        };
         let mut seen = SeenReferrers::default();
-        assert_eq!((seen.fingerprint(&image), seen.all_tags(9)), (None, Some(BTreeSet::new())));
+        assert_eq!((of(&seen, &image).word(), seen.all_tags(9)), (None, Some(BTreeSet::new())));
         seen.see_listed(&image, &[a.clone(), b.clone()]);
-        let listed = seen.fingerprint(&image);
-        assert_eq!((listed.as_ref().map(String::len), seen.fingerprint(&other)), (Some(12), None));
+        let listed = of(&seen, &image);
+        assert_eq!((listed.word().map(|word| word.len()), of(&seen, &other).word()), (Some(13), None));
         seen.see_listed(&image, &[b.clone(), a.clone()]);
-        assert_eq!(seen.fingerprint(&image), listed, "the order says nothing");
+        assert_eq!(of(&seen, &image), listed, "the order says nothing");
         seen.see_tag(fallback_tag(&other), a.clone());
-        assert_eq!(seen.fingerprint(&image), listed);
+        assert_eq!(of(&seen, &image), listed);
         seen.see_tag(fallback_tag(&image), a.clone());
-        let with_tag = seen.fingerprint(&image);
+        let with_tag = of(&seen, &image);
         assert_ne!(with_tag, listed);
+        assert_eq!(Referred::parse(&with_tag.word().unwrap()), with_tag);
         seen.see_tag(fallback_tag(&image), b);
-        assert_ne!(seen.fingerprint(&image), with_tag, "a tag that moves is a change");
+        assert_ne!(of(&seen, &image), with_tag, "a tag that moves is a change");
         assert_eq!((seen.all_tags(1), seen.all_tags(2).map(|tags| tags.len())), (None, Some(2)));
         seen.see_tags(BTreeMap::new());
-        assert_eq!(seen.fingerprint(&image), listed);
+        assert_eq!(of(&seen, &image), listed);
         seen.retain(|digest| *digest == other);
-        assert_eq!(seen.fingerprint(&image), None);
+        assert_eq!(of(&seen, &image), Referred::default());
+        assert_eq!(Referred::parse("0123456789ab"), Referred::default(), "an unknown form is nothing");
     }
 }

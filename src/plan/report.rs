@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::DestinationReference;
-use super::ledger::{Ledger, Row, State};
+use super::ledger::{Counts, Ledger, Row, State};
 use crate::api::{
     ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus, PairSummary, RegistryReference,
     ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, set_condition,
@@ -74,19 +74,28 @@ pub struct ConfigurationReport {
     pub phase: Phase,
     /// The source repositories that the rules match.
     pub repositories: u64,
-    /// The counts of every pair, with its destination.
-    pub pairs: Vec<(DestinationReference, PairSummary)>,
+    /// The sums over the pairs of each destination.
+    pub destinations: BTreeMap<DestinationReference, DestinationTotals>,
     /// The request whose comparison is finished.
     pub handled_request: Option<String>,
+}
+
+/// Sums over the pairs of one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationTotals {
+    /// Counts of images.
+    pub counts: Counts,
+    /// Since when the oldest image waits that is not complete.
+    pub oldest_pending_since: Option<Timestamp>,
 }
 
 /// How far the comparison of a generation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Not compared completely, or what the comparison found is not settled yet.
+    /// No comparison of this generation is complete yet.
     #[default]
     Comparing,
-    /// Compared completely at least once, and everything that it found was tried.
+    /// A comparison of this generation was complete.
     Compared,
     /// Suspended.
     Suspended,
@@ -110,20 +119,20 @@ pub fn configuration_status(
     previous: &ReplicationConfigurationStatus,
     now: Timestamp,
 ) -> ReplicationConfigurationStatus {
-    let summary = total(report);
+    let counts = total(report);
     let mut conditions = previous.conditions.clone();
     let mut set = |kind: &str, status, reason: &str, message: &str| {
         set_condition(&mut conditions, kind, status, reason, message, report.generation, now);
     };
-    let (ready, why, message) = readiness(report, &summary);
+    let (ready, why, message) = readiness(report, &counts);
     set(condition_type::READY, ready, why, &message);
     let stalled = report.trouble.as_ref().filter(|trouble| trouble.stalled);
     if let Some(trouble) = stalled {
         set(condition_type::STALLED, true, trouble.reason, &trouble.message);
     }
-    let reconciling = report.trouble.is_none() && report.phase == Phase::Comparing;
+    let reconciling = why == reason::PROGRESSING;
     if reconciling {
-        set(condition_type::RECONCILING, true, reason::PROGRESSING, "the source is being compared");
+        set(condition_type::RECONCILING, true, reason::PROGRESSING, "the source is being compared, or images are being copied");
     }
     conditions.retain(|c| {
         (c.type_ != condition_type::STALLED || stalled.is_some())
@@ -132,92 +141,101 @@ pub fn configuration_status(
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
         conditions,
-        summary: Some(summary),
-        destinations: per_destination(namespace, &report.pairs),
+        summary: Some(ConfigurationSummary {
+            repositories: report.repositories,
+            images: counts.images,
+            complete: counts.complete,
+            in_progress: counts.in_progress,
+            pending: counts.pending,
+            failed: counts.failed,
+            bytes: counts.bytes,
+        }),
+        destinations: report.destinations.iter().map(|(reference, totals)| destination_summary(namespace, reference, totals)).collect(),
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
     }
 }
 
-/// Counts the rows of a ledger.
+/// Summarizes a ledger. Counts are at hand; the latest and the oldest image are searched for.
 pub fn summarize(ledger: &Ledger) -> PairSummary {
-    let mut summary = PairSummary::default();
+    let counts = ledger.counts();
     let mut latest: Option<(Timestamp, &Tag)> = None;
     for (tag, row) in ledger.rows() {
-        summary.images += 1;
-        match &row.state {
-            State::Complete { bytes, at, .. } => {
-                summary.complete += 1;
-                summary.bytes += bytes;
-                latest = latest.max(Some((*at, tag)));
-                continue;
-            }
-            State::Failed(_) => summary.failed += 1,
-            State::InProgress { .. } => summary.in_progress += 1,
-            State::Pending => summary.pending += 1,
+        if let State::Complete { at, .. } = &row.state {
+            latest = latest.max(Some((whole_seconds(*at), tag)));
         }
-        let since = whole_seconds(row.since);
-        summary.oldest_pending_since = Some(summary.oldest_pending_since.map_or(since, |oldest| oldest.min(since)));
     }
-    summary.latest = latest.map(|(_, tag)| tag.to_string());
-    summary.status = match &summary {
-        s if s.failed > 0 => ReplicationState::Failed,
-        s if s.in_progress > 0 => ReplicationState::InProgress,
-        s if s.pending > 0 => ReplicationState::Pending,
-        _ => ReplicationState::Complete,
-    };
-    summary
+    PairSummary {
+        status: match &counts {
+            counts if counts.failed > 0 => ReplicationState::Failed,
+            counts if counts.in_progress > 0 => ReplicationState::InProgress,
+            counts if counts.pending > 0 => ReplicationState::Pending,
+            _ => ReplicationState::Complete,
+        },
+        images: counts.images,
+        complete: counts.complete,
+        in_progress: counts.in_progress,
+        pending: counts.pending,
+        failed: counts.failed,
+        bytes: counts.bytes,
+        latest: latest.map(|(_, tag)| tag.to_string()),
+        oldest_pending_since: oldest_pending_since(ledger),
+    }
 }
 
-fn readiness(report: &ConfigurationReport, summary: &ConfigurationSummary) -> (bool, &'static str, String) {
+/// Since when the oldest image waits that is not complete.
+pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
+    let counts = ledger.counts();
+    if counts.complete == counts.images {
+        return None;
+    }
+    let waiting = ledger.rows().filter(|(_, row)| !matches!(row.state, State::Complete { .. }));
+    waiting.map(|(_, row)| whole_seconds(row.since)).min()
+}
+
+/// Ready means that every image of the last complete comparison is verified. Images that arrived since do not take it away, and the
+/// message must not follow each of them either.
+fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static str, String) {
     if let Some(trouble) = &report.trouble {
         return (false, trouble.reason, trouble.message.clone());
     }
-    let counts = format!("{} of {} images", summary.complete, summary.images);
     match report.phase {
         Phase::Suspended => (false, reason::SUSPENDED, "spec.suspend is true: nothing is read or written".to_owned()),
-        _ if summary.failed > 0 => {
+        _ if counts.failed > 0 => {
             let message =
-                format!("{} of {} images failed; see kubectl get replicationstatus", summary.failed, summary.images);
+                format!("{} of {} images failed; see kubectl get replicationstatus", counts.failed, counts.images);
             (false, reason::IMAGES_FAILED, message)
         }
-        Phase::Comparing => (false, reason::PROGRESSING, format!("{counts} are complete so far")),
-        // Images that arrived since do not take readiness away: the message must not follow each of them either.
-        Phase::Compared => (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned()),
+        Phase::Compared if counts.owed == 0 => {
+            (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned())
+        }
+        _ => {
+            let message = format!("{} of {} images are complete so far", counts.complete, counts.images);
+            (false, reason::PROGRESSING, message)
+        }
     }
 }
 
-fn total(report: &ConfigurationReport) -> ConfigurationSummary {
-    let mut total = ConfigurationSummary { repositories: report.repositories, ..ConfigurationSummary::default() };
-    for (_, pair) in &report.pairs {
-        total.images += pair.images;
-        total.complete += pair.complete;
-        total.in_progress += pair.in_progress;
-        total.pending += pair.pending;
-        total.failed += pair.failed;
-        total.bytes += pair.bytes;
-    }
+fn total(report: &ConfigurationReport) -> Counts {
+    let mut total = Counts::default();
+    report.destinations.values().for_each(|totals| total.include(&totals.counts));
     total
 }
 
-fn per_destination(namespace: &str, pairs: &[(DestinationReference, PairSummary)]) -> Vec<DestinationSummary> {
-    let mut found: BTreeMap<&DestinationReference, DestinationSummary> = BTreeMap::new();
-    for (destination, pair) in pairs {
-        let entry = found.entry(destination).or_insert_with(|| DestinationSummary {
-            registry_ref: RegistryReference {
-                namespace: (destination.namespace != namespace).then(|| destination.namespace.clone()),
-                name: destination.name.clone(),
-            },
-            images: 0,
-            complete: 0,
-            failed: 0,
-            oldest_pending_since: None,
-        });
-        entry.images += pair.images;
-        entry.complete += pair.complete;
-        entry.failed += pair.failed;
-        entry.oldest_pending_since = entry.oldest_pending_since.into_iter().chain(pair.oldest_pending_since).min();
+fn destination_summary(
+    namespace: &str,
+    destination: &DestinationReference,
+    DestinationTotals { counts, oldest_pending_since }: &DestinationTotals,
+) -> DestinationSummary {
+    DestinationSummary {
+        registry_ref: RegistryReference {
+            namespace: (destination.namespace != namespace).then(|| destination.namespace.clone()),
+            name: destination.name.clone(),
+        },
+        images: counts.images,
+        complete: counts.complete,
+        failed: counts.failed,
+        oldest_pending_since: *oldest_pending_since,
     }
-    found.into_values().collect()
 }
 
 /// The rows to show: failures, then what is under way, then what waits, then the newest; within the bounds of an object.
@@ -227,7 +245,8 @@ fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
         State::Failed(_) => (0, Reverse(Timestamp::MIN), *tag),
         State::InProgress { .. } => (1, Reverse(Timestamp::MIN), *tag),
         State::Pending => (2, Reverse(Timestamp::MIN), *tag),
-        State::Complete { at, .. } => (3, Reverse(*at), *tag),
+        // As a status shows it: the order is the same after a restart.
+        State::Complete { at, .. } => (3, Reverse(whole_seconds(*at)), *tag),
     });
     let mut size = 0;
     let mut images = Vec::new();
@@ -242,7 +261,8 @@ fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     images
 }
 
-fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
+/// The entry of one row in a status.
+pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
     let mut image = ImageStatus {
         tag: tag.to_string(),
         digest: row.digest.to_string(),
@@ -262,7 +282,7 @@ fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
             image.destination_digest = destination_digest.as_ref().map(ToString::to_string);
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
-            image.referrers = row.referrers.verified.clone();
+            image.referrers = row.referrers.verified.word();
         }
         State::Failed(failure) => {
             image.status = ReplicationState::Failed;
@@ -313,7 +333,7 @@ const MAX_SAMPLE_TAGS: usize = 10;
 mod tests {
     use super::*;
     use crate::image::Digest;
-    use crate::plan::Replica;
+    use crate::plan::{FailedAttempt, Replica};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -323,13 +343,14 @@ mod tests {
         let mut ledger = Ledger::default();
         for i in 0..complete + failed {
             let (tag, digest) = (format!("v{i}").parse().unwrap(), Digest::sha256(&i.to_le_bytes()));
-            ledger.observe(&tag, &digest, at(0));
+            ledger.observe(&tag, &digest, at(0), at(0));
             ledger.progress(&tag, &digest, 0);
             if i < complete {
                 let destination_digest = (i % 2 == 1).then(|| Digest::sha256(b"rewritten"));
-                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, at(100 + i as i64));
+                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, false, at(100 + i as i64));
             } else {
-                ledger.fail(&tag, &digest, (FailureCode::SourceUnavailable, "x".repeat(400)), None, at(0), 0.0);
+                let (code, message) = (FailureCode::SourceUnavailable, "x".repeat(400));
+                ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after: None, jitter: 0.0 }, at(0));
             }
         }
         ledger
@@ -364,7 +385,7 @@ mod tests {
     #[test]
     fn a_status_survives_a_restart() {
         let before = ledger(100, 20);
-        let after = Ledger::from_status(&status(&before).images, at(0));
+        let after = Ledger::restore(&status(&before).images, None, at(0));
         assert_eq!(after.rows().count(), 120);
         assert_eq!(summarize(&after).complete, 100);
         let complete = |ledger: &Ledger| -> Vec<State> {
@@ -374,10 +395,21 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_ready_once_everything_was_compared_and_nothing_failed() {
+    fn a_restart_has_nothing_to_publish() {
+        let before = ledger(300, 2);
+        let shown = status(&before);
+        let restored = Ledger::restore(&shown.images, shown.summary.oldest_pending_since, at(2000));
+        let again = pair_status("us/m", "eu/m", &restored, None, &shown.conditions, at(2000));
+        assert_eq!(again.images, shown.images, "the same entries in the same order");
+        assert_eq!(again.summary.oldest_pending_since, shown.summary.oldest_pending_since);
+    }
+
+    #[test]
+    fn a_configuration_is_ready_once_everything_was_compared_and_nothing_is_owed() {
         let destination = DestinationReference { namespace: "team-b".to_owned(), name: "eu".to_owned() };
         let mut report = ConfigurationReport { generation: Some(2), repositories: 1, ..ConfigurationReport::default() };
-        report.pairs = vec![(destination.clone(), summarize(&ledger(2, 0)))];
+        let totals = |counts| DestinationTotals { counts, oldest_pending_since: None };
+        report.destinations.insert(destination.clone(), totals(ledger(2, 0).counts()));
         let status = |report: &ConfigurationReport| configuration_status("team-a", report, &Default::default(), at(0));
         let types = |s: &ReplicationConfigurationStatus| {
             s.conditions.iter().map(|c| format!("{}={}:{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
@@ -386,7 +418,13 @@ mod tests {
         report.phase = Phase::Compared;
         assert_eq!(types(&status(&report)), "Ready=True:Replicated");
         assert_eq!(status(&report).destinations[0].registry_ref.namespace.as_deref(), Some("team-b"));
-        report.pairs = vec![(destination, summarize(&ledger(2, 1)))];
+        let retried = Counts { images: 3, complete: 2, in_progress: 1, owed: 1, untried: 1, ..Counts::default() };
+        report.destinations.insert(destination.clone(), totals(retried));
+        assert_eq!(types(&status(&report)), "Ready=False:Progressing Reconciling=True:Progressing", "a retry is no success");
+        let arrived = Counts { owed: 0, untried: 0, ..retried };
+        report.destinations.insert(destination.clone(), totals(arrived));
+        assert_eq!(types(&status(&report)), "Ready=True:Replicated", "it arrived since the comparison");
+        report.destinations.insert(destination, totals(ledger(2, 1).counts()));
         assert_eq!(types(&status(&report)), "Ready=False:ImagesFailed");
         report.trouble = Some(Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message: "m".to_owned() });
         assert_eq!(types(&status(&report)), "Ready=False:RegistryNotFound Stalled=True:RegistryNotFound");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,8 +24,8 @@ pub(super) struct Documents {
     pub(super) policies: BTreeMap<String, Vec<Policy>>,
     /// For the certificates of Registries, by namespace and name.
     pub(super) config_maps: BTreeMap<(String, String), ConfigMap>,
-    /// What was left out, in sentences.
-    pub(super) left_out: Vec<String>,
+    /// For the tokens of notifications, by namespace and name; never for logins.
+    pub(super) secrets: BTreeMap<(String, String), Secret>,
 }
 
 impl Documents {
@@ -43,6 +43,15 @@ impl Documents {
         }
         documents.check_references(&mut errors);
         if errors.is_empty() { Ok(documents) } else { Err(errors) }
+    }
+
+    /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is not in the files.
+    pub(super) fn notification_token(&self, reference: &DestinationReference) -> Option<Vec<u8>> {
+        let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
+        let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;
+        let text = secret.string_data.as_ref().and_then(|data| data.get("token")).map(|token| token.clone().into_bytes());
+        let token = text.or_else(|| Some(secret.data.as_ref()?.get("token")?.0.clone()))?;
+        (token.len() >= MIN_TOKEN_BYTES).then_some(token)
     }
 
     fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<String>) {
@@ -98,10 +107,11 @@ impl Documents {
                 self.config_maps.insert((namespace, name), decode(value).map_err(said)?);
                 Ok(())
             }
-            ("v1", "Secret" | "Namespace") => {
-                self.left_out.push(format!("{what} is left out: credentials come from the docker configuration"));
+            ("v1", "Secret") => {
+                self.secrets.insert((namespace, name), decode(value).map_err(said)?);
                 Ok(())
             }
+            ("v1", "Namespace") => Ok(()),
             _ => Err(format!("{what} of {version} is no kind that is known here: remove it")),
         }
     }
@@ -152,6 +162,7 @@ fn read_file(file: &Path) -> Result<String, String> {
     }
 }
 
+const MIN_TOKEN_BYTES: usize = 16;
 const LONGEST_NAME: usize = 63;
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 

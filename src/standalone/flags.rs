@@ -1,5 +1,6 @@
 //! The flags of `transship sync` and `transship plan`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -18,6 +19,9 @@ pub struct SyncFlags {
     /// The most images that are copied at once, each to all of its destinations.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) copies: u16,
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
 }
 
 /// Flags of `transship plan`.
@@ -28,9 +32,28 @@ pub struct PlanFlags {
     /// The folder that `transship sync --state` uses; it is only read.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
 }
 
-/// What both commands take.
+/// Flags of `transship serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub(super) files: FileFlags,
+    /// The folder with the state of every replica; it is made where it is absent. One process uses it at a time.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: PathBuf,
+    /// Serves notifications of registries, /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(super) listen: SocketAddr,
+    /// The most images that are copied at once, each to all of its destinations.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) copies: u16,
+}
+
+/// Flags about files and registries.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FileFlags {
     /// Files of Registries, ReplicationConfigurations and RegistryPermissionPolicies in YAML, several documents a file;
@@ -44,9 +67,6 @@ pub(super) struct FileFlags {
     /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE` (repeatable).
     #[arg(long, value_name = "HOST=FILE", value_parser = parse_ca)]
     pub(super) ca: Vec<(String, PathBuf)>,
-    /// How the result is printed.
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub(super) output: Format,
     /// Which addresses may be reached; the registries of the files are listed by being there.
     #[command(flatten)]
     pub(super) egress: EgressFlags,

@@ -1,80 +1,50 @@
-//! Replicates once, without a cluster, from the same YAML kinds: `transship sync`, and its dry run `transship plan`.
+//! Replicates without a cluster, from the same YAML kinds: `transship serve`, `sync`, `plan` and `status`.
 
-mod discovering;
+mod access;
 mod files;
 mod flags;
-mod ledgers;
-mod left_out;
-mod observing;
 mod output;
-mod planning;
+mod plan;
 mod registries;
-mod running;
-mod state;
+mod serve;
+mod status;
+mod store;
+mod sync;
+mod table;
+mod wiring;
 
 use std::io::Write;
-use std::process::ExitCode;
 
-pub use flags::{PlanFlags, SyncFlags};
+pub use flags::{PlanFlags, ServeFlags, SyncFlags};
+pub use plan::plan;
+pub use serve::serve;
+pub use status::{StatusFlags, status};
+pub use sync::sync;
 
-use tokio::sync::mpsc;
-
-use self::discovering::Taker;
+use self::access::Content;
 use self::files::Documents;
 use self::flags::FileFlags;
-use self::ledgers::Ledgers;
 use self::registries::Registries;
-use self::state::State;
-use crate::copy::Engine;
 
-/// What is wrong with the command line or with the files: nothing was read or written then.
+/// An error of the command line or of the files: nothing was read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
 
-/// Replicates what the files say. Prints a line an image and a summary; answers 0 if all is done, 1 if something failed.
-///
-/// # Errors
-/// [`UsageError`] names everything that is wrong with the files and flags.
-pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
-    let (documents, registries) = read(&flags.files)?;
-    let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let (engine, ledgers) = (Engine::default(), Ledgers::new(&state));
-    let printer = output::Printer::new(flags.files.output);
-    // What is planned first is copied while the rest is still planned.
-    let (sender, images) = mpsc::channel(PLANNED_AHEAD);
-    let taker = Taker { engine: &engine, images: sender };
-    let (planned, outcomes) = futures::join!(
-        planning::plan(&documents, &registries, &ledgers, Some(taker)),
-        running::copy_all((&documents, &registries, &ledgers), &engine, images, flags.copies as usize, &printer),
-    );
-    ledgers.close(&planned.asked);
-    printed(printer.summary(&planned, &outcomes))?;
-    Ok(ExitCode::from(u8::from(
-        !planned.troubles.is_empty() || outcomes.iter().any(|outcome| outcome.failed.is_some()),
-    )))
+fn read(flags: &FileFlags) -> Result<Content, UsageError> {
+    read_content(flags, None)
 }
 
-/// Shows what [`sync`] would do. Nothing is written anywhere; a destination is asked only where its owner consents.
-///
-/// # Errors
-/// [`UsageError`] names everything that is wrong with the files and flags.
-pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
-    let (documents, registries) = read(&flags.files)?;
-    let state = State::open(flags.state.as_deref()).map_err(UsageError)?;
-    let mut planned = planning::plan(&documents, &registries, &Ledgers::new(&state), None).await;
-    planning::look_at_destinations(&mut planned, &registries).await;
-    printed(output::show_plan(flags.files.output, &planned))?;
-    Ok(ExitCode::from(u8::from(!planned.troubles.is_empty())))
+/// Reads the files again; what did not change of `earlier` is kept.
+fn read_again(flags: &FileFlags, earlier: &Content) -> Result<Content, UsageError> {
+    read_content(flags, Some(&earlier.registries))
 }
 
-fn read(flags: &FileFlags) -> Result<(Documents, Registries), UsageError> {
-    let documents = Documents::read(&flags.files).map_err(|errors| UsageError(errors.join("\ntransship: ")))?;
-    for left_out in &documents.left_out {
-        eprintln!("transship: {left_out}");
-    }
-    let registries = Registries::new(&documents, flags).map_err(|errors| UsageError(errors.join("\ntransship: ")))?;
-    Ok((documents, registries))
+fn read_content(flags: &FileFlags, earlier: Option<&Registries>) -> Result<Content, UsageError> {
+    let join = |errors: Vec<String>| UsageError(errors.join("\ntransship: "));
+    let documents = Documents::read(&flags.files).map_err(join)?;
+    let registries = Registries::new(&documents, flags, earlier).map_err(join)?;
+    Ok(Content { documents, registries })
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
@@ -86,6 +56,3 @@ fn printed(text: String) -> Result<(), UsageError> {
         _ => Ok(()),
     }
 }
-
-/// The most images that are planned and wait to be copied.
-const PLANNED_AHEAD: usize = 256;

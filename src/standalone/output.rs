@@ -6,13 +6,75 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::flags::Format;
-use super::left_out::LeftOut;
-use super::planning::{Plan, PlannedAction, Route};
-use super::running::Outcome;
-use crate::copy::Copied;
+use super::plan::{ExcludedTags, Plan, PlannedAction};
+use super::table::table;
+use super::wiring::name_of;
+use crate::api::FailureCode;
+use crate::copy::{Copied, Failed};
+use crate::image::{Digest, Tag};
+use crate::plan::{DestinationReference, Row, State};
+use crate::replication::machine::{Assignment, Machine};
 
-/// Tells of images while they are copied, and sums up at the end.
+/// How it ended with one image and one destination.
+#[derive(Clone, Debug)]
+pub(super) struct ImageResult {
+    pub(super) source: String,
+    pub(super) destination: String,
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
+    /// The copy; `None` if nothing was to be done.
+    pub(super) copied: Option<Result<Copied, Failed>>,
+}
+
+impl ImageResult {
+    /// The result of a copy.
+    pub(super) fn of_copy(assignment: &Assignment, copied: Result<Copied, Failed>) -> Self {
+        let Assignment { repository, source, destination, tag, digest, configuration, .. } = assignment;
+        Self {
+            source: format!("{}/{repository}", source.name),
+            destination: format!("{}/{repository}", short_name(destination, &configuration.0)),
+            tag: tag.clone(),
+            digest: digest.clone(),
+            copied: Some(copied),
+        }
+    }
+
+    fn failed(&self) -> Option<&Failed> {
+        self.copied.as_ref()?.as_ref().err()
+    }
+
+    fn copy(&self) -> Option<&Copied> {
+        self.copied.as_ref()?.as_ref().ok()
+    }
+}
+
+/// A registry as `name`, with its namespace in front where that is not `own`.
+pub(super) fn short_name(reference: &DestinationReference, own: &str) -> String {
+    if reference.namespace == own {
+        reference.name.clone()
+    } else {
+        format!("{}/{}", reference.namespace, reference.name)
+    }
+}
+
+/// Prints images while they are copied, and sums up at the end.
+#[derive(Clone, Copy)]
 pub(super) struct Printer(Format);
+
+/// The end of a run.
+pub(super) struct Summary {
+    /// The text to print.
+    pub(super) text: String,
+    failed: usize,
+    problems: usize,
+}
+
+impl Summary {
+    /// Returns true if everything is done.
+    pub(super) fn is_good(&self) -> bool {
+        self.failed == 0 && self.problems == 0
+    }
+}
 
 impl Printer {
     /// Prints in `format`.
@@ -20,51 +82,88 @@ impl Printer {
         Self(format)
     }
 
-    /// Tells of one image; in JSON everything comes at the end.
-    pub(super) fn tell(&self, outcome: &Outcome) {
+    /// Prints one image; in JSON everything comes at the end.
+    pub(super) fn print(self, result: &ImageResult) {
         if self.0 == Format::Text {
-            println!("{}", line(outcome));
+            println!("{}", line(result));
         }
     }
 
-    /// The summary.
-    pub(super) fn summary(&self, plan: &Plan, outcomes: &[Outcome]) -> String {
-        match self.0 {
-            Format::Json => {
-                let images: Vec<_> = outcomes.iter().map(document).collect();
-                let failed = outcomes.iter().filter(|outcome| outcome.failed.is_some()).count();
-                let summary = json!({"images": outcomes.len(), "complete": outcomes.len() - failed, "failed": failed});
-                format!("{:#}\n", json!({"images": images, "summary": summary, "troubles": plan.troubles}))
-            }
-            Format::Text => {
-                let mut rows = vec![
-                    ["SOURCE", "DESTINATION", "IMAGES", "COMPLETE", "COPIED", "FAILED", "MOVED"].map(str::to_owned),
-                ];
-                let mut by_route: HashMap<&Route, Vec<&Outcome>> = HashMap::new();
-                for outcome in outcomes {
-                    by_route.entry(&outcome.image.route).or_default().push(outcome);
-                }
-                for (route, images) in plan.routes() {
-                    let of_route = || by_route.get(&**route).into_iter().flatten();
-                    let failed = of_route().filter(|outcome| outcome.failed.is_some()).count();
-                    let copied = of_route().filter_map(|outcome| outcome.copied.as_ref());
-                    let (copied, moved) = copied.fold((0, 0), |(copied, moved), one| {
-                        (copied + u64::from(!one.already_there), moved + one.moved)
-                    });
-                    rows.push([
-                        images[0].source.clone(),
-                        images[0].destination.clone(),
-                        images.len().to_string(),
-                        (images.len() - failed).to_string(),
-                        copied.to_string(),
-                        failed.to_string(),
-                        bytes(moved),
-                    ]);
-                }
-                format!("\n{}{}", table(&rows), troubles(plan))
-            }
+    /// Prints the images that needed nothing, and sums up.
+    pub(super) fn finish(self, machines: &[Machine], results: Vec<ImageResult>) -> Summary {
+        let mut copied: HashMap<(String, String, Tag), ImageResult> = HashMap::new();
+        for result in results {
+            copied.insert((result.source.clone(), result.destination.clone(), result.tag.clone()), result);
         }
+        let mut pairs = Vec::new();
+        for (configuration, pair) in machines.iter().flat_map(|m| m.pairs().filter_map(move |pair| Some((m.configuration()?, pair)))) {
+            let source = format!("{}/{}", configuration.source, pair.key.repository);
+            let to = short_name(&pair.key.destination, &configuration.namespace);
+            let destination = format!("{to}/{}", pair.key.repository);
+            let results = pair.ledger.rows().map(|(tag, row)| {
+                copied.remove(&(source.clone(), destination.clone(), tag.clone())).unwrap_or_else(|| {
+                    let result = result_of(row, (&source, &destination), tag);
+                    self.print(&result);
+                    result
+                })
+            });
+            pairs.push(results.collect::<Vec<_>>());
+        }
+        pairs.retain(|results| !results.is_empty());
+        let problems: Vec<String> = machines.iter().flat_map(problems).collect();
+        let failed = pairs.iter().flatten().filter(|result| result.failed().is_some()).count();
+        let text = match self.0 {
+            Format::Json => document(&pairs, failed, &problems),
+            Format::Text => format!("\n{}{}", summary_table(&pairs), problem_lines(&problems)),
+        };
+        Summary { text, failed, problems: problems.len() }
     }
+}
+
+/// The result for an image that was not copied in this run.
+fn result_of(row: &Row, (source, destination): (&str, &str), tag: &Tag) -> ImageResult {
+    let copied = match &row.state {
+        State::Complete { .. } => None,
+        State::Failed(failure) => Some(Err(Failed::new(failure.code, failure.message.clone()))),
+        State::InProgress { .. } | State::Pending => {
+            Some(Err(Failed::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
+        }
+    };
+    let (source, destination) = (source.to_owned(), destination.to_owned());
+    ImageResult { source, destination, tag: tag.clone(), digest: row.digest.clone(), copied }
+}
+
+fn problems(machine: &Machine) -> impl Iterator<Item = String> {
+    let name = machine.configuration().map(|configuration| name_of(configuration)).unwrap_or_default();
+    machine.problems().map(move |problem| format!("{name}: {}", problem.message))
+}
+
+fn document(pairs: &[Vec<ImageResult>], failed: usize, problems: &[String]) -> String {
+    let images: Vec<_> = pairs.iter().flatten().map(image_document).collect();
+    let summary = json!({"images": images.len(), "complete": images.len() - failed, "failed": failed});
+    format!("{:#}\n", json!({"images": images, "summary": summary, "troubles": problems}))
+}
+
+fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
+    let mut rows =
+        vec![["SOURCE", "DESTINATION", "IMAGES", "COMPLETE", "COPIED", "FAILED", "MOVED"].map(str::to_owned)];
+    for results in pairs {
+        let failed = results.iter().filter(|result| result.failed().is_some()).count();
+        let copies = results.iter().filter_map(ImageResult::copy);
+        let (copied, moved) = copies.fold((0, 0), |(copied, moved), one| {
+            (copied + u64::from(!one.already_there), moved + one.moved)
+        });
+        rows.push([
+            results[0].source.clone(),
+            results[0].destination.clone(),
+            results.len().to_string(),
+            (results.len() - failed).to_string(),
+            copied.to_string(),
+            failed.to_string(),
+            bytes(moved),
+        ]);
+    }
+    table(&rows)
 }
 
 /// A plan as it is shown by `transship plan`.
@@ -84,7 +183,7 @@ pub(super) fn show_plan(format: Format, plan: &Plan) -> String {
     }));
     let mut text = table(&rows);
     for left_out in &plan.tags_left_out {
-        let LeftOut { repository, tags, because, .. } = left_out;
+        let ExcludedTags { repository, tags, because, .. } = left_out;
         let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
     }
     if !plan.images.is_empty() {
@@ -100,21 +199,20 @@ pub(super) fn show_plan(format: Format, plan: &Plan) -> String {
         }));
         text = format!("{text}\n{}", table(&rows));
     }
-    text + &troubles(plan)
+    text + &problem_lines(&plan.troubles)
 }
 
-fn line(outcome: &Outcome) -> String {
-    let image = &outcome.image;
+/// The line of one image.
+pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
-    match (&outcome.failed, &outcome.copied) {
-        (Some(failed), _) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
-        (None, Some(copied)) if !copied.already_there => {
-            format!("COMPLETE  {what}  {}  {}{}", short(image.digest.as_str()), bytes(copied.size), skipped(copied))
+    let digest = short(image.digest.as_str());
+    match &image.copied {
+        Some(Err(failed)) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
+        Some(Ok(copied)) if !copied.already_there => {
+            format!("COMPLETE  {what}  {digest}  {}{}", bytes(copied.size), skipped(copied))
         }
-        (None, copied) => {
-            let skipped = copied.as_ref().map(skipped).unwrap_or_default();
-            format!("COMPLETE  {what}  {}  already there{skipped}", short(image.digest.as_str()))
-        }
+        Some(Ok(copied)) => format!("COMPLETE  {what}  {digest}  already there{}", skipped(copied)),
+        None => format!("COMPLETE  {what}  {digest}  already there"),
     }
 }
 
@@ -127,20 +225,19 @@ fn skipped(copied: &Copied) -> String {
     }
 }
 
-fn document(outcome: &Outcome) -> serde_json::Value {
-    let image = &outcome.image;
+fn image_document(image: &ImageResult) -> serde_json::Value {
     let mut document = json!({
         "source": image.source,
         "destination": image.destination,
         "tag": image.tag,
         "digest": image.digest,
-        "status": if outcome.failed.is_some() { "FAILED" } else { "COMPLETE" },
+        "status": if image.failed().is_some() { "FAILED" } else { "COMPLETE" },
     });
-    if let Some(failed) = &outcome.failed {
+    if let Some(failed) = image.failed() {
         document["failureCode"] = json!(failed.code);
         document["message"] = json!(failed.message);
     }
-    if let Some(copied) = &outcome.copied {
+    if let Some(copied) = image.copy() {
         document["bytes"] = json!(copied.size);
         document["moved"] = json!(copied.moved);
         if copied.foreign_layers > 0 {
@@ -153,24 +250,11 @@ fn document(outcome: &Outcome) -> serde_json::Value {
     document
 }
 
-fn troubles(plan: &Plan) -> String {
-    plan.troubles.iter().fold(String::new(), |mut text, trouble| {
-        let _ = write!(text, "\n! {trouble}\n");
+fn problem_lines(problems: &[String]) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = write!(text, "\n! {problem}\n");
         text
     })
-}
-
-/// Columns as wide as their widest cell; the last is not filled up.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn word(action: PlannedAction) -> &'static str {

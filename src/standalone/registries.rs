@@ -1,6 +1,7 @@
 //! Makes the client of each Registry of the files, with the login of the docker configuration.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,16 +23,19 @@ pub(super) struct Known {
     pub(super) client: Client,
     /// Its canonical host.
     pub(super) host: String,
-    /// Whether repositories may be created there.
+    /// Says if repositories may be created there.
     pub(super) create: CreateRepositories,
+    /// Changes with the spec, the login and the certificates.
+    pub(super) version: u64,
 }
 
 impl Registries {
-    /// Makes the clients; nothing is asked of the registries.
+    /// Makes the clients; nothing is asked of the registries. A client of `earlier` that would be the same is kept, with its tokens and
+    /// connections.
     ///
     /// # Errors
     /// Everything that is wrong with URLs, certificates and logins.
-    pub(super) fn new(documents: &Documents, flags: &FileFlags) -> Result<Self, Vec<String>> {
+    pub(super) fn new(documents: &Documents, flags: &FileFlags, earlier: Option<&Self>) -> Result<Self, Vec<String>> {
         let logins = read_logins(flags.docker_config.as_deref()).map_err(|error| vec![error])?;
         let mut egress = flags.egress.policy();
         let mut errors = Vec::new();
@@ -52,11 +56,19 @@ impl Registries {
         for (reference, url) in urls {
             let registry = &documents.registries[&reference];
             let host = canonical_host(&url);
-            let made = options(registry, &reference, documents, flags, (url, &host), logins.as_ref())
-                .and_then(|options| Client::new(options, egress.clone()).map_err(|error| error.message));
+            let create = registry.spec.create_repositories;
+            let made = options(registry, &reference, documents, flags, (url, &host), logins.as_ref()).and_then(|options| {
+                let version = version(registry, &options);
+                let same = earlier.and_then(|earlier| earlier.get(&reference)).filter(|known| known.version == version);
+                let client = match same {
+                    Some(known) => known.client.clone(),
+                    None => Client::new(options, egress.clone()).map_err(|error| error.message)?,
+                };
+                Ok(Known { client, host, create, version })
+            });
             match made {
-                Ok(client) => {
-                    known.insert(reference, Known { client, host, create: registry.spec.create_repositories });
+                Ok(made) => {
+                    known.insert(reference, made);
                 }
                 Err(message) => errors.push(format!("{}: {message}", for_people(&reference))),
             }
@@ -64,10 +76,27 @@ impl Registries {
         if errors.is_empty() { Ok(Self(known)) } else { Err(errors) }
     }
 
-    /// The registry of a reference, which [`Documents`] has checked to be there.
-    pub(super) fn of(&self, reference: &DestinationReference) -> &Known {
-        &self.0[reference]
+    /// The Registry of a reference.
+    pub(super) fn get(&self, reference: &DestinationReference) -> Option<&Known> {
+        self.0.get(reference)
     }
+}
+
+/// A fingerprint of everything that a client is made of; it leaves no process.
+fn version(registry: &Registry, options: &RegistryOptions) -> u64 {
+    use secrecy::ExposeSecret;
+    let mut hasher = DefaultHasher::new();
+    format!("{:?}", registry.spec).hash(&mut hasher);
+    options.ca_bundle.hash(&mut hasher);
+    match &options.credentials {
+        Credentials::Anonymous => {}
+        Credentials::Basic { username, password } => (username, password.expose_secret()).hash(&mut hasher),
+        Credentials::IdentityToken(token) => token.expose_secret().hash(&mut hasher),
+        Credentials::TemporaryKey { id, secret, session_token } => {
+            (id, secret.expose_secret(), session_token.expose_secret()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 fn options(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::authority::{Leased, Leases};
 use crate::api::FailureCode;
 use crate::channel::{ChannelClient, Ended, EndedBadly, Item, ItemId, RouteAccess};
-use crate::copy::{Copied, CopyError, Engine, Failed, ImageCopy, MountScope, Progress};
+use crate::copy::{Copied, CopyError, Engine, Failed, ImageCopy, Progress};
 use crate::registry::{Client, EgressPolicy};
 
 /// Both ends, as this process reaches them.
@@ -46,23 +46,9 @@ impl Copying {
     pub(super) async fn run(self) -> Ended {
         let Self { item, route, engine, leases, client, session, progress } = self;
         let authority = Leased { id: item.id.clone(), leases, client, session };
-        let task = ImageCopy {
-            source: &route.source,
-            source_repository: &item.repository,
-            destination: &route.destination,
-            destination_repository: &item.repository,
-            tag: &item.tag,
-            digest: &item.digest,
-            options: &item.options,
-            was_there: false,
-            referrer_tags: item.referrer_tags.clone().map(Arc::new),
-            scope: MountScope::new(&item.scope),
-            across_owners: item.across_owners,
-            authority: &authority,
-            progress: &progress,
-        };
+        let task = ImageCopy::new(&item.image, (&route.source, &route.destination), &authority, &progress);
         let result = engine.copy(&task).await.map(Copied::replica).map_err(badly);
-        tracing::info!(repository = %item.repository, tag = %item.tag, bytes = progress.bytes(), ok = result.is_ok(), "ended");
+        tracing::info!(repository = %item.image.repository, tag = %item.image.tag, bytes = progress.bytes(), ok = result.is_ok(), "ended");
         Ended { id: item.id, result, moved: progress.bytes() }
     }
 }

@@ -110,8 +110,8 @@ impl Worker {
         self.sequence += 1;
         let held = |item: &Item, bytes| Held {
             id: item.id.clone(),
-            repository: item.repository.clone(),
-            tag: item.tag.clone(),
+            repository: item.image.repository.clone(),
+            tag: item.image.tag.clone(),
             bytes,
         };
         let running = self.running.values().map(|running| held(&running.item, running.progress.bytes()));
@@ -156,7 +156,7 @@ impl Worker {
         let mut later = VecDeque::new();
         for item in std::mem::take(&mut self.waiting) {
             let is_busy =
-                |running: &Running| (&running.item.repository, &running.item.tag) == (&item.repository, &item.tag);
+                |running: &Running| (&running.item.image.repository, &running.item.image.tag) == (&item.image.repository, &item.image.tag);
             if self.running.values().any(is_busy) {
                 later.push_back(item);
                 continue;

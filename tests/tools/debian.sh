@@ -1,24 +1,32 @@
 #!/bin/sh
-# Installs the Debian packages the tests use where they are missing: docker-registry is a registry of an older generation,
-# skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are what tests/node needs for a Kubernetes node, and
-# buildah for the Dockerfile; the others are used by scripts. Starts no service.
+# debian.sh [tests|demo|demo-cluster]: installs the Debian packages that are missing; `tests`, the default, takes all of them.
+# docker-registry is a registry of an older generation, skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are
+# what tests/node needs for a Kubernetes node, and buildah for the Dockerfile; the others are used by scripts. Starts no service.
 set -eu
 
+purpose=${1:-tests}
+case $purpose in tests | demo | demo-cluster) ;; *) echo "usage: debian.sh [tests|demo|demo-cluster]" >&2 && exit 2 ;; esac
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 survey() {
     missing=""
-    need docker-registry docker-registry
-    need skopeo skopeo
-    need jq jq
-    need openssl openssl
     need curl curl
+    [ "$purpose" = demo-cluster ] || need docker-registry docker-registry
+    [ "$purpose" = demo ] || survey_node
+    [ "$purpose" != tests ] || survey_tests
+}
+survey_node() {
+    need openssl openssl
     need runc runc
     # The plugins are in no search path, and each of them belongs to the one package.
     need /usr/lib/cni/bridge containernetworking-plugins
     need nft nftables
     need ip iproute2
     need nsenter util-linux
+}
+survey_tests() {
+    need skopeo skopeo
+    need jq jq
     need buildah buildah
 }
 

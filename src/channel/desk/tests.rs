@@ -6,16 +6,17 @@ fn lane() -> Lane {
 }
 
 fn submission(id: &str, hurried: bool) -> Submission {
-    let item = Item {
-        id: ItemId(id.into()),
+    let image = crate::plan::ImageRequest {
         repository: "r".parse().unwrap(),
         tag: id.parse().unwrap(),
         digest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
         referrer_tags: None,
         options: crate::plan::CopyOptions::default(),
+        was_there: false,
         scope: "c".into(),
         across_owners: false,
     };
+    let item = Item { id: ItemId(id.into()), image };
     Submission { item, lane: lane(), hurried }
 }
 
@@ -140,7 +141,7 @@ fn an_older_image_that_outlived_the_operator_makes_room_at_once_for_a_newer_one_
         |sequence| Report { held: vec![holds("older", "t"), holds("other", "u")], ..report("x", sequence, &[], &[]) };
     assert!(desk.report("job", &with(1), now).unwrap().cancel.is_empty());
     let mut newer = submission("newer", false);
-    newer.item.tag = "t".parse().unwrap();
+    newer.item.image.tag = "t".parse().unwrap();
     let _told = desk.submit(newer, now);
     assert!(desk.has_news("job", &with(2)));
     let answer = desk.report("job", &Report { slots: 3, ..with(2) }, now).unwrap();

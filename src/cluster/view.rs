@@ -1,0 +1,149 @@
+//! The cluster as the operator sees it: watched objects, the clients of registries, and decisions of policies.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+use tokio::sync::mpsc;
+
+use super::{Policies, Registries, notification_token};
+use crate::api::{CreateRepositories, Registry, RegistryPermissionPolicy, ReplicationConfiguration, reason};
+use crate::plan::DestinationReference;
+use crate::policy::{Decision, Request};
+use crate::registry::{self, EgressPolicy, RegistryOptions};
+use crate::replication::{Access, Unusable};
+
+/// The objects of the watched kinds.
+#[derive(Clone)]
+pub struct Stores {
+    /// Registries.
+    pub registries: Store<Registry>,
+    /// Policies.
+    pub policies: Store<RegistryPermissionPolicy>,
+    /// Configurations.
+    pub configurations: Store<ReplicationConfiguration>,
+}
+
+/// The cluster.
+pub struct View {
+    /// The API server.
+    pub client: Client,
+    /// The watched kinds.
+    pub stores: Stores,
+    /// Clients of registries.
+    pub registries: Registries,
+    /// Decisions about permissions.
+    pub policies: Policies,
+    /// Namespaces to act on; empty for all.
+    namespaces: BTreeSet<String>,
+    checks: mpsc::Sender<ObjectRef<Registry>>,
+    tokens: Mutex<HashMap<String, Token>>,
+}
+
+/// The notification token of a Registry as it was last read; kept so that notifications cause no calls to the API server.
+#[derive(Clone)]
+struct Token {
+    generation: Option<i64>,
+    token: Option<Vec<u8>>,
+    read_at: Instant,
+}
+
+impl View {
+    /// The view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to `checks`.
+    pub fn new(
+        client: Client,
+        stores: Stores,
+        namespaces: BTreeSet<String>,
+        egress: Arc<EgressPolicy>,
+        checks: mpsc::Sender<ObjectRef<Registry>>,
+    ) -> Self {
+        let (registries, policies) = (Registries::new(client.clone(), egress), Policies::new(client.clone()));
+        Self { client, stores, registries, policies, namespaces, checks, tokens: Mutex::default() }
+    }
+
+    /// Returns true if the operator acts on objects of `namespace`.
+    pub fn acts_on(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    /// The Registry object, if it exists and the operator acts on it.
+    pub fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
+        let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
+        found.filter(|_| self.acts_on(namespace))
+    }
+
+    /// How the Registry of this uid is reached, and a word that changes with it; `None` if it cannot be used.
+    pub async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
+        let registries = self.stores.registries.state();
+        let registry = registries.iter().find(|registry| registry.uid().as_deref() == Some(uid))?;
+        self.registries.access(registry).await.ok()
+    }
+}
+
+impl Access for View {
+    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<registry::Client, Unusable>> {
+        async move {
+            let DestinationReference { namespace, name } = registry;
+            match self.object(namespace, name) {
+                Some(object) => self.registries.client(&object).await,
+                None => Err(Unusable {
+                    reason: reason::REGISTRY_NOT_FOUND,
+                    message: format!("there is no Registry {namespace}/{name}"),
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)> {
+        let object = self.object(&registry.namespace, &registry.name)?;
+        Some((object.uid()?, object.spec.create_repositories))
+    }
+
+    fn suspect(&self, registry: &DestinationReference) {
+        let Some(object) = self.object(&registry.namespace, &registry.name) else { return };
+        self.registries.read_again(&object.uid().unwrap_or_default());
+        // A full channel means that checks are on their way already.
+        let _ = self.checks.try_send(ObjectRef::from_obj(&*object));
+    }
+
+    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>> {
+        async move {
+            let DestinationReference { namespace, name } = registry;
+            let object = self.object(namespace, name)?;
+            let (uid, generation) = (object.uid()?, object.metadata.generation);
+            let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
+            if let Some(known) = known.filter(|known| known.generation == generation && known.is_fresh()) {
+                return known.token;
+            }
+            let token = notification_token(&self.client, &object).await.unwrap_or_else(|error| {
+                tracing::warn!(registry = name, namespace, %error, "notifications cannot be authenticated");
+                None
+            });
+            let known = Token { generation, token: token.clone(), read_at: Instant::now() };
+            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.retain(|_, known| known.is_fresh());
+            tokens.insert(uid, known);
+            token
+        }
+        .boxed()
+    }
+
+    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision> {
+        async move { self.policies.decide(&request).await }.boxed()
+    }
+}
+
+impl Token {
+    fn is_fresh(&self) -> bool {
+        // An absent one is looked for again soon, but a flood of notifications still causes few reads.
+        self.read_at.elapsed() < if self.token.is_some() { TOKEN_AGE } else { ABSENCE_AGE }
+    }
+}
+
+const TOKEN_AGE: Duration = Duration::from_secs(60);
+const ABSENCE_AGE: Duration = Duration::from_secs(5);

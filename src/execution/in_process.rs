@@ -1,0 +1,163 @@
+//! Copies one image in this process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::dispatcher::Dispatcher;
+use super::slots::Slots;
+use super::{Ends, with_consent};
+use crate::channel::{Ask, Holder, Subject};
+use crate::copy::{Authority, Copied, Effect, Engine, Failed, ImageCopy, Progress, Refusal};
+use crate::metrics::Metrics;
+use crate::replication::machine::{Assignment, Outcome};
+use crate::replication::{Access, Clock, Consent, Executor, SharedClaims};
+
+/// Copies images in this process, a bounded number at once.
+pub struct InProcess {
+    /// Registries and policies.
+    pub access: Arc<dyn Access>,
+    /// The copy engine.
+    pub engine: Engine,
+    /// The claims of all configurations.
+    pub claims: SharedClaims,
+    /// Notices stops of the process.
+    pub clock: Clock,
+    /// Images that are copied at once.
+    pub slots: Slots,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Gives grants, where other processes write too.
+    pub grants: Option<Arc<Dispatcher>>,
+    /// Takes every result.
+    pub listener: Option<Box<Listener>>,
+}
+
+/// Takes the results of copies.
+pub type Listener = dyn Fn(&Assignment, &Result<Copied, Failed>) + Send + Sync;
+
+impl Executor for InProcess {
+    fn copy<'a>(
+        &'a self,
+        assignment: Arc<Assignment>,
+        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
+    ) -> BoxFuture<'a, Outcome> {
+        async move {
+            let work = self.carry_out(&assignment, progress);
+            let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
+            if let Some(listener) = &self.listener {
+                listener(&assignment, &copied);
+            }
+            Outcome::new(permission, copied.map(Copied::replica))
+        }
+        .boxed()
+    }
+}
+
+impl InProcess {
+    async fn carry_out(
+        &self,
+        assignment: &Arc<Assignment>,
+        progress: &(dyn Fn(Option<u64>) + Send + Sync),
+    ) -> Result<Copied, Failed> {
+        let _slot = self.slots.take(&assignment.uid, assignment.group).await;
+        let Ends { source, destination } = Ends::of(&*self.access, assignment).await?;
+        progress(Some(0));
+        let consent =
+            Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
+        let holder = Holder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
+        let authority = Granted { consent, grants: self.grants.clone(), holder };
+        let (request, counted) = (assignment.image_request(), Progress::default());
+        let task = ImageCopy::new(&request, (&source, &destination), &authority, &counted);
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counted, progress).await;
+        let copied = copied.map_err(|error| {
+            match error.suspects_registry() {
+                Some(true) => self.access.suspect(&assignment.source),
+                Some(false) => self.access.suspect(&assignment.destination),
+                None => {}
+            }
+            Failed::from(error)
+        });
+        authority.give_back(&copied);
+        copied
+    }
+
+    /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`].
+    async fn watched<T>(
+        &self,
+        work: impl Future<Output = T>,
+        counted: &Progress,
+        progress: &(dyn Fn(Option<u64>) + Send + Sync),
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        let (mut known, mut reported_at) = (0, Instant::now());
+        loop {
+            let done = tokio::time::timeout(COUNT_EVERY, &mut work).await;
+            let bytes = counted.bytes();
+            self.metrics.bytes.inc_by(bytes - known);
+            known = bytes;
+            if let Ok(done) = done {
+                return done;
+            }
+            if reported_at.elapsed() >= REPORT_EVERY {
+                reported_at = Instant::now();
+                progress(Some(bytes));
+            }
+        }
+    }
+}
+
+/// The consent to a copy in this process, and its grants.
+struct Granted {
+    consent: Consent,
+    grants: Option<Arc<Dispatcher>>,
+    holder: Holder,
+}
+
+impl Granted {
+    /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a copy that is
+    /// dropped.
+    fn give_back(&self, copied: &Result<Copied, Failed>) {
+        let is_answered = copied.as_ref().err().is_none_or(|failed| !super::is_unanswered(failed.code));
+        if let Some(grants) = self.grants.as_ref().filter(|_| is_answered) {
+            grants.give_back(&self.holder);
+        }
+    }
+}
+
+impl Authority for Granted {
+    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+        async move {
+            loop {
+                let until = self.consent.permit(effect).await?;
+                let subject = subject(&self.consent.assignment, effect);
+                let (Some(grants), Some(subject)) = (&self.grants, subject) else { return Ok(until) };
+                match grants.ask(&subject, &self.holder) {
+                    Ask::Granted(granted) => return Ok(until.min(granted)),
+                    Ask::Busy(_) => tokio::time::sleep(ASK_AGAIN).await,
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The subject of the grant for `effect`; `None` if it needs none.
+pub(super) fn subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Subject> {
+    let subject =
+        |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
+    match effect {
+        Effect::Upload { .. } => None,
+        Effect::CreateRepository { .. } => Some(subject(None)),
+        Effect::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
+    }
+}
+
+/// The session of the copies in this process: the grants of another process are not theirs.
+const IN_PROCESS: &str = "operator";
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the bytes of a running image are reported.
+pub(super) const REPORT_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,118 @@
+//! Has one image copied by a Job: hands it to the dispatcher, watches over the consent, and takes the result.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::in_process::REPORT_EVERY;
+use super::{ByClass, Dispatcher, Ends, with_consent};
+use crate::api::{Action, FailureCode};
+use crate::channel::{Ended, EndedBadly, Item, ItemId, Submission, Told};
+use crate::copy::Failed;
+use crate::plan::{Lane, Replica};
+use crate::replication::machine::{Assignment, Outcome};
+use crate::replication::{Access, Consent};
+
+/// Copies the image by a Job. Dropping the future takes the image back.
+pub(super) async fn copy(
+    by_class: &ByClass,
+    assignment: Arc<Assignment>,
+    progress: &(dyn Fn(Option<u64>) + Send + Sync),
+) -> Outcome {
+    let access = &*by_class.in_process.access;
+    let work = carry_out(by_class, &assignment, progress);
+    let (permission, result) = with_consent(access, &assignment, work).await;
+    Outcome::new(permission, result)
+}
+
+async fn carry_out(
+    by_class: &ByClass,
+    assignment: &Arc<Assignment>,
+    progress: &(dyn Fn(Option<u64>) + Send + Sync),
+) -> Result<Replica, Failed> {
+    let (in_process, dispatcher) = (&by_class.in_process, &by_class.dispatcher);
+    // The worker makes clients of its own; a Registry that cannot be used needs none.
+    Ends::of(&*in_process.access, assignment).await?;
+    let consent = Consent::new(
+        in_process.access.clone(),
+        in_process.claims.clone(),
+        in_process.clock.clone(),
+        assignment.clone(),
+    );
+    let lane = Lane {
+        namespace: assignment.configuration.0.clone(),
+        source: assignment.source_uid.clone(),
+        destination: assignment.destination_uid.clone(),
+        class: assignment.class.clone().unwrap_or_default(),
+    };
+    let item = item(assignment, &lane);
+    let id = item.id.clone();
+    let mut told = dispatcher.submit(Submission { item, lane, hurried: assignment.is_urgent }, consent);
+    let _withdrawal = Withdrawal { dispatcher, id };
+    let (mut counted, mut reported_at, mut checked_at) = (0, None::<Instant>, Instant::now());
+    loop {
+        let _ = tokio::time::timeout(LOOK_EVERY, told.changed()).await;
+        let now = told.borrow_and_update().clone();
+        match now {
+            Told::Ended(ended) => {
+                in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(counted));
+                return outcome(ended, &*in_process.access, assignment);
+            }
+            Told::Running { bytes } => {
+                in_process.metrics.bytes.inc_by(bytes.saturating_sub(counted));
+                counted = counted.max(bytes);
+                if reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
+                    reported_at = Some(Instant::now());
+                    progress(Some(bytes));
+                }
+            }
+            Told::Waiting if reported_at.take().is_some() => progress(None),
+            Told::Waiting => {}
+        }
+        let interval = if reported_at.is_some() { CONSENT_WHILE_RUNNING } else { CONSENT_WHILE_WAITING };
+        if checked_at.elapsed() >= interval {
+            checked_at = Instant::now();
+            let decision = in_process.access.decide(assignment.policy_request(Action::ReplicateImage)).await;
+            if !decision.allowed {
+                return Err(Failed::new(FailureCode::RegistryPermissionDenied, decision.message));
+            }
+        }
+    }
+}
+
+fn item(assignment: &Assignment, lane: &Lane) -> Item {
+    let Assignment { repository, tag, digest: pinned, uid, options, .. } = assignment;
+    let name = format!("{uid} {} {repository} {tag} {pinned} {options:?}", lane.destination);
+    let hash = digest(&SHA256, name.as_bytes());
+    let id = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    Item { id: ItemId(id), image: assignment.image_request() }
+}
+
+fn outcome(ended: Ended, access: &dyn Access, assignment: &Assignment) -> Result<Replica, Failed> {
+    ended.result.map_err(|EndedBadly { code, message, retry_after, suspect_source }| {
+        match suspect_source {
+            Some(true) => access.suspect(&assignment.source),
+            Some(false) => access.suspect(&assignment.destination),
+            None => {}
+        }
+        Failed { code, message, retry_after: retry_after.map(Duration::from_secs) }
+    })
+}
+
+/// Takes the image back, and the consent to it, once nothing waits for it any more.
+struct Withdrawal<'a> {
+    dispatcher: &'a Dispatcher,
+    id: ItemId,
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        self.dispatcher.withdraw(&self.id);
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CONSENT_WHILE_RUNNING: Duration = Duration::from_secs(1);
+/// Nothing is written for an image that waits: its consent is asked for again before anything is.
+const CONSENT_WHILE_WAITING: Duration = Duration::from_secs(60);

@@ -1,0 +1,299 @@
+//! Keeps the copy Jobs as they should be: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, tells why they wait.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Dispatcher;
+use super::dispatcher::token_hash;
+use crate::cluster::{CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by};
+use crate::metrics::Metrics;
+use crate::plan::{AUTHORITY_LASTS, Lane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce};
+
+/// Takes up the Jobs that an earlier operator process has started: workers that run go on, what is half made is deleted.
+///
+/// # Errors
+/// When the Jobs cannot be listed.
+pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
+    let now = Instant::now();
+    for job in control.jobs.list().await?.iter().filter(|job| !has_ended(job)) {
+        let name = job.name_any();
+        let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
+        match served_by(job) {
+            Some((lane, hash)) if !is_suspended => {
+                control.dispatcher.desk().add_worker(&name, lane, true, now);
+                control.dispatcher.admit(&hash, &name);
+                // Its grants may still be in use.
+                control.dispatcher.hold_back(now + AUTHORITY_LASTS);
+            }
+            _ => control.jobs.delete(&name).await?,
+        }
+    }
+    control.dispatcher.open();
+    Ok(())
+}
+
+/// Runs until the operator ends.
+pub async fn run(control: Arc<JobControl>) {
+    let (mut workforce, mut changed) = Workforce::new(control.clone());
+    loop {
+        workforce.pass().await;
+        tokio::select! {
+            () = control.shutdown.cancelled() => return,
+            () = control.dispatcher.work() => {}
+            _ = changed.recv() => {}
+            () = tokio::time::sleep(LOOK_AGAIN), if !workforce.is_quiet() => {}
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+/// Everything that the control of Jobs works with.
+pub struct JobControl {
+    /// The API server.
+    pub client: Client,
+    /// The copy Jobs of the operator's namespace.
+    pub jobs: CopyJobs,
+    /// Images for Jobs, and workers.
+    pub dispatcher: Arc<Dispatcher>,
+    /// The classes of Jobs.
+    pub classes: Arc<ExecutionClasses>,
+    /// The certificates that workers trust, in PEM; empty until they are known.
+    pub authorities: watch::Sender<String>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+struct Workforce {
+    control: Arc<JobControl>,
+    limits: WorkforceLimits,
+    known_jobs: Store<Job>,
+    known_pods: Store<Pod>,
+    /// Jobs that the store has shown: one that is missing then is gone.
+    shown: HashSet<String>,
+    /// Lanes whose Job could not be made, why, and until when nothing is tried.
+    refused: HashMap<Lane, (String, Instant)>,
+    /// Why no pod of a Job was made, as it was last asked for.
+    refusals: HashMap<String, (Option<String>, Instant)>,
+    /// How the last worker of a lane ended that never called.
+    last_words: HashMap<Lane, String>,
+    quiet: bool,
+}
+
+impl Workforce {
+    fn new(control: Arc<JobControl>) -> (Self, mpsc::Receiver<()>) {
+        let (sender, changed) = mpsc::channel(1);
+        let client = control.client.clone();
+        let namespace = control.jobs.namespace().to_owned();
+        let selected = || watcher::Config::default().labels(WORKERS);
+        let (known_jobs, writer) = store();
+        let job_events = watcher(Api::<Job>::namespaced(client.clone(), &namespace), selected()).default_backoff();
+        let job_events = job_events.reflect(writer).map(|_| ()).boxed();
+        let (known_pods, writer) = store();
+        let pod_events = watcher(Api::<Pod>::namespaced(client, &namespace), selected()).default_backoff();
+        let pod_events = pod_events.reflect(writer).map(|_| ()).boxed();
+        tokio::spawn(async move {
+            let mut events = stream::select(job_events, pod_events);
+            while events.next().await.is_some() {
+                // A full channel means that a pass is on its way.
+                if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
+                    return;
+                }
+            }
+        });
+        let limits = WorkforceLimits::default();
+        let (shown, refused, refusals, last_words) = Default::default();
+        (
+            Self { control, limits, known_jobs, known_pods, shown, refused, refusals, last_words, quiet: false },
+            changed,
+        )
+    }
+
+    /// Whether there is nothing that time alone may change.
+    fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    async fn pass(&mut self) {
+        let now = Instant::now();
+        let ended = self.observe();
+        let (mut waiting, workers) = self.control.dispatcher.desk().overview();
+        self.refused.retain(|_, (_, until)| *until > now);
+        waiting.retain(|waiting| !self.refused.contains_key(&waiting.lane));
+        self.quiet = waiting.is_empty() && workers.is_empty() && self.refused.is_empty();
+        for order in decide_workforce(&waiting, &workers, &self.limits, now) {
+            match order {
+                WorkforceOrder::Start(lane) => self.start(lane).await,
+                WorkforceOrder::Dismiss(job) => {
+                    self.control.dispatcher.desk().dismiss(&job);
+                    self.control.dispatcher.wake();
+                }
+                WorkforceOrder::GiveUp(job) => self.give_up(&job, ended.get(&job)).await,
+            }
+        }
+        self.delete_orphans().await;
+        self.tell_troubles(now).await;
+    }
+
+    /// Tells the desk which workers have ended; answers with why.
+    fn observe(&mut self) -> HashMap<String, String> {
+        let (jobs, pods) = (self.known_jobs.state(), self.known_pods.state());
+        let mut ended = HashMap::new();
+        for job in &jobs {
+            self.shown.insert(job.name_any());
+        }
+        let (_, workers) = self.control.dispatcher.desk().overview();
+        for worker in workers {
+            let job = jobs.iter().find(|job| job.name_any() == worker.job);
+            let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
+            let cause = match (job, pod) {
+                (_, Some(pod)) if pod_has_ended(pod) => {
+                    pod_trouble(pod).unwrap_or_else(|| "its pod was deleted".to_owned())
+                }
+                (Some(job), _) if has_ended(job) => "its Job ended".to_owned(),
+                (None, _) if self.shown.contains(&worker.job) => "its Job was deleted".to_owned(),
+                _ => continue,
+            };
+            self.control.dispatcher.desk().worker_ended(&worker.job);
+            ended.insert(worker.job, cause);
+        }
+        self.shown.retain(|name| jobs.iter().any(|job| job.name_any() == *name));
+        ended
+    }
+
+    async fn start(&mut self, lane: Lane) {
+        let Some(class) = self.control.classes.get(&lane.class, &lane.namespace).cloned() else { return };
+        let name =
+            format!("transship-{}-{:08x}", &lane.namespace[..lane.namespace.len().min(30)], rand::random::<u32>());
+        if let Err(cause) = self.make(&name, &lane, &class).await {
+            tracing::warn!(job = %name, %cause, "a Job could not be started");
+            self.control.dispatcher.dismiss(&name);
+            self.control.dispatcher.desk().give_up(&name, &cause, Instant::now());
+            self.refused.insert(lane, (cause, Instant::now() + RETRY));
+        } else {
+            self.control.metrics.jobs.inc();
+            tracing::info!(job = %name, namespace = %lane.namespace, "started");
+        }
+    }
+
+    async fn make(&self, name: &str, lane: &Lane, class: &ExecutionClass) -> Result<(), String> {
+        let authorities = self.control.authorities.borrow().clone();
+        if authorities.is_empty() {
+            return Err("the channel's certificate is not there yet".to_owned());
+        }
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| "no random token could be made".to_owned())?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = token_hash(&token);
+        self.control.dispatcher.desk().add_worker(name, lane.clone(), false, Instant::now());
+        self.control.dispatcher.admit(&hash, name);
+        let started = self.control.jobs.start(name, lane, class, (&token, &hash), &authorities).await;
+        started.map_err(|error| error.to_string())
+    }
+
+    async fn give_up(&mut self, job: &str, cause: Option<&String>) {
+        let silent = "it was silent, and its authority ran out".to_owned();
+        let cause = cause.unwrap_or(&silent);
+        let (_, workers) = self.control.dispatcher.desk().overview();
+        if let Some(worker) = workers.iter().find(|worker| worker.job == job && worker.seen.is_none()) {
+            self.last_words.insert(worker.lane.clone(), format!("the pod of Job {job} ended: {cause}"));
+        }
+        tracing::info!(%job, %cause, "given up");
+        self.control.dispatcher.dismiss(job);
+        self.control.dispatcher.desk().give_up(job, cause, Instant::now());
+        self.control.dispatcher.wake();
+        // One that has ended is removed by Kubernetes, so that its log can be read for a while.
+        if !self.is_over(job)
+            && let Err(error) = self.control.jobs.delete(job).await
+        {
+            tracing::warn!(%job, %error, "a Job could not be deleted yet");
+        }
+    }
+
+    /// Deletes Jobs that nobody knows: what could not be deleted when it was given up, or was made although the answer was lost.
+    async fn delete_orphans(&self) {
+        let (_, workers) = self.control.dispatcher.desk().overview();
+        for job in self.known_jobs.state() {
+            let name = job.name_any();
+            let is_known = workers.iter().any(|worker| worker.job == name);
+            if !is_known && !self.is_over(&name) && job.metadata.deletion_timestamp.is_none() {
+                tracing::info!(job = %name, "nobody knows this Job: it is deleted");
+                if let Err(error) = self.control.jobs.delete(&name).await {
+                    tracing::warn!(job = %name, %error, "a Job could not be deleted yet");
+                }
+            }
+        }
+    }
+
+    /// Whether the Job, or its only pod, has ended.
+    fn is_over(&self, name: &str) -> bool {
+        let is_job = |job: &Arc<Job>| job.name_any() == name && has_ended(job);
+        let is_pod = |pod: &Arc<Pod>| pod.labels().get(JOB_NAME).is_some_and(|job| job == name) && pod_has_ended(pod);
+        self.known_jobs.state().iter().any(is_job) || self.known_pods.state().iter().any(is_pod)
+    }
+
+    /// Tells for each lane whose worker has not called for a while what its pod says.
+    async fn tell_troubles(&mut self, now: Instant) {
+        let (waiting, workers) = self.control.dispatcher.desk().overview();
+        let mut troubles: BTreeMap<Lane, String> = BTreeMap::new();
+        for (lane, (cause, _)) in &self.refused {
+            troubles.insert(lane.clone(), format!("no Job could be made: {cause}"));
+        }
+        // Between two attempts the last word stands, so that the condition does not come and go.
+        let is_wanted = |lane: &Lane| {
+            waiting.iter().any(|waiting| waiting.lane == *lane)
+                && !workers.iter().any(|worker| worker.lane == *lane && worker.seen.is_some())
+        };
+        self.last_words.retain(|lane, _| is_wanted(lane));
+        troubles.extend(self.last_words.clone());
+        let pods = self.known_pods.state();
+        let is_silent = |worker: &&WorkerView| worker.seen.is_none() && now.duration_since(worker.made) >= PATIENCE;
+        for worker in workers.iter().filter(is_silent) {
+            let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
+            let said = match pod {
+                Some(pod) => pod_trouble(pod),
+                None => self.refusal(&worker.job, now).await,
+            };
+            let unsaid = if pod.is_some() { "it runs, but has not called yet" } else { "no pod was made yet" };
+            let said = match said {
+                None if troubles.contains_key(&worker.lane) => continue,
+                said => said.unwrap_or_else(|| unsaid.to_owned()),
+            };
+            troubles.insert(worker.lane.clone(), format!("the pod of Job {} does not work: {said}", worker.job));
+        }
+        self.refusals.retain(|job, _| workers.iter().any(|worker| worker.job == *job));
+        self.control.dispatcher.tell_troubles(troubles);
+    }
+
+    async fn refusal(&mut self, job: &str, now: Instant) -> Option<String> {
+        if let Some((said, at)) = self.refusals.get(job)
+            && now.duration_since(*at) < ASK_EVERY
+        {
+            return said.clone();
+        }
+        let said = self.control.jobs.refusal(job).await;
+        self.refusals.insert(job.to_owned(), (said.clone(), now));
+        said
+    }
+}
+
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Events come in bursts: one pass serves them all.
+const SETTLE: Duration = Duration::from_millis(10);
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a pod may take until people are told what it says.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_secs(10);

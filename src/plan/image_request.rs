@@ -1,0 +1,34 @@
+//! One image to copy, as any process can carry it out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::CopyOptions;
+use crate::image::{Digest, RepositoryName, Tag};
+
+/// One image to copy to one tag. The registries are known otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRequest {
+    /// The repository, of the same name at both ends.
+    pub repository: RepositoryName,
+    /// The tag at the destination.
+    pub tag: Tag,
+    /// The digest at the source, pinned when the copy was decided.
+    pub digest: Digest,
+    /// What of the image is copied.
+    pub options: CopyOptions,
+    /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
+    #[serde(default)]
+    pub was_there: bool,
+    /// Every tag of the source repository that stands for referrers, where they are known and few.
+    #[serde(default)]
+    pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
+    /// The uid of the configuration: blobs are mounted only from repositories that it writes to itself.
+    pub scope: String,
+    /// True if the destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
+    /// any source can claim to have a digest.
+    pub across_owners: bool,
+}

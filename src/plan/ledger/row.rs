@@ -1,0 +1,235 @@
+//! One row of a ledger: the state of a tag at the destination, and how rows are counted.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::FailureCode;
+use crate::image::Digest;
+use crate::plan::Referred;
+use crate::plan::backoff::Jitter;
+
+/// Counts over the rows of a ledger; the totals of a configuration are sums of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All rows.
+    pub images: u64,
+    /// Verified rows.
+    pub complete: u64,
+    /// Rows whose last attempt failed.
+    pub failed: u64,
+    /// Rows that are being copied.
+    pub in_progress: u64,
+    /// Rows that wait.
+    pub pending: u64,
+    /// Bytes of the verified rows.
+    pub bytes: u64,
+    /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not verified since.
+    pub owed: u64,
+    /// Owed rows that have not been tried to the end.
+    pub untried: u64,
+}
+
+/// The state of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The digest that the source has under the tag.
+    pub digest: Digest,
+    /// The state of that digest at the destination.
+    pub state: State,
+    /// Since when that digest is wanted.
+    pub since: Timestamp,
+    /// Fingerprints of what refers to the image.
+    pub referrers: ReferrersRow,
+    /// When the request of the newest observation was sent.
+    pub observed_at: Timestamp,
+    /// When the image is read back again.
+    pub(super) audit_at: Timestamp,
+    /// See [`Counts::owed`].
+    pub(super) owed: bool,
+    /// The last complete listing lacked the tag.
+    pub(super) missed: bool,
+    /// The tag has been verified at the destination with this or an earlier digest.
+    pub was_there: bool,
+    /// A write of an earlier attempt was never answered: it may still take effect.
+    pub(super) doubtful: bool,
+}
+
+/// Fingerprints of what refers to an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferrersRow {
+    /// At the source, as it was last seen.
+    pub(super) seen: Referred,
+    /// When the copy that is under way began.
+    pub(super) copying: Option<Referred>,
+    /// When the image was last verified.
+    pub verified: Referred,
+}
+
+/// The state of an image at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Verified there.
+    Complete {
+        /// The bytes of the image.
+        bytes: u64,
+        /// When it was verified.
+        at: Timestamp,
+        /// The digest there, where it is not that of the source.
+        destination_digest: Option<Digest>,
+    },
+    /// The last attempt failed.
+    Failed(Failure),
+    /// Being copied.
+    InProgress {
+        /// Failures so far.
+        attempts: u32,
+        /// Bytes of blobs that were read for this attempt, as last reported.
+        bytes: u64,
+    },
+    /// Waits for its first attempt, or for the end of an attempt with an earlier digest.
+    Pending,
+}
+
+/// An image that is verified at a destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// The bytes of the image.
+    pub bytes: u64,
+    /// The digest there, where it is not that of the source.
+    pub destination_digest: Option<Digest>,
+}
+
+/// Why an attempt failed, and when the next one is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The cause.
+    pub code: FailureCode,
+    /// A sentence.
+    pub message: String,
+    /// Failures so far.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub next_attempt_at: Timestamp,
+}
+
+/// The next step for a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Copy the digest.
+    Copy(Digest),
+    /// Nothing: it is verified there, or under way.
+    Nothing,
+    /// Nothing before this time.
+    Wait(Timestamp),
+}
+
+/// How a copy failed, with what decides about the next attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedAttempt {
+    /// The cause.
+    pub code: FailureCode,
+    /// A sentence.
+    pub message: String,
+    /// How long a registry asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Spreads retries.
+    pub jitter: Jitter,
+}
+
+impl Counts {
+    /// Adds the counts of another ledger.
+    pub fn include(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_add);
+    }
+
+    /// Takes the counts of another ledger away, which were added before.
+    pub fn exclude(&mut self, other: &Self) {
+        self.each(other, u64::wrapping_sub);
+    }
+
+    fn each(&mut self, other: &Self, apply: fn(u64, u64) -> u64) {
+        for (own, other) in [
+            (&mut self.images, other.images),
+            (&mut self.complete, other.complete),
+            (&mut self.failed, other.failed),
+            (&mut self.in_progress, other.in_progress),
+            (&mut self.pending, other.pending),
+            (&mut self.bytes, other.bytes),
+            (&mut self.owed, other.owed),
+            (&mut self.untried, other.untried),
+        ] {
+            *own = apply(*own, other);
+        }
+    }
+
+    pub(super) fn add(&mut self, row: &Row) {
+        self.include(&Self::of(row));
+    }
+
+    pub(super) fn subtract(&mut self, row: &Row) {
+        self.exclude(&Self::of(row));
+    }
+
+    fn of(row: &Row) -> Self {
+        let mut counts = Self { images: 1, owed: row.owed.into(), ..Self::default() };
+        match &row.state {
+            State::Complete { bytes, .. } => (counts.complete, counts.bytes) = (1, *bytes),
+            State::Failed(_) => counts.failed = 1,
+            State::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
+            State::Pending => (counts.pending, counts.untried) = (1, counts.owed),
+        }
+        counts
+    }
+}
+
+impl Row {
+    pub(super) fn new(digest: &Digest, observed_at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            digest: digest.clone(),
+            state: State::Pending,
+            since: now,
+            referrers: ReferrersRow::default(),
+            observed_at,
+            audit_at: now + AUDIT_EVERY,
+            owed: false,
+            missed: false,
+            was_there: false,
+            doubtful: false,
+        }
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        match &self.state {
+            State::Failed(failure) => failure.attempts,
+            State::InProgress { attempts, .. } => *attempts,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn attempt(&self, now: Timestamp) -> Attempt {
+        match &self.state {
+            State::Pending => Attempt::Copy(self.digest.clone()),
+            State::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
+            State::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
+            State::Complete { .. } if self.audit_at <= now => Attempt::Copy(self.digest.clone()),
+            State::InProgress { .. } | State::Complete { .. } => Attempt::Nothing,
+        }
+    }
+}
+
+/// Maps a tag to a number from 0 to 1.
+pub(super) fn phase(tag: &str) -> f64 {
+    let hash = Digest::sha256(tag.as_bytes());
+    let part = u32::from_str_radix(&hash.encoded()[..8], 16).unwrap_or(0);
+    f64::from(part) / f64::from(u32::MAX)
+}
+
+/// How often a complete image is read back again: a destination may lose what it had.
+pub(super) const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// When an image is read back again after a write that an unanswered one may follow.
+pub(super) const RECHECK_AFTER: Duration = Duration::from_secs(60);
+pub(super) const MAX_RESTORED_WAIT: Duration = Duration::from_secs(3600);
+

@@ -1,0 +1,250 @@
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn unavailable(jitter: f64) -> FailedAttempt {
+    let (code, message) = (FailureCode::SourceUnavailable, "no answer".to_owned());
+    FailedAttempt { code, message, retry_after: None, jitter }
+}
+
+/// Observes a tag by a request that was sent just now, and returns the next step.
+fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> Attempt {
+    assert!(ledger.observe(tag, digest, now, now));
+    ledger.attempt(tag, now)
+}
+
+fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> bool {
+    ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, false, now)
+}
+
+/// Counts anew what the ledger keeps count of.
+fn recount(ledger: &Ledger) -> Counts {
+    let mut counts = Counts::default();
+    ledger.rows().for_each(|(_, row)| counts.add(row));
+    counts
+}
+
+#[test]
+fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
+    let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
+    let latest = tag("latest");
+    assert_eq!(observe(&mut ledger, &latest, &one, at(0)), Attempt::Copy(one.clone()));
+    ledger.progress(&latest, &one, 0);
+    assert_eq!(observe(&mut ledger, &latest, &one, at(1)), Attempt::Nothing);
+    assert!(complete(&mut ledger, &latest, &one, at(2)));
+    assert_eq!(observe(&mut ledger, &latest, &one, at(3)), Attempt::Nothing);
+    assert_eq!(observe(&mut ledger, &latest, &two, at(4)), Attempt::Copy(two));
+    assert!(ledger.row(&latest).unwrap().was_there);
+}
+
+#[test]
+fn an_observation_that_was_sent_earlier_never_overrides_a_later_one() {
+    let (mut ledger, old, new, v1) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"), tag("v1"));
+    assert!(ledger.observe(&v1, &new, at(5), at(6)));
+    assert!(!ledger.observe(&v1, &old, at(4), at(7)), "its answer came late");
+    assert_eq!(ledger.attempt(&v1, at(7)), Attempt::Copy(new.clone()));
+    assert!(ledger.observe(&v1, &old, at(8), at(8)), "the tag moved back at the source");
+    assert_eq!(ledger.attempt(&v1, at(8)), Attempt::Copy(old));
+}
+
+#[test]
+fn the_outcome_of_an_earlier_digest_says_nothing_about_the_present_one() {
+    let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
+    let latest = tag("latest");
+    observe(&mut ledger, &latest, &one, at(0));
+    ledger.progress(&latest, &one, 0);
+    observe(&mut ledger, &latest, &two, at(1));
+    assert!(!complete(&mut ledger, &latest, &one, at(2)));
+    ledger.fail(&latest, &one, unavailable(0.0), at(2));
+    assert_eq!(ledger.attempt(&latest, at(2)), Attempt::Copy(two));
+}
+
+#[test]
+fn failures_wait_longer_each_time_and_are_due_at_once_when_the_cause_is_gone() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(0));
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        ledger.progress(&v1, &one, 0);
+        ledger.fail(&v1, &one, unavailable(1.0), at(100));
+        let Attempt::Wait(until) = ledger.attempt(&v1, at(100)) else { panic!("it waits") };
+        assert_eq!(ledger.due_at(&v1), Some(until));
+        waits.push(until.as_second() - 100);
+    }
+    assert_eq!(waits, [2, 4, 8]);
+    assert!(ledger.make_due(at(101), |code| code == FailureCode::SourceUnavailable));
+    assert_eq!(ledger.attempt(&v1, at(101)), Attempt::Copy(one));
+}
+
+#[test]
+fn bytes_are_news_once_and_an_image_whose_worker_was_lost_waits_again() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(0));
+    assert!(ledger.progress(&v1, &one, 5) && !ledger.progress(&v1, &one, 5) && ledger.progress(&v1, &one, 6));
+    assert!(!ledger.progress(&v1, &Digest::sha256(b"2"), 7), "another digest is another image");
+    assert!(ledger.interrupt(&v1) && !ledger.interrupt(&v1));
+    assert_eq!(ledger.row(&v1).unwrap().state, State::Pending);
+}
+
+#[test]
+fn a_failed_image_is_owed_until_it_is_verified_also_while_it_is_tried_again() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(1));
+    assert_eq!(ledger.counts().owed, 0, "it arrived since the last comparison");
+    ledger.progress(&v1, &one, 0);
+    ledger.fail(&v1, &one, unavailable(0.0), at(2));
+    assert_eq!((ledger.counts().owed, ledger.counts().untried), (1, 0));
+    ledger.progress(&v1, &one, 0);
+    assert_eq!((ledger.counts().owed, ledger.counts().untried), (1, 1));
+    complete(&mut ledger, &v1, &one, at(3));
+    assert_eq!((ledger.counts().owed, ledger.counts().complete), (0, 1));
+}
+
+#[test]
+fn a_complete_comparison_owes_what_it_observed_and_nothing_that_came_before_it() {
+    let (mut ledger, one) = (Ledger::default(), Digest::sha256(b"1"));
+    observe(&mut ledger, &tag("before"), &one, at(1));
+    observe(&mut ledger, &tag("there"), &one, at(5));
+    complete(&mut ledger, &tag("there"), &one, at(6));
+    observe(&mut ledger, &tag("new"), &one, at(7));
+    ledger.owe(at(4));
+    assert_eq!((ledger.counts().owed, ledger.counts().untried), (1, 1));
+}
+
+#[test]
+fn nothing_stays_in_progress_without_a_living_owner() {
+    let image = ImageStatus {
+        tag: "v1".to_owned(),
+        digest: Digest::sha256(b"1").to_string(),
+        destination_digest: None,
+        status: ReplicationState::InProgress,
+        failure_code: None,
+        message: None,
+        attempts: None,
+        next_attempt_at: None,
+        bytes: None,
+        completed_at: None,
+        referrers: None,
+    };
+    let ledger = Ledger::restore(&[image], Some(at(-5)), at(0));
+    let row = ledger.row(&tag("v1")).unwrap();
+    assert_eq!((&row.state, row.since, row.was_there), (&State::Pending, at(-5), false));
+}
+
+#[test]
+fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(0));
+    complete(&mut ledger, &v1, &one, at(10));
+    let day = 24 * 3600;
+    assert_eq!(observe(&mut ledger, &v1, &one, at(day)), Attempt::Nothing);
+    assert_eq!(observe(&mut ledger, &v1, &one, at(day + 10)), Attempt::Copy(one.clone()));
+    ledger.begin(&v1);
+    assert!(!ledger.progress(&v1, &one, 5), "the status does not show that");
+    complete(&mut ledger, &v1, &one, at(day + 11));
+    assert_eq!(
+        ledger.row(&v1).unwrap().state,
+        State::Complete { bytes: 7, at: at(10), destination_digest: None }
+    );
+    assert_eq!(observe(&mut ledger, &v1, &one, at(day + 12)), Attempt::Nothing);
+    assert_eq!(observe(&mut ledger, &v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
+    ledger.fail(&v1, &one, unavailable(0.0), at(2 * day + 13));
+    assert!(matches!(ledger.row(&v1).unwrap().state, State::Failed(_)), "a loss at the destination shows");
+}
+
+#[test]
+fn an_image_that_follows_an_unanswered_write_is_read_back_again_soon() {
+    let (mut ledger, one, two, v1) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(0));
+    ledger.doubt(&v1);
+    observe(&mut ledger, &v1, &two, at(1));
+    complete(&mut ledger, &v1, &two, at(2));
+    assert_eq!(ledger.due_at(&v1), Some(at(62)), "the write of the earlier digest may still arrive");
+    assert_eq!(ledger.attempt(&v1, at(62)), Attempt::Copy(two.clone()));
+    complete(&mut ledger, &v1, &two, at(63));
+    assert_eq!(ledger.due_at(&v1), Some(at(63 + 24 * 3600)));
+}
+
+#[test]
+fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    let see = |ledger: &mut Ledger, listed: Option<&str>, now| {
+        ledger.observe_referrers(&v1, None, Some(listed.map(str::to_owned)), now);
+        ledger.attempt(&v1, now)
+    };
+    observe(&mut ledger, &v1, &one, at(0));
+    assert_eq!(see(&mut ledger, Some("a"), at(0)), Attempt::Copy(one.clone()));
+    ledger.begin(&v1);
+    ledger.progress(&v1, &one, 0);
+    assert_eq!(see(&mut ledger, Some("b"), at(1)), Attempt::Nothing, "it is under way");
+    complete(&mut ledger, &v1, &one, at(2));
+    assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one.clone()), "what came meanwhile is not there");
+    ledger.begin(&v1);
+    complete(&mut ledger, &v1, &one, at(3));
+    assert_eq!(see(&mut ledger, Some("b"), at(4)), Attempt::Nothing);
+    ledger.observe_referrers(&v1, None, None, at(4));
+    assert_eq!(ledger.attempt(&v1, at(4)), Attempt::Nothing, "the API was not asked");
+    assert_eq!(see(&mut ledger, None, at(5)), Attempt::Copy(one));
+}
+
+#[test]
+fn a_tag_is_forgotten_when_two_complete_lists_lack_it_and_a_sudden_empty_one_proves_nothing() {
+    let mut ledger = Ledger::default();
+    for (name, second) in [("a", 0), ("b", 0), ("c", 6)] {
+        observe(&mut ledger, &tag(name), &Digest::sha256(b"1"), at(second));
+    }
+    let listed = BTreeSet::from([tag("b")]);
+    assert!(ledger.take_listing(&listed, at(5)).is_empty(), "one list proves nothing");
+    assert!(ledger.take_listing(&BTreeSet::new(), at(6)).is_empty(), "it is suddenly empty");
+    assert_eq!(ledger.take_listing(&listed, at(7)), [tag("a")]);
+    assert_eq!(ledger.take_listing(&listed, at(8)), [tag("c")], "it was younger than the first list that lacks it");
+    assert!(ledger.take_listing(&BTreeSet::new(), at(9)).is_empty());
+    assert!(ledger.take_listing(&BTreeSet::new(), at(10)).is_empty(), "it stays empty: the first that counts");
+    assert_eq!(ledger.take_listing(&BTreeSet::new(), at(11)), [tag("b")]);
+}
+
+#[test]
+fn a_tag_that_is_listed_again_starts_anew() {
+    let (mut ledger, a) = (Ledger::default(), tag("a"));
+    observe(&mut ledger, &a, &Digest::sha256(b"1"), at(0));
+    observe(&mut ledger, &tag("b"), &Digest::sha256(b"1"), at(0));
+    let (without, with) = (BTreeSet::from([tag("b")]), BTreeSet::from([a.clone(), tag("b")]));
+    assert!(ledger.take_listing(&without, at(1)).is_empty());
+    assert!(ledger.take_listing(&with, at(2)).is_empty());
+    assert!(ledger.take_listing(&without, at(3)).is_empty());
+    assert_eq!(ledger.take_listing(&without, at(4)), [a]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_plan_applied_twice_is_empty_and_counts_are_exact(
+        contents in proptest::collection::btree_map("[a-z]{1,4}", 0_u8..4, 0..20),
+        failing in 0_u8..4,
+    ) {
+        let mut ledger = Ledger::default();
+        for (name, content) in &contents {
+            let (tag, digest) = (tag(name), Digest::sha256(&[*content]));
+            if let Attempt::Copy(digest) = observe(&mut ledger, &tag, &digest, at(0)) {
+                ledger.progress(&tag, &digest, 0);
+                if *content == failing {
+                    ledger.fail(&tag, &digest, unavailable(0.0), at(1));
+                }
+                complete(&mut ledger, &tag, &digest, at(1));
+            }
+            proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
+        }
+        for (name, content) in &contents {
+            proptest::prop_assert_eq!(observe(&mut ledger, &tag(name), &Digest::sha256(&[*content]), at(2)), Attempt::Nothing);
+        }
+        ledger.retain_taken(|tag| tag.as_str() < "m");
+        proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
+        ledger.start_over(at(3));
+        proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
+    }
+}

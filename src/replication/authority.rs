@@ -1,0 +1,105 @@
+//! The consent to one copy: the Registry, the claim and the policies at this moment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::clock::Clock;
+use super::machine::Assignment;
+use super::ports::Access;
+use crate::api::{Action, CreateRepositories};
+use crate::copy::{Authority, CONSENT_LASTS, Effect, Refusal};
+use crate::plan::{Claims, ImageRequest};
+use crate::policy::Request;
+
+/// The claims of all configurations of a process.
+pub type SharedClaims = Arc<Mutex<Claims>>;
+
+/// Asks for consent before every effect on the destination.
+#[derive(Clone)]
+pub struct Consent {
+    access: Arc<dyn Access>,
+    claims: SharedClaims,
+    clock: Clock,
+    stops: u64,
+    /// The copy that it is about.
+    pub assignment: Arc<Assignment>,
+}
+
+impl Consent {
+    /// The consent to `assignment`, which was decided just now.
+    pub fn new(access: Arc<dyn Access>, claims: SharedClaims, clock: Clock, assignment: Arc<Assignment>) -> Self {
+        let stops = clock.stops();
+        Self { access, claims, clock, stops, assignment }
+    }
+
+    async fn decide(&self, effect: Effect<'_>) -> Result<Instant, Refusal> {
+        if self.clock.stops() != self.stops {
+            // What was decided before the process was stopped is void. The state machine stops this copy.
+            std::future::pending::<()>().await;
+        }
+        let asked = Instant::now();
+        let Assignment { repository, destination, .. } = self.assignment.as_ref();
+        let registry = self.access.registry(destination).filter(|(uid, _)| *uid == self.assignment.destination_uid);
+        let Some((_, create)) = registry else {
+            return Err(refusal(format!("Registry {} does not exist any more", destination.name)));
+        };
+        if matches!(effect, Effect::CreateRepository { .. }) && create == CreateRepositories::Never {
+            return Err(Refusal::repository_not_found(repository, &destination.name));
+        }
+        let holds = {
+            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.holds(&self.assignment.uid, &self.assignment.place)
+        };
+        if !holds {
+            return Err(refusal("an older configuration writes to the destination repository".to_owned()));
+        }
+        for action in effect.actions() {
+            let decision = self.access.decide(self.assignment.policy_request(*action)).await;
+            if !decision.allowed {
+                return Err(Refusal { reason: decision.reason.to_owned(), message: decision.message });
+            }
+        }
+        Ok(asked + CONSENT_LASTS)
+    }
+}
+
+impl Authority for Consent {
+    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+        self.decide(effect).boxed()
+    }
+}
+
+fn refusal(message: String) -> Refusal {
+    Refusal { reason: String::new(), message }
+}
+
+impl Assignment {
+    /// The question to the policies.
+    pub fn policy_request(&self, action: Action) -> Request<'_> {
+        Request {
+            namespace: &self.configuration.0,
+            configuration: &self.configuration.1,
+            action,
+            registry_namespace: &self.destination.namespace,
+            registry: &self.destination.name,
+            repository: self.repository.as_str(),
+        }
+    }
+
+    /// The part that any process can carry out.
+    pub fn image_request(&self) -> ImageRequest {
+        ImageRequest {
+            repository: self.repository.clone(),
+            tag: self.tag.clone(),
+            digest: self.digest.clone(),
+            options: self.options.clone(),
+            was_there: self.was_there,
+            referrer_tags: self.referrer_tags.clone(),
+            scope: self.uid.clone(),
+            across_owners: self.destination.namespace != self.configuration.0,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The time of a process: it never goes back, and stops of the process are noticed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// A wall clock that is read once, and goes on by the monotonic one: a clock that is set back delays nothing.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    wall: Timestamp,
+    began: Instant,
+    /// Milliseconds since `began` when the process was last seen to run.
+    beat: AtomicU64,
+    stops: watch::Sender<u64>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let (wall, began) = (Timestamp::now(), Instant::now());
+        Self(Arc::new(Inner { wall, began, beat: AtomicU64::new(0), stops: watch::Sender::new(0) }))
+    }
+}
+
+impl Clock {
+    /// Returns the present time.
+    pub fn now(&self) -> Timestamp {
+        self.0.wall + self.0.began.elapsed()
+    }
+
+    /// Beats until it is dropped, so that [`Clock::stops`] notices when the process does not run.
+    pub async fn beat(self) {
+        loop {
+            self.stops();
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    /// Counts the times when the process did not run for longer than authority lasts: another one may have taken its place meanwhile.
+    pub fn stops(&self) -> u64 {
+        let elapsed = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.0.beat.fetch_max(elapsed, Ordering::SeqCst);
+        if elapsed.saturating_sub(last) > STOPPED_AFTER_MS {
+            self.0.stops.send_modify(|stops| *stops += 1);
+        }
+        *self.0.stops.borrow()
+    }
+
+    /// Changes with [`Clock::stops`].
+    pub fn watch_stops(&self) -> watch::Receiver<u64> {
+        self.0.stops.subscribe()
+    }
+}
+
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// Longer than [`CONSENT_LASTS`](crate::copy::CONSENT_LASTS), shorter than another process waits before it writes.
+const STOPPED_AFTER_MS: u64 = 6_000;

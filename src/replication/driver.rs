@@ -1,0 +1,366 @@
+//! Drives one state machine: turns its effects into tasks and their results into events.
+//!
+//! Every task is owned here and ends with the driver; the state machine bounds how many there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::authority::SharedClaims;
+use super::clock::Clock;
+use super::hints::Mailbox;
+use super::machine::{
+    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders, Outcome, PairId, Stored,
+};
+use super::observer::{Observation, Observer};
+use super::ports::{Access, Executor, Store};
+use crate::api::{Action, ReplicationStatusStatus};
+use crate::copy::Engine;
+use crate::image::RepositoryName;
+use crate::metrics::Metrics;
+use crate::plan::{DestinationReference, PairIdentity};
+use crate::policy::Request;
+
+/// Everything that the configurations of a process share.
+pub struct Core {
+    /// Registries and policies.
+    pub access: Arc<dyn Access>,
+    /// Statuses and records.
+    pub store: Arc<dyn Store>,
+    /// Carries out copies.
+    pub executor: Arc<dyn Executor>,
+    /// Copies images, and keeps what it has read of them.
+    pub engine: Engine,
+    /// The claims of all configurations.
+    pub claims: SharedClaims,
+    /// The time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Takes the uids of configurations that need new orders, as claims changed.
+    pub wakes: mpsc::UnboundedSender<Vec<String>>,
+}
+
+/// The ways to a driver from outside.
+pub struct Inlets {
+    /// Orders.
+    pub orders: watch::Receiver<Orders>,
+    /// Hints.
+    pub hints: Arc<Mailbox>,
+    /// What keeps Jobs from running.
+    pub workers: watch::Receiver<Option<String>>,
+    /// Ends the configuration for good.
+    pub retire: CancellationToken,
+    /// Ends the process.
+    pub shutdown: CancellationToken,
+}
+
+/// Drives one configuration.
+pub struct Driver {
+    core: Arc<Core>,
+    inlets: Inlets,
+    machine: Machine,
+    comparison: Option<Running>,
+    copies: JoinSet<Outcome>,
+    handles: HashMap<CopyId, AbortHandle>,
+    ids: HashMap<task::Id, CopyId>,
+    progress: (mpsc::Sender<(CopyId, Option<u64>)>, mpsc::Receiver<(CopyId, Option<u64>)>),
+    /// Everything else: each ends with an event, which stands here in case that the task panics.
+    tasks: JoinSet<Event>,
+    expected: HashMap<task::Id, Event>,
+    deletions: Arc<Semaphore>,
+}
+
+/// A comparison that is under way.
+struct Running {
+    id: ComparisonId,
+    task: AbortHandle,
+    findings: mpsc::UnboundedReceiver<Observation>,
+    replies: HashMap<RepositoryName, oneshot::Sender<Looks>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Driver {
+    /// A driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
+    pub fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
+        let orders = inlets.orders.borrow_and_update().clone();
+        let machine = {
+            let mut claims = core.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            Machine::new(orders, stored, &mut claims, core.clock.now())
+        };
+        Self {
+            machine,
+            core,
+            inlets,
+            comparison: None,
+            copies: JoinSet::new(),
+            handles: HashMap::new(),
+            ids: HashMap::new(),
+            progress: mpsc::channel(PROGRESS),
+            tasks: JoinSet::new(),
+            expected: HashMap::new(),
+            deletions: Arc::new(Semaphore::new(DELETIONS_AT_ONCE)),
+        }
+    }
+
+    /// Runs until the configuration or the process ends.
+    pub async fn run(mut self) {
+        self.step(Event::Wake);
+        while !self.machine.is_done() {
+            self.turn().await;
+        }
+    }
+
+    /// Runs until nothing is due, and returns the state that was reached. Failures are not tried again. `compared` learns when the
+    /// source has been compared.
+    pub async fn run_once(mut self, compared: oneshot::Sender<()>) -> Machine {
+        self.step(Event::Wake);
+        let mut compared = Some(compared);
+        while !self.machine.is_at_rest() && !self.machine.is_done() {
+            self.turn().await;
+            if !self.machine.is_comparing() {
+                compared.take();
+            }
+        }
+        drop(compared);
+        self.step(Event::Interrupt);
+        while !self.machine.is_done() {
+            self.turn().await;
+        }
+        self.machine
+    }
+
+    /// Waits for one event and takes it.
+    async fn turn(&mut self) {
+        let mut stops = self.core.clock.watch_stops();
+        let wake = self.machine.wake_at(self.core.clock.now()).map(|at| at.duration_since(self.core.clock.now()));
+        let wake = wake.map(|pause| Duration::try_from(pause).unwrap_or_default()).unwrap_or(MAX_SLEEP);
+        let (takes, hints) = (self.machine.takes_findings(self.core.clock.now()), self.machine.hints_wanted());
+        let is_ending = self.machine.is_ending();
+        tokio::select! {
+            () = self.inlets.retire.cancelled(), if !is_ending => self.step(Event::Retire),
+            () = self.inlets.shutdown.cancelled(), if !is_ending => self.step(Event::Interrupt),
+            changed = self.inlets.orders.changed(), if !is_ending => match changed {
+                Ok(()) => {
+                    let orders = self.inlets.orders.borrow_and_update().clone();
+                    self.step(Event::Orders(Box::new(orders)));
+                }
+                Err(_) => self.step(Event::Interrupt),
+            },
+            Ok(()) = stops.changed() => self.step(Event::Frozen),
+            observation = next_observation(&mut self.comparison), if takes => self.take_observation(observation),
+            Some(ended) = self.tasks.join_next_with_id() => self.take_task(ended),
+            Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),
+            Some((copy, bytes)) = self.progress.1.recv() => self.step(Event::Progress(copy, bytes)),
+            Ok(()) = self.inlets.workers.changed(), if !is_ending => {
+                let trouble = self.inlets.workers.borrow_and_update().clone();
+                self.step(Event::Workers(trouble));
+            }
+            (hints, lost) = self.inlets.hints.take(hints), if hints > 0 => self.take_hints(hints, lost),
+            () = tokio::time::sleep(wake.min(MAX_SLEEP)) => self.step(Event::Wake),
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let effects = {
+            let mut claims = self.core.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            self.machine.step(event, &mut claims, self.core.clock.now())
+        };
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Compare(id) => self.compare(id),
+            Effect::StopComparison => self.comparison = None,
+            Effect::Observe(id, looks) => {
+                if let Some(running) = self.comparison.as_mut().filter(|running| running.id == id)
+                    && let Some(reply) = running.replies.remove(&looks.repository)
+                {
+                    let _ = reply.send(looks); // It was stopped meanwhile.
+                }
+            }
+            Effect::Look { repository, tag, hinted } => {
+                let (observer, is_read) = (self.observer(), self.machine.reads_ahead());
+                let look = async move { Event::Looked(observer.look(repository, tag, hinted, is_read).await) };
+                self.spawn(look, Event::Looked(Looked::Unreadable));
+            }
+            Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
+            Effect::Copy(copy, assignment) => self.copy(copy, assignment),
+            Effect::Stop(copy) => {
+                self.handles.get(&copy).inspect(|handle| handle.abort());
+            }
+            Effect::Record(pair, record) => self.core.store.record(&pair, &record),
+            Effect::Publish(id, pair, status) => self.publish(id, pair, status),
+            Effect::Delete(pair) => self.delete(pair),
+            Effect::Report(report) => {
+                let orders = self.machine.orders();
+                self.core.store.report(&orders.namespace, &orders.name, *report);
+            }
+            Effect::WakeOthers(uids) => drop(self.core.wakes.send(uids)),
+        }
+    }
+
+    fn observer(&self) -> Observer {
+        Observer {
+            access: self.core.access.clone(),
+            engine: self.core.engine.clone(),
+            clock: self.core.clock.clone(),
+            source: self.machine.source(),
+        }
+    }
+
+    fn compare(&mut self, id: ComparisonId) {
+        let Some(configuration) = self.machine.configuration().cloned() else { return };
+        let (sender, findings) = mpsc::unbounded_channel();
+        let compare = self.observer().compare(configuration, sender);
+        // It ends with the last of its findings, or is aborted when it is dropped: nobody waits for the task itself.
+        let task = tokio::spawn(compare).abort_handle();
+        self.comparison = Some(Running { id, task, findings, replies: HashMap::new() });
+    }
+
+    fn take_observation(&mut self, observation: Option<Observation>) {
+        let Some(running) = &mut self.comparison else { return };
+        let id = running.id;
+        // A comparison that ends without saying so has panicked: it is incomplete.
+        let finding = observation.map_or(Finding::Done(false), |Observation { finding, reply, .. }| {
+            if let (Finding::Tags(listed), Some(reply)) = (&finding, reply) {
+                running.replies.insert(listed.repository.clone(), reply);
+            }
+            finding
+        });
+        if matches!(finding, Finding::Done(_)) {
+            self.comparison = None;
+            self.core.metrics.comparisons.inc();
+        }
+        self.step(Event::Found(id, finding));
+    }
+
+    fn take_hints(&mut self, hints: Hints, lost: BTreeSet<String>) {
+        if !lost.is_empty() {
+            self.step(Event::StatusesLost(lost));
+        }
+        self.step(Event::Hints(hints));
+    }
+
+    /// Looks at a repository that images are about to be copied to, with the consent of its owner.
+    fn look_ahead(&mut self, destination: DestinationReference, repository: RepositoryName) {
+        let (access, engine) = (self.core.access.clone(), self.core.engine.clone());
+        let (namespace, name) = (self.machine.orders().namespace.clone(), self.machine.orders().name.clone());
+        let look = async move {
+            let request = Request {
+                namespace: &namespace,
+                configuration: &name,
+                action: Action::ReplicateImage,
+                registry_namespace: &destination.namespace,
+                registry: &destination.name,
+                repository: repository.as_str(),
+            };
+            if access.decide(request).await.allowed
+                && let Ok(client) = access.client(&destination).await
+            {
+                engine.look_ahead(&client, &repository).await;
+            }
+            Event::Wake
+        };
+        self.spawn(look, Event::Wake);
+    }
+
+    fn copy(&mut self, copy: CopyId, assignment: Arc<Assignment>) {
+        let (executor, progress) = (self.core.executor.clone(), self.progress.0.clone());
+        let handle = self.copies.spawn(async move {
+            // A full channel loses a number of bytes that the next one corrects.
+            let progress = move |bytes| {
+                let _ = progress.try_send((copy, bytes));
+            };
+            executor.copy(assignment, &progress).await
+        });
+        self.ids.insert(handle.id(), copy);
+        self.handles.insert(copy, handle);
+    }
+
+    fn take_copy(&mut self, copied: Result<(task::Id, Outcome), JoinError>) {
+        let (id, outcome) = match copied {
+            Ok((id, outcome)) => (id, Some(outcome)),
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a copy panicked");
+                }
+                (error.id(), None)
+            }
+        };
+        let Some(copy) = self.ids.remove(&id) else { return };
+        self.handles.remove(&copy);
+        if let Some(outcome) = &outcome {
+            self.core.metrics.copied(if outcome.result.is_ok() { "complete" } else { "failed" });
+        }
+        self.step(Event::Ended(copy, outcome, rand::random()));
+    }
+
+    fn publish(&mut self, id: PairId, pair: Arc<PairIdentity>, status: Box<ReplicationStatusStatus>) {
+        let store = self.core.store.clone();
+        self.core.metrics.status_writes.inc();
+        let publish = async move {
+            let written = store.publish(&pair, &status).await;
+            if let Err(error) = &written {
+                tracing::warn!(%error, "a status waits to be written");
+            }
+            Event::Published(id, written.is_ok())
+        };
+        self.spawn(publish, Event::Published(id, false));
+    }
+
+    fn delete(&mut self, pair: Arc<PairIdentity>) {
+        let (store, deletions, name) = (self.core.store.clone(), self.deletions.clone(), pair.name.clone());
+        let delete = async move {
+            let _place = deletions.acquire().await;
+            let deleted = store.delete(&pair).await;
+            if let Err(error) = &deleted {
+                tracing::warn!(%error, "a status is left to the garbage collector");
+            }
+            Event::Deleted(pair.name.clone(), deleted.is_ok())
+        };
+        self.spawn(delete, Event::Deleted(name, false));
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static, expected: Event) {
+        let handle = self.tasks.spawn(task.boxed());
+        self.expected.insert(handle.id(), expected);
+    }
+
+    fn take_task(&mut self, ended: Result<(task::Id, Event), JoinError>) {
+        match ended {
+            Ok((id, event)) => {
+                self.expected.remove(&id);
+                self.step(event);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a task of a configuration panicked");
+                if let Some(event) = self.expected.remove(&error.id()) {
+                    self.step(event);
+                }
+            }
+        }
+    }
+}
+
+async fn next_observation(comparison: &mut Option<Running>) -> Option<Observation> {
+    match comparison {
+        Some(running) => running.findings.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+const PROGRESS: usize = 512;
+const DELETIONS_AT_ONCE: usize = 8;
+const MAX_SLEEP: Duration = Duration::from_secs(60);

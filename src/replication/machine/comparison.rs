@@ -1,0 +1,269 @@
+//! Comparisons of the whole source: when one starts, what its lists prove, and what follows when it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
+use crate::api::{Referrers, reason};
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{Claims, REFERRERS_EVERY, SeenReferrers, Trouble};
+
+/// A comparison that is under way.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    id: ComparisonId,
+    begun: Timestamp,
+    request: Option<String>,
+    pub(super) problems: Vec<Trouble>,
+}
+
+/// The parts of a source that no rule takes, for people; collected where copies are only planned.
+#[derive(Debug, Default)]
+pub struct Excluded {
+    /// Repositories that match no rule.
+    pub repositories: BTreeSet<RepositoryName>,
+    /// By repository, the number of tags that no rule takes, and examples of them.
+    pub tags: BTreeMap<RepositoryName, (usize, String)>,
+}
+
+/// One repository of the source.
+#[derive(Debug, Default)]
+pub(super) struct SourceRepository {
+    /// What refers to its images.
+    pub(super) seen: SeenReferrers,
+    /// When the referrers API was last asked about all of them.
+    pub(super) asked_at: Option<Timestamp>,
+    /// True while a comparison asks the referrers API about all of them.
+    is_asked: bool,
+    /// True while a comparison observes the repository for the first time: the copies ask about each image themselves.
+    is_first: bool,
+}
+
+impl SourceRepository {
+    /// The fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
+    pub(super) fn listed_now(&self, image: &Digest) -> Option<Option<String>> {
+        self.is_asked.then(|| self.seen.listed_fingerprint(image))
+    }
+}
+
+impl Machine {
+    pub(super) fn start_comparison(&mut self, now: Timestamp) {
+        if !self.orders.registries.contains_key(&self.source()) {
+            // Orders tell when the Registry is there.
+            self.compare_at = now + MAX_PAUSE;
+            return;
+        }
+        let (id, request) = (self.next_comparison, self.requested.clone());
+        self.next_comparison += 1;
+        self.comparison =
+            Some(Comparison { id, begun: now, request, problems: Vec::new() });
+        self.progressed_at = now;
+        self.effects.push(Effect::Compare(id));
+    }
+
+    pub(super) fn stop_comparison(&mut self) {
+        if self.comparison.take().is_some() {
+            self.effects.push(Effect::StopComparison);
+        }
+    }
+
+    pub(super) fn take_finding(&mut self, id: ComparisonId, finding: Finding, claims: &mut Claims, now: Timestamp) {
+        if self.comparison.as_ref().is_none_or(|comparison| comparison.id != id) {
+            return; // A comparison that was stopped says nothing any more.
+        }
+        match finding {
+            Finding::Repositories { names, unmatched, sent_at } => {
+                if self.orders.is_dry {
+                    self.excluded.repositories = unmatched;
+                }
+                self.take_repositories(names, sent_at);
+            }
+            Finding::Opened(repository) => self.open(&repository, claims, now),
+            Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
+            Finding::Image(observed) => self.take_image(&observed, false, claims, now),
+            // The next list lacks it, and the one after that proves it.
+            Finding::Gone(..) => {}
+            Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags),
+            Finding::Referrers { repository, subject, listed } => {
+                self.source_repository(&repository).seen.see_listed(&subject, &listed);
+            }
+            Finding::Closed(repository) => self.close(&repository, now),
+            Finding::Trouble(trouble) => self.note(trouble),
+            Finding::Done(is_complete) => self.finish(is_complete, now),
+        }
+    }
+
+    /// Takes a complete list of repositories. Pairs whose repository this list and the one before lack are dropped; a list that is
+    /// suddenly empty proves nothing.
+    fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp) {
+        self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
+        if self.empty_lists == 1 {
+            return;
+        }
+        let mut gone: Vec<PairId> = Vec::new();
+        for (id, pair) in &mut self.pairs {
+            let is_missed = pair.created_at < sent_at && !names.contains(&pair.key.repository);
+            if is_missed && pair.missed {
+                gone.push(*id);
+            }
+            pair.missed = is_missed;
+        }
+        gone.into_iter().for_each(|id| self.drop_pair(id));
+        self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));
+        self.repositories = names;
+        self.repositories.extend(self.by_repository.keys().cloned());
+    }
+
+    /// Makes the pairs of a repository that is about to be listed; destinations of which nothing is recorded are looked at meanwhile.
+    fn open(&mut self, repository: &RepositoryName, claims: &mut Claims, now: Timestamp) {
+        for key in self.keys(repository, None) {
+            let is_new = self.ensure(&key, claims, now).is_some_and(|id| self.pairs[&id].ledger.counts().images == 0);
+            if is_new && self.orders.class.is_none() && !self.orders.is_dry {
+                self.effects.push(Effect::LookAhead(Box::new(key.destination), repository.clone()));
+            }
+        }
+    }
+
+    /// Takes a complete list of tags: says what is to be observed of them, and forgets tags that are gone.
+    fn take_tags(&mut self, id: ComparisonId, listed: Listed, claims: &mut Claims, now: Timestamp) {
+        let keys = self.keys(&listed.repository, None);
+        for key in &keys {
+            let Some(pair) = self.ensure(key, claims, now) else { continue };
+            let gone = self.touch(pair, now, |pair| {
+                let gone = pair.ledger.take_listing(&listed.tags, listed.sent_at);
+                if !gone.is_empty() {
+                    pair.change(now);
+                }
+                gone
+            });
+            self.forget_tags(pair, gone.unwrap_or_default());
+        }
+        if self.orders.is_dry && listed.left_out.0 > 0 {
+            self.excluded.tags.insert(listed.repository.clone(), listed.left_out);
+        }
+        let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
+        self.effects.push(Effect::Observe(id, looks));
+    }
+
+    fn looks_of(&mut self, repository: &RepositoryName, tags: &BTreeSet<Tag>, keys: &[PairKey], now: Timestamp) -> Looks {
+        let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.ids.get(key).copied()).collect();
+        let is_first = pairs.iter().all(|id| self.pairs[id].ledger.rows().all(|(_, row)| !row.was_there));
+        let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == Referrers::Replicate);
+        let source = self.source_repository(repository);
+        if is_first && source.asked_at.is_none() {
+            (source.asked_at, source.is_first) = (Some(now), true);
+        }
+        source.is_asked = source.asked_at.is_none_or(|asked_at| asked_at + REFERRERS_EVERY <= now);
+        let referrers = match (with_referrers, source.is_asked) {
+            (false, _) => ReferrerLooks::Nowhere,
+            (true, false) => ReferrerLooks::Tags,
+            (true, true) => ReferrerLooks::Everywhere,
+        };
+        let mut looks = Looks {
+            repository: repository.clone(),
+            settled: BTreeMap::new(),
+            new: BTreeSet::new(),
+            referrers,
+            is_first: is_first && self.reads_ahead(),
+        };
+        for tag in tags {
+            if let Some(digest) = self.settled(repository, tag) {
+                looks.settled.insert(tag.clone(), digest);
+            } else if self.reads_ahead() && self.is_new(&pairs, tag) {
+                looks.new.insert(tag.clone());
+            }
+        }
+        looks
+    }
+
+    fn is_new(&self, pairs: &[PairId], tag: &Tag) -> bool {
+        pairs.iter().any(|id| self.pairs[id].ledger.row(tag).is_none_or(|row| !row.was_there))
+    }
+
+    /// The digest of a tag that is promised never to move and is verified at every destination that takes it.
+    pub(super) fn settled(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
+        let selection = &self.configuration.as_ref()?.selection;
+        if !selection.has_promises() || !selection.is_immutable(repository, tag) {
+            return None;
+        }
+        let mut digest = None;
+        for key in self.keys(repository, Some(tag)) {
+            let pair = &self.pairs[self.ids.get(&key)?];
+            digest = Some(pair.ledger.row(tag).filter(|_| pair.ledger.is_complete(tag))?.digest.clone());
+        }
+        digest
+    }
+
+    fn close(&mut self, repository: &RepositoryName, now: Timestamp) {
+        let source = self.source_repository(repository);
+        if !(std::mem::take(&mut source.is_asked) | std::mem::take(&mut source.is_first)) {
+            return;
+        }
+        source.asked_at = Some(now);
+        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let asked = ids.map(|id| Effect::Record(self.pairs[id].identity.clone(), Record::ReferrersAsked(now)));
+        self.effects.extend(asked);
+    }
+
+    fn finish(&mut self, is_complete: bool, now: Timestamp) {
+        let Some(comparison) = self.comparison.take() else { return };
+        self.problems = comparison.problems;
+        // Claims of others are told when they are free; everything else has to be looked at again.
+        let is_told = |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+        let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
+        let is_whole = is_complete && self.problems.iter().all(is_told);
+        self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
+        self.compare_at = now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
+        if !is_complete {
+            return;
+        }
+        self.compared = Some(self.orders.generation);
+        self.handling = comparison.request.or(self.handling.take());
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            self.touch(id, now, |pair| {
+                pair.ledger.owe(comparison.begun);
+                pair.unknown = None;
+            });
+        }
+    }
+
+    /// Has the source compared after a pause, where the next comparison is not due earlier.
+    pub(super) fn compare_soon(&mut self, now: Timestamp) {
+        self.compare_at = self.compare_at.min(now + SOON);
+    }
+
+    pub(super) fn source_repository(&mut self, repository: &RepositoryName) -> &mut SourceRepository {
+        if !self.sources.contains_key(repository) {
+            self.sources.insert(repository.clone(), SourceRepository::default());
+        }
+        self.sources.get_mut(repository).expect("it was inserted")
+    }
+}
+
+/// The pause after so many comparisons in a row that were not complete: 15 s twice, then doubling to 10 minutes.
+fn retry_pause(incomplete: u32) -> Duration {
+    RETRY.saturating_mul(1 << incomplete.saturating_sub(2).min(10)).min(MAX_PAUSE)
+}
+
+/// Images that may wait in the queue before a comparison waits for the copies.
+pub(super) const AHEAD: usize = 256;
+/// The copies do not get on if nothing is heard of them for so long: a comparison does not wait for them then.
+pub(super) const STILL: Duration = Duration::from_secs(5);
+pub(super) const LOOKS_AT_ONCE: usize = 64;
+const SOON: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(15);
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_stays_unreadable_is_read_less_and_less_often() {
+        let pauses = [1, 2, 3, 4, 8, 100].map(|incomplete| retry_pause(incomplete).as_secs());
+        assert_eq!(pauses, [15, 15, 30, 60, 600, 600]);
+    }
+}

@@ -1,0 +1,321 @@
+//! The queue of images, the copies that run, and how each ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Assignment, CopyId, Effect, Machine, Outcome, PairId, Record};
+use crate::api::FailureCode;
+use crate::copy::Failed;
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{Attempt, CopyOptions, FailedAttempt, Place, image_status};
+
+/// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
+#[derive(Debug)]
+pub(super) struct Queued {
+    repository: RepositoryName,
+    tag: Tag,
+    pairs: Vec<PairId>,
+    is_urgent: bool,
+}
+
+/// A copy that runs.
+#[derive(Debug)]
+pub(super) struct Copying {
+    pair: PairId,
+    place: Place,
+    tag: Tag,
+    digest: Digest,
+    options: CopyOptions,
+    group: u64,
+}
+
+/// The copies of one image.
+#[derive(Debug)]
+pub(super) struct Group {
+    running: usize,
+    began_at: Timestamp,
+}
+
+impl Machine {
+    /// Has the tag copied to these pairs when its turn comes; an urgent one is next.
+    pub(super) fn enqueue(&mut self, repository: &RepositoryName, tag: &Tag, ids: Vec<PairId>, is_urgent: bool) {
+        let mut pairs = Vec::new();
+        for id in ids.into_iter().filter(|_| !self.orders.is_dry) {
+            if let Some(pair) = self.pairs.get_mut(&id)
+                && !pair.running.contains_key(tag)
+                && (pair.queued.insert(tag.clone()) || is_urgent)
+            {
+                pairs.push(id);
+            }
+        }
+        if pairs.is_empty() {
+            return;
+        }
+        let queued = Queued { repository: repository.clone(), tag: tag.clone(), pairs, is_urgent };
+        if is_urgent {
+            self.queue.push_front(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
+    }
+
+    pub(super) fn queue_retries(&mut self, now: Timestamp) {
+        while let Some(id) = self.retries.pop(now) {
+            let Some(pair) = self.pairs.get(&id) else { continue };
+            let (due, next) = pair.ledger.due(now);
+            let repository = pair.key.repository.clone();
+            self.retries.set(id, next.map(|next| next.max(now + RETRY_TOGETHER)));
+            for tag in due {
+                self.enqueue(&repository, &tag, vec![id], false);
+            }
+        }
+    }
+
+    pub(super) fn start_copies(&mut self, now: Timestamp) {
+        while let Some(next) = self.queue.front()
+            && self.copies.len() < MAX_COPIES
+            && (next.is_urgent || self.slots_taken(now) < self.slots())
+            && let Some(queued) = self.queue.pop_front()
+        {
+            self.start(queued, now);
+        }
+    }
+
+    fn start(&mut self, queued: Queued, now: Timestamp) {
+        let Queued { repository, tag, pairs, is_urgent } = queued;
+        let group = self.next_copy;
+        for id in pairs {
+            if self.start_copy(id, &repository, &tag, (group, is_urgent), now) {
+                self.groups.entry(group).or_insert(Group { running: 0, began_at: now }).running += 1;
+            }
+        }
+    }
+
+    fn start_copy(
+        &mut self,
+        id: PairId,
+        repository: &RepositoryName,
+        tag: &Tag,
+        (group, is_urgent): (u64, bool),
+        now: Timestamp,
+    ) -> bool {
+        let Some(pair) = self.pairs.get_mut(&id) else { return false };
+        pair.queued.remove(tag);
+        // An attempt with an earlier digest ends first: what it writes must not come after what this one writes.
+        let is_writing = self.writing.contains_key(&(pair.place.clone(), tag.clone()));
+        let Some(row) = pair.ledger.row(tag) else { return false };
+        if is_writing || row.observed_at < self.observe_from {
+            self.touch(id, now, |_| ());
+            return false;
+        }
+        let was_there = row.was_there;
+        let Attempt::Copy(digest) = pair.ledger.attempt(tag, now) else { return false };
+        let source = self.orders.registries.get(&self.source()).map(|registry| registry.uid.clone());
+        let pair = &self.pairs[&id];
+        let destination = pair.key.destination.clone();
+        let (Some(source_uid), true) = (source, self.orders.registries.contains_key(&destination)) else {
+            let message = "its Registry does not exist: see the condition Ready of the configuration".to_owned();
+            self.fail(id, tag, &digest, (FailureCode::RegistryNotReady, message), now);
+            return false;
+        };
+        let assignment = Arc::new(Assignment {
+            configuration: (self.orders.namespace.clone(), self.orders.name.clone()),
+            uid: self.orders.holder.uid.clone(),
+            source: self.source(),
+            source_uid,
+            destination,
+            destination_uid: pair.destination_uid.clone(),
+            place: pair.place.clone(),
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+            options: pair.options.clone(),
+            was_there,
+            referrer_tags: self.referrer_tags(repository),
+            class: self.orders.class.clone(),
+            is_urgent,
+            group,
+        });
+        self.run(id, group, assignment, now);
+        true
+    }
+
+    fn run(&mut self, id: PairId, group: u64, assignment: Arc<Assignment>, now: Timestamp) {
+        let copy = self.next_copy;
+        self.next_copy += 1;
+        let Assignment { tag, place, digest, options, .. } = assignment.as_ref();
+        self.touch(id, now, |pair| {
+            pair.ledger.begin(tag);
+            pair.running.insert(tag.clone(), copy);
+        });
+        self.writing.insert((place.clone(), tag.clone()), copy);
+        let (place, tag, digest, options) = (place.clone(), tag.clone(), digest.clone(), options.clone());
+        self.copies.insert(copy, Copying { pair: id, place, tag, digest, options, group });
+        self.effects.push(Effect::Copy(copy, assignment));
+    }
+
+    pub(super) fn take_progress(&mut self, copy: CopyId, bytes: Option<u64>, now: Timestamp) {
+        let Some(Copying { pair, tag, digest, .. }) = self.copies.get(&copy) else { return };
+        self.progressed_at = now;
+        let (id, tag, digest) = (*pair, tag.clone(), digest.clone());
+        self.touch(id, now, |pair| {
+            let is_new = match bytes {
+                Some(bytes) => pair.ledger.progress(&tag, &digest, bytes),
+                None => pair.ledger.interrupt(&tag),
+            };
+            if is_new {
+                pair.change(now);
+            }
+        });
+    }
+
+    pub(super) fn take_ended(&mut self, copy: CopyId, outcome: Option<Outcome>, jitter: f64, now: Timestamp) {
+        let Some(Copying { pair: id, place, tag, digest, options, group }) = self.copies.remove(&copy) else { return };
+        self.progressed_at = now;
+        if self.writing.get(&(place.clone(), tag.clone())) == Some(&copy) {
+            self.writing.remove(&(place.clone(), tag.clone()));
+        }
+        if let Some(running) = self.groups.get_mut(&group).map(|group| {
+            group.running -= 1;
+            group.running
+        }) && running == 0
+        {
+            self.groups.remove(&group);
+        }
+        let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
+        // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
+        let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
+        let is_doubtful = now <= self.doubt_until;
+        let verified = self.touch(id, now, |pair| {
+            if pair.running.get(&tag) == Some(&copy) {
+                pair.running.remove(&tag);
+            }
+            pair.change(now);
+            if is_unanswered {
+                pair.ledger.doubt(&tag);
+            }
+            match outcome {
+                // It was copied as the rule said before it changed.
+                Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
+                Some(Outcome { permission, result: Ok(replica), .. }) => {
+                    pair.permission = Some(permission);
+                    return pair.ledger.complete(&tag, &digest, replica, is_doubtful, now);
+                }
+                Some(Outcome { permission, result: Err(failure), .. }) => {
+                    pair.permission = Some(permission);
+                    let Failed { code, message, retry_after } = failure;
+                    pair.ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after, jitter }, now);
+                }
+                None => drop(pair.ledger.interrupt(&tag)),
+            }
+            false
+        });
+        if verified == Some(true) {
+            self.record(id, &tag);
+        }
+        self.follow_up(id, &tag, now);
+    }
+
+    fn record(&mut self, id: PairId, tag: &Tag) {
+        let pair = &self.pairs[&id];
+        if let Some(row) = pair.ledger.row(tag).filter(|_| pair.ledger.is_complete(tag)) {
+            let verified = Record::Verified(Box::new(image_status(tag, row)));
+            self.effects.push(Effect::Record(pair.identity.clone(), verified));
+        }
+    }
+
+    /// The next step for a tag whose copy has ended.
+    fn follow_up(&mut self, id: PairId, tag: &Tag, now: Timestamp) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        let repository = pair.key.repository.clone();
+        match pair.ledger.attempt(tag, now) {
+            Attempt::Copy(_) if self.is_active() && self.ending.is_none() => {
+                self.enqueue(&repository, tag, vec![id], false);
+            }
+            _ => {
+                if let Some(due) = pair.ledger.due_at(tag) {
+                    self.retries.set_no_later(id, due);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, id: PairId, tag: &Tag, digest: &Digest, (code, message): (FailureCode, String), now: Timestamp) {
+        let failed = FailedAttempt { code, message, retry_after: None, jitter: 0.5 };
+        self.touch(id, now, |pair| {
+            pair.ledger.fail(tag, digest, failed, now);
+            pair.change(now);
+        });
+        self.follow_up(id, tag, now);
+    }
+
+    fn pair_at(&self, place: &Place) -> Option<PairId> {
+        let ids = self.by_repository.get(&place.repository)?;
+        ids.iter().find(|id| self.pairs[id].place == *place).copied()
+    }
+
+    /// Stops every copy; what it was about waits again.
+    pub(super) fn stop_copies(&mut self, now: Timestamp) {
+        self.queue.clear();
+        let busy = self.pairs.iter().filter(|(_, pair)| !pair.is_at_rest());
+        let busy: Vec<PairId> = busy.map(|(id, _)| *id).collect();
+        for id in busy {
+            self.touch(id, now, |pair| {
+                pair.queued.clear();
+                pair.change(now);
+            });
+        }
+        self.effects.extend(self.copies.keys().map(|copy| Effect::Stop(*copy)));
+    }
+
+    /// From now on images are copied as the rules say. Where that is something else than before, copies stop and every image is
+    /// looked at again.
+    pub(super) fn apply_options(&mut self, now: Timestamp) {
+        let Some(configuration) = self.configuration.clone() else { return };
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            let key = &self.pairs[&id].key;
+            let matches = configuration.selection.matches(&key.repository);
+            let Some(wanted) = matches.into_iter().find(|m| m.destination == key.destination) else { continue };
+            let is_other = self.touch(id, now, |pair| {
+                let is_other = wanted.options.fingerprint() != pair.options.fingerprint();
+                pair.options = wanted.options;
+                if is_other {
+                    pair.ledger.start_over(now);
+                    pair.change(now);
+                }
+                is_other
+            });
+            if is_other == Some(true) {
+                let pair = &self.pairs[&id];
+                self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
+                let record = Record::StartedOver(pair.options.fingerprint());
+                self.effects.push(Effect::Record(pair.identity.clone(), record));
+                self.retries.set(id, Some(now));
+            }
+        }
+    }
+
+    /// Images that are copied at once.
+    fn slots(&self) -> usize {
+        self.orders.slots
+    }
+
+    /// Images whose copies take a slot: one that takes long makes room for others.
+    fn slots_taken(&self, now: Timestamp) -> usize {
+        self.groups.values().filter(|group| group.began_at + SLOW_AFTER > now).count()
+    }
+
+    /// When a slot comes free because its image takes long.
+    pub(super) fn slot_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.groups.values().map(|group| group.began_at + SLOW_AFTER).filter(|at| *at > now).min()
+    }
+}
+
+/// An image that is copied for so long no longer keeps others waiting.
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+const MAX_COPIES: usize = 256;
+/// Retries of one pair that are due within so long start together: each start looks at every row.
+const RETRY_TOGETHER: Duration = Duration::from_millis(500);

@@ -1,0 +1,322 @@
+//! The language of the state machine: what happens to a configuration, and what it wants done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::pair::PairId;
+use crate::api::{ImageStatus, ReplicationStatusStatus};
+use crate::copy::Failed;
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{
+    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, Invalid, PairIdentity, Place, Replica, Trouble,
+};
+use crate::policy::Decision;
+
+/// The spec of a configuration and everything around it that decisions depend on.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// The namespace of the configuration.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its age and uid, by which destinations are claimed.
+    pub holder: Holder,
+    /// The generation of its spec; another value means that the spec changed.
+    pub generation: Option<i64>,
+    /// Its spec. An invalid one suspends the configuration and keeps everything.
+    pub configuration: Result<Arc<Configuration>, Invalid>,
+    /// The value of the annotation that requests a comparison.
+    pub request: Option<String>,
+    /// The Registries that exist, of those that the configuration names.
+    pub registries: BTreeMap<DestinationReference, RegistryIdentity>,
+    /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.
+    pub dependencies: u64,
+    /// The class of the Jobs that copy; `None` to copy in this process.
+    pub class: Option<String>,
+    /// Images that are copied at once, each to all of its destinations.
+    pub slots: usize,
+    /// True if copies are planned only: none starts.
+    pub is_dry: bool,
+}
+
+/// A Registry object as the state machine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryIdentity {
+    /// The uid of the object.
+    pub uid: String,
+    /// The canonical host of its URL.
+    pub host: String,
+}
+
+/// The state of a configuration that an earlier process left.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Its pairs.
+    pub pairs: Vec<StoredPair>,
+    /// The generation of which the last comparison was complete and left nothing failed.
+    pub ready_generation: Option<i64>,
+    /// The last request that was handled.
+    pub handled_request: Option<String>,
+}
+
+/// The state of a pair that an earlier process left.
+#[derive(Clone, Debug)]
+pub struct StoredPair {
+    /// The pair.
+    pub identity: PairIdentity,
+    /// Its status, as last published.
+    pub status: ReplicationStatusStatus,
+    /// Every verified image, where the store has a complete record; `None` where it has what the status shows.
+    pub verified: Option<Vec<ImageStatus>>,
+    /// When the referrers API of the source was last asked about every image.
+    pub referrers_asked_at: Option<Timestamp>,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The spec, or something around it, changed.
+    Orders(Box<Orders>),
+    /// Tags were pushed, as notifications say.
+    Hints(Hints),
+    /// A comparison observed something at the source.
+    Found(ComparisonId, Finding),
+    /// One tag was observed because of a hint.
+    Looked(Looked),
+    /// A copy reads bytes, or waits again (`None`).
+    Progress(CopyId, Option<u64>),
+    /// A copy ended; `None` if it was stopped. The number spreads retries.
+    Ended(CopyId, Option<Outcome>, f64),
+    /// A status was written, or could not be.
+    Published(PairId, bool),
+    /// A status was deleted, or could not be.
+    Deleted(String, bool),
+    /// Status objects were deleted by somebody else.
+    StatusesLost(BTreeSet<String>),
+    /// Something keeps Jobs from running, or no longer does.
+    Workers(Option<String>),
+    /// The process was stopped for longer than authority lasts: what was observed before proves nothing.
+    Frozen,
+    /// Time passed.
+    Wake,
+    /// The process ends: nothing stays in progress.
+    Interrupt,
+    /// The configuration ends: its statuses are deleted and its claims released.
+    Retire,
+}
+
+/// Tags that were pushed.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// The tags, with the digest that each is said to have.
+    pub tags: Vec<(RepositoryName, Tag, Option<Digest>)>,
+    /// True if there were more than fit: only a comparison finds them.
+    pub overflown: bool,
+}
+
+/// Numbers the comparisons of a process.
+pub type ComparisonId = u64;
+
+/// Numbers the copies of a configuration.
+pub type CopyId = u64;
+
+/// One observation of a comparison. Times are those when the request was sent.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// Every repository of the source that matches; complete.
+    Repositories {
+        /// The repositories.
+        names: BTreeSet<RepositoryName>,
+        /// Repositories that are listed and match no rule.
+        unmatched: BTreeSet<RepositoryName>,
+        /// When the list was requested.
+        sent_at: Timestamp,
+    },
+    /// A repository is about to be listed.
+    Opened(RepositoryName),
+    /// The tags of a repository that some rule takes; complete.
+    Tags(Listed),
+    /// A tag of an image.
+    Image(Observed),
+    /// A listed tag that has no manifest.
+    Gone(RepositoryName, Tag),
+    /// Every tag of a repository that stands for referrers; complete.
+    ReferrerTags(RepositoryName, BTreeMap<Tag, Digest>),
+    /// The list of the referrers API for an image.
+    Referrers {
+        /// The repository.
+        repository: RepositoryName,
+        /// The image.
+        subject: Digest,
+        /// Its referrers.
+        listed: Vec<Digest>,
+    },
+    /// Every image of a repository was observed; its referrers too, where that was asked for.
+    Closed(RepositoryName),
+    /// Something could not be read.
+    Trouble(Trouble),
+    /// The comparison ended; true if everything could be read.
+    Done(bool),
+}
+
+/// The tags of one repository.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its tags that some rule takes, without those that stand for referrers.
+    pub tags: BTreeSet<Tag>,
+    /// When the list was requested.
+    pub sent_at: Timestamp,
+    /// How many tags no rule takes, and examples of them.
+    pub left_out: (usize, String),
+}
+
+/// One tag as it was observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// Its digest.
+    pub digest: Digest,
+    /// When the request was sent.
+    pub sent_at: Timestamp,
+}
+
+/// The result of looking at a hinted tag.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// The tag was observed.
+    Seen(Observed),
+    /// The source has no such tag.
+    Absent,
+    /// It could not be read: only a comparison finds it.
+    Unreadable,
+}
+
+/// How a copy ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The last decision about the destination.
+    pub permission: Decision,
+    /// The verified replica, or the cause of the failure.
+    pub result: Result<Replica, Failed>,
+    /// True if a write was sent that was never answered: it may still take effect.
+    pub is_unanswered: bool,
+}
+
+/// One thing to be done. Each is carried out in the order in which it was decided, and its result comes back as an event.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Compare the whole source.
+    Compare(ComparisonId),
+    /// Stop the comparison that is under way.
+    StopComparison,
+    /// Observe the listed tags of a repository.
+    Observe(ComparisonId, Looks),
+    /// Observe one hinted tag.
+    Look {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// The digest that it is said to have.
+        hinted: Option<Digest>,
+    },
+    /// Look at a destination repository that images are about to be copied to, if there is consent.
+    LookAhead(Box<DestinationReference>, RepositoryName),
+    /// Copy an image.
+    Copy(CopyId, Arc<Assignment>),
+    /// Stop a copy.
+    Stop(CopyId),
+    /// Remember a verified image.
+    Record(Arc<PairIdentity>, Record),
+    /// Publish the status of a pair.
+    Publish(PairId, Arc<PairIdentity>, Box<ReplicationStatusStatus>),
+    /// Delete the status of a pair, and its record.
+    Delete(Arc<PairIdentity>),
+    /// Publish the state of the configuration.
+    Report(Box<ConfigurationReport>),
+    /// Give new orders to the configurations with these uids, as claims were released or taken.
+    WakeOthers(Vec<String>),
+}
+
+/// What to observe of the tags of one repository.
+#[derive(Clone, Debug)]
+pub struct Looks {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Tags that need no request, with their digests: promised never to move and verified everywhere.
+    pub settled: BTreeMap<Tag, Digest>,
+    /// Tags of which nothing is verified: their manifests are read with them, as they are about to be copied.
+    pub new: BTreeSet<Tag>,
+    /// Where referrers are looked for.
+    pub referrers: ReferrerLooks,
+    /// True if nothing of the repository is recorded: the lists of referrers are read with their tags.
+    pub is_first: bool,
+}
+
+/// Where referrers are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferrerLooks {
+    /// Nowhere.
+    Nowhere,
+    /// At the tags that stand for them.
+    Tags,
+    /// At their tags and by the referrers API.
+    Everywhere,
+}
+
+/// One change of the record of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// An image was verified.
+    Verified(Box<ImageStatus>),
+    /// A tag is no longer replicated.
+    Forgotten(Tag),
+    /// All images have to be verified anew, by these options.
+    StartedOver(Option<String>),
+    /// The referrers API was asked about every image.
+    ReferrersAsked(Timestamp),
+}
+
+/// One image to copy to one destination.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The namespace and name of the configuration.
+    pub configuration: (String, String),
+    /// Its uid.
+    pub uid: String,
+    /// The source Registry.
+    pub source: DestinationReference,
+    /// The uid of the source Registry.
+    pub source_uid: String,
+    /// The destination Registry.
+    pub destination: DestinationReference,
+    /// The uid of the destination Registry.
+    pub destination_uid: String,
+    /// The destination as it is claimed.
+    pub place: Place,
+    /// The repository, of the same name at both ends.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// Its digest at the source.
+    pub digest: Digest,
+    /// What of the image is copied.
+    pub options: CopyOptions,
+    /// True if the tag was verified at the destination before, with this or another digest.
+    pub was_there: bool,
+    /// Every tag of the source repository that stands for referrers, where they are known and few.
+    pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
+    /// The class of the Job that copies it; `None` for this process.
+    pub class: Option<String>,
+    /// True if it was pushed just now.
+    pub is_urgent: bool,
+    /// Copies of one image to several destinations have the same number.
+    pub group: u64,
+}

@@ -1,0 +1,287 @@
+//! The state machine of one running configuration: everything it knows, and every decision it makes.
+//!
+//! [`Machine::step`] takes one [`Event`] and returns the [`Effect`]s to carry out; it does no I/O, and time comes in as an argument.
+//! The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines are ordered. The driver
+//! carries effects out; the simulator does so in a model, through random schedules.
+
+mod comparison;
+mod copies;
+mod event;
+mod orders;
+mod pair;
+mod pairs;
+mod reporting;
+mod tags;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::event::{
+    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Listed, Looked, Looks, Observed, Orders, Outcome,
+    Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
+};
+pub use self::pair::{Pair, PairId, PairKey};
+
+pub use self::comparison::Excluded;
+use self::comparison::{Comparison, SourceRepository};
+use self::copies::{Copying, Group, Queued};
+use self::timers::Timers;
+use crate::image::{RepositoryName, Tag};
+use crate::plan::{Claims, Configuration, ConfigurationReport, Counts, DestinationReference, PairIdentity, Place, Trouble};
+
+/// One running configuration.
+#[derive(Debug)]
+pub struct Machine {
+    orders: Orders,
+    /// The last spec that was valid; kept while a later one is not.
+    configuration: Option<Arc<Configuration>>,
+    effects: Vec<Effect>,
+
+    pairs: BTreeMap<PairId, Pair>,
+    ids: HashMap<PairKey, PairId>,
+    by_repository: HashMap<RepositoryName, BTreeSet<PairId>>,
+    next_pair: PairId,
+    totals: BTreeMap<DestinationReference, Counts>,
+    /// Pairs of an earlier process whose Registry is missing.
+    stored: Vec<StoredPair>,
+    /// Names of status objects whose deletion is under way.
+    deleting: HashSet<String>,
+
+    queue: VecDeque<Queued>,
+    copies: HashMap<CopyId, Copying>,
+    groups: HashMap<u64, Group>,
+    /// The copy that may be writing a tag of a destination, also if its pair is gone.
+    writing: HashMap<(Place, Tag), CopyId>,
+    next_copy: CopyId,
+    retries: Timers<PairId>,
+    progressed_at: Timestamp,
+
+    comparison: Option<Comparison>,
+    next_comparison: ComparisonId,
+    compare_at: Timestamp,
+    incomplete_comparisons: u32,
+    /// Lists of repositories in a row that were empty although there are pairs.
+    empty_lists: u32,
+    /// Tags are copied only if they were observed since: what an earlier process, or life, observed may be outdated.
+    observe_from: Timestamp,
+    /// Writes until then may be followed by one that an earlier process sent.
+    doubt_until: Timestamp,
+    /// Pairs that were dropped while their status was being published: it is deleted after that.
+    doomed: HashMap<PairId, Arc<PairIdentity>>,
+    looks: usize,
+    repositories: BTreeSet<RepositoryName>,
+    sources: HashMap<RepositoryName, SourceRepository>,
+    excluded: Excluded,
+
+    publications: Timers<PairId>,
+    publishing: usize,
+    problems: Vec<Trouble>,
+    missing: Vec<Trouble>,
+    workers: Option<String>,
+    compared: Option<Option<i64>>,
+    requested: Option<String>,
+    handling: Option<String>,
+    handled: Option<String>,
+    reported: ConfigurationReport,
+    /// True if counts changed since the last report.
+    is_changed: bool,
+    reported_owes: bool,
+    reported_fails: bool,
+    reported_at: Timestamp,
+    ending: Option<Ending>,
+}
+
+/// How a configuration ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Interrupt,
+    Retire,
+}
+
+impl Machine {
+    /// A configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
+    pub fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
+        let is_resumed = !stored.pairs.is_empty();
+        let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
+        let mut machine = Self {
+            configuration: None,
+            effects: Vec::new(),
+            pairs: BTreeMap::new(),
+            ids: HashMap::new(),
+            by_repository: HashMap::new(),
+            next_pair: 0,
+            totals: BTreeMap::new(),
+            stored: stored.pairs,
+            deleting: HashSet::new(),
+            queue: VecDeque::new(),
+            copies: HashMap::new(),
+            groups: HashMap::new(),
+            writing: HashMap::new(),
+            next_copy: 0,
+            retries: Timers::default(),
+            progressed_at: now,
+            comparison: None,
+            next_comparison: 0,
+            compare_at: now,
+            incomplete_comparisons: 0,
+            empty_lists: 0,
+            observe_from: now,
+            doubt_until: if is_resumed { now + orders::DOUBT_AFTER_RESTART } else { now },
+            doomed: HashMap::new(),
+            looks: 0,
+            repositories: BTreeSet::new(),
+            sources: HashMap::new(),
+            excluded: Excluded::default(),
+            publications: Timers::default(),
+            publishing: 0,
+            problems: Vec::new(),
+            missing: Vec::new(),
+            workers: None,
+            compared,
+            requested: stored.handled_request.clone(),
+            handling: None,
+            handled: stored.handled_request,
+            reported: ConfigurationReport::default(),
+            is_changed: true,
+            reported_owes: false,
+            reported_fails: false,
+            reported_at: now,
+            ending: None,
+            orders: orders.clone(),
+        };
+        machine.configuration = orders.configuration.ok();
+        machine.missing = machine.missing_registries();
+        machine.resume(claims, now);
+        machine.take_request(now);
+        machine
+    }
+
+    /// Takes one event and returns what is to be done. `claims` are those of all configurations of the process.
+    pub fn step(&mut self, event: Event, claims: &mut Claims, now: Timestamp) -> Vec<Effect> {
+        match event {
+            Event::Orders(orders) => self.take_orders(*orders, claims, now),
+            Event::Hints(hints) => self.take_hints(hints, now),
+            Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
+            Event::Looked(looked) => self.take_looked(looked, claims, now),
+            Event::Progress(copy, bytes) => self.take_progress(copy, bytes, now),
+            Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, now),
+            Event::Published(pair, is_written) => self.take_published(pair, is_written, now),
+            Event::Deleted(name, is_deleted) => self.take_deleted(&name, is_deleted, now),
+            Event::StatusesLost(names) => self.take_lost(&names, now),
+            Event::Workers(trouble) => self.workers = trouble,
+            Event::Frozen => self.thaw(now),
+            Event::Wake => {}
+            Event::Interrupt => self.end(Ending::Interrupt, now),
+            Event::Retire => self.end(Ending::Retire, now),
+        }
+        match self.ending {
+            Some(ending) => self.wind_up(ending, claims, now),
+            None => self.advance(now),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When time alone makes something due; an event may change it.
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.ending.is_some() {
+            return None;
+        }
+        let is_active = self.is_active();
+        let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
+        let retries = self.retries.next().filter(|_| is_active);
+        let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
+        let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
+        let publication = self.publications.next().filter(|_| self.publishing < reporting::PUBLICATIONS_AT_ONCE);
+        [comparison, retries, slots, flow, publication, self.report_at()].into_iter().flatten().min()
+    }
+
+    /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on, so that what it
+    /// has read is still at hand when it is copied.
+    pub fn takes_findings(&self, now: Timestamp) -> bool {
+        self.queue.len() < comparison::AHEAD || now >= self.progressed_at + comparison::STILL
+    }
+
+    /// The number of hinted tags that may be looked at now.
+    pub fn hints_wanted(&self) -> usize {
+        if self.ending.is_some() { 0 } else { comparison::LOOKS_AT_ONCE.saturating_sub(self.looks) }
+    }
+
+    /// Returns true once the configuration or the process ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Returns true if the configuration has ended, and nothing that it began is under way.
+    pub fn is_done(&self) -> bool {
+        self.ending.is_some() && self.copies.is_empty() && self.publishing == 0 && self.deleting.is_empty()
+    }
+
+    /// Returns true if nothing is under way, and nothing but time or the world makes anything due.
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_comparing() && self.queue.is_empty() && self.copies.is_empty() && self.looks == 0
+    }
+
+    /// Returns true until the first comparison has ended, and during each later one.
+    pub fn is_comparing(&self) -> bool {
+        self.comparison.is_some() || (self.is_active() && self.next_comparison == 0)
+    }
+
+    /// The last valid spec.
+    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+        self.configuration.as_ref()
+    }
+
+    /// The pairs, in the order in which they were found.
+    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.values()
+    }
+
+    /// The parts of the source that no rule takes; empty unless copies are only planned.
+    pub fn excluded(&self) -> &Excluded {
+        &self.excluded
+    }
+
+    /// The spec of the configuration and everything around it.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// The repositories of the source that match, as far as they are known.
+    pub fn repositories(&self) -> &BTreeSet<RepositoryName> {
+        &self.repositories
+    }
+
+    /// The problems of the whole configuration, the most important first.
+    pub fn problems(&self) -> impl Iterator<Item = &Trouble> {
+        self.missing.iter().chain(&self.problems)
+    }
+
+    /// Returns true if manifests are read together with their tags: where this process copies them.
+    pub fn reads_ahead(&self) -> bool {
+        self.orders.class.is_none() && !self.orders.is_dry
+    }
+
+    /// Returns true if the configuration compares and copies.
+    fn is_active(&self) -> bool {
+        let is_suspended = self.configuration.as_ref().is_none_or(|configuration| configuration.suspend);
+        self.orders.configuration.is_ok() && !is_suspended
+    }
+
+    /// Starts what is due.
+    fn advance(&mut self, now: Timestamp) {
+        if self.is_active() {
+            if self.comparison.is_none() && self.compare_at <= now {
+                self.start_comparison(now);
+            }
+            self.queue_retries(now);
+            if !self.orders.is_dry {
+                self.start_copies(now);
+            }
+        }
+        self.publish(now);
+        self.report(now);
+    }
+}

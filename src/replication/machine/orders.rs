@@ -1,0 +1,161 @@
+//! Spec and dependencies: what a change of either makes of pairs, queue and comparison; and how a configuration ends.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Effect, Ending, Machine, Orders};
+use crate::api::{FailureCode, reason};
+use crate::plan::{Claims, DestinationReference, Trouble};
+
+impl Machine {
+    pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {
+        let earlier = std::mem::replace(&mut self.orders, orders);
+        let was_active = earlier.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
+        let is_respecified = self.orders.generation != earlier.generation
+            || self.orders.configuration != earlier.configuration
+            || self.orders.class != earlier.class;
+        if let Ok(configuration) = &self.orders.configuration {
+            self.configuration = Some(configuration.clone());
+        }
+        let are_registries_changed = self.orders.registries != earlier.registries;
+        if is_respecified || are_registries_changed {
+            self.missing = self.missing_registries();
+        }
+        if is_respecified {
+            self.stop_comparison();
+            self.compared = None;
+            self.compare_at = now;
+            self.incomplete_comparisons = 0;
+            if self.orders.configuration.is_ok() {
+                self.drop_unselected(claims, now);
+                self.apply_options(now);
+            }
+        }
+        if !self.is_active() {
+            self.stop_copies(now);
+        } else if !was_active {
+            // The world went on meanwhile: tags are copied as they are observed from now on.
+            self.observe_from = now;
+        }
+        if are_registries_changed || self.orders.dependencies != earlier.dependencies {
+            self.take_dependencies(are_registries_changed, claims, now);
+        }
+        self.take_request(now);
+    }
+
+    /// Compares at once when the annotation has a value that was not seen yet.
+    pub(super) fn take_request(&mut self, now: Timestamp) {
+        if self.orders.request.is_some() && self.orders.request != self.requested {
+            self.requested = self.orders.request.clone();
+            self.stop_comparison();
+            self.compare_at = now;
+            self.retry(now, |_| true);
+        }
+    }
+
+    /// Something around the configuration changed: work that failed because of it may succeed now.
+    fn take_dependencies(&mut self, are_registries_changed: bool, claims: &mut Claims, now: Timestamp) {
+        if are_registries_changed {
+            self.drop_replaced(now);
+            self.resume(claims, now);
+        }
+        self.check_claims(claims, now);
+        self.retry(now, is_mended_by_others);
+        if !self.problems.is_empty() || are_registries_changed {
+            self.stop_comparison();
+            self.compare_at = now;
+            self.incomplete_comparisons = 0;
+        }
+    }
+
+    fn retry(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
+        for (id, pair) in &mut self.pairs {
+            if pair.ledger.counts().failed > 0 && pair.ledger.make_due(now, &chosen) {
+                self.retries.set(*id, Some(now));
+            }
+        }
+    }
+
+    /// The process was stopped for longer than its authority lasts. Another one may have gone on: nothing is written before it is
+    /// observed again.
+    pub(super) fn thaw(&mut self, now: Timestamp) {
+        self.stop_copies(now);
+        self.stop_comparison();
+        self.observe_from = now;
+        self.doubt_until = now + DOUBT_AFTER_RESTART;
+        self.compare_at = now;
+    }
+
+    pub(super) fn missing_registries(&self) -> Vec<Trouble> {
+        let Some(configuration) = &self.configuration else { return Vec::new() };
+        let trouble = |message| Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message };
+        let mut missing = Vec::new();
+        if !self.orders.registries.contains_key(&self.source()) {
+            missing.push(trouble(format!(
+                "spec.source.registryRef: there is no Registry {} in this namespace",
+                configuration.source
+            )));
+        }
+        let destinations = configuration.selection.destinations();
+        let absent = destinations.into_iter().filter(|destination| !self.orders.registries.contains_key(*destination));
+        missing.extend(absent.map(|DestinationReference { namespace, name }| {
+            trouble(format!("a rule's destinations name Registry {namespace}/{name}, which does not exist"))
+        }));
+        missing
+    }
+
+    /// The source Registry.
+    pub fn source(&self) -> DestinationReference {
+        let name = self.configuration.as_ref().map(|configuration| configuration.source.clone()).unwrap_or_default();
+        DestinationReference { namespace: self.orders.namespace.clone(), name }
+    }
+
+    pub(super) fn end(&mut self, ending: Ending, now: Timestamp) {
+        self.ending = Some(ending);
+        self.stop_comparison();
+        self.stop_copies(now);
+    }
+
+    /// Leaves nothing in progress; where the configuration itself ends, leaves no status and no claim either.
+    pub(super) fn wind_up(&mut self, ending: Ending, claims: &mut Claims, now: Timestamp) {
+        if !self.copies.is_empty() {
+            return;
+        }
+        match ending {
+            Ending::Interrupt => self.publish_all(now),
+            Ending::Retire => {
+                let ids: Vec<_> = self.pairs.keys().copied().collect();
+                ids.into_iter().for_each(|id| self.drop_pair(id));
+                for stored in std::mem::take(&mut self.stored) {
+                    self.delete(std::sync::Arc::new(stored.identity));
+                }
+                let waiting = claims.release(&self.orders.holder.uid, |_| false);
+                if !waiting.is_empty() {
+                    self.effects.push(Effect::WakeOthers(waiting));
+                }
+            }
+        }
+    }
+}
+
+/// Failures whose cause is outside of the configuration: a Registry, its credentials, a policy.
+fn is_mended_by_others(code: FailureCode) -> bool {
+    use FailureCode::{
+        DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied, SourceDenied,
+        SourceUnavailable,
+    };
+    matches!(
+        code,
+        DestinationDenied
+            | DestinationUnavailable
+            | PolicyRevoked
+            | RegistryNotReady
+            | RegistryPermissionDenied
+            | SourceDenied
+            | SourceUnavailable
+    )
+}
+
+/// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
+pub(super) const DOUBT_AFTER_RESTART: Duration = Duration::from_secs(120);

@@ -1,0 +1,186 @@
+//! One pair of a source repository and a destination repository, and when its status is published.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::event::{CopyId, StoredPair};
+use crate::api::{PairEnd, PairSummary, ReplicationStatusStatus};
+use crate::image::{RepositoryName, Tag};
+use crate::plan::{CopyOptions, DestinationReference, Ledger, Pace, PairIdentity, Place, Publication, pair_status};
+use crate::policy::Decision;
+
+/// Numbers the pairs of a configuration; never used twice.
+pub type PairId = u64;
+
+/// Names a pair inside its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PairKey {
+    /// The repository, of the same name at both ends.
+    pub repository: RepositoryName,
+    /// The destination.
+    pub destination: DestinationReference,
+}
+
+/// The state of a pair.
+#[derive(Debug)]
+pub struct Pair {
+    /// Its name inside the configuration.
+    pub key: PairKey,
+    /// The object that shows it.
+    pub identity: Arc<PairIdentity>,
+    /// The uid of the destination's Registry.
+    pub destination_uid: String,
+    /// The destination repository, as it is claimed.
+    pub place: Place,
+    /// How its images are copied.
+    pub options: CopyOptions,
+    /// Its rows.
+    pub ledger: Ledger,
+    /// The last decision about it.
+    pub permission: Option<Decision>,
+    /// Tags that wait in the queue.
+    pub queued: BTreeSet<Tag>,
+    /// Tags that are being copied.
+    pub running: HashMap<Tag, CopyId>,
+    /// Since when the pair exists in this process.
+    pub created_at: Timestamp,
+    /// The last complete list of repositories lacked its repository.
+    pub missed: bool,
+    /// Images that its last status showed, while fewer are known: it is published again once it is compared.
+    pub unknown: Option<u64>,
+    changed_at: Option<Timestamp>,
+    published: Option<Box<ReplicationStatusStatus>>,
+    publishing: Option<Box<ReplicationStatusStatus>>,
+    pace: Pace,
+}
+
+impl Pair {
+    /// A pair without images.
+    pub fn new(
+        key: PairKey,
+        identity: PairIdentity,
+        (destination_uid, place): (String, Place),
+        options: CopyOptions,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            key,
+            identity: Arc::new(identity),
+            destination_uid,
+            place,
+            options,
+            ledger: Ledger::default(),
+            permission: None,
+            queued: BTreeSet::new(),
+            running: HashMap::new(),
+            created_at: now,
+            missed: false,
+            unknown: None,
+            changed_at: None,
+            published: None,
+            publishing: None,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they are looked at
+    /// again then.
+    pub fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
+        let since = stored.status.summary.oldest_pending_since;
+        self.ledger = Ledger::restore(stored.verified.as_ref().unwrap_or(&stored.status.images), since, now);
+        let is_other = stored.status.copy_options != self.options.fingerprint();
+        if is_other {
+            self.ledger.start_over(now);
+        }
+        let images = stored.status.summary.images;
+        self.unknown = (images > self.ledger.counts().images).then_some(images);
+        self.published = Some(Box::new(stored.status));
+        self.changed_at = Some(now);
+        is_other
+    }
+
+    /// Records that the status is to be published.
+    pub fn change(&mut self, now: Timestamp) {
+        self.changed_at.get_or_insert(now);
+    }
+
+    /// Returns true if nothing is being copied or waits for it.
+    pub fn is_at_rest(&self) -> bool {
+        self.running.is_empty() && self.queued.is_empty()
+    }
+
+    /// When the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while
+    /// the ledger knows fewer images than the last status showed.
+    pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
+        let is_short = self.unknown.is_some_and(|images| self.ledger.counts().images < images);
+        if is_empty || is_short || self.publishing.is_some() {
+            return None;
+        }
+        Some(match self.pace.publication(self.changed_at?, self.is_at_rest(), now) {
+            Publication::Now => now,
+            Publication::At(at) => at,
+        })
+    }
+
+    /// Returns true while a status is being written.
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    /// Returns true if everything that changed has been published.
+    pub fn is_published(&self) -> bool {
+        self.changed_at.is_none() && self.publishing.is_none()
+    }
+
+    /// Begins to publish the status; `None` if it is published already.
+    pub fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
+        self.changed_at = None;
+        let status = Box::new(self.status(now));
+        if self.published.as_ref() == Some(&status) {
+            return None;
+        }
+        self.publishing = Some(status.clone());
+        Some(status)
+    }
+
+    /// Records how publishing ended. A status that could not be written is written at the next pace.
+    pub fn published(&mut self, is_written: bool, now: Timestamp) {
+        let Some(status) = self.publishing.take() else { return };
+        self.pace.written(now);
+        if is_written {
+            self.published = Some(status);
+        } else {
+            self.change(now);
+        }
+    }
+
+    /// Records that the object was deleted by somebody else: it is written again.
+    pub fn lost(&mut self, now: Timestamp) {
+        self.published = None;
+        self.change(now);
+    }
+
+    /// Counts of the last status, for comparison with what is known.
+    pub fn published_summary(&self) -> Option<&PairSummary> {
+        self.published.as_ref().map(|status| &status.summary)
+    }
+
+    fn status(&self, now: Timestamp) -> ReplicationStatusStatus {
+        let spec = &self.identity.spec;
+        let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let permission = self.permission.as_ref();
+        let (source, destination) = (label(&spec.source), label(&spec.destination));
+        let status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
+        ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status }
+    }
+}
+
+fn label(end: &PairEnd) -> String {
+    match &end.registry_ref.namespace {
+        Some(namespace) => format!("{namespace}/{}/{}", end.registry_ref.name, end.repository),
+        None => format!("{}/{}", end.registry_ref.name, end.repository),
+    }
+}

@@ -1,0 +1,276 @@
+//! The life of pairs: found, claimed, restored, dropped.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
+use crate::api::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
+use crate::image::{RepositoryName, Tag};
+use crate::plan::{Claims, DestinationReference, PairIdentity, Place, Trouble};
+
+impl Machine {
+    /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule wants.
+    pub(super) fn resume(&mut self, claims: &mut Claims, now: Timestamp) {
+        if self.orders.configuration.is_err() {
+            return; // An invalid spec says nothing about what is wanted: everything is kept.
+        }
+        let keys: Vec<Option<PairKey>> = self.stored.iter().map(|stored| self.stored_key(&stored.identity.spec)).collect();
+        for key in keys.iter().flatten() {
+            if self.is_selected(key) {
+                self.ensure(key, claims, now);
+            }
+        }
+        for stored in std::mem::take(&mut self.stored) {
+            let key = self.stored_key(&stored.identity.spec).filter(|key| self.is_selected(key));
+            // A pair whose Registry is missing comes back with it; one that was recorded for another Registry or source does not.
+            match key {
+                Some(key) if !self.orders.registries.contains_key(&key.destination) => self.stored.push(stored),
+                Some(_) if !self.orders.registries.contains_key(&self.source()) => self.stored.push(stored),
+                _ => self.delete(Arc::new(stored.identity)),
+            }
+        }
+        self.repositories = self.pairs.values().map(|pair| pair.key.repository.clone()).collect();
+    }
+
+    /// The pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
+    pub(super) fn ensure(&mut self, key: &PairKey, claims: &mut Claims, now: Timestamp) -> Option<PairId> {
+        let source = self.orders.registries.get(&self.source())?.clone();
+        let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
+            return self.ids.get(key).copied(); // Its rows are kept; the missing Registry is a problem of its own.
+        };
+        let place = |registry: &RegistryIdentity| Place { host: registry.host.clone(), repository: key.repository.clone() };
+        let (from, to) = (place(&source), place(&destination));
+        if !self.claim(key, &from, &to, claims) {
+            if let Some(id) = self.ids.get(key).copied() {
+                self.drop_pair(id);
+            }
+            return None;
+        }
+        if let Some(id) = self.ids.get(key).copied() {
+            return Some(id);
+        }
+        let spec = self.status_spec(key, &source, &destination);
+        let configuration = self.configuration.clone()?;
+        let matches = configuration.selection.matches(&key.repository);
+        let options = matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
+        let identity = PairIdentity::new(&self.orders.namespace, spec);
+        let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
+        let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
+        if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
+            if let Some(asked_at) = stored.referrers_asked_at {
+                self.source_repository(&key.repository).asked_at = Some(asked_at);
+            }
+            if pair.restore(stored, now) {
+                let started_over = Record::StartedOver(pair.options.fingerprint());
+                self.effects.push(Effect::Record(pair.identity.clone(), started_over));
+            }
+            pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, &key.destination, tag));
+        }
+        if pair.published_summary().is_none() && pair.options.fingerprint().is_some() {
+            let started_over = Record::StartedOver(pair.options.fingerprint());
+            self.effects.push(Effect::Record(pair.identity.clone(), started_over));
+        }
+        Some(self.insert(pair, now))
+    }
+
+    fn insert(&mut self, pair: Pair, now: Timestamp) -> PairId {
+        let id = self.next_pair;
+        self.next_pair += 1;
+        self.ids.insert(pair.key.clone(), id);
+        self.by_repository.entry(pair.key.repository.clone()).or_default().insert(id);
+        self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.ledger.counts());
+        self.retries.set(id, pair.ledger.due(now).1);
+        self.publications.set(id, pair.publish_at(now));
+        self.pairs.insert(id, pair);
+        id
+    }
+
+    /// Changes a pair, and keeps totals and deadlines up to date.
+    pub(super) fn touch<T>(&mut self, id: PairId, now: Timestamp, change: impl FnOnce(&mut Pair) -> T) -> Option<T> {
+        let pair = self.pairs.get_mut(&id)?;
+        let before = pair.ledger.counts();
+        let changed = change(pair);
+        let after = pair.ledger.counts();
+        if before != after {
+            let totals = self.totals.entry(pair.key.destination.clone()).or_default();
+            totals.exclude(&before);
+            totals.include(&after);
+            self.is_changed = true;
+        }
+        let is_deleting = self.deleting.contains(&pair.identity.name);
+        self.publications.set(id, pair.publish_at(now).filter(|_| !is_deleting));
+        Some(changed)
+    }
+
+    /// Forgets a pair and deletes its status; its copies stop. What was copied stays where it is.
+    pub(super) fn drop_pair(&mut self, id: PairId) {
+        let Some(pair) = self.pairs.remove(&id) else { return };
+        self.ids.remove(&pair.key);
+        if let Some(ids) = self.by_repository.get_mut(&pair.key.repository) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_repository.remove(&pair.key.repository);
+            }
+        }
+        if let Some(totals) = self.totals.get_mut(&pair.key.destination) {
+            totals.exclude(&pair.ledger.counts());
+            self.is_changed = true;
+        }
+        self.retries.set(id, None);
+        self.publications.set(id, None);
+        self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
+        if pair.is_publishing() {
+            self.deleting.insert(pair.identity.name.clone());
+            self.doomed.insert(id, pair.identity);
+        } else {
+            self.delete(pair.identity);
+        }
+    }
+
+    /// Deletes a status object. Until that is answered no object of this name is written.
+    pub(super) fn delete(&mut self, identity: Arc<PairIdentity>) {
+        self.deleting.insert(identity.name.clone());
+        self.effects.push(Effect::Delete(identity));
+    }
+
+    /// Drops the pairs that no rule wants any more, and the tags that no rule takes.
+    pub(super) fn drop_unselected(&mut self, claims: &mut Claims, now: Timestamp) {
+        let source = self.source();
+        let is_of_source = |pair: &Pair| pair.identity.spec.source.registry_ref.name == source.name;
+        let unwanted = self.pairs.iter().filter(|(_, pair)| !self.is_selected(&pair.key) || !is_of_source(pair));
+        let unwanted: Vec<PairId> = unwanted.map(|(id, _)| *id).collect();
+        unwanted.into_iter().for_each(|id| self.drop_pair(id));
+        let kept: std::collections::HashSet<&Place> = self.pairs.values().map(|pair| &pair.place).collect();
+        let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
+        if !waiting.is_empty() {
+            self.effects.push(Effect::WakeOthers(waiting));
+        }
+        let Some(configuration) = self.configuration.clone() else { return };
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            let gone = self.touch(id, now, |pair| {
+                let PairKey { repository, destination } = &pair.key;
+                let gone = pair.ledger.retain_taken(|tag| configuration.selection.takes(repository, destination, tag));
+                if !gone.is_empty() {
+                    pair.change(now);
+                }
+                gone
+            });
+            self.forget_tags(id, gone.unwrap_or_default());
+        }
+    }
+
+    /// Stops the copies of tags that are no longer in the ledger, and forgets their records.
+    pub(super) fn forget_tags(&mut self, id: PairId, gone: Vec<Tag>) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        for tag in gone {
+            self.effects.extend(pair.running.get(&tag).map(|copy| Effect::Stop(*copy)));
+            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag)));
+        }
+    }
+
+    /// Drops the pairs of which a Registry was replaced by another object: the record of the earlier one is void.
+    pub(super) fn drop_replaced(&mut self, _now: Timestamp) {
+        let source = self.orders.registries.get(&self.source());
+        let is_replaced = |pair: &&Pair| {
+            let destination = self.orders.registries.get(&pair.key.destination);
+            destination.is_some_and(|registry| registry.uid != pair.destination_uid || registry.host != pair.place.host)
+                || source.is_some_and(|registry| registry.uid != pair.identity.spec.source.registry_ref.uid)
+        };
+        let replaced: Vec<PairId> =
+            self.pairs.iter().filter(|(_, pair)| is_replaced(pair)).map(|(id, _)| *id).collect();
+        replaced.into_iter().for_each(|id| self.drop_pair(id));
+    }
+
+    /// Drops the pairs whose claim an older configuration has taken.
+    pub(super) fn check_claims(&mut self, claims: &mut Claims, now: Timestamp) {
+        let uid = &self.orders.holder.uid;
+        let lost = self.pairs.values().filter(|pair| !claims.holds(uid, &pair.place));
+        let lost: Vec<PairKey> = lost.map(|pair| pair.key.clone()).collect();
+        for key in lost {
+            self.ensure(&key, claims, now);
+        }
+    }
+
+    fn claim(&mut self, key: &PairKey, from: &Place, to: &Place, claims: &mut Claims) -> bool {
+        if from == to {
+            let message = format!(
+                "repository {} of Registry {} is the source itself: remove it from destinations",
+                key.repository, key.destination.name
+            );
+            self.note(Trouble { stalled: true, reason: reason::SELF_REPLICATION, message });
+            return false;
+        }
+        if claims.holds(&self.orders.holder.uid, to) && self.ids.contains_key(key) {
+            return true;
+        }
+        match claims.claim(&self.orders.holder, from, to) {
+            Ok(displaced) if displaced.is_empty() => true,
+            Ok(displaced) => {
+                self.effects.push(Effect::WakeOthers(displaced));
+                true
+            }
+            Err(_conflict) => {
+                let message = format!(
+                    "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
+                    key.repository, key.destination.name
+                );
+                self.note(Trouble { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
+                false
+            }
+        }
+    }
+
+    /// Notes a problem of the whole configuration, until the next comparison ends.
+    pub(super) fn note(&mut self, trouble: Trouble) {
+        let problems = match &mut self.comparison {
+            Some(comparison) => &mut comparison.problems,
+            None => &mut self.problems,
+        };
+        if problems.len() < MAX_PROBLEMS && !problems.contains(&trouble) {
+            problems.push(trouble);
+        }
+    }
+
+    /// The pairs to which `tag` of a repository goes, whether they exist yet or not.
+    pub(super) fn keys(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Vec<PairKey> {
+        let Some(configuration) = &self.configuration else { return Vec::new() };
+        let selection = &configuration.selection;
+        let matches = selection.matches(repository).into_iter().map(|m| m.destination);
+        let wanted = matches.filter(|destination| tag.is_none_or(|tag| selection.takes(repository, destination, tag)));
+        wanted.map(|destination| PairKey { repository: repository.clone(), destination }).collect()
+    }
+
+    pub(super) fn is_selected(&self, key: &PairKey) -> bool {
+        self.keys(&key.repository, None).contains(key)
+    }
+
+    fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
+        let reference = &spec.destination.registry_ref;
+        let namespace = reference.namespace.clone().unwrap_or_else(|| self.orders.namespace.clone());
+        let destination = DestinationReference { namespace, name: reference.name.clone() };
+        Some(PairKey { repository: spec.destination.repository.parse().ok()?, destination })
+    }
+
+    fn status_spec(&self, key: &PairKey, source: &RegistryIdentity, destination: &RegistryIdentity) -> ReplicationStatusSpec {
+        let end = |reference: &DestinationReference, uid: &str| PairEnd {
+            registry_ref: ResolvedRegistryReference {
+                namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),
+                name: reference.name.clone(),
+                uid: uid.to_owned(),
+            },
+            repository: key.repository.to_string(),
+        };
+        ReplicationStatusSpec {
+            configuration_ref: ConfigurationReference {
+                name: self.orders.name.clone(),
+                uid: self.orders.holder.uid.clone(),
+            },
+            source: end(&self.source(), &source.uid),
+            destination: end(&key.destination, &destination.uid),
+        }
+    }
+}
+
+const MAX_PROBLEMS: usize = 20;

@@ -1,0 +1,160 @@
+//! What is published, and when: statuses of pairs, and the report of the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Effect, Machine, PairId};
+use crate::api::reason;
+use crate::plan::{ConfigurationReport, DestinationReference, DestinationTotals, Phase, Trouble, oldest_pending_since};
+
+impl Machine {
+    pub(super) fn publish(&mut self, now: Timestamp) {
+        while self.publishing < PUBLICATIONS_AT_ONCE
+            && let Some(id) = self.publications.pop(now)
+        {
+            self.publish_pair(id, now);
+        }
+    }
+
+    /// Publishes everything that changed, at once: the process ends.
+    pub(super) fn publish_all(&mut self, now: Timestamp) {
+        let changed = self.pairs.iter().filter(|(_, pair)| !pair.is_published() && pair.publish_at(now).is_some());
+        let changed: Vec<PairId> = changed.map(|(id, _)| *id).collect();
+        changed.into_iter().for_each(|id| self.publish_pair(id, now));
+    }
+
+    fn publish_pair(&mut self, id: PairId, now: Timestamp) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        if let Some(status) = pair.publish(now) {
+            self.publishing += 1;
+            self.effects.push(Effect::Publish(id, pair.identity.clone(), status));
+        }
+    }
+
+    pub(super) fn take_published(&mut self, id: PairId, is_written: bool, now: Timestamp) {
+        self.publishing = self.publishing.saturating_sub(1);
+        if let Some(identity) = self.doomed.remove(&id) {
+            self.delete(identity);
+        }
+        let is_ending = self.ending.is_some();
+        self.touch(id, now, |pair| pair.published(is_written || is_ending, now));
+    }
+
+    /// One that could not be deleted is left to the garbage collection of its owner, and to the next start.
+    pub(super) fn take_deleted(&mut self, name: &str, _is_deleted: bool, now: Timestamp) {
+        self.deleting.remove(name);
+        let found = self.pairs.iter().find(|(_, pair)| pair.identity.name == name);
+        if let Some(id) = found.map(|(id, _)| *id) {
+            self.touch(id, now, |_| ()); // It was made anew meanwhile, and waited to be published.
+        }
+    }
+
+    pub(super) fn take_lost(&mut self, names: &BTreeSet<String>, now: Timestamp) {
+        let lost = self.pairs.iter().filter(|(_, pair)| names.contains(&pair.identity.name));
+        let lost: Vec<PairId> = lost.map(|(id, _)| *id).collect();
+        for id in lost {
+            self.touch(id, now, |pair| pair.lost(now));
+        }
+    }
+
+    /// Publishes the configuration's own status where it changed. Counts follow at rest, together with what else changes, or every
+    /// 10 s: no write of the configuration for every image.
+    pub(super) fn report(&mut self, now: Timestamp) {
+        let is_settled = self.comparison.is_none() && self.untried() == 0;
+        if self.handling.is_some() && is_settled {
+            self.handled = self.handling.take();
+        }
+        let (trouble, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
+        let is_urgent = (&trouble, phase, generation, &self.handled, self.owes(), self.fails())
+            != (
+                &self.reported.trouble,
+                self.reported.phase,
+                self.reported.generation,
+                &self.reported.handled_request,
+                self.reported_owes,
+                self.reported_fails,
+            );
+        let is_due = self.reported_at + REPORT_EVERY <= now;
+        let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
+        if !is_urgent && !(self.is_changed && (is_due || is_quiet)) {
+            return;
+        }
+        self.is_changed = false;
+        let report = ConfigurationReport {
+            generation,
+            trouble,
+            phase,
+            repositories: self.repositories.len() as u64,
+            destinations: self.destination_totals(),
+            handled_request: self.handled.clone(),
+        };
+        if report != self.reported {
+            (self.reported_owes, self.reported_fails) = (self.owes(), self.fails());
+            self.reported_at = now;
+            self.reported = report.clone();
+            self.effects.push(Effect::Report(Box::new(report)));
+        }
+    }
+
+    /// When the report is due by time alone.
+    pub(super) fn report_at(&self) -> Option<Timestamp> {
+        let is_busy = !self.copies.is_empty() || !self.queue.is_empty();
+        is_busy.then_some(self.reported_at + REPORT_EVERY)
+    }
+
+    /// The problem to show: of several the first that needs a change by a person.
+    fn present_trouble(&self) -> Option<Trouble> {
+        if let Err(invalid) = &self.orders.configuration {
+            return Some(Trouble { stalled: true, reason: invalid.reason, message: invalid.message.clone() });
+        }
+        if !self.is_active() {
+            return None;
+        }
+        let first = self.problems().find(|trouble| trouble.stalled).or_else(|| self.problems().next());
+        let Some(trouble) = first else {
+            let message = self.workers.clone()?;
+            return Some(Trouble { stalled: false, reason: reason::WORKER_PENDING, message });
+        };
+        let (mut trouble, count) = (trouble.clone(), self.problems().count());
+        if count > 1 {
+            trouble.message = format!("{} (and {} more)", trouble.message, count - 1);
+        }
+        Some(trouble)
+    }
+
+    fn phase(&self) -> Phase {
+        match (self.is_active(), self.compared) {
+            (false, _) => Phase::Suspended,
+            (true, Some(generation)) if generation == self.orders.generation => Phase::Compared,
+            _ => Phase::Comparing,
+        }
+    }
+
+    fn owes(&self) -> bool {
+        self.totals.values().any(|counts| counts.owed > 0)
+    }
+
+    fn fails(&self) -> bool {
+        self.totals.values().any(|counts| counts.failed > 0)
+    }
+
+    fn untried(&self) -> u64 {
+        self.totals.values().map(|counts| counts.untried).sum()
+    }
+
+    fn destination_totals(&self) -> BTreeMap<DestinationReference, DestinationTotals> {
+        let totals = self.totals.iter().filter(|(_, counts)| counts.images > 0).map(|(destination, counts)| {
+            let is_waiting = counts.complete < counts.images;
+            let pairs = self.pairs.values().filter(|pair| is_waiting && pair.key.destination == *destination);
+            let oldest_pending_since = pairs.filter_map(|pair| oldest_pending_since(&pair.ledger)).min();
+            (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since })
+        });
+        totals.collect()
+    }
+}
+
+/// How often the counts of a configuration are published while it is busy.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PUBLICATIONS_AT_ONCE: usize = 4;

@@ -1,0 +1,125 @@
+//! Observed tags and referrers: what they change in the ledgers, and which images are copied for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Effect, Hints, Looked, Machine, Observed, PairId};
+use crate::api::Referrers;
+use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::plan::{Attempt, Claims};
+
+impl Machine {
+    /// Looks at pushed tags. The digests that notifications state are never trusted.
+    pub(super) fn take_hints(&mut self, hints: Hints, now: Timestamp) {
+        if hints.overflown {
+            self.compare_at = self.compare_at.min(now);
+        }
+        if !self.is_active() {
+            return; // A suspended configuration is compared when it goes on.
+        }
+        for (repository, tag, hinted) in hints.tags {
+            if self.settled(&repository, &tag).is_none() {
+                self.looks += 1;
+                self.effects.push(Effect::Look { repository, tag, hinted });
+            }
+        }
+    }
+
+    pub(super) fn take_looked(&mut self, looked: Looked, claims: &mut Claims, now: Timestamp) {
+        self.looks = self.looks.saturating_sub(1);
+        match looked {
+            Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, now),
+            Looked::Seen(observed) => {
+                self.repositories.insert(observed.repository.clone());
+                self.take_image(&observed, true, claims, now);
+                if !self.problems.is_empty() {
+                    self.compare_soon(now); // A repository that was missing may be the one that was pushed.
+                }
+            }
+            Looked::Absent => {}
+            Looked::Unreadable => self.compare_soon(now),
+        }
+    }
+
+    /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not verified yet.
+    pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
+        let Observed { repository, tag, digest, sent_at } = observed;
+        let mut wanted = Vec::new();
+        for key in self.keys(repository, Some(tag)) {
+            let Some(id) = self.ensure(&key, claims, now) else { continue };
+            let source = self.sources.get(repository);
+            let tags = source.and_then(|source| source.seen.tags_fingerprint(digest));
+            let listed = source.and_then(|source| source.listed_now(digest));
+            let attempt = self.touch(id, now, |pair| {
+                let before = pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone()));
+                if !pair.ledger.observe(tag, digest, *sent_at, now) {
+                    return Attempt::Nothing;
+                }
+                if pair.options.referrers == Referrers::Replicate {
+                    pair.ledger.observe_referrers(tag, tags, listed, now);
+                }
+                if before != pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone())) {
+                    pair.change(now);
+                }
+                pair.ledger.attempt(tag, now)
+            });
+            match attempt {
+                Some(Attempt::Copy(_)) => wanted.push(id),
+                Some(Attempt::Wait(until)) => self.retries.set_no_later(id, until),
+                _ => {}
+            }
+        }
+        self.enqueue(repository, tag, wanted, is_urgent);
+    }
+
+    /// Takes every tag of a repository that stands for referrers; its images come next.
+    pub(super) fn take_referrer_tags(&mut self, repository: &RepositoryName, tags: BTreeMap<Tag, Digest>) {
+        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let images: BTreeSet<Digest> =
+            ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
+        let seen = &mut self.source_repository(repository).seen;
+        seen.see_tags(tags);
+        seen.retain(|subject| images.contains(subject));
+    }
+
+    /// Takes a tag that stands for referrers and was pushed: its image is copied again.
+    fn take_referrer_tag(&mut self, observed: Observed, now: Timestamp) {
+        let Observed { repository, tag, digest, .. } = observed;
+        self.source_repository(&repository).seen.see_tag(tag.clone(), digest);
+        let ids: Vec<PairId> = self.by_repository.get(&repository).into_iter().flatten().copied().collect();
+        let mut wanted: BTreeMap<Tag, Vec<PairId>> = BTreeMap::new();
+        for id in ids {
+            let Some(source) = self.sources.get(&repository) else { continue };
+            let pair = &self.pairs[&id];
+            if pair.options.referrers == Referrers::Ignore {
+                continue;
+            }
+            let rows = pair.ledger.rows().map(|(tag, row)| (tag.clone(), source.seen.tags_fingerprint(&row.digest)));
+            let rows: Vec<(Tag, Option<String>)> = rows.collect();
+            self.touch(id, now, |pair| {
+                for (tag, fingerprint) in rows {
+                    pair.ledger.observe_referrers(&tag, fingerprint, None, now);
+                    if matches!(pair.ledger.attempt(&tag, now), Attempt::Copy(_)) {
+                        pair.change(now);
+                        wanted.entry(tag).or_default().push(id);
+                    }
+                }
+            });
+        }
+        for (tag, ids) in wanted {
+            self.enqueue(&repository, &tag, ids, true);
+        }
+    }
+
+    /// The tags that a copy need not list itself, where they are few. Of a repository that no comparison has listed yet, those that
+    /// were pushed: the comparison finds the others.
+    pub(super) fn referrer_tags(&self, repository: &RepositoryName) -> Option<Arc<BTreeSet<Tag>>> {
+        let seen = self.sources.get(repository).map(|source| source.seen.all_tags(MAX_TAGS));
+        seen.unwrap_or_else(|| Some(BTreeSet::new())).map(Arc::new)
+    }
+}
+
+/// More are listed by the copy itself: they would make the message to a worker too large.
+const MAX_TAGS: usize = 50;

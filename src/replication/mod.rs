@@ -1,0 +1,21 @@
+//! The replication core: one running configuration, independent of Kubernetes and of files.
+//!
+//! A pure state machine ([`machine`]) decides, a driver carries out, and ports connect both to their surroundings: the operator
+//! implements these on Kubernetes, `transship serve` and `sync` on files.
+
+mod authority;
+mod clock;
+mod driver;
+mod excluded;
+mod hints;
+pub mod machine;
+mod observer;
+mod ports;
+mod running;
+
+pub use authority::{Consent, SharedClaims};
+pub use clock::Clock;
+pub use driver::{Core, Driver, Inlets};
+pub use hints::Mailbox;
+pub use ports::{Access, Executor, Store, StoreError, Unusable};
+pub use running::Configurations;

@@ -1,0 +1,83 @@
+//! What the core needs from its surroundings; Kubernetes and files implement it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::machine::{Assignment, Outcome, Record};
+use crate::api::{CreateRepositories, ReplicationStatusStatus};
+use crate::plan::{ConfigurationReport, DestinationReference, PairIdentity};
+use crate::policy::{Decision, Request};
+use crate::registry::Client;
+
+/// Registries and policies.
+pub trait Access: Send + Sync {
+    /// Returns the client of a Registry, with its present credentials.
+    ///
+    /// # Errors
+    /// [`Unusable`] if the Registry does not exist, or its spec or credentials cannot be used.
+    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<Client, Unusable>>;
+
+    /// Returns the uid of a Registry and whether repositories may be created there; `None` if it does not exist.
+    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)>;
+
+    /// Has a Registry checked soon: its credentials, name or certificate failed in use.
+    fn suspect(&self, registry: &DestinationReference);
+
+    /// Returns the token that the sender of notifications for a Registry has to show; `None` if it takes none.
+    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>>;
+
+    /// Decides by the present policies of the destination's owner. Doubt denies.
+    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision>;
+}
+
+/// Why a Registry cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unusable {
+    /// One of [`crate::api::reason`].
+    pub reason: &'static str,
+    /// A sentence that names the remedy.
+    pub message: String,
+}
+
+/// Statuses and records.
+pub trait Store: Send + Sync {
+    /// Publishes the status of a pair.
+    ///
+    /// # Errors
+    /// A sentence; it is tried again later, so nothing is lost.
+    fn publish<'a>(
+        &'a self,
+        pair: &'a PairIdentity,
+        status: &'a ReplicationStatusStatus,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Deletes the status of a pair, and its record.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn delete<'a>(&'a self, pair: &'a PairIdentity) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Adds to the record of a pair; called before anything that depends on it is published. Must not block for long.
+    fn record(&self, pair: &PairIdentity, record: &Record);
+
+    /// Takes the state of the configuration `namespace`/`name`, to be published soon. Must not block.
+    fn report(&self, namespace: &str, name: &str, report: ConfigurationReport);
+}
+
+/// Why something could not be stored.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+/// Carries out one copy.
+pub trait Executor: Send + Sync {
+    /// Copies an image with the consent of the destination's owner, and reads it back. `progress` is called with the bytes read when the
+    /// copy begins and now and then, and with `None` when it waits again. Dropping the future stops the copy.
+    fn copy<'a>(
+        &'a self,
+        assignment: Arc<Assignment>,
+        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
+    ) -> BoxFuture<'a, Outcome>;
+}

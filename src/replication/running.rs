@@ -1,0 +1,152 @@
+//! The running configurations of a process: gives each its orders and hints.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Core, Driver, Inlets};
+use super::hints::Mailbox;
+use super::machine::{Orders, Stored};
+use crate::image::{Digest, RepositoryName, Tag};
+
+/// The running configurations, by namespace and name.
+pub struct Configurations {
+    core: Arc<Core>,
+    shutdown: CancellationToken,
+    running: Mutex<HashMap<(String, String), Handle>>,
+    /// Tasks that end, by the uid of their configuration: the next one of that uid waits for it.
+    ending: Mutex<HashMap<String, JoinHandle<()>>>,
+}
+
+struct Handle {
+    uid: String,
+    source: (String, String),
+    orders: watch::Sender<Orders>,
+    workers: watch::Sender<Option<String>>,
+    hints: Arc<Mailbox>,
+    retire: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Configurations {
+    /// None yet. All of them end with `shutdown`.
+    pub fn new(core: Arc<Core>, shutdown: CancellationToken) -> Self {
+        Self { core, shutdown, running: Mutex::default(), ending: Mutex::default() }
+    }
+
+    /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process left of it.
+    pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored) {
+        let key = (orders.namespace.clone(), orders.name.clone());
+        let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
+        let mut running = self.lock();
+        if let Some(handle) =
+            running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished())
+        {
+            if let Some(source) = source {
+                handle.source = source;
+            }
+            handle.orders.send_replace(orders);
+            return;
+        }
+        if let Some(earlier) = running.remove(&key) {
+            self.retire(earlier);
+        }
+        let handle = self.start(orders, source.unwrap_or_default(), stored());
+        running.insert(key, handle);
+    }
+
+    /// Ends a configuration that does not exist any more.
+    pub fn end(&self, namespace: &str, name: &str) {
+        if let Some(handle) = self.lock().remove(&(namespace.to_owned(), name.to_owned())) {
+            self.retire(handle);
+        }
+    }
+
+    /// The names of the configurations that run.
+    pub fn names(&self) -> Vec<(String, String)> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Passes on that a tag was pushed to the Registry `namespace`/`registry`. Takes bounded memory.
+    pub fn hint(&self, (namespace, registry): (&str, &str), repository: &RepositoryName, tag: &Tag, digest: Option<&Digest>) {
+        let running = self.lock();
+        let concerned = running.values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry);
+        for handle in concerned {
+            let orders = handle.orders.borrow();
+            let is_wanted = |orders: &Orders| orders.configuration.as_ref().is_ok_and(|c| c.selection.wants(repository, tag));
+            if is_wanted(&orders) {
+                handle.hints.push(repository, tag, digest.cloned());
+            }
+        }
+    }
+
+    /// Passes on that a ReplicationStatus of a configuration was deleted.
+    pub fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
+        if let Some(handle) = self.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
+            handle.hints.lost(name);
+        }
+    }
+
+    /// Passes on what keeps the Jobs of a source's images from running: `trouble` returns it for a namespace and a Registry's name.
+    pub fn workers(&self, trouble: impl Fn(&str, &str) -> Option<String>) {
+        for handle in self.lock().values() {
+            let trouble = trouble(&handle.source.0, &handle.source.1);
+            handle.workers.send_if_modified(|present| {
+                let is_new = *present != trouble;
+                *present = trouble;
+                is_new
+            });
+        }
+    }
+
+    /// Keeps the clock beating, so that stops of the process are noticed; never ends.
+    pub fn beat(&self) -> impl Future<Output = ()> + use<> {
+        self.core.clock.clone().beat()
+    }
+
+    /// Waits until every configuration has ended after the shutdown, at most `deadline`.
+    pub async fn ended(&self, deadline: Duration) {
+        let running: Vec<_> = self.lock().drain().map(|(_, handle)| handle.task).collect();
+        let ending: Vec<_> = self.ending.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, task)| task).collect();
+        let all = futures::future::join_all(running.into_iter().chain(ending));
+        let _ = tokio::time::timeout(deadline, all).await;
+    }
+
+    fn start(&self, orders: Orders, source: (String, String), stored: Stored) -> Handle {
+        let uid = orders.holder.uid.clone();
+        let (orders, orders_receiver) = watch::channel(orders);
+        let (workers, workers_receiver) = watch::channel(None);
+        let (hints, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
+        let inlets = Inlets {
+            orders: orders_receiver,
+            hints: hints.clone(),
+            workers: workers_receiver,
+            retire: retire.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let core = self.core.clone();
+        let earlier = self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        let task = tokio::spawn(async move {
+            if let Some(earlier) = earlier {
+                let _ = earlier.await;
+            }
+            Driver::new(core, inlets, stored).run().await;
+        });
+        Handle { uid, source, orders, workers, hints, retire, task }
+    }
+
+    fn retire(&self, handle: Handle) {
+        handle.retire.cancel();
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|_, task| !task.is_finished());
+        ending.insert(handle.uid, handle.task);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Handle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,71 @@
+//! Registries and policies of files, as the replication core asks for them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::files::Documents;
+use super::registries::Registries;
+use crate::api::{CreateRepositories, reason};
+use crate::plan::DestinationReference;
+use crate::policy::{Decision, Request, evaluate};
+use crate::registry::Client;
+use crate::replication::{Access, Unusable};
+
+/// The files as they were last read well.
+pub(super) struct FileAccess(RwLock<Arc<Content>>);
+
+/// The content of the files.
+pub(super) struct Content {
+    /// The documents.
+    pub(super) documents: Documents,
+    /// The clients of their Registries.
+    pub(super) registries: Registries,
+}
+
+impl FileAccess {
+    /// Gives access to `content`.
+    pub(super) fn new(content: Content) -> Self {
+        Self(RwLock::new(Arc::new(content)))
+    }
+
+    /// The present content.
+    pub(super) fn content(&self) -> Arc<Content> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the content.
+    pub(super) fn replace(&self, content: Content) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+    }
+}
+
+impl Access for FileAccess {
+    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<Client, Unusable>> {
+        let known = self.content().registries.get(registry).map(|known| known.client.clone());
+        let DestinationReference { namespace, name } = registry;
+        let missing = || Unusable {
+            reason: reason::REGISTRY_NOT_FOUND,
+            message: format!("no file has Registry {namespace}/{name}"),
+        };
+        std::future::ready(known.ok_or_else(missing)).boxed()
+    }
+
+    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)> {
+        self.content().registries.get(registry).map(|known| (known.host.clone(), known.create))
+    }
+
+    /// Logins are read with the files.
+    fn suspect(&self, _registry: &DestinationReference) {}
+
+    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>> {
+        std::future::ready(self.content().documents.notification_token(registry)).boxed()
+    }
+
+    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision> {
+        let content = self.content();
+        let policies = content.documents.policies.get(request.registry_namespace).map_or(&[][..], Vec::as_slice);
+        std::future::ready(evaluate(&request, policies)).boxed()
+    }
+}

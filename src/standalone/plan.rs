@@ -1,0 +1,215 @@
+//! `transship plan`: what `sync` would copy where, and why each repository matches or not.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::access::{Content, FileAccess};
+use super::flags::PlanFlags;
+use super::output::{short_name, show_plan};
+use super::store::FileStore;
+use super::sync;
+use super::wiring::{Wiring, name_of};
+use super::{UsageError, printed, read};
+use crate::api::Action;
+use crate::image::{Digest, Tag};
+use crate::plan::{Configuration, DestinationReference, State};
+use crate::policy::Request;
+use crate::registry::Reference;
+use crate::replication::Access;
+use crate::replication::machine::{Machine, Pair};
+
+/// What is to be done. Plain data: nothing in it changes while it is carried out.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Plan {
+    /// Every repository of the sources, and why it matches or not.
+    pub(super) repositories: Vec<PlannedRepository>,
+    /// Tags of the repositories that match which no rule takes.
+    pub(super) tags_left_out: Vec<ExcludedTags>,
+    /// Every image of the repositories that match.
+    pub(super) images: Vec<PlannedImage>,
+    /// Problems of more than one image.
+    pub(super) troubles: Vec<String>,
+}
+
+/// One repository of a source.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedRepository {
+    pub(super) configuration: String,
+    pub(super) repository: String,
+    pub(super) matched: bool,
+    pub(super) because: String,
+}
+
+/// The tags of one repository that no rule takes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExcludedTags {
+    pub(super) configuration: String,
+    pub(super) repository: String,
+    pub(super) tags: usize,
+    /// An example of each cause, and the cause.
+    pub(super) because: String,
+}
+
+/// One image and one destination.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedImage {
+    pub(super) source: String,
+    pub(super) destination: String,
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
+    pub(super) action: PlannedAction,
+    pub(super) reason: String,
+    #[serde(skip)]
+    to: DestinationReference,
+    #[serde(skip)]
+    may_rewrite: bool,
+}
+
+/// What is done about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum PlannedAction {
+    /// It is copied; the tag is absent at the destination, or was not looked at.
+    Copy,
+    /// Its owner does not consent.
+    Denied,
+    /// It is there.
+    Nothing,
+    /// It is copied over another image.
+    Overwrite,
+}
+
+/// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
+///
+/// # Errors
+/// [`UsageError`] names everything that is wrong with the files and flags.
+pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
+    let content = read(&flags.files)?;
+    let store = FileStore::read_only(flags.state.as_deref()).map_err(UsageError)?;
+    let wiring = Wiring::new(content, store, 1, None);
+    let machines = sync::run(&wiring, true).await;
+    let mut plan = Plan::default();
+    for machine in &machines {
+        plan.take(machine, &wiring.access).await;
+    }
+    plan.look_at_destinations(&wiring.access.content()).await;
+    printed(show_plan(flags.output, &plan))?;
+    Ok(ExitCode::from(u8::from(!plan.troubles.is_empty())))
+}
+
+impl Plan {
+    async fn take(&mut self, machine: &Machine, access: &FileAccess) {
+        let Some(configuration) = machine.configuration() else { return };
+        let name = name_of(configuration);
+        if configuration.suspend {
+            let because = "the configuration is suspended".to_owned();
+            let repository = "*".to_owned();
+            self.repositories.push(PlannedRepository { configuration: name, repository, matched: false, because });
+            return;
+        }
+        self.take_repositories(machine, configuration, &name);
+        self.troubles.extend(machine.problems().map(|problem| format!("{name}: {}", problem.message)));
+        for pair in machine.pairs() {
+            self.take_pair(pair, configuration, access).await;
+        }
+    }
+
+    fn take_repositories(&mut self, machine: &Machine, configuration: &Configuration, name: &str) {
+        let (selection, excluded) = (&configuration.selection, machine.excluded());
+        for repository in machine.repositories().union(&excluded.repositories) {
+            let matches = selection.matches(repository);
+            let because: BTreeSet<&str> = matches.iter().map(|m| m.because.as_str()).collect();
+            let because = match matches.is_empty() {
+                true => selection.why_not(repository),
+                false => because.into_iter().collect::<Vec<_>>().join("; "),
+            };
+            let (configuration, repository) = (name.to_owned(), repository.to_string());
+            let matched = !matches.is_empty();
+            self.repositories.push(PlannedRepository { configuration, repository, matched, because });
+        }
+        self.tags_left_out.extend(excluded.tags.iter().map(|(repository, (tags, because))| ExcludedTags {
+            configuration: name.to_owned(),
+            repository: format!("{}/{repository}", configuration.source),
+            tags: *tags,
+            because: because.clone(),
+        }));
+    }
+
+    async fn take_pair(&mut self, pair: &Pair, configuration: &Configuration, access: &FileAccess) {
+        let (repository, to) = (&pair.key.repository, &pair.key.destination);
+        let request = Request {
+            namespace: &configuration.namespace,
+            configuration: &configuration.name,
+            action: Action::ReplicateImage,
+            registry_namespace: &to.namespace,
+            registry: &to.name,
+            repository: repository.as_str(),
+        };
+        let decision = access.decide(request).await;
+        let images = pair.ledger.rows().map(|(tag, row)| {
+            let (action, reason) = match &row.state {
+                _ if !decision.allowed => (PlannedAction::Denied, decision.message.clone()),
+                State::Complete { .. } => {
+                    (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
+                }
+                _ => (PlannedAction::Copy, decision.message.clone()),
+            };
+            PlannedImage {
+                source: format!("{}/{repository}", configuration.source),
+                destination: format!("{}/{repository}", short_name(to, &configuration.namespace)),
+                tag: tag.clone(),
+                digest: row.digest.clone(),
+                action,
+                reason,
+                to: to.clone(),
+                may_rewrite: pair.options.may_rewrite(),
+            }
+        });
+        self.images.extend(images);
+    }
+
+    /// Looks at the tags that are to be copied, where there is consent.
+    async fn look_at_destinations(&mut self, content: &Content) {
+        let to_copy = self.images.iter_mut().filter(|image| image.action == PlannedAction::Copy);
+        let looks = futures::stream::iter(to_copy).map(|image| image.look(content));
+        let failed: BTreeSet<String> =
+            looks.buffer_unordered(LOOKS_AT_ONCE).filter_map(async |failed| failed).collect().await;
+        self.troubles.extend(failed);
+    }
+}
+
+impl PlannedImage {
+    /// Returns the message of what failed.
+    async fn look(&mut self, content: &Content) -> Option<String> {
+        let client = &content.registries.get(&self.to)?.client;
+        let (_, repository) = self.source.split_once('/')?;
+        match client.head_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
+            Ok(Some(head)) if head.digest == self.digest => {
+                self.action = PlannedAction::Nothing;
+                self.reason = "the destination has it; sync reads back all of it".to_owned();
+            }
+            Ok(Some(head)) if self.may_rewrite => {
+                self.reason = format!(
+                    "{}; the destination has {}, which sync compares with the rewritten index",
+                    self.reason, head.digest
+                );
+            }
+            Ok(Some(head)) => {
+                self.action = PlannedAction::Overwrite;
+                self.reason = format!("{}; the destination has {}", self.reason, head.digest);
+            }
+            Ok(None) => {}
+            Err(error) => return Some(error.message),
+        }
+        None
+    }
+}
+
+const LOOKS_AT_ONCE: usize = 8;

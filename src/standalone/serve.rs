@@ -1,0 +1,166 @@
+//! `transship serve`: the operator without a cluster, from files and a state folder.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::access::Content;
+use super::flags::{FileFlags, ServeFlags};
+use super::output::{ImageResult, line};
+use super::store::FileStore;
+use super::wiring::Wiring;
+use super::{UsageError, read, read_again};
+use crate::admin::{self, Readiness};
+use crate::copy::{Copied, Failed};
+use crate::notify;
+use crate::plan::Place;
+use crate::replication::Configurations;
+use crate::replication::machine::{Assignment, Orders};
+
+/// Replicates what the files say until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`UsageError`] names everything that is wrong with the files and flags at the start.
+pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
+    let content = read(&flags.files)?;
+    let store = FileStore::open(Some(&flags.state), "transship serve").map_err(UsageError)?;
+    let listener = TcpListener::bind(flags.listen).await;
+    let listener = listener.map_err(|error| UsageError(format!("--listen {}: {error}", flags.listen)))?;
+    let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(log)));
+    let shutdown = CancellationToken::new();
+    let configurations = Arc::new(Configurations::new(wiring.core.clone(), shutdown.clone()));
+    let receiver = notify::Receiver {
+        access: wiring.access.clone(),
+        configurations: configurations.clone(),
+        metrics: wiring.core.metrics.clone(),
+    };
+    let routes = notify::routes(receiver).merge(admin::routes(wiring.core.metrics.clone(), Readiness::default()));
+    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server = tokio::spawn(server.into_future());
+    tokio::spawn(wiring.core.clock.clone().beat());
+    seed_claims(&wiring);
+    tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
+
+    let store = wiring.store.clone();
+    let mut serving = Serving { flags, wiring, configurations };
+    serving.order();
+    let ended = serving.run().await;
+    tracing::info!("ending");
+    shutdown.cancel();
+    serving.configurations.ended(DRAIN).await;
+    let _ = tokio::time::timeout(DRAIN, server).await;
+    store.close().map_err(UsageError)?;
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+struct Serving {
+    flags: ServeFlags,
+    wiring: Wiring,
+    configurations: Arc<Configurations>,
+}
+
+impl Serving {
+    /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
+    async fn run(&mut self) -> Result<(), UsageError> {
+        let of_signal = |kind| signal(kind).map_err(|error| UsageError(format!("signals cannot be waited for: {error}")));
+        let (mut terminate, mut interrupt, mut hang_up) =
+            (of_signal(SignalKind::terminate())?, of_signal(SignalKind::interrupt())?, of_signal(SignalKind::hangup())?);
+        let mut seen = fingerprint(&self.flags.files);
+        loop {
+            let is_forced = tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hang_up.recv() => true,
+                Some(_) = self.wiring.wakes.recv() => {
+                    self.order();
+                    continue;
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            let present = fingerprint(&self.flags.files);
+            if is_forced || present != seen {
+                seen = present;
+                self.reload();
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let earlier = self.wiring.access.content();
+        match read_again(&self.flags.files, &earlier) {
+            Ok(content) => {
+                let removed = removed(&earlier, &content);
+                self.wiring.access.replace(content);
+                tracing::info!("the files were read again");
+                removed.iter().for_each(|(namespace, name)| self.configurations.end(namespace, name));
+                self.order();
+            }
+            Err(UsageError(errors)) => tracing::error!("the last files that were right stay in force: {errors}"),
+        }
+    }
+
+    /// Gives every configuration its orders.
+    fn order(&self) {
+        for orders in self.wiring.orders(false) {
+            let stored = || self.wiring.stored(&orders);
+            self.configurations.order(orders.clone(), stored);
+        }
+    }
+}
+
+/// The configurations that are no longer in the files.
+fn removed(earlier: &Content, present: &Content) -> Vec<(String, String)> {
+    let names = |content: &Content| {
+        let configurations = content.documents.configurations.iter();
+        configurations.map(|c| (c.namespace.clone(), c.name.clone())).collect::<Vec<_>>()
+    };
+    let kept = names(present);
+    names(earlier).into_iter().filter(|name| !kept.contains(name)).collect()
+}
+
+/// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two want it.
+fn seed_claims(wiring: &Wiring) {
+    let place = |end: &crate::api::PairEnd| {
+        // The uid of a Registry of files is its host.
+        Some(Place { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
+    };
+    let mut claims = wiring.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for orders in wiring.orders(false) {
+        let Orders { holder, .. } = &orders;
+        for pair in wiring.stored(&orders).pairs {
+            if let (Some(source), Some(destination)) = (place(&pair.identity.spec.source), place(&pair.identity.spec.destination)) {
+                let _ = claims.claim(holder, &source, &destination);
+            }
+        }
+    }
+}
+
+/// Logs one image.
+fn log(assignment: &Assignment, copied: &Result<Copied, Failed>) {
+    let line = line(&ImageResult::of_copy(assignment, copied.clone()));
+    if copied.is_ok() {
+        tracing::info!("{line}");
+    } else {
+        tracing::warn!("{line}");
+    }
+}
+
+/// Changes when a file does that is read: those with documents, the docker configuration, the certificates.
+fn fingerprint(flags: &FileFlags) -> HashMap<PathBuf, Option<(SystemTime, u64)>> {
+    let logins = flags.docker_config.iter().flat_map(|path| [path.clone(), path.join("config.json")]);
+    let files = flags.files.iter().cloned().chain(logins).chain(flags.ca.iter().map(|(_, file)| file.clone()));
+    let state = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files.map(|file| (file.clone(), state(&file))).collect()
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(10);

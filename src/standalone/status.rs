@@ -1,0 +1,311 @@
+//! `transship status`: prints the statuses of a state folder as `kubectl get replicationstatus` does, also while `serve` runs.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::store::read_statuses;
+use super::table::table;
+use super::{UsageError, printed};
+use crate::api::{ImageStatus, ReplicationStatus};
+
+/// Flags of `transship status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusFlags {
+    /// The folder that `transship serve --state` or `transship sync --state` uses; it is only read.
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// How the statuses are printed.
+    #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
+    output: StatusFormat,
+}
+
+/// How statuses are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StatusFormat {
+    /// One line for each pair of repositories.
+    Table,
+    /// The table, and one line for each image.
+    Wide,
+    /// A List of ReplicationStatus objects.
+    Json,
+    /// The same in YAML.
+    Yaml,
+}
+
+/// Prints the statuses of a state folder.
+///
+/// # Errors
+/// [`UsageError`] if the folder is absent or no state folder.
+pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
+    let (objects, problems) = read_statuses(&flags.state).map_err(UsageError)?;
+    for problem in problems {
+        eprintln!("transship: {problem}");
+    }
+    let is_table = matches!(flags.output, StatusFormat::Table | StatusFormat::Wide);
+    if objects.is_empty() && is_table {
+        eprintln!("transship: no statuses found in {}", flags.state.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    printed(show(&objects, flags.output, Timestamp::now()).map_err(UsageError)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> Result<String, String> {
+    let list = || json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    match format {
+        StatusFormat::Table => Ok(pairs(objects, now)),
+        StatusFormat::Wide => Ok(format!("{}\n{}{}", pairs(objects, now), images(objects), left_out(objects))),
+        StatusFormat::Json => Ok(format!("{:#}\n", list())),
+        StatusFormat::Yaml => {
+            serde_saphyr::to_string(&list()).map_err(|error| format!("the statuses cannot be written as YAML: {error}"))
+        }
+    }
+}
+
+/// The table of `kubectl get replicationstatus`, with its columns and words.
+fn pairs(objects: &[ReplicationStatus], now: Timestamp) -> String {
+    let header = [
+        "NAMESPACE",
+        "NAME",
+        "SOURCE",
+        "DESTINATION",
+        "STATUS",
+        "IMAGES",
+        "COMPLETE",
+        "FAILED",
+        "LATEST",
+        "PENDING SINCE",
+        "AGE",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    for object in objects {
+        let status = object.status.clone().unwrap_or_default();
+        let summary = status.summary;
+        let age = |at: Option<Timestamp>| at.map(|at| human_duration(now.duration_since(at).as_secs()));
+        rows.push([
+            object.namespace().unwrap_or_default(),
+            object.name_any(),
+            cell(&status.source),
+            cell(&status.destination),
+            word(summary.status),
+            summary.images.to_string(),
+            summary.complete.to_string(),
+            summary.failed.to_string(),
+            summary.latest.unwrap_or_default(),
+            age(summary.oldest_pending_since).unwrap_or_default(),
+            age(object.metadata.creation_timestamp.as_ref().map(|time| time.0))
+                .unwrap_or_else(|| "<unknown>".to_owned()),
+        ]);
+    }
+    if has_several_namespaces(objects) {
+        return table(&rows);
+    }
+    table(&rows.into_iter().map(|[_, rest @ ..]| rest).collect::<Vec<[String; 10]>>())
+}
+
+/// One line for each image that the statuses show.
+fn images(objects: &[ReplicationStatus]) -> String {
+    let header = ["NAMESPACE", "NAME", "TAG", "DIGEST", "STATUS", "BYTES", "ATTEMPTS", "MESSAGE"];
+    let mut rows = vec![header.map(str::to_owned)];
+    for object in objects {
+        let images = object.status.iter().flat_map(|status| &status.images);
+        rows.extend(images.map(|image| {
+            let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+            [
+                object.namespace().unwrap_or_default(),
+                object.name_any(),
+                cell(&image.tag),
+                image.digest.chars().take(SHORT_DIGEST).collect(),
+                word(image.status),
+                number(image.bytes),
+                number(image.attempts.map(u64::from)),
+                message(image),
+            ]
+        }));
+    }
+    if has_several_namespaces(objects) {
+        return table(&rows);
+    }
+    table(&rows.into_iter().map(|[_, rest @ ..]| rest).collect::<Vec<[String; 7]>>())
+}
+
+/// A line for each status that has more images than it shows.
+fn left_out(objects: &[ReplicationStatus]) -> String {
+    let line = |object: &ReplicationStatus| {
+        let status = object.status.as_ref()?;
+        let (shown, all) = (status.images.len() as u64, status.summary.images);
+        let name = object.name_any();
+        (shown < all).then(|| format!("{shown} of {all} images of {name} are shown, failures and the newest first\n"))
+    };
+    let lines: String = objects.iter().filter_map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+fn message(image: &ImageStatus) -> String {
+    match (image.failure_code, &image.message) {
+        (Some(code), Some(message)) => cell(&format!("{code:?}: {message}")),
+        (Some(code), None) => format!("{code:?}"),
+        (None, message) => cell(message.as_deref().unwrap_or_default()),
+    }
+}
+
+fn has_several_namespaces(objects: &[ReplicationStatus]) -> bool {
+    objects.iter().map(|object| &object.metadata.namespace).collect::<BTreeSet<_>>().len() > 1
+}
+
+/// A word of the API as JSON has it.
+fn word(value: impl serde::Serialize) -> String {
+    json!(value).as_str().unwrap_or_default().to_owned()
+}
+
+/// Text in one line. Messages repeat words of registries, which must not move the cursor of a terminal.
+fn cell(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A duration in two units at most, with the rules of `HumanDuration` in k8s.io/apimachinery, by which kubectl prints ages.
+fn human_duration(seconds: i64) -> String {
+    let pair = |large: i64, unit: &str, small: i64, sub_unit: &str| match small {
+        0 => format!("{large}{unit}"),
+        small => format!("{large}{unit}{small}{sub_unit}"),
+    };
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let days = hours / 24;
+    match seconds {
+        ..-1 => "<invalid>".to_owned(),
+        -1 => "0s".to_owned(),
+        0..120 => format!("{seconds}s"),
+        120..600 => pair(minutes, "m", seconds % 60, "s"),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => pair(hours, "h", minutes % 60, "m"),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => pair(days, "d", hours % 24, "h"),
+        691_200..63_072_000 => format!("{days}d"),
+        63_072_000..252_288_000 => pair(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+/// `sha256:` and twelve digits.
+const SHORT_DIGEST: usize = 19;
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::{FailureCode, PairSummary, ReplicationState, ReplicationStatusStatus};
+    use crate::standalone::store::tests::{image, pair};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn object(namespace: &str, repository: &str) -> ReplicationStatus {
+        let identity = pair("app", repository);
+        let mut object = ReplicationStatus::new(&identity.name, identity.spec);
+        object.metadata.namespace = Some(namespace.to_owned());
+        object.metadata.creation_timestamp = Some(Time(at(0)));
+        let mut failed = image("v2", 1);
+        failed.status = ReplicationState::Failed;
+        failed.failure_code = Some(FailureCode::SourceUnavailable);
+        failed.message = Some("no\u{1b}[2Janswer".to_owned());
+        (failed.bytes, failed.attempts) = (None, Some(3));
+        let summary = PairSummary {
+            status: ReplicationState::Failed,
+            images: 3,
+            complete: 1,
+            failed: 1,
+            latest: Some("v1".to_owned()),
+            oldest_pending_since: (repository == "one").then_some(at(3)),
+            ..PairSummary::default()
+        };
+        let (source, destination) = (format!("us/{repository}"), format!("eu/{repository}"));
+        let images = vec![failed, image("v1", 5)];
+        object.status = Some(ReplicationStatusStatus { source, destination, summary, images, ..Default::default() });
+        object
+    }
+
+    #[test]
+    fn the_table_is_that_of_kubectl() {
+        let one = object("team-a", "one");
+        let name = one.name_any();
+        let shown = show(std::slice::from_ref(&one), StatusFormat::Table, at(195)).unwrap();
+        let expected = format!(
+            "{:width$}   SOURCE   DESTINATION   STATUS   IMAGES   COMPLETE   FAILED   LATEST   PENDING SINCE   AGE\n\
+             {name}   us/one   eu/one        FAILED   3        1          1        v1       3m12s           3m15s\n",
+            "NAME",
+            width = name.len()
+        );
+        assert_eq!(shown, expected);
+        let shown = show(&[one, object("team-b", "two")], StatusFormat::Table, at(195)).unwrap();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].starts_with("NAMESPACE   NAME ") && lines[1].starts_with("team-a      app.one."), "{shown}");
+        assert!(lines[2].ends_with("v1                       3m15s"), "nothing waits: {shown}");
+    }
+
+    #[test]
+    fn the_wide_table_has_every_image_with_its_failure() {
+        let shown = show(&[object("team-a", "one")], StatusFormat::Wide, at(195)).unwrap();
+        let words = |line: usize| shown.lines().nth(line).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        let name = object("team-a", "one").name_any();
+        let digest = &image("v1", 5).digest[..19];
+        assert_eq!(words(3), "NAME TAG DIGEST STATUS BYTES ATTEMPTS MESSAGE");
+        assert!(words(4).ends_with("FAILED 3 SourceUnavailable: no [2Janswer"), "{shown}");
+        assert!(words(5).starts_with(&format!("{name} v1 {digest} COMPLETE 5 with a line feed")), "{shown}");
+        assert!(
+            shown.ends_with(&format!("2 of 3 images of {name} are shown, failures and the newest first\n")),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn programs_get_a_list_of_the_objects() {
+        let objects = [object("team-a", "one"), object("team-b", "two")];
+        let json: Value = serde_json::from_str(&show(&objects, StatusFormat::Json, at(0)).unwrap()).unwrap();
+        let yaml: Value = serde_saphyr::from_str(&show(&objects, StatusFormat::Yaml, at(0)).unwrap()).unwrap();
+        assert_eq!(json, yaml);
+        assert_eq!((&json["apiVersion"], &json["kind"]), (&"v1".into(), &"List".into()));
+        let items: Vec<ReplicationStatus> = serde_json::from_value(json["items"].clone()).unwrap();
+        assert_eq!(items, objects);
+    }
+
+    #[test]
+    fn ages_are_those_of_kubectl() {
+        const HOUR: i64 = 3600;
+        const YEAR: i64 = 365 * 24 * HOUR;
+        let cases = [
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (45, "45s"),
+            (119, "119s"),
+            (120, "2m"),
+            (192, "3m12s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (3 * HOUR - 1, "179m"),
+            (3 * HOUR, "3h"),
+            (5 * HOUR + 60, "5h1m"),
+            (8 * HOUR - 1, "7h59m"),
+            (47 * HOUR, "47h"),
+            (48 * HOUR, "2d"),
+            (49 * HOUR, "2d1h"),
+            (8 * 24 * HOUR + 2 * HOUR, "8d"),
+            (367 * 24 * HOUR, "367d"),
+            (2 * YEAR + 25 * HOUR, "2y1d"),
+            (3 * YEAR, "3y"),
+            (8 * YEAR + 2 * HOUR, "8y"),
+        ];
+        for (seconds, age) in cases {
+            assert_eq!(human_duration(seconds), age, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The lock of a state folder: one process at a time writes to it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// An exclusive lock on `DIR/lock`. The kernel releases it when the process ends, however it ends; the file stays.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Locks `folder` for this process, which runs `command`.
+    ///
+    /// # Errors
+    /// A sentence that names the process that has the lock.
+    pub(super) fn take(folder: &Path, command: &str) -> Result<Self, String> {
+        let failed = |error: &io::Error| format!("--state {} cannot be locked: {error}", folder.display());
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join("lock"));
+        let mut file = options.map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let (folder, owner) = (folder.display(), owner(&mut file));
+                return Err(format!("--state {folder} is in use by {owner}: end it first, or give another folder"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{} {command}", std::process::id()));
+        written.map_err(|error| failed(&error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process that has the lock, as it wrote itself into the file.
+fn owner(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.take(MAX_OWNER_BYTES).read_to_string(&mut text);
+    match text.trim().split_once(' ').filter(|(process, _)| read.is_ok() && process.parse::<u32>().is_ok()) {
+        Some((process, command)) => format!("process {process} ({command})"),
+        None => "another process".to_owned(),
+    }
+}
+
+const MAX_OWNER_BYTES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_process_is_told_which_one_has_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("lock"), "1 transship that was killed and had a longer line\n").unwrap();
+        let first = Lock::take(folder.path(), "transship serve").unwrap();
+        let expected = format!(
+            "--state {} is in use by process {} (transship serve): end it first, or give another folder",
+            folder.path().display(),
+            std::process::id()
+        );
+        assert_eq!(Lock::take(folder.path(), "transship sync").unwrap_err(), expected);
+        drop(first);
+        Lock::take(folder.path(), "transship sync").unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_owner_is_not_written_yet_is_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Lock::take(folder.path(), "transship serve").unwrap();
+        std::fs::write(folder.path().join("lock"), "").unwrap();
+        assert!(Lock::take(folder.path(), "transship sync").unwrap_err().contains("in use by another process"));
+    }
+}

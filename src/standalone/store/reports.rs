@@ -1,0 +1,85 @@
+//! The last report of each configuration, and the log lines when it becomes ready or no longer is.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::{ReplicationConfigurationStatus, ready_transition, reason};
+use crate::plan::{ConfigurationReport, configuration_status};
+
+/// The last reports, by namespace and name.
+#[derive(Debug, Default)]
+pub(super) struct Reports(Mutex<BTreeMap<(String, String), Reported>>);
+
+#[derive(Debug, Default)]
+struct Reported {
+    report: ConfigurationReport,
+    status: ReplicationConfigurationStatus,
+    /// The conditions as they were last logged.
+    logged: Vec<Condition>,
+}
+
+impl Reports {
+    /// Keeps a report, and logs it if it says something new.
+    pub(super) fn take(&self, namespace: &str, name: &str, report: ConfigurationReport) {
+        let mut reports = self.lock();
+        let reported = reports.entry((namespace.to_owned(), name.to_owned())).or_default();
+        let status = configuration_status(namespace, &report, &reported.status, Timestamp::now());
+        if let Some(ready) = ready_transition(&reported.logged, &status.conditions) {
+            log(&format!("{namespace}/{name}"), ready);
+            reported.logged = status.conditions.clone();
+        }
+        (reported.report, reported.status) = (report, status);
+    }
+
+    #[cfg(test)]
+    fn all(&self) -> BTreeMap<(String, String), ConfigurationReport> {
+        self.lock().iter().map(|(key, reported)| (key.clone(), reported.report.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Reported>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log(configuration: &str, ready: &Condition) {
+    let Condition { reason, message, .. } = ready;
+    let message = message.replace("kubectl get replicationstatus", "transship status");
+    match reason.as_str() {
+        reason::REPLICATED => tracing::info!(configuration, reason, "ready: {message}"),
+        reason::SUSPENDED => tracing::info!(configuration, reason, "{message}"),
+        _ => tracing::warn!(configuration, reason, "not ready: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Phase, Trouble};
+
+    #[test]
+    fn the_last_report_is_kept_and_only_a_transition_is_logged() {
+        let reports = Reports::default();
+        let logged = |reports: &Reports| {
+            let reports = reports.lock();
+            let ready = reports.values().next().unwrap().logged.iter().find(|it| it.type_ == "Ready").cloned();
+            ready.map(|ready| (ready.reason, ready.message))
+        };
+        reports.take("team-a", "app", ConfigurationReport::default());
+        assert_eq!(logged(&reports), None, "work that is under way is no news");
+        let compared = ConfigurationReport { phase: Phase::Compared, ..ConfigurationReport::default() };
+        reports.take("team-a", "app", compared.clone());
+        assert_eq!(logged(&reports).unwrap().0, "Replicated");
+        let trouble = |message: &str| Trouble { stalled: false, reason: "Unreachable", message: message.to_owned() };
+        for message in ["first", "second"] {
+            reports.take("team-a", "app", ConfigurationReport { trouble: Some(trouble(message)), ..compared.clone() });
+            assert_eq!(logged(&reports), Some(("Unreachable".to_owned(), "first".to_owned())));
+        }
+        reports.take("team-a", "other", compared.clone());
+        let all = reports.all();
+        assert_eq!(all[&("team-a".to_owned(), "app".to_owned())].trouble, Some(trouble("second")));
+        assert_eq!(all[&("team-a".to_owned(), "other".to_owned())], compared);
+    }
+}

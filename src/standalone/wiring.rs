@@ -1,0 +1,120 @@
+//! The replication core on files: its parts, and the orders of each configuration.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::access::{Content, FileAccess};
+use super::store::FileStore;
+use crate::copy::Engine;
+use crate::execution::{InProcess, Listener, Slots};
+use crate::metrics::Metrics;
+use crate::plan::{Configuration, DestinationReference, Holder};
+use crate::replication::machine::{Orders, RegistryIdentity, Stored};
+use crate::replication::{Clock, Core, SharedClaims};
+
+/// The core, and the uids of configurations whose claims changed.
+pub(super) struct Wiring {
+    pub(super) core: Arc<Core>,
+    pub(super) access: Arc<FileAccess>,
+    pub(super) store: Arc<FileStore>,
+    pub(super) wakes: mpsc::UnboundedReceiver<Vec<String>>,
+    copies: usize,
+}
+
+impl Wiring {
+    /// A core on `content` that copies `copies` images at once, and calls `listener` with every result.
+    pub(super) fn new(content: Content, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
+        let (access, store) = (Arc::new(FileAccess::new(content)), Arc::new(store));
+        let (engine, claims, clock) = (Engine::default(), SharedClaims::default(), Clock::default());
+        let (metrics, (waker, wakes)) = (Arc::new(Metrics::default()), mpsc::unbounded_channel());
+        let executor = InProcess {
+            access: access.clone(),
+            engine: engine.clone(),
+            claims: claims.clone(),
+            clock: clock.clone(),
+            slots: Slots::new(copies),
+            metrics: metrics.clone(),
+            grants: None,
+            listener,
+        };
+        let core = Core {
+            access: access.clone(),
+            store: store.clone(),
+            executor: Arc::new(executor),
+            engine,
+            claims,
+            clock,
+            metrics,
+            wakes: waker,
+        };
+        Self { core: Arc::new(core), access, store, wakes, copies }
+    }
+
+    /// The orders of every configuration of the files, in their order.
+    pub(super) fn orders(&self, is_dry: bool) -> Vec<Orders> {
+        let content = self.access.content();
+        let configurations = content.documents.configurations.iter().enumerate();
+        configurations.map(|(index, configuration)| self.orders_of(&content, index, configuration, is_dry)).collect()
+    }
+
+    /// The state that an earlier process left of a configuration.
+    pub(super) fn stored(&self, orders: &Orders) -> Stored {
+        Stored { pairs: self.store.load(&orders.namespace, &orders.name), ..Stored::default() }
+    }
+
+    fn orders_of(&self, content: &Content, index: usize, configuration: &Configuration, is_dry: bool) -> Orders {
+        let named = named(configuration);
+        let identity = |reference: &DestinationReference| {
+            let known = content.registries.get(reference)?;
+            Some((reference.clone(), RegistryIdentity { uid: known.host.clone(), host: known.host.clone() }))
+        };
+        let registries: BTreeMap<_, _> = named.iter().filter_map(identity).collect();
+        Orders {
+            namespace: configuration.namespace.clone(),
+            name: configuration.name.clone(),
+            // Where two want one destination repository, the first in the files has it.
+            holder: Holder {
+                created: Timestamp::UNIX_EPOCH + Duration::from_secs(index as u64),
+                uid: name_of(configuration),
+            },
+            generation: None,
+            request: None,
+            dependencies: self.dependencies(content, &named),
+            registries,
+            class: None,
+            slots: self.copies,
+            is_dry,
+            configuration: Ok(Arc::new(configuration.clone())),
+        }
+    }
+
+    /// A fingerprint of Registries, policies and claims.
+    fn dependencies(&self, content: &Content, named: &[DestinationReference]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for reference in named {
+            let known = content.registries.get(reference);
+            (&reference.namespace, &reference.name, known.map(|known| known.version)).hash(&mut hasher);
+            let policies = content.documents.policies.get(&reference.namespace);
+            format!("{policies:?}").hash(&mut hasher);
+        }
+        self.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).changes().hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The Registries that a configuration names, its source first.
+fn named(configuration: &Configuration) -> Vec<DestinationReference> {
+    let source =
+        DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
+    std::iter::once(source).chain(configuration.selection.destinations().into_iter().cloned()).collect()
+}
+
+/// The name of a configuration as `namespace/name`, which is its uid too.
+pub(super) fn name_of(configuration: &Configuration) -> String {
+    format!("{}/{}", configuration.namespace, configuration.name)
+}
