@@ -59,7 +59,8 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         configurations: context.configurations.clone(),
         metrics: context.metrics.clone(),
     };
-    serve(&mut tasks, flags.admin_address, admin::routes(context.metrics.clone(), readiness.clone()), &shutdown).await?;
+    serve(&mut tasks, flags.admin_address, admin::routes(context.metrics.clone(), readiness.clone()), &shutdown)
+        .await?;
     serve(&mut tasks, flags.notify_address, notify::routes(receiver), &shutdown).await?;
     tasks.spawn(run_registries(registries, registry_checks, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
@@ -92,9 +93,11 @@ impl Parts {
         view: Arc<View>,
         shutdown: &CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?.unwrap_or_default();
+        let classes =
+            flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?.unwrap_or_default();
         let (classes, metrics, claims) = (Arc::new(classes), Arc::new(Metrics::default()), SharedClaims::default());
-        let (clock, engine, dispatcher) = (Clock::default(), Engine::default(), Arc::new(Dispatcher::new(view.clone())));
+        let (clock, engine, dispatcher) =
+            (Clock::default(), Engine::default(), Arc::new(Dispatcher::new(view.clone())));
         let (waker, wakes) = mpsc::unbounded_channel();
         let (claim_waker, claim_wakes) = mpsc::unbounded_channel();
         let statuses = Arc::new(Statuses::new(view.client.clone(), waker.clone()));
@@ -150,11 +153,7 @@ impl Parts {
 }
 
 /// Passes on to configurations that claims changed, and what keeps Jobs from running; keeps the clock beating.
-async fn pass_on(
-    context: Arc<Context>,
-    dispatcher: Arc<Dispatcher>,
-    mut claims: mpsc::UnboundedReceiver<Vec<String>>,
-) {
+async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims: mpsc::UnboundedReceiver<Vec<String>>) {
     let mut troubles = dispatcher.trouble_changes();
     let beat = context.configurations.beat();
     let passing = async {
@@ -219,7 +218,9 @@ async fn start(
         tokio::time::sleep(RETRY).await;
     }
     readiness.reached(STATUSES);
-    let is_processed = |object: &Arc<ReplicationConfiguration>| object.status.is_some();
+    let is_processed = |object: &Arc<ReplicationConfiguration>| {
+        object.status.is_some() && context.view.acts_on(&object.namespace().unwrap_or_default())
+    };
     if context.view.stores.configurations.state().iter().any(is_processed) {
         // An earlier process may have sent writes that are still under way.
         dispatcher.hold_back(Instant::now() + AUTHORITY_LASTS);

@@ -24,7 +24,14 @@ pub(crate) async fn run(control: Arc<JobControl>, flags: JobFlags) {
         authorities = read(&control).await;
     };
     let (configs, config) = watch::channel(Arc::new(config));
-    let serving = match serve(flags.channel_address, config, routes(control.dispatcher.clone()), control.shutdown.clone()).await {
+    let serving = match serve(
+        flags.channel_address,
+        config,
+        routes(control.dispatcher.clone()),
+        control.shutdown.clone(),
+    )
+    .await
+    {
         Ok(serving) => serving,
         Err(error) => {
             return tracing::error!(%error, address = %flags.channel_address, "the workers' channel cannot listen");

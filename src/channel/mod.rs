@@ -15,4 +15,4 @@ pub use messages::{
     Answer, Ended, EndedBadly, GrantAnswer, GrantRequest, GrantedEffect, Held, Item, ItemId, RegistryAccess,
     RegistryLogin, Report, RouteAccess,
 };
-pub use server::{WorkerApi, Rejection, routes, serve};
+pub use server::{Rejection, WorkerApi, routes, serve};

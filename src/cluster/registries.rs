@@ -9,8 +9,8 @@ use url::Url;
 
 use super::credentials::registry_credentials;
 use crate::api::{Registry, reason};
-use crate::replication::Unusable;
 use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
+use crate::replication::Unusable;
 
 /// The clients of all Registry objects in use, by their uid.
 pub struct Registries {

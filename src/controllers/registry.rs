@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config, Error};
 use kube::runtime::{Controller, reflector::ObjectRef};
-use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use crate::api::{Registry, RegistryStatus, condition_type, reason, set_condition};
 use crate::cluster::{CallError, View, patch_status, reason_of};
-use crate::replication::Unusable;
 use crate::registry::ErrorKind;
+use crate::replication::Unusable;
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {
@@ -31,7 +31,8 @@ pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<Object
             match &result {
                 // A deleted Registry is met here: configurations that name it have a problem now.
                 Err(Error::ObjectNotFound(object)) => {
-                    let reference = ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
+                    let reference =
+                        ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
                     context.wake_where(|configuration| refers_to(configuration, &reference));
                 }
                 Err(error) => tracing::debug!(%error, "registry"),

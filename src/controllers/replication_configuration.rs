@@ -20,7 +20,8 @@ use crate::api::{
 };
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
-    Configuration, ConfigurationReport, DestinationReference, Holder, Invalid, configuration_status, parse_configuration,
+    Configuration, ConfigurationReport, DestinationReference, Holder, Invalid, configuration_status,
+    parse_configuration,
 };
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -90,15 +91,14 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
 }
 
 /// The Registries that exist, of those that the configuration names.
-fn named_registries(
-    configuration: &Configuration,
-    context: &Context,
-) -> BTreeMap<DestinationReference, Arc<Registry>> {
+fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<DestinationReference, Arc<Registry>> {
     let source =
         DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     let destinations = configuration.selection.destinations().into_iter().cloned();
     let named = std::iter::once(source).chain(destinations);
-    named.filter_map(|reference| Some((reference.clone(), context.view.object(&reference.namespace, &reference.name)?))).collect()
+    named
+        .filter_map(|reference| Some((reference.clone(), context.view.object(&reference.namespace, &reference.name)?)))
+        .collect()
 }
 
 /// The class of the Jobs that copy; `None` for this process.

@@ -14,10 +14,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use super::Context;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
 use crate::cluster::CallError;
-use crate::replication::Store;
-use crate::replication::machine::StoredPair;
 use crate::plan::{Holder, Place};
 use crate::registry::canonical_host;
+use crate::replication::Store;
+use crate::replication::machine::StoredPair;
 
 /// Takes up every status that an earlier process left: ledgers for the replicators, and the claims of all configurations before
 /// any of them starts. Statuses without a configuration are deleted.

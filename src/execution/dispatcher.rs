@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 use super::in_process::subject;
 use super::is_unanswered;
 use crate::channel::{
-    Answer, Ask, Desk, Ended, GrantAnswer, GrantRequest, GrantedEffect, Grants, Holder, ItemId, Refused, Rejection, Report,
-    RouteAccess, Subject, Submission, Told, WorkerApi,
+    Answer, Ask, Desk, Ended, GrantAnswer, GrantRequest, GrantedEffect, Grants, Holder, ItemId, Refused, Rejection,
+    Report, RouteAccess, Subject, Submission, Told, WorkerApi,
 };
 use crate::cluster::View;
 use crate::copy::{Authority, Effect};

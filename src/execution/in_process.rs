@@ -45,7 +45,12 @@ impl Executor for InProcess {
         progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
     ) -> BoxFuture<'a, Outcome> {
         async move {
-            let work = self.carry_out(&assignment, progress);
+            let mut member = self.slots.join(&assignment.uid, assignment.group);
+            let work = async {
+                let ends = Ends::of(&*self.access, &assignment).await?;
+                member.begin().await;
+                self.carry_out(&assignment, ends, progress).await
+            };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
                 listener(&assignment, &copied);
@@ -60,13 +65,11 @@ impl InProcess {
     async fn carry_out(
         &self,
         assignment: &Arc<Assignment>,
+        Ends { source, destination }: Ends,
         progress: &(dyn Fn(Option<u64>) + Send + Sync),
     ) -> Result<Copied, Failed> {
-        let _slot = self.slots.take(&assignment.uid, assignment.group).await;
-        let Ends { source, destination } = Ends::of(&*self.access, assignment).await?;
         progress(Some(0));
-        let consent =
-            Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
+        let consent = Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
         let holder = Holder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
         let authority = Granted { consent, grants: self.grants.clone(), holder };
         let (request, counted) = (assignment.image_request(), Progress::default());
@@ -146,8 +149,7 @@ impl Authority for Granted {
 
 /// The subject of the grant for `effect`; `None` if it needs none.
 pub(super) fn subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Subject> {
-    let subject =
-        |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
+    let subject = |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
     match effect {
         Effect::Upload { .. } => None,
         Effect::CreateRepository { .. } => Some(subject(None)),

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
 use super::dispatcher::token_hash;
-use crate::cluster::{CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by};
+use crate::cluster::{
+    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by,
+};
 use crate::metrics::Metrics;
 use crate::plan::{AUTHORITY_LASTS, Lane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce};
 
@@ -115,10 +117,7 @@ impl Workforce {
         });
         let limits = WorkforceLimits::default();
         let (shown, refused, refusals, last_words) = Default::default();
-        (
-            Self { control, limits, known_jobs, known_pods, shown, refused, refusals, last_words, quiet: false },
-            changed,
-        )
+        (Self { control, limits, known_jobs, known_pods, shown, refused, refusals, last_words, quiet: false }, changed)
     }
 
     /// Whether there is nothing that time alone may change.

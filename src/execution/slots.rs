@@ -1,9 +1,12 @@
-//! The images that a process copies at once: the copies of one image to several destinations take one slot.
+//! The images that a process copies at once: the copies of one image to several destinations take one slot, and begin together.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::replication::machine::Group;
 
 /// Slots for images.
 pub struct Slots {
@@ -11,10 +14,20 @@ pub struct Slots {
     groups: Mutex<HashMap<(String, u64), Weak<Shared>>>,
 }
 
-/// A slot, free again when the last of its copies has ended.
-pub struct Slot(#[expect(dead_code, reason = "it is held until it is dropped")] Arc<Shared>);
+/// One copy of a group.
+pub struct Member {
+    shared: Arc<Shared>,
+    free: Arc<Semaphore>,
+    size: usize,
+    is_counted: bool,
+}
 
-type Shared = OnceCell<OwnedSemaphorePermit>;
+/// The slot of a group, free again when the last of its copies has ended.
+struct Shared {
+    permit: OnceCell<OwnedSemaphorePermit>,
+    /// Copies that have begun, or ended without that.
+    counted: watch::Sender<usize>,
+}
 
 impl Slots {
     /// So many slots.
@@ -22,29 +35,55 @@ impl Slots {
         Self { free: Arc::new(Semaphore::new(slots)), groups: Mutex::default() }
     }
 
-    /// Waits for a slot for a copy of `group` of the configuration `uid`.
-    pub async fn take(&self, uid: &str, group: u64) -> Slot {
-        let shared = {
-            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-            if groups.len() > SWEEP_ABOVE {
-                groups.retain(|_, shared| shared.strong_count() > 0);
-            }
-            let key = (uid.to_owned(), group);
-            let present = groups.get(&key).and_then(Weak::upgrade);
-            present.unwrap_or_else(|| {
-                let shared = Arc::new(Shared::new());
-                groups.insert(key, Arc::downgrade(&shared));
-                shared
-            })
-        };
+    /// Announces a copy of a group of the configuration `uid`.
+    pub fn join(&self, uid: &str, group: Group) -> Member {
+        let mut groups = self.lock();
+        if groups.len() > SWEEP_ABOVE {
+            groups.retain(|_, shared| shared.strong_count() > 0);
+        }
+        let key = (uid.to_owned(), group.number);
+        let shared = groups.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let shared = Arc::new(Shared { permit: OnceCell::new(), counted: watch::Sender::new(0) });
+            groups.insert(key, Arc::downgrade(&shared));
+            shared
+        });
+        Member { shared, free: self.free.clone(), size: group.size, is_counted: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Weak<Shared>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The slot is kept until
+    /// this is dropped.
+    pub async fn begin(&mut self) {
         let free = self.free.clone();
         // The semaphore is never closed.
-        shared.get_or_init(|| async { free.acquire_owned().await.expect("it is open") }).await;
-        Slot(shared)
+        self.shared.permit.get_or_init(|| async { free.acquire_owned().await.expect("it is open") }).await;
+        self.count();
+        let mut counted = self.shared.counted.subscribe();
+        let all = counted.wait_for(|counted| *counted >= self.size);
+        let _ = tokio::time::timeout(MAX_WAIT, all).await;
+    }
+
+    fn count(&mut self) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.shared.counted.send_modify(|counted| *counted += 1);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.count(); // The others do not wait for a copy that was refused.
     }
 }
 
 const SWEEP_ABOVE: usize = 1_024;
+/// Copies whose destinations are not ready at the same time begin one after another.
+const MAX_WAIT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -52,15 +91,31 @@ mod tests {
 
     use super::*;
 
+    fn group(number: u64, size: usize) -> Group {
+        Group { number, size }
+    }
+
     #[tokio::test]
     async fn copies_of_one_image_share_a_slot_and_others_wait() {
         let slots = Slots::new(1);
-        let first = slots.take("c", 1).await;
-        let second = slots.take("c", 1).await;
-        assert!(slots.take("c", 2).now_or_never().is_none() && slots.take("d", 1).now_or_never().is_none());
+        let (mut first, mut second) = (slots.join("c", group(1, 2)), slots.join("c", group(1, 2)));
+        futures::join!(first.begin(), second.begin());
+        let begins = |uid, number| slots.join(uid, group(number, 1)).begin().now_or_never().is_some();
+        assert!(!begins("c", 2) && !begins("d", 1));
         drop(first);
-        assert!(slots.take("c", 2).now_or_never().is_none());
+        assert!(!begins("c", 2));
         drop(second);
-        assert!(slots.take("c", 2).now_or_never().is_some());
+        assert!(begins("c", 2));
+    }
+
+    #[tokio::test]
+    async fn copies_begin_together_and_wait_for_none_that_was_refused() {
+        let slots = Slots::new(1);
+        let (mut first, second) = (slots.join("c", group(1, 2)), slots.join("c", group(1, 2)));
+        assert!(first.begin().now_or_never().is_none());
+        drop(second);
+        assert!(first.begin().now_or_never().is_some());
+        let mut alone = slots.join("c", group(1, 2));
+        alone.begin().await;
     }
 }

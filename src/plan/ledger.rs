@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use self::row::{Attempt, Counts, FailedAttempt, Failure, ReferrersRow, Replica, Row, State};
 use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, RECHECK_AFTER, phase};
+pub use self::row::{Attempt, Counts, FailedAttempt, Failure, ReferrersRow, Replica, Row, State};
 use super::backoff::retry_delay;
 use super::referrers::Referred;
 use crate::api::{FailureCode, ImageStatus, ReplicationState};
@@ -84,7 +84,13 @@ impl Ledger {
 
     /// Records fingerprints of what refers to the image under `tag` at the source: of its tags, and of the referrers API where that was
     /// asked. A complete image is copied again with what is new.
-    pub fn observe_referrers(&mut self, tag: &Tag, tags: Option<String>, listed: Option<Option<String>>, now: Timestamp) {
+    pub fn observe_referrers(
+        &mut self,
+        tag: &Tag,
+        tags: Option<String>,
+        listed: Option<Option<String>>,
+        now: Timestamp,
+    ) {
         self.change(tag, |row| {
             row.referrers.seen.tags = tags;
             if let Some(listed) = listed {
@@ -123,7 +129,14 @@ impl Ledger {
 
     /// Records that the copy of `digest` to `tag` was verified. Returns false, and changes nothing, if the tag has moved on at the
     /// source. After a write that may be overtaken by an earlier, unanswered one (`is_doubtful`) the image is read back again soon.
-    pub fn complete(&mut self, tag: &Tag, digest: &Digest, replica: Replica, is_doubtful: bool, now: Timestamp) -> bool {
+    pub fn complete(
+        &mut self,
+        tag: &Tag,
+        digest: &Digest,
+        replica: Replica,
+        is_doubtful: bool,
+        now: Timestamp,
+    ) -> bool {
         let changed = self.change(tag, |row| {
             row.was_there = true;
             if row.digest != *digest {

@@ -25,8 +25,8 @@ pub use pace::{Pace, Publication};
 pub use pair_identity::PairIdentity;
 pub use referrers::{REFERRERS_EVERY, Referred, SeenReferrers};
 pub use report::{
-    ConfigurationReport, DestinationTotals, Phase, Trouble, configuration_status, image_status, oldest_pending_since, pair_status,
-    summarize,
+    ConfigurationReport, DestinationTotals, Phase, Trouble, configuration_status, image_status, oldest_pending_since,
+    pair_status, summarize,
 };
 pub use selection::{Filter, Match, Rule, Selection, TagChoice};
 pub use tag_filters::TagFilters;

@@ -132,7 +132,12 @@ pub fn configuration_status(
     }
     let reconciling = why == reason::PROGRESSING;
     if reconciling {
-        set(condition_type::RECONCILING, true, reason::PROGRESSING, "the source is being compared, or images are being copied");
+        set(
+            condition_type::RECONCILING,
+            true,
+            reason::PROGRESSING,
+            "the source is being compared, or images are being copied",
+        );
     }
     conditions.retain(|c| {
         (c.type_ != condition_type::STALLED || stalled.is_some())
@@ -150,7 +155,11 @@ pub fn configuration_status(
             failed: counts.failed,
             bytes: counts.bytes,
         }),
-        destinations: report.destinations.iter().map(|(reference, totals)| destination_summary(namespace, reference, totals)).collect(),
+        destinations: report
+            .destinations
+            .iter()
+            .map(|(reference, totals)| destination_summary(namespace, reference, totals))
+            .collect(),
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
     }
 }
@@ -420,7 +429,11 @@ mod tests {
         assert_eq!(status(&report).destinations[0].registry_ref.namespace.as_deref(), Some("team-b"));
         let retried = Counts { images: 3, complete: 2, in_progress: 1, owed: 1, untried: 1, ..Counts::default() };
         report.destinations.insert(destination.clone(), totals(retried));
-        assert_eq!(types(&status(&report)), "Ready=False:Progressing Reconciling=True:Progressing", "a retry is no success");
+        assert_eq!(
+            types(&status(&report)),
+            "Ready=False:Progressing Reconciling=True:Progressing",
+            "a retry is no success"
+        );
         let arrived = Counts { owed: 0, untried: 0, ..retried };
         report.destinations.insert(destination.clone(), totals(arrived));
         assert_eq!(types(&status(&report)), "Ready=True:Replicated", "it arrived since the comparison");

@@ -15,12 +15,13 @@ use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::hints::Mailbox;
 use super::machine::{
-    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders, Outcome, PairId, Stored,
+    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders, Outcome, PairId,
+    Stored,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
 use crate::api::{Action, ReplicationStatusStatus};
-use crate::copy::Engine;
+use crate::copy::{Engine, Failed};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
 use crate::plan::{DestinationReference, PairIdentity};
@@ -67,14 +68,17 @@ pub struct Driver {
     machine: Machine,
     comparison: Option<Running>,
     copies: JoinSet<Outcome>,
-    handles: HashMap<CopyId, AbortHandle>,
+    handles: HashMap<CopyId, (AbortHandle, Arc<Assignment>)>,
     ids: HashMap<task::Id, CopyId>,
-    progress: (mpsc::Sender<(CopyId, Option<u64>)>, mpsc::Receiver<(CopyId, Option<u64>)>),
+    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     /// Everything else: each ends with an event, which stands here in case that the task panics.
     tasks: JoinSet<Event>,
     expected: HashMap<task::Id, Event>,
     deletions: Arc<Semaphore>,
 }
+
+/// The bytes that a copy has read; `None` if it waits again.
+type Progress = (CopyId, Option<u64>);
 
 /// A comparison that is under way.
 struct Running {
@@ -198,7 +202,7 @@ impl Driver {
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
             Effect::Stop(copy) => {
-                self.handles.get(&copy).inspect(|handle| handle.abort());
+                self.handles.get(&copy).inspect(|(handle, _)| handle.abort());
             }
             Effect::Record(pair, record) => self.core.store.record(&pair, &record),
             Effect::Publish(id, pair, status) => self.publish(id, pair, status),
@@ -277,16 +281,16 @@ impl Driver {
     }
 
     fn copy(&mut self, copy: CopyId, assignment: Arc<Assignment>) {
-        let (executor, progress) = (self.core.executor.clone(), self.progress.0.clone());
+        let (executor, progress, copied) = (self.core.executor.clone(), self.progress.0.clone(), assignment.clone());
         let handle = self.copies.spawn(async move {
             // A full channel loses a number of bytes that the next one corrects.
             let progress = move |bytes| {
                 let _ = progress.try_send((copy, bytes));
             };
-            executor.copy(assignment, &progress).await
+            executor.copy(copied, &progress).await
         });
         self.ids.insert(handle.id(), copy);
-        self.handles.insert(copy, handle);
+        self.handles.insert(copy, (handle, assignment));
     }
 
     fn take_copy(&mut self, copied: Result<(task::Id, Outcome), JoinError>) {
@@ -300,8 +304,12 @@ impl Driver {
             }
         };
         let Some(copy) = self.ids.remove(&id) else { return };
-        self.handles.remove(&copy);
-        if let Some(outcome) = &outcome {
+        let assignment = self.handles.remove(&copy).map(|(_, assignment)| assignment);
+        if let (Some(outcome), Some(assignment)) = (&outcome, assignment) {
+            if let Err(Failed { code, message, .. }) = &outcome.result {
+                let Assignment { repository, tag, .. } = assignment.as_ref();
+                tracing::info!(%repository, %tag, ?code, "an image failed: {message}");
+            }
             self.core.metrics.copied(if outcome.result.is_ok() { "complete" } else { "failed" });
         }
         self.step(Event::Ended(copy, outcome, rand::random()));

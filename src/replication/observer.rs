@@ -180,7 +180,8 @@ impl Comparison<'_> {
             Ok(Some(listing)) => listing,
             Ok(None) if is_listed => Listing::default(),
             Ok(None) => {
-                let message = format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
+                let message =
+                    format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
                 let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
                 self.send(Finding::Trouble(trouble));
                 return false;
@@ -189,14 +190,14 @@ impl Comparison<'_> {
         };
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
         let left_out = (left_out, examples.for_people());
-        let listed =
-            Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out };
+        let listed = Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out };
         let (reply, looks) = oneshot::channel();
         let finding = Finding::Tags(listed);
         let _ = self.findings.send(Observation { finding, reply: Some(reply), _place: None });
         // Without an answer the comparison was stopped.
         let Ok(looks) = looks.await else { return false };
-        let observation = Repository { comparison: self, client, looks, digests, listed_at: sent_at, asked: Mutex::default() };
+        let observation =
+            Repository { comparison: self, client, looks, digests, listed_at: sent_at, asked: Mutex::default() };
         let is_complete = observation.run(tags, referrers).await;
         if is_complete {
             self.send(Finding::Closed(repository));
@@ -287,7 +288,8 @@ impl Repository<'_> {
             let digest = observer.digest(self.client, &self.looks.repository, &tag, self.looks.is_first).await?;
             Ok::<_, RegistryError>(digest.map(|digest| (tag, digest)))
         });
-        let found = digests.buffered(TAGS_AT_ONCE).try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await;
+        let found =
+            digests.buffered(TAGS_AT_ONCE).try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await;
         match found {
             Ok(found) => {
                 self.comparison.send(Finding::ReferrerTags(self.looks.repository.clone(), found));

@@ -72,12 +72,19 @@ impl Configurations {
     }
 
     /// Passes on that a tag was pushed to the Registry `namespace`/`registry`. Takes bounded memory.
-    pub fn hint(&self, (namespace, registry): (&str, &str), repository: &RepositoryName, tag: &Tag, digest: Option<&Digest>) {
+    pub fn hint(
+        &self,
+        (namespace, registry): (&str, &str),
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<&Digest>,
+    ) {
         let running = self.lock();
         let concerned = running.values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry);
         for handle in concerned {
             let orders = handle.orders.borrow();
-            let is_wanted = |orders: &Orders| orders.configuration.as_ref().is_ok_and(|c| c.selection.wants(repository, tag));
+            let is_wanted =
+                |orders: &Orders| orders.configuration.as_ref().is_ok_and(|c| c.selection.wants(repository, tag));
             if is_wanted(&orders) {
                 handle.hints.push(repository, tag, digest.cloned());
             }
@@ -111,7 +118,8 @@ impl Configurations {
     /// Waits until every configuration has ended after the shutdown, at most `deadline`.
     pub async fn ended(&self, deadline: Duration) {
         let running: Vec<_> = self.lock().drain().map(|(_, handle)| handle.task).collect();
-        let ending: Vec<_> = self.ending.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, task)| task).collect();
+        let ending: Vec<_> =
+            self.ending.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, task)| task).collect();
         let all = futures::future::join_all(running.into_iter().chain(ending));
         let _ = tokio::time::timeout(deadline, all).await;
     }

@@ -49,7 +49,8 @@ impl Documents {
     pub(super) fn notification_token(&self, reference: &DestinationReference) -> Option<Vec<u8>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
         let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;
-        let text = secret.string_data.as_ref().and_then(|data| data.get("token")).map(|token| token.clone().into_bytes());
+        let text =
+            secret.string_data.as_ref().and_then(|data| data.get("token")).map(|token| token.clone().into_bytes());
         let token = text.or_else(|| Some(secret.data.as_ref()?.get("token")?.0.clone()))?;
         (token.len() >= MIN_TOKEN_BYTES).then_some(token)
     }

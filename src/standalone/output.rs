@@ -96,7 +96,9 @@ impl Printer {
             copied.insert((result.source.clone(), result.destination.clone(), result.tag.clone()), result);
         }
         let mut pairs = Vec::new();
-        for (configuration, pair) in machines.iter().flat_map(|m| m.pairs().filter_map(move |pair| Some((m.configuration()?, pair)))) {
+        for (configuration, pair) in
+            machines.iter().flat_map(|m| m.pairs().filter_map(move |pair| Some((m.configuration()?, pair))))
+        {
             let source = format!("{}/{}", configuration.source, pair.key.repository);
             let to = short_name(&pair.key.destination, &configuration.namespace);
             let destination = format!("{to}/{}", pair.key.repository);
@@ -150,9 +152,8 @@ fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
     for results in pairs {
         let failed = results.iter().filter(|result| result.failed().is_some()).count();
         let copies = results.iter().filter_map(ImageResult::copy);
-        let (copied, moved) = copies.fold((0, 0), |(copied, moved), one| {
-            (copied + u64::from(!one.already_there), moved + one.moved)
-        });
+        let (copied, moved) =
+            copies.fold((0, 0), |(copied, moved), one| (copied + u64::from(!one.already_there), moved + one.moved));
         rows.push([
             results[0].source.clone(),
             results[0].destination.clone(),

@@ -57,15 +57,17 @@ impl Registries {
             let registry = &documents.registries[&reference];
             let host = canonical_host(&url);
             let create = registry.spec.create_repositories;
-            let made = options(registry, &reference, documents, flags, (url, &host), logins.as_ref()).and_then(|options| {
-                let version = version(registry, &options);
-                let same = earlier.and_then(|earlier| earlier.get(&reference)).filter(|known| known.version == version);
-                let client = match same {
-                    Some(known) => known.client.clone(),
-                    None => Client::new(options, egress.clone()).map_err(|error| error.message)?,
-                };
-                Ok(Known { client, host, create, version })
-            });
+            let made =
+                options(registry, &reference, documents, flags, (url, &host), logins.as_ref()).and_then(|options| {
+                    let version = version(registry, &options);
+                    let same =
+                        earlier.and_then(|earlier| earlier.get(&reference)).filter(|known| known.version == version);
+                    let client = match same {
+                        Some(known) => known.client.clone(),
+                        None => Client::new(options, egress.clone()).map_err(|error| error.message)?,
+                    };
+                    Ok(Known { client, host, create, version })
+                });
             match made {
                 Ok(made) => {
                     known.insert(reference, made);

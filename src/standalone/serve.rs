@@ -68,9 +68,13 @@ struct Serving {
 impl Serving {
     /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
     async fn run(&mut self) -> Result<(), UsageError> {
-        let of_signal = |kind| signal(kind).map_err(|error| UsageError(format!("signals cannot be waited for: {error}")));
-        let (mut terminate, mut interrupt, mut hang_up) =
-            (of_signal(SignalKind::terminate())?, of_signal(SignalKind::interrupt())?, of_signal(SignalKind::hangup())?);
+        let of_signal =
+            |kind| signal(kind).map_err(|error| UsageError(format!("signals cannot be waited for: {error}")));
+        let (mut terminate, mut interrupt, mut hang_up) = (
+            of_signal(SignalKind::terminate())?,
+            of_signal(SignalKind::interrupt())?,
+            of_signal(SignalKind::hangup())?,
+        );
         let mut seen = fingerprint(&self.flags.files);
         loop {
             let is_forced = tokio::select! {
@@ -134,7 +138,9 @@ fn seed_claims(wiring: &Wiring) {
     for orders in wiring.orders(false) {
         let Orders { holder, .. } = &orders;
         for pair in wiring.stored(&orders).pairs {
-            if let (Some(source), Some(destination)) = (place(&pair.identity.spec.source), place(&pair.identity.spec.destination)) {
+            if let (Some(source), Some(destination)) =
+                (place(&pair.identity.spec.source), place(&pair.identity.spec.destination))
+            {
                 let _ = claims.claim(holder, &source, &destination);
             }
         }

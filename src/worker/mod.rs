@@ -155,8 +155,9 @@ impl Worker {
         let Some(route) = self.route.clone() else { return };
         let mut later = VecDeque::new();
         for item in std::mem::take(&mut self.waiting) {
-            let is_busy =
-                |running: &Running| (&running.item.image.repository, &running.item.image.tag) == (&item.image.repository, &item.image.tag);
+            let is_busy = |running: &Running| {
+                (&running.item.image.repository, &running.item.image.tag) == (&item.image.repository, &item.image.tag)
+            };
             if self.running.values().any(is_busy) {
                 later.push_back(item);
                 continue;

@@ -232,4 +232,3 @@ pub(super) const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// When an image is read back again after a write that an unanswered one may follow.
 pub(super) const RECHECK_AFTER: Duration = Duration::from_secs(60);
 pub(super) const MAX_RESTORED_WAIT: Duration = Duration::from_secs(3600);
-

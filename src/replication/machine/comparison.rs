@@ -57,8 +57,7 @@ impl Machine {
         }
         let (id, request) = (self.next_comparison, self.requested.clone());
         self.next_comparison += 1;
-        self.comparison =
-            Some(Comparison { id, begun: now, request, problems: Vec::new() });
+        self.comparison = Some(Comparison { id, begun: now, request, problems: Vec::new() });
         self.progressed_at = now;
         self.effects.push(Effect::Compare(id));
     }
@@ -80,7 +79,7 @@ impl Machine {
                 }
                 self.take_repositories(names, sent_at);
             }
-            Finding::Opened(repository) => self.open(&repository, claims, now),
+            Finding::Opened(repository) => self.open(&repository),
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
             Finding::Image(observed) => self.take_image(&observed, false, claims, now),
             // The next list lacks it, and the one after that proves it.
@@ -116,11 +115,17 @@ impl Machine {
         self.repositories.extend(self.by_repository.keys().cloned());
     }
 
-    /// Makes the pairs of a repository that is about to be listed; destinations of which nothing is recorded are looked at meanwhile.
-    fn open(&mut self, repository: &RepositoryName, claims: &mut Claims, now: Timestamp) {
+    /// Looks at destinations of which nothing is recorded, while the repository is listed.
+    fn open(&mut self, repository: &RepositoryName) {
+        if !self.reads_ahead() {
+            return;
+        }
+        let registries = &self.orders.registries;
+        let source = registries.get(&self.source()).map(|registry| registry.host.clone());
         for key in self.keys(repository, None) {
-            let is_new = self.ensure(&key, claims, now).is_some_and(|id| self.pairs[&id].ledger.counts().images == 0);
-            if is_new && self.orders.class.is_none() && !self.orders.is_dry {
+            let is_known = self.ids.get(&key).is_some_and(|id| self.pairs[id].ledger.counts().images > 0);
+            let is_other = registries.get(&key.destination).is_some_and(|to| source.as_ref() != Some(&to.host));
+            if !is_known && is_other {
                 self.effects.push(Effect::LookAhead(Box::new(key.destination), repository.clone()));
             }
         }
@@ -147,7 +152,13 @@ impl Machine {
         self.effects.push(Effect::Observe(id, looks));
     }
 
-    fn looks_of(&mut self, repository: &RepositoryName, tags: &BTreeSet<Tag>, keys: &[PairKey], now: Timestamp) -> Looks {
+    fn looks_of(
+        &mut self,
+        repository: &RepositoryName,
+        tags: &BTreeSet<Tag>,
+        keys: &[PairKey],
+        now: Timestamp,
+    ) -> Looks {
         let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.ids.get(key).copied()).collect();
         let is_first = pairs.iter().all(|id| self.pairs[id].ledger.rows().all(|(_, row)| !row.was_there));
         let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == Referrers::Replicate);
@@ -211,11 +222,13 @@ impl Machine {
         let Some(comparison) = self.comparison.take() else { return };
         self.problems = comparison.problems;
         // Claims of others are told when they are free; everything else has to be looked at again.
-        let is_told = |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+        let is_told =
+            |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
         let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
         let is_whole = is_complete && self.problems.iter().all(is_told);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
-        self.compare_at = now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
+        self.compare_at =
+            now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
         if !is_complete {
             return;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Assignment, CopyId, Effect, Machine, Outcome, PairId, Record};
+use super::{Assignment, CopyId, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::api::FailureCode;
 use crate::copy::Failed;
 use crate::image::{Digest, RepositoryName, Tag};
@@ -31,9 +31,9 @@ pub(super) struct Copying {
     group: u64,
 }
 
-/// The copies of one image.
+/// The slot that the copies of one image take.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Slot {
     running: usize,
     began_at: Timestamp,
 }
@@ -85,10 +85,10 @@ impl Machine {
 
     fn start(&mut self, queued: Queued, now: Timestamp) {
         let Queued { repository, tag, pairs, is_urgent } = queued;
-        let group = self.next_copy;
+        let group = Group { number: self.next_copy, size: pairs.len() };
         for id in pairs {
             if self.start_copy(id, &repository, &tag, (group, is_urgent), now) {
-                self.groups.entry(group).or_insert(Group { running: 0, began_at: now }).running += 1;
+                self.groups.entry(group.number).or_insert(Slot { running: 0, began_at: now }).running += 1;
             }
         }
     }
@@ -98,7 +98,7 @@ impl Machine {
         id: PairId,
         repository: &RepositoryName,
         tag: &Tag,
-        (group, is_urgent): (u64, bool),
+        (group, is_urgent): (Group, bool),
         now: Timestamp,
     ) -> bool {
         let Some(pair) = self.pairs.get_mut(&id) else { return false };
@@ -138,7 +138,7 @@ impl Machine {
             is_urgent,
             group,
         });
-        self.run(id, group, assignment, now);
+        self.run(id, group.number, assignment, now);
         true
     }
 

@@ -10,7 +10,8 @@ use crate::api::{ImageStatus, ReplicationStatusStatus};
 use crate::copy::Failed;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, Invalid, PairIdentity, Place, Replica, Trouble,
+    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, Invalid, PairIdentity, Place,
+    Replica, Trouble,
 };
 use crate::policy::Decision;
 
@@ -317,6 +318,15 @@ pub struct Assignment {
     pub class: Option<String>,
     /// True if it was pushed just now.
     pub is_urgent: bool,
-    /// Copies of one image to several destinations have the same number.
-    pub group: u64,
+    /// The copies of the same image to other destinations.
+    pub group: Group,
+}
+
+/// The copies of one image to several destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its number inside the configuration.
+    pub number: u64,
+    /// The most copies that it has.
+    pub size: usize,
 }

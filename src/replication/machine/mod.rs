@@ -20,17 +20,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::event::{
-    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Listed, Looked, Looks, Observed, Orders, Outcome,
-    Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
+    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders,
+    Outcome, Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
 };
 pub use self::pair::{Pair, PairId, PairKey};
 
 pub use self::comparison::Excluded;
 use self::comparison::{Comparison, SourceRepository};
-use self::copies::{Copying, Group, Queued};
+use self::copies::{Copying, Queued, Slot};
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{Claims, Configuration, ConfigurationReport, Counts, DestinationReference, PairIdentity, Place, Trouble};
+use crate::plan::{
+    Claims, Configuration, ConfigurationReport, Counts, DestinationReference, PairIdentity, Place, Trouble,
+};
 
 /// One running configuration.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub struct Machine {
 
     queue: VecDeque<Queued>,
     copies: HashMap<CopyId, Copying>,
-    groups: HashMap<u64, Group>,
+    groups: HashMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
     writing: HashMap<(Place, Tag), CopyId>,
     next_copy: CopyId,
@@ -193,7 +195,8 @@ impl Machine {
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
         let retries = self.retries.next().filter(|_| is_active);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
-        let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
+        let flow =
+            (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
         let publication = self.publications.next().filter(|_| self.publishing < reporting::PUBLICATIONS_AT_ONCE);
         [comparison, retries, slots, flow, publication, self.report_at()].into_iter().flatten().min()
     }
@@ -256,7 +259,7 @@ impl Machine {
 
     /// The problems of the whole configuration, the most important first.
     pub fn problems(&self) -> impl Iterator<Item = &Trouble> {
-        self.missing.iter().chain(&self.problems)
+        self.problems.iter().chain(&self.missing)
     }
 
     /// Returns true if manifests are read together with their tags: where this process copies them.

@@ -142,8 +142,8 @@ impl Machine {
 /// Failures whose cause is outside of the configuration: a Registry, its credentials, a policy.
 fn is_mended_by_others(code: FailureCode) -> bool {
     use FailureCode::{
-        DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied, SourceDenied,
-        SourceUnavailable,
+        DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied,
+        SourceDenied, SourceUnavailable,
     };
     matches!(
         code,

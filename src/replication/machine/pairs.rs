@@ -15,7 +15,8 @@ impl Machine {
         if self.orders.configuration.is_err() {
             return; // An invalid spec says nothing about what is wanted: everything is kept.
         }
-        let keys: Vec<Option<PairKey>> = self.stored.iter().map(|stored| self.stored_key(&stored.identity.spec)).collect();
+        let keys: Vec<Option<PairKey>> =
+            self.stored.iter().map(|stored| self.stored_key(&stored.identity.spec)).collect();
         for key in keys.iter().flatten() {
             if self.is_selected(key) {
                 self.ensure(key, claims, now);
@@ -39,7 +40,8 @@ impl Machine {
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
             return self.ids.get(key).copied(); // Its rows are kept; the missing Registry is a problem of its own.
         };
-        let place = |registry: &RegistryIdentity| Place { host: registry.host.clone(), repository: key.repository.clone() };
+        let place =
+            |registry: &RegistryIdentity| Place { host: registry.host.clone(), repository: key.repository.clone() };
         let (from, to) = (place(&source), place(&destination));
         if !self.claim(key, &from, &to, claims) {
             if let Some(id) = self.ids.get(key).copied() {
@@ -53,7 +55,8 @@ impl Machine {
         let spec = self.status_spec(key, &source, &destination);
         let configuration = self.configuration.clone()?;
         let matches = configuration.selection.matches(&key.repository);
-        let options = matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
+        let options =
+            matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
@@ -253,7 +256,12 @@ impl Machine {
         Some(PairKey { repository: spec.destination.repository.parse().ok()?, destination })
     }
 
-    fn status_spec(&self, key: &PairKey, source: &RegistryIdentity, destination: &RegistryIdentity) -> ReplicationStatusSpec {
+    fn status_spec(
+        &self,
+        key: &PairKey,
+        source: &RegistryIdentity,
+        destination: &RegistryIdentity,
+    ) -> ReplicationStatusSpec {
         let end = |reference: &DestinationReference, uid: &str| PairEnd {
             registry_ref: ResolvedRegistryReference {
                 namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),

@@ -77,8 +77,7 @@ impl Machine {
     /// Takes every tag of a repository that stands for referrers; its images come next.
     pub(super) fn take_referrer_tags(&mut self, repository: &RepositoryName, tags: BTreeMap<Tag, Digest>) {
         let ids = self.by_repository.get(repository).into_iter().flatten();
-        let images: BTreeSet<Digest> =
-            ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
+        let images: BTreeSet<Digest> = ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
         let seen = &mut self.source_repository(repository).seen;
         seen.see_tags(tags);
         seen.retain(|subject| images.contains(subject));
