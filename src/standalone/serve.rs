@@ -21,7 +21,7 @@ use crate::copy::{Copied, Failed};
 use crate::notify;
 use crate::plan::Place;
 use crate::replication::Configurations;
-use crate::replication::machine::{Assignment, Orders};
+use crate::replication::machine::Assignment;
 
 /// Replicates what the files say until SIGTERM or SIGINT.
 ///
@@ -134,14 +134,12 @@ fn seed_claims(wiring: &Wiring) {
         // The uid of a Registry of files is its host.
         Some(Place { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
     };
-    let mut claims = wiring.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for orders in wiring.orders(false) {
-        let Orders { holder, .. } = &orders;
-        for pair in wiring.stored(&orders).pairs {
-            if let (Some(source), Some(destination)) =
-                (place(&pair.identity.spec.source), place(&pair.identity.spec.destination))
-            {
-                let _ = claims.claim(holder, &source, &destination);
+        let pairs = wiring.stored(&orders).pairs;
+        let mut claims = wiring.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for spec in pairs.iter().map(|pair| &pair.identity.spec) {
+            if let (Some(source), Some(destination)) = (place(&spec.source), place(&spec.destination)) {
+                let _ = claims.claim(&orders.holder, &source, &destination);
             }
         }
     }
