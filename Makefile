@@ -27,7 +27,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate lint deny test test-host test-node bench micro fuzz \
+.PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate lint deny test test-host test-node bench micro fuzz simulate \
 	demo demo-cluster clean
 
 help: ## List the targets.
@@ -111,6 +111,11 @@ test-node: debian go-tools ## The tests that play on a real node; part of `test`
 # is busy. DOCS=1 writes docs/performance.md.
 bench: debian $(BIN)/.tools ## Copy the same images with the program and with other tools, and compare what each takes.
 	cargo bench --locked --bench peers -- $(if $(DOCS),--write-docs)
+
+SCHEDULES ?= 1000000
+
+simulate: ## Drive the replication core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
+	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib replication::simulation
 
 micro: ## Measure single functions.
 	cargo bench --locked --bench micro

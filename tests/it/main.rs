@@ -12,6 +12,7 @@ mod generated;
 mod ground;
 mod hostile;
 mod one_at_a_time;
+mod operator_requests;
 mod platforms;
 mod referrers;
 mod registries;

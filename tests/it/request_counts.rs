@@ -1,10 +1,14 @@
 //! What copying asks of registries stays close to the least that it takes: a guard on requests and bytes, not on time.
+//!
+//! Each check runs with `sync` here, and with an operator in `operator_requests`.
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use transship::api::ReplicationConfiguration;
 
 use crate::standalone::{Files, text};
+use crate::stories::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::fixtures::{
     Contents, Fixture, KIB, MIB, Repository, aliases, changed_platform_image, multi_platform, plain_tar, shared_bases,
@@ -15,64 +19,74 @@ use crate::support::registry::{Access, TestRegistry};
 use crate::support::requests::{Requests, Traffic};
 use crate::tag_filters;
 
-/// A source with a fixture, destinations, and the files of a sync between them.
+/// The program that replicates.
+#[derive(Debug, Clone, Copy)]
+pub enum By {
+    /// `transship sync`.
+    Sync,
+    /// An operator on the shared API server, whose execution is InProcess.
+    Operator,
+}
+
+/// A program that replicates, with the objects that tell it what to do.
+enum Replicator {
+    Sync(Files),
+    Operator { scene: Box<Scene>, runs: u32 },
+}
+
+/// A source with a fixture, destinations, and a replicator between them.
 struct Ground {
     source: TestRegistry,
     destinations: Vec<TestRegistry>,
-    files: Files,
+    replicator: Replicator,
     contents: Contents,
 }
 
 impl Ground {
-    async fn of(name: &str, fixture: &Fixture, destinations: usize) -> Self {
+    async fn of(by: By, name: &str, fixture: &Fixture, destinations: usize) -> Self {
         let source = TestRegistry::distribution(&format!("{name}-source")).start().await;
         fixture.push(&source.pusher()).await;
-        let mut files = Files::new(name);
-        let registry = |registry: &TestRegistry| json!({"url": registry.url(), "allowHttp": true});
-        files.add("Registry", json!({"namespace": "team-a", "name": "source"}), registry(&source));
-        let (mut started, mut references) = (Vec::new(), Vec::new());
+        let mut started = Vec::new();
         for number in 0..destinations {
-            let to = format!("destination-{number}");
-            let destination = TestRegistry::distribution(&format!("{name}-{to}")).start().await;
-            files.add("Registry", json!({"namespace": "team-a", "name": to}), registry(&destination));
-            references.push(json!({"registryRef": {"name": to}}));
-            started.push(destination);
+            started.push(TestRegistry::distribution(&format!("{name}-destination-{number}")).start().await);
         }
         let names = fixture.repositories.iter().map(|repository| &repository.name);
-        let filters: Vec<_> = names.map(|name| json!({"filter": name, "filterType": "EXACT_MATCH"})).collect();
-        let rules = json!([{"name": "all", "repositoryFilters": filters, "destinations": references}]);
-        let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": rules});
-        files.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": "all"}), spec);
-        Self { source, destinations: started, files, contents: fixture.contents() }
+        let filters = names.map(|name| json!({"filter": name, "filterType": "EXACT_MATCH"})).collect();
+        let replicator = match by {
+            By::Sync => Replicator::Sync(files(name, &source, &started, filters)),
+            By::Operator => {
+                Replicator::Operator { scene: Box::new(scene(name, &source, &started, filters).await), runs: 0 }
+            }
+        };
+        Self { source, destinations: started, replicator, contents: fixture.contents() }
     }
 
-    /// Runs a sync, sees that everything has arrived, and tells what was asked of both sides.
-    async fn sync(&self) -> Traffic {
+    /// Replicates once, sees that everything has arrived, and counts the requests to both sides.
+    async fn replicate(&mut self) -> Traffic {
         let seen = settled(&self.source).await.len();
         let mut seen_there = Vec::new();
         for destination in &self.destinations {
             seen_there.push(settled(destination).await.len());
         }
-        let output = self.files.run("sync", &["--state", &self.files.state()]).await;
-        assert!(output.status.success(), "{}", text(&output));
-        let source = settled(&self.source).await.split_off(seen);
+        self.replicator.run().await;
+        let source = self.replicator.counted(settled(&self.source).await.split_off(seen));
         let mut there = Vec::new();
         for (destination, seen) in self.destinations.iter().zip(seen_there) {
-            there.push(settled(destination).await.split_off(seen));
+            there.push(self.replicator.counted(settled(destination).await.split_off(seen)));
             self.contents.verify(&destination.pusher()).await.unwrap();
         }
         Traffic::of(&source, &there, &self.contents)
     }
 
-    /// The first sync, into empty registries: no more than a twentieth over the least, each blob once over the line, and each
+    /// The first run, into empty registries: no more than a twentieth over the least, each blob once over the line, and each
     /// thing looked at once to read it back.
-    async fn cold(&self) -> Traffic {
+    async fn cold(&mut self) -> Traffic {
         let mut least = Traffic::least_cold(&self.contents, self.destinations.len());
         // Whether the repository is absent decides whether consent to create it is needed.
         least.destination.get += self.contents.repositories.len() * self.destinations.len();
         // What a list of referrers holds is read before it is replaced.
         least.destination.get += self.contents.lists() * self.destinations.len();
-        let traffic = self.sync().await;
+        let traffic = self.replicate().await;
         let checks = Traffic::most_checks(&self.contents, self.destinations.len());
         assert!(
             traffic.source.is_within(&least.source) && traffic.destination.is_within(&least.destination),
@@ -84,12 +98,75 @@ impl Ground {
     }
 
     /// The same, from a source that sends each blob once.
-    async fn cold_read_once(&self) -> Traffic {
+    async fn cold_read_once(&mut self) -> Traffic {
         let traffic = self.cold().await;
         assert_eq!(traffic.moved, self.contents.unique_bytes(), "the source sends each blob once");
         traffic
     }
 }
+
+impl Replicator {
+    /// A first run, or one more comparison, to its end.
+    async fn run(&mut self) {
+        match self {
+            Self::Sync(files) => {
+                let output = files.run("sync", &["--state", &files.state()]).await;
+                assert!(output.status.success(), "{}", text(&output));
+            }
+            Self::Operator { scene, runs: 0 } => scene.start_operator().await,
+            Self::Operator { scene, runs } => scene.compared_again(CONFIGURATION, &format!("run-{runs}")).await,
+        }
+        if let Self::Operator { scene, runs } = self {
+            let namespace = &scene.namespace.name;
+            scene
+                .condition::<ReplicationConfiguration>(namespace, CONFIGURATION, "Ready", "True", "Replicated", WHOLE)
+                .await;
+            *runs += 1;
+        }
+    }
+
+    /// Leaves out the requests by which an operator checks every Registry once a minute.
+    fn counted(&self, mut log: Vec<Access>) -> Vec<Access> {
+        if matches!(self, Self::Operator { .. }) {
+            log.retain(|access| (access.method.as_str(), access.path.as_str()) != ("GET", "/v2/"));
+        }
+        log
+    }
+}
+
+fn files(name: &str, source: &TestRegistry, destinations: &[TestRegistry], filters: Vec<Value>) -> Files {
+    let mut files = Files::new(name);
+    let registry = |registry: &TestRegistry| json!({"url": registry.url(), "allowHttp": true});
+    files.add("Registry", json!({"namespace": "team-a", "name": "source"}), registry(source));
+    let mut references = Vec::new();
+    for (number, destination) in destinations.iter().enumerate() {
+        let to = format!("destination-{number}");
+        files.add("Registry", json!({"namespace": "team-a", "name": to}), registry(destination));
+        references.push(json!({"registryRef": {"name": to}}));
+    }
+    let rules = json!([{"name": "all", "repositoryFilters": filters, "destinations": references}]);
+    let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": rules});
+    files.add("ReplicationConfiguration", json!({"namespace": "team-a", "name": CONFIGURATION}), spec);
+    files
+}
+
+async fn scene(name: &str, source: &TestRegistry, destinations: &[TestRegistry], filters: Vec<Value>) -> Scene {
+    let mut scene = Scene::new(name).await;
+    let namespace = scene.namespace.name.clone();
+    scene.registry(&namespace, "source", source, None).await;
+    let mut references = Vec::new();
+    for (number, destination) in destinations.iter().enumerate() {
+        let name = format!("destination-{number}");
+        scene.registry(&namespace, &name, destination, None).await;
+        references.push(to(&name));
+    }
+    scene.configure(CONFIGURATION, "source", &references, Some(filters.into()), "24h").await;
+    scene
+}
+
+const CONFIGURATION: &str = "all";
+/// The most time that a fixture takes.
+const WHOLE: Duration = Duration::from_secs(60);
 
 /// The log once nothing is added to it any more: a line is written just after its answer.
 async fn settled(registry: &TestRegistry) -> Vec<Access> {
@@ -114,21 +191,21 @@ impl Requests {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn images_of_several_platforms_take_few_requests_more_than_the_least_and_then_one_a_tag() {
+/// Images of several platforms; then nothing changes; then a tag moves to an image of which one platform changed.
+pub async fn images_of_several_platforms(by: By, name: &str) {
     let (layer, tags) = (MIB + KIB, 8);
     let fixture = multi_platform(tags, layer);
-    let mut ground = Ground::of("counts-a", &fixture, 1).await;
+    let mut ground = Ground::of(by, name, &fixture, 1).await;
     ground.cold_read_once().await;
     let warm = Traffic::least_warm(&ground.contents);
-    assert_eq!(ground.sync().await, warm, "nothing changed: a page of tags and one look at each");
+    assert_eq!(ground.replicate().await, warm, "nothing changed: a page of tags and one look at each");
 
     let before = ground.contents.clone();
     let changed = changed_platform_image(&fixture, 3, layer);
     let pushed = Fixture { repositories: vec![of_one_tag("v3", changed)] };
     pushed.push(&ground.source.pusher()).await;
     ground.contents.repositories.get_mut("app").unwrap().take(&pushed.contents().repositories["app"]);
-    let (one, least) = (ground.sync().await, Traffic::least_changed(&before, &ground.contents));
+    let (one, least) = (ground.replicate().await, Traffic::least_changed(&before, &ground.contents));
     assert_eq!((one.moved, one.uploaded), (least.moved, least.uploaded), "only what is new crosses: {one:#?}");
     let (source, destination) = (least.source.total(), least.destination.total());
     assert!(one.source.total() <= source + EXTRA_AT_SOURCE, "{source} are the least: {one:#?}");
@@ -146,46 +223,81 @@ fn of_one_tag(tag: &str, image: Image) -> Repository {
     Repository { name: "app".to_owned(), tags: vec![(tag.to_owned(), image)], referrers: Vec::new() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_small_images_take_few_requests_more_than_the_least() {
-    Ground::of("counts-b", &small_tags(20, 16 * KIB), 1).await.cold_read_once().await;
+/// Small images, once.
+pub async fn small_images(by: By, name: &str) {
+    Ground::of(by, name, &small_tags(20, 16 * KIB), 1).await.cold_read_once().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn repositories_that_share_a_base_get_it_once_and_mount_it() {
-    let ground = Ground::of("counts-c", &shared_bases(5, 3, 1, MIB + KIB, MIB + KIB), 1).await;
-    ground.cold_read_once().await;
-    assert_eq!(ground.sync().await, Traffic::least_warm(&ground.contents), "nothing changed");
+/// Repositories that share a base; then nothing changes.
+pub async fn repositories_that_share_a_base(by: By, name: &str) {
+    cold_then_warm(by, name, &shared_bases(5, 3, 1, MIB + KIB, MIB + KIB)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_take_few_requests_more_than_the_least_and_then_one_a_list() {
-    let ground = Ground::of("counts-f", &signed(multi_platform(8, 16 * KIB)), 1).await;
-    ground.cold_read_once().await;
-    assert_eq!(ground.sync().await, Traffic::least_warm(&ground.contents), "nothing changed");
+/// Signed images; then nothing changes.
+pub async fn signatures(by: By, name: &str) {
+    cold_then_warm(by, name, &signed(multi_platform(8, 16 * KIB))).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tags_of_one_image_take_one_request_each_on_either_side() {
-    let ground = Ground::of("counts-g", &aliases(100, 6, 16 * KIB), 1).await;
-    ground.cold_read_once().await;
-    assert_eq!(ground.sync().await, Traffic::least_warm(&ground.contents), "nothing changed");
+/// Tags of few images; then nothing changes.
+pub async fn tags_of_one_image(by: By, name: &str) {
+    cold_then_warm(by, name, &aliases(100, 6, 16 * KIB)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn layers_that_are_not_compressed_arrive_as_they_are_by_few_requests() {
-    Ground::of("counts-i", &plain_tar(6, 64 * KIB), 1).await.cold_read_once().await;
+/// Layers that are plain archives, once.
+pub async fn plain_layers(by: By, name: &str) {
+    Ground::of(by, name, &plain_tar(6, 64 * KIB), 1).await.cold_read_once().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_destinations_cost_no_more_than_twice_one() {
-    let ground = Ground::of("counts-j", &small_tags(20, 16 * KIB), 2).await;
+/// Small images to two destinations, once.
+pub async fn two_destinations(by: By, name: &str) {
+    let mut ground = Ground::of(by, name, &small_tags(20, 16 * KIB), 2).await;
     let traffic = ground.cold().await;
     assert_eq!(traffic.moved, READS * ground.contents.unique_bytes(), "{traffic:#?}");
 }
 
 /// How often the source sends a blob that goes to two destinations.
 const READS: u64 = 1;
+
+async fn cold_then_warm(by: By, name: &str, fixture: &Fixture) {
+    let mut ground = Ground::of(by, name, fixture, 1).await;
+    ground.cold_read_once().await;
+    assert_eq!(ground.replicate().await, Traffic::least_warm(&ground.contents), "nothing changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_several_platforms_take_few_requests_more_than_the_least_and_then_one_a_tag() {
+    images_of_several_platforms(By::Sync, "counts-a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_images_take_few_requests_more_than_the_least() {
+    small_images(By::Sync, "counts-b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_that_share_a_base_get_it_once_and_mount_it() {
+    repositories_that_share_a_base(By::Sync, "counts-c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_take_few_requests_more_than_the_least_and_then_one_a_list() {
+    signatures(By::Sync, "counts-f").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_one_image_take_one_request_each_on_either_side() {
+    tags_of_one_image(By::Sync, "counts-g").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_are_not_compressed_arrive_as_they_are_by_few_requests() {
+    plain_layers(By::Sync, "counts-i").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_destinations_cost_no_more_than_twice_one() {
+    two_destinations(By::Sync, "counts-j").await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_kept_for_each_request_that_may_be_under_way() {

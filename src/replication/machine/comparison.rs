@@ -111,6 +111,7 @@ impl Machine {
         }
         gone.into_iter().for_each(|id| self.drop_pair(id));
         self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));
+        self.stored_repositories = 0;
         self.repositories = names;
         self.repositories.extend(self.by_repository.keys().cloned());
     }
@@ -238,7 +239,7 @@ impl Machine {
         for id in ids {
             self.touch(id, now, |pair| {
                 pair.ledger.owe(comparison.begun);
-                pair.unknown = None;
+                pair.compared(now);
             });
         }
     }

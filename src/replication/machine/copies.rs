@@ -187,7 +187,7 @@ impl Machine {
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
-        let is_doubtful = now <= self.doubt_until;
+        let is_doubtful = now < self.doubt_until;
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {
                 pair.running.remove(&tag);
@@ -215,7 +215,7 @@ impl Machine {
         if verified == Some(true) {
             self.record(id, &tag);
         }
-        self.follow_up(id, &tag, now);
+        self.follow_up(id, &tag, &digest, now);
     }
 
     fn record(&mut self, id: PairId, tag: &Tag) {
@@ -227,12 +227,14 @@ impl Machine {
     }
 
     /// The next step for a tag whose copy has ended.
-    fn follow_up(&mut self, id: PairId, tag: &Tag, now: Timestamp) {
+    fn follow_up(&mut self, id: PairId, tag: &Tag, copied: &Digest, now: Timestamp) {
         let Some(pair) = self.pairs.get(&id) else { return };
         let repository = pair.key.repository.clone();
         match pair.ledger.attempt(tag, now) {
             Attempt::Copy(_) if self.is_active() && self.ending.is_none() => {
-                self.enqueue(&repository, tag, vec![id], false);
+                // A newer digest that came while an earlier one was copied is as urgent as a push.
+                let has_moved = pair.ledger.row(tag).is_some_and(|row| row.digest != *copied);
+                self.enqueue(&repository, tag, vec![id], has_moved);
             }
             _ => {
                 if let Some(due) = pair.ledger.due_at(tag) {
@@ -248,7 +250,7 @@ impl Machine {
             pair.ledger.fail(tag, digest, failed, now);
             pair.change(now);
         });
-        self.follow_up(id, tag, now);
+        self.follow_up(id, tag, digest, now);
     }
 
     fn pair_at(&self, place: &Place) -> Option<PairId> {

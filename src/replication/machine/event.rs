@@ -58,6 +58,8 @@ pub struct Stored {
     pub pairs: Vec<StoredPair>,
     /// The generation of which the last comparison was complete and left nothing failed.
     pub ready_generation: Option<i64>,
+    /// The number of repositories that matched.
+    pub repositories: u64,
     /// The last request that was handled.
     pub handled_request: Option<String>,
 }

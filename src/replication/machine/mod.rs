@@ -75,6 +75,8 @@ pub struct Machine {
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
     repositories: BTreeSet<RepositoryName>,
+    /// The number of repositories as last published, until a comparison has listed them.
+    stored_repositories: u64,
     sources: HashMap<RepositoryName, SourceRepository>,
     excluded: Excluded,
 
@@ -135,6 +137,7 @@ impl Machine {
             doomed: HashMap::new(),
             looks: 0,
             repositories: BTreeSet::new(),
+            stored_repositories: stored.repositories,
             sources: HashMap::new(),
             excluded: Excluded::default(),
             publications: Timers::default(),

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::event::{CopyId, StoredPair};
 use crate::api::{PairEnd, PairSummary, ReplicationStatusStatus};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{CopyOptions, DestinationReference, Ledger, Pace, PairIdentity, Place, Publication, pair_status};
+use crate::plan::{
+    CopyOptions, Counts, DestinationReference, Ledger, Pace, PairIdentity, Place, Publication, pair_status,
+};
 use crate::policy::Decision;
 
 /// Numbers the pairs of a configuration; never used twice.
@@ -48,8 +51,10 @@ pub struct Pair {
     pub created_at: Timestamp,
     /// The last complete list of repositories lacked its repository.
     pub missed: bool,
-    /// Images that its last status showed, while fewer are known: it is published again once it is compared.
-    pub unknown: Option<u64>,
+    /// Set while the ledger knows less than the last status showed.
+    short: Option<Short>,
+    /// The object was deleted by somebody else while a status was being written.
+    is_lost: bool,
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
@@ -77,7 +82,8 @@ impl Pair {
             running: HashMap::new(),
             created_at: now,
             missed: false,
-            unknown: None,
+            short: None,
+            is_lost: false,
             changed_at: None,
             published: None,
             publishing: None,
@@ -94,8 +100,8 @@ impl Pair {
         if is_other {
             self.ledger.start_over(now);
         }
-        let images = stored.status.summary.images;
-        self.unknown = (images > self.ledger.counts().images).then_some(images);
+        let is_short = stored.status.summary.images > self.ledger.counts().images;
+        self.short = is_short.then_some(Short { is_compared: false, until: now + MAX_SHORT });
         self.published = Some(Box::new(stored.status));
         self.changed_at = Some(now);
         is_other
@@ -111,12 +117,41 @@ impl Pair {
         self.running.is_empty() && self.queued.is_empty()
     }
 
-    /// When the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while
-    /// the ledger knows fewer images than the last status showed.
+    /// The counts to show: those of the ledger, or of the last status while the ledger knows less.
+    pub fn counts(&self) -> Counts {
+        let counts = self.ledger.counts();
+        match (&self.short, &self.published) {
+            (Some(_), Some(status)) => {
+                let PairSummary { images, complete, failed, in_progress, pending, bytes, .. } = status.summary;
+                Counts { images, complete, failed, in_progress, pending, bytes, ..counts }
+            }
+            _ => counts,
+        }
+    }
+
+    /// Records that a comparison of the whole source is complete: the ledger has every image now, though not all are verified.
+    pub fn compared(&mut self, now: Timestamp) {
+        if let Some(short) = &mut self.short {
+            short.is_compared = true;
+        }
+        self.recover(now);
+    }
+
+    /// Ends the time in which the ledger knows less than the last status showed: when every image has been tried since.
+    pub fn recover(&mut self, now: Timestamp) {
+        let counts = self.ledger.counts();
+        let is_tried = counts.pending + counts.in_progress == 0;
+        if self.short.as_ref().is_some_and(|short| (short.is_compared && is_tried) || short.until <= now) {
+            self.short = None;
+            self.change(now);
+        }
+    }
+
+    /// When the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while the
+    /// ledger knows less than the last status showed.
     pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
         let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
-        let is_short = self.unknown.is_some_and(|images| self.ledger.counts().images < images);
-        if is_empty || is_short || self.publishing.is_some() {
+        if is_empty || self.short.is_some() || self.publishing.is_some() {
             return None;
         }
         Some(match self.pace.publication(self.changed_at?, self.is_at_rest(), now) {
@@ -150,7 +185,9 @@ impl Pair {
     pub fn published(&mut self, is_written: bool, now: Timestamp) {
         let Some(status) = self.publishing.take() else { return };
         self.pace.written(now);
-        if is_written {
+        if std::mem::take(&mut self.is_lost) {
+            self.published = None;
+        } else if is_written {
             self.published = Some(status);
         } else {
             self.change(now);
@@ -160,12 +197,13 @@ impl Pair {
     /// Records that the object was deleted by somebody else: it is written again.
     pub fn lost(&mut self, now: Timestamp) {
         self.published = None;
+        self.is_lost = self.publishing.is_some();
         self.change(now);
     }
 
-    /// Counts of the last status, for comparison with what is known.
-    pub fn published_summary(&self) -> Option<&PairSummary> {
-        self.published.as_ref().map(|status| &status.summary)
+    /// Returns true if a status was ever published, by this or an earlier process.
+    pub fn was_published(&self) -> bool {
+        self.published.is_some()
     }
 
     fn status(&self, now: Timestamp) -> ReplicationStatusStatus {
@@ -177,6 +215,18 @@ impl Pair {
         ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status }
     }
 }
+
+/// The ledger has only the images that the last status had room for.
+#[derive(Debug)]
+struct Short {
+    /// True once a comparison has shown every image.
+    is_compared: bool,
+    /// The status is published from then on in any case.
+    until: Timestamp,
+}
+
+/// Reading back what is at a destination takes less.
+const MAX_SHORT: Duration = Duration::from_secs(900);
 
 fn label(end: &PairEnd) -> String {
     match &end.registry_ref.namespace {

@@ -31,7 +31,7 @@ impl Machine {
                 _ => self.delete(Arc::new(stored.identity)),
             }
         }
-        self.repositories = self.pairs.values().map(|pair| pair.key.repository.clone()).collect();
+        self.repositories = self.by_repository.keys().cloned().collect();
     }
 
     /// The pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
@@ -70,7 +70,7 @@ impl Machine {
             }
             pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, &key.destination, tag));
         }
-        if pair.published_summary().is_none() && pair.options.fingerprint().is_some() {
+        if !pair.was_published() && pair.options.fingerprint().is_some() {
             let started_over = Record::StartedOver(pair.options.fingerprint());
             self.effects.push(Effect::Record(pair.identity.clone(), started_over));
         }
@@ -82,7 +82,7 @@ impl Machine {
         self.next_pair += 1;
         self.ids.insert(pair.key.clone(), id);
         self.by_repository.entry(pair.key.repository.clone()).or_default().insert(id);
-        self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.ledger.counts());
+        self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.counts());
         self.retries.set(id, pair.ledger.due(now).1);
         self.publications.set(id, pair.publish_at(now));
         self.pairs.insert(id, pair);
@@ -92,9 +92,10 @@ impl Machine {
     /// Changes a pair, and keeps totals and deadlines up to date.
     pub(super) fn touch<T>(&mut self, id: PairId, now: Timestamp, change: impl FnOnce(&mut Pair) -> T) -> Option<T> {
         let pair = self.pairs.get_mut(&id)?;
-        let before = pair.ledger.counts();
+        let before = pair.counts();
         let changed = change(pair);
-        let after = pair.ledger.counts();
+        pair.recover(now);
+        let after = pair.counts();
         if before != after {
             let totals = self.totals.entry(pair.key.destination.clone()).or_default();
             totals.exclude(&before);
@@ -117,7 +118,7 @@ impl Machine {
             }
         }
         if let Some(totals) = self.totals.get_mut(&pair.key.destination) {
-            totals.exclude(&pair.ledger.counts());
+            totals.exclude(&pair.counts());
             self.is_changed = true;
         }
         self.retries.set(id, None);

@@ -21,7 +21,8 @@ impl Machine {
     /// Publishes everything that changed, at once: the process ends.
     pub(super) fn publish_all(&mut self, now: Timestamp) {
         let changed = self.pairs.iter().filter(|(_, pair)| !pair.is_published() && pair.publish_at(now).is_some());
-        let changed: Vec<PairId> = changed.map(|(id, _)| *id).collect();
+        let room = ENDING_AT_ONCE.saturating_sub(self.publishing);
+        let changed: Vec<PairId> = changed.map(|(id, _)| *id).take(room).collect();
         changed.into_iter().for_each(|id| self.publish_pair(id, now));
     }
 
@@ -86,7 +87,7 @@ impl Machine {
             generation,
             trouble,
             phase,
-            repositories: self.repositories.len() as u64,
+            repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
         };
@@ -158,3 +159,4 @@ impl Machine {
 /// How often the counts of a configuration are published while it is busy.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub(super) const PUBLICATIONS_AT_ONCE: usize = 4;
+const ENDING_AT_ONCE: usize = 32;

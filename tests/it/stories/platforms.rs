@@ -21,17 +21,6 @@ pub(super) async fn change_rule(scene: &Scene, more: Value) {
     scene.configurations().patch("app", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
 }
 
-/// Asks for a comparison, and waits until it is over.
-pub(super) async fn compared_again(scene: &Scene, token: &str) {
-    let request = json!({"metadata": {"annotations": {"transship.dev/replicate-requested-at": token}}});
-    scene.configurations().patch("app", &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
-    eventually(SOON, "the request is handled", async || {
-        let status = scene.configurations().get("app").await.unwrap().status.unwrap_or_default();
-        status.last_handled_replicate_request.as_deref() == Some(token)
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_choice_of_platforms_is_carried_out_also_over_a_restart() {
     let source = TestRegistry::distribution("chosen-source").user("reader", PASSWORD).start().await;
@@ -104,13 +93,13 @@ async fn a_tag_that_never_moves_costs_no_request_once_it_is_replicated() {
     };
     assert!(heads(0).contains(&"v1.0".to_owned()), "what was never replicated is asked for");
     let before = source.access_log().len();
-    compared_again(&scene, "again").await;
+    scene.compared_again("app", "again").await;
     let hint =
         |tag: &str| format!(r#"{{"events":[{{"action":"push","target":{{"repository":"app","tag":"{tag}"}}}}]}}"#);
     assert_eq!(scene.send_notification("source", NOTIFY_TOKEN, hint("v1.0")).await, 202);
     source.pusher().push("app", "v1.2", &Image::single(44, 1, 5_000)).await;
     scene.image_becomes("destination/app:v1.2", ReplicationState::Complete, SOON).await;
-    compared_again(&scene, "and again").await;
+    scene.compared_again("app", "and again").await;
     let asked = heads(before);
     assert!(asked.iter().filter(|tag| *tag == "latest").count() >= 2, "{asked:?}");
     assert!(asked.contains(&"v1.2".to_owned()), "{asked:?}");

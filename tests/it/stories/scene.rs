@@ -193,6 +193,23 @@ impl Scene {
         self.api(&self.namespace.name)
     }
 
+    /// Requests a comparison by annotation, and waits until it is handled.
+    pub async fn compared_again(&self, configuration: &str, token: &str) {
+        self.request_comparison(configuration, token).await;
+        eventually(Duration::from_secs(60), "the request is handled", async || {
+            let status = self.configurations().get(configuration).await.unwrap().status.unwrap_or_default();
+            status.last_handled_replicate_request.as_deref() == Some(token)
+        })
+        .await;
+    }
+
+    /// Requests a comparison by annotation.
+    pub async fn request_comparison(&self, configuration: &str, token: &str) {
+        let request = json!({"metadata": {"annotations": {"transship.dev/replicate-requested-at": token}}});
+        let patch = Patch::Merge(request);
+        self.configurations().patch(configuration, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     /// Every status of the story's namespace.
     pub async fn statuses(&self) -> Vec<ReplicationStatus> {
         self.api::<ReplicationStatus>(&self.namespace.name).list(&kube::api::ListParams::default()).await.unwrap().items

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use transship::api::{ReplicationConfiguration, ReplicationState};
 
 use super::hints::notified;
-use super::platforms::{change_rule, compared_again};
+use super::platforms::change_rule;
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
@@ -78,7 +78,7 @@ async fn a_pushed_tag_that_no_filter_takes_is_not_looked_at() {
     let (scene, source, destination) = notified("unfiltered").await;
     change_rule(&scene, json!({"excludeTagFilters": [{"filter": "*-debug", "filterType": "GLOB_MATCH"}]})).await;
     // The rule holds as soon as a comparison by it is over.
-    compared_again(&scene, "now").await;
+    scene.compared_again("app", "now").await;
     source.pusher().push("app", "v1-debug", &Image::single(61, 1, 5_000)).await;
     let event = r#"{"events":[{"action":"push","target":{"repository":"app","tag":"v1-debug"}}]}"#;
     assert_eq!(scene.send_notification("source", NOTIFY_TOKEN, event.to_owned()).await, 202);
