@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
-use crate::api::{Registry, RegistryStatus, condition_type, reason, set_condition};
+use crate::api::{Registry, condition_type, reason};
 use crate::cluster::{CallError, View, patch_status, reason_of};
+use crate::plan::{Health, registry_status};
 use crate::registry::ErrorKind;
 use crate::replication::Unusable;
 
@@ -50,37 +51,18 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     }
     let health = observe(&registry, &context.view).await;
     let previous = registry.status.clone().unwrap_or_default();
-    let status = report(&previous, registry.metadata.generation, &health, Timestamp::now());
+    let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
     if status != previous {
         let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
         context.events.tell(&*registry, "Check", &previous.conditions, &status.conditions).await;
-        tracing::info!(registry = %registry.name_any(), %namespace, reason = health.reason(), "registry checked");
+        tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
     let reference = ObjectRef::from_obj(&*registry);
     context.wake_where(|configuration| refers_to(configuration, &reference));
     let known: HashSet<String> = context.view.stores.registries.state().iter().filter_map(|r| r.uid()).collect();
     context.view.registries.retain(|uid| known.contains(uid));
-    Ok(Action::requeue(if health.is_ready() { RECHECK_READY } else { RECHECK_FAILING }))
-}
-
-/// What a check found.
-enum Health {
-    Ready,
-    Failing { stalled: bool, unusable: Unusable },
-}
-
-impl Health {
-    fn is_ready(&self) -> bool {
-        matches!(self, Self::Ready)
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Ready => reason::REACHABLE,
-            Self::Failing { unusable, .. } => unusable.reason,
-        }
-    }
+    Ok(Action::requeue(if health == Health::Ready { RECHECK_READY } else { RECHECK_FAILING }))
 }
 
 async fn observe(registry: &Registry, view: &View) -> Health {
@@ -93,7 +75,7 @@ async fn observe(registry: &Registry, view: &View) -> Health {
     }
     let client = match view.registries.client(registry).await {
         Ok(client) => client,
-        Err(unusable) => return Health::Failing { stalled: true, unusable },
+        Err(Unusable { reason, message }) => return Health::Failing { stalled: true, reason, message },
     };
     match tokio::time::timeout(CHECK_DEADLINE, client.ping()).await {
         Ok(Ok(())) => Health::Ready,
@@ -102,52 +84,13 @@ async fn observe(registry: &Registry, view: &View) -> Health {
                 view.registries.read_again(&registry.uid().unwrap_or_default());
             }
             let reason = reason_of(&error);
-            Health::Failing {
-                stalled: reason != reason::UNREACHABLE,
-                unusable: Unusable { reason, message: error.message },
-            }
+            Health::Failing { stalled: reason != reason::UNREACHABLE, reason, message: error.message }
         }
         Err(_) => {
             let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
-            Health::Failing { stalled: false, unusable: Unusable { reason: reason::UNREACHABLE, message } }
+            Health::Failing { stalled: false, reason: reason::UNREACHABLE, message }
         }
     }
-}
-
-fn report(previous: &RegistryStatus, generation: Option<i64>, health: &Health, now: Timestamp) -> RegistryStatus {
-    let mut conditions = previous.conditions.clone();
-    match health {
-        Health::Ready => {
-            let message = "the registry answers and takes the credentials";
-            set_condition(&mut conditions, condition_type::READY, true, reason::REACHABLE, message, generation, now);
-        }
-        Health::Failing { unusable, .. } => {
-            set_condition(
-                &mut conditions,
-                condition_type::READY,
-                false,
-                unusable.reason,
-                &unusable.message,
-                generation,
-                now,
-            );
-        }
-    }
-    match health {
-        Health::Failing { stalled: true, unusable } => {
-            set_condition(
-                &mut conditions,
-                condition_type::STALLED,
-                true,
-                unusable.reason,
-                &unusable.message,
-                generation,
-                now,
-            );
-        }
-        _ => conditions.retain(|c| c.type_ != condition_type::STALLED),
-    }
-    RegistryStatus { observed_generation: generation, conditions }
 }
 
 fn refers_to(configuration: &crate::api::ReplicationConfiguration, registry: &ObjectRef<Registry>) -> bool {

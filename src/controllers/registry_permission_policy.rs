@@ -11,8 +11,9 @@ use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config, Error};
 
 use super::Context;
-use crate::api::{RegistryPermissionPolicy, RegistryPermissionPolicyStatus, condition_type, reason, set_condition};
+use crate::api::RegistryPermissionPolicy;
 use crate::cluster::{CallError, patch_status};
+use crate::plan::policy_status;
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
@@ -42,7 +43,7 @@ async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>)
     let registry = &policy.spec.registry_ref.name;
     let exists = context.view.object(&namespace, registry).is_some();
     let previous = policy.status.clone().unwrap_or_default();
-    let status = report(&previous, policy.metadata.generation, registry, exists, Timestamp::now());
+    let status = policy_status(&previous, policy.metadata.generation, registry, exists, Timestamp::now());
     if status != previous {
         let api: Api<RegistryPermissionPolicy> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &policy.name_any(), &status).await?;
@@ -59,28 +60,6 @@ fn decide_anew(context: &Context, namespace: &str) {
         destinations.any(|d| d.registry_ref.namespace.as_deref().or(own.as_deref()) == Some(namespace))
     };
     context.wake_where(concerned);
-}
-
-fn report(
-    previous: &RegistryPermissionPolicyStatus,
-    generation: Option<i64>,
-    registry: &str,
-    exists: bool,
-    now: Timestamp,
-) -> RegistryPermissionPolicyStatus {
-    let mut conditions = previous.conditions.clone();
-    let (why, message) = if exists {
-        (reason::IN_FORCE, format!("the statements are in force for Registry {registry}"))
-    } else {
-        (reason::REGISTRY_NOT_FOUND, format!("spec.registryRef: there is no Registry {registry} in this namespace"))
-    };
-    set_condition(&mut conditions, condition_type::READY, exists, why, &message, generation, now);
-    if exists {
-        conditions.retain(|c| c.type_ != condition_type::STALLED);
-    } else {
-        set_condition(&mut conditions, condition_type::STALLED, true, why, &message, generation, now);
-    }
-    RegistryPermissionPolicyStatus { observed_generation: generation, conditions }
 }
 
 fn error_policy(_policy: Arc<RegistryPermissionPolicy>, error: &CallError, _context: Arc<Context>) -> Action {

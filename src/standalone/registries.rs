@@ -154,11 +154,18 @@ fn ca_bundle(
     Err(format!("spec.tls names {needed}, which no file has: give the certificates with --ca {host}=FILE"))
 }
 
-/// The docker configuration: the given one has to be there, the default one may be absent.
+/// The file of the docker configuration: `given` or the config.json in it; without one that of the home folder.
+pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
+    match given {
+        Some(path) if path.is_dir() => Some(path.join("config.json")),
+        Some(path) => Some(path.to_owned()),
+        None => std::env::home_dir().map(|home| home.join(".docker/config.json")),
+    }
+}
+
+/// Reads the docker configuration: the given one has to be there, the default one may be absent.
 fn read_logins(given: Option<&Path>) -> Result<Option<(PathBuf, DockerConfig)>, String> {
-    let default = std::env::home_dir().map(|home| home.join(".docker"));
-    let Some(path) = given.map(Path::to_owned).or(default) else { return Ok(None) };
-    let file = if path.is_dir() || given.is_none() { path.join("config.json") } else { path };
+    let Some(file) = logins_file(given) else { return Ok(None) };
     match std::fs::read(&file) {
         Ok(document) => {
             let logins = DockerConfig::parse(&document).map_err(|error| format!("{}: {error}", file.display()))?;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Content;
 use super::flags::{FileFlags, ServeFlags};
 use super::output::{ImageResult, line};
+use super::registries::logins_file;
 use super::store::FileStore;
 use super::wiring::Wiring;
 use super::{UsageError, read, read_again};
@@ -28,6 +29,10 @@ use crate::replication::machine::Assignment;
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags at the start.
 pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
+    // At once: until then SIGTERM and SIGHUP kill the process.
+    let signals = Signals::new().map_err(|error| UsageError(format!("signals cannot be waited for: {error}")))?;
+    // Before the files are read: a change meanwhile has them read again.
+    let seen = fingerprint(&flags.files);
     let content = read(&flags.files)?;
     let store = FileStore::open(Some(&flags.state), "transship serve").map_err(UsageError)?;
     let listener = TcpListener::bind(flags.listen).await;
@@ -48,39 +53,50 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
 
     let store = wiring.store.clone();
-    let mut serving = Serving { flags, wiring, configurations };
+    let mut serving = Serving { flags, seen, wiring, configurations };
     serving.order();
-    let ended = serving.run().await;
+    serving.run(signals).await;
     tracing::info!("ending");
     shutdown.cancel();
     serving.configurations.ended(DRAIN).await;
     let _ = tokio::time::timeout(DRAIN, server).await;
     store.close().map_err(UsageError)?;
-    ended.map(|()| ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that `serve` obeys, caught from the moment when this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 struct Serving {
     flags: ServeFlags,
+    /// The files as they were last read, well or not.
+    seen: Fingerprint,
     wiring: Wiring,
     configurations: Arc<Configurations>,
 }
 
 impl Serving {
     /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
-    async fn run(&mut self) -> Result<(), UsageError> {
-        let of_signal =
-            |kind| signal(kind).map_err(|error| UsageError(format!("signals cannot be waited for: {error}")));
-        let (mut terminate, mut interrupt, mut hang_up) = (
-            of_signal(SignalKind::terminate())?,
-            of_signal(SignalKind::interrupt())?,
-            of_signal(SignalKind::hangup())?,
-        );
-        let mut seen = fingerprint(&self.flags.files);
+    async fn run(&mut self, mut signals: Signals) {
         loop {
             let is_forced = tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => true,
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => true,
                 Some(_) = self.wiring.wakes.recv() => {
                     self.order();
                     continue;
@@ -88,8 +104,8 @@ impl Serving {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             let present = fingerprint(&self.flags.files);
-            if is_forced || present != seen {
-                seen = present;
+            if is_forced || present != self.seen {
+                self.seen = present;
                 self.reload();
             }
         }
@@ -156,8 +172,8 @@ fn log(assignment: &Assignment, copied: &Result<Copied, Failed>) {
 }
 
 /// Changes when a file does that is read: those with documents, the docker configuration, the certificates.
-fn fingerprint(flags: &FileFlags) -> HashMap<PathBuf, Option<(SystemTime, u64)>> {
-    let logins = flags.docker_config.iter().flat_map(|path| [path.clone(), path.join("config.json")]);
+fn fingerprint(flags: &FileFlags) -> Fingerprint {
+    let logins = logins_file(flags.docker_config.as_deref());
     let files = flags.files.iter().cloned().chain(logins).chain(flags.ca.iter().map(|(_, file)| file.clone()));
     let state = |file: &PathBuf| {
         let metadata = std::fs::metadata(file).ok()?;
@@ -165,6 +181,9 @@ fn fingerprint(flags: &FileFlags) -> HashMap<PathBuf, Option<(SystemTime, u64)>>
     };
     files.map(|file| (file.clone(), state(&file))).collect()
 }
+
+/// The time of the last change of each file and its length; `None` if it is absent.
+type Fingerprint = HashMap<PathBuf, Option<(SystemTime, u64)>>;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(10);

@@ -18,6 +18,7 @@ mod referrers;
 mod registries;
 mod request_counts;
 mod round_trips;
+mod serve;
 mod standalone;
 mod stories;
 mod support;

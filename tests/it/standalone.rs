@@ -69,13 +69,28 @@ impl Files {
 
     /// The same, to be run.
     pub fn command(&self, subcommand: &str, more: &[&str]) -> tokio::process::Command {
-        let file = self.folder.join("all.yaml");
-        let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
-        std::fs::write(&file, documents.join("\n---\n")).unwrap();
-        std::fs::write(self.folder.join("config.json"), json!({"auths": self.logins}).to_string()).unwrap();
+        let file = self.write();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_transship"));
         command.arg(subcommand).arg("-f").arg(&file).env("DOCKER_CONFIG", &self.folder).args(more).kill_on_drop(true);
         command
+    }
+
+    /// Writes the documents and logins, and returns the path of the documents. A process that reads them meanwhile finds the earlier
+    /// or the new ones.
+    pub fn write(&self) -> PathBuf {
+        let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
+        self.replace("config.json", &json!({"auths": self.logins}).to_string());
+        self.replace("all.yaml", &documents.join("\n---\n"))
+    }
+
+    /// Replaces one file at once, unless it has this content.
+    pub fn replace(&self, name: &str, content: &str) -> PathBuf {
+        let (file, partial) = (self.folder.join(name), self.folder.join(format!("{name}.partial")));
+        if std::fs::read_to_string(&file).ok().as_deref() != Some(content) {
+            std::fs::write(&partial, content).unwrap();
+            std::fs::rename(&partial, &file).unwrap();
+        }
+        file
     }
 
     /// The folder that remembers what was verified.
@@ -90,7 +105,7 @@ pub fn text(output: &Output) -> String {
 }
 
 /// Credentials as docker configurations and `Authorization` headers have them.
-fn basic(user: &str, password: &str) -> String {
+pub fn basic(user: &str, password: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }
 

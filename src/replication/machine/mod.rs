@@ -291,3 +291,6 @@ impl Machine {
         self.report(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

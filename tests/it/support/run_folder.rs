@@ -1,5 +1,6 @@
 //! The folder of one test run, which is removed however the run ends.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +32,19 @@ pub fn new_folder(name: &str) -> PathBuf {
     let path = run_folder().join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir(&path).expect("the run's folder takes new folders");
     path
+}
+
+/// Every file below a folder with its content; one that vanishes meanwhile is left out.
+pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if let Ok(content) = std::fs::read(&path) {
+            files.insert(path, content);
+        }
+    }
+    files
 }
 
 /// The folder of the repository.

@@ -1,0 +1,118 @@
+//! The statuses of Registries and RegistryPermissionPolicies.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::{RegistryPermissionPolicyStatus, RegistryStatus, condition_type, reason, set_condition};
+
+/// The result of checking a Registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers and takes the credentials.
+    Ready,
+    /// It cannot be used.
+    Failing {
+        /// True if a person has to change something.
+        stalled: bool,
+        /// One of [`crate::api::reason`].
+        reason: &'static str,
+        /// A sentence that names the remedy.
+        message: String,
+    },
+}
+
+/// The status of a Registry after a check.
+pub fn registry_status(
+    previous: &RegistryStatus,
+    generation: Option<i64>,
+    health: &Health,
+    now: Timestamp,
+) -> RegistryStatus {
+    let (ready, stalled, why, message) = match health {
+        Health::Ready => (true, false, reason::REACHABLE, "the registry answers and takes the credentials"),
+        Health::Failing { stalled, reason, message } => (false, *stalled, *reason, message.as_str()),
+    };
+    let conditions = ready_and_stalled(&previous.conditions, (ready, stalled), (why, message), generation, now);
+    RegistryStatus { observed_generation: generation, conditions }
+}
+
+/// The status of a policy for a Registry that exists or not.
+pub fn policy_status(
+    previous: &RegistryPermissionPolicyStatus,
+    generation: Option<i64>,
+    registry: &str,
+    exists: bool,
+    now: Timestamp,
+) -> RegistryPermissionPolicyStatus {
+    let (why, message) = if exists {
+        (reason::IN_FORCE, format!("the statements are in force for Registry {registry}"))
+    } else {
+        (reason::REGISTRY_NOT_FOUND, format!("spec.registryRef: there is no Registry {registry} in this namespace"))
+    };
+    let conditions = ready_and_stalled(&previous.conditions, (exists, !exists), (why, &message), generation, now);
+    RegistryPermissionPolicyStatus { observed_generation: generation, conditions }
+}
+
+/// `Ready`, and `Stalled` only while it is true.
+fn ready_and_stalled(
+    previous: &[Condition],
+    (ready, stalled): (bool, bool),
+    (why, message): (&str, &str),
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut conditions = previous.to_vec();
+    set_condition(&mut conditions, condition_type::READY, ready, why, message, generation, now);
+    if stalled {
+        set_condition(&mut conditions, condition_type::STALLED, true, why, message, generation, now);
+    } else {
+        conditions.retain(|condition| condition.type_ != condition_type::STALLED);
+    }
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn words(conditions: &[Condition]) -> Vec<String> {
+        let word = |c: &Condition| format!("{}={}:{}", c.type_, c.status, c.reason);
+        conditions.iter().map(word).collect()
+    }
+
+    #[test]
+    fn a_registry_is_ready_failing_or_stalled() {
+        let failing = |stalled, reason| Health::Failing { stalled, reason, message: "m".to_owned() };
+        for (health, expected) in [
+            (Health::Ready, vec!["Ready=True:Reachable"]),
+            (failing(false, reason::UNREACHABLE), vec!["Ready=False:Unreachable"]),
+            (
+                failing(true, reason::AUTHENTICATION_FAILED),
+                vec!["Ready=False:AuthenticationFailed", "Stalled=True:AuthenticationFailed"],
+            ),
+        ] {
+            let stalled = registry_status(&RegistryStatus::default(), None, &failing(true, reason::CA_INVALID), at(0));
+            for previous in [RegistryStatus::default(), stalled] {
+                let status = registry_status(&previous, Some(3), &health, at(1));
+                assert_eq!(words(&status.conditions), expected);
+                assert_eq!(
+                    registry_status(&status, Some(3), &health, at(9)),
+                    status,
+                    "nothing changes with time alone"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_is_in_force_while_its_registry_exists() {
+        let without = policy_status(&RegistryPermissionPolicyStatus::default(), Some(1), "eu", false, at(0));
+        assert_eq!(words(&without.conditions), ["Ready=False:RegistryNotFound", "Stalled=True:RegistryNotFound"]);
+        let with = policy_status(&without, Some(1), "eu", true, at(1));
+        assert_eq!(words(&with.conditions), ["Ready=True:InForce"]);
+    }
+}

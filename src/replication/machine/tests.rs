@@ -1,0 +1,409 @@
+//! The rules of the state machine, one at a time; the simulator drives them all together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::*;
+use crate::api::{FailureCode, ReplicationConfigurationSpec, reason};
+use crate::copy::Failed;
+use crate::image::Digest;
+use crate::plan::{Holder, Phase, Replica, parse_configuration};
+use crate::policy::Decision;
+
+const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn digest(content: &str) -> Digest {
+    Digest::sha256(content.as_bytes())
+}
+
+fn orders(generation: i64, rule: &str) -> Orders {
+    let spec: ReplicationConfigurationSpec = serde_saphyr::from_str(&SPEC.replace("RULE", rule)).unwrap();
+    let reference = |name: &str| DestinationReference { namespace: "a".to_owned(), name: name.to_owned() };
+    let identity = |name: &str| RegistryIdentity { uid: format!("uid-{name}"), host: format!("{name}.example") };
+    Orders {
+        namespace: "a".to_owned(),
+        name: "c".to_owned(),
+        holder: Holder { created: at(-1), uid: "uid-c".to_owned() },
+        generation: Some(generation),
+        configuration: parse_configuration("a", "c", &spec).map(Arc::new),
+        request: None,
+        registries: ["s", "d"].map(|name| (reference(name), identity(name))).into(),
+        dependencies: 0,
+        class: None,
+        slots: 8,
+        is_dry: false,
+    }
+}
+
+/// A machine, the claims of its process, and what it has published.
+struct Bench {
+    machine: Machine,
+    claims: Claims,
+    now: Timestamp,
+    copies: BTreeMap<CopyId, Arc<Assignment>>,
+    statuses: BTreeMap<String, crate::api::ReplicationStatusStatus>,
+    identities: BTreeMap<String, Arc<PairIdentity>>,
+    report: ConfigurationReport,
+    looks: Vec<Looks>,
+    comparison: Option<ComparisonId>,
+}
+
+impl Bench {
+    fn new(rule: &str) -> Self {
+        Self::resumed(orders(1, rule), Stored::default(), 0)
+    }
+
+    fn resumed(orders: Orders, stored: Stored, second: i64) -> Self {
+        let mut claims = Claims::default();
+        let machine = Machine::new(orders, stored, &mut claims, at(second));
+        let mut bench = Self {
+            machine,
+            claims,
+            now: at(second),
+            copies: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            report: ConfigurationReport::default(),
+            looks: Vec::new(),
+            comparison: None,
+        };
+        bench.step(Event::Wake);
+        bench
+    }
+
+    /// Takes an event; what is published succeeds at once.
+    fn step(&mut self, event: Event) {
+        let mut effects: VecDeque<Effect> = self.machine.step(event, &mut self.claims, self.now).into();
+        while let Some(effect) = effects.pop_front() {
+            let answer = match effect {
+                Effect::Compare(id) => {
+                    self.comparison = Some(id);
+                    continue;
+                }
+                Effect::StopComparison => {
+                    self.comparison = None;
+                    continue;
+                }
+                Effect::Observe(_, looks) => {
+                    self.looks.push(looks);
+                    continue;
+                }
+                Effect::Copy(id, assignment) => {
+                    self.copies.insert(id, assignment);
+                    continue;
+                }
+                Effect::Stop(id) => {
+                    self.copies.remove(&id);
+                    Event::Ended(id, None, 0.5)
+                }
+                Effect::Publish(id, identity, status) => {
+                    self.statuses.insert(identity.name.clone(), *status);
+                    self.identities.insert(identity.name.clone(), identity);
+                    Event::Published(id, true)
+                }
+                Effect::Delete(identity) => {
+                    self.statuses.remove(&identity.name);
+                    Event::Deleted(identity.name.clone(), true)
+                }
+                Effect::Report(report) => {
+                    self.report = *report;
+                    continue;
+                }
+                _ => continue,
+            };
+            effects.extend(self.machine.step(answer, &mut self.claims, self.now));
+        }
+    }
+
+    fn passes(&mut self, seconds: i64) {
+        self.now += Duration::from_secs(seconds.unsigned_abs());
+        self.step(Event::Wake);
+    }
+
+    fn find(&mut self, finding: Finding) {
+        let id = self.comparison.expect("a comparison is under way");
+        self.step(Event::Found(id, finding));
+    }
+
+    /// A comparison that finds these repositories with their tags; everything that follows of it is left to the test.
+    fn compare(&mut self, source: &[(&str, &[(&str, &str)])], is_complete: bool) {
+        let names = source.iter().map(|(name, _)| name.parse().unwrap()).collect();
+        self.find(Finding::Repositories { names, unmatched: BTreeSet::new(), sent_at: self.now });
+        for (name, tags) in source {
+            let repository: RepositoryName = name.parse().unwrap();
+            self.find(Finding::Opened(repository.clone()));
+            let listed = tags.iter().map(|(tag, _)| tag.parse().unwrap()).collect();
+            let left_out = (0, String::new());
+            self.find(Finding::Tags(Listed {
+                repository: repository.clone(),
+                tags: listed,
+                sent_at: self.now,
+                left_out,
+            }));
+            for (tag, content) in *tags {
+                self.find(Finding::Image(self.observed(name, tag, content, self.now)));
+            }
+            self.find(Finding::Closed(repository));
+        }
+        self.find(Finding::Done(is_complete));
+    }
+
+    fn observed(&self, repository: &str, tag: &str, content: &str, sent_at: Timestamp) -> Observed {
+        let (repository, tag) = (repository.parse().unwrap(), tag.parse().unwrap());
+        Observed { repository, tag, digest: digest(content), sent_at }
+    }
+
+    /// Ends every copy that runs.
+    fn copied(&mut self, result: Result<(), FailureCode>) {
+        for (id, _) in std::mem::take(&mut self.copies) {
+            let permission = Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: String::new() };
+            let replica = || Replica { bytes: 7, destination_digest: None };
+            let result = result.map(|()| replica()).map_err(|code| Failed::new(code, "no".to_owned()));
+            self.step(Event::Ended(id, Some(Outcome { permission, result, is_unanswered: false }), 0.5));
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let counts = self.report.destinations.values().fold(Counts::default(), |mut sum, totals| {
+            sum.include(&totals.counts);
+            sum
+        });
+        self.report.trouble.is_none() && self.report.phase == Phase::Compared && counts.failed + counts.owed == 0
+    }
+
+    fn row(&self, tag: &str) -> Option<crate::plan::State> {
+        let tag = tag.parse().unwrap();
+        self.machine.pairs().find_map(|pair| pair.ledger.row(&tag).map(|row| row.state.clone()))
+    }
+
+    fn stored(&self) -> Stored {
+        let pairs = self.statuses.iter().map(|(name, status)| StoredPair {
+            identity: self.identities[name].as_ref().clone(),
+            status: status.clone(),
+            verified: None,
+            referrers_asked_at: None,
+        });
+        Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, handled_request: None }
+    }
+}
+
+#[test]
+fn an_image_that_a_comparison_finds_is_copied_and_the_configuration_ready() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    assert!(!bench.is_ready(), "it is not verified yet");
+    bench.copied(Ok(()));
+    assert!(bench.is_ready() && bench.statuses.len() == 1);
+    assert_eq!(bench.machine.wake_at(bench.now), Some(at(600)), "the next comparison is due after the interval");
+}
+
+#[test]
+fn a_retry_of_a_failed_image_is_no_success() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    for _ in 0..4 {
+        bench.copied(Err(FailureCode::DestinationUnavailable));
+        bench.passes(300);
+        let copy = *bench.copies.keys().next().expect("it is tried again");
+        bench.step(Event::Progress(copy, Some(0)));
+        bench.passes(11);
+        assert!(!bench.is_ready());
+    }
+    bench.copied(Ok(()));
+    assert!(bench.is_ready());
+}
+
+#[test]
+fn a_late_answer_of_a_comparison_does_not_undo_a_push() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("latest", "A")])], true);
+    bench.copied(Ok(()));
+    bench.passes(600);
+    let (late, sent_at) = (bench.observed("app", "latest", "A", at(600)), at(602));
+    bench.now = sent_at;
+    bench.step(Event::Looked(Looked::Seen(bench.observed("app", "latest", "B", sent_at))));
+    bench.copied(Ok(()));
+    bench.find(Finding::Image(late));
+    assert!(bench.copies.is_empty(), "A is older than B");
+    assert!(bench.machine.pairs().all(|pair| pair.ledger.rows().all(|(_, row)| row.digest == digest("B"))));
+}
+
+#[test]
+fn an_invalid_spec_keeps_everything_and_the_correction_goes_on() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    let before: Vec<_> = bench.statuses.keys().cloned().collect();
+    let wrong = orders(2, "tagFilters: [{filter: 'v[', filterType: REGEX_MATCH}],");
+    assert!(wrong.configuration.is_err());
+    bench.step(Event::Orders(Box::new(wrong)));
+    assert_eq!(bench.report.trouble.as_ref().map(|trouble| trouble.reason), Some(reason::INVALID_SPEC));
+    assert_eq!(bench.machine.wake_at(bench.now), None, "nothing is done meanwhile");
+    bench.step(Event::Orders(Box::new(orders(3, ""))));
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    assert!(bench.copies.is_empty(), "nothing is copied again");
+    assert!(bench.is_ready());
+    assert_eq!(bench.statuses.keys().cloned().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn repositories_are_dropped_when_two_lists_lack_them_and_a_sudden_empty_one_proves_nothing() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")]), ("other", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    for (source, left) in [
+        (&[][..], 2),
+        (&[("app", &[("v1", "1")][..])][..], 2),
+        (&[("app", &[("v1", "1")][..])][..], 1),
+        (&[][..], 1),
+        (&[][..], 1),
+        (&[][..], 0),
+    ] {
+        bench.passes(600);
+        bench.compare(source, true);
+        bench.passes(10);
+        assert_eq!(bench.statuses.len(), left, "{source:?}");
+    }
+}
+
+#[test]
+fn the_pause_after_a_comparison_is_the_interval_or_grows_while_it_is_incomplete() {
+    let mut bench = Bench::new("");
+    let mut pauses = Vec::new();
+    for is_complete in [false, false, false, true] {
+        bench.compare(&[("app", &[])], is_complete);
+        let next = bench.machine.wake_at(bench.now).unwrap();
+        pauses.push(next.duration_since(bench.now).as_secs());
+        bench.now = next;
+        bench.step(Event::Wake);
+    }
+    assert_eq!(pauses, [15, 15, 30, 600]);
+}
+
+#[test]
+fn a_tag_that_never_moves_is_settled_once_it_is_verified() {
+    let mut bench = Bench::new("immutableTags: ['v*'],");
+    let source: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1"), ("latest", "1")])];
+    bench.compare(source, true);
+    let first = bench.looks.pop().unwrap();
+    assert_eq!((first.settled.len(), first.new.len()), (0, 2), "manifests of new tags are read with them");
+    bench.copied(Ok(()));
+    bench.passes(600);
+    bench.compare(source, true);
+    let second = bench.looks.pop().unwrap();
+    assert_eq!(second.settled, BTreeMap::from([("v1".parse().unwrap(), digest("1"))]));
+    assert!(second.new.is_empty());
+    bench.step(Event::Hints(Hints {
+        tags: vec![("app".parse().unwrap(), "v1".parse().unwrap(), None)],
+        overflown: false,
+    }));
+    assert_eq!(bench.machine.hints_wanted(), comparison::LOOKS_AT_ONCE, "nothing is looked at");
+}
+
+#[test]
+fn a_restart_publishes_nothing_and_copies_nothing_before_it_is_observed() {
+    let mut bench = Bench::new("");
+    let source: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1"), ("v2", "2"), ("v3", "3")])];
+    bench.compare(source, true);
+    bench.copied(Ok(()));
+    bench.passes(10);
+    let (stored, report) = (bench.stored(), bench.report.clone());
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    again.passes(30);
+    assert!(again.statuses.is_empty() && again.copies.is_empty());
+    assert_eq!(again.report, report, "the configuration's own status is the same");
+    again.compare(source, true);
+    again.passes(30);
+    assert!(again.statuses.is_empty() && again.copies.is_empty() && again.is_ready());
+}
+
+#[test]
+fn what_failed_before_a_restart_is_not_written_before_it_is_observed_again() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "A")])], true);
+    bench.copied(Err(FailureCode::DestinationUnavailable));
+    bench.passes(10);
+    let mut again = Bench::resumed(orders(1, ""), bench.stored(), 5_000);
+    again.passes(30);
+    assert!(again.copies.is_empty(), "the tag may have moved meanwhile");
+    again.compare(&[("app", &[("v1", "B")])], true);
+    assert_eq!(again.copies.values().map(|copy| copy.digest.clone()).collect::<Vec<_>>(), [digest("B")]);
+}
+
+#[test]
+fn a_pair_of_which_less_is_known_than_was_shown_is_published_once_all_is_read_back() {
+    let mut bench = Bench::new("");
+    let tags: Vec<(String, String)> = (0..300).map(|i| (format!("v{i}"), i.to_string())).collect();
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(tag, content)| (tag.as_str(), content.as_str())).collect();
+    bench.compare(&[("app", &tags)], true);
+    while !bench.copies.is_empty() {
+        bench.copied(Ok(()));
+    }
+    bench.passes(10);
+    let complete = |bench: &Bench| bench.statuses.values().map(|status| status.summary.complete).sum::<u64>();
+    assert_eq!(complete(&bench), 300);
+    let mut again = Bench::resumed(orders(1, ""), bench.stored(), 5_000);
+    let shown = |bench: &Bench| bench.report.destinations.values().map(|totals| totals.counts.complete).sum::<u64>();
+    assert_eq!(shown(&again), 300);
+    again.compare(&[("app", &tags)], true);
+    again.passes(20);
+    assert!(again.statuses.is_empty() && !again.copies.is_empty(), "it is read back first");
+    while !again.copies.is_empty() {
+        assert_eq!(shown(&again), 300);
+        again.copied(Ok(()));
+    }
+    again.passes(10);
+    assert!(complete(&again) == 300 || again.statuses.is_empty());
+    assert!(again.is_ready());
+}
+
+#[test]
+fn what_was_observed_before_the_process_was_stopped_is_not_written() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "A")])], true);
+    assert_eq!(bench.copies.len(), 1);
+    bench.passes(20);
+    bench.step(Event::Frozen);
+    bench.passes(60);
+    assert!(bench.copies.is_empty());
+    bench.compare(&[("app", &[("v1", "B")])], true);
+    assert_eq!(bench.copies.values().map(|copy| copy.digest.clone()).collect::<Vec<_>>(), [digest("B")]);
+}
+
+#[test]
+fn a_missing_registry_is_told_at_once_and_its_rows_are_kept() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    let mut without = orders(1, "");
+    without.registries.retain(|reference, _| reference.name == "s");
+    bench.step(Event::Orders(Box::new(without)));
+    assert_eq!(bench.report.trouble.as_ref().map(|trouble| trouble.reason), Some(reason::REGISTRY_NOT_FOUND));
+    bench.step(Event::Orders(Box::new(orders(1, ""))));
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    assert!(bench.is_ready() && bench.copies.is_empty());
+    assert!(matches!(bench.row("v1"), Some(crate::plan::State::Complete { .. })));
+}
+
+#[test]
+fn a_configuration_that_ends_leaves_no_status_and_no_claim_and_one_that_is_interrupted_nothing_in_progress() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    let copy = *bench.copies.keys().next().unwrap();
+    bench.step(Event::Progress(copy, Some(1)));
+    bench.step(Event::Interrupt);
+    assert!(bench.machine.is_done());
+    assert!(bench.statuses.values().all(|status| status.summary.in_progress == 0 && status.summary.pending == 1));
+
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    bench.step(Event::Retire);
+    assert!(bench.machine.is_done() && bench.statuses.is_empty());
+    let place = Place { host: "d.example".to_owned(), repository: "app".parse().unwrap() };
+    assert!(!bench.claims.holds("uid-c", &place));
+}

@@ -1,0 +1,101 @@
+//! `serve` is killed many times while it copies many images.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{SOON, Serve, compare_every};
+use crate::standalone::Files;
+use crate::support::eventually::eventually;
+use crate::support::image::{Blob, Image};
+use crate::support::process::{Port, Signal};
+use crate::support::run_folder::files_below;
+use crate::support::scripted::ScriptedRegistry;
+use crate::tag_filters::{files, registry};
+
+/// The longest that a life lasts that comes to nothing.
+const LIFE: Duration = Duration::from_secs(3);
+
+/// A number from the environment.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// The tags that the state folder records as verified.
+fn recorded(files: &Files) -> BTreeSet<String> {
+    let records = files_below(&files.folder.join("state/records"));
+    // The last line may be torn.
+    let lines = records.values().flat_map(|bytes| bytes.split_inclusive(|byte| *byte == b'\n'));
+    let whole =
+        lines.filter(|line| line.ends_with(b"\n")).filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    whole.filter_map(|line| Some(line["verified"]["tag"].as_str()?.to_owned())).collect()
+}
+
+/// The tags that were written by the requests of a log behind `from`.
+fn written(destination: &ScriptedRegistry, from: usize) -> Vec<String> {
+    let log = destination.log().split_off(from);
+    let puts = log.iter().filter(|seen| seen.method == "PUT").filter_map(|seen| seen.path.split_once("/manifests/"));
+    puts.map(|(_, tag)| tag.to_owned()).filter(|tag| !tag.contains(':')).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serve_that_is_killed_many_times_ends_equal_and_copies_nothing_twice() {
+    let (kills, count) = (number("TRANSSHIP_TEST_KILLS", 12), number("TRANSSHIP_TEST_KILL_IMAGES", 60));
+    let (source, destination) = (registry(), registry());
+    let shared = Blob::layer(7, 2_000);
+    for seed in 0..count {
+        let layers = vec![shared.clone(), Blob::layer(1_000 + seed, 1_000)];
+        source.push("app", &format!("v{seed}"), &Image::with_layers(seed, "linux/amd64", layers));
+    }
+    let mut files = files("serve-kills", &source, &[&destination]);
+    compare_every(&mut files, "10s");
+    let (began, mut again, mut useful) = (Instant::now(), 0, 0);
+    let mut port = Port::claim();
+    for kill in 0..kills {
+        let (known, from) = (recorded(&files), destination.log().len());
+        let Serve { mut process, port: same } = Serve::spawn(port, &files, &["--copies", "2"]);
+        port = same;
+        // From right after the start to a few images later, at any request of a copy.
+        let requests = usize::try_from(kill * 17 % 37).unwrap();
+        let born = Instant::now();
+        while destination.log().len() < from + requests && born.elapsed() < LIFE {
+            assert!(process.ended().is_none(), "{}", process.log_tail());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        process.signal(Signal::KILL);
+        process.wait(SOON).await.expect("SIGKILL ends it");
+        again += written(&destination, from).iter().filter(|tag| known.contains(*tag)).count();
+        useful += usize::from(recorded(&files).len() > known.len());
+        left(&source, &destination);
+    }
+    let (known, from) = (recorded(&files), destination.log().len());
+    assert!((1..count).contains(&(known.len() as u64)), "{} of {count} images are left to the last life", known.len());
+    let serve = Serve::on(port, &files, &[]).await;
+    eventually(SOON, "everything is recorded", async || {
+        let known = recorded(&files).len() as u64;
+        if known == count { Ok(()) } else { Err(known) }
+    })
+    .await;
+    serve.end().await;
+    again += written(&destination, from).iter().filter(|tag| known.contains(*tag)).count();
+    left(&source, &destination);
+    assert_eq!(destination.tags("app"), source.tags("app"));
+    let writes = written(&destination, 0).len();
+    println!(
+        "{kills} kills ({useful} lives recorded something) during {count} images in {:?}: {writes} writes of tags, \
+         {again} of images that were recorded before",
+        began.elapsed()
+    );
+    assert_eq!(again, 0, "images that were recorded are not copied again");
+    assert!(writes as u64 <= count + 2 * kills, "{writes} writes: a kill costs the copies that were under way");
+}
+
+/// Every tag at the destination is that of the source, with everything below it.
+fn left(source: &ScriptedRegistry, destination: &ScriptedRegistry) {
+    let wanted = source.tags("app");
+    for (tag, digest) in destination.tags("app") {
+        assert_eq!(wanted.get(&tag), Some(&digest), "{tag}");
+        assert_eq!(destination.tree("app", &tag), source.tree("app", &tag), "{tag}");
+    }
+}
