@@ -121,15 +121,7 @@ impl Parts {
             metrics: metrics.clone(),
             wakes: claim_waker,
         };
-        let jobs = flags.job_settings().map(|settings| JobControl {
-            client: view.client.clone(),
-            jobs: CopyJobs::new(view.client.clone(), settings),
-            dispatcher: dispatcher.clone(),
-            classes: classes.clone(),
-            authorities: watch::Sender::default(),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-        });
+        let jobs = job_control(flags, &view, &dispatcher, &classes, &metrics, shutdown);
         let context = Context {
             settings: Settings {
                 reconciles: RECONCILES,
@@ -148,8 +140,29 @@ impl Parts {
             stored: Mutex::default(),
             begun: AtomicBool::new(false),
         };
-        Ok(Self { context: Arc::new(context), dispatcher, jobs: jobs.map(Arc::new), wakes, claim_wakes })
+        Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
     }
+}
+
+/// The control of Jobs, where these can be started.
+fn job_control(
+    flags: &OperatorFlags,
+    view: &View,
+    dispatcher: &Arc<Dispatcher>,
+    classes: &Arc<ExecutionClasses>,
+    metrics: &Arc<Metrics>,
+    shutdown: &CancellationToken,
+) -> Option<Arc<JobControl>> {
+    let settings = flags.job_settings()?;
+    Some(Arc::new(JobControl {
+        client: view.client.clone(),
+        jobs: CopyJobs::new(view.client.clone(), settings),
+        dispatcher: dispatcher.clone(),
+        classes: classes.clone(),
+        authorities: watch::Sender::default(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    }))
 }
 
 /// Passes on to configurations that claims changed, and what keeps Jobs from running; keeps the clock beating.

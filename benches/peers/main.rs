@@ -4,10 +4,12 @@
 
 mod floor;
 mod measure;
+mod operator;
 mod paired;
 mod report;
 mod run;
 mod running;
+mod scale;
 mod scenarios;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
@@ -21,9 +23,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
+use operator::Cluster;
 use report::{Machine, QUIET, REGISTRIES, Report};
 use running::{Settings, program_knows};
-use scenarios::{Course, scenarios};
+use scale::SIZES;
+use scenarios::{Course, Scenario, scenarios};
 use support::tools::{debian_tool, go_tool};
 use tools::Tool;
 
@@ -132,16 +136,22 @@ async fn bench(flags: &RunFlags) -> Result<(), String> {
 }
 
 async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
-    let known: Vec<_> = scenarios().iter().map(|scenario| scenario.name.to_owned()).collect();
+    let sizes = SIZES.iter().map(|size| size.name);
+    let known: Vec<_> = scenarios().iter().map(|scenario| scenario.name).chain(sizes).map(str::to_owned).collect();
     let wanted = chosen(&flags.fixtures, &known)?;
+    let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
     let names: Vec<_> = Tool::all().iter().map(|tool| tool.name()).collect();
     let tools = chosen(&flags.tools, &names)?;
+    let operates = |scenario: &Scenario| scenario.operator && is_wanted(scenario.name);
+    let has_operator = scenarios().iter().any(operates) || SIZES.iter().any(|size| is_wanted(size.name));
+    let has_operator = has_operator && tools.contains(&Tool::Operator.name());
     let settings = Settings {
         tools: Tool::all().iter().copied().filter(|tool| tools.contains(&tool.name())).collect(),
         repetitions: flags.repetitions,
         seed: flags.seed,
         scale: flags.scale as usize,
         deadline: Duration::from_secs(flags.deadline),
+        cluster: if has_operator { Some(Cluster::start().await) } else { None },
     };
     let mut versions: std::collections::BTreeMap<_, _> =
         settings.tools.iter().map(|tool| (tool.name(), tool.version())).collect();
@@ -157,8 +167,9 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
         left_out: Vec::new(),
         runs: Vec::new(),
         round_trips: Vec::new(),
+        scales: Vec::new(),
     };
-    for scenario in scenarios().iter().filter(|scenario| wanted.iter().any(|name| name == scenario.name)) {
+    for scenario in scenarios().iter().filter(|scenario| is_wanted(scenario.name)) {
         if scenario.prefix.is_some() && !program_knows("tagFilters") {
             let reason = format!("{}, {}: transship has no filters for tags", scenario.name, scenario.title);
             println!("\nleft out: {reason}");
@@ -178,6 +189,14 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
         }
         println!("{}", report.scenario(scenario));
         eprintln!("{} took {:.0} s in all", scenario.name, began.elapsed().as_secs_f64());
+    }
+    for size in SIZES.iter().filter(|size| is_wanted(size.name)) {
+        if let Some(cluster) = &settings.cluster {
+            report.scales.extend(scale::measure(*size, settings.scale, cluster).await?);
+        }
+    }
+    if !report.scales.is_empty() {
+        println!("\n{}", scale::table(&report.scales));
     }
     Ok(report)
 }

@@ -76,7 +76,7 @@ fn quantile(values: &[f64], share: f64) -> Option<f64> {
 
 /// The tool of another that transship compares worst with, and how: of all peers, the one with the largest median.
 pub fn best_peer(runs: &BTreeMap<Tool, Vec<&Run>>) -> Option<(Tool, Ratios)> {
-    let peers = runs.keys().copied().filter(|tool| *tool != Tool::Transship && !tool.is_floor());
+    let peers = runs.keys().copied().filter(|tool| tool.is_peer());
     let ratios = peers.filter_map(|peer| Some((peer, Ratios::of(runs, Tool::Transship, peer)?)));
     ratios.max_by(|(_, a), (_, b)| a.median().total_cmp(&b.median()))
 }

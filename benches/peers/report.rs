@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::paired::{Ratios, best_peer, median_wall};
+use crate::paired::{Ratios, best_peer, median, median_wall};
 use crate::run::{Run, by_tool};
+use crate::scale::{self, Scale};
 use crate::scenarios::{Scenario, scenarios};
 use crate::support::round_trips::RoundTrips;
 use crate::tables::{heading, seconds, table};
@@ -31,6 +32,9 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// Of images that one process copies one after the other; the first is cold.
     pub round_trips: Vec<RoundTrips>,
+    /// Of the operator with very many images.
+    #[serde(default)]
+    pub scales: Vec<Scale>,
 }
 
 /// Where and when.
@@ -123,6 +127,7 @@ impl Report {
         page += "\n## Targets\n\n";
         page += TARGETS;
         page += &targets::page(self);
+        page += &self.operator();
         page += "\n## Tables\n\n";
         page += LEGEND;
         page += &self.tables();
@@ -137,8 +142,9 @@ impl Report {
 
     /// Ours against each of the others, a line for each phase that was run.
     fn pairs(&self) -> String {
-        let others: Vec<Tool> = Tool::all().iter().copied().filter(|tool| *tool != Tool::Transship).collect();
-        let names: Vec<_> = others.iter().map(|tool| tool.name()).collect();
+        let is_other = |tool: &Tool| tool.is_floor() || tool.is_peer();
+        let others: Vec<Tool> = Tool::all().iter().copied().filter(is_other).collect();
+        let names: Vec<_> = others.iter().map(|tool| tool.name()).chain([OPERATOR.to_owned()]).collect();
         let mut text = format!("| | seconds | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
         for (scenario, phase, runs) in self.phases() {
             let Some(ours) = runs.get(&Tool::Transship).and_then(|runs| median_wall(runs)) else { continue };
@@ -149,8 +155,34 @@ impl Report {
                 None if runs.contains_key(tool) => "failed".to_owned(),
                 None => String::new(),
             });
-            let cells: Vec<_> = cells.collect();
+            let operator = Ratios::of(&runs, Tool::Operator, Tool::Transship).map_or(String::new(), |r| r.shown());
+            let cells: Vec<_> = cells.chain([operator]).collect();
             let _ = writeln!(text, "| {} {phase} | {} | {} |", scenario.name, seconds(ours), cells.join(" | "));
+        }
+        text
+    }
+
+    /// The operator's share: what of its time is copying, and what it takes of the API server.
+    fn operator(&self) -> String {
+        let mut text = String::new();
+        for (scenario, phase, runs) in self.phases() {
+            let Some(ours) = runs.get(&Tool::Operator).filter(|_| phase == "cold") else { continue };
+            let of = |value: fn(&Run) -> Option<f64>| median(ours.iter().filter_map(|run| value(run)));
+            let cells = [
+                median_wall(ours).map(seconds),
+                of(|run| run.copied).map(seconds),
+                of(|run| Some(run.api?.writes as f64)).map(|writes| format!("{writes:.0}")),
+                of(|run| Some(run.api?.cpu)).map(|cpu| format!("{cpu:.2}")),
+            ];
+            let cells: Vec<_> = cells.into_iter().map(Option::unwrap_or_default).collect();
+            let _ = writeln!(text, "| {} | {} |", scenario.name, cells.join(" | "));
+        }
+        if !text.is_empty() {
+            text.insert_str(0, OPERATOR_TABLE);
+        }
+        if !self.scales.is_empty() {
+            text += SCALE;
+            text += &scale::table(&self.scales);
         }
         text
     }
@@ -181,7 +213,28 @@ right. After a few repetitions with everybody only transship, the floors and the
 
 const PAIRS: &str = "\
 Seconds are those of transship. Below each other tool is how many times as long transship took, in the same repetition: the median, and the
-least and most of all repetitions. Below 1 transship is ahead. The one that it compares worst with is in bold.
+least and most of all repetitions. Below 1 transship is ahead. The one that it compares worst with is in bold. The last column is the
+reverse: how many times as long the operator takes as `transship sync`, from the apply of its objects until every image is COMPLETE.
+
+";
+
+const OPERATOR: &str = "operator ÷ sync";
+
+const OPERATOR_TABLE: &str = "
+## The operator
+
+The operator runs before the clock starts; so does the API server, on the same two cores. *copied*: seconds until the destination had
+answered the last request; the rest is the last status. *API writes*, *API server's CPU s*: requests of the operator that change something,
+and the processor time of kube-apiserver and etcd meanwhile.
+
+| | seconds | copied | API writes | API server's CPU s |
+|---|---|---|---|---|
+";
+
+const SCALE: &str = "
+100,000 images of one tiny layer, as 1,000 repositories of 100 tags and as 20 of 5,000, between registries in memory: *distinct* images,
+or tags that are *aliases* of ten images in each repository. CPU is that of the operator alone, cold until every image is COMPLETE, warm
+for a comparison that finds nothing to do.
 
 ";
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Usage;
+use crate::operator::ApiServer;
 use crate::support::fixtures::Contents;
 use crate::support::registry::Access;
 use crate::support::requests::Traffic;
@@ -38,6 +39,11 @@ pub struct Run {
     pub visible: Option<f64>,
     /// The time there and back in seconds, where the registries are far away.
     pub round_trip: Option<f64>,
+    /// From the start until the destination had answered its last request, in seconds, and the load of the API server: of the operator.
+    #[serde(default)]
+    pub copied: Option<f64>,
+    #[serde(default)]
+    pub api: Option<ApiServer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::measure::{Measured, Usage, processor_time};
+use crate::operator::Cluster;
 use crate::paired::median_wall;
 use crate::run::{Least, Run, Side, by_tool, statuses};
 use crate::scenarios::{Course, Scenario};
@@ -29,6 +31,8 @@ pub struct Settings {
     pub scale: usize,
     /// The longest that one run may take.
     pub deadline: Duration,
+    /// Where the operator runs, if it takes part.
+    pub cluster: Option<Cluster>,
 }
 
 /// A source with a scenario's images.
@@ -77,7 +81,11 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(
         for tool in &tools {
             prepared.source.restart().await;
             let bench = Bench::start(&prepared, *tool, repetition).await;
-            for run in bench.play().await {
+            let played = match settings.cluster.as_ref().filter(|_| *tool == Tool::Operator) {
+                Some(cluster) => vec![bench.replicated(cluster).await],
+                None => bench.play().await,
+            };
+            for run in played {
                 tell(&run);
                 runs.push(run);
             }
@@ -86,11 +94,11 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(
     runs
 }
 
-/// Who goes on after everybody has had his repetitions: we, the floors, and the fastest two of the others.
+/// The tools that go on after all have had their repetitions: ours, the floors, and the fastest two of the others.
 fn going_on(runs: &[Run], scenario: &Scenario, tools: &[Tool]) -> Vec<Tool> {
     let phase = runs.first().map_or("cold", |run| run.phase.as_str());
     let walls = by_tool(runs, scenario.name, phase);
-    let is_peer = |tool: &Tool| *tool != Tool::Transship && !tool.is_floor();
+    let is_peer = |tool: &Tool| tool.is_peer();
     let mut peers: Vec<_> =
         walls.iter().filter(|(tool, _)| is_peer(tool)).filter_map(|(t, runs)| Some((median_wall(runs)?, *t))).collect();
     peers.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -193,6 +201,36 @@ impl<'a> Bench<'a> {
         Run { least, ..self.result(phase, &mark, ended, contents).await }
     }
 
+    /// A copy by an operator that runs and has nothing else to do.
+    async fn replicated(&self, cluster: &Cluster) -> Run {
+        let contents = &self.prepared.contents;
+        let task = self.task(false);
+        let hosts: Vec<_> = std::iter::once(&task.source).chain(&task.destinations).cloned().collect();
+        let operator = match cluster.operator(&hosts).await {
+            Ok(operator) => operator,
+            Err(reason) => return self.result("cold", &self.mark().await, Err(reason), contents).await,
+        };
+        let (mark, began) = (self.mark().await, Timestamp::now());
+        let objects = task.objects(&operator.namespace.name);
+        let images = contents.tags() * self.destinations.len();
+        let work = operator.replicate(&objects, images, self.prepared.deadline).await;
+        let copied = self.last_answer().await.map(|at| at.duration_since(began).as_secs_f64());
+        let api = work.as_ref().ok().map(|work| work.api);
+        let run = self.result("cold", &mark, work.map(|work| work.usage), contents).await;
+        operator.end().await;
+        Run { copied, api, ..run }
+    }
+
+    /// When a destination last answered a request.
+    async fn last_answer(&self) -> Option<Timestamp> {
+        let mut answers = Vec::new();
+        for registry in &self.destinations {
+            settled_log(registry).await;
+            answers.extend(["GET", "HEAD", "POST", "PUT"].iter().flat_map(|method| registry.answers(method)));
+        }
+        answers.into_iter().map(|(_, at)| at).max()
+    }
+
     /// What a copy of everything takes.
     fn least(&self) -> Least {
         Least::cold(&self.prepared.contents, self.destinations.len())
@@ -245,13 +283,17 @@ impl<'a> Bench<'a> {
     }
 
     fn begin(&self, again: bool) -> Measured {
+        Measured::start(&self.tool.name(), self.tool.command(&self.task(again)))
+    }
+
+    fn task(&self, again: bool) -> Task<'_> {
         let host = |number: usize, registry: &TestRegistry| match self.proxies.get(number) {
             Some(proxy) => proxy.host(),
             None => registry.host(),
         };
         let destinations = self.destinations.iter().enumerate().map(|(number, registry)| host(number + 1, registry));
         let repositories = &self.prepared.contents.repositories;
-        let command = self.tool.command(&Task {
+        Task {
             source: host(0, &self.prepared.source),
             destinations: destinations.collect(),
             repositories: repositories.keys().map(String::as_str).collect(),
@@ -259,8 +301,7 @@ impl<'a> Bench<'a> {
             referrers: repositories.values().any(|repository| !repository.referrers.is_empty()),
             home: &self.home,
             again,
-        });
-        Measured::start(&self.tool.name(), command)
+        }
     }
 
     async fn mark(&self) -> Mark {
@@ -315,6 +356,8 @@ impl<'a> Bench<'a> {
             in_flight: None,
             visible: None,
             round_trip: self.prepared.scenario.link.map(|link| link.round_trip.as_secs_f64()),
+            copied: None,
+            api: None,
         }
     }
 }

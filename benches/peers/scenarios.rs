@@ -30,6 +30,8 @@ pub struct Scenario {
     pub times: Option<usize>,
     pub only: Option<&'static [Tool]>,
     pub without: &'static [Tool],
+    /// Whether the operator takes part.
+    pub operator: bool,
 }
 
 /// What happens in a scenario.
@@ -53,10 +55,15 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {
             course: Changed,
+            operator: true,
             ..base("A", "20 tags × 2 platforms × 5 layers of 1 MiB, 3 shared by a platform; E: one tag changed", a)
         },
-        Scenario { course: Warm, ..base("B", "50 tags × 4 layers of 256 KiB, 3 shared", b) },
-        Scenario { course: Warm, ..base("C", "10 repositories × 4 tags × 5 layers of 1 MiB, 3 shared by all", c) },
+        Scenario { course: Warm, operator: true, ..base("B", "50 tags × 4 layers of 256 KiB, 3 shared", b) },
+        Scenario {
+            course: Warm,
+            operator: true,
+            ..base("C", "10 repositories × 4 tags × 5 layers of 1 MiB, 3 shared by all", c)
+        },
         Scenario { course: Changed, ..old("A-2.8", "A, between registries of version 2.8", a) },
         Scenario { course: Warm, ..old("B-2.8", "B, between registries of version 2.8", b) },
         Scenario { course: Warm, ..old("C-2.8", "C, between registries of version 2.8", c) },
@@ -93,6 +100,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             all: 2,
+            operator: true,
             ..base("fleet", "40 repositories × 5 tags on 3 bases of 30 MiB", |scale| {
                 shared_bases(40, 5, 3, 10 * MIB / scale, 64 * KIB / scale)
             })
@@ -131,6 +139,7 @@ fn base(name: &'static str, title: &'static str, fixture: fn(usize) -> Fixture) 
         times: None,
         only: None,
         without: &[],
+        operator: false,
     }
 }
 
@@ -163,7 +172,8 @@ impl Scenario {
     pub fn has(&self, tool: Tool, repositories: usize) -> bool {
         // Several repositories at once is all that is tuned of skopeo.
         let is_the_same = tool == Tool::SkopeoTuned && repositories == 1;
-        self.only.is_none_or(|only| only.contains(&tool)) && !self.without.contains(&tool) && !is_the_same
+        let is_absent = is_the_same || (tool == Tool::Operator && !self.operator);
+        self.only.is_none_or(|only| only.contains(&tool)) && !self.without.contains(&tool) && !is_absent
     }
 
     /// How often it is repeated where `asked` repetitions are wanted.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::paired::{Ratios, best_peer, median};
 use crate::report::Report;
 use crate::run::Run;
+use crate::scale::{Images, SIZES, Scale, Size};
 use crate::tools::Tool;
 
 /// One target of one phase of one scenario.
@@ -43,6 +44,7 @@ pub fn page(report: &Report) -> String {
     targets.extend(round_trips(report));
     targets.extend(memory(report));
     targets.extend(memory_of_large_blobs(report));
+    targets.extend(processor_time_of_operator(report));
     let mut text = "| | Target | Measured | |\n|---|---|---|---|\n".to_owned();
     for Target { scenario, what, measured, is_met } in &targets {
         let met = if *is_met { "met" } else { "**missed**" };
@@ -65,6 +67,7 @@ impl Phase<'_> {
             "cold" => {
                 targets.extend(self.against_peers());
                 targets.extend(self.against_floor());
+                targets.extend(self.of_operator());
                 targets.extend([self.requests(1.05), self.checks(), self.bytes()]);
             }
             "warm" => targets.push(self.requests(1.0)),
@@ -92,6 +95,17 @@ impl Phase<'_> {
     fn against_floor(&self) -> Option<Target> {
         let ratios = Ratios::of(self.runs, Tool::Transship, Tool::FloorReadBack)?;
         Some(self.target("wall ≤ 1.10 × the floor with read-back", ratios.shown(), ratios.median() <= 1.1))
+    }
+
+    /// The operator against `transship sync`.
+    fn of_operator(&self) -> Option<Target> {
+        let runs = self.runs.get(&Tool::Operator)?;
+        let what = format!("the operator, from apply to COMPLETE: wall ≤ {OPERATOR_LIMIT:.2} × sync");
+        let failed = runs.iter().filter(|run| run.failure.is_some()).count();
+        match Ratios::of(self.runs, Tool::Operator, Tool::Transship) {
+            Some(ratios) if failed == 0 => Some(self.target(&what, ratios.shown(), ratios.median() <= OPERATOR_LIMIT)),
+            _ => Some(self.target(&what, format!("{failed} of {} failed", runs.len()), false)),
+        }
     }
 
     /// The requests that copying took, of the least.
@@ -188,6 +202,35 @@ fn memory_of_large_blobs(report: &Report) -> Option<Target> {
     let what = "cold: peak memory ≤ 4 MB over that of B".to_owned();
     Some(Target { scenario: "D1", what, measured: format!("{more:.1} MB"), is_met: more <= 4.0 })
 }
+
+/// The processor time of the operator for each image, in many repositories and in few large ones.
+fn processor_time_of_operator(report: &Report) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for of in [Images::Distinct, Images::Aliases] {
+        let cold = |size: &Size| {
+            let found = report.scales.iter().find(|scale| scale.name == size.name && scale.of == of);
+            found.map(Scale::cold_milliseconds)
+        };
+        let [many, large] = SIZES.each_ref().map(cold);
+        let kind = format!("{of:?}").to_lowercase();
+        targets.extend(many.map(|many| Target {
+            scenario: SIZES[0].name,
+            what: format!("the operator, {kind}: CPU ≤ 1.5 ms an image"),
+            measured: format!("{many:.2} ms"),
+            is_met: many <= 1.5,
+        }));
+        targets.extend(many.zip(large).map(|(many, large)| Target {
+            scenario: SIZES[1].name,
+            what: format!("the operator, {kind}: CPU an image within 20 % of {}", SIZES[0].name),
+            measured: format!("{large:.2} ms, {:+.0} %", 100.0 * (large / many - 1.0)),
+            is_met: (large / many - 1.0).abs() <= 0.2,
+        }));
+    }
+    targets
+}
+
+/// The longest that the operator may take, of what `transship sync` takes.
+const OPERATOR_LIMIT: f64 = 1.25;
 
 /// What binds a scenario in which a target is missed, in a sentence.
 const BOUNDS: &[(&str, &str)] =

@@ -13,6 +13,8 @@ use crate::support::tools::{debian_tool, go_tool};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Tool {
     Transship,
+    /// The operator, which has no command of its own: it runs when it is measured.
+    Operator,
     Floor,
     FloorReadBack,
     Crane,
@@ -55,6 +57,10 @@ impl Tool {
     pub fn flags(self) -> &'static str {
         match self {
             Self::Transship => "`transship sync -f FILE --state DIR`: reads everything back, as always",
+            Self::Operator => {
+                "`transship operator` with `InProcess`, under a real kube-apiserver: from the apply of Registries and configuration until every image \
+                 is COMPLETE"
+            }
             Self::Floor => {
                 "ours, 8 requests at once: list, GET manifests, each blob once GET → POST + PUT, manifests; nothing else. Warm: HEAD on both sides"
             }
@@ -71,7 +77,7 @@ impl Tool {
     /// The version that the tool says to be.
     pub fn version(self) -> String {
         let (program, argument) = match self {
-            Self::Transship => (env!("CARGO_BIN_EXE_transship").into(), "--version"),
+            Self::Transship | Self::Operator => (env!("CARGO_BIN_EXE_transship").into(), "--version"),
             Self::Floor | Self::FloorReadBack => return env!("CARGO_PKG_VERSION").to_owned(),
             Self::Crane => (go_tool("crane"), "version"),
             Self::Regsync | Self::RegsyncTuned => (go_tool("regsync"), "version"),
@@ -89,10 +95,19 @@ impl Tool {
         matches!(self, Self::Floor | Self::FloorReadBack)
     }
 
+    /// Returns true if it is a tool of others.
+    pub fn is_peer(self) -> bool {
+        !self.is_floor() && !matches!(self, Self::Transship | Self::Operator)
+    }
+
     /// The command that does the task.
+    ///
+    /// # Panics
+    /// Of the operator, which has none.
     pub fn command(self, task: &Task<'_>) -> Command {
         let mut command = match self {
             Self::Transship => transship(task),
+            Self::Operator => panic!("the operator is started before its task is there"),
             Self::Floor | Self::FloorReadBack => floor(task, self == Self::FloorReadBack),
             Self::Crane => shell(&crane(task)),
             Self::Regsync => regsync(task, &json!({}), &json!({})),
@@ -116,29 +131,42 @@ fn shell(script: &str) -> Command {
 }
 
 fn transship(task: &Task<'_>) -> Command {
-    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "bench", "name": name}, "spec": spec});
-    let registry =
-        |name: &str, host: &str| object("Registry", name, json!({"url": format!("http://{host}"), "allowHttp": true}));
-    let mut documents = vec![registry("source", &task.source)];
-    let mut references = Vec::new();
-    for (number, host) in task.destinations.iter().enumerate() {
-        documents.push(registry(&format!("destination-{number}"), host));
-        references.push(json!({"registryRef": {"name": format!("destination-{number}")}}));
-    }
-    let exact = |name: &&str| json!({"filter": name, "filterType": "EXACT_MATCH"});
-    let filters: Vec<_> = task.repositories.iter().map(exact).collect();
-    let mut rule = json!({"name": "all", "repositoryFilters": filters, "destinations": references});
-    if let Some(prefix) = task.prefix {
-        rule["tagFilters"] = json!([{"filter": format!("{prefix}*"), "filterType": "GLOB_MATCH"}]);
-    }
-    let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": [rule]});
-    documents.push(object("ReplicationConfiguration", "all", spec));
-    let text: Vec<_> = documents.iter().map(Value::to_string).collect();
+    let text: Vec<_> = task.objects("bench").iter().map(Value::to_string).collect();
     let file = task.home.join("all.yaml");
     std::fs::write(&file, text.join("\n---\n")).expect("the configuration's file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
     command.arg("sync").arg("-f").arg(file).arg("--state").arg(task.home.join("state"));
     command
+}
+
+impl Task<'_> {
+    /// The Registries and the configuration of the task.
+    pub fn objects(&self, namespace: &str) -> Vec<Value> {
+        let exact = |name: &&str| json!({"filter": name, "filterType": "EXACT_MATCH"});
+        let filters: Vec<_> = self.repositories.iter().map(exact).collect();
+        let mut rule = json!({"name": "all", "repositoryFilters": filters});
+        if let Some(prefix) = self.prefix {
+            rule["tagFilters"] = json!([{"filter": format!("{prefix}*"), "filterType": "GLOB_MATCH"}]);
+        }
+        objects(namespace, &self.source, &self.destinations, rule)
+    }
+}
+
+/// The Registries, and the configuration [`CONFIGURATION`] of one rule; `rule` has its filters.
+pub fn objects(namespace: &str, source: &str, destinations: &[String], mut rule: Value) -> Vec<Value> {
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec});
+    let registry =
+        |name: &str, host: &str| object("Registry", name, json!({"url": format!("http://{host}"), "allowHttp": true}));
+    let mut objects = vec![registry("source", source)];
+    let mut references = Vec::new();
+    for (number, host) in destinations.iter().enumerate() {
+        objects.push(registry(&format!("destination-{number}"), host));
+        references.push(json!({"registryRef": {"name": format!("destination-{number}")}}));
+    }
+    rule["destinations"] = references.into();
+    let spec = json!({"source": {"registryRef": {"name": "source"}}, "rules": [rule]});
+    objects.push(object("ReplicationConfiguration", CONFIGURATION, spec));
+    objects
 }
 
 fn floor(task: &Task<'_>, read_back: bool) -> Command {
@@ -237,3 +265,6 @@ fn regsync(task: &Task<'_>, defaults: &Value, limits: &Value) -> Command {
     command.arg("once").arg("-c").arg(file);
     command
 }
+
+/// The name of the configuration that [`objects`] makes.
+pub const CONFIGURATION: &str = "all";

@@ -65,6 +65,8 @@ pub struct Inlets {
 pub struct Driver {
     core: Arc<Core>,
     inlets: Inlets,
+    /// One receiver for all turns: a stop that is noticed between two turns counts.
+    stops: watch::Receiver<u64>,
     machine: Machine,
     comparison: Option<Running>,
     copies: JoinSet<Outcome>,
@@ -104,6 +106,7 @@ impl Driver {
         };
         Self {
             machine,
+            stops: core.clock.watch_stops(),
             core,
             inlets,
             comparison: None,
@@ -146,7 +149,6 @@ impl Driver {
 
     /// Waits for one event and takes it.
     async fn turn(&mut self) {
-        let mut stops = self.core.clock.watch_stops();
         let wake = self.machine.wake_at(self.core.clock.now()).map(|at| at.duration_since(self.core.clock.now()));
         let wake = wake.map(|pause| Duration::try_from(pause).unwrap_or_default()).unwrap_or(MAX_SLEEP);
         let (takes, hints) = (self.machine.takes_findings(self.core.clock.now()), self.machine.hints_wanted());
@@ -159,9 +161,11 @@ impl Driver {
                     let orders = self.inlets.orders.borrow_and_update().clone();
                     self.step(Event::Orders(Box::new(orders)));
                 }
+                // The sender of the orders is dropped right after the configuration was retired.
+                Err(_) if self.inlets.retire.is_cancelled() => self.step(Event::Retire),
                 Err(_) => self.step(Event::Interrupt),
             },
-            Ok(()) = stops.changed() => self.step(Event::Frozen),
+            Ok(()) = self.stops.changed() => self.step(Event::Frozen),
             observation = next_observation(&mut self.comparison), if takes => self.take_observation(observation),
             Some(ended) = self.tasks.join_next_with_id() => self.take_task(ended),
             Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),

@@ -21,8 +21,8 @@ use crate::admin::{self, Readiness};
 use crate::copy::{Copied, Failed};
 use crate::notify;
 use crate::plan::Place;
-use crate::replication::Configurations;
 use crate::replication::machine::Assignment;
+use crate::replication::{Configurations, Store};
 
 /// Replicates what the files say until SIGTERM or SIGINT.
 ///
@@ -49,6 +49,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
     tokio::spawn(wiring.core.clock.clone().beat());
+    delete_removed(&wiring).await;
     seed_claims(&wiring);
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
 
@@ -142,6 +143,26 @@ fn removed(earlier: &Content, present: &Content) -> Vec<(String, String)> {
     };
     let kept = names(present);
     names(earlier).into_iter().filter(|name| !kept.contains(name)).collect()
+}
+
+/// Deletes the state of configurations that were removed from the files while no process ran: another one may write to their
+/// destinations now.
+async fn delete_removed(wiring: &Wiring) {
+    let content = wiring.access.content();
+    let is_kept = |namespace: &str, name: &str| {
+        content.documents.configurations.iter().any(|c| c.namespace == namespace && c.name == name)
+    };
+    for (namespace, name) in wiring.store.configurations() {
+        if is_kept(&namespace, &name) {
+            continue;
+        }
+        tracing::info!("configuration {namespace}/{name} is not in the files: its state is deleted");
+        for pair in wiring.store.load(&namespace, &name) {
+            if let Err(error) = wiring.store.delete(&pair.identity).await {
+                tracing::warn!("{error}");
+            }
+        }
+    }
 }
 
 /// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two want it.

@@ -56,6 +56,8 @@ pub struct RegistryIdentity {
 pub struct Stored {
     /// Its pairs.
     pub pairs: Vec<StoredPair>,
+    /// True if an earlier process ran the configuration, also if it left no pair: its writes may still be under way.
+    pub has_run: bool,
     /// The generation of which the last comparison was complete and left nothing failed.
     pub ready_generation: Option<i64>,
     /// The number of repositories that matched.

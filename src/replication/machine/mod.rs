@@ -108,7 +108,7 @@ enum Ending {
 impl Machine {
     /// A configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
-        let is_resumed = !stored.pairs.is_empty();
+        let is_resumed = stored.has_run || !stored.pairs.is_empty();
         let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
         let mut machine = Self {
             configuration: None,

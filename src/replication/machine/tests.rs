@@ -187,7 +187,7 @@ impl Bench {
             verified: None,
             referrers_asked_at: None,
         });
-        Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, handled_request: None }
+        Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
     }
 }
 

@@ -13,7 +13,7 @@ mod lock;
 mod reports;
 mod statuses;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +97,14 @@ impl FileStore {
             pairs.entry(name).or_insert_with(|| stored(identity, status, Contents::default()));
         }
         pairs.into_values().collect()
+    }
+
+    /// Returns the namespace and name of every configuration that an earlier process left a pair of.
+    pub(super) fn configurations(&self) -> BTreeSet<(String, String)> {
+        let Some(folder) = &self.folder else { return BTreeSet::new() };
+        let mut found: BTreeSet<_> = folder.lock().keys().cloned().collect();
+        found.extend(folder.statuses.configurations());
+        found
     }
 
     /// Writes what could not be written before, and protects all records against loss of power.

@@ -56,6 +56,13 @@ impl StatusFiles {
         pairs.collect()
     }
 
+    /// The namespace and name of every configuration that has a status.
+    pub(super) fn configurations(&self) -> Vec<(String, String)> {
+        let (objects, _) = read_all(&self.folder);
+        let names = objects.into_iter().map(|object| (object.namespace().unwrap_or_default(), object.spec));
+        names.map(|(namespace, spec)| (namespace, spec.configuration_ref.name)).collect()
+    }
+
     /// Writes the status of a pair. A reader finds the earlier or the new one, never a part. It is not synced: after a loss of power
     /// the journals say what was verified, and statuses are written again.
     ///

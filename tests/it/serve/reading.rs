@@ -156,6 +156,14 @@ async fn a_configuration_that_is_removed_loses_its_statuses() {
     assert_eq!(destination.count("PUT", "/v2/app/two/manifests/"), writes);
     assert!(destination.log().split_off(asked).iter().all(|seen| !seen.path.contains("/lib/")), "lib went on");
     serve.end().await;
+
+    // The same, while no process runs.
+    files.documents.pop();
+    let serve = Serve::start(&files).await;
+    serve.logs("Replicated ready: ", 0).await;
+    assert_eq!(images(&files).await.keys().collect::<Vec<_>>(), ["lib: d/lib:v1"]);
+    assert_eq!((left("records"), left("statuses")), (1, 1));
+    serve.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use transship::api::ReplicationState;
 
-use super::{SOON, Serve, becomes, compare_every};
+use super::{SOON, Serve, compare_every, images};
 use crate::standalone::text;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
@@ -70,12 +70,15 @@ async fn never_writes_a_over_b(slow: Slow) {
     });
     serve.process.signal(Signal::CONT);
     let complete = eventually(SOON, "the status has B", async || {
-        let complete = becomes(&files, "app: d0/app:latest", ReplicationState::Complete).await;
-        (complete.digest == moved).then_some(complete)
+        let image = images(&files).await.remove("app: d0/app:latest");
+        match image {
+            Some(image) if image.status == ReplicationState::Complete => Ok(image),
+            other => Err(format!("{other:?}: {}", serve.log())),
+        }
     })
     .await;
     println!("{slow:?}: COMPLETE with B; {} looks saw nothing else", watch.await.unwrap());
-    assert_ne!(complete.digest, stale);
+    assert_eq!(complete.digest, moved, "not {stale}");
     assert_eq!(destination.count("PUT", "/manifests/latest"), writes, "B is there already, and A is void");
     assert_eq!(destination.tree("app", "latest"), b.tree_digests());
     serve.end().await;

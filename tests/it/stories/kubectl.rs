@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use transship::api::ReplicationConfiguration;
 
 use super::scene::{PASSWORD, Scene, to};
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
 use crate::support::token_server::TokenServer;
@@ -61,6 +62,9 @@ async fn kubectl_waits_for_an_image_and_reads_at_a_glance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_explains_every_field() {
     let plane = crate::support::control_plane::ControlPlane::shared().await;
+    // Discovery follows the definitions a moment later.
+    let explains = async || plane.kubectl(&["explain", "replicationstatus"]).await.success;
+    eventually(SOON, "kubectl explains the last kind", explains).await;
     for (field, word) in [
         ("registry.spec.url", "Immutable"),
         ("registry.spec.credentials.secretRef", "registry-host"),

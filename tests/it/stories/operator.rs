@@ -132,6 +132,13 @@ impl Operator {
         client.get(format!("http://{host}/metrics")).send().await.expect("an answer").text().await.expect("text")
     }
 
+    /// The value of one counter of its metrics; 0 if there is none.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let (metrics, name) = (self.metrics().await, format!("{name} "));
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        value.and_then(|value| value.split(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// The process's side, for stories that play without a node only.
     pub fn process(&mut self) -> &mut ProcessOperator {
         match self {
@@ -162,6 +169,11 @@ pub struct ProcessOperator {
 }
 
 impl ProcessOperator {
+    /// The running process.
+    pub fn running(&self) -> &Process {
+        self.running.as_ref().expect("the operator runs")
+    }
+
     async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
         let mut kubeconfig = self.plane.kubeconfig_of(&self.user);
         if let Some(server) = self.proxy.as_ref().map(FaultProxy::host) {

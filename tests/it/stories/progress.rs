@@ -19,9 +19,7 @@ async fn the_bytes_of_a_running_image_are_in_the_metrics_at_once_and_in_the_stat
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < Duration::from_secs(90), "it is still not complete: {told:?}");
-        let metrics = layer.scene.operator.metrics().await;
-        let line = metrics.lines().find(|line| line.starts_with("transship_copied_bytes_total "));
-        note(&mut counted, line.and_then(|line| line.split(' ').next_back()?.parse().ok()).unwrap_or(0));
+        note(&mut counted, layer.scene.operator.counter("transship_copied_bytes_total").await);
         let images = layer.scene.images().await;
         let image = images.get("eu-west-1/app:v1");
         match image.map(|image| image.status) {

@@ -14,6 +14,7 @@ use super::operator::Operator;
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
 use crate::support::eventually::eventually;
 use crate::support::registry::TestRegistry;
+use crate::support::scripted::ScriptedRegistry;
 use crate::support::tls::client_builder;
 
 /// The token of every notification in these stories.
@@ -76,6 +77,13 @@ impl Scene {
             spec["credentials"] = json!({"secretRef": {"name": name}});
         }
         self.registry_object(namespace, name, spec).await;
+    }
+
+    /// A Registry object for a registry that asks for no login.
+    pub async fn open_registry(&mut self, name: &str, registry: &ScriptedRegistry) {
+        self.allow(&registry.host());
+        let spec = json!({"url": registry.url(), "allowHttp": true});
+        self.registry_object(&self.namespace.name, name, spec).await;
     }
 
     /// A Registry object with this spec.
@@ -163,6 +171,13 @@ impl Scene {
         request.send().await.unwrap().status().as_u16()
     }
 
+    /// Notifies that a tag was pushed.
+    pub async fn notify(&self, registry: &str, repository: &str, tag: &str, digest: &str) {
+        let target = json!({"repository": repository, "tag": tag, "digest": digest});
+        let event = json!({"events": [{"action": "push", "target": target}]});
+        assert_eq!(self.send_notification(registry, NOTIFY_TOKEN, event.to_string()).await, 202);
+    }
+
     /// Announces a notification of `length` bytes and sends one byte more than is taken, so that nothing is left unread when the
     /// answer comes: the end of a connection with unread bytes may overtake it. Answers with the status code.
     pub async fn send_too_much(&self, registry: &str, token: &str, length: usize) -> u16 {
@@ -196,6 +211,11 @@ impl Scene {
     /// Requests a comparison by annotation, and waits until it is handled.
     pub async fn compared_again(&self, configuration: &str, token: &str) {
         self.request_comparison(configuration, token).await;
+        self.compared(configuration, token).await;
+    }
+
+    /// Waits until a comparison that was requested is handled.
+    pub async fn compared(&self, configuration: &str, token: &str) {
         eventually(Duration::from_secs(60), "the request is handled", async || {
             let status = self.configurations().get(configuration).await.unwrap().status.unwrap_or_default();
             status.last_handled_replicate_request.as_deref() == Some(token)

@@ -191,6 +191,11 @@ impl ControlPlane {
         &self.server
     }
 
+    /// The ids of its processes; none of a node's.
+    pub fn process_ids(&self) -> impl Iterator<Item = u32> {
+        self._processes.iter().map(Process::id)
+    }
+
     /// A kubeconfig that may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig_of(ADMIN)

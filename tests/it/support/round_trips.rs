@@ -1,4 +1,4 @@
-//! How many round trips a small image takes between two far registries, copied by an engine whose connections and tokens stay.
+//! How many round trips a small image takes between two far registries, whose clients keep connections and tokens.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,11 +32,14 @@ pub struct RoundTrips {
 }
 
 /// A registry that takes only tokens, and it and its token server are far away.
-struct Far {
-    registry: TestRegistry,
-    proxy: FaultProxy,
+pub struct Far {
+    /// The registry, near.
+    pub registry: TestRegistry,
+    /// The way to it.
+    pub proxy: FaultProxy,
+    /// The way to its token server.
+    pub realm: FaultProxy,
     client: Client,
-    realm: FaultProxy,
     _tokens: TokenServer,
 }
 
@@ -44,7 +47,7 @@ struct Far {
 /// same clients and engine. The first one pays for connections, tokens and what is to be learned about registries.
 pub async fn measure(round_trip: Duration, images: u64) -> Vec<RoundTrips> {
     let (source, destination) = (Far::start("far-source").await, Far::start("far-destination").await);
-    let pushed: Vec<Image> = (0..images).map(|number| Image::single(95_000 + number, 1, 10 * KIB)).collect();
+    let pushed: Vec<Image> = (0..images).map(small_image).collect();
     for (number, image) in pushed.iter().enumerate() {
         source.registry.pusher().push(REPOSITORY, &format!("v{number}"), image).await;
     }
@@ -88,15 +91,17 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
     let copied = engine.copy(&task).await.expect("the image is copied");
     let complete = since.elapsed().as_secs_f64() / round_trip.as_secs_f64();
     assert!(!copied.already_there, "{tag} is new");
-    let written = format!("/v2/{REPOSITORY}/manifests/{tag}");
-    let answered = || destination.registry.answers("PUT").into_iter().find(|(path, _)| *path == written);
-    eventually(Duration::from_secs(10), "the log is written", async || answered().is_some()).await;
-    let at = answered().expect("the tag was written").1;
+    let at = destination.answered("PUT", tag).await;
     RoundTrips { visible: at.duration_since(began).as_secs_f64() / round_trip.as_secs_f64(), complete }
 }
 
+/// A small image with a layer and a configuration of its own.
+pub fn small_image(number: u64) -> Image {
+    Image::single(95_000 + number, 1, 10 * KIB)
+}
+
 impl Far {
-    async fn start(name: &str) -> Self {
+    pub async fn start(name: &str) -> Self {
         let tokens = TokenServer::start(name);
         tokens.set_user(USER, PASSWORD, &["repository:*:pull,push"]);
         let realm = FaultProxy::start(tokens.address());
@@ -105,11 +110,11 @@ impl Far {
         let registry = options.token_server_at(&tokens, &realm_url).start().await;
         let proxy = FaultProxy::start(registry.address());
         let client = client(&proxy.host(), &realm.host());
-        Self { registry, proxy, client, realm, _tokens: tokens }
+        Self { registry, proxy, realm, client, _tokens: tokens }
     }
 
     /// The way to it is long for connections that are opened from now on.
-    fn move_away(&self, round_trip: Duration) {
+    pub fn move_away(&self, round_trip: Duration) {
         let far = Fault::Far(Link { round_trip, bandwidth: 1 << 30 });
         self.proxy.set(far);
         self.realm.set(far);
@@ -118,6 +123,13 @@ impl Far {
     fn come_back(&self) {
         self.proxy.set(Fault::None);
         self.realm.set(Fault::None);
+    }
+
+    /// When the registry answered a request for a tag, by its own log.
+    pub async fn answered(&self, method: &str, tag: &str) -> Timestamp {
+        let path = format!("/v2/{REPOSITORY}/manifests/{tag}");
+        let found = async || self.registry.answers(method).into_iter().find(|(asked, _)| *asked == path);
+        eventually(Duration::from_secs(10), "the log is written", found).await.1
     }
 }
 
@@ -144,6 +156,9 @@ impl Authority for Consent {
     }
 }
 
-const REPOSITORY: &str = "app";
-const USER: &str = "robot";
-const PASSWORD: &str = "far away";
+/// The repository of the images.
+pub const REPOSITORY: &str = "app";
+/// The user of both registries.
+pub const USER: &str = "robot";
+/// The password of that user.
+pub const PASSWORD: &str = "far away";

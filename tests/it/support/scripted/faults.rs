@@ -61,8 +61,12 @@ pub enum Fault {
     LoseAnswer,
     /// There is never an answer.
     Hold,
-    /// The answer comes later.
+    /// It is looked at later.
     Delay(Duration),
+    /// It is carried out at once and answered later.
+    AnswerLate(Duration),
+    /// It is carried out later, also if the client does not wait for the answer.
+    EffectLate(Duration),
     /// Each token that was given until then is no good any more, from this request on.
     ExpireTokens,
     /// The byte at this place of the answer's body is another one.

@@ -188,6 +188,16 @@ impl ScriptedRegistry {
         self.shared.store().repositories.get(repository).map(|found| found.tags.clone()).unwrap_or_default()
     }
 
+    /// The digests that each tag of a repository ever pointed at, in order.
+    pub fn moves(&self, repository: &str) -> BTreeMap<String, Vec<String>> {
+        let mut moves: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let store = self.shared.store();
+        for (tag, digest) in store.repositories.get(repository).map(|found| &found.moves).into_iter().flatten() {
+            moves.entry(tag.clone()).or_default().push(digest.clone());
+        }
+        moves
+    }
+
     /// The bytes of a manifest.
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
         let store = self.shared.store();

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, USER_AGENT};
 use axum::response::Response;
@@ -88,6 +90,7 @@ async fn handle(
     let mut cut_request = None;
     let mut loses_answer = false;
     let mut other_headers = Vec::new();
+    let mut answer_after = Duration::ZERO;
     match fault {
         None => {}
         Some(Fault::Answer { status, headers, body }) => {
@@ -109,6 +112,8 @@ async fn handle(
         Some(Fault::LoseAnswer) => loses_answer = true,
         Some(Fault::Hold) => return std::future::pending().await,
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::AnswerLate(time)) => answer_after = time,
+        Some(Fault::EffectLate(time)) => return effect_late(shared, role, request, way, time).await,
         Some(Fault::ExpireTokens) => shared.tokens.expire(),
         Some(Fault::Flip(at)) => way.flip = Some(at),
     }
@@ -117,6 +122,7 @@ async fn handle(
     match lead(&mut call).await {
         Ok(mut response) if !loses_answer => {
             call.drain().await;
+            tokio::time::sleep(answer_after).await;
             replace(response.headers_mut(), &other_headers);
             send(response, way)
         }
@@ -125,6 +131,23 @@ async fn handle(
             empty(500, [])
         }
     }
+}
+
+/// Carries a request out after a while, as a registry does whose client has given it up.
+async fn effect_late(shared: Arc<Shared>, role: Role, request: Request, way: Way, after: Duration) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let carried_out = tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        let personality = shared.personality.lock().expect("no holder panics").clone();
+        let request = Request::from_parts(head, Body::from(body));
+        let mut call = Call::new(request, shared, role, personality, way.entry.clone(), None);
+        match lead(&mut call).await {
+            Ok(response) => send(response, way),
+            Err(Gone) => empty(500, []),
+        }
+    });
+    carried_out.await.expect("it is carried out")
 }
 
 fn seen(request: &Request, role: Role) -> Seen {

@@ -82,6 +82,8 @@ pub(super) struct Repository {
     pub(super) blobs: BTreeSet<String>,
     pub(super) manifests: BTreeMap<String, Manifest>,
     pub(super) tags: BTreeMap<String, String>,
+    /// Every tag that was ever set, with its digest, in order.
+    pub(super) moves: Vec<(String, String)>,
     /// How many tags are listed besides these, which nobody keeps: `build-0000000` and so on.
     pub(super) crowd: usize,
     /// Blobs that were committed while they were there already, until a manifest names them.
@@ -145,6 +147,7 @@ impl Manifest {
 impl Repository {
     pub(super) fn tag(&mut self, tag: &str, digest: &str) {
         self.tags.insert(tag.to_owned(), digest.to_owned());
+        self.moves.push((tag.to_owned(), digest.to_owned()));
     }
 
     /// The manifest that a tag or digest names, with its digest.
