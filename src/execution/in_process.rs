@@ -46,10 +46,13 @@ impl Executor for InProcess {
     ) -> BoxFuture<'a, Outcome> {
         async move {
             let mut member = self.slots.join(&assignment.uid, assignment.group);
+            // It is void if the process is stopped while the copy waits for its turn.
+            let consent =
+                Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
             let work = async {
                 let ends = Ends::of(&*self.access, &assignment).await?;
                 member.begin().await;
-                self.carry_out(&assignment, ends, progress).await
+                self.carry_out(consent, ends, progress).await
             };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
@@ -64,12 +67,12 @@ impl Executor for InProcess {
 impl InProcess {
     async fn carry_out(
         &self,
-        assignment: &Arc<Assignment>,
+        consent: Consent,
         Ends { source, destination }: Ends,
         progress: &(dyn Fn(Option<u64>) + Send + Sync),
     ) -> Result<Copied, Failed> {
         progress(Some(0));
-        let consent = Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
+        let assignment = consent.assignment.clone();
         let holder = Holder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
         let authority = Granted { consent, grants: self.grants.clone(), holder };
         let (request, counted) = (assignment.image_request(), Progress::default());

@@ -32,14 +32,14 @@ async fn carry_out(
     progress: &(dyn Fn(Option<u64>) + Send + Sync),
 ) -> Result<Replica, Failed> {
     let (in_process, dispatcher) = (&by_class.in_process, &by_class.dispatcher);
-    // The worker makes clients of its own; a Registry that cannot be used needs none.
-    Ends::of(&*in_process.access, assignment).await?;
     let consent = Consent::new(
         in_process.access.clone(),
         in_process.claims.clone(),
         in_process.clock.clone(),
         assignment.clone(),
     );
+    // The worker makes clients of its own; a Registry that cannot be used needs none.
+    Ends::of(&*in_process.access, assignment).await?;
     let lane = Lane {
         namespace: assignment.configuration.0.clone(),
         source: assignment.source_uid.clone(),

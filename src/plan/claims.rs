@@ -29,6 +29,8 @@ pub struct Holder {
 pub struct Claims {
     held: HashMap<Place, Claim>,
     waiting: BTreeSet<String>,
+    /// The configuration that held a destination last, where that is another one than now, or none holds it.
+    former: HashMap<Place, String>,
     changes: u64,
 }
 
@@ -64,6 +66,10 @@ impl Claims {
         if reverse.is_some() {
             self.held.remove(source);
         }
+        if let Some(claim) = self.held.get(destination).filter(|claim| claim.holder.uid != holder.uid) {
+            let former = claim.holder.uid.clone();
+            self.remember(destination.clone(), former);
+        }
         self.changes += u64::from(!displaced.is_empty());
         self.held.insert(destination.clone(), Claim { holder: holder.clone(), source: source.clone() });
         Ok(displaced)
@@ -78,7 +84,12 @@ impl Claims {
     /// anything was given up.
     pub fn release(&mut self, uid: &str, keep: impl Fn(&Place) -> bool) -> Vec<String> {
         let before = self.held.len();
-        self.held.retain(|place, claim| claim.holder.uid != uid || keep(place));
+        let given_up = |(place, claim): &(&Place, &Claim)| claim.holder.uid == uid && !keep(place);
+        let given_up: Vec<Place> = self.held.iter().filter(given_up).map(|(place, _)| place.clone()).collect();
+        for place in given_up {
+            self.held.remove(&place);
+            self.remember(place, uid.to_owned());
+        }
         self.waiting.remove(uid);
         if self.held.len() == before {
             return Vec::new();
@@ -87,11 +98,26 @@ impl Claims {
         std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
+    /// Returns true if another configuration than `uid` held the destination before: its writes may still be under way.
+    pub fn is_inherited(&self, uid: &str, destination: &Place) -> bool {
+        self.former.get(destination).is_some_and(|former| former != uid)
+    }
+
+    fn remember(&mut self, place: Place, former: String) {
+        if self.former.len() >= MAX_FORMER {
+            self.former.clear();
+        }
+        self.former.insert(place, former);
+    }
+
     /// Counts claims that were released or displaced: configurations look at theirs again when it changes.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 }
+
+/// Places whose former holder is remembered.
+const MAX_FORMER: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +154,7 @@ mod tests {
         assert_eq!(claims.release("o", |_| true), Vec::<String>::new());
         assert_eq!(claims.release("o", |_| false), ["y"]);
         assert!(claims.claim(&younger, &a, &target).is_ok());
+        assert!(claims.is_inherited("y", &target) && !claims.is_inherited("o", &target));
     }
 
     #[test]

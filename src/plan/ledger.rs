@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, RECHECK_AFTER, phase};
-pub use self::row::{Attempt, Counts, FailedAttempt, Failure, ReferrersRow, Replica, Row, State};
+pub use self::row::LONGEST_DOUBT;
+use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, phase};
+pub use self::row::{Attempt, Counts, FailedAttempt, Failure, Observation, ReferrersRow, Replica, Row, State};
 use super::backoff::retry_delay;
 use super::referrers::Referred;
 use crate::api::{FailureCode, ImageStatus, ReplicationState};
@@ -30,6 +31,7 @@ impl Ledger {
         for image in images {
             let (Ok(digest), Ok(tag)) = (image.digest.parse::<Digest>(), image.tag.parse::<Tag>()) else { continue };
             let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
+            row.taken_at = Timestamp::MIN;
             match (image.status, image.failure_code) {
                 (ReplicationState::Complete, _) => {
                     let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
@@ -55,31 +57,48 @@ impl Ledger {
             ledger.counts.add(&row);
             ledger.rows.insert(tag, row);
         }
+        ledger.doubt_latest(now);
         ledger
     }
 
-    /// Records that the source had `digest` under `tag` when the request was sent that observed it. Returns false, and changes
-    /// nothing, if a newer observation is known.
-    pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> bool {
+    /// Has the images read back soon that were verified last: an earlier process may have doubted them, and ended before it did so.
+    fn doubt_latest(&mut self, now: Timestamp) {
+        let verified_at = |row: &Row| match row.state {
+            State::Complete { at, .. } => Some(at),
+            _ => None,
+        };
+        let Some(latest) = self.rows.values().filter_map(verified_at).max() else { return };
+        for row in self.rows.values_mut() {
+            if verified_at(row).is_some_and(|at| at + LONGEST_DOUBT >= latest && at + MAX_RESTORED_WAIT >= now) {
+                row.audit_at = now + LONGEST_DOUBT;
+            }
+        }
+    }
+
+    /// Records that the source had `digest` under `tag` when the request was sent that observed it. Nothing changes unless that is
+    /// the newest observation.
+    pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Observation {
         let is_new = !self.rows.contains_key(tag);
         if is_new {
             let row = Row::new(digest, sent_at, now);
             self.counts.add(&row);
             self.rows.insert(tag.clone(), row);
-            return true;
+            return Observation::Taken;
         }
         let observed = self.change(tag, |row| {
             if sent_at < row.observed_at {
-                return false;
+                return Observation::Outdated;
             }
-            (row.observed_at, row.missed) = (sent_at, false);
+            if row.digest != *digest && sent_at < row.taken_at {
+                return Observation::Unclear;
+            }
+            (row.observed_at, row.taken_at, row.missed) = (sent_at, now, false);
             if row.digest != *digest {
-                let (was_there, doubtful) = (row.was_there, row.doubtful);
-                *row = Row { was_there, doubtful, owed: row.owed, ..Row::new(digest, sent_at, now) };
+                *row = Row { was_there: row.was_there, owed: row.owed, ..Row::new(digest, sent_at, now) };
             }
-            true
+            Observation::Taken
         });
-        observed.unwrap_or(false)
+        observed.unwrap_or(Observation::Outdated)
     }
 
     /// Records fingerprints of what refers to the image under `tag` at the source: of its tags, and of the referrers API where that was
@@ -128,13 +147,13 @@ impl Ledger {
     }
 
     /// Records that the copy of `digest` to `tag` was verified. Returns false, and changes nothing, if the tag has moved on at the
-    /// source. After a write that may be overtaken by an earlier, unanswered one (`is_doubtful`) the image is read back again soon.
+    /// source. Until `doubt_until` an earlier write that was never answered may still take effect: the image is read back again then.
     pub fn complete(
         &mut self,
         tag: &Tag,
         digest: &Digest,
         replica: Replica,
-        is_doubtful: bool,
+        doubt_until: Timestamp,
         now: Timestamp,
     ) -> bool {
         let changed = self.change(tag, |row| {
@@ -147,8 +166,7 @@ impl Ledger {
                 State::Complete { at, .. } => at,
                 _ => now,
             };
-            row.audit_at = now + if is_doubtful || row.doubtful { RECHECK_AFTER } else { AUDIT_EVERY };
-            row.doubtful = false;
+            row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_EVERY };
             row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
             if row.referrers.verified == row.referrers.seen {
                 (row.state, row.owed) = (State::Complete { bytes, at, destination_digest }, false);
@@ -172,11 +190,6 @@ impl Ledger {
             row.state = State::Failed(Failure { code, message, attempts, next_attempt_at });
             row.owed = true;
         });
-    }
-
-    /// Records that a write of `tag` may still take effect although nothing waits for it any more.
-    pub fn doubt(&mut self, tag: &Tag) {
-        self.change(tag, |row| row.doubtful = true);
     }
 
     /// Makes every failure due now that `chosen` picks, since its cause may be gone. Returns true if there is any.

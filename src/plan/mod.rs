@@ -20,7 +20,9 @@ pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
 pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
 pub use image_request::ImageRequest;
-pub use ledger::{Attempt, Counts, FailedAttempt, Failure, Ledger, ReferrersRow, Replica, Row, State};
+pub use ledger::{
+    Attempt, Counts, FailedAttempt, Failure, LONGEST_DOUBT, Ledger, Observation, ReferrersRow, Replica, Row, State,
+};
 pub use object_reports::{Health, policy_status, registry_status};
 pub use options::CopyOptions;
 pub use pace::{Pace, Publication};

@@ -356,7 +356,7 @@ mod tests {
             ledger.progress(&tag, &digest, 0);
             if i < complete {
                 let destination_digest = (i % 2 == 1).then(|| Digest::sha256(b"rewritten"));
-                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, false, at(100 + i as i64));
+                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, at(0), at(100 + i as i64));
             } else {
                 let (code, message) = (FailureCode::SourceUnavailable, "x".repeat(400));
                 ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after: None, jitter: 0.0 }, at(0));

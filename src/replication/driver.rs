@@ -311,8 +311,8 @@ impl Driver {
         let assignment = self.handles.remove(&copy).map(|(_, assignment)| assignment);
         if let (Some(outcome), Some(assignment)) = (&outcome, assignment) {
             if let Err(Failed { code, message, .. }) = &outcome.result {
-                let Assignment { repository, tag, .. } = assignment.as_ref();
-                tracing::info!(%repository, %tag, ?code, "an image failed: {message}");
+                let Assignment { repository, tag, destination, .. } = assignment.as_ref();
+                tracing::info!(%repository, %tag, destination = destination.name, ?code, "an image failed: {message}");
             }
             self.core.metrics.copied(if outcome.result.is_ok() { "complete" } else { "failed" });
         }

@@ -19,3 +19,6 @@ pub use driver::{Core, Driver, Inlets};
 pub use hints::Mailbox;
 pub use ports::{Access, Executor, Store, StoreError, Unusable};
 pub use running::Configurations;
+
+#[cfg(test)]
+mod simulation;

@@ -182,13 +182,10 @@ fn seed_claims(wiring: &Wiring) {
     }
 }
 
-/// Logs one image.
+/// Logs an image that is there; the core logs one that failed.
 fn log(assignment: &Assignment, copied: &Result<Copied, Failed>) {
-    let line = line(&ImageResult::of_copy(assignment, copied.clone()));
     if copied.is_ok() {
-        tracing::info!("{line}");
-    } else {
-        tracing::warn!("{line}");
+        tracing::info!("{}", line(&ImageResult::of_copy(assignment, copied.clone())));
     }
 }
 

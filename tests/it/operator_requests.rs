@@ -3,9 +3,10 @@
 //! A first comparison starts with the operator; a later one is requested by annotation.
 
 use crate::request_counts::{
-    By, images_of_several_platforms, in_three_tries, plain_layers, repositories_that_share_a_base, signatures,
-    small_images, tags_of_one_image, two_destinations,
+    By, images_of_several_platforms, plain_layers, repositories_that_share_a_base, signatures, small_images,
+    tags_of_one_image, two_destinations,
 };
+use crate::support::turns::in_three_tries;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_of_several_platforms_take_few_requests_more_than_the_least_and_then_one_a_tag() {

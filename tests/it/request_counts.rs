@@ -2,12 +2,9 @@
 //!
 //! Each check runs with `sync` here, and with an operator in `operator_requests`.
 
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use transship::api::ReplicationConfiguration;
 
 use crate::standalone::{Files, text};
@@ -20,20 +17,8 @@ use crate::support::fixtures::{
 use crate::support::image::Image;
 use crate::support::registry::{Access, TestRegistry};
 use crate::support::requests::{Requests, Traffic};
+use crate::support::turns::in_three_tries;
 use crate::tag_filters;
-
-/// Runs one check at a time, and up to three times: what a program knows of a registry it believes for seconds only, and a machine that is
-/// busy with other tests takes longer.
-pub async fn in_three_tries(check: impl AsyncFn()) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    let _turn = ONE_AT_A_TIME.lock().await;
-    for _ in 0..2 {
-        if AssertUnwindSafe(check()).catch_unwind().await.is_ok() {
-            return;
-        }
-    }
-    check().await;
-}
 
 /// The program that replicates.
 #[derive(Debug, Clone, Copy)]

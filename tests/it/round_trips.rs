@@ -9,6 +9,7 @@ use transship::api::{ReplicationConfiguration, ReplicationState};
 use crate::stories::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::round_trips::{Far, PASSWORD, REPOSITORY, RoundTrips, USER, measure, small_image};
+use crate::support::turns::turn;
 
 /// The work between the round trips is a small part of one that takes so long, also on a busy machine.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
@@ -21,6 +22,7 @@ const COMPLETE: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_warm_connections_and_tokens_a_small_image_takes_few_round_trips() {
+    let _turn = turn().await;
     let mut tries = Vec::new();
     for _ in 0..3 {
         let second = measure(ROUND_TRIP, 2).await[1];
@@ -38,6 +40,7 @@ fn is_few(RoundTrips { visible, complete }: RoundTrips) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notified_push_takes_an_operator_no_more_round_trips() {
+    let _turn = turn().await;
     let (source, destination) = (Far::start("pushed-source").await, Far::start("pushed-destination").await);
     source.registry.pusher().push(REPOSITORY, "v0", &small_image(0)).await;
     source.move_away(ROUND_TRIP);

@@ -44,6 +44,8 @@ pub struct Row {
     pub referrers: ReferrersRow,
     /// When the request of the newest observation was sent.
     pub observed_at: Timestamp,
+    /// When that observation was taken: what was requested earlier may have been answered earlier.
+    pub(super) taken_at: Timestamp,
     /// When the image is read back again.
     pub(super) audit_at: Timestamp,
     /// See [`Counts::owed`].
@@ -52,8 +54,6 @@ pub struct Row {
     pub(super) missed: bool,
     /// The tag has been verified at the destination with this or an earlier digest.
     pub was_there: bool,
-    /// A write of an earlier attempt was never answered: it may still take effect.
-    pub(super) doubtful: bool,
 }
 
 /// Fingerprints of what refers to an image.
@@ -65,6 +65,17 @@ pub struct ReferrersRow {
     pub(super) copying: Option<Referred>,
     /// When the image was last verified.
     pub verified: Referred,
+}
+
+/// What became of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// It is the newest one.
+    Taken,
+    /// A newer one is known.
+    Outdated,
+    /// It has another digest than one whose request was under way at the same time: which is newer is unknown.
+    Unclear,
 }
 
 /// The state of an image at the destination.
@@ -193,11 +204,11 @@ impl Row {
             since: now,
             referrers: ReferrersRow::default(),
             observed_at,
+            taken_at: now,
             audit_at: now + AUDIT_EVERY,
             owed: false,
             missed: false,
             was_there: false,
-            doubtful: false,
         }
     }
 
@@ -229,6 +240,6 @@ pub(super) fn phase(tag: &str) -> f64 {
 
 /// How often a complete image is read back again: a destination may lose what it had.
 pub(super) const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// When an image is read back again after a write that an unanswered one may follow.
-pub(super) const RECHECK_AFTER: Duration = Duration::from_secs(60);
+/// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
+pub const LONGEST_DOUBT: Duration = Duration::from_secs(120);
 pub(super) const MAX_RESTORED_WAIT: Duration = Duration::from_secs(3600);

@@ -15,12 +15,12 @@ fn unavailable(jitter: f64) -> FailedAttempt {
 
 /// Observes a tag by a request that was sent just now, and returns the next step.
 fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> Attempt {
-    assert!(ledger.observe(tag, digest, now, now));
+    assert_eq!(ledger.observe(tag, digest, now, now), Observation::Taken);
     ledger.attempt(tag, now)
 }
 
 fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> bool {
-    ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, false, now)
+    ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, now, now)
 }
 
 /// Counts anew what the ledger keeps count of.
@@ -46,11 +46,16 @@ fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
 #[test]
 fn an_observation_that_was_sent_earlier_never_overrides_a_later_one() {
     let (mut ledger, old, new, v1) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"), tag("v1"));
-    assert!(ledger.observe(&v1, &new, at(5), at(6)));
-    assert!(!ledger.observe(&v1, &old, at(4), at(7)), "its answer came late");
+    assert_eq!(ledger.observe(&v1, &new, at(5), at(6)), Observation::Taken);
+    assert_eq!(ledger.observe(&v1, &old, at(4), at(7)), Observation::Outdated, "its answer came late");
     assert_eq!(ledger.attempt(&v1, at(7)), Attempt::Copy(new.clone()));
-    assert!(ledger.observe(&v1, &old, at(8), at(8)), "the tag moved back at the source");
+    assert_eq!(ledger.observe(&v1, &old, at(8), at(8)), Observation::Taken, "the tag moved back at the source");
     assert_eq!(ledger.attempt(&v1, at(8)), Attempt::Copy(old));
+    let overlapping = ledger.observe(&v1, &new, at(8), at(9));
+    assert_eq!(overlapping, Observation::Taken, "it was sent when the answer before had come");
+    let overlapping = ledger.observe(&v1, &Digest::sha256(b"3"), at(8), at(10));
+    assert_eq!(overlapping, Observation::Unclear, "either may be the newer one");
+    assert_eq!(ledger.attempt(&v1, at(10)), Attempt::Copy(new));
 }
 
 #[test]
@@ -157,14 +162,12 @@ fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
 
 #[test]
 fn an_image_that_follows_an_unanswered_write_is_read_back_again_soon() {
-    let (mut ledger, one, two, v1) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"), tag("v1"));
-    observe(&mut ledger, &v1, &one, at(0));
-    ledger.doubt(&v1);
-    observe(&mut ledger, &v1, &two, at(1));
-    complete(&mut ledger, &v1, &two, at(2));
-    assert_eq!(ledger.due_at(&v1), Some(at(62)), "the write of the earlier digest may still arrive");
-    assert_eq!(ledger.attempt(&v1, at(62)), Attempt::Copy(two.clone()));
-    complete(&mut ledger, &v1, &two, at(63));
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    observe(&mut ledger, &v1, &one, at(1));
+    ledger.complete(&v1, &one, Replica::default(), at(62), at(2));
+    assert_eq!(ledger.due_at(&v1), Some(at(62)), "the write of an earlier digest may still arrive");
+    assert_eq!(ledger.attempt(&v1, at(62)), Attempt::Copy(one.clone()));
+    ledger.complete(&v1, &one, Replica::default(), at(62), at(63));
     assert_eq!(ledger.due_at(&v1), Some(at(63 + 24 * 3600)));
 }
 

@@ -77,9 +77,9 @@ impl Machine {
                 if self.orders.is_dry {
                     self.excluded.repositories = unmatched;
                 }
-                self.take_repositories(names, sent_at);
+                self.take_repositories(names, sent_at, claims);
             }
-            Finding::Opened(repository) => self.open(&repository),
+            Finding::Opened(repository) => self.open(&repository, claims, now),
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
             Finding::Image(observed) => self.take_image(&observed, false, claims, now),
             // The next list lacks it, and the one after that proves it.
@@ -96,7 +96,7 @@ impl Machine {
 
     /// Takes a complete list of repositories. Pairs whose repository this list and the one before lack are dropped; a list that is
     /// suddenly empty proves nothing.
-    fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp) {
+    fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp, claims: &mut Claims) {
         self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
         if self.empty_lists == 1 {
             return;
@@ -109,26 +109,28 @@ impl Machine {
             }
             pair.missed = is_missed;
         }
-        gone.into_iter().for_each(|id| self.drop_pair(id));
+        if !gone.is_empty() {
+            gone.into_iter().for_each(|id| self.drop_pair(id));
+            self.release_claims(claims);
+        }
         self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));
         self.stored_repositories = 0;
         self.repositories = names;
         self.repositories.extend(self.by_repository.keys().cloned());
     }
 
-    /// Looks at destinations of which nothing is recorded, while the repository is listed.
-    fn open(&mut self, repository: &RepositoryName) {
-        if !self.reads_ahead() {
-            return;
-        }
-        let registries = &self.orders.registries;
-        let source = registries.get(&self.source()).map(|registry| registry.host.clone());
+    /// Claims the destinations of a repository that is about to be listed; those of which nothing is recorded are looked at meanwhile.
+    /// Problems are noted once the repository is known to exist.
+    fn open(&mut self, repository: &RepositoryName, claims: &mut Claims, now: Timestamp) {
+        let noted = self.comparison.as_ref().map_or(0, |comparison| comparison.problems.len());
         for key in self.keys(repository, None) {
-            let is_known = self.ids.get(&key).is_some_and(|id| self.pairs[id].ledger.counts().images > 0);
-            let is_other = registries.get(&key.destination).is_some_and(|to| source.as_ref() != Some(&to.host));
-            if !is_known && is_other {
+            let pair = self.ensure(&key, claims, now).map(|id| &self.pairs[&id]);
+            if pair.is_some_and(|pair| pair.ledger.counts().images == 0) && self.reads_ahead() {
                 self.effects.push(Effect::LookAhead(Box::new(key.destination), repository.clone()));
             }
+        }
+        if let Some(comparison) = &mut self.comparison {
+            comparison.problems.truncate(noted);
         }
     }
 
@@ -209,6 +211,10 @@ impl Machine {
     }
 
     fn close(&mut self, repository: &RepositoryName, now: Timestamp) {
+        let ids: Vec<PairId> = self.by_repository.get(repository).into_iter().flatten().copied().collect();
+        for id in ids {
+            self.touch(id, now, |pair| pair.close(now));
+        }
         let source = self.source_repository(repository);
         if !(std::mem::take(&mut source.is_asked) | std::mem::take(&mut source.is_first)) {
             return;
@@ -237,10 +243,7 @@ impl Machine {
         self.handling = comparison.request.or(self.handling.take());
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
-            self.touch(id, now, |pair| {
-                pair.ledger.owe(comparison.begun);
-                pair.compared(now);
-            });
+            self.touch(id, now, |pair| pair.ledger.owe(comparison.begun));
         }
     }
 

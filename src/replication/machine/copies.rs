@@ -187,21 +187,18 @@ impl Machine {
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
-        let is_doubtful = now < self.doubt_until;
+        let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {
                 pair.running.remove(&tag);
             }
             pair.change(now);
-            if is_unanswered {
-                pair.ledger.doubt(&tag);
-            }
             match outcome {
                 // It was copied as the rule said before it changed.
                 Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
-                    return pair.ledger.complete(&tag, &digest, replica, is_doubtful, now);
+                    return pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);
@@ -216,6 +213,17 @@ impl Machine {
             self.record(id, &tag);
         }
         self.follow_up(id, &tag, &digest, now);
+    }
+
+    /// Until when a write of the tag that was sent earlier, and never answered, may still take effect.
+    fn doubt(&mut self, place: &Place, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
+        if is_unanswered {
+            self.doubts.retain(|_, until| *until > now);
+            self.doubts.insert((place.clone(), tag.clone()), now + DOUBT_AFTER_WRITE);
+        }
+        let of_tag = self.doubts.get(&(place.clone(), tag.clone())).copied();
+        let of_pair = self.pair_at(place).map(|id| self.pairs[&id].doubt_until);
+        [of_tag, of_pair].into_iter().flatten().fold(self.doubt_until, Timestamp::max)
     }
 
     fn record(&mut self, id: PairId, tag: &Tag) {
@@ -319,5 +327,7 @@ impl Machine {
 /// An image that is copied for so long no longer keeps others waiting.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 const MAX_COPIES: usize = 256;
+/// For how long a write that nothing waits for any more may still take effect.
+const DOUBT_AFTER_WRITE: Duration = Duration::from_secs(60);
 /// Retries of one pair that are due within so long start together: each start looks at every row.
 const RETRY_TOGETHER: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::pair::PairId;
-use crate::api::{ImageStatus, ReplicationStatusStatus};
+use crate::api::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 use crate::copy::Failed;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
@@ -77,6 +77,18 @@ pub struct StoredPair {
     pub verified: Option<Vec<ImageStatus>>,
     /// When the referrers API of the source was last asked about every image.
     pub referrers_asked_at: Option<Timestamp>,
+}
+
+impl StoredPair {
+    /// Every image that is known: verified, as recorded, unless the status says that it failed or waits.
+    pub fn images(&self) -> Vec<ImageStatus> {
+        let Some(verified) = &self.verified else { return self.status.images.clone() };
+        let shown = self.status.images.iter().filter(|image| image.status != ReplicationState::Complete);
+        let mut images: BTreeMap<&str, &ImageStatus> =
+            verified.iter().map(|image| (image.tag.as_str(), image)).collect();
+        images.extend(shown.map(|image| (image.tag.as_str(), image)));
+        images.into_values().cloned().collect()
+    }
 }
 
 /// One thing that happened.

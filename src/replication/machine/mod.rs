@@ -31,7 +31,8 @@ use self::copies::{Copying, Queued, Slot};
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    Claims, Configuration, ConfigurationReport, Counts, DestinationReference, PairIdentity, Place, Trouble,
+    Claims, Configuration, ConfigurationReport, Counts, DestinationReference, LONGEST_DOUBT, PairIdentity, Place,
+    Trouble,
 };
 
 /// One running configuration.
@@ -71,6 +72,8 @@ pub struct Machine {
     observe_from: Timestamp,
     /// Writes until then may be followed by one that an earlier process sent.
     doubt_until: Timestamp,
+    /// The same for single tags of a destination, also if their pair or row is gone.
+    doubts: HashMap<(Place, Tag), Timestamp>,
     /// Pairs that were dropped while their status was being published: it is deleted after that.
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
@@ -133,7 +136,8 @@ impl Machine {
             incomplete_comparisons: 0,
             empty_lists: 0,
             observe_from: now,
-            doubt_until: if is_resumed { now + orders::DOUBT_AFTER_RESTART } else { now },
+            doubt_until: if is_resumed { now + LONGEST_DOUBT } else { now },
+            doubts: HashMap::new(),
             doomed: HashMap::new(),
             looks: 0,
             repositories: BTreeSet::new(),

@@ -1,12 +1,10 @@
 //! Spec and dependencies: what a change of either makes of pairs, queue and comparison; and how a configuration ends.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use super::{Effect, Ending, Machine, Orders};
+use super::{Effect, Ending, Machine, Orders, PairId};
 use crate::api::{FailureCode, reason};
-use crate::plan::{Claims, DestinationReference, Trouble};
+use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, Trouble};
 
 impl Machine {
     pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {
@@ -28,6 +26,7 @@ impl Machine {
             self.compare_at = now;
             self.incomplete_comparisons = 0;
             if self.orders.configuration.is_ok() {
+                self.resume(claims, now);
                 self.drop_unselected(claims, now);
                 self.apply_options(now);
             }
@@ -58,6 +57,7 @@ impl Machine {
     fn take_dependencies(&mut self, are_registries_changed: bool, claims: &mut Claims, now: Timestamp) {
         if are_registries_changed {
             self.drop_replaced(now);
+            self.release_claims(claims);
             self.resume(claims, now);
         }
         self.check_claims(claims, now);
@@ -83,8 +83,12 @@ impl Machine {
         self.stop_copies(now);
         self.stop_comparison();
         self.observe_from = now;
-        self.doubt_until = now + DOUBT_AFTER_RESTART;
+        self.doubt_until = now + LONGEST_DOUBT;
         self.compare_at = now;
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            self.touch(id, now, |pair| pair.reopen(now));
+        }
     }
 
     pub(super) fn missing_registries(&self) -> Vec<Trouble> {
@@ -112,7 +116,9 @@ impl Machine {
     }
 
     pub(super) fn end(&mut self, ending: Ending, now: Timestamp) {
-        self.ending = Some(ending);
+        if self.ending != Some(Ending::Retire) {
+            self.ending = Some(ending); // A process that ends does not keep what a deleted configuration left.
+        }
         self.stop_comparison();
         self.stop_copies(now);
     }
@@ -156,6 +162,3 @@ fn is_mended_by_others(code: FailureCode) -> bool {
             | SourceUnavailable
     )
 }
-
-/// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
-pub(super) const DOUBT_AFTER_RESTART: Duration = Duration::from_secs(120);

@@ -53,11 +53,15 @@ pub struct Pair {
     pub missed: bool,
     /// Set while the ledger knows less than the last status showed.
     short: Option<Short>,
-    /// The object was deleted by somebody else while a status was being written.
-    is_lost: bool,
+    /// Every image was observed once since the pair exists in this process.
+    was_closed: bool,
+    /// Until when a write of another configuration may still take effect.
+    pub doubt_until: Timestamp,
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
+    /// The object was deleted while it was being written: whether it is there is unknown.
+    is_lost: bool,
     pace: Pace,
 }
 
@@ -83,10 +87,12 @@ impl Pair {
             created_at: now,
             missed: false,
             short: None,
-            is_lost: false,
+            was_closed: false,
+            doubt_until: now,
             changed_at: None,
             published: None,
             publishing: None,
+            is_lost: false,
             pace: Pace::default(),
         }
     }
@@ -95,16 +101,36 @@ impl Pair {
     /// again then.
     pub fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
-        self.ledger = Ledger::restore(stored.verified.as_ref().unwrap_or(&stored.status.images), since, now);
+        self.ledger = Ledger::restore(&stored.images(), since, now);
+        let (summary, counts) = (&stored.status.summary, self.ledger.counts());
+        let is_known = counts.complete >= summary.complete
+            && counts.images - counts.complete >= summary.images.saturating_sub(summary.complete);
+        let short = Short { images: summary.images, is_known: false, until: now + MAX_SHORT };
+        self.short = (!is_known).then_some(short);
         let is_other = stored.status.copy_options != self.options.fingerprint();
         if is_other {
             self.ledger.start_over(now);
         }
-        let is_short = stored.status.summary.images > self.ledger.counts().images;
-        self.short = is_short.then_some(Short { is_compared: false, until: now + MAX_SHORT });
         self.published = Some(Box::new(stored.status));
         self.changed_at = Some(now);
         is_other
+    }
+
+    /// Records that every image of a complete list was observed. What the last status showed beyond that is gone if it stays away once
+    /// more: a list may be wrong for a moment.
+    pub fn close(&mut self, now: Timestamp) {
+        let is_proved = std::mem::replace(&mut self.was_closed, true);
+        let images = self.ledger.counts().images;
+        if let Some(short) = &mut self.short {
+            short.is_known |= is_proved || images >= short.images;
+        }
+        self.recover(now);
+    }
+
+    /// Returns true while the ledger knows less than the last status showed.
+    #[cfg(test)]
+    pub fn is_short(&self) -> bool {
+        self.short.is_some()
     }
 
     /// Records that the status is to be published.
@@ -129,19 +155,11 @@ impl Pair {
         }
     }
 
-    /// Records that a comparison of the whole source is complete: the ledger has every image now, though not all are verified.
-    pub fn compared(&mut self, now: Timestamp) {
-        if let Some(short) = &mut self.short {
-            short.is_compared = true;
-        }
-        self.recover(now);
-    }
-
     /// Ends the time in which the ledger knows less than the last status showed: when every image has been tried since.
     pub fn recover(&mut self, now: Timestamp) {
         let counts = self.ledger.counts();
         let is_tried = counts.pending + counts.in_progress == 0;
-        if self.short.as_ref().is_some_and(|short| (short.is_compared && is_tried) || short.until <= now) {
+        if self.short.as_ref().is_some_and(|short| (short.is_known && is_tried) || short.until <= now) {
             self.short = None;
             self.change(now);
         }
@@ -185,17 +203,25 @@ impl Pair {
     pub fn published(&mut self, is_written: bool, now: Timestamp) {
         let Some(status) = self.publishing.take() else { return };
         self.pace.written(now);
-        if std::mem::take(&mut self.is_lost) {
-            self.published = None;
-        } else if is_written {
+        let is_lost = std::mem::take(&mut self.is_lost);
+        if is_written && !is_lost {
             self.published = Some(status);
         } else {
             self.change(now);
         }
     }
 
+    /// Records that another process may have published meanwhile: the status is written again once every image was observed.
+    pub fn reopen(&mut self, now: Timestamp) {
+        let images = self.ledger.counts().images;
+        self.short = Some(Short { images, is_known: false, until: now + MAX_SHORT });
+        self.was_closed = false;
+        self.lost(now);
+    }
+
     /// Records that the object was deleted by somebody else: it is written again.
     pub fn lost(&mut self, now: Timestamp) {
+        self.is_lost = self.publishing.is_some();
         self.published = None;
         self.is_lost = self.publishing.is_some();
         self.change(now);
@@ -219,8 +245,10 @@ impl Pair {
 /// The ledger has only the images that the last status had room for.
 #[derive(Debug)]
 struct Short {
-    /// True once a comparison has shown every image.
-    is_compared: bool,
+    /// Images that the status showed.
+    images: u64,
+    /// True once a comparison has shown every image, though not all of them are verified.
+    is_known: bool,
     /// The status is published from then on in any case.
     until: Timestamp,
 }

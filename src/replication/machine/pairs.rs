@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
 use crate::api::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{Claims, DestinationReference, PairIdentity, Place, Trouble};
+use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, PairIdentity, Place, Trouble};
 
 impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule wants.
     pub(super) fn resume(&mut self, claims: &mut Claims, now: Timestamp) {
-        if self.orders.configuration.is_err() {
+        if self.orders.configuration.is_err() || self.stored.is_empty() {
             return; // An invalid spec says nothing about what is wanted: everything is kept.
         }
         let keys: Vec<Option<PairKey>> =
@@ -58,7 +58,11 @@ impl Machine {
         let options =
             matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
+        let is_inherited = claims.is_inherited(&self.orders.holder.uid, &to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
+        if is_inherited {
+            pair.doubt_until = now + LONGEST_DOUBT;
+        }
         let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
         if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
             if let Some(asked_at) = stored.referrers_asked_at {
@@ -145,11 +149,7 @@ impl Machine {
         let unwanted = self.pairs.iter().filter(|(_, pair)| !self.is_selected(&pair.key) || !is_of_source(pair));
         let unwanted: Vec<PairId> = unwanted.map(|(id, _)| *id).collect();
         unwanted.into_iter().for_each(|id| self.drop_pair(id));
-        let kept: std::collections::HashSet<&Place> = self.pairs.values().map(|pair| &pair.place).collect();
-        let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
-        if !waiting.is_empty() {
-            self.effects.push(Effect::WakeOthers(waiting));
-        }
+        self.release_claims(claims);
         let Some(configuration) = self.configuration.clone() else { return };
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
@@ -162,6 +162,15 @@ impl Machine {
                 gone
             });
             self.forget_tags(id, gone.unwrap_or_default());
+        }
+    }
+
+    /// Gives up claims to places that no pair writes to any more.
+    pub(super) fn release_claims(&mut self, claims: &mut Claims) {
+        let kept: std::collections::HashSet<&Place> = self.pairs.values().map(|pair| &pair.place).collect();
+        let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
+        if !waiting.is_empty() {
+            self.effects.push(Effect::WakeOthers(waiting));
         }
     }
 

@@ -53,6 +53,8 @@ impl Machine {
     }
 
     pub(super) fn take_lost(&mut self, names: &BTreeSet<String>, now: Timestamp) {
+        // Pairs that wait for their Registry, or for a valid spec, are made anew then.
+        self.stored.retain(|stored| !names.contains(&stored.identity.name));
         let lost = self.pairs.iter().filter(|(_, pair)| names.contains(&pair.identity.name));
         let lost: Vec<PairId> = lost.map(|(id, _)| *id).collect();
         for id in lost {
@@ -102,7 +104,7 @@ impl Machine {
     /// When the report is due by time alone.
     pub(super) fn report_at(&self) -> Option<Timestamp> {
         let is_busy = !self.copies.is_empty() || !self.queue.is_empty();
-        is_busy.then_some(self.reported_at + REPORT_EVERY)
+        (is_busy && self.is_changed).then_some(self.reported_at + REPORT_EVERY)
     }
 
     /// The problem to show: of several the first that needs a change by a person.

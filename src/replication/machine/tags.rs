@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Effect, Hints, Looked, Machine, Observed, PairId};
 use crate::api::Referrers;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Attempt, Claims};
+use crate::plan::{Attempt, Claims, Observation};
 
 impl Machine {
     /// Looks at pushed tags. The digests that notifications state are never trusted.
@@ -29,6 +29,9 @@ impl Machine {
 
     pub(super) fn take_looked(&mut self, looked: Looked, claims: &mut Claims, now: Timestamp) {
         self.looks = self.looks.saturating_sub(1);
+        if self.ending.is_some() {
+            return;
+        }
         match looked {
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, now),
             Looked::Seen(observed) => {
@@ -47,6 +50,7 @@ impl Machine {
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
         let Observed { repository, tag, digest, sent_at } = observed;
         let mut wanted = Vec::new();
+        let mut is_unclear = false;
         for key in self.keys(repository, Some(tag)) {
             let Some(id) = self.ensure(&key, claims, now) else { continue };
             let source = self.sources.get(repository);
@@ -54,7 +58,9 @@ impl Machine {
             let listed = source.and_then(|source| source.listed_now(digest));
             let attempt = self.touch(id, now, |pair| {
                 let before = pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone()));
-                if !pair.ledger.observe(tag, digest, *sent_at, now) {
+                let observation = pair.ledger.observe(tag, digest, *sent_at, now);
+                is_unclear |= observation == Observation::Unclear;
+                if observation != Observation::Taken {
                     return Attempt::Nothing;
                 }
                 if pair.options.referrers == Referrers::Replicate {
@@ -72,6 +78,10 @@ impl Machine {
             }
         }
         self.enqueue(repository, tag, wanted, is_urgent);
+        if is_unclear && self.is_active() {
+            self.looks += 1;
+            self.effects.push(Effect::Look { repository: repository.clone(), tag: tag.clone(), hinted: None });
+        }
     }
 
     /// Takes every tag of a repository that stands for referrers; its images come next.

@@ -13,7 +13,7 @@ mod lock;
 mod reports;
 mod statuses;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,8 @@ struct StateFolder {
     records: PathBuf,
     statuses: StatusFiles,
     journals: Mutex<Journals>,
+    /// The pair that has written to a destination repository in this process, by the Registry's uid and the repository.
+    writers: Mutex<HashMap<(String, String), String>>,
     /// Held while the process lives; `None` if the folder is only read.
     lock: Option<Lock>,
 }
@@ -162,6 +164,9 @@ impl Store for FileStore {
 
     fn record(&self, pair: &PairIdentity, record: &Record) {
         let Some(folder) = self.writable() else { return };
+        if matches!(record, Record::Verified(_)) {
+            folder.take_over(pair);
+        }
         let journal = folder.journal(pair);
         let mut journal = lock(&journal);
         if let Err(error) = journal.append(record) {
@@ -189,7 +194,13 @@ impl StateFolder {
                 of_configuration.insert(name, Arc::new(Mutex::new(Journal::new(file, identity))));
             }
         }
-        Self { statuses: StatusFiles::new(folder.join(STATUSES)), records, journals: Mutex::new(journals), lock }
+        Self {
+            statuses: StatusFiles::new(folder.join(STATUSES)),
+            records,
+            journals: Mutex::new(journals),
+            writers: Mutex::default(),
+            lock,
+        }
     }
 
     fn journal(&self, pair: &PairIdentity) -> Arc<Mutex<Journal>> {
@@ -198,6 +209,26 @@ impl StateFolder {
         let mut journals = self.lock();
         let journals = journals.entry(configuration(pair)).or_default();
         journals.entry(name).or_insert_with(|| Arc::new(Mutex::new(Journal::new(file, pair.clone())))).clone()
+    }
+
+    /// Voids what other pairs recorded of the same destination repository: `pair` has written there since.
+    fn take_over(&self, pair: &PairIdentity) {
+        let of = |pair: &PairIdentity| {
+            let destination = &pair.spec.destination;
+            (destination.registry_ref.uid.clone(), destination.repository.clone())
+        };
+        let destination = of(pair);
+        if lock(&self.writers).insert(destination.clone(), pair.name.clone()).as_ref() == Some(&pair.name) {
+            return;
+        }
+        let journals: Vec<_> = self.lock().values().flat_map(BTreeMap::values).cloned().collect();
+        let identities = journals.iter().map(|journal| lock(journal).identity().clone());
+        let void: Vec<_> = identities.filter(|other| other != pair && of(other) == destination).collect();
+        for other in void {
+            if let Err(error) = self.remove_journal(&other).and_then(|()| self.statuses.remove(&other)) {
+                tracing::warn!("the record of {} cannot be deleted: {error}", other.name);
+            }
+        }
     }
 
     fn remove_journal(&self, pair: &PairIdentity) -> io::Result<()> {

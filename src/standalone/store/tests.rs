@@ -64,7 +64,7 @@ fn a_pair_comes_back_with_what_its_journal_says() {
     let store = open(&state);
     store.record(&one, &Record::StartedOver(Some("amd64".to_owned())));
     store.record(&one, &verified("v1", 1));
-    store.record(&pair("other", "one"), &verified("v1", 1));
+    store.record(&pair("other", "three"), &verified("v1", 1));
     publish(&store, &two, 7);
     drop(store);
     let store = open(&state);
@@ -82,6 +82,17 @@ fn a_pair_comes_back_with_what_its_journal_says() {
     store.record(&one, &verified("v2", 1));
     assert_eq!(store.load("team-a", "app")[0].verified, Some(vec![image("v2", 1)]));
     assert_eq!(store.load("team-a", "other").len(), 1);
+}
+
+#[test]
+fn the_record_of_a_destination_that_another_configuration_writes_is_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (pair("first", "app"), pair("second", "app"));
+    open(folder.path()).record(&first, &verified("v1", 1));
+    open(folder.path()).record(&second, &verified("v1", 2));
+    let store = open(folder.path());
+    assert!(store.load("team-a", "first").is_empty(), "the destination has the image of the second now");
+    assert_eq!(store.load("team-a", "second")[0].verified, Some(vec![image("v1", 2)]));
 }
 
 #[test]

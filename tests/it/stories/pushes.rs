@@ -12,12 +12,14 @@ use super::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::ScriptedRegistry;
+use crate::support::turns::turn;
 use crate::tag_filters::registry;
 
 const REPOSITORIES: u64 = 4;
 const TAGS: u64 = 200;
 const PUSH_EVERY: Duration = Duration::from_millis(10);
-const COMPARE_EVERY: Duration = Duration::from_millis(400);
+/// A request stops the comparison before it.
+const COMPARE_EVERY: Duration = Duration::from_millis(1_500);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// How long tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
@@ -28,6 +30,7 @@ fn duration() -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_tag_goes_back_while_pushes_and_comparisons_cross() {
+    let _turn = turn().await;
     let (source, destination) = (Arc::new(registry()), registry());
     let mut scene = Scene::new("pushes").await;
     scene.open_registry("source", &source).await;

@@ -24,3 +24,4 @@ pub mod stage;
 pub mod tls;
 pub mod token_server;
 pub mod tools;
+pub mod turns;

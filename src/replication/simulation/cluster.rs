@@ -1,0 +1,132 @@
+//! The model of what people declare: configurations, Registries and consent; and the orders that a process makes of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use super::destination::Destination;
+use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
+use crate::api::{Execution, TagFilter, TagFilterType, reason};
+use crate::plan::{Configuration, CopyOptions, Filter, Holder, Invalid, Rule, Selection, TagFilters};
+use crate::replication::machine::{Orders, RegistryIdentity};
+
+/// A ReplicationConfiguration.
+#[derive(Debug)]
+pub struct Declared {
+    pub exists: bool,
+    /// It was deleted, and does not come back.
+    pub was_deleted: bool,
+    pub index: usize,
+    /// Its age decides about claims.
+    pub created: i64,
+    pub generation: i64,
+    pub shape: Shape,
+    /// The shape that it has once faults stop.
+    pub base: Shape,
+    pub request: Option<u32>,
+    /// An edit has changed which tags are taken.
+    pub varies_tags: bool,
+    pub interval: Duration,
+}
+
+/// The parts of a spec that the simulation varies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub is_invalid: bool,
+    pub suspend: bool,
+    /// Repositories named exactly; `None` takes those that the catalog lists.
+    pub exact: Option<Vec<usize>>,
+    pub destinations: Vec<usize>,
+    pub without_tag: bool,
+    pub with_platforms: bool,
+}
+
+impl Shape {
+    pub fn of(destinations: Vec<usize>) -> Self {
+        Self { is_invalid: false, suspend: false, exact: None, destinations, without_tag: false, with_platforms: false }
+    }
+
+    fn selection(&self) -> Selection {
+        let filters = match &self.exact {
+            None => vec![Filter::Prefix("app/".to_owned())],
+            Some(exact) => exact.iter().map(|index| Filter::Exact(repository(*index))).collect(),
+        };
+        let mut options = CopyOptions::default();
+        if self.with_platforms {
+            options.platforms = vec!["linux/amd64".parse().expect("a platform")];
+        }
+        Selection {
+            rules: vec![Rule {
+                name: "all".to_owned(),
+                filters: Some(filters),
+                tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
+                destinations: self.destinations.iter().map(|index| destination(*index)).collect(),
+                options,
+                immutable_tags: Vec::new(),
+            }],
+        }
+    }
+}
+
+static ALL_TAGS: LazyLock<Arc<TagFilters>> = LazyLock::new(Arc::default);
+/// Takes every tag but the first.
+static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
+    let filter = TagFilter { filter: "t0".to_owned(), filter_type: TagFilterType::ExactMatch };
+    Arc::new(TagFilters::parse(None, &[filter]).expect("a filter"))
+});
+
+impl Declared {
+    pub fn name(&self) -> String {
+        format!("c{}", self.index)
+    }
+
+    pub fn uid(&self) -> String {
+        format!("uid-{}", self.index)
+    }
+
+    pub fn configuration(&self) -> Result<Arc<Configuration>, Invalid> {
+        if self.shape.is_invalid {
+            return Err(Invalid { reason: reason::INVALID_SPEC, message: "spec.rules is wrong".to_owned() });
+        }
+        Ok(Arc::new(Configuration {
+            namespace: NAMESPACE.to_owned(),
+            name: self.name(),
+            source: source().name,
+            selection: self.shape.selection(),
+            interval: self.interval,
+            suspend: self.shape.suspend,
+            execution: Execution { mode: None, class: "default".to_owned() },
+        }))
+    }
+
+    /// The orders as a process makes them of what is declared now.
+    pub fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
+        let configuration = self.configuration();
+        let mut registries = BTreeMap::new();
+        registries
+            .insert(source(), RegistryIdentity { uid: "uid-source".to_owned(), host: "source.example".to_owned() });
+        for index in &self.shape.destinations {
+            if let Some(uid) = destinations[*index].uid {
+                let identity = RegistryIdentity { uid: format!("uid-d{index}-{uid}"), host: host(*index) };
+                registries.insert(destination(*index), identity);
+            }
+        }
+        Orders {
+            namespace: NAMESPACE.to_owned(),
+            name: self.name(),
+            holder: Holder { created: at(self.created), uid: self.uid() },
+            generation: Some(self.generation),
+            configuration,
+            request: self.request.map(|request| request.to_string()),
+            registries,
+            dependencies: changes,
+            class: None,
+            slots: 4,
+            is_dry: false,
+        }
+    }
+}
+
+pub fn host(destination: usize) -> String {
+    format!("d{destination}.example")
+}

@@ -1,0 +1,56 @@
+//! The model of a destination registry: its tags, its outages, and the consent of its owner.
+
+use std::collections::HashMap;
+
+use super::names::{Content, Millis};
+use crate::api::reason;
+use crate::policy::Decision;
+
+/// A destination registry.
+#[derive(Debug)]
+pub struct Destination {
+    /// By repository and tag.
+    pub tags: HashMap<(usize, usize), Content>,
+    /// It never answers.
+    pub is_dead: bool,
+    /// It does not answer until then.
+    pub down_until: Millis,
+    /// Until then answers are often lost, and writes take effect late.
+    pub slow_until: Millis,
+    /// The owner allows replication.
+    pub is_allowed: bool,
+    /// The number in the uid of its Registry; `None` while there is none.
+    pub uid: Option<u32>,
+    pub last_uid: u32,
+}
+
+impl Destination {
+    pub fn new() -> Self {
+        Self {
+            tags: HashMap::new(),
+            is_dead: false,
+            down_until: 0,
+            slow_until: 0,
+            is_allowed: true,
+            uid: Some(0),
+            last_uid: 0,
+        }
+    }
+
+    pub fn answers(&self, now: Millis) -> bool {
+        !self.is_dead && now >= self.down_until
+    }
+
+    pub fn is_slow(&self, now: Millis) -> bool {
+        now < self.slow_until
+    }
+
+    pub fn decide(&self) -> Decision {
+        let (reason, message) = if self.is_allowed {
+            (reason::STATEMENT_ALLOWS, "allowed by statement s of RegistryPermissionPolicy p")
+        } else {
+            (reason::NO_STATEMENT_ALLOWS, "no statement allows it")
+        };
+        Decision { allowed: self.is_allowed, reason, message: message.to_owned() }
+    }
+}

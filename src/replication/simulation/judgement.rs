@@ -1,0 +1,197 @@
+//! Invariants that hold some time after faults have stopped: everything is replicated, or reported with a cause.
+
+use super::names::{CONFIGURATIONS, destination, repository, tag};
+use super::oracles::destination_index_of;
+use super::process::is_ready;
+use super::store::Status;
+use super::world::World;
+use crate::api::ReplicationState;
+use crate::plan::{Holder, Place};
+
+impl World {
+    /// I7: faults stopped some time ago. From now on nothing may happen, if nothing fails.
+    pub fn judge(&mut self) {
+        self.trace(|_| "=== judgement".to_owned());
+        self.check_convergence();
+        self.oracles.is_window = self.is_healthy();
+        self.oracles.comparisons = 0;
+    }
+
+    /// Still so after a while in which nothing happened.
+    pub fn finish(&mut self) {
+        self.check_convergence();
+        let window = 2 * self.interval() + 10_000;
+        let configurations = self.declared.iter().filter(|declared| declared.exists).count();
+        let most = usize::try_from(window / self.interval() + 1).expect("it is small") * configurations;
+        let comparisons = self.oracles.comparisons;
+        if comparisons > most && self.is_healthy() {
+            self.violate("I10 quiet", || format!("{comparisons} comparisons in {window} ms"));
+        }
+        if comparisons == 0 {
+            self.violate("I7 converge", || "the source is not compared any more".to_owned());
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let destinations = (0..self.destinations.len()).filter(|index| {
+            self.declared.iter().any(|declared| declared.exists && declared.base.destinations.contains(index))
+        });
+        let mut destinations = destinations.map(|index| &self.destinations[index]);
+        destinations.all(|destination| !destination.is_dead && destination.is_allowed)
+            && (0..CONFIGURATIONS).all(|index| !self.has_conflict(index) && !self.names_missing(index))
+    }
+
+    /// Returns true if a configuration names a repository that does not exist.
+    fn names_missing(&self, index: usize) -> bool {
+        let declared = &self.declared[index];
+        let exact = declared.base.exact.iter().flatten();
+        declared.exists && exact.into_iter().any(|index| self.source.tags(*index).is_empty())
+    }
+
+    fn has_conflict(&self, index: usize) -> bool {
+        let mut pairs = (0..super::names::REPOSITORIES).flat_map(|repository| [(0, repository), (1, repository)]);
+        pairs.any(|(to, repository)| self.wants(index, to, repository) && self.holder(to, repository) != Some(index))
+    }
+
+    fn wants(&self, index: usize, to: usize, repository: usize) -> bool {
+        let declared = &self.declared[index];
+        let is_listed = match &declared.base.exact {
+            Some(exact) => exact.contains(&repository),
+            None => self.source.repositories[repository].is_listed,
+        };
+        declared.exists && is_listed && declared.base.destinations.contains(&to)
+    }
+
+    /// The configuration that replicates a repository to a destination: the oldest that wants it.
+    fn holder(&self, to: usize, repository: usize) -> Option<usize> {
+        let wanting = (0..CONFIGURATIONS).filter(|index| self.wants(*index, to, repository));
+        wanting.min_by_key(|index| {
+            let declared = &self.declared[*index];
+            Holder { created: super::names::at(declared.created), uid: declared.uid() }
+        })
+    }
+
+    fn check_convergence(&mut self) {
+        let alive = self.leader.and_then(|leader| self.processes.get(&leader)).is_some_and(|p| p.frozen_at.is_none());
+        assert!(alive, "the model always has a process that leads once faults have stopped");
+        for index in 0..CONFIGURATIONS {
+            for to in 0..self.destinations.len() {
+                for repository in 0..super::names::REPOSITORIES {
+                    self.check_pair(index, to, repository);
+                }
+            }
+            self.check_configuration(index);
+        }
+    }
+
+    fn check_pair(&mut self, index: usize, to: usize, number: usize) {
+        let is_held = self.wants(index, to, number) && self.holder(to, number) == Some(index);
+        let found: Vec<&Status> = self
+            .store
+            .statuses
+            .values()
+            .filter(|status| {
+                let spec = &status.identity.spec;
+                status.configuration == index
+                    && destination_index_of(&status.identity) == to
+                    && spec.destination.repository == repository(number).to_string()
+            })
+            .collect();
+        let what = format!("the status of c{index} r{number} to d{to}");
+        if !is_held {
+            if found.iter().any(|status| !self.store.left.contains(&status.identity.name)) {
+                self.violate("I7 converge", || format!("{what} is there although nothing wants it"));
+            }
+            return;
+        }
+        let mut tags = self.source.tags(number);
+        if tags.is_empty() && self.declared[index].base.exact.is_some() {
+            return; // The configuration says that it is missing.
+        }
+        if self.declared[index].base.without_tag {
+            tags.remove(&0);
+        }
+        let uid = self.destinations[to].uid.map(|uid| format!("uid-d{to}-{uid}"));
+        let status =
+            found.iter().find(|status| Some(&status.identity.spec.destination.registry_ref.uid) == uid.as_ref());
+        let Some(status) = status.map(|status| status.status.clone()) else {
+            if !tags.is_empty() {
+                self.violate("I8 no loss", || format!("{what} is missing"));
+            }
+            return;
+        };
+        self.check_images(to, number, &tags, &what, &status);
+    }
+
+    fn check_images(
+        &mut self,
+        to: usize,
+        number: usize,
+        tags: &std::collections::BTreeSet<usize>,
+        what: &str,
+        status: &crate::api::ReplicationStatusStatus,
+    ) {
+        let images = tags.len() as u64;
+        let summary = &status.summary;
+        let (is_dead, is_allowed) = (self.destinations[to].is_dead, self.destinations[to].is_allowed);
+        let stale = tags.iter().copied().find(|index| {
+            let there = self.destinations[to].tags.get(&(number, *index)).copied();
+            let is_there = there == self.source.repositories[number].tags[*index].now();
+            let shown = status.images.iter().find(|image| image.tag == tag(*index).to_string());
+            let is_told = shown.map_or(summary.complete == summary.images, |i| i.status == ReplicationState::Complete);
+            !is_there && is_told
+        });
+        if let Some(index) = stale {
+            self.violate("I9 truth", || format!("{what} says COMPLETE of t{index}, which is not there"));
+        }
+        if summary.images != images {
+            self.violate("I8 no loss", || format!("{what} counts {} images, of {images}", summary.images));
+        }
+        if is_allowed && !is_dead && summary.complete != images {
+            self.violate("I7 converge", || format!("{what} is not complete: {summary:?}"));
+        }
+        if summary.pending > 0 {
+            self.violate("I8 no loss", || format!("{what} has images that wait without a cause: {summary:?}"));
+        }
+    }
+
+    fn check_configuration(&mut self, index: usize) {
+        let declared = &self.declared[index];
+        if !declared.exists {
+            return;
+        }
+        let generation = Some(declared.generation);
+        let request = declared.request.map(|request| request.to_string());
+        let (is_fine, is_missing) = (self.is_healthy(), self.names_missing(index) || self.has_conflict(index));
+        let Some(report) = self.store.reports[index].clone() else {
+            return self.violate("I7 converge", || format!("c{index} has no report"));
+        };
+        if report.generation != generation {
+            self.violate("I7 converge", || format!("c{index} reports generation {:?}", report.generation));
+        }
+        if is_fine && !is_ready(&report) {
+            self.violate("I7 converge", || format!("c{index} is not Ready: {report:?}"));
+        }
+        if is_missing && report.trouble.is_none() {
+            self.violate("I8 no loss", || format!("c{index} does not say what is missing, or another's"));
+        }
+        if !is_missing && report.handled_request != request {
+            self.violate("I7 converge", || format!("c{index} has not handled request {request:?}: {report:?}"));
+        }
+        self.check_claims(index);
+    }
+
+    fn check_claims(&mut self, index: usize) {
+        let Some(process) = self.leader.and_then(|leader| self.processes.get(&leader)) else { return };
+        let uid = self.declared[index].uid();
+        let pairs = (0..super::names::REPOSITORIES).flat_map(|repository| [(0, repository), (1, repository)]);
+        let wrong = pairs.into_iter().find(|(to, number)| {
+            let place = Place { host: super::cluster::host(*to), repository: repository(*number) };
+            process.claims.holds(&uid, &place) && self.holder(*to, *number).is_some_and(|holder| holder != index)
+        });
+        if let Some((to, number)) = wrong {
+            let name = destination(to).name;
+            self.violate("I7 converge", || format!("c{index} holds r{number} of {name}, which another one wants"));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Names and digests of the model: repositories, tags, registries and contents by number.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::DestinationReference;
+
+/// Milliseconds since the simulation began.
+pub type Millis = i64;
+
+/// A content; two pushes of the same content have the same digest.
+pub type Content = usize;
+
+/// A tag of a repository at a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub destination: usize,
+    pub repository: usize,
+    pub tag: usize,
+}
+
+pub const REPOSITORIES: usize = 3;
+pub const TAGS: usize = 3;
+pub const DESTINATIONS: usize = 2;
+pub const CONFIGURATIONS: usize = 2;
+pub const NAMESPACE: &str = "team-a";
+const CONTENTS: usize = 2048;
+
+pub fn at(millis: Millis) -> Timestamp {
+    Timestamp::from_millisecond(1_800_000_000_000 + millis).expect("within range")
+}
+
+pub fn millis(at: Timestamp) -> Millis {
+    at.as_millisecond() - 1_800_000_000_000
+}
+
+pub fn repository(index: usize) -> RepositoryName {
+    NAMES.0[index].clone()
+}
+
+pub fn repository_index(name: &str) -> usize {
+    last_digit(name)
+}
+
+pub fn tag(index: usize) -> Tag {
+    NAMES.1[index].clone()
+}
+
+pub fn tag_index(tag: &Tag) -> usize {
+    last_digit(tag.as_str())
+}
+
+pub fn source() -> DestinationReference {
+    DestinationReference { namespace: NAMESPACE.to_owned(), name: "source".to_owned() }
+}
+
+pub fn destination(index: usize) -> DestinationReference {
+    NAMES.2[index].clone()
+}
+
+pub fn destination_index(reference: &DestinationReference) -> usize {
+    last_digit(&reference.name)
+}
+
+pub fn digest(content: Content) -> Digest {
+    DIGESTS.0[content].clone()
+}
+
+pub fn content(digest: &Digest) -> Content {
+    DIGESTS.1[digest]
+}
+
+pub fn last_digit(text: &str) -> usize {
+    usize::from(text.as_bytes()[text.len() - 1] - b'0')
+}
+
+/// Repositories, tags and destinations: to parse a name takes long.
+static NAMES: LazyLock<(Vec<RepositoryName>, Vec<Tag>, Vec<DestinationReference>)> = LazyLock::new(|| {
+    let repositories = (0..REPOSITORIES).map(|index| format!("app/r{index}").parse().expect("a repository name"));
+    let tags = (0..TAGS).map(|index| format!("t{index}").parse().expect("a tag"));
+    let destinations = (0..DESTINATIONS)
+        .map(|index| DestinationReference { namespace: format!("team-b{index}"), name: format!("d{index}") });
+    (repositories.collect(), tags.collect(), destinations.collect())
+});
+
+static DIGESTS: LazyLock<(Vec<Digest>, HashMap<Digest, Content>)> = LazyLock::new(|| {
+    let digests: Vec<Digest> = (0..CONTENTS).map(|content| Digest::sha256(&content.to_le_bytes())).collect();
+    let contents = digests.iter().cloned().enumerate().map(|(content, digest)| (digest, content)).collect();
+    (digests, contents)
+});

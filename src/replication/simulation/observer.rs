@@ -1,0 +1,273 @@
+//! The observer of a process, in the model: requests to the source, each answered with what is there at some moment in between.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
+use super::world::{Target, Task, World};
+use crate::api::reason;
+use crate::image::Tag;
+use crate::plan::{Configuration, Trouble};
+use crate::replication::machine::{ComparisonId, Event, Finding, Listed, Looked, Looks, Observed};
+
+/// A comparison that is under way.
+#[derive(Debug)]
+pub struct Comparing {
+    pub id: ComparisonId,
+    configuration: Arc<Configuration>,
+    listed: BTreeSet<usize>,
+    waiting: VecDeque<usize>,
+    tags: BTreeSet<usize>,
+    outstanding: usize,
+    is_whole_repository: bool,
+    is_whole: bool,
+}
+
+/// A request to the source.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub target: Target,
+    /// `None` for a hint.
+    pub comparison: Option<ComparisonId>,
+    pub kind: Kind,
+    pub sent_at: Millis,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Catalog,
+    Tags(usize),
+    Digest(usize, usize),
+}
+
+/// What the source answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Error,
+    /// A list, and whether it is a lie.
+    List(BTreeSet<usize>, bool),
+    Digest(Option<Content>),
+}
+
+impl World {
+    pub fn compare(&mut self, target: Target, id: ComparisonId) {
+        let Some(running) = self.running(target) else { return };
+        let configuration = running.machine.configuration().expect("a comparison of a valid spec").clone();
+        let needs_listing = configuration.selection.needs_listing();
+        running.comparing = Some(Comparing {
+            id,
+            configuration,
+            listed: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            tags: BTreeSet::new(),
+            outstanding: 0,
+            is_whole_repository: true,
+            is_whole: true,
+        });
+        if needs_listing {
+            self.request(target, Some(id), Kind::Catalog);
+        } else {
+            let request = Request { target, comparison: Some(id), kind: Kind::Catalog, sent_at: self.now };
+            self.after(0, Task::Answer(request, Answer::List(BTreeSet::new(), false)));
+        }
+    }
+
+    pub fn look(&mut self, target: Target, repository: usize, tag: usize) {
+        self.request(target, None, Kind::Digest(repository, tag));
+    }
+
+    fn request(&mut self, target: Target, comparison: Option<ComparisonId>, kind: Kind) {
+        let request = Request { target, comparison, kind, sent_at: self.now };
+        let delay = self.delay();
+        self.after(delay, Task::Taken(request));
+    }
+
+    /// The source answers with what is there now.
+    pub fn take(&mut self, request: Request) {
+        let reader = (request.target.process, request.target.configuration);
+        let answer = if self.now < self.source.down_until {
+            Answer::Error
+        } else {
+            match request.kind {
+                Kind::Catalog => {
+                    let (list, is_lie) = self.source.catalog(reader);
+                    Answer::List(list, is_lie)
+                }
+                Kind::Tags(repository) => {
+                    let (list, is_lie) = self.source.list(reader, repository);
+                    Answer::List(list, is_lie)
+                }
+                Kind::Digest(repository, tag) => Answer::Digest(self.source.repositories[repository].tags[tag].now()),
+            }
+        };
+        let delay = self.delay();
+        self.after(delay, Task::Answer(request, answer));
+    }
+
+    pub fn answer(&mut self, request: Request, answer: Answer) {
+        let (target, sent_at) = (request.target, at(self.now));
+        let Some(running) = self.running(target) else { return };
+        if !running.machine.takes_findings(sent_at) {
+            return self.after(1_000, Task::Answer(request, answer));
+        }
+        let Some(id) = request.comparison else { return self.looked(&request, &answer) };
+        if running.comparing.as_ref().is_none_or(|comparing| comparing.id != id) {
+            return; // It was stopped.
+        }
+        match (request.kind, answer) {
+            (Kind::Catalog, Answer::List(listed, is_lie)) => {
+                self.source.taken((target.process, target.configuration), None, is_lie);
+                self.take_catalog(&request, listed);
+            }
+            (Kind::Catalog, _) => {
+                self.find(target, id, Finding::Trouble(unreadable()));
+                self.find(target, id, Finding::Done(false));
+            }
+            (Kind::Tags(repository), Answer::List(listed, is_lie)) => {
+                self.source.taken((target.process, target.configuration), Some(repository), is_lie);
+                self.take_list(&request, repository, &listed);
+            }
+            (Kind::Tags(_), _) => self.unreadable_repository(target, id, unreadable()),
+            (Kind::Digest(repository, tag), answer) => self.take_digest(&request, repository, tag, &answer),
+        }
+    }
+
+    fn find(&mut self, target: Target, id: ComparisonId, finding: Finding) {
+        self.after(0, Task::Event(target, Event::Found(id, finding)));
+    }
+
+    fn comparing(&mut self, target: Target) -> &mut Comparing {
+        self.running(target).and_then(|running| running.comparing.as_mut()).expect("a comparison that is under way")
+    }
+
+    fn take_catalog(&mut self, request: &Request, listed: BTreeSet<usize>) {
+        let (target, id) = (request.target, request.comparison.unwrap_or_default());
+        let comparing = self.comparing(target);
+        let selection = &comparing.configuration.selection;
+        let exact = selection.exact_repositories().into_iter().map(|name| repository_index(name.as_str()));
+        let names: BTreeSet<usize> = exact.chain(listed.iter().copied()).collect();
+        let names = names.into_iter().filter(|index| !selection.matches(&repository(*index)).is_empty());
+        comparing.waiting = names.collect();
+        comparing.listed = listed;
+        let names = comparing.waiting.iter().map(|index| repository(*index)).collect();
+        self.find(
+            target,
+            id,
+            Finding::Repositories { names, unmatched: BTreeSet::new(), sent_at: at(request.sent_at) },
+        );
+        self.next_repository(target, id);
+    }
+
+    fn next_repository(&mut self, target: Target, id: ComparisonId) {
+        let comparing = self.comparing(target);
+        comparing.is_whole_repository = true;
+        match comparing.waiting.pop_front() {
+            Some(index) => {
+                self.find(target, id, Finding::Opened(repository(index)));
+                self.request(target, Some(id), Kind::Tags(index));
+            }
+            None => {
+                let is_whole = comparing.is_whole;
+                self.find(target, id, Finding::Done(is_whole));
+            }
+        }
+    }
+
+    fn unreadable_repository(&mut self, target: Target, id: ComparisonId, trouble: Trouble) {
+        self.comparing(target).is_whole = false;
+        self.find(target, id, Finding::Trouble(trouble));
+        self.next_repository(target, id);
+    }
+
+    fn take_list(&mut self, request: &Request, index: usize, listed: &BTreeSet<usize>) {
+        let (target, id) = (request.target, request.comparison.unwrap_or_default());
+        let comparing = self.comparing(target);
+        if listed.is_empty() && !comparing.listed.contains(&index) {
+            let message = format!("there is no repository {}", repository(index));
+            let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+            return self.unreadable_repository(target, id, trouble);
+        }
+        let choice = comparing.configuration.selection.tags_of(&repository(index));
+        comparing.tags = listed.iter().copied().filter(|index| choice.takes(&tag(*index))).collect();
+        let tags: BTreeSet<Tag> = comparing.tags.iter().map(|index| tag(*index)).collect();
+        let left_out = (listed.len() - tags.len(), String::new());
+        let listed = Listed { repository: repository(index), tags, sent_at: at(request.sent_at), left_out };
+        self.find(target, id, Finding::Tags(listed));
+    }
+
+    /// Observes the tags of a repository, as the state machine wants.
+    pub fn observe(&mut self, target: Target, id: ComparisonId, looks: &Looks) {
+        let index = repository_index(looks.repository.as_str());
+        let Some(comparing) = self.running(target).and_then(|running| running.comparing.as_mut()) else { return };
+        let tags = std::mem::take(&mut comparing.tags);
+        comparing.outstanding = tags.len();
+        if tags.is_empty() {
+            return self.close(target, id, index);
+        }
+        for tag in tags {
+            self.request(target, Some(id), Kind::Digest(index, tag));
+        }
+    }
+
+    fn take_digest(&mut self, request: &Request, index: usize, tag_number: usize, answer: &Answer) {
+        let (target, id) = (request.target, request.comparison.unwrap_or_default());
+        let finding = match answer {
+            Answer::Digest(Some(_)) => Finding::Image(observed(request, index, tag_number, answer)),
+            Answer::Digest(None) => Finding::Gone(repository(index), tag(tag_number)),
+            _ => {
+                let comparing = self.comparing(target);
+                (comparing.is_whole, comparing.is_whole_repository) = (false, false);
+                Finding::Trouble(unreadable())
+            }
+        };
+        self.find(target, id, finding);
+        let comparing = self.comparing(target);
+        comparing.outstanding -= 1;
+        if comparing.outstanding == 0 {
+            self.close(target, id, index);
+        }
+    }
+
+    fn close(&mut self, target: Target, id: ComparisonId, index: usize) {
+        if self.comparing(target).is_whole_repository {
+            self.find(target, id, Finding::Closed(repository(index)));
+        }
+        self.next_repository(target, id);
+    }
+
+    fn looked(&mut self, request: &Request, answer: &Answer) {
+        let Kind::Digest(index, tag) = request.kind else { return };
+        let looked = match answer {
+            Answer::Digest(Some(_)) => Looked::Seen(observed(request, index, tag, answer)),
+            Answer::Digest(None) => Looked::Absent,
+            _ => Looked::Unreadable,
+        };
+        self.after(0, Task::Event(request.target, Event::Looked(looked)));
+    }
+
+    /// A notification of a push reaches a process, some time, several times, or never.
+    pub fn hint(&mut self, index: usize, number: usize) {
+        let Some(process) = self.leader else { return };
+        let times = [0, 1, 1, 1, 1, 2][self.pick(6)];
+        for _ in 0..times {
+            for configuration in 0..self.declared.len() {
+                let hints = crate::replication::machine::Hints {
+                    tags: vec![(repository(index), tag(number), None)],
+                    overflown: self.chance(2),
+                };
+                let delay = self.delay();
+                self.after(delay, Task::Event(Target { process, configuration }, Event::Hints(hints)));
+            }
+        }
+    }
+}
+
+fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> Observed {
+    let Answer::Digest(Some(content)) = answer else { unreachable!("only called where there is a digest") };
+    Observed { repository: repository(index), tag: tag(number), digest: digest(*content), sent_at: at(request.sent_at) }
+}
+
+fn unreadable() -> Trouble {
+    Trouble { stalled: false, reason: reason::SOURCE_UNREADABLE, message: "the source does not answer".to_owned() }
+}

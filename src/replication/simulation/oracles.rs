@@ -1,0 +1,276 @@
+//! Invariants that hold at every step: what may be copied, written, deleted, published and reported.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::names::{
+    CONFIGURATIONS, Content, Key, content, destination_index, last_digit, millis, repository, repository_index, tag,
+    tag_index,
+};
+use super::process::{Running, is_ready};
+use super::world::{Target, World};
+use crate::image::Tag;
+use crate::plan::{ConfigurationReport, PairIdentity, Row, State};
+use crate::replication::machine::{Assignment, Effect, Pair, PairId};
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub oracle: &'static str,
+    pub what: String,
+}
+
+/// What the oracles remember.
+#[derive(Debug, Default)]
+pub struct Oracles {
+    pub violation: Option<Violation>,
+    /// The content that was sent last to a tag, and its number among the pushes of the tag at that time.
+    sent: HashMap<Key, (Content, usize)>,
+    /// The content that was last read back from a tag.
+    pub verified: HashMap<Key, Content>,
+    pub ever_verified: BTreeSet<(Key, Content)>,
+    /// Tags that were counted in a publication, until it is stored.
+    counted: HashMap<(Target, PairId), BTreeSet<usize>>,
+    /// Tags that the stored status of a name counts.
+    stored: HashMap<String, BTreeSet<usize>>,
+    /// Images of the last complete comparison that have not been verified since.
+    owed: [BTreeSet<Key>; CONFIGURATIONS],
+    /// True while nothing may change any more.
+    pub is_window: bool,
+    /// A status was published just now: a deletion that waited for that was decided earlier.
+    pub is_deferred: bool,
+    pub comparisons: usize,
+}
+
+impl Oracles {
+    /// A process knows what was published only.
+    pub fn started(&mut self, configuration: usize) {
+        self.owed[configuration].clear();
+    }
+
+    pub fn retired(&mut self, configuration: usize) {
+        self.owed[configuration].clear();
+    }
+
+    pub fn deleted(&mut self, name: &str) {
+        self.stored.remove(name);
+    }
+
+    pub fn stored(&mut self, target: Target, pair: PairId, name: &str) {
+        if let Some(counted) = self.counted.remove(&(target, pair)) {
+            self.stored.insert(name.to_owned(), counted);
+        }
+    }
+
+    /// A comparison was complete: what it found is owed until it is verified.
+    pub fn compared(&mut self, target: Target, running: &Running) {
+        for pair in running.machine.pairs() {
+            let (destination, repository) = ends(pair);
+            let found = running.found.iter().filter(|(index, _)| *index == repository);
+            let known = found.filter(|(_, number)| pair.ledger.row(&tag(*number)).is_some());
+            let keys = known.map(|(_, number)| Key { destination, repository, tag: *number });
+            self.owed[target.configuration].extend(keys);
+        }
+    }
+
+    /// Drops what is verified, or no longer replicated.
+    pub fn settle(&mut self, target: Target, running: &Running) {
+        if self.owed[target.configuration].is_empty() {
+            return;
+        }
+        let is_owed = |key: &Key| {
+            let pair = running.machine.pairs().find(|pair| ends(pair) == (key.destination, key.repository));
+            pair.and_then(|pair| pair.ledger.row(&tag(key.tag))).is_some_and(|row| !is_complete(row))
+        };
+        self.owed[target.configuration].retain(is_owed);
+    }
+}
+
+impl World {
+    /// Checks what a state machine decides.
+    pub fn check_effect(&mut self, target: Target, effect: &Effect) {
+        let is_leading = self.leader == Some(target.process);
+        match effect {
+            Effect::Copy(_, assignment) => self.check_copy(target, assignment),
+            Effect::Publish(pair, identity, status) if is_leading => {
+                self.check_publication(target, *pair, identity, status.summary.images)
+            }
+            Effect::Delete(identity) => self.check_deletion(target, identity),
+            Effect::Report(report) if is_leading => self.check_report(target, report),
+            Effect::Compare(_) => self.oracles.comparisons += 1,
+            _ => {}
+        }
+        if self.oracles.is_window
+            && matches!(effect, Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::Copy(..))
+        {
+            self.violate("I10 quiet", || format!("{target:?} decides {effect:?} although nothing changed"));
+        }
+    }
+
+    /// I12: nothing is copied by an outdated spec or observation, or twice at the same time.
+    fn check_copy(&mut self, target: Target, assignment: &Assignment) {
+        let (number, index) = (tag_index(&assignment.tag), repository_index(assignment.repository.as_str()));
+        let running = &self.processes[&target.process].running[&target.configuration];
+        let wanted = content(&assignment.digest);
+        let seen_at = running.seen.get(&(index, number, wanted));
+        let is_fresh = seen_at.is_some_and(|seen_at| *seen_at >= running.fresh_from);
+        let place = (destination_index(&assignment.destination), index, number);
+        let is_alone = !running
+            .copies
+            .values()
+            .any(|copying| (copying.key.destination, copying.key.repository, copying.key.tag) == place);
+        let is_wanted = is_wanted(running, assignment);
+        if !is_fresh {
+            self.violate("I12 closed", || format!("{target:?} copies {assignment:?} by an observation of before"));
+        }
+        if !is_alone {
+            self.violate("I3 one writer", || {
+                format!("{target:?} copies {assignment:?} beside an earlier copy of the tag")
+            });
+        }
+        if !is_wanted {
+            self.violate("I12 closed", || format!("{target:?} copies {assignment:?}, which no valid spec wants"));
+        }
+    }
+
+    /// I3 and I4: a write that is sent is wanted, and never older than one that was sent before.
+    pub fn check_write(&mut self, target: Target, copy: u64, key: Key, wanted: Content) {
+        let history = &self.source.repositories[key.repository].tags[key.tag];
+        let running = &self.processes[&target.process].running[&target.configuration];
+        let is_wanted = is_wanted(running, &running.copies[&copy].assignment);
+        let order = history.order(wanted);
+        let earlier = self.oracles.sent.insert(key, (wanted, order));
+        let is_newer = earlier.is_none_or(|(_, earlier)| order >= earlier);
+        self.oracles.verified.remove(&key);
+        if !is_newer {
+            self.violate("I3 no regress", || {
+                format!("{target:?} sends content {wanted} to {key:?} after content {earlier:?}")
+            });
+        }
+        if !is_wanted {
+            self.violate("I4 authority", || {
+                format!("{target:?} writes {key:?} although it is not to be replicated any more")
+            });
+        }
+    }
+
+    /// I8 and I9: a status counts every image, and says COMPLETE only of what was read back after the last write.
+    fn check_publication(&mut self, target: Target, id: PairId, identity: &PairIdentity, images: u64) {
+        let running = &self.processes[&target.process].running[&target.configuration];
+        let Some(pair) = running.machine.pairs().find(|pair| pair.identity.name == identity.name) else { return };
+        if !self.processes[&target.process].claims.holds(&running.machine.orders().holder.uid, &pair.place) {
+            return; // It learns that soon.
+        }
+        let (destination, index) = ends(pair);
+        let counted: BTreeSet<usize> = pair.ledger.rows().map(|(tag, _)| tag_index(tag)).collect();
+        let stored = self.oracles.stored.get(&identity.name);
+        let is_excused = |number: &usize| {
+            let has_vanished = self.source.repositories[index].tags[*number].has_vanished();
+            // A first list that is wrong hides what new images make up for in number, where a status had no room for all, or another
+            // process published it.
+            let is_partial = self.store.room < 250 || self.processes[&target.process].has_regained;
+            let is_hidden = is_partial && self.source.lies_to((target.process, target.configuration), index);
+            has_vanished || is_hidden || (*number == 0 && self.declared[target.configuration].varies_tags)
+        };
+        let lost =
+            stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();
+        let is_proved = |(tag, row): &(&Tag, &Row)| {
+            let (key, wanted) = (Key { destination, repository: index, tag: tag_index(tag) }, content(&row.digest));
+            let is_known = millis(row.observed_at.max(super::names::at(-1))) >= running.fresh_from;
+            // An image that was verified stays complete while it is read back, and written again if it is gone.
+            let is_repaired = running.copies.values().any(|copying| (copying.key, copying.content) == (key, wanted))
+                && self.oracles.ever_verified.contains(&(key, wanted));
+            !is_complete(row) || !is_known || is_repaired || self.oracles.verified.get(&key) == Some(&wanted)
+        };
+        let false_row = pair.ledger.rows().find(|row| !is_proved(row)).map(|(tag, row)| format!("{tag} {row:?}"));
+        let is_counted = images as usize == counted.len();
+        self.oracles.counted.insert((target, id), counted);
+        if let Some(lost) = lost {
+            self.violate("I8 no loss", || {
+                format!("{target:?} publishes {} without t{lost}, which is there", identity.name)
+            });
+        }
+        if let Some(row) = false_row {
+            self.violate("I9 truth", || {
+                format!("{target:?} says COMPLETE of {row} of {}, which was not read back", identity.name)
+            });
+        }
+        if !is_counted {
+            self.violate("I9 truth", || format!("{target:?} counts {images} images of {}", identity.name));
+        }
+    }
+
+    /// I8: a status is deleted only if its pair is not wanted any more.
+    fn check_deletion(&mut self, target: Target, identity: &PairIdentity) {
+        let process = &self.processes[&target.process];
+        let running = &process.running[&target.configuration];
+        let spec = &identity.spec;
+        let index = repository_index(&spec.destination.repository);
+        let to = destination_index_of(identity);
+        // A spec that is invalid by now says nothing.
+        let is_selected = running.machine.configuration().is_some_and(|configuration| {
+            let matches = configuration.selection.matches(&repository(index));
+            matches.iter().any(|m| destination_index(&m.destination) == to)
+        });
+        let latest = format!("uid-d{to}-{}", self.destinations[to].last_uid);
+        let is_replaced = spec.destination.registry_ref.uid != latest;
+        let place = crate::plan::Place { host: super::cluster::host(to), repository: repository(index) };
+        let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
+        let is_lost = others.into_iter().any(|other| process.claims.holds(&other.uid(), &place));
+        // It may have been dropped some time ago, and be there anew: it is published again then.
+        let is_anew = running.machine.pairs().any(|pair| pair.identity.name == identity.name);
+        let source = &self.source.repositories[index];
+        let is_gone = is_anew || source.was_unlisted || !source.is_listed || running.machine.is_ending();
+        self.oracles.stored.remove(&identity.name);
+        if is_selected && !is_replaced && !is_lost && !is_gone && !self.oracles.is_deferred {
+            self.violate("I8 no loss", || format!("{target:?} deletes {}, which is there and wanted", identity.name));
+        }
+    }
+
+    /// Ready means verified.
+    fn check_report(&mut self, target: Target, report: &ConfigurationReport) {
+        let owed = self.oracles.owed[target.configuration].first().copied();
+        if let Some(owed) = owed.filter(|_| is_ready(report)) {
+            self.violate("Ready means verified", || format!("{target:?} is Ready although {owed:?} is not verified"));
+        }
+    }
+
+    /// Nothing stays in progress without a living owner.
+    pub fn check_rest(&mut self, process: u32) {
+        if self.leader != Some(process) || self.now < self.store.failing_until + 60_000 {
+            return;
+        }
+        // A pair of which images are unknown yet is not published.
+        let running = self.processes[&process].running.values();
+        let known = running.flat_map(|running| running.machine.pairs()).filter(|pair| !pair.is_short());
+        let known: BTreeSet<&String> = known.map(|pair| &pair.identity.name).collect();
+        let busy = self.store.statuses.values().filter(|status| status.status.summary.in_progress > 0);
+        let busy = busy.map(|status| status.identity.name.clone()).find(|name| known.contains(name));
+        if let Some(name) = busy {
+            self.violate("I9 truth", || {
+                format!("{name} stays IN_PROGRESS although process {process} ended in good order")
+            });
+        }
+    }
+}
+
+/// Returns true if the spec that a process knows wants the copy, as it is.
+fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
+    let Ok(configuration) = &running.machine.orders().configuration else { return false };
+    let matches = configuration.selection.matches(&assignment.repository);
+    let rule = matches.iter().find(|m| m.destination == assignment.destination);
+    let is_taken = configuration.selection.takes(&assignment.repository, &assignment.destination, &assignment.tag);
+    !configuration.suspend && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
+}
+
+/// The numbers of the destination and the repository of a pair.
+pub fn ends(pair: &Pair) -> (usize, usize) {
+    (destination_index(&pair.key.destination), repository_index(pair.key.repository.as_str()))
+}
+
+pub fn destination_index_of(identity: &PairIdentity) -> usize {
+    last_digit(&identity.spec.destination.registry_ref.name)
+}
+
+fn is_complete(row: &Row) -> bool {
+    matches!(row.state, State::Complete { .. })
+}

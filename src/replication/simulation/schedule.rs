@@ -1,0 +1,328 @@
+//! The random schedule of a seed: how a world begins, what happens to it, and how its faults stop.
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::cluster::{Declared, Shape};
+use super::names::{CONFIGURATIONS, Content, DESTINATIONS, Millis, REPOSITORIES, TAGS};
+use super::source::Lie;
+use super::world::{Target, Task, World};
+use crate::replication::machine::Event;
+
+/// Which faults a schedule has, and how many steps.
+#[derive(Debug)]
+pub struct Weather {
+    faults: Vec<Fault>,
+    steps: u32,
+    /// Faults have stopped.
+    pub is_calm: bool,
+}
+
+/// One kind of thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Push,
+    RollBack,
+    DeleteTag,
+    Unlist,
+    List,
+    CatalogLie,
+    TagsLie,
+    SourceDown,
+    DestinationDown,
+    DestinationSlow,
+    Consent,
+    Edit,
+    Crash,
+    Restart,
+    Freeze,
+    StoreFails,
+    Request,
+    Registry,
+    StatusesLost,
+    Other,
+}
+
+const ALL: [Fault; 19] = [
+    Fault::RollBack,
+    Fault::DeleteTag,
+    Fault::Unlist,
+    Fault::List,
+    Fault::CatalogLie,
+    Fault::TagsLie,
+    Fault::SourceDown,
+    Fault::DestinationDown,
+    Fault::DestinationSlow,
+    Fault::Consent,
+    Fault::Edit,
+    Fault::Crash,
+    Fault::Restart,
+    Fault::Freeze,
+    Fault::StoreFails,
+    Fault::Request,
+    Fault::Registry,
+    Fault::StatusesLost,
+    Fault::Other,
+];
+
+impl Weather {
+    /// A schedule has some of the faults only, so that each combination has its turn.
+    pub fn draw(rng: &mut SmallRng) -> Self {
+        let share = rng.random_range(10..70);
+        let mut faults: Vec<Fault> = ALL.into_iter().filter(|_| rng.random_ratio(share, 100)).collect();
+        for _ in 0..=faults.len() / 2 {
+            faults.push(Fault::Push);
+        }
+        Self { faults, steps: rng.random_range(6..30), is_calm: false }
+    }
+}
+
+/// The configurations of a world; the second one is there now and then.
+pub fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
+    let interval = [60, 90, 150][rng.random_range(0..3)];
+    std::array::from_fn(|index| {
+        let destinations = if index == 0 && rng.random_bool(0.4) { vec![0, 1] } else { vec![0] };
+        let mut base = Shape::of(destinations);
+        if rng.random_bool(0.2) {
+            base.exact = Some((0..rng.random_range(1..=REPOSITORIES)).collect());
+        }
+        base.without_tag = rng.random_bool(0.1);
+        base.with_platforms = rng.random_bool(0.1);
+        Declared {
+            exists: index == 0 || rng.random_bool(0.2),
+            was_deleted: false,
+            index,
+            created: rng.random_range(0..1_000),
+            generation: 1,
+            shape: base.clone(),
+            base,
+            request: None,
+            varies_tags: false,
+            interval: std::time::Duration::from_secs(interval),
+        }
+    })
+}
+
+impl World {
+    /// What is there when the schedule begins.
+    pub fn set_up(&mut self) {
+        let repositories = 1 + self.pick(REPOSITORIES);
+        for index in 0..repositories {
+            self.source.repositories[index].is_listed = self.chance(80);
+            for tag in 0..TAGS {
+                if self.source.repositories[index].is_listed && self.chance(50) {
+                    self.source.push(index, tag);
+                }
+            }
+        }
+        self.destinations[1].is_dead = self.chance(20);
+        self.store.room = if self.chance(40) { self.pick(2) } else { 250 };
+        self.store.has_records = self.chance(25);
+        self.start();
+        self.after(100, Task::Act);
+    }
+
+    /// Something happens; then the next, or faults stop.
+    pub fn act(&mut self) {
+        let chosen = self.pick(self.weather.faults.len());
+        let fault = self.weather.faults[chosen];
+        self.trace(|_| format!("=== {fault:?}"));
+        self.happen(fault);
+        self.weather.steps -= 1;
+        if self.weather.steps == 0 {
+            return self.after(1_000, Task::Heal);
+        }
+        let gap = match self.pick(10) {
+            0..=3 => self.draw(0, 500),
+            4..=7 => self.draw(500, 10_000),
+            _ => self.draw(10_000, 90_000),
+        };
+        self.after(gap, Task::Act);
+    }
+
+    fn happen(&mut self, fault: Fault) {
+        let (now, index, tag) = (self.now, self.pick(REPOSITORIES), self.pick(TAGS));
+        let soon = self.draw(1_000, 60_000);
+        let destination = self.pick(DESTINATIONS);
+        match fault {
+            Fault::Push => self.push(index, tag),
+            Fault::RollBack => {
+                let choice = self.pick(4);
+                self.source.roll_back(index, tag, choice);
+                self.hint(index, tag);
+            }
+            Fault::DeleteTag => self.source.delete(index, tag),
+            Fault::Unlist => self.source.unlist(index),
+            Fault::List => self.source.repositories[index].is_listed = true,
+            Fault::CatalogLie => {
+                self.source.catalog_lie = Some(if self.chance(50) { Lie::Empty } else { Lie::Lacks(index) });
+            }
+            Fault::TagsLie => {
+                let lie = if self.chance(50) { Lie::Empty } else { Lie::Lacks(tag) };
+                self.source.tags_lie.insert(index, lie);
+            }
+            Fault::SourceDown => self.source.down_until = now + soon,
+            Fault::DestinationDown => self.destinations[destination].down_until = now + soon,
+            Fault::DestinationSlow => self.destinations[destination].slow_until = now + soon,
+            Fault::Consent => {
+                self.destinations[destination].is_allowed = !self.destinations[destination].is_allowed;
+                self.declare_change();
+            }
+            Fault::Edit => self.edit(tag),
+            Fault::Crash => self.leader.into_iter().for_each(|leader| self.kill(leader)),
+            Fault::Restart => self.restart(),
+            Fault::Freeze => self.freeze(),
+            Fault::StoreFails => self.store.failing_until = now + soon,
+            Fault::Request => {
+                let request = self.declared[0].request.unwrap_or(0) + 1;
+                self.declared[0].request = Some(request);
+                self.notify(0);
+            }
+            Fault::Registry => self.change_registry(destination),
+            Fault::StatusesLost => self.lose_status(),
+            Fault::Other => {
+                let other = &mut self.declared[1];
+                other.exists = !other.exists && !other.was_deleted;
+                other.was_deleted |= !other.exists;
+                self.notify(1);
+            }
+        }
+    }
+
+    fn push(&mut self, index: usize, tag: usize) {
+        if !self.source.repositories[index].is_listed {
+            self.source.repositories[index].is_listed = true;
+        }
+        let content: Content = self.source.push(index, tag);
+        self.trace(|_| format!("push r{index}:t{tag} content {content}"));
+        self.hint(index, tag);
+    }
+
+    fn edit(&mut self, choice: usize) {
+        let index = if self.declared[1].exists { self.pick(2) } else { 0 };
+        let kind = self.pick(7);
+        let declared = &mut self.declared[index];
+        let is_base = declared.shape == declared.base;
+        declared.shape = declared.base.clone();
+        if is_base {
+            let shape = &mut declared.shape;
+            match kind {
+                0 | 1 => shape.is_invalid = true,
+                2 => shape.suspend = true,
+                3 => shape.exact = Some(vec![choice]),
+                4 => (shape.without_tag, declared.varies_tags) = (!shape.without_tag, true),
+                5 => shape.with_platforms = !shape.with_platforms,
+                _ => shape.destinations = if shape.destinations.len() == 2 { vec![1] } else { vec![0, 1] },
+            }
+        }
+        declared.generation += 1;
+        let shape = declared.shape.clone();
+        self.trace(|_| format!("c{index} is {shape:?}"));
+        self.notify(index);
+    }
+
+    fn change_registry(&mut self, index: usize) {
+        let destination = &mut self.destinations[index];
+        destination.uid = match destination.uid {
+            Some(_) => None,
+            None => {
+                destination.last_uid += 1;
+                Some(destination.last_uid)
+            }
+        };
+        self.declare_change();
+    }
+
+    fn declare_change(&mut self) {
+        self.changes += 1;
+        (0..CONFIGURATIONS).for_each(|index| self.notify(index));
+    }
+
+    /// Every process learns what is declared, after a while.
+    fn notify(&mut self, configuration: usize) {
+        let processes: Vec<u32> = self.processes.keys().copied().collect();
+        for process in processes {
+            let delay = self.delay();
+            self.after(delay, Task::Orders(Target { process, configuration }));
+        }
+    }
+
+    fn lose_status(&mut self) {
+        let names: Vec<String> = self.store.statuses.keys().cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = names[self.pick(names.len())].clone();
+        self.store.delete(&name);
+        self.oracles.deleted(&name);
+        let Some(process) = self.leader else { return };
+        for configuration in 0..CONFIGURATIONS {
+            let event = Event::StatusesLost([name.clone()].into());
+            self.after(5, Task::Event(Target { process, configuration }, event));
+        }
+    }
+
+    /// The process that leads ends in good order, and another one starts.
+    fn restart(&mut self) {
+        let Some(id) = self.leader else { return };
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.frozen_at.is_none()) else { return };
+        if std::mem::replace(&mut process.is_ending, true) {
+            return;
+        }
+        let configurations: Vec<usize> = process.running.keys().copied().collect();
+        self.after(30_000, Task::Leave(id));
+        for configuration in configurations {
+            self.step(Target { process: id, configuration }, Event::Interrupt);
+        }
+    }
+
+    fn freeze(&mut self) {
+        let Some(id) = self.leader else { return };
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.frozen_at.is_none()) else { return };
+        process.frozen_at = Some(now);
+        let duration = if self.chance(20) { self.draw(100, 5_000) } else { self.draw(7_000, 90_000) };
+        self.after(duration, Task::Thaw(id));
+        let successor: Millis = self.draw(super::process::LEASE, 40_000);
+        self.after(successor, Task::Start);
+    }
+
+    /// Faults stop: what is declared is valid, registries answer and say the truth, and one process leads.
+    pub fn heal(&mut self) {
+        self.trace(|_| "=== faults stop".to_owned());
+        self.weather.is_calm = true;
+        let now = self.now;
+        self.source.catalog_lie = None;
+        self.source.tags_lie.clear();
+        (self.source.down_until, self.store.failing_until) = (now, now);
+        let is_consenting = self.chance(80);
+        for destination in &mut self.destinations {
+            destination.is_allowed |= is_consenting;
+            (destination.down_until, destination.slow_until) = (now, now);
+            if destination.uid.is_none() {
+                destination.last_uid += 1;
+                destination.uid = Some(destination.last_uid);
+            }
+        }
+        for declared in &mut self.declared {
+            if declared.shape != declared.base {
+                (declared.shape, declared.generation) = (declared.base.clone(), declared.generation + 1);
+            }
+        }
+        let frozen: Vec<u32> =
+            self.processes.iter().filter(|(_, p)| p.frozen_at.is_some()).map(|(id, _)| *id).collect();
+        frozen.into_iter().for_each(|id| self.after(0, Task::Thaw(id)));
+        self.declare_change();
+        self.after(40_000, Task::Start);
+        let interval = self.interval();
+        self.after(SETTLING + 2 * interval, Task::Judge);
+        self.after(SETTLING + 4 * interval + 10_000, Task::Finish);
+    }
+
+    pub fn interval(&self) -> Millis {
+        Millis::try_from(self.declared[0].interval.as_millis()).expect("it is short")
+    }
+}
+
+/// In that time the longest pause between retries is over, and writes that may come late have come and were noticed.
+const SETTLING: Millis = 400_000;

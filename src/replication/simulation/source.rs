@@ -1,0 +1,137 @@
+//! The model of the source registry: the history of each tag, and the lies that its lists tell for a moment.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::names::{Content, Millis, REPOSITORIES, TAGS};
+
+/// The source registry.
+#[derive(Debug, Default)]
+pub struct Source {
+    pub repositories: [Repository; REPOSITORIES],
+    /// Every request fails until then.
+    pub down_until: Millis,
+    /// The lie of the next catalog.
+    pub catalog_lie: Option<Lie>,
+    /// The lie of the next list of the tags of a repository.
+    pub tags_lie: HashMap<usize, Lie>,
+    /// Readers whose last list of this kind was a lie: the next one is true, so that no lie is told twice in a row.
+    lied: BTreeSet<(Reader, Option<usize>)>,
+    contents: Content,
+}
+
+/// The process and configuration that read a list.
+pub type Reader = (u32, usize);
+
+/// A wrong list that counts as complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    Empty,
+    /// The list lacks one entry.
+    Lacks(usize),
+}
+
+/// One repository.
+#[derive(Debug, Default)]
+pub struct Repository {
+    /// True if the catalog has it.
+    pub is_listed: bool,
+    /// True if the catalog ever lost it.
+    pub was_unlisted: bool,
+    pub tags: [History; TAGS],
+}
+
+/// What a tag pointed at, oldest first; `None` where it was deleted.
+#[derive(Debug, Default)]
+pub struct History(pub Vec<Option<Content>>);
+
+impl History {
+    pub fn now(&self) -> Option<Content> {
+        self.0.last().copied().flatten()
+    }
+
+    /// The number of the latest push of a content: the larger, the newer.
+    pub fn order(&self, content: Content) -> usize {
+        self.0.iter().rposition(|pushed| *pushed == Some(content)).expect("a content that was pushed")
+    }
+
+    pub fn has_vanished(&self) -> bool {
+        self.0.contains(&None)
+    }
+}
+
+impl Source {
+    /// Pushes a new content, and returns it.
+    pub fn push(&mut self, repository: usize, tag: usize) -> Content {
+        self.contents += 1;
+        self.repositories[repository].tags[tag].0.push(Some(self.contents));
+        self.contents
+    }
+
+    /// Points a tag at an earlier content again.
+    pub fn roll_back(&mut self, repository: usize, tag: usize, choice: usize) {
+        let history = &mut self.repositories[repository].tags[tag].0;
+        let pushed: Vec<Content> = history.iter().flatten().copied().collect();
+        if let (Some(earlier), Some(Some(_))) = (pushed.get(choice % pushed.len().max(1)), history.last()) {
+            history.push(Some(*earlier));
+        }
+    }
+
+    pub fn delete(&mut self, repository: usize, tag: usize) {
+        let history = &mut self.repositories[repository].tags[tag];
+        if history.now().is_some() {
+            history.0.push(None);
+        }
+    }
+
+    pub fn unlist(&mut self, repository: usize) {
+        let repository = &mut self.repositories[repository];
+        (repository.was_unlisted, repository.is_listed) = (repository.was_unlisted || repository.is_listed, false);
+    }
+
+    pub fn listed(&self) -> BTreeSet<usize> {
+        (0..REPOSITORIES).filter(|index| self.repositories[*index].is_listed).collect()
+    }
+
+    pub fn tags(&self, repository: usize) -> BTreeSet<usize> {
+        (0..TAGS).filter(|tag| self.repositories[repository].tags[*tag].now().is_some()).collect()
+    }
+
+    /// The catalog as `reader` gets it now, and whether it is a lie.
+    pub fn catalog(&mut self, reader: Reader) -> (BTreeSet<usize>, bool) {
+        let honest = self.listed();
+        let lie = if self.lied.contains(&(reader, None)) { None } else { self.catalog_lie.take() };
+        bend(honest, lie)
+    }
+
+    /// The tags of a repository as `reader` gets them now, and whether that is a lie.
+    pub fn list(&mut self, reader: Reader, repository: usize) -> (BTreeSet<usize>, bool) {
+        let honest = self.tags(repository);
+        let is_due = !self.lied.contains(&(reader, Some(repository)));
+        let lie = if is_due { self.tags_lie.remove(&repository) } else { None };
+        bend(honest, lie)
+    }
+
+    /// Returns true if the last list of a repository that a reader took was a lie.
+    pub fn lies_to(&self, reader: Reader, repository: usize) -> bool {
+        self.lied.contains(&(reader, Some(repository)))
+    }
+
+    /// Records that a list has been taken by its reader.
+    pub fn taken(&mut self, reader: Reader, repository: Option<usize>, is_lie: bool) {
+        if is_lie {
+            self.lied.insert((reader, repository));
+        } else {
+            self.lied.remove(&(reader, repository));
+        }
+    }
+}
+
+fn bend(honest: BTreeSet<usize>, lie: Option<Lie>) -> (BTreeSet<usize>, bool) {
+    let told = match lie {
+        None => honest.clone(),
+        Some(Lie::Empty) => BTreeSet::new(),
+        Some(Lie::Lacks(entry)) => honest.iter().copied().filter(|index| *index != entry).collect(),
+    };
+    let is_lie = told != honest;
+    (told, is_lie)
+}

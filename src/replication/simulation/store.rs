@@ -1,0 +1,101 @@
+//! The model of the store: published statuses, records of verified images, and the reports of configurations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::names::{CONFIGURATIONS, Millis};
+use crate::api::{ImageStatus, ReplicationStatusStatus};
+use crate::image::Tag;
+use crate::plan::{ConfigurationReport, PairIdentity};
+use crate::replication::machine::{Record, Stored, StoredPair};
+
+/// What outlives a process.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// By the name of the object.
+    pub statuses: BTreeMap<String, Status>,
+    records: BTreeMap<String, Records>,
+    pub reports: [Option<ConfigurationReport>; CONFIGURATIONS],
+    /// Writes fail until then, or are carried out and answered as failed.
+    pub failing_until: Millis,
+    /// Images that a status has room for.
+    pub room: usize,
+    /// True if every verified image is recorded, as files do; else a status is all that is left.
+    pub has_records: bool,
+    /// Objects whose deletion failed: they are left to the next start.
+    pub left: Vec<String>,
+}
+
+/// A status object.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub configuration: usize,
+    pub identity: Arc<PairIdentity>,
+    pub status: ReplicationStatusStatus,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    verified: BTreeMap<Tag, ImageStatus>,
+    referrers_asked_at: Option<Timestamp>,
+}
+
+impl Store {
+    pub fn publish(&mut self, configuration: usize, identity: Arc<PairIdentity>, status: &ReplicationStatusStatus) {
+        let mut status = status.clone();
+        status.images.truncate(self.room);
+        self.statuses.insert(identity.name.clone(), Status { configuration, identity, status });
+    }
+
+    pub fn delete(&mut self, name: &str) {
+        self.statuses.remove(name);
+        self.records.remove(name);
+    }
+
+    /// Deletes what an owner left that does not exist any more.
+    pub fn collect_garbage(&mut self, configuration: usize) -> Vec<String> {
+        let garbage = self.statuses.values().filter(|status| status.configuration == configuration);
+        let garbage: Vec<String> = garbage.map(|status| status.identity.name.clone()).collect();
+        garbage.iter().for_each(|name| self.delete(name));
+        garbage
+    }
+
+    pub fn record(&mut self, identity: &PairIdentity, record: Record) {
+        let records = self.records.entry(identity.name.clone()).or_default();
+        match record {
+            Record::Verified(image) => {
+                records.verified.insert(image.tag.parse().expect("a tag"), *image);
+            }
+            Record::Forgotten(tag) => {
+                records.verified.remove(&tag);
+            }
+            Record::StartedOver(_) => records.verified.clear(),
+            Record::ReferrersAsked(at) => records.referrers_asked_at = Some(at),
+        }
+    }
+
+    /// The state that a new process finds.
+    pub fn stored(&self, configuration: usize, is_ready: impl Fn(&ConfigurationReport) -> bool) -> Stored {
+        let report = self.reports[configuration].as_ref();
+        let pairs = self.statuses.values().filter(|status| status.configuration == configuration).map(|status| {
+            let records = self.records.get(&status.identity.name);
+            StoredPair {
+                identity: status.identity.as_ref().clone(),
+                status: status.status.clone(),
+                verified: self
+                    .has_records
+                    .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
+                referrers_asked_at: records.and_then(|records| records.referrers_asked_at),
+            }
+        });
+        Stored {
+            pairs: pairs.collect(),
+            has_run: report.is_some(),
+            repositories: report.map_or(0, |report| report.repositories),
+            ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
+            handled_request: report.and_then(|report| report.handled_request.clone()),
+        }
+    }
+}
