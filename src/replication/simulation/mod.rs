@@ -38,26 +38,6 @@ fn random_schedules_keep_the_invariants() {
     panic!("{}: {}\nseed {seed}; replay it with TRANSSHIP_SEED={seed}\n{tail}", violation.oracle, violation.what);
 }
 
-/// Counts which oracles fire, over all seeds; for those who work on the simulator.
-#[test]
-#[ignore = "prints a survey"]
-fn survey() {
-    let (first, count) = (number("TRANSSHIP_FIRST").unwrap_or(0), number("TRANSSHIP_SCHEDULES").unwrap_or(2_000));
-    let mut found: std::collections::BTreeMap<&str, Vec<(u64, String)>> = std::collections::BTreeMap::new();
-    for seed in first..first + count {
-        if let (Err(violation), _) = World::new(seed, false).run() {
-            found.entry(violation.oracle).or_default().push((seed, violation.what));
-        }
-    }
-    for (oracle, cases) in found {
-        println!("{oracle}: {}", cases.len());
-        cases
-            .iter()
-            .take(6)
-            .for_each(|(seed, what)| println!("    {seed}: {}", what.chars().take(200).collect::<String>()));
-    }
-}
-
 #[test]
 fn a_seed_replays() {
     for seed in 0..20 {
