@@ -10,7 +10,7 @@ use transship::config::{OperatorFlags, WorkerFlags};
 use transship::standalone::{self, PlanFlags, ServeFlags, StatusFlags, SyncFlags};
 use transship::{api, operator, telemetry, worker};
 
-/// Replicates container images between OCI registries under Kubernetes control.
+/// Replicates container images between OCI registries: on Kubernetes or as one process.
 #[derive(Parser)]
 #[command(name = "transship", version)]
 struct Arguments {
@@ -20,24 +20,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Replicates without a cluster what YAML files of the kinds say, until SIGTERM.
+    Serve(ServeFlags),
+    /// Replicates once, without a cluster, what YAML files of the kinds say.
+    Sync(SyncFlags),
+    /// Shows what `sync` would copy where, and why each repository matches or not; writes nothing.
+    Plan(PlanFlags),
+    /// Prints the state of each replica from the state folder of `serve` or `sync`.
+    Status(StatusFlags),
     /// Runs the operator.
     Operator(OperatorFlags),
     /// Copies what the operator says; started by its Jobs.
     Worker(WorkerFlags),
-    /// Writes the CustomResourceDefinitions, one file a kind.
+    /// Writes the CustomResourceDefinitions with the text of every field, one file a kind.
     Crds {
         /// The folder to write into.
         #[arg(long)]
         output: PathBuf,
     },
-    /// Replicates once, without a cluster, what YAML files of the kinds say.
-    Sync(SyncFlags),
-    /// Replicates without a cluster what YAML files of the kinds say, until SIGTERM.
-    Serve(ServeFlags),
-    /// Prints the state of each replica from the state folder of `serve` or `sync`.
-    Status(StatusFlags),
-    /// Shows what `sync` would copy where, and why each repository matches or not; writes nothing.
-    Plan(PlanFlags),
 }
 
 #[tokio::main]

@@ -21,6 +21,8 @@ pub struct Ledger {
     counts: Counts,
     /// Complete listings in a row that were empty although there are rows.
     empty_listings: u32,
+    /// The tags that the last complete listing lacked are others than before.
+    are_other_missed: bool,
 }
 
 impl Ledger {
@@ -250,10 +252,24 @@ impl Ledger {
             if is_missed && row.missed {
                 gone.push(tag.clone());
             }
+            self.are_other_missed |= is_missed != row.missed;
             row.missed = is_missed;
         }
         gone.iter().for_each(|tag| self.remove(tag));
         gone
+    }
+
+    /// The tags that the last complete listing lacked, if they are others than when this was asked last.
+    pub fn take_missed(&mut self) -> Option<BTreeSet<Tag>> {
+        let missed = || self.rows.iter().filter(|(_, row)| row.missed).map(|(tag, _)| tag.clone()).collect();
+        let missed = self.are_other_missed.then(missed);
+        self.are_other_missed = false;
+        missed
+    }
+
+    /// Restores [`Ledger::take_missed`].
+    pub fn restore_missed(&mut self, missed: &BTreeSet<Tag>) {
+        self.rows.iter_mut().for_each(|(tag, row)| row.missed = missed.contains(tag));
     }
 
     /// Forgets every tag that `takes` does not pick, and returns those.

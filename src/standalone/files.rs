@@ -45,6 +45,12 @@ impl Documents {
         if errors.is_empty() { Ok(documents) } else { Err(errors) }
     }
 
+    /// The Registries whose notifications cannot be authenticated.
+    pub(super) fn registries_without_token(&self) -> impl Iterator<Item = &DestinationReference> {
+        let wanting = self.registries.iter().filter(|(_, registry)| registry.spec.notifications.is_some());
+        wanting.map(|(reference, _)| reference).filter(|reference| self.notification_token(reference).is_none())
+    }
+
     /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is not in the files.
     pub(super) fn notification_token(&self, reference: &DestinationReference) -> Option<Vec<u8>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
@@ -129,9 +135,6 @@ impl Documents {
                 ));
             }
         }
-        if self.configurations.is_empty() && errors.is_empty() {
-            errors.push("the files have no ReplicationConfiguration: there is nothing to do".to_owned());
-        }
     }
 }
 
@@ -190,7 +193,6 @@ mod tests {
         assert!(errors(plain)[0].contains("spec.allowHttp: true"));
         assert!(errors("{apiVersion: v1, kind: Pod, metadata: {name: p}}")[0].contains("Pod default/p of v1"));
         assert!(errors("a: [")[0].contains("f.yaml is no YAML"));
-        assert!(errors("")[0].contains("nothing to do"));
     }
 
     #[test]

@@ -32,7 +32,11 @@ use self::registries::Registries;
 pub struct UsageError(String);
 
 fn read(flags: &FileFlags) -> Result<Content, UsageError> {
-    read_content(flags, None)
+    let content = read_content(flags, None)?;
+    if content.documents.configurations.is_empty() {
+        return Err(UsageError("the files have no ReplicationConfiguration: there is nothing to do".to_owned()));
+    }
+    Ok(content)
 }
 
 /// Reads the files again; what did not change of `earlier` is kept.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::flags::Format;
@@ -102,7 +103,9 @@ impl Printer {
             let source = format!("{}/{}", configuration.source, pair.key.repository);
             let to = short_name(&pair.key.destination, &configuration.namespace);
             let destination = format!("{to}/{}", pair.key.repository);
-            let results = pair.ledger.rows().map(|(tag, row)| {
+            // A tag that this run did not observe is no longer at the source.
+            let observed = pair.ledger.rows().filter(|(_, row)| row.observed_at > Timestamp::MIN);
+            let results = observed.map(|(tag, row)| {
                 copied.remove(&(source.clone(), destination.clone(), tag.clone())).unwrap_or_else(|| {
                     let result = result_of(row, (&source, &destination), tag);
                     self.print(&result);

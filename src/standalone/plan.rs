@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::access::{Content, FileAccess};
@@ -153,7 +154,9 @@ impl Plan {
             repository: repository.as_str(),
         };
         let decision = access.decide(request).await;
-        let images = pair.ledger.rows().map(|(tag, row)| {
+        // A tag that was not observed is no longer at the source.
+        let observed = pair.ledger.rows().filter(|(_, row)| row.observed_at > Timestamp::MIN);
+        let images = observed.map(|(tag, row)| {
             let (action, reason) = match &row.state {
                 _ if !decision.allowed => (PlannedAction::Denied, decision.message.clone()),
                 State::Complete { .. } => {

@@ -20,7 +20,7 @@ use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
 use crate::copy::{Copied, Failed};
 use crate::notify;
-use crate::plan::Place;
+use crate::plan::{DestinationReference, Place};
 use crate::replication::machine::Assignment;
 use crate::replication::{Configurations, Store};
 
@@ -49,6 +49,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
     tokio::spawn(wiring.core.clock.clone().beat());
+    warn_of_missing_tokens(&wiring.access.content());
     delete_removed(&wiring).await;
     seed_claims(&wiring);
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
@@ -105,6 +106,9 @@ impl Serving {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             let present = fingerprint(&self.flags.files);
+            if is_forced {
+                self.wiring.request();
+            }
             if is_forced || present != self.seen {
                 self.seen = present;
                 self.reload();
@@ -117,6 +121,7 @@ impl Serving {
         match read_again(&self.flags.files, &earlier) {
             Ok(content) => {
                 let removed = removed(&earlier, &content);
+                warn_of_missing_tokens(&content);
                 self.wiring.access.replace(content);
                 tracing::info!("the files were read again");
                 removed.iter().for_each(|(namespace, name)| self.configurations.end(namespace, name));
@@ -132,6 +137,16 @@ impl Serving {
             let stored = || self.wiring.stored(&orders);
             self.configurations.order(orders.clone(), stored);
         }
+    }
+}
+
+/// Warns of Registries whose notifications cannot be authenticated.
+fn warn_of_missing_tokens(content: &Content) {
+    for DestinationReference { namespace, name } in content.documents.registries_without_token() {
+        tracing::warn!(
+            "Registry {namespace}/{name}: no file has the Secret of spec.notifications with a token of 16 characters or \
+             more: its notifications are refused"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ pub(super) struct Wiring {
     pub(super) store: Arc<FileStore>,
     pub(super) wakes: mpsc::UnboundedReceiver<Vec<String>>,
     copies: usize,
+    /// Counts requests to compare.
+    requests: AtomicU64,
 }
 
 impl Wiring {
@@ -52,7 +55,7 @@ impl Wiring {
             metrics,
             wakes: waker,
         };
-        Self { core: Arc::new(core), access, store, wakes, copies }
+        Self { core: Arc::new(core), access, store, wakes, copies, requests: AtomicU64::new(0) }
     }
 
     /// The orders of every configuration of the files, in their order.
@@ -60,6 +63,11 @@ impl Wiring {
         let content = self.access.content();
         let configurations = content.documents.configurations.iter().enumerate();
         configurations.map(|(index, configuration)| self.orders_of(&content, index, configuration, is_dry)).collect()
+    }
+
+    /// Requests a comparison of every configuration: the next orders say so.
+    pub(super) fn request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The state that an earlier process left of a configuration.
@@ -83,7 +91,9 @@ impl Wiring {
                 uid: name_of(configuration),
             },
             generation: None,
-            request: None,
+            request: Some(self.requests.load(Ordering::Relaxed))
+                .filter(|count| *count > 0)
+                .map(|count| count.to_string()),
             dependencies: self.dependencies(content, &named),
             registries,
             class: None,

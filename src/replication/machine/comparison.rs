@@ -147,6 +147,11 @@ impl Machine {
                 gone
             });
             self.forget_tags(pair, gone.unwrap_or_default());
+            if let Some(pair) = self.pairs.get_mut(&pair)
+                && let Some(missed) = pair.ledger.take_missed()
+            {
+                self.effects.push(Effect::Record(pair.identity.clone(), Record::Missed(missed)));
+            }
         }
         if self.orders.is_dry && listed.left_out.0 > 0 {
             self.excluded.tags.insert(listed.repository.clone(), listed.left_out);

@@ -77,6 +77,8 @@ pub struct StoredPair {
     pub verified: Option<Vec<ImageStatus>>,
     /// When the referrers API of the source was last asked about every image.
     pub referrers_asked_at: Option<Timestamp>,
+    /// The tags that the last complete list lacked, where the store keeps them.
+    pub missed: BTreeSet<Tag>,
 }
 
 impl StoredPair {
@@ -295,6 +297,8 @@ pub enum Record {
     Verified(Box<ImageStatus>),
     /// A tag is no longer replicated.
     Forgotten(Tag),
+    /// The tags that the last complete list lacked; all of them.
+    Missed(BTreeSet<Tag>),
     /// All images have to be verified anew, by these options.
     StartedOver(Option<String>),
     /// The referrers API was asked about every image.

@@ -56,6 +56,7 @@ impl Machine {
     /// Something around the configuration changed: work that failed because of it may succeed now.
     fn take_dependencies(&mut self, are_registries_changed: bool, claims: &mut Claims, now: Timestamp) {
         if are_registries_changed {
+            self.compared = None; // The comparison of other registries says nothing about these.
             self.drop_replaced(now);
             self.release_claims(claims);
             self.resume(claims, now);

@@ -102,6 +102,7 @@ impl Pair {
     pub fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
+        self.ledger.restore_missed(&stored.missed);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
             && counts.images - counts.complete >= summary.images.saturating_sub(summary.complete);

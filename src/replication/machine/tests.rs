@@ -186,6 +186,7 @@ impl Bench {
             status: status.clone(),
             verified: None,
             referrers_asked_at: None,
+            missed: BTreeSet::new(),
         });
         Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
     }

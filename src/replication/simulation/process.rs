@@ -181,7 +181,10 @@ impl World {
         let Some(process) = self.processes.get_mut(&target.process) else { return };
         let declared = &self.declared[target.configuration];
         let Some(running) = process.running.get_mut(&target.configuration) else {
-            return if process.is_ending { () } else { self.run_configuration(target) };
+            if !process.is_ending {
+                self.run_configuration(target);
+            }
+            return;
         };
         if !declared.exists {
             return self.step(target, Event::Retire);

@@ -4,7 +4,7 @@
 //! there. The page cache outlives the process, so a change is safe against SIGKILL as soon as `write` returns. `sync_data` protects
 //! against loss of power only: it is called now and then, and at once where images have to be verified anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ImageStatus, ReplicationStatusSpec};
+use crate::image::Tag;
 use crate::plan::PairIdentity;
 use crate::replication::machine::Record;
 
@@ -52,6 +53,8 @@ pub(super) struct Contents {
     pub(super) options: Option<String>,
     /// When the referrers API of the source was last asked about every image.
     pub(super) referrers_asked_at: Option<Timestamp>,
+    /// The tags that the last complete list lacked.
+    pub(super) missed: BTreeSet<Tag>,
 }
 
 /// The first line.
@@ -69,6 +72,7 @@ struct Header {
 enum Change {
     Verified(Box<ImageStatus>),
     Forgotten(String),
+    Missed(BTreeSet<Tag>),
     StartedOver(Option<String>),
     ReferrersAsked(Timestamp),
 }
@@ -238,6 +242,7 @@ impl Contents {
         match serde_json::from_slice(line) {
             Ok(Change::Verified(image)) => drop(self.images.insert(image.tag.clone(), *image)),
             Ok(Change::Forgotten(tag)) => drop(self.images.remove(&tag)),
+            Ok(Change::Missed(missed)) => self.missed = missed,
             Ok(Change::StartedOver(options)) => *self = Self { options, ..Self::default() },
             Ok(Change::ReferrersAsked(at)) => self.referrers_asked_at = Some(at),
             Err(_) => {}
@@ -249,7 +254,8 @@ impl Contents {
         let options = self.options.map(|options| Change::StartedOver(Some(options)));
         let asked = self.referrers_asked_at.map(Change::ReferrersAsked);
         let images = self.images.into_values().map(|image| Change::Verified(Box::new(image)));
-        options.into_iter().chain(asked).chain(images).collect()
+        let missed = (!self.missed.is_empty()).then_some(Change::Missed(self.missed));
+        options.into_iter().chain(asked).chain(images).chain(missed).collect()
     }
 }
 
@@ -258,6 +264,7 @@ impl Change {
         match record {
             Record::Verified(image) => Self::Verified(image.clone()),
             Record::Forgotten(tag) => Self::Forgotten(tag.to_string()),
+            Record::Missed(missed) => Self::Missed(missed.clone()),
             Record::StartedOver(options) => Self::StartedOver(options.clone()),
             Record::ReferrersAsked(at) => Self::ReferrersAsked(*at),
         }

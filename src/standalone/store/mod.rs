@@ -266,9 +266,9 @@ pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Ve
 }
 
 fn stored(identity: PairIdentity, status: ReplicationStatusStatus, contents: Contents) -> StoredPair {
-    let Contents { images, options, referrers_asked_at } = contents;
+    let Contents { images, options, referrers_asked_at, missed } = contents;
     let status = ReplicationStatusStatus { copy_options: options, ..status };
-    StoredPair { identity, status, verified: Some(images.into_values().collect()), referrers_asked_at }
+    StoredPair { identity, status, verified: Some(images.into_values().collect()), referrers_asked_at, missed }
 }
 
 fn configuration(pair: &PairIdentity) -> (String, String) {
