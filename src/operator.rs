@@ -172,12 +172,18 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
     let passing = async {
         loop {
             tokio::select! {
-                Some(uids) = claims.recv() => context.wake_uids(&uids),
-                Ok(()) = troubles.changed() => context.configurations.workers(|namespace, name| {
-                    let uid = context.view.object(namespace, name)?.uid()?;
-                    dispatcher.trouble(namespace, &uid)
-                }),
+                Some(uids) = claims.recv() => {
+                    context.wake_uids(&uids);
+                    continue;
+                }
+                Ok(()) = troubles.changed() => {}
+                // Configurations that have started meanwhile learn it too.
+                () = tokio::time::sleep(PASS_ON_EVERY) => {}
             }
+            context.configurations.workers(|namespace, name| {
+                let uid = context.view.object(namespace, name)?.uid()?;
+                dispatcher.trouble(namespace, &uid)
+            });
         }
     };
     tokio::join!(beat, passing);
@@ -304,6 +310,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
+const PASS_ON_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ use crate::replication::{Store, StoreError};
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub struct Statuses {
     client: Client,
-    reports: Mutex<HashMap<(String, String), ConfigurationReport>>,
+    reports: Mutex<HashMap<(String, String), (String, ConfigurationReport)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
 }
 
@@ -35,9 +35,11 @@ impl Statuses {
         Self { client, reports: Mutex::default(), wakes }
     }
 
-    /// The last report of a configuration.
-    pub fn report_of(&self, namespace: &str, name: &str) -> Option<ConfigurationReport> {
-        self.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    /// The last report of the configuration with this uid: that of an earlier one of the same name does not count.
+    pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
+        let reports = self.lock();
+        let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
+        (of == uid).then(|| report.clone())
     }
 
     /// Forgets the report of a configuration that does not exist any more.
@@ -94,7 +96,7 @@ impl Statuses {
         patch_status(&api, &pair.name, status).await
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), ConfigurationReport>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (String, ConfigurationReport)>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,8 +131,8 @@ impl Store for Statuses {
     /// The status holds the record.
     fn record(&self, _pair: &PairIdentity, _record: &Record) {}
 
-    fn report(&self, namespace: &str, name: &str, report: ConfigurationReport) {
-        self.lock().insert((namespace.to_owned(), name.to_owned()), report);
+    fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport) {
+        self.lock().insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), report));
         // A closed channel means that the operator ends.
         let _ = self.wakes.send(ObjectRef::new(name).within(namespace));
     }

@@ -55,8 +55,10 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     if !context.view.acts_on(&namespace) || !context.has_begun() {
         return Ok(Action::await_change());
     }
-    context.configurations.order(orders(&object, &namespace, &name, &context), || context.take_stored(&object));
-    if let Some(report) = context.statuses.report_of(&namespace, &name) {
+    let (taking, of) = (context.clone(), object.clone());
+    context.configurations.order(orders(&object, &namespace, &name, &context), move || taking.take_stored(&of));
+    let uid = object.uid().unwrap_or_default();
+    if let Some(report) = context.statuses.report_of(&namespace, &name, &uid) {
         publish(&object, &namespace, &report, &context).await?;
     }
     Ok(Action::requeue(SAFETY_REQUEUE))
@@ -85,6 +87,7 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
         dependencies: dependencies(&named, context),
         slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
         class,
+        is_once: false,
         is_dry: false,
         configuration: parsed.map(Arc::new),
     }

@@ -222,7 +222,7 @@ impl Ledger {
 
     /// Makes every image pending: what was verified, or failed, says nothing about what is wanted now.
     pub fn start_over(&mut self, now: Timestamp) {
-        self.change_all(|row| (row.state, row.since) = (State::Pending, now));
+        self.change_all(|row| (row.state, row.since, row.owed) = (State::Pending, now, true));
     }
 
     /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is not verified.
@@ -257,6 +257,11 @@ impl Ledger {
         }
         gone.iter().for_each(|tag| self.remove(tag));
         gone
+    }
+
+    /// Returns true if the last complete listing was suddenly empty: it proved nothing.
+    pub fn doubts_listing(&self) -> bool {
+        self.empty_listings == 1
     }
 
     /// The tags that the last complete listing lacked, if they are others than when this was asked last.

@@ -20,11 +20,11 @@ use super::machine::{
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
-use crate::api::{Action, ReplicationStatusStatus};
+use crate::api::{Action, ReplicationStatusStatus, reason};
 use crate::copy::{Engine, Failed};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
-use crate::plan::{DestinationReference, PairIdentity};
+use crate::plan::{DestinationReference, PairIdentity, Trouble};
 use crate::policy::Request;
 
 /// Everything that the configurations of a process share.
@@ -76,7 +76,8 @@ pub struct Driver {
     /// Everything else: each ends with an event, which stands here in case that the task panics.
     tasks: JoinSet<Event>,
     expected: HashMap<task::Id, Event>,
-    deletions: Arc<Semaphore>,
+    /// Bounds deletions and looks ahead.
+    background: Arc<Semaphore>,
 }
 
 /// The bytes that a copy has read; `None` if it waits again.
@@ -116,7 +117,7 @@ impl Driver {
             progress: mpsc::channel(PROGRESS),
             tasks: JoinSet::new(),
             expected: HashMap::new(),
-            deletions: Arc::new(Semaphore::new(DELETIONS_AT_ONCE)),
+            background: Arc::new(Semaphore::new(BACKGROUND_AT_ONCE)),
         }
     }
 
@@ -213,7 +214,7 @@ impl Driver {
             Effect::Delete(pair) => self.delete(pair),
             Effect::Report(report) => {
                 let orders = self.machine.orders();
-                self.core.store.report(&orders.namespace, &orders.name, *report);
+                self.core.store.report(&orders.namespace, &orders.name, &orders.holder.uid, *report);
             }
             Effect::WakeOthers(uids) => drop(self.core.wakes.send(uids)),
         }
@@ -240,6 +241,7 @@ impl Driver {
     fn take_observation(&mut self, observation: Option<Observation>) {
         let Some(running) = &mut self.comparison else { return };
         let id = running.id;
+        let has_panicked = observation.is_none();
         // A comparison that ends without saying so has panicked: it is incomplete.
         let finding = observation.map_or(Finding::Done(false), |Observation { finding, reply, .. }| {
             if let (Finding::Tags(listed), Some(reply)) = (&finding, reply) {
@@ -250,6 +252,11 @@ impl Driver {
         if matches!(finding, Finding::Done(_)) {
             self.comparison = None;
             self.core.metrics.comparisons.inc();
+        }
+        if has_panicked {
+            let message = "the comparison met a fault of its own; the log says more".to_owned();
+            let trouble = Trouble { stalled: false, reason: reason::SOURCE_UNREADABLE, message };
+            self.step(Event::Found(id, Finding::Trouble(trouble)));
         }
         self.step(Event::Found(id, finding));
     }
@@ -265,7 +272,9 @@ impl Driver {
     fn look_ahead(&mut self, destination: DestinationReference, repository: RepositoryName) {
         let (access, engine) = (self.core.access.clone(), self.core.engine.clone());
         let (namespace, name) = (self.machine.orders().namespace.clone(), self.machine.orders().name.clone());
+        let background = self.background.clone();
         let look = async move {
+            let _place = background.acquire().await;
             let request = Request {
                 namespace: &namespace,
                 configuration: &name,
@@ -333,9 +342,9 @@ impl Driver {
     }
 
     fn delete(&mut self, pair: Arc<PairIdentity>) {
-        let (store, deletions, name) = (self.core.store.clone(), self.deletions.clone(), pair.name.clone());
+        let (store, background, name) = (self.core.store.clone(), self.background.clone(), pair.name.clone());
         let delete = async move {
-            let _place = deletions.acquire().await;
+            let _place = background.acquire().await;
             let deleted = store.delete(&pair).await;
             if let Err(error) = &deleted {
                 tracing::warn!(%error, "a status is left to the garbage collector");
@@ -374,5 +383,5 @@ async fn next_observation(comparison: &mut Option<Running>) -> Option<Observatio
 }
 
 const PROGRESS: usize = 512;
-const DELETIONS_AT_ONCE: usize = 8;
+const BACKGROUND_AT_ONCE: usize = 8;
 const MAX_SLEEP: Duration = Duration::from_secs(60);

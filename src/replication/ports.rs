@@ -62,8 +62,8 @@ pub trait Store: Send + Sync {
     /// Adds to the record of a pair; called before anything that depends on it is published. Must not block for long.
     fn record(&self, pair: &PairIdentity, record: &Record);
 
-    /// Takes the state of the configuration `namespace`/`name`, to be published soon. Must not block.
-    fn report(&self, namespace: &str, name: &str, report: ConfigurationReport);
+    /// Takes the state of the configuration `namespace`/`name` with this uid, to be published soon. Must not block.
+    fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport);
 }
 
 /// Why something could not be stored.

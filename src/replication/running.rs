@@ -39,7 +39,7 @@ impl Configurations {
     }
 
     /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process left of it.
-    pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored) {
+    pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
         let key = (orders.namespace.clone(), orders.name.clone());
         let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
         let mut running = self.lock();
@@ -55,7 +55,7 @@ impl Configurations {
         if let Some(earlier) = running.remove(&key) {
             self.retire(earlier);
         }
-        let handle = self.start(orders, source.unwrap_or_default(), stored());
+        let handle = self.start(orders, source.unwrap_or_default(), stored);
         running.insert(key, handle);
     }
 
@@ -124,7 +124,12 @@ impl Configurations {
         let _ = tokio::time::timeout(deadline, all).await;
     }
 
-    fn start(&self, orders: Orders, source: (String, String), stored: Stored) -> Handle {
+    fn start(
+        &self,
+        orders: Orders,
+        source: (String, String),
+        stored: impl FnOnce() -> Stored + Send + 'static,
+    ) -> Handle {
         let uid = orders.holder.uid.clone();
         let (orders, orders_receiver) = watch::channel(orders);
         let (workers, workers_receiver) = watch::channel(None);
@@ -142,7 +147,8 @@ impl Configurations {
             if let Some(earlier) = earlier {
                 let _ = earlier.await;
             }
-            Driver::new(core, inlets, stored).run().await;
+            // What the earlier one left is read once it has ended.
+            Driver::new(core, inlets, stored()).run().await;
         });
         Handle { uid, source, orders, workers, hints, retire, task }
     }

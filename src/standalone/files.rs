@@ -62,7 +62,9 @@ impl Documents {
     }
 
     fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<String>) {
-        match serde_saphyr::from_multiple::<Value>(text) {
+        // A snippet of the file could show a token.
+        let options = serde_saphyr::options! { with_snippet: false };
+        match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
             Ok(values) => {
                 for value in values.into_iter().filter(|value| !value.is_null()) {
                     if let Err(error) = self.take(value) {
@@ -115,7 +117,10 @@ impl Documents {
                 Ok(())
             }
             ("v1", "Secret") => {
-                self.secrets.insert((namespace, name), decode(value).map_err(said)?);
+                // What serde says of a wrong value repeats it.
+                let secret = decode(value)
+                    .map_err(|_| said("it is no Secret: data and stringData map names to strings".to_owned()));
+                self.secrets.insert((namespace, name), secret?);
                 Ok(())
             }
             ("v1", "Namespace") => Ok(()),
@@ -193,6 +198,19 @@ mod tests {
         assert!(errors(plain)[0].contains("spec.allowHttp: true"));
         assert!(errors("{apiVersion: v1, kind: Pod, metadata: {name: p}}")[0].contains("Pod default/p of v1"));
         assert!(errors("a: [")[0].contains("f.yaml is no YAML"));
+    }
+
+    #[test]
+    fn no_error_repeats_what_a_secret_holds() {
+        let secret = |data: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {data}\n");
+        for wrong in [
+            "{token: 1234567890123456}",
+            "{token: canary-token-1234567890123456",
+            "\n  token: 'canary-token-1234567890123456",
+        ] {
+            let found = errors(&secret(wrong)).join(" ");
+            assert!(!found.is_empty() && !found.contains("1234567890123456"), "{found}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::flags::PlanFlags;
 use super::output::{short_name, show_plan};
 use super::store::FileStore;
 use super::sync;
-use super::wiring::{Wiring, name_of};
+use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
 use crate::api::Action;
 use crate::image::{Digest, Tag};
@@ -95,7 +95,7 @@ pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
     let store = FileStore::read_only(flags.state.as_deref()).map_err(UsageError)?;
     let wiring = Wiring::new(content, store, 1, None);
-    let machines = sync::run(&wiring, true).await;
+    let machines = sync::run(&wiring, Mode::Plan).await;
     let mut plan = Plan::default();
     for machine in &machines {
         plan.take(machine, &wiring.access).await;

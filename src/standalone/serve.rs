@@ -1,7 +1,7 @@
 //! `transship serve`: the operator without a cluster, from files and a state folder.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use super::flags::{FileFlags, ServeFlags};
 use super::output::{ImageResult, line};
 use super::registries::logins_file;
 use super::store::FileStore;
-use super::wiring::Wiring;
+use super::wiring::{Mode, Wiring, stored};
 use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
 use crate::copy::{Copied, Failed};
@@ -33,6 +33,9 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let signals = Signals::new().map_err(|error| UsageError(format!("signals cannot be waited for: {error}")))?;
     // Before the files are read: a change meanwhile has them read again.
     let seen = fingerprint(&flags.files);
+    if flags.files.files.iter().any(|file| file == Path::new("-")) {
+        return Err(UsageError("serve reads its files again: give files instead of -".to_owned()));
+    }
     let content = read(&flags.files)?;
     let store = FileStore::open(Some(&flags.state), "transship serve").map_err(UsageError)?;
     let listener = TcpListener::bind(flags.listen).await;
@@ -55,7 +58,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
 
     let store = wiring.store.clone();
-    let mut serving = Serving { flags, seen, wiring, configurations };
+    let mut serving = Serving { flags, seen, looked: None, wiring, configurations };
     serving.order();
     serving.run(signals).await;
     tracing::info!("ending");
@@ -87,6 +90,8 @@ struct Serving {
     flags: ServeFlags,
     /// The files as they were last read, well or not.
     seen: Fingerprint,
+    /// The files at the last look.
+    looked: Option<Fingerprint>,
     wiring: Wiring,
     configurations: Arc<Configurations>,
 }
@@ -105,13 +110,18 @@ impl Serving {
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            let present = fingerprint(&self.flags.files);
             if is_forced {
                 self.wiring.request();
             }
-            if is_forced || present != self.seen {
-                self.seen = present;
+            let present = fingerprint(&self.flags.files);
+            // A file that is being written is read once it has stayed the same for a moment.
+            let is_still = self.looked.replace(present.clone()).is_some_and(|looked| looked == present);
+            if is_forced || (is_still && present != self.seen) {
                 self.reload();
+                let has_changed = fingerprint(&self.flags.files) != present;
+                if !has_changed {
+                    self.seen = present;
+                }
             }
         }
     }
@@ -133,9 +143,9 @@ impl Serving {
 
     /// Gives every configuration its orders.
     fn order(&self) {
-        for orders in self.wiring.orders(false) {
-            let stored = || self.wiring.stored(&orders);
-            self.configurations.order(orders.clone(), stored);
+        for orders in self.wiring.orders(Mode::Serve) {
+            let (store, of) = (self.wiring.store.clone(), orders.clone());
+            self.configurations.order(orders, move || stored(&store, &of));
         }
     }
 }
@@ -186,7 +196,7 @@ fn seed_claims(wiring: &Wiring) {
         // The uid of a Registry of files is its host.
         Some(Place { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
     };
-    for orders in wiring.orders(false) {
+    for orders in wiring.orders(Mode::Serve) {
         let pairs = wiring.stored(&orders).pairs;
         let mut claims = wiring.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for spec in pairs.iter().map(|pair| &pair.identity.spec) {
@@ -218,5 +228,5 @@ fn fingerprint(flags: &FileFlags) -> Fingerprint {
 /// The time of the last change of each file and its length; `None` if it is absent.
 type Fingerprint = HashMap<PathBuf, Option<(SystemTime, u64)>>;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::flags::SyncFlags;
 use super::output::{ImageResult, Printer};
 use super::store::FileStore;
-use super::wiring::Wiring;
+use super::wiring::{Mode, Wiring};
 use super::{UsageError, printed, read};
 use crate::copy::{Copied, Failed};
 use crate::replication::machine::{Assignment, Machine, Orders};
@@ -31,7 +31,7 @@ pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
     };
     let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(listener)));
     tokio::spawn(wiring.core.clock.clone().beat());
-    let machines = run(&wiring, false).await;
+    let machines = run(&wiring, Mode::Sync).await;
     let results = std::mem::take(&mut *results.lock().unwrap_or_else(PoisonError::into_inner));
     let summary = printer.finish(&machines, results);
     let is_good = summary.is_good();
@@ -41,9 +41,9 @@ pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
 
 /// Runs every configuration once. One begins when the sources of those before it have been compared, so that claims are made in the
 /// order of the files; copies overlap.
-pub(super) async fn run(wiring: &Wiring, is_dry: bool) -> Vec<Machine> {
+pub(super) async fn run(wiring: &Wiring, mode: Mode) -> Vec<Machine> {
     let mut tasks = Vec::new();
-    for orders in wiring.orders(is_dry) {
+    for orders in wiring.orders(mode) {
         let stored = wiring.stored(&orders);
         let (keep, inlets) = inlets(orders);
         let (compared, is_compared) = oneshot::channel();

@@ -29,6 +29,17 @@ pub(super) struct Wiring {
     requests: AtomicU64,
 }
 
+/// The commands that run the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Until it is ended.
+    Serve,
+    /// Once.
+    Sync,
+    /// Once, without copying.
+    Plan,
+}
+
 impl Wiring {
     /// A core on `content` that copies `copies` images at once, and calls `listener` with every result.
     pub(super) fn new(content: Content, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
@@ -59,10 +70,10 @@ impl Wiring {
     }
 
     /// The orders of every configuration of the files, in their order.
-    pub(super) fn orders(&self, is_dry: bool) -> Vec<Orders> {
+    pub(super) fn orders(&self, mode: Mode) -> Vec<Orders> {
         let content = self.access.content();
         let configurations = content.documents.configurations.iter().enumerate();
-        configurations.map(|(index, configuration)| self.orders_of(&content, index, configuration, is_dry)).collect()
+        configurations.map(|(index, configuration)| self.orders_of(&content, index, configuration, mode)).collect()
     }
 
     /// Requests a comparison of every configuration: the next orders say so.
@@ -72,10 +83,10 @@ impl Wiring {
 
     /// The state that an earlier process left of a configuration.
     pub(super) fn stored(&self, orders: &Orders) -> Stored {
-        Stored { pairs: self.store.load(&orders.namespace, &orders.name), ..Stored::default() }
+        stored(&self.store, orders)
     }
 
-    fn orders_of(&self, content: &Content, index: usize, configuration: &Configuration, is_dry: bool) -> Orders {
+    fn orders_of(&self, content: &Content, index: usize, configuration: &Configuration, mode: Mode) -> Orders {
         let named = named(configuration);
         let identity = |reference: &DestinationReference| {
             let known = content.registries.get(reference)?;
@@ -98,7 +109,8 @@ impl Wiring {
             registries,
             class: None,
             slots: self.copies,
-            is_dry,
+            is_once: mode != Mode::Serve,
+            is_dry: mode == Mode::Plan,
             configuration: Ok(Arc::new(configuration.clone())),
         }
     }
@@ -115,6 +127,16 @@ impl Wiring {
         self.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).changes().hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// The state that an earlier process left of a configuration. A run that tries everything once does not wait for what failed before.
+pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
+    let mut pairs = store.load(&orders.namespace, &orders.name);
+    if orders.is_once {
+        let images = pairs.iter_mut().flat_map(|pair| &mut pair.status.images);
+        images.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
+    }
+    Stored { pairs, ..Stored::default() }
 }
 
 /// The Registries that a configuration names, its source first.

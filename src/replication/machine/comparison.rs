@@ -17,6 +17,10 @@ pub(super) struct Comparison {
     begun: Timestamp,
     request: Option<String>,
     pub(super) problems: Vec<Trouble>,
+    /// True if something that came meanwhile needs another comparison.
+    pub(super) is_outdated: bool,
+    /// True if a list was suddenly empty, which proves nothing.
+    is_doubtful: bool,
 }
 
 /// The parts of a source that no rule takes, for people; collected where copies are only planned.
@@ -57,7 +61,8 @@ impl Machine {
         }
         let (id, request) = (self.next_comparison, self.requested.clone());
         self.next_comparison += 1;
-        self.comparison = Some(Comparison { id, begun: now, request, problems: Vec::new() });
+        self.comparison =
+            Some(Comparison { id, begun: now, request, problems: Vec::new(), is_outdated: false, is_doubtful: false });
         self.progressed_at = now;
         self.effects.push(Effect::Compare(id));
     }
@@ -99,6 +104,7 @@ impl Machine {
     fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp, claims: &mut Claims) {
         self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
         if self.empty_lists == 1 {
+            self.doubt_comparison();
             return;
         }
         let mut gone: Vec<PairId> = Vec::new();
@@ -147,10 +153,12 @@ impl Machine {
                 gone
             });
             self.forget_tags(pair, gone.unwrap_or_default());
-            if let Some(pair) = self.pairs.get_mut(&pair)
-                && let Some(missed) = pair.ledger.take_missed()
-            {
+            let Some(pair) = self.pairs.get_mut(&pair) else { continue };
+            if let Some(missed) = pair.ledger.take_missed() {
                 self.effects.push(Effect::Record(pair.identity.clone(), Record::Missed(missed)));
+            }
+            if pair.ledger.doubts_listing() {
+                self.doubt_comparison();
             }
         }
         if self.orders.is_dry && listed.left_out.0 > 0 {
@@ -230,8 +238,9 @@ impl Machine {
         self.effects.extend(asked);
     }
 
-    fn finish(&mut self, is_complete: bool, now: Timestamp) {
+    fn finish(&mut self, is_read: bool, now: Timestamp) {
         let Some(comparison) = self.comparison.take() else { return };
+        let is_complete = is_read && !comparison.is_doubtful;
         self.problems = comparison.problems;
         // Claims of others are told when they are free; everything else has to be looked at again.
         let is_told =
@@ -241,20 +250,34 @@ impl Machine {
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
         self.compare_at =
             now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
-        if !is_complete {
-            return;
+        if comparison.is_outdated {
+            self.compare_at = self.compare_at.min(now + SOON);
         }
-        self.compared = Some(self.orders.generation);
-        self.handling = comparison.request.or(self.handling.take());
-        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
-        for id in ids {
-            self.touch(id, now, |pair| pair.ledger.owe(comparison.begun));
+        if is_read {
+            let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+            for id in ids {
+                self.touch(id, now, |pair| pair.ledger.owe(comparison.begun));
+            }
+        }
+        if is_complete {
+            self.compared = Some(self.orders.generation);
+            self.handling = comparison.request.or(self.handling.take());
         }
     }
 
-    /// Has the source compared after a pause, where the next comparison is not due earlier.
+    /// Has the source compared after a pause, where the next comparison is not due earlier. One that is under way may have passed what
+    /// this is about: it is followed by another.
     pub(super) fn compare_soon(&mut self, now: Timestamp) {
         self.compare_at = self.compare_at.min(now + SOON);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.is_outdated = true;
+        }
+    }
+
+    fn doubt_comparison(&mut self) {
+        if let Some(comparison) = &mut self.comparison {
+            comparison.is_doubtful = true;
+        }
     }
 
     pub(super) fn source_repository(&mut self, repository: &RepositoryName) -> &mut SourceRepository {

@@ -45,8 +45,11 @@ impl Machine {
         for id in ids.into_iter().filter(|_| !self.orders.is_dry) {
             if let Some(pair) = self.pairs.get_mut(&id)
                 && !pair.running.contains_key(tag)
-                && (pair.queued.insert(tag.clone()) || is_urgent)
+                && (pair.queued.insert(tag.clone()) || (is_urgent && !pair.urgent.contains(tag)))
             {
+                if is_urgent {
+                    pair.urgent.insert(tag.clone());
+                }
                 pairs.push(id);
             }
         }
@@ -62,6 +65,9 @@ impl Machine {
     }
 
     pub(super) fn queue_retries(&mut self, now: Timestamp) {
+        if self.orders.is_once {
+            return;
+        }
         while let Some(id) = self.retries.pop(now) {
             let Some(pair) = self.pairs.get(&id) else { continue };
             let (due, next) = pair.ledger.due(now);
@@ -103,6 +109,7 @@ impl Machine {
     ) -> bool {
         let Some(pair) = self.pairs.get_mut(&id) else { return false };
         pair.queued.remove(tag);
+        pair.urgent.remove(tag);
         // An attempt with an earlier digest ends first: what it writes must not come after what this one writes.
         let is_writing = self.writing.contains_key(&(pair.place.clone(), tag.clone()));
         let Some(row) = pair.ledger.row(tag) else { return false };
@@ -188,6 +195,7 @@ impl Machine {
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
         let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
+        let was_complete = self.pairs.get(&id).is_some_and(|pair| pair.ledger.is_complete(&tag));
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {
                 pair.running.remove(&tag);
@@ -211,6 +219,9 @@ impl Machine {
         });
         if verified == Some(true) {
             self.record(id, &tag);
+        }
+        if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(&tag)) {
+            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
         }
         self.follow_up(id, &tag, &digest, now);
     }
@@ -274,6 +285,7 @@ impl Machine {
         for id in busy {
             self.touch(id, now, |pair| {
                 pair.queued.clear();
+                pair.urgent.clear();
                 pair.change(now);
             });
         }

@@ -38,6 +38,8 @@ pub struct Orders {
     pub class: Option<String>,
     /// Images that are copied at once, each to all of its destinations.
     pub slots: usize,
+    /// True if every image is tried once: failures are not tried again.
+    pub is_once: bool,
     /// True if copies are planned only: none starts.
     pub is_dry: bool,
 }
@@ -82,13 +84,18 @@ pub struct StoredPair {
 }
 
 impl StoredPair {
-    /// Every image that is known: verified, as recorded, unless the status says that it failed or waits.
+    /// Every image that is known: verified, as recorded, or else as the status shows it.
     pub fn images(&self) -> Vec<ImageStatus> {
         let Some(verified) = &self.verified else { return self.status.images.clone() };
-        let shown = self.status.images.iter().filter(|image| image.status != ReplicationState::Complete);
         let mut images: BTreeMap<&str, &ImageStatus> =
             verified.iter().map(|image| (image.tag.as_str(), image)).collect();
-        images.extend(shown.map(|image| (image.tag.as_str(), image)));
+        // Statuses are written later than records.
+        let is_open = |image: &&ImageStatus| image.status != ReplicationState::Complete;
+        for shown in self.status.images.iter().filter(is_open) {
+            if images.get(shown.tag.as_str()).is_none_or(|recorded| recorded.digest != shown.digest) {
+                images.insert(&shown.tag, shown);
+            }
+        }
         images.into_values().cloned().collect()
     }
 }

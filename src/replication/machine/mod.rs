@@ -14,7 +14,7 @@ mod reporting;
 mod tags;
 mod timers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -50,8 +50,12 @@ pub struct Machine {
     totals: BTreeMap<DestinationReference, Counts>,
     /// Pairs of an earlier process whose Registry is missing.
     stored: Vec<StoredPair>,
-    /// Names of status objects whose deletion is under way.
-    deleting: HashSet<String>,
+    /// Status objects whose deletion is under way, by name.
+    deleting: HashMap<String, Arc<PairIdentity>>,
+    /// When deletions that failed are tried again.
+    delete_again_at: BTreeMap<String, Timestamp>,
+    /// The pairs by the names of their status objects.
+    names: HashMap<String, PairId>,
 
     queue: VecDeque<Queued>,
     copies: HashMap<CopyId, Copying>,
@@ -122,7 +126,9 @@ impl Machine {
             next_pair: 0,
             totals: BTreeMap::new(),
             stored: stored.pairs,
-            deleting: HashSet::new(),
+            deleting: HashMap::new(),
+            delete_again_at: BTreeMap::new(),
+            names: HashMap::new(),
             queue: VecDeque::new(),
             copies: HashMap::new(),
             groups: HashMap::new(),
@@ -200,12 +206,13 @@ impl Machine {
         }
         let is_active = self.is_active();
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
-        let retries = self.retries.next().filter(|_| is_active);
+        let retries = self.retries.next().filter(|_| is_active && !self.orders.is_once);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
         let flow =
             (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
         let publication = self.publications.next().filter(|_| self.publishing < reporting::PUBLICATIONS_AT_ONCE);
-        [comparison, retries, slots, flow, publication, self.report_at()].into_iter().flatten().min()
+        let deletion = self.delete_again_at.values().min().copied();
+        [comparison, retries, slots, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
     }
 
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on, so that what it
@@ -291,6 +298,7 @@ impl Machine {
                 self.start_copies(now);
             }
         }
+        self.delete_again(now);
         self.publish(now);
         self.report(now);
     }

@@ -63,10 +63,13 @@ impl Machine {
         }
         self.check_claims(claims, now);
         self.retry(now, is_mended_by_others);
-        if !self.problems.is_empty() || are_registries_changed {
+        if are_registries_changed {
             self.stop_comparison();
             self.compare_at = now;
             self.incomplete_comparisons = 0;
+        } else if !self.problems.is_empty() {
+            self.incomplete_comparisons = 0;
+            self.compare_soon(now);
         }
     }
 
@@ -122,6 +125,9 @@ impl Machine {
         }
         self.stop_comparison();
         self.stop_copies(now);
+        for name in std::mem::take(&mut self.delete_again_at).into_keys() {
+            self.effects.extend(self.deleting.get(&name).cloned().map(Effect::Delete));
+        }
     }
 
     /// Leaves nothing in progress; where the configuration itself ends, leaves no status and no claim either.

@@ -45,6 +45,8 @@ pub struct Pair {
     pub permission: Option<Decision>,
     /// Tags that wait in the queue.
     pub queued: BTreeSet<Tag>,
+    /// Those of them that were put in front.
+    pub urgent: BTreeSet<Tag>,
     /// Tags that are being copied.
     pub running: HashMap<Tag, CopyId>,
     /// Since when the pair exists in this process.
@@ -83,6 +85,7 @@ impl Pair {
             ledger: Ledger::default(),
             permission: None,
             queued: BTreeSet::new(),
+            urgent: BTreeSet::new(),
             running: HashMap::new(),
             created_at: now,
             missed: false,
@@ -170,8 +173,11 @@ impl Pair {
     /// ledger knows less than the last status showed.
     pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
         let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
-        if is_empty || self.short.is_some() || self.publishing.is_some() {
+        if is_empty || self.publishing.is_some() {
             return None;
+        }
+        if let Some(short) = &self.short {
+            return self.changed_at.map(|_| short.until);
         }
         Some(match self.pace.publication(self.changed_at?, self.is_at_rest(), now) {
             Publication::Now => now,

@@ -32,6 +32,8 @@ impl Machine {
             }
         }
         self.repositories = self.by_repository.keys().cloned().collect();
+        // Claims were seeded by what was stored; what no rule wants any more is free for others.
+        self.release_claims(claims);
     }
 
     /// The pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
@@ -58,6 +60,13 @@ impl Machine {
         let options =
             matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
+        if self.delete_again_at.remove(&identity.name).is_some() {
+            self.deleting.remove(&identity.name); // It is wanted again before it could be deleted.
+        }
+        if self.deleting.contains_key(&identity.name) {
+            self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
+            return None;
+        }
         let is_inherited = claims.is_inherited(&self.orders.holder.uid, &to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
@@ -85,6 +94,7 @@ impl Machine {
         let id = self.next_pair;
         self.next_pair += 1;
         self.ids.insert(pair.key.clone(), id);
+        self.names.insert(pair.identity.name.clone(), id);
         self.by_repository.entry(pair.key.repository.clone()).or_default().insert(id);
         self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.counts());
         self.retries.set(id, pair.ledger.due(now).1);
@@ -106,7 +116,7 @@ impl Machine {
             totals.include(&after);
             self.is_changed = true;
         }
-        let is_deleting = self.deleting.contains(&pair.identity.name);
+        let is_deleting = self.deleting.contains_key(&pair.identity.name);
         self.publications.set(id, pair.publish_at(now).filter(|_| !is_deleting));
         Some(changed)
     }
@@ -115,6 +125,7 @@ impl Machine {
     pub(super) fn drop_pair(&mut self, id: PairId) {
         let Some(pair) = self.pairs.remove(&id) else { return };
         self.ids.remove(&pair.key);
+        self.names.remove(&pair.identity.name);
         if let Some(ids) = self.by_repository.get_mut(&pair.key.repository) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -129,7 +140,7 @@ impl Machine {
         self.publications.set(id, None);
         self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
         if pair.is_publishing() {
-            self.deleting.insert(pair.identity.name.clone());
+            self.deleting.insert(pair.identity.name.clone(), pair.identity.clone());
             self.doomed.insert(id, pair.identity);
         } else {
             self.delete(pair.identity);
@@ -138,7 +149,7 @@ impl Machine {
 
     /// Deletes a status object. Until that is answered no object of this name is written.
     pub(super) fn delete(&mut self, identity: Arc<PairIdentity>) {
-        self.deleting.insert(identity.name.clone());
+        self.deleting.insert(identity.name.clone(), identity.clone());
         self.effects.push(Effect::Delete(identity));
     }
 

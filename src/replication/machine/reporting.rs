@@ -27,6 +27,9 @@ impl Machine {
     }
 
     fn publish_pair(&mut self, id: PairId, now: Timestamp) {
+        if self.touch(id, now, |pair| pair.publish_at(now)).flatten().is_none_or(|at| at > now) {
+            return;
+        }
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         if let Some(status) = pair.publish(now) {
             self.publishing += 1;
@@ -43,20 +46,32 @@ impl Machine {
         self.touch(id, now, |pair| pair.published(is_written || is_ending, now));
     }
 
-    /// One that could not be deleted is left to the garbage collection of its owner, and to the next start.
-    pub(super) fn take_deleted(&mut self, name: &str, _is_deleted: bool, now: Timestamp) {
+    /// A deletion that failed is tried again, but at the end of the configuration or the process: its owner's garbage collection and the
+    /// next start delete what is left.
+    pub(super) fn take_deleted(&mut self, name: &str, is_deleted: bool, now: Timestamp) {
+        if !is_deleted && self.ending.is_none() && self.deleting.contains_key(name) {
+            self.delete_again_at.insert(name.to_owned(), now + DELETE_AGAIN_AFTER);
+            return;
+        }
         self.deleting.remove(name);
-        let found = self.pairs.iter().find(|(_, pair)| pair.identity.name == name);
-        if let Some(id) = found.map(|(id, _)| *id) {
+        if let Some(id) = self.names.get(name).copied() {
             self.touch(id, now, |_| ()); // It was made anew meanwhile, and waited to be published.
+        }
+    }
+
+    pub(super) fn delete_again(&mut self, now: Timestamp) {
+        let due = self.delete_again_at.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.delete_again_at.remove(&name);
+            self.effects.extend(self.deleting.get(&name).cloned().map(Effect::Delete));
         }
     }
 
     pub(super) fn take_lost(&mut self, names: &BTreeSet<String>, now: Timestamp) {
         // Pairs that wait for their Registry, or for a valid spec, are made anew then.
         self.stored.retain(|stored| !names.contains(&stored.identity.name));
-        let lost = self.pairs.iter().filter(|(_, pair)| names.contains(&pair.identity.name));
-        let lost: Vec<PairId> = lost.map(|(id, _)| *id).collect();
+        let lost: Vec<PairId> = names.iter().filter_map(|name| self.names.get(name).copied()).collect();
         for id in lost {
             self.touch(id, now, |pair| pair.lost(now));
         }
@@ -162,3 +177,4 @@ impl Machine {
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub(super) const PUBLICATIONS_AT_ONCE: usize = 4;
 const ENDING_AT_ONCE: usize = 32;
+const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(15);

@@ -14,7 +14,7 @@ impl Machine {
     /// Looks at pushed tags. The digests that notifications state are never trusted.
     pub(super) fn take_hints(&mut self, hints: Hints, now: Timestamp) {
         if hints.overflown {
-            self.compare_at = self.compare_at.min(now);
+            self.compare_soon(now);
         }
         if !self.is_active() {
             return; // A suspended configuration is compared when it goes on.

@@ -35,6 +35,7 @@ fn orders(generation: i64, rule: &str) -> Orders {
         dependencies: 0,
         class: None,
         slots: 8,
+        is_once: false,
         is_dry: false,
     }
 }
@@ -407,4 +408,35 @@ fn a_configuration_that_ends_leaves_no_status_and_no_claim_and_one_that_is_inter
     assert!(bench.machine.is_done() && bench.statuses.is_empty());
     let place = Place { host: "d.example".to_owned(), repository: "app".parse().unwrap() };
     assert!(!bench.claims.holds("uid-c", &place));
+}
+
+#[test]
+fn a_run_that_tries_everything_once_ends_with_its_failures() {
+    let mut once = orders(1, "");
+    once.is_once = true;
+    let mut bench = Bench::resumed(once, Stored::default(), 0);
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Err(FailureCode::DestinationUnavailable));
+    assert!(bench.machine.is_at_rest());
+    bench.passes(300);
+    assert!(bench.copies.is_empty() && bench.machine.is_at_rest());
+}
+
+#[test]
+fn a_hint_that_could_not_be_read_during_a_comparison_is_followed_by_another() {
+    let mut bench = Bench::new("");
+    bench.step(Event::Looked(Looked::Unreadable));
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    assert_eq!(bench.machine.wake_at(bench.now), Some(at(2)), "the comparison may have passed that tag");
+}
+
+#[test]
+fn an_empty_list_after_a_change_of_options_makes_nothing_ready() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    bench.step(Event::Orders(Box::new(orders(2, "platforms: [linux/amd64],"))));
+    bench.compare(&[], true);
+    assert!(!bench.is_ready());
 }

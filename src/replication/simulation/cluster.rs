@@ -122,6 +122,7 @@ impl Declared {
             dependencies: changes,
             class: None,
             slots: 4,
+            is_once: false,
             is_dry: false,
         }
     }

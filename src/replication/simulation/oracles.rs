@@ -38,6 +38,8 @@ pub struct Oracles {
     pub is_window: bool,
     /// A status was published just now: a deletion that waited for that was decided earlier.
     pub is_deferred: bool,
+    /// Statuses that could not be deleted: that they are deleted again was decided earlier, too.
+    pub undeleted: BTreeSet<String>,
     pub comparisons: usize,
 }
 
@@ -221,6 +223,10 @@ impl World {
         let source = &self.source.repositories[index];
         let is_gone = is_anew || source.was_unlisted || !source.is_listed || running.machine.is_ending();
         self.oracles.stored.remove(&identity.name);
+        let is_repeated = self.oracles.undeleted.remove(&identity.name);
+        if is_repeated {
+            return;
+        }
         if is_selected && !is_replaced && !is_lost && !is_gone && !self.oracles.is_deferred {
             self.violate("I8 no loss", || format!("{target:?} deletes {}, which is there and wanted", identity.name));
         }

@@ -227,6 +227,9 @@ impl World {
         }
         let is_deleted = !is_refused && !is_lost && !is_unanswered;
         let delay = self.delay();
+        if !is_deleted {
+            self.oracles.undeleted.insert(identity.name.clone());
+        }
         self.after(delay, Task::Event(target, Event::Deleted(identity.name.clone(), is_deleted)));
     }
 

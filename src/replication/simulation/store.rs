@@ -1,6 +1,6 @@
 //! The model of the store: published statuses, records of verified images, and the reports of configurations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -40,6 +40,7 @@ pub struct Status {
 struct Records {
     verified: BTreeMap<Tag, ImageStatus>,
     referrers_asked_at: Option<Timestamp>,
+    missed: BTreeSet<Tag>,
 }
 
 impl Store {
@@ -72,6 +73,7 @@ impl Store {
                 records.verified.remove(&tag);
             }
             Record::StartedOver(_) => records.verified.clear(),
+            Record::Missed(missed) => records.missed = missed,
             Record::ReferrersAsked(at) => records.referrers_asked_at = Some(at),
         }
     }
@@ -88,6 +90,7 @@ impl Store {
                     .has_records
                     .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
                 referrers_asked_at: records.and_then(|records| records.referrers_asked_at),
+                missed: records.map(|records| records.missed.clone()).unwrap_or_default(),
             }
         });
         Stored {

@@ -174,7 +174,7 @@ impl Store for FileStore {
         }
     }
 
-    fn report(&self, namespace: &str, name: &str, report: ConfigurationReport) {
+    fn report(&self, namespace: &str, name: &str, _uid: &str, report: ConfigurationReport) {
         self.reports.take(namespace, name, report);
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{
     ConfigurationReference, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
     ResolvedRegistryReference,
 };
+use crate::image::Tag;
 
 /// The pair of `repository` in the configuration `team-a/<configuration>`.
 pub(in crate::standalone) fn pair(configuration: &str, repository: &str) -> PairIdentity {
@@ -131,7 +132,7 @@ fn a_folder_that_is_absent_or_none_is_named() {
     nowhere.record(&pair("app", "one"), &verified("v1", 1));
     publish(&nowhere, &pair("app", "one"), 1);
     assert!(nowhere.load("team-a", "app").is_empty());
-    nowhere.report("team-a", "app", ConfigurationReport::default());
+    nowhere.report("team-a", "app", "one", ConfigurationReport::default());
 }
 
 /// The process that the next test kills: it records, and notes each record in `DIR/noted` once it is made.
@@ -195,6 +196,9 @@ fn step() -> impl Strategy<Value = Step> {
         60 => (tag(), 0..9u64).prop_map(|(tag, bytes)| verified(&tag, bytes)),
         10 => tag().prop_map(|tag| Record::Forgotten(tag.parse().unwrap())),
         2 => prop::option::of("[a-f]{16}").prop_map(Record::StartedOver),
+        5 => prop::collection::btree_set(tag(), 0..3).prop_map(|tags| {
+            Record::Missed(tags.into_iter().map(|tag| tag.parse().unwrap()).collect())
+        }),
         5 => (0..9i64).prop_map(|second| Record::ReferrersAsked(Timestamp::from_second(second).unwrap())),
     ];
     prop_oneof![
@@ -209,6 +213,7 @@ struct Model {
     images: BTreeMap<String, ImageStatus>,
     options: Option<String>,
     asked_at: Option<Timestamp>,
+    missed: BTreeSet<Tag>,
     published: Option<u64>,
 }
 
@@ -219,7 +224,9 @@ impl Model {
             Record::Forgotten(tag) => drop(self.images.remove(tag.as_str())),
             Record::StartedOver(options) => {
                 (self.images, self.options, self.asked_at) = (BTreeMap::new(), options.clone(), None);
+                self.missed.clear();
             }
+            Record::Missed(missed) => self.missed = missed.clone(),
             Record::ReferrersAsked(at) => self.asked_at = Some(*at),
         }
     }
@@ -286,6 +293,7 @@ impl Trace {
             images: pair.verified.unwrap().into_iter().map(|image| (image.tag.clone(), image)).collect(),
             options: pair.status.copy_options,
             asked_at: pair.referrers_asked_at,
+            missed: pair.missed,
             published: (pair.status.summary.images > 0).then_some(pair.status.summary.images),
         });
         let expected = Model { published: self.model.published.filter(|images| *images > 0), ..self.model.clone() };

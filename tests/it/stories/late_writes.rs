@@ -16,7 +16,7 @@ use crate::support::scripted::{Fault, ScriptedRegistry, When};
 use crate::tag_filters::registry;
 
 /// An image is read back a minute after it was verified, where an earlier write may have come after it.
-const CORRECTED: Duration = Duration::from_secs(80);
+const CORRECTED: Duration = Duration::from_secs(75);
 
 /// No authority of a process that was stopped lasts for so long.
 const AUTHORITY: Duration = Duration::from_secs(9);
@@ -33,13 +33,19 @@ fn late(destination: &ScriptedRegistry, repository: &str, late: Duration) {
     destination.fault(When::asked("PUT", path), Fault::EffectLate(late));
 }
 
-/// Waits until the destination has had these images, in this order; the last one is the newest, and what the status shows.
-async fn ends_with(scene: &Scene, destination: &ScriptedRegistry, repository: &str, order: &[&String]) {
-    eventually(CORRECTED, &format!("{repository} has the newest image again"), async || {
+/// Waits until the destination has had these images, in this order.
+async fn has_had(destination: &ScriptedRegistry, repository: &str, order: &[&String], within: Duration) {
+    eventually(within, &format!("{repository} has had {order:?}"), async || {
         let moves = destination.moves(repository).remove("latest").unwrap_or_default();
-        if moves.iter().eq(order.iter().copied()) { Ok(()) } else { Err(format!("{moves:?} in place of {order:?}")) }
+        if moves.iter().eq(order.iter().copied()) { Ok(()) } else { Err(format!("{moves:?}")) }
     })
     .await;
+}
+
+/// Waits until a late write has replaced the newest image, and until that is corrected, at the destination and in the status.
+async fn is_corrected(scene: &Scene, destination: &ScriptedRegistry, repository: &str, order: &[&String]) {
+    has_had(destination, repository, &order[..order.len() - 1], SOON).await;
+    has_had(destination, repository, order, CORRECTED).await;
     let image = format!("destination/{repository}:latest");
     let image = scene.image_becomes(&image, ReplicationState::Complete, SOON).await;
     assert_eq!(&&image.digest, order.last().unwrap());
@@ -67,8 +73,8 @@ async fn a_write_of_a_killed_operator_that_lands_late_is_corrected() {
     let newest = source.push("known", "latest", &Image::single(30, 1, 1_000));
     assert_eq!(source.push("new", "latest", &Image::single(30, 1, 1_000)), newest);
     scene.start_operator().await;
-    ends_with(&scene, &destination, "known", &[&first, &newest, &known, &newest]).await;
-    ends_with(&scene, &destination, "new", &[&newest, &new, &newest]).await;
+    is_corrected(&scene, &destination, "known", &[&first, &newest, &known, &newest]).await;
+    is_corrected(&scene, &destination, "new", &[&newest, &new, &newest]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +91,7 @@ async fn a_write_of_a_copy_that_was_stopped_and_lands_late_is_corrected() {
     scene.condition::<ReplicationConfiguration>(namespace, "all", "Ready", "False", "Suspended", SOON).await;
     let newest = source.push("app", "latest", &Image::single(10, 1, 1_000));
     scene.configurations().patch("all", &PatchParams::default(), &suspend(false)).await.unwrap();
-    ends_with(&scene, &destination, "app", &[&newest, &old, &newest]).await;
+    is_corrected(&scene, &destination, "app", &[&newest, &old, &newest]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use transship::api::{ReplicationConfiguration, ReplicationState};
 use super::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::ScriptedRegistry;
+use crate::support::scripted::{Fault, ScriptedRegistry, When};
 use crate::support::turns::turn;
 use crate::tag_filters::registry;
 
@@ -20,6 +20,7 @@ const TAGS: u64 = 200;
 const PUSH_EVERY: Duration = Duration::from_millis(10);
 /// A request stops the comparison before it.
 const COMPARE_EVERY: Duration = Duration::from_millis(1_500);
+const LATE: Duration = Duration::from_millis(400);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// How long tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
@@ -40,6 +41,12 @@ async fn no_tag_goes_back_while_pushes_and_comparisons_cross() {
     scene.start_operator().await;
     let namespace = scene.namespace.name.clone();
     scene.condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "True", "Replicated", SETTLED).await;
+    // Every second answer about some of the tags is overtaken by later ones.
+    for (method, number) in
+        ["HEAD", "GET"].into_iter().flat_map(|method| (1..1_000).step_by(2).map(move |n| (method, n)))
+    {
+        source.fault(When::asked(method, "/manifests/v7").nth(number), Fault::AnswerLate(LATE));
+    }
     let before = cpu_seconds(&mut scene);
     let scene = Arc::new(scene);
     let comparisons = tokio::spawn(compare_again_and_again(scene.clone()));
