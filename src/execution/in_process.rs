@@ -164,5 +164,5 @@ pub(super) fn subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Sub
 const IN_PROCESS: &str = "operator";
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-/// How often the bytes of a running image are reported.
+/// The interval at which the bytes of a running image are reported.
 pub(super) const REPORT_EVERY: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ pub struct ImageRequest {
     pub tag: Tag,
     /// The digest at the source, pinned when the copy was decided.
     pub digest: Digest,
-    /// What of the image is copied.
+    /// The parts of the image that are copied.
     pub options: CopyOptions,
     /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
     #[serde(default)]

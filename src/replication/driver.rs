@@ -53,7 +53,7 @@ pub struct Inlets {
     pub orders: watch::Receiver<Orders>,
     /// Hints.
     pub hints: Arc<Mailbox>,
-    /// What keeps Jobs from running.
+    /// The cause that keeps Jobs from running.
     pub workers: watch::Receiver<Option<String>>,
     /// Ends the configuration for good.
     pub retire: CancellationToken,

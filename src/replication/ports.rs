@@ -1,4 +1,4 @@
-//! What the core needs from its surroundings; Kubernetes and files implement it.
+//! The ports of the core: Kubernetes and files implement them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The flags of `transship sync` and `transship plan`.
+//! The flags of `transship serve`, `sync` and `plan`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct SyncFlags {
     /// The most images that are copied at once, each to all of its destinations.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) copies: u16,
-    /// How the result is printed.
+    /// The format of the result.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
@@ -32,7 +32,7 @@ pub struct PlanFlags {
     /// The folder that `transship sync --state` uses; it is only read.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
-    /// How the result is printed.
+    /// The format of the result.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
@@ -67,12 +67,12 @@ pub(super) struct FileFlags {
     /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE` (repeatable).
     #[arg(long, value_name = "HOST=FILE", value_parser = parse_ca)]
     pub(super) ca: Vec<(String, PathBuf)>,
-    /// Which addresses may be reached; the registries of the files are listed by being there.
+    /// The addresses that may be reached; `sync` and `serve` allow the registries that their files name.
     #[command(flatten)]
     pub(super) egress: EgressFlags,
 }
 
-/// How a result is printed.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people.

@@ -42,11 +42,11 @@ pub struct Row {
     pub since: Timestamp,
     /// Fingerprints of what refers to the image.
     pub referrers: ReferrersRow,
-    /// When the request of the newest observation was sent.
+    /// The time when the request of the newest observation was sent.
     pub observed_at: Timestamp,
-    /// When that observation was taken: what was requested earlier may have been answered earlier.
+    /// The time when that observation was taken: a request that was sent before may have been answered earlier.
     pub(super) taken_at: Timestamp,
-    /// When the image is read back again.
+    /// The time of the next audit.
     pub(super) audit_at: Timestamp,
     /// See [`Counts::owed`].
     pub(super) owed: bool,
@@ -61,13 +61,13 @@ pub struct Row {
 pub struct ReferrersRow {
     /// At the source, as it was last seen.
     pub(super) seen: Referred,
-    /// When the copy that is under way began.
+    /// At the begin of the copy that is under way.
     pub(super) copying: Option<Referred>,
-    /// When the image was last verified.
+    /// At the last verification.
     pub verified: Referred,
 }
 
-/// What became of an observation.
+/// The effect of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It is the newest one.
@@ -85,7 +85,7 @@ pub enum State {
     Complete {
         /// The bytes of the image.
         bytes: u64,
-        /// When it was verified.
+        /// The time of verification.
         at: Timestamp,
         /// The digest there, where it is not that of the source.
         destination_digest: Option<Digest>,
@@ -122,7 +122,7 @@ pub struct Failure {
     pub message: String,
     /// Failures so far.
     pub attempts: u32,
-    /// When the next attempt is due.
+    /// The time of the next attempt.
     pub next_attempt_at: Timestamp,
 }
 
@@ -137,14 +137,14 @@ pub enum Attempt {
     Wait(Timestamp),
 }
 
-/// How a copy failed, with what decides about the next attempt.
+/// A failed copy, with everything that the time of the next attempt depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedAttempt {
     /// The cause.
     pub code: FailureCode,
     /// A sentence.
     pub message: String,
-    /// How long a registry asked to wait.
+    /// The pause that a registry asked for.
     pub retry_after: Option<Duration>,
     /// Spreads retries.
     pub jitter: Jitter,
@@ -238,7 +238,7 @@ pub(super) fn phase(tag: &str) -> f64 {
     f64::from(part) / f64::from(u32::MAX)
 }
 
-/// How often a complete image is read back again: a destination may lose what it had.
+/// The interval of audits: a destination may lose what it had.
 pub(super) const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
 pub const LONGEST_DOUBT: Duration = Duration::from_secs(120);

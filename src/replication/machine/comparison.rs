@@ -35,9 +35,9 @@ pub struct Excluded {
 /// One repository of the source.
 #[derive(Debug, Default)]
 pub(super) struct SourceRepository {
-    /// What refers to its images.
+    /// The referrers of its images.
     pub(super) seen: SeenReferrers,
-    /// When the referrers API was last asked about all of them.
+    /// The time when the referrers API was last asked about all of them.
     pub(super) asked_at: Option<Timestamp>,
     /// True while a comparison asks the referrers API about all of them.
     is_asked: bool,

@@ -77,7 +77,7 @@ pub struct StoredPair {
     pub status: ReplicationStatusStatus,
     /// Every verified image, where the store has a complete record; `None` where it has what the status shows.
     pub verified: Option<Vec<ImageStatus>>,
-    /// When the referrers API of the source was last asked about every image.
+    /// The time when the referrers API of the source was last asked about every image.
     pub referrers_asked_at: Option<Timestamp>,
     /// The tags that the last complete list lacked, where the store keeps them.
     pub missed: BTreeSet<Tag>,
@@ -157,7 +157,7 @@ pub enum Finding {
         names: BTreeSet<RepositoryName>,
         /// Repositories that are listed and match no rule.
         unmatched: BTreeSet<RepositoryName>,
-        /// When the list was requested.
+        /// The time when the list was requested.
         sent_at: Timestamp,
     },
     /// A repository is about to be listed.
@@ -194,9 +194,9 @@ pub struct Listed {
     pub repository: RepositoryName,
     /// Its tags that some rule takes, without those that stand for referrers.
     pub tags: BTreeSet<Tag>,
-    /// When the list was requested.
+    /// The time when the list was requested.
     pub sent_at: Timestamp,
-    /// How many tags no rule takes, and examples of them.
+    /// The number of tags that no rule takes, and examples of them.
     pub left_out: (usize, String),
 }
 
@@ -209,7 +209,7 @@ pub struct Observed {
     pub tag: Tag,
     /// Its digest.
     pub digest: Digest,
-    /// When the request was sent.
+    /// The time when the request was sent.
     pub sent_at: Timestamp,
 }
 
@@ -224,7 +224,7 @@ pub enum Looked {
     Unreadable,
 }
 
-/// How a copy ended.
+/// The end of a copy.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The last decision about the destination.
@@ -271,7 +271,7 @@ pub enum Effect {
     WakeOthers(Vec<String>),
 }
 
-/// What to observe of the tags of one repository.
+/// The observations to make of the tags of one repository.
 #[derive(Clone, Debug)]
 pub struct Looks {
     /// The repository.
@@ -280,13 +280,13 @@ pub struct Looks {
     pub settled: BTreeMap<Tag, Digest>,
     /// Tags of which nothing is verified: their manifests are read with them, as they are about to be copied.
     pub new: BTreeSet<Tag>,
-    /// Where referrers are looked for.
+    /// The places where referrers are looked for.
     pub referrers: ReferrerLooks,
     /// True if nothing of the repository is recorded: the lists of referrers are read with their tags.
     pub is_first: bool,
 }
 
-/// Where referrers are looked for.
+/// The places where referrers are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferrerLooks {
     /// Nowhere.
@@ -335,7 +335,7 @@ pub struct Assignment {
     pub tag: Tag,
     /// Its digest at the source.
     pub digest: Digest,
-    /// What of the image is copied.
+    /// The parts of the image that are copied.
     pub options: CopyOptions,
     /// True if the tag was verified at the destination before, with this or another digest.
     pub was_there: bool,

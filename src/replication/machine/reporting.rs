@@ -1,4 +1,4 @@
-//! What is published, and when: statuses of pairs, and the report of the configuration.
+//! Publication of the statuses of pairs and of the report of the configuration, and its pace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// When the report is due by time alone.
+    /// The time when the report is due without any event.
     pub(super) fn report_at(&self) -> Option<Timestamp> {
         let is_busy = !self.copies.is_empty() || !self.queue.is_empty();
         (is_busy && self.is_changed).then_some(self.reported_at + REPORT_EVERY)
@@ -173,7 +173,7 @@ impl Machine {
     }
 }
 
-/// How often the counts of a configuration are published while it is busy.
+/// The interval at which the counts of a busy configuration are published.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 pub(super) const PUBLICATIONS_AT_ONCE: usize = 4;
 const ENDING_AT_ONCE: usize = 32;
