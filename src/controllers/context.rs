@@ -93,6 +93,7 @@ impl Context {
         Stored {
             pairs,
             has_run: status.is_some(),
+            may_run: status.is_some(),
             ready_generation: ready.and_then(|condition| condition.observed_generation),
             repositories: status.and_then(|status| status.summary.as_ref()).map_or(0, |summary| summary.repositories),
             handled_request: status.and_then(|status| status.last_handled_replicate_request.clone()),

@@ -136,7 +136,7 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
         let images = pairs.iter_mut().flat_map(|pair| &mut pair.status.images);
         images.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
     }
-    Stored { pairs, ..Stored::default() }
+    Stored { pairs, has_run: store.was_used(), ..Stored::default() }
 }
 
 /// The Registries that a configuration names, its source first.

@@ -80,6 +80,9 @@ impl Machine {
     }
 
     pub(super) fn start_copies(&mut self, now: Timestamp) {
+        if now < self.copy_from {
+            return;
+        }
         while let Some(next) = self.queue.front()
             && self.copies.len() < MAX_COPIES
             && (next.is_urgent || self.slots_taken(now) < self.slots())

@@ -60,6 +60,8 @@ pub struct Stored {
     pub pairs: Vec<StoredPair>,
     /// True if an earlier process ran the configuration, also if it left no pair: its writes may still be under way.
     pub has_run: bool,
+    /// True if that process may still run: copies begin once its authority has run out, with what has been observed by then.
+    pub may_run: bool,
     /// The generation of which the last comparison was complete and left nothing failed.
     pub ready_generation: Option<i64>,
     /// The number of repositories that matched.

@@ -31,8 +31,8 @@ use self::copies::{Copying, Queued, Slot};
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    Claims, Configuration, ConfigurationReport, Counts, DestinationReference, LONGEST_DOUBT, PairIdentity, Place,
-    Trouble,
+    AUTHORITY_LASTS, Claims, Configuration, ConfigurationReport, Counts, DestinationReference, LONGEST_DOUBT,
+    PairIdentity, Place, Trouble,
 };
 
 /// One running configuration.
@@ -74,6 +74,8 @@ pub struct Machine {
     empty_lists: u32,
     /// Tags are copied only if they were observed since: what an earlier process, or life, observed may be outdated.
     observe_from: Timestamp,
+    /// Copies begin from then on.
+    copy_from: Timestamp,
     /// Writes until then may be followed by one that an earlier process sent.
     doubt_until: Timestamp,
     /// The same for single tags of a destination, also if their pair or row is gone.
@@ -142,6 +144,7 @@ impl Machine {
             incomplete_comparisons: 0,
             empty_lists: 0,
             observe_from: now,
+            copy_from: if stored.may_run { now + AUTHORITY_LASTS } else { now },
             doubt_until: if is_resumed { now + LONGEST_DOUBT } else { now },
             doubts: HashMap::new(),
             doomed: HashMap::new(),
@@ -208,11 +211,12 @@ impl Machine {
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
         let retries = self.retries.next().filter(|_| is_active && !self.orders.is_once);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
+        let begin = (!self.queue.is_empty() && self.copy_from > now).then_some(self.copy_from);
         let flow =
             (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
         let publication = self.publications.next().filter(|_| self.publishing < reporting::PUBLICATIONS_AT_ONCE);
         let deletion = self.delete_again_at.values().min().copied();
-        [comparison, retries, slots, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
+        [comparison, retries, slots, begin, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
     }
 
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on, so that what it

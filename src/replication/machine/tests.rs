@@ -189,7 +189,13 @@ impl Bench {
             referrers_asked_at: None,
             missed: BTreeSet::new(),
         });
-        Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
+        Stored {
+            pairs: pairs.collect(),
+            ready_generation: Some(1),
+            may_run: false,
+            repositories: 1,
+            ..Stored::default()
+        }
     }
 }
 

@@ -96,6 +96,7 @@ impl Store {
         Stored {
             pairs: pairs.collect(),
             has_run: report.is_some(),
+            may_run: report.is_some(),
             repositories: report.map_or(0, |report| report.repositories),
             ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
             handled_request: report.and_then(|report| report.handled_request.clone()),

@@ -43,6 +43,8 @@ pub(super) struct FileStore {
 struct StateFolder {
     records: PathBuf,
     statuses: StatusFiles,
+    /// True if an earlier process used the folder: its writes may still be under way.
+    was_used: bool,
     journals: Mutex<Journals>,
     /// The pair that has written to a destination repository in this process, by the Registry's uid and the repository.
     writers: Mutex<HashMap<(String, String), String>>,
@@ -63,11 +65,15 @@ impl FileStore {
         check(folder)?;
         let failed = |error: io::Error| format!("--state {} cannot be written: {error}", folder.display());
         std::fs::create_dir_all(folder).map_err(failed)?;
+        let was_used = folder.join(RECORDS).exists();
         let lock = Lock::take(folder, command)?;
         for part in [RECORDS, STATUSES].map(|part| folder.join(part)) {
             std::fs::create_dir_all(&part).and_then(|()| remove_partial(&part)).map_err(failed)?;
         }
-        Ok(Self { folder: Some(StateFolder::new(folder, Some(lock))), reports: Reports::default() })
+        Ok(Self {
+            folder: Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock)) }),
+            reports: Reports::default(),
+        })
     }
 
     /// Reads `folder`, and never writes; another process may use it. An absent one is empty.
@@ -99,6 +105,11 @@ impl FileStore {
             pairs.entry(name).or_insert_with(|| stored(identity, status, Contents::default()));
         }
         pairs.into_values().collect()
+    }
+
+    /// Returns true if an earlier process used the folder.
+    pub(super) fn was_used(&self) -> bool {
+        self.folder.as_ref().is_some_and(|folder| folder.was_used)
     }
 
     /// Returns the namespace and name of every configuration that an earlier process left a pair of.
@@ -198,6 +209,7 @@ impl StateFolder {
             statuses: StatusFiles::new(folder.join(STATUSES)),
             records,
             journals: Mutex::new(journals),
+            was_used: false,
             writers: Mutex::default(),
             lock,
         }
