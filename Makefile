@@ -109,7 +109,7 @@ test-node: debian go-tools ## The tests that play on a real node; part of `test`
 
 # BENCH_FIXTURES="A B" and BENCH_TOOLS="transship crane" choose, BENCH_REPETITIONS=1 is quick, BENCH_FORCE=1 goes on although the machine
 # is busy. DOCS=1 writes docs/performance.md.
-bench: debian $(BIN)/.tools ## Copy the same images with the program and with other tools, and compare what each takes.
+bench: debian $(BIN)/.tools $(BIN)/control-plane ## Copy the same images with the program and with other tools, and compare what each takes.
 	cargo bench --locked --bench peers -- $(if $(DOCS),--write-docs)
 
 SCHEDULES ?= 1000000
