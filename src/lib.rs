@@ -20,5 +20,6 @@ pub mod registry;
 pub mod replication;
 pub mod standalone;
 pub mod telemetry;
+pub mod terms;
 pub mod worker;
 mod workers_channel;

@@ -17,16 +17,16 @@ pub use registry::{
     NotificationType, Notifications, Registry, RegistrySpec, RegistryStatus, SecretReference, Tls,
 };
 pub use registry_permission_policy::{
-    Action, Effect, Principal, RegistryPermissionPolicy, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus,
+    Effect, Principal, RegistryPermissionPolicy, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus,
     Statement,
 };
 pub use replication_configuration::{
     ConfigurationSummary, DEFAULT_EXECUTION_CLASS, Destination, DestinationSummary, Execution, ExecutionMode,
-    FilterType, PlatformIndex, Referrers, ReplicationConfiguration, ReplicationConfigurationSpec,
-    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source, TagFilter, TagFilterType,
+    FilterType, ReplicationConfiguration, ReplicationConfigurationSpec, ReplicationConfigurationStatus,
+    ReplicationRule, RepositoryFilter, Source, TagFilter, TagFilterType,
 };
 pub use replication_status::{
-    ConfigurationReference, FailureCode, FailureGroup, ImageStatus, PairEnd, PairSummary,
+    ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary,
     RegistryReference as ResolvedRegistryReference, ReplicationState, ReplicationStatus, ReplicationStatusSpec,
     ReplicationStatusStatus,
 };

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalRegistryReference;
+use crate::terms::Action;
 
 /// Who may replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all policies of one
 /// Registry count together and in no order: another namespace may do what a statement allows and no statement denies; the
@@ -81,17 +82,6 @@ pub struct Principal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub configuration: Option<String>,
-}
-
-/// What a statement speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Action {
-    /// To create a repository that is absent. Asked only then.
-    CreateRepository,
-    /// To point an existing tag at another image. Part of ReplicateImage, can be denied.
-    OverwriteTag,
-    /// To push images and tags.
-    ReplicateImage,
 }
 
 /// What the operator found out about a policy.

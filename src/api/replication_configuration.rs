@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LocalRegistryReference, RegistryReference};
+use crate::terms::{PlatformIndex, ReferrersMode};
 
 /// What is replicated from one source registry, and where to. Owned by the side of the source.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -143,8 +144,8 @@ pub struct ReplicationRule {
     pub platform_index: PlatformIndex,
     /// Whether signatures, SBOMs and attestations go with the images that they refer to: what the source's referrers API or
     /// its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. Default: Replicate.
-    #[serde(default, skip_serializing_if = "Referrers::is_default")]
-    pub referrers: Referrers,
+    #[serde(default, skip_serializing_if = "ReferrersMode::is_default")]
+    pub referrers: ReferrersMode,
     /// Artifact types of signatures, SBOMs and attestations that go with the images, such as
     /// `application/vnd.dev.sigstore.bundle.v0.3+json`, at most 20, compared letter by letter; the others stay. Absent: all. The
     /// type of an artifact is its manifest's `artifactType`, else the media type of its configuration. Tags of cosign state none
@@ -175,38 +176,6 @@ pub struct ReplicationRule {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[x_kube(validation = ("self.all(x, self.exists_one(y, x == y))", "destinations of a rule must be unique: remove the repeated registryRef"))]
     pub destinations: Vec<Destination>,
-}
-
-/// What becomes of an index of which only some platforms are copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum PlatformIndex {
-    /// Its bytes stay.
-    #[default]
-    Keep,
-    /// A new index is written.
-    Rewrite,
-}
-
-impl PlatformIndex {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Whether what refers to an image goes with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Referrers {
-    /// It goes with it.
-    #[default]
-    Replicate,
-    /// It stays.
-    Ignore,
-}
-
-impl Referrers {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Matches names of repositories.

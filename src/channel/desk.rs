@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::messages::{Answer, Ended, EndedBadly, Held, Item, ItemId, Report};
-use crate::api::FailureCode;
 use crate::plan::{AUTHORITY_LASTS, Lane, WaitingLane, WorkerView};
+use crate::terms::FailureCode;
 
 /// All images that are to be copied by Jobs, and the workers that copy them. Decides nothing about Jobs, calls nobody.
 #[derive(Debug, Default)]

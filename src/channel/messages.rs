@@ -3,10 +3,10 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::api::FailureCode;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
 use crate::registry::{Credentials, RegistryOptions};
+use crate::terms::FailureCode;
 
 /// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

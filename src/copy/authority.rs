@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 
-use crate::api::Action;
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::terms::Action;
 
 /// Gives or refuses consent to effects on a destination.
 ///

@@ -12,9 +12,9 @@ use super::manifest_cache::ManifestCache;
 use super::tables::{ContentKey, Look, Tables};
 use super::task::{Copied, CopyError, ImageCopy};
 use super::tee::Tee;
-use crate::api::Referrers;
 use crate::image::{Digest, RepositoryName};
 use crate::registry::{Client, ErrorKind, RegistryError};
+use crate::terms::ReferrersMode;
 
 /// Copies images. One a process, cheap to clone: what it remembers of destinations is shared by everything that it copies.
 ///
@@ -73,7 +73,7 @@ impl Engine {
         // Those that are started together know of one another before one of them asks for anything.
         tokio::task::yield_now().await;
         let (present, closure) = self.look_around(task).await?;
-        let with_referrers = task.options.referrers == Referrers::Replicate;
+        let with_referrers = task.options.referrers == ReferrersMode::Replicate;
         // What refers to the image is looked for while it is copied, and follows once its tag is written.
         let (written, attached) = futures::join!(self.write(task, &present, &closure, &moved), async {
             match with_referrers {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::authority::REPOSITORY_NOT_FOUND;
 use super::task::CopyError;
-use crate::api::FailureCode;
 use crate::registry::{ErrorKind, RegistryError};
+use crate::terms::FailureCode;
 
 /// Why a copy failed, as a status tells it.
 #[derive(Clone, Debug)]

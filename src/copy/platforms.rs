@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::api::PlatformIndex;
 use crate::image::{Digest, EntryRole, IndexEntry, Manifest, ManifestKind, Platform, cut_index, keep_chosen};
 use crate::plan::CopyOptions;
+use crate::terms::PlatformIndex;
 
 /// The manifests that are copied.
 #[derive(Debug, Default)]

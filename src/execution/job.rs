@@ -7,12 +7,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::in_process::REPORT_EVERY;
 use super::{ByClass, Dispatcher, Ends, with_consent};
-use crate::api::{Action, FailureCode};
 use crate::channel::{Ended, EndedBadly, Item, ItemId, Submission, Told};
 use crate::copy::Failed;
 use crate::plan::{Lane, Replica};
 use crate::replication::machine::{Assignment, Outcome};
 use crate::replication::{Access, Consent};
+use crate::terms::{Action, FailureCode};
 
 /// Copies the image by a Job. Dropping the future takes the image back.
 pub(super) async fn copy(

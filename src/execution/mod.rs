@@ -15,13 +15,13 @@ pub use in_process::{InProcess, Listener};
 pub use jobs::{JobControl, adopt as adopt_jobs, run as run_jobs};
 pub use slots::Slots;
 
-use crate::api::{Action, FailureCode};
 use crate::copy::Failed;
 use crate::plan::{DestinationReference, Replica};
 use crate::policy::Decision;
 use crate::registry::Client;
 use crate::replication::machine::{Assignment, Outcome};
 use crate::replication::{Access, Executor};
+use crate::terms::{Action, FailureCode};
 
 /// Copies by Jobs where the configuration says so, and in this process elsewhere.
 pub struct ByClass {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::FailureCode;
+use crate::terms::FailureCode;
 
 /// Draws from `0.0..1.0`, so that many retries do not fall together; an argument, since decisions draw nothing themselves.
 pub type Jitter = f64;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{PlatformIndex, Referrers};
 use crate::image::{Digest, Platform};
+use crate::terms::{PlatformIndex, ReferrersMode};
 
 /// What of an image is copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct CopyOptions {
     /// What becomes of an index of which only some platforms are taken.
     pub platform_index: PlatformIndex,
     /// Whether what refers to the image goes with it.
-    pub referrers: Referrers,
+    pub referrers: ReferrersMode,
     /// Only artifacts of these types go with it; empty takes all.
     pub referrer_artifact_types: Vec<String>,
 }
@@ -31,8 +31,8 @@ impl CopyOptions {
     /// one says nothing about what is wanted now.
     pub fn fingerprint(&self) -> Option<String> {
         let types = match self.referrers {
-            Referrers::Replicate => self.referrer_artifact_types.as_slice(),
-            Referrers::Ignore => &[],
+            ReferrersMode::Replicate => self.referrer_artifact_types.as_slice(),
+            ReferrersMode::Ignore => &[],
         };
         let mut text = String::new();
         if !self.platforms.is_empty() {
@@ -74,7 +74,7 @@ mod tests {
             let referrer_artifact_types = types.iter().map(ToString::to_string).collect();
             CopyOptions { platforms, referrers, referrer_artifact_types, ..CopyOptions::default() }.fingerprint()
         };
-        use Referrers::{Ignore, Replicate};
+        use ReferrersMode::{Ignore, Replicate};
         assert_eq!(of(&[], &["a/b"], Ignore), None);
         assert_eq!(of(&[], &["a/b", "c/d"], Replicate), of(&[], &["c/d", "a/b", "a/b"], Replicate));
         let all = [(&[][..], &["a/b"][..]), (&[], &["c/d"]), (&["linux/amd64"], &["a/b"]), (&["linux/amd64"], &[])];

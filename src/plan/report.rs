@@ -9,12 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::DestinationReference;
 use super::ledger::{Counts, Ledger, Row, State};
 use crate::api::{
-    ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus, PairSummary, RegistryReference,
+    ConfigurationSummary, DestinationSummary, FailureGroup, ImageStatus, PairSummary, RegistryReference,
     ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, set_condition,
     shorten,
 };
 use crate::image::Tag;
 use crate::policy::Decision;
+use crate::terms::FailureCode;
 
 /// The status of one pair.
 ///

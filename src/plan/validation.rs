@@ -1,7 +1,8 @@
 //! What the API server would refuse by its rules, said of a spec that did not pass one.
 
 use super::Invalid;
-use crate::api::{Action, Effect, RegistryPermissionPolicySpec, RegistrySpec, reason};
+use crate::api::{Effect, RegistryPermissionPolicySpec, RegistrySpec, reason};
+use crate::terms::Action;
 
 /// Checks the spec of a Registry as the rules of its CustomResourceDefinition do.
 ///

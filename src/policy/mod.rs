@@ -6,7 +6,8 @@
 
 mod wildcard;
 
-use crate::api::{Action, Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
+use crate::api::{Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
+use crate::terms::Action;
 pub use wildcard::wildcard_matches;
 
 /// What is asked.

@@ -12,11 +12,12 @@ use super::clock::Clock;
 use super::excluded::Examples;
 use super::machine::{Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
-use crate::api::{Referrers, reason};
+use crate::api::reason;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, DestinationReference, Trouble};
 use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
+use crate::terms::ReferrersMode;
 
 /// Observes the source of one configuration.
 #[derive(Clone)]
@@ -171,7 +172,7 @@ impl Comparison<'_> {
     ) -> bool {
         self.send(Finding::Opened(repository.clone()));
         let matches = configuration.selection.matches(&repository);
-        let with_referrers = matches.iter().any(|m| m.options.referrers == Referrers::Replicate);
+        let with_referrers = matches.iter().any(|m| m.options.referrers == ReferrersMode::Replicate);
         let choice = configuration.selection.tags_of(&repository);
         let examples = Examples::of(&choice);
         let keep = |tag: &Tag| if is_referrer_tag(tag) { with_referrers } else { examples.takes(tag) };

@@ -10,11 +10,11 @@ use super::flags::Format;
 use super::plan::{ExcludedTags, Plan, PlannedAction};
 use super::table::table;
 use super::wiring::name_of;
-use crate::api::FailureCode;
 use crate::copy::{Copied, Failed};
 use crate::image::{Digest, Tag};
 use crate::plan::{DestinationReference, Row, State};
 use crate::replication::machine::{Assignment, Machine};
+use crate::terms::FailureCode;
 
 /// How it ended with one image and one destination.
 #[derive(Clone, Debug)]

@@ -14,13 +14,13 @@ use super::store::FileStore;
 use super::sync;
 use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
-use crate::api::Action;
 use crate::image::{Digest, Tag};
 use crate::plan::{Configuration, DestinationReference, State};
 use crate::policy::Request;
 use crate::registry::Reference;
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair};
+use crate::terms::Action;
 
 /// What is to be done. Plain data: nothing in it changes while it is carried out.
 #[derive(Debug, Default, Serialize)]

@@ -201,8 +201,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::{FailureCode, PairSummary, ReplicationState, ReplicationStatusStatus};
+    use crate::api::{PairSummary, ReplicationState, ReplicationStatusStatus};
     use crate::standalone::store::tests::{image, pair};
+    use crate::terms::FailureCode;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

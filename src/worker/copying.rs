@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::authority::{Leased, Leases};
-use crate::api::FailureCode;
 use crate::channel::{ChannelClient, Ended, EndedBadly, Item, ItemId, RouteAccess};
 use crate::copy::{Copied, CopyError, Engine, Failed, ImageCopy, Progress};
 use crate::registry::{Client, EgressPolicy};
+use crate::terms::FailureCode;
 
 /// Both ends, as this process reaches them.
 pub(super) struct Route {

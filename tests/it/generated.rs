@@ -57,7 +57,7 @@ fn every_reason_and_failure_code_is_in_the_reference() {
     let mut names: Vec<&str> =
         reasons.split(": &str = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(names.len() > 20, "{names:?}");
-    let schema = serde_json::to_value(schemars::schema_for!(transship::api::FailureCode)).unwrap();
+    let schema = serde_json::to_value(schemars::schema_for!(transship::terms::FailureCode)).unwrap();
     let codes: Vec<&str> =
         schema["oneOf"].as_array().unwrap().iter().map(|code| code["const"].as_str().unwrap()).collect();
     names.extend(codes);

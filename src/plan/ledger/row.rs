@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::FailureCode;
 use crate::image::Digest;
 use crate::plan::Referred;
 use crate::plan::backoff::Jitter;
+use crate::terms::FailureCode;
 
 /// Counts over the rows of a ledger; the totals of a configuration are sums of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

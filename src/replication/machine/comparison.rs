@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
-use crate::api::{Referrers, reason};
+use crate::api::reason;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, REFERRERS_EVERY, SeenReferrers, Trouble};
+use crate::terms::ReferrersMode;
 
 /// A comparison that is under way.
 #[derive(Debug)]
@@ -177,7 +178,7 @@ impl Machine {
     ) -> Looks {
         let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.ids.get(key).copied()).collect();
         let is_first = pairs.iter().all(|id| self.pairs[id].ledger.rows().all(|(_, row)| !row.was_there));
-        let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == Referrers::Replicate);
+        let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == ReferrersMode::Replicate);
         let source = self.source_repository(repository);
         if is_first && source.asked_at.is_none() {
             (source.asked_at, source.is_first) = (Some(now), true);

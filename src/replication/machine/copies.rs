@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Assignment, CopyId, Effect, Group, Machine, Outcome, PairId, Record};
-use crate::api::FailureCode;
 use crate::copy::Failed;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Attempt, CopyOptions, FailedAttempt, Place, image_status};
+use crate::terms::FailureCode;
 
 /// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
 #[derive(Debug)]

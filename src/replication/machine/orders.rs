@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::{Effect, Ending, Machine, Orders, PairId};
-use crate::api::{FailureCode, reason};
+use crate::api::reason;
 use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, Trouble};
+use crate::terms::FailureCode;
 
 impl Machine {
     pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Effect, Hints, Looked, Machine, Observed, PairId};
-use crate::api::Referrers;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Attempt, Claims, Observation};
+use crate::terms::ReferrersMode;
 
 impl Machine {
     /// Looks at pushed tags. The digests that notifications state are never trusted.
@@ -63,7 +63,7 @@ impl Machine {
                 if observation != Observation::Taken {
                     return Attempt::Nothing;
                 }
-                if pair.options.referrers == Referrers::Replicate {
+                if pair.options.referrers == ReferrersMode::Replicate {
                     pair.ledger.observe_referrers(tag, tags, listed, now);
                 }
                 if before != pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone())) {
@@ -102,7 +102,7 @@ impl Machine {
         for id in ids {
             let Some(source) = self.sources.get(&repository) else { continue };
             let pair = &self.pairs[&id];
-            if pair.options.referrers == Referrers::Ignore {
+            if pair.options.referrers == ReferrersMode::Ignore {
                 continue;
             }
             let rows = pair.ledger.rows().map(|(tag, row)| (tag.clone(), source.seen.tags_fingerprint(&row.digest)));

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::api::{FailureCode, ReplicationConfigurationSpec, reason};
+use crate::api::{ReplicationConfigurationSpec, reason};
 use crate::copy::Failed;
 use crate::image::Digest;
 use crate::plan::{Holder, Phase, Replica, parse_configuration};
 use crate::policy::Decision;
+use crate::terms::FailureCode;
 
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
 

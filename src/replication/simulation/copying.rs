@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::names::{Content, Key, Millis, content, destination_index, repository_index, tag_index};
 use super::world::{Target, Task, World};
-use crate::api::FailureCode;
 use crate::copy::Failed;
 use crate::plan::Replica;
 use crate::replication::machine::{Assignment, CopyId, Event, Outcome};
+use crate::terms::FailureCode;
 
 /// A copy that runs.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use transship::api::{FailureCode, ReplicationState};
+use transship::api::ReplicationState;
+use transship::terms::FailureCode;
 
 use super::{SOON, Serve, becomes, compare_every, images, take_notifications};
 use crate::standalone::Files;

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use transship::api::{FailureCode, ReplicationState};
+use transship::api::ReplicationState;
+use transship::terms::FailureCode;
 
 use super::node::{LONG, SLOW, names, story};
 use crate::support::image::Image;

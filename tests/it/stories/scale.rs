@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use transship::api::{FailureCode, PairSummary, RegistryPermissionPolicy, ReplicationState};
+use transship::api::{PairSummary, RegistryPermissionPolicy, ReplicationState};
+use transship::terms::FailureCode;
 
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;

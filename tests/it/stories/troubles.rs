@@ -202,7 +202,7 @@ async fn a_repository_that_may_not_be_created() {
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
     story.scene.start_operator().await;
     let failed = story.scene.image_becomes("broken/app:v1", ReplicationState::Failed, told()).await;
-    assert_eq!(failed.failure_code, Some(transship::api::FailureCode::RepositoryNotFound));
+    assert_eq!(failed.failure_code, Some(transship::terms::FailureCode::RepositoryNotFound));
     story.broken.pusher().push("app", "seed", &Image::single(62, 1, 100)).await;
     story.scene.image_becomes("broken/app:v1", ReplicationState::Complete, MENDED).await;
     assert!(story.source.process_id().is_some());
