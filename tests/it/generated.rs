@@ -51,7 +51,7 @@ async fn every_example_applies() {
 
 #[test]
 fn every_reason_and_failure_code_is_in_the_reference() {
-    let reference = std::fs::read_to_string(repository().join("docs/reference.md")).unwrap();
+    let reference = std::fs::read_to_string(repository().join("docs/reference/conditions.md")).unwrap();
     let conditions = std::fs::read_to_string(repository().join("src/api/conditions.rs")).unwrap();
     let reasons = conditions.split("pub mod reason").nth(1).unwrap().split("\n}\n").next().unwrap();
     let mut names: Vec<&str> =
@@ -62,6 +62,6 @@ fn every_reason_and_failure_code_is_in_the_reference() {
         schema["oneOf"].as_array().unwrap().iter().map(|code| code["const"].as_str().unwrap()).collect();
     names.extend(codes);
     for name in names {
-        assert!(reference.contains(&format!("| `{name}` |")), "docs/reference.md lacks {name}");
+        assert!(reference.contains(&format!("| `{name}` |")), "docs/reference/conditions.md lacks {name}");
     }
 }

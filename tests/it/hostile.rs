@@ -1,4 +1,4 @@
-//! Sources that mean harm and destinations that break, end to end; `docs/faults.md` lists every case with its test.
+//! Sources that mean harm and destinations that break, end to end; `docs/reference/faults.md` lists every case with its test.
 
 mod bodies;
 mod coverage;

@@ -5,7 +5,7 @@ use crate::support::run_folder::repository;
 
 #[test]
 fn every_test_that_the_page_about_faults_names_is_there() {
-    let page = std::fs::read_to_string(repository().join("docs/faults.md")).unwrap();
+    let page = std::fs::read_to_string(repository().join("docs/reference/faults.md")).unwrap();
     let (named, there) = (named_tests(&page), tests_of(&["src", "tests/it"]));
     let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
     assert!(named.len() > 50 && unknown.is_empty(), "{unknown:?} of {}", named.len());

@@ -6,7 +6,7 @@ use crate::support::scripted::Personality;
 
 #[test]
 fn every_test_that_the_page_about_registries_names_is_there() {
-    let page = std::fs::read_to_string(repository().join("docs/registries.md")).unwrap();
+    let page = std::fs::read_to_string(repository().join("docs/reference/registries.md")).unwrap();
     let named = named_tests(&page);
     let there = tests_of(&["src", "tests/it"]);
     let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
@@ -20,7 +20,7 @@ fn every_test_that_the_page_about_registries_names_is_there() {
 
 #[test]
 fn every_registry_that_is_played_has_its_place_on_the_page() {
-    let page = std::fs::read_to_string(repository().join("docs/registries.md")).unwrap().to_lowercase();
+    let page = std::fs::read_to_string(repository().join("docs/reference/registries.md")).unwrap().to_lowercase();
     let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();
     let names = [
         ("ghcr", "github"),

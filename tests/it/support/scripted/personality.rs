@@ -1,5 +1,5 @@
 //! How a registry behaves, as plain data: one switch for each thing in which registries differ. Where a difference was seen is
-//! named behind it; `docs/registries.md` tells what the client does about each.
+//! named behind it; `docs/reference/registries.md` tells what the client does about each.
 
 /// The quirks of one registry. [`Personality::plain`] has none.
 #[derive(Debug, Clone, PartialEq)]
