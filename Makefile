@@ -1,7 +1,7 @@
-# Everything a developer or CI runs. `make demo` builds only what the walkthrough uses. `make test` on a clean clone installs what it
-# needs (in .build/bin, which git ignores, and from Debian when run as root) and then runs every check.
+# Everything that a developer or CI runs; `make help` lists it. `make demo` builds only what the walkthrough uses. `make test` on a clean
+# clone installs its needs (in .build/bin, which git ignores, and from Debian when run as root) and then runs every check.
 
-# The steps share one Cargo target folder and one Go cache: running them side by side would only make them wait for each other.
+# The steps share one Cargo target folder and one Go cache: side by side they would only wait for each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -27,17 +27,17 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
-.PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate lint deny test test-host test-node bench micro fuzz simulate \
-	demo demo-cluster clean
+.PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate pre-commit pages lint deny advisories \
+	test test-host test-node bench micro fuzz simulate demo demo-cluster clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-tools: go-tools debian ## Everything the tests start besides our own binaries.
+tools: go-tools debian ## Build or install everything that the tests start besides our own binaries.
 
-go-tools: $(BIN)/control-plane $(BIN)/.node $(BIN)/.tools ## Kubernetes, containerd, crane, helm and the others, built with Go.
+go-tools: $(BIN)/control-plane $(BIN)/.node $(BIN)/.tools ## Build Kubernetes, containerd, crane, helm and the others with Go.
 
-debian: ## Debian packages: a second registry implementation and a second copying tool. Installs them when run as root.
+debian: ## Install Debian packages as root: a second registry implementation and a second copying tool.
 	@sh tests/tools/debian.sh
 
 debian-demo debian-demo-cluster:
@@ -72,34 +72,48 @@ $(BIN)/registry $(BIN)/helm: tests/tools/go.mod tests/tools/go.sum
 	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$@.new $(PACKAGE)
 	mv $@.new $@
 
-build: ## The operator and the kubectl plugin.
+build: ## Build the program, for development.
 	cargo build --locked
 
-generate: ## The custom resource definitions in crds/, written from the Rust types.
+generate: ## Write the custom resource definitions in crds/ from the Rust types.
 	cargo run --locked -- crds --output crds
 
-lint: ## Formatting, clippy and the documentation build, warnings being errors.
+# The simulation has a target of its own, and takes longer than all other unit tests.
+pre-commit: pages ## Check in a minute: formatting, pages, versions, clippy on the library, unit tests.
+	cargo fmt --all --check
+	cargo clippy --locked --lib -- -D warnings
+	cargo test --locked --lib --quiet -- --skip replication::simulation
+
+pages: ## Check the pages and that crate, chart and image have one version.
+	.ci/pages
+	.ci/version
+
+lint: pages ## Check pages, formatting, clippy and the documentation build, warnings being errors.
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Banned crates, licences and sources.
+deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Check crates, licences and sources.
 	$< check bans licenses sources
+
+# A target of its own: it fetches the database of advisories, and its result changes without a commit.
+advisories: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Check the lock file against the RustSec advisories.
+	$< check advisories
 
 .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny:
 	cargo install --locked --root .build/cargo-deny-$(CARGO_DENY) --version $(CARGO_DENY) cargo-deny
 
-test: test-host test-node ## Every check and every test, both demos included.
+test: test-host test-node ## Run every check and every test, both demos included.
 
-# What fails in seconds goes first, and what takes minutes on a fresh machine goes last.
-test-host: debian lint deny go-tools ## All of it that takes no node.
+# Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
+test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
 	TRANSSHIP=target/debug/transship tests/demo.sh
 	TRANSSHIP=target/debug/transship DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
 
-# The same stories again, and more, with the chart, copy Jobs and pods. It takes root and Linux. TRANSSHIP_COLD_PUSHES=50 measures more
-# pushes by new pods than 10, TRANSSHIP_AWAY=300 has the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
-test-node: debian go-tools ## The tests that play on a real node; part of `test`.
+# The same stories again, and more, with the chart, copy Jobs and pods, as root on Linux. TRANSSHIP_COLD_PUSHES=50 measures more
+# pushes by new pods than 10, TRANSSHIP_AWAY=300 keeps the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
+test-node: debian go-tools ## Run the tests that take a real node; needs root and Linux.
 	cargo test --locked --no-run
 	tests/node/dockerfile.sh target/debug/transship
 	TRANSSHIP=target/debug/transship tests/demo-cluster.sh
@@ -108,25 +122,25 @@ test-node: debian go-tools ## The tests that play on a real node; part of `test`
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
 
 # BENCH_FIXTURES="A B" and BENCH_TOOLS="transship crane" choose, BENCH_REPETITIONS=1 is quick, BENCH_FORCE=1 goes on although the machine
-# is busy. DOCS=1 writes docs/performance.md.
-bench: debian $(BIN)/.tools $(BIN)/control-plane ## Copy the same images with the program and with other tools, and compare what each takes.
+# is busy. DOCS=1 writes docs/performance.md and docs/performance-tables.md.
+bench: debian $(BIN)/.tools $(BIN)/control-plane ## Compare the program with other tools: time, requests, bytes, memory.
 	cargo bench --locked --bench peers -- $(if $(DOCS),--write-docs)
 
 SCHEDULES ?= 1000000
 
-simulate: ## Drive the replication core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
+simulate: ## Drive the core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
 	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib replication::simulation
 
 micro: ## Measure single functions.
 	cargo bench --locked --bench micro
 
-# What cargo-fuzz would set, but for the address sanitizer: the project has no unsafe code, and so a stable toolchain is enough.
+# The flags of cargo-fuzz without the address sanitizer: the project has no unsafe code, and so a stable toolchain is enough.
 FUZZ_SECONDS ?= 30
 FUZZ_HOST := $(shell rustc --print host-tuple)
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-fuzz: ## Fuzz what is read from strangers, each parser for FUZZ_SECONDS (30).
+fuzz: ## Fuzz each parser of registries' answers for FUZZ_SECONDS (30).
 	cd fuzz && cargo run --locked --quiet --bin seeds corpus
 	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --target $(FUZZ_HOST) $(addprefix --bin ,$(FUZZ_TARGETS))
 	@cd fuzz && mkdir -p artifacts && for target in $(FUZZ_TARGETS); do \
@@ -136,13 +150,13 @@ fuzz: ## Fuzz what is read from strangers, each parser for FUZZ_SECONDS (30).
 	  echo "$$target: $$(tail -1 artifacts/$$target.log)"; \
 	done
 
-demo: $(DEMO_NEEDS) ## The walkthrough on this machine, without a cluster: `transship serve` between three registries.
+demo: $(DEMO_NEEDS) ## Show the walkthrough without a cluster: `serve` between three registries.
 	cargo build --release --locked --bin transship
 	tests/demo.sh
 
-demo-cluster: $(NODE_DEMO_NEEDS) $(BIN)/control-plane $(BIN)/registry ## The operator on Kubernetes: on a real node as root on Linux, else under a real API server.
+demo-cluster: $(NODE_DEMO_NEEDS) $(BIN)/control-plane $(BIN)/registry ## Show the operator: on a real node as root on Linux, else under a real API server.
 	cargo build --release --locked --bin transship
 	tests/demo-cluster.sh
 
-clean: ## Remove what was built, the tools included.
+clean: ## Remove everything that was built, the tools included.
 	rm -rf .build target
