@@ -11,19 +11,21 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::auth::Auth;
-use super::digest_apis::DigestApis;
-use super::ecr::{Ecr, EcrApi};
-use super::exchange::{Inner, Outgoing};
-use super::referrers::ReferrersApi;
-use super::retry::Pause;
-use super::site::{Site, canonical_host};
-use super::token::Scopes;
-use super::transport::{Deadlines, Transport};
-use super::upload::{self, Ladder, Manner};
-use super::window::Window;
-use super::{EgressPolicy, ErrorKind, RegistryError};
 use crate::image::{Digest, Tag};
+use crate::registry::auth::Auth;
+use crate::registry::auth::token::Scopes;
+use crate::registry::error::{ErrorKind, RegistryError};
+use crate::registry::http::egress::EgressPolicy;
+use crate::registry::http::hosts::{Site, canonical_host};
+use crate::registry::http::limiter::Window;
+use crate::registry::http::retry::Pause;
+use crate::registry::http::transport::{Deadlines, Transport};
+use crate::registry::lists::referrers::ReferrersApi;
+use crate::registry::session::{Inner, Outgoing};
+use crate::registry::upload;
+use crate::registry::upload::{Ladder, Manner};
+use crate::registry::vendors::digest_apis::DigestApis;
+use crate::registry::vendors::ecr::{Ecr, EcrApi};
 
 /// How one registry is reached.
 #[derive(Clone)]
@@ -87,7 +89,7 @@ pub struct ClientId(u64);
 /// It repeats requests that meet transient failures up to 4 times, and waits up to 30 s where the registry asks for
 /// it; every error that comes out has been through that.
 #[derive(Clone)]
-pub struct Client(pub(super) Arc<Inner>);
+pub struct Client(pub(crate) Arc<Inner>);
 
 /// A tag or a digest.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +102,7 @@ pub enum Reference<'a> {
 
 impl Reference<'_> {
     /// The text behind `manifests/` in a path.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Tag(tag) => tag.as_str(),
             Self::Digest(digest) => digest.as_str(),
@@ -108,7 +110,7 @@ impl Reference<'_> {
     }
 
     /// The text behind the name of a repository in a message.
-    pub(super) fn suffix(&self) -> String {
+    pub(crate) fn suffix(&self) -> String {
         match self {
             Self::Tag(tag) => format!(":{tag}"),
             Self::Digest(digest) => format!("@{digest}"),
@@ -155,7 +157,7 @@ impl Client {
         Self::with_api(options, egress, Deadlines::default(), Some(api))
     }
 
-    pub(super) fn with_deadlines(
+    pub(crate) fn with_deadlines(
         options: RegistryOptions,
         egress: Arc<EgressPolicy>,
         deadlines: Deadlines,

@@ -78,7 +78,7 @@ impl ErrorKind {
 
 /// What is being done, to which registry: the front of every message.
 #[derive(Clone, Debug)]
-pub(super) struct Task {
+pub(crate) struct Task {
     host: String,
     operation: &'static str,
     subject: String,
@@ -86,48 +86,48 @@ pub(super) struct Task {
 
 impl Task {
     /// `operation` reads like "reading the manifest"; `subject` like `team/app:v1`, or is empty.
-    pub(super) fn new(host: &str, operation: &'static str, subject: impl Display) -> Self {
+    pub(crate) fn new(host: &str, operation: &'static str, subject: impl Display) -> Self {
         Self { host: host.to_owned(), operation, subject: subject.to_string() }
     }
 
     /// The error for `detail`, with this task in front.
-    pub(super) fn error(&self, kind: ErrorKind, detail: impl Display) -> RegistryError {
+    pub(crate) fn error(&self, kind: ErrorKind, detail: impl Display) -> RegistryError {
         let of = if self.subject.is_empty() { "" } else { " of " };
         RegistryError::new(kind, format!("{}: {}{of}{}: {detail}", self.host, self.operation, self.subject))
     }
 
     /// The failure that `trouble` is to this task.
-    pub(super) fn failure(&self, trouble: Trouble) -> Failure {
+    pub(crate) fn failure(&self, trouble: Trouble) -> Failure {
         Failure { error: self.error(trouble.kind, trouble.detail), most_tries: trouble.most_tries }
     }
 }
 
 /// Something went wrong below the level that knows what is being done.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) kind: ErrorKind,
-    pub(super) detail: String,
+pub(crate) struct Trouble {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
     /// How often such a request is tried in all.
-    pub(super) most_tries: u32,
+    pub(crate) most_tries: u32,
 }
 
 impl Trouble {
-    pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), most_tries: kind.most_tries() }
     }
 
     /// No connection could be made: worth fewer tries than a connection that broke.
-    pub(super) fn connecting(detail: impl Into<String>) -> Self {
+    pub(crate) fn connecting(detail: impl Into<String>) -> Self {
         Self { most_tries: MOST_TRIES_TO_CONNECT, ..Self::new(ErrorKind::Unavailable, detail) }
     }
 }
 
 /// One attempt that failed, and whether another one is worth it.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: RegistryError,
+pub(crate) struct Failure {
+    pub(crate) error: RegistryError,
     /// How often such a request is tried in all.
-    pub(super) most_tries: u32,
+    pub(crate) most_tries: u32,
 }
 
 impl From<RegistryError> for Failure {
@@ -137,7 +137,7 @@ impl From<RegistryError> for Failure {
 }
 
 /// The tries of a request that meets transient failures, the first one included.
-pub(super) const MOST_TRIES: u32 = 4;
+pub(crate) const MOST_TRIES: u32 = 4;
 
 /// The tries where no connection can be made at all.
 const MOST_TRIES_TO_CONNECT: u32 = 2;

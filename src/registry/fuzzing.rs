@@ -12,18 +12,19 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER, WWW_AU
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::said;
-use super::blobs::content_range;
-use super::challenge::{Challenge, challenges};
-use super::docker_config::is_host_like;
-use super::egress::HostPort;
-use super::error::Trouble;
-use super::page::{next_link_of, read_page};
-use super::site::{Site, canonical_host};
-use super::tag_digests::TagDigests;
-use super::token::parse_token;
-use super::{Credentials, DockerConfig, retry};
 use crate::image::{Digest, MAX_DESCRIPTORS, Manifest, ManifestKind, Platform, RepositoryName, Tag};
+use crate::registry::auth::challenge::{Challenge, challenges};
+use crate::registry::auth::docker_config::{DockerConfig, is_host_like};
+use crate::registry::auth::token::parse_token;
+use crate::registry::client::Credentials;
+use crate::registry::content::blobs::content_range;
+use crate::registry::error::Trouble;
+use crate::registry::http::egress::HostPort;
+use crate::registry::http::hosts::{Site, canonical_host};
+use crate::registry::http::response::said;
+use crate::registry::http::retry;
+use crate::registry::lists::page::{next_link_of, read_page};
+use crate::registry::vendors::tag_digests::TagDigests;
 
 /// One parser under test.
 pub struct Target {

@@ -1,47 +1,27 @@
 //! Speaks the OCI distribution API to one registry: authentication, manifests, blobs, uploads, and the egress guard.
 
-mod answer;
 mod auth;
-mod batches;
-mod blobs;
-mod body;
-mod challenge;
 mod client;
-mod digest_apis;
-mod docker_config;
-mod ecr;
-mod egress;
+mod content;
 mod error;
-mod exchange;
-mod feed;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod harbor;
-mod listing;
-mod manifests;
-mod page;
-mod referrers;
-mod resolver;
-mod retry;
-mod sigv4;
-mod site;
-mod tag_digests;
-mod token;
-mod transport;
+mod http;
+mod lists;
+mod session;
 mod upload;
-mod warnings;
-mod window;
+mod vendors;
 
 #[cfg(test)]
 mod testing;
 
+pub use self::http::egress::{EgressPolicy, HostPort};
+pub use self::http::hosts::canonical_host;
+pub use auth::docker_config::{DockerConfig, InvalidDockerConfig};
 pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Reference, RegistryOptions, UploadOutcome};
-pub use docker_config::{DockerConfig, InvalidDockerConfig};
-pub use ecr::EcrApi;
-pub use egress::{EgressPolicy, HostPort};
 pub use error::{ErrorKind, RegistryError};
-pub use listing::FirstTags;
-pub use referrers::{Referrer, Referrers};
-pub use site::canonical_host;
-pub use tag_digests::Listing;
+pub use lists::referrers::{Referrer, Referrers};
+pub use lists::tags::FirstTags;
+pub use vendors::ecr::EcrApi;
+pub use vendors::tag_digests::Listing;

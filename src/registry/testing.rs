@@ -6,36 +6,37 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::transport::Deadlines;
-use super::{Client, Credentials, EgressPolicy, RegistryOptions};
 use crate::image::{Descriptor, Digest};
+use crate::registry::client::{Client, Credentials, RegistryOptions};
+use crate::registry::http::egress::EgressPolicy;
+use crate::registry::http::transport::Deadlines;
 
 /// A request that the server saw.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) method: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body had the length that was announced.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// `GET /v2/`, and so on.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 }
 
 /// What the server answers.
 #[derive(Clone, Debug)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -48,61 +49,61 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    pub(super) fn new(status: u16, body: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn new(status: u16, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref().to_vec();
         Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false, drips: Default::default() }
     }
 
     /// Nothing at all.
-    pub(super) fn silence() -> Self {
+    pub(crate) fn silence() -> Self {
         Self::new(0, "")
     }
 
     /// Closes the connection without an answer.
-    pub(super) fn reset(mut self) -> Self {
+    pub(crate) fn reset(mut self) -> Self {
         self.status = 1;
         self
     }
 
-    pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
     /// Sends the head byte by byte, each after this time.
-    pub(super) fn drip_head(mut self, each: Duration) -> Self {
+    pub(crate) fn drip_head(mut self, each: Duration) -> Self {
         self.drips.0 = each;
         self
     }
 
     /// Sends the body byte by byte, each after this time.
-    pub(super) fn drip_body(mut self, each: Duration) -> Self {
+    pub(crate) fn drip_body(mut self, each: Duration) -> Self {
         self.drips.1 = each;
         self
     }
 
     /// Sends only the first `sent` bytes of the body, then closes.
-    pub(super) fn cut(mut self, sent: usize) -> Self {
+    pub(crate) fn cut(mut self, sent: usize) -> Self {
         self.sent = sent;
         self
     }
 
     /// Sends only the first `sent` bytes of the body, then nothing.
-    pub(super) fn stall(mut self, sent: usize) -> Self {
+    pub(crate) fn stall(mut self, sent: usize) -> Self {
         (self.sent, self.stalls) = (sent, true);
         self
     }
 }
 
 /// A server on a free port of 127.0.0.1, for as long as the runtime of the test lives.
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
     /// `answer` gets the request, and how many there were with the same method and path before.
-    pub(super) async fn start(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -115,21 +116,21 @@ impl Server {
         Self { port, seen }
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// The first line of each request.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
 
-    pub(super) fn count(&self, start: &str) -> usize {
+    pub(crate) fn count(&self, start: &str) -> usize {
         self.lines().iter().filter(|line| line.starts_with(start)).count()
     }
 
     /// Waits until a request that starts with `start` came in.
-    pub(super) async fn until_seen(&self, start: &str) {
+    pub(crate) async fn until_seen(&self, start: &str) {
         for _ in 0..200 {
             if self.count(start) > 0 {
                 return;
@@ -140,12 +141,12 @@ impl Server {
     }
 
     /// A client that is nobody.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client_as(Credentials::Anonymous)
     }
 
     /// The same with other deadlines.
-    pub(super) fn client_with(&self, change: impl FnOnce(&mut Deadlines)) -> Client {
+    pub(crate) fn client_with(&self, change: impl FnOnce(&mut Deadlines)) -> Client {
         let allow = [format!("127.0.0.1:{}", self.port).parse().unwrap()].into();
         let policy = EgressPolicy { allow, ..EgressPolicy::default() };
         let mut deadlines = deadlines();
@@ -154,12 +155,12 @@ impl Server {
         Client::with_deadlines(options, Arc::new(policy), deadlines).unwrap()
     }
 
-    pub(super) fn client_as(&self, credentials: Credentials) -> Client {
+    pub(crate) fn client_as(&self, credentials: Credentials) -> Client {
         self.client_trusting(credentials, &[], &[self])
     }
 
     /// A client that trusts `trusted`, where the administrator lists the ports of `listed` on this machine.
-    pub(super) fn client_trusting(&self, credentials: Credentials, trusted: &[String], listed: &[&Server]) -> Client {
+    pub(crate) fn client_trusting(&self, credentials: Credentials, trusted: &[String], listed: &[&Server]) -> Client {
         let hosts = listed.iter().flat_map(|server| ["127.0.0.1", "localhost"].map(|host| (host, server.port)));
         let allow = hosts.map(|(host, port)| format!("{host}:{port}").parse().unwrap()).collect();
         let policy = EgressPolicy { allow, ..EgressPolicy::default() };
@@ -168,7 +169,7 @@ impl Server {
     }
 }
 
-pub(super) fn options(url: &str, credentials: Credentials, trusted: &[String]) -> RegistryOptions {
+pub(crate) fn options(url: &str, credentials: Credentials, trusted: &[String]) -> RegistryOptions {
     RegistryOptions {
         url: url.parse().unwrap(),
         credentials,
@@ -178,12 +179,12 @@ pub(super) fn options(url: &str, credentials: Credentials, trusted: &[String]) -
     }
 }
 
-pub(super) fn password() -> Credentials {
+pub(crate) fn password() -> Credentials {
     Credentials::Basic { username: "user".to_owned(), password: "secret".into() }
 }
 
 /// The descriptor of `content`.
-pub(super) fn descriptor(content: &[u8]) -> Descriptor {
+pub(crate) fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor { media_type: "x/y".to_owned(), digest: Digest::sha256(content), size: content.len() as u64 }
 }
 

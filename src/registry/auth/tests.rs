@@ -1,9 +1,9 @@
 //! How the client logs in.
 
-use futures::future::join_all;
-
+use crate::registry::client::{Client, Credentials};
+use crate::registry::error::ErrorKind;
 use crate::registry::testing::{Reply, Seen, Server, password};
-use crate::registry::{Client, Credentials, ErrorKind};
+use futures::future::join_all;
 
 const TAGS: &str = r#"{"tags":["v1"]}"#;
 

@@ -3,10 +3,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::registry::client::BlobStream;
+use crate::registry::error::RegistryError;
 use futures::future::{join, maybe_done};
 use tokio::time::timeout;
-
-use crate::registry::{BlobStream, RegistryError};
 
 /// What comes of opening a source.
 pub(super) type Opened = Result<BlobStream, RegistryError>;

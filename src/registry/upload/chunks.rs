@@ -1,12 +1,12 @@
 //! Sends a blob into an upload session in chunks; where something breaks, it goes on from what the registry has.
 
-use super::ladder::Cause;
-use super::session::{Broken, Content, Session, given_up};
-use super::source::Source;
-use super::{Completed, Upload};
-use crate::registry::answer::{Refusal, is_passing};
-use crate::registry::error::{Failure, MOST_TRIES};
-use crate::registry::{BlobStream, ErrorKind, RegistryError};
+use crate::registry::client::BlobStream;
+use crate::registry::error::{ErrorKind, Failure, MOST_TRIES, RegistryError};
+use crate::registry::http::response::{Refusal, is_passing};
+use crate::registry::upload::ladder::Cause;
+use crate::registry::upload::session::{Broken, Content, Session, given_up};
+use crate::registry::upload::source::Source;
+use crate::registry::upload::{Completed, Upload};
 
 /// Sends the blob of `upload` into `session`.
 ///

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// A way to bring bytes into an upload session, the one with the fewest requests first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::registry) enum Rung {
+pub(crate) enum Rung {
     /// One PUT with the whole blob.
     Put,
     /// One PATCH with the whole blob, then an empty PUT.
@@ -18,7 +18,7 @@ pub(in crate::registry) enum Rung {
 
 /// Why a rung does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::registry) enum Cause {
+pub(crate) enum Cause {
     /// The registry does not take uploads in this way.
     Refused,
     /// Something in front of the registry takes no request of this size.
@@ -28,21 +28,21 @@ pub(in crate::registry) enum Cause {
 }
 
 /// How one registry takes uploads: what is known of its host, and what its answers have taught.
-pub(in crate::registry) struct Ladder {
+pub(crate) struct Ladder {
     manner: Manner,
     learned: Mutex<Learned>,
 }
 
 /// What is known of a registry before the first upload.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::registry) struct Manner {
-    pub(in crate::registry) rungs: &'static [Rung],
+pub(crate) struct Manner {
+    pub(crate) rungs: &'static [Rung],
     /// The size of a chunk in bytes.
-    pub(in crate::registry) chunk: u64,
+    pub(crate) chunk: u64,
     /// The smallest chunk that it is worth to go down to, in bytes.
-    pub(in crate::registry) least_chunk: u64,
+    pub(crate) least_chunk: u64,
     /// Larger blobs than this are sent in chunks from the start.
-    pub(in crate::registry) most_at_once: u64,
+    pub(crate) most_at_once: u64,
 }
 
 #[derive(Default)]
@@ -64,7 +64,7 @@ struct Start {
 
 impl Manner {
     /// What is known of the registry at `host` (canonical).
-    pub(in crate::registry) fn of(host: &str) -> Self {
+    pub(crate) fn of(host: &str) -> Self {
         let is_under = |domain: &str| host == domain || host.strip_suffix(domain).is_some_and(|h| h.ends_with('.'));
         let usual = Self {
             rungs: &[Rung::Put, Rung::Patch, Rung::Chunks],
@@ -89,7 +89,7 @@ impl Manner {
 }
 
 impl Ladder {
-    pub(in crate::registry) fn new(manner: Manner) -> Self {
+    pub(crate) fn new(manner: Manner) -> Self {
         Self { manner, learned: Mutex::default() }
     }
 
@@ -183,7 +183,7 @@ const USUAL_CHUNK: u64 = 4 * 1024 * 1024;
 const LEAST_CHUNK: u64 = 256 * 1024;
 
 /// A registry that asks for larger chunks than this cannot be served in chunks.
-pub(in crate::registry) const MOST_CHUNK: u64 = 16 * 1024 * 1024;
+pub(crate) const MOST_CHUNK: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -9,16 +9,16 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::ladder::Cause;
 use crate::image::Digest;
-use crate::registry::answer::{Answer, Refusal};
 use crate::registry::auth::Login;
-use crate::registry::error::{Failure, MOST_TRIES, Task};
-use crate::registry::exchange::{Inner, Outgoing};
-use crate::registry::feed::{Feed, Progress};
-use crate::registry::site::canonical_host;
-use crate::registry::token::Scopes;
-use crate::registry::{BlobStream, ErrorKind, RegistryError};
+use crate::registry::auth::token::Scopes;
+use crate::registry::client::BlobStream;
+use crate::registry::error::{ErrorKind, Failure, MOST_TRIES, RegistryError, Task};
+use crate::registry::http::hosts::canonical_host;
+use crate::registry::http::response::{Answer, Refusal};
+use crate::registry::session::{Inner, Outgoing};
+use crate::registry::upload::body::{Feed, Progress};
+use crate::registry::upload::ladder::Cause;
 
 /// An upload session, which is given up when it is dropped open.
 pub(super) struct Session {

@@ -5,8 +5,8 @@ use futures::StreamExt;
 use tokio::time::{Duration, timeout};
 
 use crate::image::{Descriptor, Digest, DigestHasher};
-use crate::registry::error::Task;
-use crate::registry::{BlobStream, ErrorKind, RegistryError};
+use crate::registry::client::BlobStream;
+use crate::registry::error::{ErrorKind, RegistryError, Task};
 
 /// A blob that is read chunk by chunk.
 ///

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::image::{Descriptor, RepositoryName};
+use crate::registry::client::{BlobStream, Client, UploadOutcome};
+use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::testing::{Reply, Seen, Server, descriptor, password};
-use crate::registry::{BlobStream, Client, ErrorKind, RegistryError, UploadOutcome};
 
 const CONTENT: &[u8] = b"0123456789";
 const POST: &str = "POST /v2/team/app/blobs/uploads/";

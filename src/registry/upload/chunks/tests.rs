@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::image::RepositoryName;
+use crate::registry::client::{BlobStream, Client, UploadOutcome};
+use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::testing::{Reply, Seen, Server, descriptor, password};
 use crate::registry::upload::{Ladder, Manner, Rung};
-use crate::registry::{BlobStream, Client, ErrorKind, RegistryError, UploadOutcome};
 
 const CONTENT: &[u8] = b"0123456789";
 

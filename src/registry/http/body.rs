@@ -1,0 +1,86 @@
+//! Reads the body of an answer into memory, within a bound and a deadline.
+
+use std::time::Duration;
+
+use crate::registry::error::{ErrorKind, Trouble};
+use crate::registry::http::transport::{Deadlines, root_cause};
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout};
+
+/// The whole body of `response`.
+///
+/// # Errors
+/// `TooLarge` over `limit` bytes; `Unavailable` when the body breaks, stalls, or drips past the deadline.
+pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
+    let whole = deadlines.whole_body;
+    match timeout(whole, collect(response, limit, deadlines)).await {
+        Ok(result) => result,
+        Err(_) => Err(stalled(format!("the answer did not end within {whole:?}"))),
+    }
+}
+
+/// The next piece of the body of `response`, or nothing at its end.
+///
+/// # Errors
+/// `Unavailable` when the body breaks or stalls.
+pub(crate) async fn next_piece(
+    response: &mut reqwest::Response,
+    deadlines: &Deadlines,
+) -> Result<Option<Bytes>, Trouble> {
+    match timeout(deadlines.idle, response.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(stalled(format!("the answer broke off: {}", root_cause(&error)))),
+        Err(_) => Err(stalled(format!("the answer stalled for {:?}", deadlines.idle))),
+    }
+}
+
+/// Sees to it that a body does not drip: the deadline of each piece alone is kept by one byte a minute.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// How long the body was waited for; the time in which nobody wanted more of it does not count.
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    /// As [`next_piece`]; `Unavailable`, too, when fewer than [`LEAST_BYTES`] came while it was waited for `idle` in all.
+    pub(crate) async fn next_piece(
+        &mut self,
+        response: &mut reqwest::Response,
+        deadlines: &Deadlines,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let asked_at = Instant::now();
+        let Some(piece) = next_piece(response, deadlines).await? else { return Ok(None) };
+        self.waited += asked_at.elapsed();
+        self.bytes += piece.len();
+        if self.waited >= deadlines.idle {
+            let came = std::mem::take(self).bytes;
+            if came < LEAST_BYTES {
+                return Err(stalled(format!("the answer drips: {came} bytes in {:?}", deadlines.idle)));
+            }
+        }
+        Ok(Some(piece))
+    }
+}
+
+async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
+    let too_large = || Trouble::new(ErrorKind::TooLarge, format!("the answer is over {limit} bytes"));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(piece) = next_piece(&mut response, deadlines).await? {
+        if body.len() + piece.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+fn stalled(detail: String) -> Trouble {
+    Trouble::new(ErrorKind::Unavailable, detail)
+}
+
+/// About 1 KiB a second, at the deadlines of everyday use.
+const LEAST_BYTES: usize = 64 * 1024;

@@ -1,0 +1,259 @@
+//! The egress guard: which addresses registry traffic may reach, checked after DNS, on each connection.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// What the administrator allows registry traffic to reach.
+///
+/// Whatever is set here, unspecified, link-local, metadata, multicast and reserved addresses are refused.
+#[derive(Clone, Debug, Default)]
+pub struct EgressPolicy {
+    /// Refuse private ranges unless listed.
+    pub strict: bool,
+    /// Hosts and ports that are allowed to be on this machine (loopback) or, where `strict`, in a private range.
+    pub allow: BTreeSet<HostPort>,
+    /// Addresses that are never allowed: the API server's, the operator's own services.
+    pub refused: Vec<IpAddr>,
+}
+
+impl EgressPolicy {
+    /// Whether the administrator lists the host and port that `url` names.
+    pub(crate) fn lists(&self, url: &Url) -> bool {
+        HostPort::of(url).is_some_and(|target| self.allow.contains(&target))
+    }
+
+    /// Judges one address by how much its host is trusted.
+    ///
+    /// # Errors
+    /// What the address is, in words that fit behind "which is".
+    pub(crate) fn judge(&self, address: IpAddr, reach: Reach) -> Result<(), &'static str> {
+        if self.refused.iter().any(|refused| embedded(*refused) == embedded(address)) {
+            return Err("an address of the cluster that registry traffic may never reach");
+        }
+        match (class(address), reach) {
+            (Class::Never(what), _) => Err(what),
+            (Class::Public, _) | (_, Reach::Listed) => Ok(()),
+            (Class::Loopback, _) => Err("a loopback address"),
+            (Class::Private, Reach::Public) => Err("a private address of a host that is not this registry's"),
+            (Class::Private, Reach::Guarded) if self.strict => Err("a private address"),
+            (Class::Private, Reach::Guarded) => Ok(()),
+        }
+    }
+}
+
+/// How far a request may reach, by the host that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// A host that a registry's answer named: public addresses only.
+    Public,
+    /// The registry's own and trusted hosts: private ranges too, unless the policy is strict.
+    Guarded,
+    /// Such a host that the administrator lists as well: also loopback, and private ranges in any case.
+    Listed,
+}
+
+/// A host name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// Lower case, without brackets or a trailing dot.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// The host and port that `url` names, the port of its scheme when it has none.
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        Some(Self { host: bare(&url.host()?.to_string()), port: url.port_or_known_default()? })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    /// Reads `host:port`; an IPv6 address stands in brackets.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || format!("{:?} is not of the form host:port", text.chars().take(80).collect::<String>());
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
+        let host = bare(&Host::parse(host).map_err(|_| invalid())?.to_string());
+        if host.is_empty() || host.ends_with('.') { Err(invalid()) } else { Ok(Self { host, port }) }
+    }
+}
+
+/// `host` without brackets and trailing dot, in lower case.
+pub(crate) fn bare(host: &str) -> String {
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+enum Class {
+    Public,
+    Private,
+    Loopback,
+    Never(&'static str),
+}
+
+fn class(address: IpAddr) -> Class {
+    match embedded(address) {
+        IpAddr::V4(address) => class_v4(address),
+        IpAddr::V6(address) => class_v6(address),
+    }
+}
+
+/// The IPv4 address that an IPv6 form of it leads to: mapped, compatible, 6to4 (RFC 3056) or NAT64 (RFC 6052).
+fn embedded(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let s = v6.segments();
+    let join = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)).into();
+    match s {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => join(high, low),
+        [0x2002, high, low, ..] => join(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => join(high, low),
+        _ => address,
+    }
+}
+
+fn class_v4(address: Ipv4Addr) -> Class {
+    match address.octets() {
+        [0, ..] => Class::Never("an unspecified address"),
+        [169, 254, ..] => Class::Never("a link-local address"),
+        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, _] => Class::Never("a metadata address"),
+        [224..=239, ..] => Class::Never("a multicast address"),
+        [240..=255, ..] => Class::Never("a broadcast or reserved address"),
+        [127, ..] => Class::Loopback,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => Class::Private,
+        _ => Class::Public,
+    }
+}
+
+fn class_v6(address: Ipv6Addr) -> Class {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Never("an unspecified address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+        [0xfe80..=0xfebf, ..] => Class::Never("a link-local address"),
+        // Amazon's instance metadata and pod identity (fd00:ec2::254, ::23), Google's, Oracle's and Scaleway's.
+        [0xfd00, 0xec2, ..]
+        | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+        | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Class::Never("a metadata address"),
+        [0xff00..=0xffff, ..] => Class::Never("a multicast address"),
+        // Teredo, and NAT64 prefixes of local use: they hide an IPv4 address where it cannot be judged.
+        [0x2001, 0, ..] | [0x64, 0xff9b, ..] => Class::Never("a tunnel address"),
+        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Class::Private,
+        _ => Class::Public,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(policy: &EgressPolicy, address: &str, reach: Reach) -> bool {
+        policy.judge(address.parse().unwrap(), reach).is_ok()
+    }
+
+    #[test]
+    fn addresses_are_judged_by_their_class_and_the_trust_in_their_host() {
+        let open = EgressPolicy { refused: vec!["10.96.0.1".parse().unwrap()], ..EgressPolicy::default() };
+        let strict = EgressPolicy { strict: true, ..open.clone() };
+        // address; allowed for: public, guarded, guarded when strict, listed
+        let table = [
+            ("8.8.8.8", [true, true, true, true]),
+            ("2606:4700::1111", [true, true, true, true]),
+            ("10.0.0.1", [false, true, false, true]),
+            ("172.16.0.1", [false, true, false, true]),
+            ("172.32.0.1", [true, true, true, true]),
+            ("192.168.1.1", [false, true, false, true]),
+            ("100.64.0.1", [false, true, false, true]),
+            ("fc00::1", [false, true, false, true]),
+            ("::ffff:10.0.0.1", [false, true, false, true]),
+            ("127.0.0.1", [false, false, false, true]),
+            ("127.255.0.9", [false, false, false, true]),
+            ("::1", [false, false, false, true]),
+            ("::ffff:127.0.0.1", [false, false, false, true]),
+            ("::127.0.0.1", [false, false, false, true]),
+            ("2002:7f00:1::", [false, false, false, true]),
+            ("64:ff9b::7f00:1", [false, false, false, true]),
+            ("64:ff9b::808:808", [true, true, true, true]),
+            ("0.0.0.0", [false; 4]),
+            ("0.1.2.3", [false; 4]),
+            ("::", [false; 4]),
+            ("169.254.169.254", [false; 4]),
+            ("169.254.0.1", [false; 4]),
+            ("::ffff:169.254.169.254", [false; 4]),
+            ("64:ff9b::a9fe:a9fe", [false; 4]),
+            ("2002:a9fe:a9fe::1", [false; 4]),
+            ("64:ff9b:1::a9fe:a9fe", [false; 4]),
+            ("2001:0:1::1", [false; 4]),
+            ("fe80::1", [false; 4]),
+            ("febf::1", [false; 4]),
+            ("fd00:ec2::254", [false; 4]),
+            ("fd00:ec2::23", [false; 4]),
+            ("fd20:ce::254", [false; 4]),
+            ("fd00:c1::a9fe:a9fe", [false; 4]),
+            ("fd00:42::42", [false; 4]),
+            ("::ffff:0:169.254.169.254", [false; 4]),
+            ("::169.254.169.254", [false; 4]),
+            ("fec0::1", [false, true, false, true]),
+            ("100.100.100.200", [false; 4]),
+            ("168.63.129.16", [false; 4]),
+            ("224.0.0.1", [false; 4]),
+            ("ff02::1", [false; 4]),
+            ("255.255.255.255", [false; 4]),
+            ("240.0.0.1", [false; 4]),
+            ("10.96.0.1", [false; 4]),
+            ("::ffff:10.96.0.1", [false; 4]),
+        ];
+        for (address, expected) in table {
+            let found = [
+                verdict(&open, address, Reach::Public),
+                verdict(&open, address, Reach::Guarded),
+                verdict(&strict, address, Reach::Guarded),
+                verdict(&strict, address, Reach::Listed),
+            ];
+            assert_eq!(found, expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn listed_hosts_are_found_in_every_spelling() {
+        let allow = ["127.0.0.1:5000", "Registry.Example.:443", "[::1]:80"].map(|text| text.parse().unwrap());
+        let policy = EgressPolicy { allow: BTreeSet::from(allow), ..EgressPolicy::default() };
+        let listed = [
+            "http://127.0.0.1:5000/",
+            "http://2130706433:5000/",
+            "http://0x7f.1:5000/",
+            "http://0177.0.0.1.:5000/",
+            "https://REGISTRY.example./x",
+            "http://[0:0::1]/",
+        ];
+        for url in listed {
+            assert!(policy.lists(&url.parse().unwrap()), "{url}");
+        }
+        for url in ["http://127.0.0.1:5001/", "http://registry.example/", "https://127.0.0.1/"] {
+            assert!(!policy.lists(&url.parse().unwrap()), "{url}");
+        }
+    }
+
+    #[test]
+    fn malformed_hosts_and_ports_are_refused() {
+        for text in ["", "host", "host:", "host:0", "host:65536", ":80", "::1:80x", "a b:80", "http://host:80"] {
+            assert!(text.parse::<HostPort>().is_err(), "{text}");
+        }
+    }
+}

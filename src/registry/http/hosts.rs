@@ -1,0 +1,341 @@
+//! The hosts of one registry: its own, those its owner trusts, and which URLs in its answers may be followed.
+
+use url::Url;
+
+use crate::image::RepositoryName;
+use crate::registry::error::{ErrorKind, RegistryError, Trouble};
+use crate::registry::http::egress::{HostPort, bare};
+
+/// The host of `url` as registries are told apart by: `host`, or `host:port` where the port is not the scheme's own;
+/// lower case, and `docker.io` for each of its names.
+pub fn canonical_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None if is_docker_hub(&host) => DOCKER_HUB.to_owned(),
+        None => host,
+    }
+}
+
+/// Whether `host` is one of the names of Docker Hub.
+pub(crate) fn is_docker_hub(host: &str) -> bool {
+    matches!(host, DOCKER_HUB | DOCKER_HUB_WIRE | "index.docker.io" | "www.docker.io" | "registry.hub.docker.com")
+}
+
+/// Where a registry is, and which other hosts belong to it.
+pub(crate) struct Site {
+    /// As it is spoken to.
+    base: Url,
+    /// As it is named.
+    host: String,
+    trusted: Vec<HostPort>,
+}
+
+impl Site {
+    /// `trusted` holds `host` (with the port of the scheme in use) and `host:port`.
+    ///
+    /// # Errors
+    /// `Configuration` when one of them cannot be read.
+    pub(crate) fn new(url: &Url, trusted: &[String]) -> Result<Self, RegistryError> {
+        let unusable = |detail: String| RegistryError::new(ErrorKind::Configuration, detail);
+        let host = canonical_host(url);
+        if !matches!(url.scheme(), "https" | "http") || !is_host(url) || has_userinfo(url) {
+            return Err(unusable("the URL of a registry is http(s)://host[:port], without a user".to_owned()));
+        }
+        let mut base = url.clone();
+        base.set_path("/");
+        base.set_query(None);
+        base.set_fragment(None);
+        if host == DOCKER_HUB {
+            base.set_host(Some(DOCKER_HUB_WIRE)).map_err(|error| unusable(error.to_string()))?;
+        }
+        let mut known = Vec::new();
+        for text in trusted {
+            let bare_ports = ["", ":443", ":80"].iter().filter_map(|port| format!("{text}{port}").parse().ok());
+            let found: Vec<HostPort> = bare_ports.collect();
+            if found.is_empty() {
+                return Err(unusable(format!("trusted host {text:?} is not of the form host or host:port")));
+            }
+            known.extend(found);
+        }
+        Ok(Self { base, host, trusted: known })
+    }
+
+    /// The canonical host.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The URL of `/v2/`.
+    pub(crate) fn root(&self) -> Url {
+        self.at("/v2/")
+    }
+
+    /// The URL of `what` (without a leading slash) in `repository`.
+    pub(crate) fn of(&self, repository: &RepositoryName, what: &str) -> Url {
+        self.at(&format!("/v2/{repository}/{what}"))
+    }
+
+    /// The URL of the catalog.
+    pub(crate) fn catalog(&self) -> Url {
+        self.at("/v2/_catalog")
+    }
+
+    /// The URL of a path.
+    pub(crate) fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// Whether `url` has the scheme, host and port of the registry: only then it gets an `Authorization`.
+    pub(crate) fn is_own_origin(&self, url: &Url) -> bool {
+        is_same_origin(&self.base, url)
+    }
+
+    /// Whether `url` is on the registry's own host (any port) or on a trusted one.
+    pub(crate) fn is_trusted(&self, url: &Url) -> bool {
+        self.is_own_host(url) || HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
+    }
+
+    /// Whether `url` is on the registry's own host, at any port.
+    pub(crate) fn is_own_host(&self, url: &Url) -> bool {
+        host_of(url) == host_of(&self.base)
+    }
+
+    /// Where a redirect of `from` to `location` leads.
+    ///
+    /// # Errors
+    /// When it may not be followed: it must be https, or go to the same origin or a trusted host.
+    pub(crate) fn redirect(&self, from: &Url, location: &str) -> Result<Url, Trouble> {
+        let target = resolve(from, location)?;
+        if is_same_origin(from, &target) || target.scheme() == "https" || self.is_trusted_strictly(&target) {
+            return Ok(target);
+        }
+        Err(Trouble::new(
+            ErrorKind::Rejected,
+            format!("redirects to plain http on {}, which trustedHosts does not list", host_of(&target)),
+        ))
+    }
+
+    /// Where an upload session is. On the registry's own host its own scheme and port are kept: registries behind a
+    /// proxy often name the wrong ones (distribution#2225).
+    ///
+    /// # Errors
+    /// As [`Site::redirect`].
+    pub(crate) fn upload(&self, from: &Url, location: &str) -> Result<Url, Trouble> {
+        self.redirect(from, location)
+            .or_else(|trouble| match resolve(from, location) {
+                Ok(target) if self.is_own_host(&target) => Ok(target),
+                _ => Err(trouble),
+            })
+            .map(|target| self.homed(target))
+    }
+
+    /// Where the next page of a list is: at the registry itself and nowhere else.
+    ///
+    /// # Errors
+    /// When it is elsewhere.
+    pub(crate) fn next_page(&self, from: &Url, link: &str) -> Result<Url, Trouble> {
+        let target = self.homed(resolve(from, link)?);
+        if self.is_own_origin(&target) {
+            return Ok(target);
+        }
+        let detail = format!("the next page of the list is said to be on another host, {}", host_of(&target));
+        Err(Trouble::new(ErrorKind::InvalidContent, detail))
+    }
+
+    /// The URL of a token service, if the credentials may be sent there.
+    ///
+    /// # Errors
+    /// `Configuration`, naming the field `trustedHosts`, when not.
+    pub(crate) fn realm(&self, text: &str) -> Result<Url, Trouble> {
+        let invalid = || Trouble::new(ErrorKind::InvalidContent, "names a token service that is no URL");
+        let mut realm = Url::parse(text).map_err(|_| invalid())?;
+        realm.set_fragment(None);
+        if !is_host(&realm) || has_userinfo(&realm) {
+            return Err(invalid());
+        }
+        let trusted = self.is_trusted_strictly(&realm);
+        let own = self.is_own_origin(&realm)
+            || (self.is_own_host(&realm) && realm.scheme() == "https" && realm.port().is_none());
+        let known = realm.scheme() == "https" && realm.port().is_none() && self.is_known_realm(&host_of(&realm));
+        let plain = realm.scheme() == "http" && self.base.scheme() != "http";
+        if matches!(realm.scheme(), "https" | "http") && !plain && (own || trusted || known) {
+            return Ok(realm);
+        }
+        Err(Trouble::new(
+            ErrorKind::Configuration,
+            format!(
+                "asks to log in at {}://{}, which is not its own host; if it is right, list it in trustedHosts",
+                realm.scheme(),
+                canonical_host(&realm)
+            ),
+        ))
+    }
+
+    fn is_known_realm(&self, realm: &str) -> bool {
+        let registry = host_of(&self.base);
+        KNOWN_REALMS.contains(&(registry.as_str(), realm))
+    }
+
+    fn is_trusted_strictly(&self, url: &Url) -> bool {
+        HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
+    }
+
+    /// `target` with the registry's own scheme and port, if it is on its host and not trusted with another one.
+    fn homed(&self, mut target: Url) -> Url {
+        if self.is_own_host(&target) && !self.is_trusted_strictly(&target) {
+            let path = target.path().to_owned();
+            let query = target.query().map(str::to_owned);
+            target = self.base.clone();
+            target.set_path(&path);
+            target.set_query(query.as_deref());
+        }
+        target
+    }
+}
+
+fn resolve(from: &Url, location: &str) -> Result<Url, Trouble> {
+    let invalid = || Trouble::new(ErrorKind::InvalidContent, "points to something that is no http(s) URL");
+    if location.len() > MAX_LOCATION_BYTES {
+        return Err(Trouble::new(ErrorKind::TooLarge, "points to a URL of over 16 KiB"));
+    }
+    let mut target = from.join(location).map_err(|_| invalid())?;
+    target.set_fragment(None);
+    if !matches!(target.scheme(), "https" | "http") || !is_host(&target) || has_userinfo(&target) {
+        return Err(invalid());
+    }
+    Ok(target)
+}
+
+/// Whether two URLs have the same scheme, host and port.
+pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && host_of(one) == host_of(other)
+        && one.port_or_known_default() == other.port_or_known_default()
+}
+
+/// The host of `url` alone, bare.
+pub(crate) fn host_of(url: &Url) -> String {
+    bare(url.host_str().unwrap_or_default())
+}
+
+/// Whether `url` names a host that there can be: not empty, and no longer than the DNS allows (RFC 1035, 2.3.4).
+fn is_host(url: &Url) -> bool {
+    let host = host_of(url);
+    !host.is_empty() && !host.ends_with('.') && host.len() <= MAX_HOST_BYTES
+}
+
+fn has_userinfo(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+const MAX_HOST_BYTES: usize = 253;
+
+/// Registries whose token service is on another host.
+const KNOWN_REALMS: [(&str, &str); 5] = [
+    (DOCKER_HUB_WIRE, "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+    ("registry.redhat.io", "sso.redhat.com"),
+    ("registry.connect.redhat.com", "sso.redhat.com"),
+    ("registry.digitalocean.com", "api.digitalocean.com"),
+];
+
+const DOCKER_HUB: &str = "docker.io";
+
+/// The host that serves the API of Docker Hub.
+const DOCKER_HUB_WIRE: &str = "registry-1.docker.io";
+
+const MAX_LOCATION_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(url: &str, trusted: &[&str]) -> Site {
+        let trusted: Vec<_> = trusted.iter().map(|host| (*host).to_owned()).collect();
+        Site::new(&url.parse().unwrap(), &trusted).unwrap()
+    }
+
+    #[test]
+    fn hosts_are_canonical() {
+        let table = [
+            ("https://Registry.Example:443/", "registry.example"),
+            ("https://registry.example.:5000", "registry.example:5000"),
+            ("http://registry.example:80", "registry.example"),
+            ("http://[::1]:5000", "[::1]:5000"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("https://registry-1.docker.io", "docker.io"),
+            ("https://docker.io", "docker.io"),
+        ];
+        for (url, expected) in table {
+            assert_eq!(canonical_host(&url.parse().unwrap()), expected, "{url}");
+        }
+        assert_eq!(site("https://docker.io", &[]).root().as_str(), "https://registry-1.docker.io/v2/");
+    }
+
+    #[test]
+    fn credentials_go_to_realms_of_the_registry_itself_only() {
+        // registry, trusted host, realm, whether it is allowed
+        let table = [
+            ("https://r.example", "", "https://r.example/token", true),
+            ("https://r.example:5000", "", "https://r.example:5000/token", true),
+            ("https://r.example:5000", "", "https://r.example/token", true),
+            ("http://r.example:5000", "", "http://r.example:5000/token", true),
+            ("https://r.example", "", "http://r.example/token", false),
+            ("https://r.example", "", "https://r.example:8443/token", false),
+            ("https://r.example", "", "https://evil.example/token", false),
+            ("https://r.example", "", "https://r.example.evil.example/token", false),
+            ("https://r.example", "", "https://r.example@evil.example/token", false),
+            ("https://r.example", "", "ftp://r.example/token", false),
+            ("https://r.example", "auth.example", "https://auth.example/token", true),
+            ("https://r.example", "auth.example", "http://auth.example/token", false),
+            ("https://r.example", "auth.example", "https://auth.example:8443/token", false),
+            ("https://r.example", "auth.example:8443", "https://auth.example:8443/token", true),
+            ("http://r.example", "auth.example:80", "http://auth.example/token", true),
+            ("https://docker.io", "", "https://auth.docker.io/token", true),
+            ("https://registry.gitlab.com", "", "https://gitlab.com/jwt/auth", true),
+            ("https://r.example", "", "https://auth.docker.io/token", false),
+        ];
+        for (registry, trusted, realm, expected) in table {
+            let trusted: &[&str] = if trusted.is_empty() { &[] } else { &[trusted] };
+            assert_eq!(site(registry, trusted).realm(realm).is_ok(), expected, "{registry} {realm}");
+        }
+        let refused = site("https://r.example", &[]).realm("https://evil.example/token").unwrap_err();
+        assert!(refused.detail.contains("trustedHosts") && refused.detail.contains("evil.example"), "{refused:?}");
+    }
+
+    #[test]
+    fn upload_locations_keep_the_scheme_and_port_of_the_registry() {
+        let site = site("https://r.example:5000", &["storage.example:9000"]);
+        let from = site.root();
+        let table = [
+            ("/v2/a/blobs/uploads/1?_state=x%3D", Some("https://r.example:5000/v2/a/blobs/uploads/1?_state=x%3D")),
+            ("http://r.example/v2/u", Some("https://r.example:5000/v2/u")),
+            ("https://r.example:443/v2/u", Some("https://r.example:5000/v2/u")),
+            ("https://public.example/u?a=b", Some("https://public.example/u?a=b")),
+            ("http://public.example/u", None),
+            ("http://storage.example:9000/u", Some("http://storage.example:9000/u")),
+            ("file:///etc/passwd", None),
+            ("https://user:secret@public.example/u", None),
+        ];
+        for (location, expected) in table {
+            let found = site.upload(&from, location).ok();
+            assert_eq!(found.as_ref().map(Url::as_str), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn pages_and_redirects_stay_where_they_may() {
+        let site = site("https://r.example", &[]);
+        let from = site.catalog();
+        assert_eq!(site.next_page(&from, "/v2/_catalog?last=b&n=2").unwrap().query(), Some("last=b&n=2"));
+        assert!(site.next_page(&from, "http://r.example/v2/_catalog?last=b").is_ok());
+        assert!(site.next_page(&from, "https://evil.example/v2/_catalog").is_err());
+        assert!(site.redirect(&from, "https://cdn.example/blob").is_ok());
+        assert!(site.redirect(&from, "http://cdn.example/blob").is_err());
+        assert!(site.redirect(&from, "http://r.example/blob").is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! Resolves host names for the transport, and keeps only the addresses that the egress guard allows.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::registry::http::egress::{EgressPolicy, Reach};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// The system's resolver behind the egress guard.
+///
+/// A name that has allowed and refused addresses is reached at the allowed ones only. As the addresses that come out
+/// are the ones connected to, an answer of the DNS that changes meanwhile cannot slip past the check.
+pub(crate) struct GuardedResolver {
+    pub(crate) policy: Arc<EgressPolicy>,
+    pub(crate) reach: Reach,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (policy, reach) = (self.policy.clone(), self.reach);
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = match tokio::net::lookup_host((host.as_str(), 0)).await {
+                Ok(found) => found.collect::<Vec<_>>(),
+                Err(_) => Vec::new(),
+            };
+            allowed(&host, found, &policy, reach).map(|addresses| Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The addresses out of `found` that may be connected to.
+///
+/// # Errors
+/// [`HostNotFound`] when there was none to begin with, [`AddressRefused`] when none is left.
+fn allowed(
+    host: &str,
+    found: Vec<SocketAddr>,
+    policy: &EgressPolicy,
+    reach: Reach,
+) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+    let mut refusal = None;
+    let mut allowed = Vec::new();
+    for address in found {
+        match policy.judge(address.ip(), reach) {
+            Ok(()) => allowed.push(address),
+            Err(what) => {
+                refusal = Some(AddressRefused(format!("{host} resolves to {}, which is {what}", address.ip())))
+            }
+        }
+    }
+    match refusal {
+        _ if !allowed.is_empty() => Ok(allowed),
+        Some(refusal) => Err(refusal.into()),
+        None => Err(HostNotFound(host.to_owned()).into()),
+    }
+}
+
+/// The egress guard refuses every address of a host.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct AddressRefused(pub(crate) String);
+
+/// A name has no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the host name {0} does not resolve")]
+pub(crate) struct HostNotFound(pub(crate) String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(found: &[&str]) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+        let found = found.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect();
+        allowed("host.example", found, &EgressPolicy::default(), Reach::Public)
+    }
+
+    #[test]
+    fn a_name_with_good_and_bad_addresses_is_reached_at_the_good_ones_only() {
+        let left = filter(&["127.0.0.1", "8.8.8.8", "169.254.169.254"]).unwrap();
+        assert_eq!(left, [SocketAddr::new("8.8.8.8".parse().unwrap(), 0)]);
+    }
+
+    #[test]
+    fn a_name_with_bad_addresses_only_is_refused_and_one_without_any_is_unknown() {
+        assert!(filter(&["10.0.0.1"]).unwrap_err().is::<AddressRefused>());
+        assert!(filter(&[]).unwrap_err().is::<HostNotFound>());
+    }
+}

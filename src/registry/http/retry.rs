@@ -1,0 +1,199 @@
+//! Decides whether and when a failed request is tried again: backoff, `Retry-After`, and the pause after a 429.
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::http::transport::Deadlines;
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use rand::RngExt;
+use tokio::time::Instant;
+
+/// The tries of one request.
+pub(crate) struct Retries<'a> {
+    pause: &'a Pause,
+    deadlines: &'a Deadlines,
+    tries: u32,
+}
+
+impl<'a> Retries<'a> {
+    pub(crate) fn new(pause: &'a Pause, deadlines: &'a Deadlines) -> Self {
+        Self { pause, deadlines, tries: 0 }
+    }
+
+    /// Waits until the request is to be tried again.
+    ///
+    /// # Errors
+    /// The failure itself, when another try is not worth it or would have to wait for too long.
+    pub(crate) async fn again(&mut self, failure: Failure) -> Result<(), RegistryError> {
+        self.tries += 1;
+        let error = failure.error;
+        let backoff = self.backoff();
+        let mut wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
+        if error.kind == ErrorKind::RateLimited {
+            // Registries ask for microseconds, or for nothing at all.
+            let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.least_pause);
+            self.pause.until(Instant::now() + asked);
+            wait = wait.max(asked);
+        }
+        if self.tries >= failure.most_tries || wait > self.deadlines.longest_wait {
+            return Err(error);
+        }
+        tracing::debug!(error = %error.message, tries = self.tries, ?wait, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Full jitter: anything from nothing to a bound that doubles with each try.
+    fn backoff(&self) -> Duration {
+        let bound = self.deadlines.first_backoff.saturating_mul(1 << self.tries.min(16)) / 2;
+        rand::rng().random_range(Duration::ZERO..=bound.min(self.deadlines.last_backoff))
+    }
+}
+
+/// The instant before which a client sends nothing, because its registry asked for a pause.
+#[derive(Default)]
+pub(crate) struct Pause(Mutex<Option<Instant>>);
+
+impl Pause {
+    /// Extends the pause to `instant`; never shortens it.
+    fn until(&self, instant: Instant) {
+        let mut not_before = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *not_before = (*not_before).max(Some(instant));
+    }
+
+    /// Waits for the end of the pause.
+    ///
+    /// # Errors
+    /// `RateLimited` when that is further away than the longest wait.
+    pub(crate) async fn wait(&self, task: &Task, deadlines: &Deadlines) -> Result<(), RegistryError> {
+        loop {
+            let not_before = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let left = not_before.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(());
+            }
+            if left > deadlines.longest_wait {
+                let detail = format!("waits for {} s, as the registry asked for", left.as_secs());
+                let error = task.error(ErrorKind::RateLimited, detail);
+                return Err(RegistryError { retry_after: Some(left), ..error });
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+/// How long the headers of an answer ask to wait; at most one hour.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    // Not only ASCII: GHCR writes microseconds with their sign.
+    let text = String::from_utf8_lossy(headers.get(RETRY_AFTER)?.as_bytes());
+    parse_retry_after(&text, SystemTime::now())
+}
+
+/// How many requests are left of a quota, as Docker Hub tells with `RateLimit-Remaining: 76;w=21600`.
+pub(crate) fn remaining(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    text.split(';').next()?.trim().parse().ok()
+}
+
+/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds or a date; besides, what registries send instead, such as `1.5` and
+/// `23.722µs`. Nothing is negative, nothing over one hour.
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => Some(seconds),
+        Err(_) => parse_go_duration(text),
+    };
+    if let Some(seconds) = seconds {
+        let bounded = seconds.clamp(0.0, LONGEST_RETRY_AFTER.as_secs_f64());
+        return Duration::try_from_secs_f64(bounded).ok();
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let wait = SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO);
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// Reads a duration as Go prints it (`1m30.5s`), in seconds.
+fn parse_go_duration(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let length = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(length);
+        let scale = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
+/// The most that `Retry-After` is believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_registries_write_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_431_696_861);
+        let seconds = Duration::from_secs_f64;
+        let table = [
+            ("120", Some(seconds(120.0))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("1.5", Some(seconds(1.5))),
+            ("-3", Some(Duration::ZERO)),
+            ("99999999999999999999", Some(seconds(3600.0))),
+            ("inf", Some(seconds(3600.0))),
+            ("23.722µs", Some(seconds(23.722e-6))),
+            ("1m30s", Some(seconds(90.0))),
+            ("3ms", Some(seconds(0.003))),
+            ("Fri, 15 May 2015 13:35:21 GMT", Some(seconds(60.0))),
+            ("Fri, 15 May 2015 13:34:20 GMT", Some(Duration::ZERO)),
+            ("Fri, 15 May 2026 13:34:20 GMT", Some(seconds(3600.0))),
+            ("NaN", None),
+            ("", None),
+            ("soon", None),
+            ("5 apples", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_retry_after(text, now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_quota_is_read_as_docker_hub_writes_it() {
+        for (text, expected) in [("0;w=21600", Some(0)), ("76", Some(76)), (" 1 ;w=60", Some(1)), ("soon", None)] {
+            let headers = HeaderMap::from_iter([("ratelimit-remaining".parse().unwrap(), text.parse().unwrap())]);
+            assert_eq!(remaining(&headers), expected, "{text}");
+        }
+        assert_eq!(remaining(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_too_long_is_reported_and_pauses_the_others() {
+        let pause = Pause::default();
+        let deadlines =
+            Deadlines { longest_wait: Duration::from_millis(10), least_pause: Duration::ZERO, ..Deadlines::default() };
+        let task = Task::new("registry.example", "reading", "");
+        let asked = Some(Duration::from_millis(60));
+        let error = RegistryError { retry_after: asked, ..task.error(ErrorKind::RateLimited, "answered 429") };
+        let refused = Retries::new(&pause, &deadlines).again(error.into()).await.unwrap_err();
+        assert_eq!(refused.retry_after, asked);
+        let other = pause.wait(&task, &deadlines).await.unwrap_err();
+        assert_eq!(other.kind, ErrorKind::RateLimited);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pause.wait(&task, &deadlines).await.unwrap();
+    }
+}

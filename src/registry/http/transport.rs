@@ -1,0 +1,243 @@
+//! Sends single HTTP requests: TLS, the egress guard on every connection, deadlines, and the classes of failures.
+
+use std::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::registry::error::{ErrorKind, RegistryError, Trouble};
+use crate::registry::http::egress::{EgressPolicy, Reach};
+use crate::registry::http::resolver::{AddressRefused, GuardedResolver, HostNotFound};
+use crate::registry::http::response::clean;
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Request, Response};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+/// How long anything may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadlines {
+    /// DNS, TCP and TLS together.
+    pub(crate) connect: Duration,
+    /// From sending a request to the headers of its answer.
+    pub(crate) headers: Duration,
+    /// Between two pieces of a body, in either direction, and from the end of an upload to its answer.
+    pub(crate) idle: Duration,
+    /// A body that is read into memory.
+    pub(crate) whole_body: Duration,
+    /// A page of a list, with what is tried again.
+    pub(crate) page: Duration,
+    /// A list with all its pages: of two million names, when pages are short.
+    pub(crate) listing: Duration,
+    /// What refers to a manifest, with all pages.
+    pub(crate) referrers: Duration,
+    /// Getting a token.
+    pub(crate) token: Duration,
+    /// Giving up an upload session.
+    pub(crate) cancel: Duration,
+    /// The bound of the first wait before another try, and of the last one.
+    pub(crate) first_backoff: Duration,
+    pub(crate) last_backoff: Duration,
+    /// No pause after a 429 is shorter, whatever the registry asks for.
+    pub(crate) least_pause: Duration,
+    /// A longer wait than this is left to the caller.
+    pub(crate) longest_wait: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            whole_body: Duration::from_secs(120),
+            page: Duration::from_secs(120),
+            listing: Duration::from_secs(3600),
+            referrers: Duration::from_secs(120),
+            token: Duration::from_secs(20),
+            cancel: Duration::from_secs(5),
+            first_backoff: Duration::from_millis(200),
+            last_backoff: Duration::from_secs(10),
+            least_pause: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Sends requests for one registry.
+pub(crate) struct Transport {
+    policy: Arc<EgressPolicy>,
+    /// The only certificates to trust; the system's when there are none.
+    roots: Option<Vec<Certificate>>,
+    connections: usize,
+    connect: Duration,
+    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https, as http needs no
+    /// certificates: the system may have none, and to read them takes longer than to copy a small image. Made when needed.
+    clients: [[OnceCell<reqwest::Client>; 2]; 3],
+}
+
+impl Transport {
+    /// # Errors
+    /// `Configuration` when the CA bundle cannot be used.
+    pub(crate) fn new(
+        policy: Arc<EgressPolicy>,
+        ca_bundle: Option<&[u8]>,
+        connections: usize,
+        deadlines: &Deadlines,
+    ) -> Result<Self, RegistryError> {
+        let roots = ca_bundle.map(read_bundle).transpose()?;
+        let clients = [const { [const { OnceCell::const_new() }; 2] }; 3];
+        let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
+        if transport.roots.is_some() {
+            transport
+                .build(Reach::Guarded, true)
+                .map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
+        }
+        Ok(transport)
+    }
+
+    /// Sends `request` and waits for the headers of the answer, not longer than `deadline`.
+    ///
+    /// `is_trusted` says that the request goes to the registry's own host or one that its owner trusts; any other
+    /// host is reached at public addresses only.
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        is_trusted: bool,
+        deadline: Option<Duration>,
+    ) -> Result<Response, Trouble> {
+        let reach = match is_trusted {
+            false => Reach::Public,
+            true if self.policy.lists(request.url()) => Reach::Listed,
+            true => Reach::Guarded,
+        };
+        self.check_literal(request.url(), reach)?;
+        let is_tls = request.url().scheme() != "http";
+        let client = &self.clients[reach as usize][usize::from(is_tls)];
+        let client = client.get_or_try_init(|| async { self.build(reach, is_tls) }).await?;
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let answer = client.execute(request);
+        match deadline {
+            None => answer.await.map_err(|error| classify(&error, &host)),
+            Some(deadline) => match timeout(deadline, answer).await {
+                Ok(result) => result.map_err(|error| classify(&error, &host)),
+                Err(_) => {
+                    let detail = format!("{host} did not answer within {deadline:?}");
+                    Err(Trouble::new(ErrorKind::Unavailable, detail))
+                }
+            },
+        }
+    }
+
+    /// Addresses in a URL bypass the resolver, so they are judged here.
+    fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), Trouble> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) => return Ok(()),
+            None => return Err(Trouble::new(ErrorKind::EgressRefused, "the URL names no host")),
+        };
+        self.policy.judge(address, reach).map_err(|what| refused(&format!("{address} is {what}")))
+    }
+
+    fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, Trouble> {
+        let builder = self.builder(reach);
+        let builder = match &self.roots {
+            _ if !is_tls => builder.tls_certs_only([]),
+            Some(roots) => builder.tls_certs_only(roots.iter().cloned()),
+            None => builder,
+        };
+        builder.build().map_err(|error| {
+            let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
+            Trouble::new(ErrorKind::Configuration, detail)
+        })
+    }
+
+    fn builder(&self, reach: Reach) -> reqwest::ClientBuilder {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        reqwest::Client::builder()
+            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(self.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(LANES * self.connections)
+            .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach })
+    }
+}
+
+/// The text of the innermost cause of `error`: names no URL.
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
+    let last = causes(error).last();
+    last.filter(|cause| !cause.is::<reqwest::Error>())
+        .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
+}
+
+fn classify(error: &reqwest::Error, host: &str) -> Trouble {
+    for cause in causes(error) {
+        if let Some(AddressRefused(detail)) = cause.downcast_ref() {
+            return refused(detail);
+        }
+        if let Some(unknown) = cause.downcast_ref::<HostNotFound>() {
+            return Trouble::new(ErrorKind::HostUnknown, unknown.to_string());
+        }
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            let hint = if tls.to_string().contains("CaUsedAsEndEntity") { SELF_SIGNED_HINT } else { "" };
+            let detail = format!("TLS with {host} failed: {}{hint}", clean(&tls.to_string()));
+            return Trouble::new(ErrorKind::TlsRefused, detail);
+        }
+    }
+    if error.is_connect() {
+        let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
+        return Trouble::connecting(format!("cannot connect to {host}: {cause}"));
+    }
+    Trouble::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {}", root_cause(error)))
+}
+
+fn refused(detail: &str) -> Trouble {
+    let detail = format!("{detail}; the egress guard refuses it (an administrator can list it with --egress-allow)");
+    Trouble::new(ErrorKind::EgressRefused, detail)
+}
+
+/// `error` and its causes, also those inside I/O errors, which their `source` skips.
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error as &'a (dyn Error + 'static)), |cause: &&'a (dyn Error + 'static)| {
+        let cause: &'a (dyn Error + 'static) = *cause;
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inside) => Some(inside as &'a (dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, RegistryError> {
+    let unusable = |detail: &str| RegistryError::new(ErrorKind::Configuration, format!("the CA bundle {detail}"));
+    if pem.len() > MAX_BUNDLE_BYTES {
+        return Err(unusable("is over 256 KiB"));
+    }
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| unusable("is not PEM"))?;
+    match certificates.len() {
+        0 => Err(unusable("holds no certificate")),
+        1..=MAX_BUNDLE_CERTIFICATES => Ok(certificates),
+        _ => Err(unusable("holds over 100 certificates")),
+    }
+}
+
+/// What to do about the one certificate that works elsewhere and not with rustls.
+const SELF_SIGNED_HINT: &str = " (a CA certificate cannot be a server's own; sign one for the server with it)";
+
+const MAX_BUNDLE_BYTES: usize = 256 * 1024;
+const MAX_BUNDLE_CERTIFICATES: usize = 100;
+
+/// What reads and what writes have their windows, each with places for bodies and for small requests (see `window`): fewer
+/// connections than there are places would be closed and opened again all the time.
+const LANES: usize = 4;
+/// Idle connections are given up before registries and load balancers usually do, so that few requests meet a dead one.
+const POOL_IDLE: Duration = Duration::from_secs(20);

@@ -1,0 +1,232 @@
+//! Lists of hostile and odd registries.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::image::{RepositoryName, Tag};
+use crate::registry::error::ErrorKind;
+use crate::registry::testing::{Reply, Server};
+use crate::registry::vendors::tag_digests::Listing;
+
+fn repository() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+async fn tags_of(body: &'static str) -> Result<Option<Vec<String>>, ErrorKind> {
+    let server = Server::start(move |_, _| Reply::new(200, body)).await;
+    let tags = server.client().tags(&repository()).await.map_err(|error| error.kind)?;
+    Ok(tags.map(|tags| tags.iter().map(ToString::to_string).collect()))
+}
+
+#[tokio::test]
+async fn pages_are_followed_as_they_are_linked() {
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        "/v2/_catalog?n=1000" => Reply::new(200, r#"{"repositories":["b","UPPER"]}"#)
+            .header("Link", "</v2/_catalog?next=x%3D>; rel=\"next\""),
+        "/v2/_catalog?next=x%3D" => Reply::new(200, r#"{"repositories":["a","b"]}"#),
+        _ => Reply::new(400, ""),
+    })
+    .await;
+    let names: Vec<_> = server.client().repositories().await.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn odd_pages_are_read_and_wrong_ones_refused() {
+    let three = || Ok(Some(vec!["v1".to_owned(), "v2".to_owned()]));
+    assert_eq!(tags_of(r#"{"name":"x","tags":["v2","v1","-bad","a/b",7]}"#).await, three());
+    assert_eq!(tags_of(r#"{"tags":null}"#).await, Ok(Some(Vec::new())));
+    for body in ["{}", "[]", "<html>", r#"{"tags":{}}"#, ""] {
+        assert_eq!(tags_of(body).await, Err(ErrorKind::InvalidContent), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_in_a_circle_ends() {
+    let server =
+        Server::start(|_, _| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "</v2/x?last=a>; rel=next")).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
+    let server = Server::start(|_, before| {
+        let page = if before < 3 { before } else { 1 };
+        Reply::new(200, format!(r#"{{"tags":["v{before}"]}}"#)).header("Link", format!("<?page={page}>; rel=next"))
+    })
+    .await;
+    let error = server.client().tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidContent, "{error}");
+}
+
+#[tokio::test]
+async fn a_next_page_on_another_host_is_refused() {
+    let server = Server::start(|_, _| {
+        Reply::new(200, r#"{"tags":[]}"#).header("Link", "<https://evil.example/v2/>; rel=\"next\"")
+    })
+    .await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::InvalidContent);
+}
+
+#[tokio::test]
+async fn lists_and_pages_that_are_too_large_are_refused() {
+    let server = Server::start(|_, _| Reply::new(200, "").header("Content-Length", 9 << 20)).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::TooLarge);
+    let server = Server::start(|_, page| {
+        let tags: Vec<_> = (0..60_000).map(|n| format!("\"v{page}-{n}\"")).collect();
+        Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(","))).header("Link", format!("<?p={page}>; rel=next"))
+    })
+    .await;
+    let error = server.client().tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooLarge);
+    assert!(error.message.contains("over 100000 tags are wanted: narrow tagFilters"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_all_that_is_wanted_in_whatever_order_and_however_often_it_comes() {
+    let server = Server::start(|_, page| {
+        let tags: Vec<_> = (0..100).map(|n| format!("\"v{}\"", (page / 2 * 100 + n) * 7_919 % 1_000)).collect();
+        let reply = Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(",")));
+        if page < 19 { reply.header("Link", format!("<?last={page}>; rel=next")) } else { reply }
+    })
+    .await;
+    let keep = |tag: &Tag| tag.as_str().len() == 2;
+    let listing = server.client().tags_and_digests(&repository(), &keep).await.unwrap().unwrap();
+    let kept: Vec<&str> = listing.tags.iter().map(Tag::as_str).collect();
+    assert_eq!(kept, ["v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9"]);
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_ends_with_an_error() {
+    let server =
+        Server::start(|_, page| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", format!("<?p={page}>; rel=next")));
+    let client = server.await.client_with(|deadlines| deadlines.listing = Duration::from_millis(300));
+    let error = client.tags(&repository()).await.unwrap_err();
+    assert!(error.message.contains("the list did not end within 300ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_that_does_not_come_ends_the_list_with_an_error() {
+    let server = Server::start(|_, before| match before {
+        0 => Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "<?last=v1>; rel=next"),
+        _ => Reply::new(200, r#"{"tags":["v2"]}"#).stall(5),
+    })
+    .await;
+    let client = server.client_with(|deadlines| deadlines.page = Duration::from_millis(200));
+    let error = client.tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("a page of the list did not come within 200ms"), "{error}");
+}
+
+#[tokio::test]
+async fn only_a_registry_can_say_that_a_repository_is_absent() {
+    let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#;
+    let server = Server::start(move |_, _| Reply::new(404, unknown)).await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap(), None);
+    assert_eq!(server.client().first_tags(&repository()).await.unwrap(), None);
+
+    let bare = Server::start(|seen, _| Reply::new(if seen.target == "/v2/" { 200 } else { 404 }, "")).await;
+    assert_eq!(bare.client().tags(&repository()).await.unwrap(), None);
+
+    let proxy = Server::start(|_, _| Reply::new(404, "<html>default backend</html>")).await;
+    assert_eq!(proxy.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(proxy.client().first_tags(&repository()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_repository_exists_even_without_tags() {
+    let server = Server::start(|_, _| Reply::new(200, r#"{"tags":null}"#)).await;
+    assert!(server.client().first_tags(&repository()).await.unwrap().is_some());
+    assert_eq!(server.lines(), ["GET /v2/team/app/tags/list?n=1000"]);
+}
+
+#[tokio::test]
+async fn a_forbidden_catalog_is_an_unsupported_one() {
+    for status in [401, 403, 404, 405] {
+        let server = Server::start(move |request, _| match request.target.as_str() {
+            "/v2/" => Reply::new(200, "{}"),
+            _ => Reply::new(status, ""),
+        })
+        .await;
+        assert_eq!(server.client().repositories().await.unwrap_err().kind, ErrorKind::Unsupported, "{status}");
+    }
+    let server = Server::start(|_, _| Reply::new(401, "")).await;
+    assert_eq!(server.client().repositories().await.unwrap_err().kind, ErrorKind::Unauthorized, "refused everywhere");
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_asked_for_again() {
+    let server = Server::start(|_, before| {
+        let page = Reply::new(200, r#"{"tags":["v1"]}"#);
+        if before == 0 { page.cut(5) } else { page }
+    })
+    .await;
+    assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
+}
+
+async fn listing_of(pages: Vec<String>) -> Listing {
+    let server = Server::start(move |seen, _| {
+        let number: usize = seen.target.split_once("p=").map_or(0, |(_, number)| number.parse().unwrap());
+        let page = Reply::new(200, &pages[number]);
+        if number + 1 < pages.len() { page.header("Link", format!("<?p={}>; rel=next", number + 1)) } else { page }
+    })
+    .await;
+    server.client().tags_and_digests(&repository(), &|_| true).await.unwrap().unwrap()
+}
+
+/// As Google's Artifact Registry answers: `manifests` as digest letter and tags.
+fn google_page(tags: &[&str], manifests: &[(char, &[&str])]) -> String {
+    let manifests = manifests.iter().map(|(letter, tags)| {
+        let about = json!({"imageSizeBytes": "7023", "layerId": "", "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "tag": tags, "timeCreatedMs": "0", "timeUploadedMs": "1700000000000"});
+        (digest(*letter), about)
+    });
+    let manifests: serde_json::Map<_, _> = manifests.collect();
+    json!({"child": [], "manifest": manifests, "name": "team/app", "tags": tags}).to_string()
+}
+
+fn digest(letter: char) -> String {
+    format!("sha256:{}", letter.to_string().repeat(64))
+}
+
+#[tokio::test]
+async fn digests_that_come_with_the_list_are_taken() {
+    let first = google_page(&["v1", "latest"], &[('a', &["v1"]), ('b', &["latest"]), ('c', &[])]);
+    let second = google_page(&["v2"], &[('b', &["latest", "v2"])]);
+    let listing = listing_of(vec![first, second]).await;
+    let told: Vec<_> =
+        listing.digests.iter().map(|(tag, digest)| format!("{tag} {}", &digest.encoded()[..1])).collect();
+    assert_eq!(told, ["latest b", "v1 a", "v2 b"]);
+    assert_eq!(listing.tags.len(), 3);
+}
+
+#[tokio::test]
+async fn of_tags_that_are_not_kept_a_digest_says_nothing() {
+    let page = google_page(&["v1", "old"], &[('a', &["v1"]), ('b', &["old"]), ('c', &["old"])]);
+    let server = Server::start(move |_, _| Reply::new(200, &page)).await;
+    let keep = |tag: &Tag| tag.as_str() == "v1";
+    let listing = server.client().tags_and_digests(&repository(), &keep).await.unwrap().unwrap();
+    assert_eq!((listing.tags.len(), listing.digests.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn digests_that_are_doubtful_or_missing_are_asked_for_one_by_one() {
+    let good = google_page(&["v1", "v2"], &[('a', &["v1"]), ('b', &["v2"])]);
+    assert_eq!(listing_of(vec![good.clone()]).await.digests.len(), 2, "what the wrong ones are made of");
+    let wrong = [
+        ("no digests at all", r#"{"tags":["v1","v2"]}"#.to_owned()),
+        ("a tag under two digests", google_page(&["v1", "v2"], &[('a', &["v1", "v2"]), ('b', &["v2"])])),
+        ("a tag under none", google_page(&["v1", "v2"], &[('a', &["v1"])])),
+        ("a digest that is none", good.replace(&digest('b'), "sha256:../../etc")),
+        ("digests in upper case", good.replace(&digest('b'), &digest('b').to_uppercase())),
+        ("no tags of a digest", good.replace("\"tag\"", "\"tags\"")),
+        ("no object", r#"{"tags":["v1","v2"],"manifest":["sha256"]}"#.to_owned()),
+        ("nothing", r#"{"tags":["v1","v2"],"manifest":null}"#.to_owned()),
+    ];
+    for (what, page) in wrong {
+        let listing = listing_of(vec![page]).await;
+        assert_eq!((listing.tags.len(), listing.digests.len()), (2, 0), "{what}");
+    }
+    let contradiction = google_page(&["v3"], &[('c', &["v1", "v3"])]);
+    let listing = listing_of(vec![good.clone(), contradiction]).await;
+    assert_eq!((listing.tags.len(), listing.digests.len()), (3, 0), "pages that contradict each other");
+    let listing = listing_of(vec![google_page(&["v1"], &[]), good]).await;
+    assert_eq!((listing.tags.len(), listing.digests.len()), (2, 2), "a page may tell of the tags of another");
+}

@@ -1,0 +1,86 @@
+//! Reads the digests that some registries tell with a list of tags.
+//!
+//! Google's Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with the
+//! tags that point at it. It is of use only where it says one digest for every tag; else the tags are asked for one by one.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::image::{Digest, Tag};
+use crate::registry::lists::page::{Keep, each_text};
+
+/// The tags of a repository that were to be kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Every one of them.
+    pub tags: BTreeSet<Tag>,
+    /// What they point at, by tag, as far as the registry tells it with a list.
+    pub digests: BTreeMap<Tag, Digest>,
+    /// How many tags of images were not to be kept; one that is listed twice counts twice.
+    pub left_out: usize,
+}
+
+/// What the pages of a list said so far.
+#[derive(Debug, Default)]
+pub(crate) struct TagDigests {
+    found: BTreeMap<Tag, Digest>,
+    is_doubtful: bool,
+}
+
+impl TagDigests {
+    /// Takes what one page says of the tags that are kept.
+    pub(crate) fn take(&mut self, manifests: &RawValue, keep: Keep<'_, Tag>) {
+        let mut json = serde_json::Deserializer::from_str(manifests.get());
+        if self.is_doubtful || json.deserialize_map(Manifests(&mut self.found, keep)).is_err() {
+            (self.is_doubtful, self.found) = (true, BTreeMap::new());
+        }
+    }
+
+    /// The digests of `tags`, if every one has exactly one.
+    pub(crate) fn of(mut self, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, Digest> {
+        self.found.retain(|tag, _| tags.contains(tag));
+        if self.found.len() == tags.len() { self.found } else { BTreeMap::new() }
+    }
+}
+
+struct Manifests<'a>(&'a mut BTreeMap<Tag, Digest>, Keep<'a, Tag>);
+
+#[derive(Deserialize)]
+struct Manifest<'a> {
+    #[serde(borrow)]
+    tag: &'a RawValue,
+}
+
+impl<'de> Visitor<'de> for Manifests<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of digests")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(found, keep) = self;
+        while let Some((digest, manifest)) = map.next_entry::<Cow<'_, str>, Manifest<'_>>()? {
+            let digest: Digest = digest.parse().map_err(A::Error::custom)?;
+            let mut is_doubtful = false;
+            // Names that no tag can have are in no list either.
+            let read = each_text(manifest.tag, &mut |tag| {
+                if let Some(tag) = tag.and_then(|tag| tag.parse::<Tag>().ok()).filter(|tag| keep(tag)) {
+                    is_doubtful |= found.insert(tag, digest.clone()).is_some_and(|earlier| earlier != digest);
+                }
+            });
+            if read.is_none() || is_doubtful || found.len() > MOST_TAGS {
+                return Err(A::Error::custom("of no use"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// More than a list may have.
+const MOST_TAGS: usize = 100_000;
