@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::image::{Descriptor, Digest};
 use crate::registry::client::{Client, Credentials, RegistryOptions};
+use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
-use crate::registry::http::transport::Deadlines;
 
 /// A request that the server saw.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::registry::error::{ErrorKind, Trouble};
-use crate::registry::http::transport::{Deadlines, root_cause};
+use crate::registry::http::deadlines::Deadlines;
+use crate::registry::http::transport::root_cause;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
 

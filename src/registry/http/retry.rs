@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
-use crate::registry::http::transport::Deadlines;
+use crate::registry::http::deadlines::Deadlines;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use rand::RngExt;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use crate::registry::http::response::clean;
+use crate::registry::http::text::clean;
 use http::HeaderMap;
 use http::header::WARNING;
 
