@@ -17,15 +17,15 @@ use crate::registry::auth::token::Scopes;
 use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
-use crate::registry::http::hosts::{Site, canonical_host};
-use crate::registry::http::limiter::Window;
+use crate::registry::http::hosts::{Hosts, canonical_host};
+use crate::registry::http::limiter::Limiter;
 use crate::registry::http::retry::Pause;
 use crate::registry::http::transport::Transport;
-use crate::registry::lists::referrers::ReferrersApi;
-use crate::registry::session::{Inner, Outgoing};
+use crate::registry::lists::referrers::ApiSupport;
+use crate::registry::session::{Inner, RegistryRequest};
 use crate::registry::upload;
-use crate::registry::upload::{Ladder, Manner};
-use crate::registry::vendors::digest_apis::DigestApis;
+use crate::registry::upload::{Ladder, UploadProfile};
+use crate::registry::vendors::digest_apis::ApiVerdicts;
 use crate::registry::vendors::ecr::{Ecr, EcrApi};
 
 /// How one registry is reached.
@@ -175,8 +175,8 @@ impl Client {
     ) -> Result<Self, RegistryError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let ca_bundle = options.ca_bundle.as_deref();
-        let site = Site::new(&options.url, &options.trusted_hosts)?;
-        let ladder = Ladder::new(Manner::of(site.host()));
+        let site = Hosts::new(&options.url, &options.trusted_hosts)?;
+        let ladder = Ladder::new(UploadProfile::of(site.host()));
         Ok(Self(Arc::new(Inner {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             site,
@@ -186,12 +186,12 @@ impl Client {
             deadlines,
             pause: Pause::default(),
             token_pause: Pause::default(),
-            referrers_api: ReferrersApi::default(),
-            reads: Window::new(concurrency),
-            writes: Window::new(concurrency),
+            referrers_api: ApiSupport::default(),
+            reads: Limiter::new(concurrency),
+            writes: Limiter::new(concurrency),
             chunk_memory: Semaphore::new(upload::chunk_memory(concurrency)),
             ladder,
-            digest_apis: DigestApis::default(),
+            digest_apis: ApiVerdicts::default(),
         })))
     }
 
@@ -215,7 +215,7 @@ impl Client {
         let inner = &self.0;
         let task = inner.task("asking for the API", "");
         let _permit = inner.read_permit().await;
-        let request = Outgoing::new(Method::GET, inner.site.root(), Scopes::default(), &task);
+        let request = RegistryRequest::new(Method::GET, inner.site.root(), Scopes::default(), &task);
         match inner.call(&request).await {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(answer.refusal(&inner.deadlines).await.error(&task)),

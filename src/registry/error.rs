@@ -67,10 +67,10 @@ impl ErrorKind {
     }
 
     /// How often a request that fails in this way is tried in all, when nothing more is known about the failure.
-    fn most_tries(self) -> u32 {
+    fn max_tries(self) -> u32 {
         match self {
-            Self::RateLimited | Self::Unavailable => MOST_TRIES,
-            Self::HostUnknown => MOST_TRIES_TO_CONNECT,
+            Self::RateLimited | Self::Unavailable => MAX_TRIES,
+            Self::HostUnknown => MAX_TRIES_TO_CONNECT,
             _ => 1,
         }
     }
@@ -78,13 +78,13 @@ impl ErrorKind {
 
 /// What is being done, to which registry: the front of every message.
 #[derive(Clone, Debug)]
-pub(crate) struct Task {
+pub(crate) struct Operation {
     host: String,
     operation: &'static str,
     subject: String,
 }
 
-impl Task {
+impl Operation {
     /// `operation` reads like "reading the manifest"; `subject` like `team/app:v1`, or is empty.
     pub(crate) fn new(host: &str, operation: &'static str, subject: impl Display) -> Self {
         Self { host: host.to_owned(), operation, subject: subject.to_string() }
@@ -97,47 +97,47 @@ impl Task {
     }
 
     /// The failure that `trouble` is to this task.
-    pub(crate) fn failure(&self, trouble: Trouble) -> Failure {
-        Failure { error: self.error(trouble.kind, trouble.detail), most_tries: trouble.most_tries }
+    pub(crate) fn failure(&self, trouble: HttpError) -> AttemptError {
+        AttemptError { error: self.error(trouble.kind, trouble.detail), max_tries: trouble.max_tries }
     }
 }
 
 /// Something went wrong below the level that knows what is being done.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct HttpError {
     pub(crate) kind: ErrorKind,
     pub(crate) detail: String,
     /// How often such a request is tried in all.
-    pub(crate) most_tries: u32,
+    pub(crate) max_tries: u32,
 }
 
-impl Trouble {
+impl HttpError {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), most_tries: kind.most_tries() }
+        Self { kind, detail: detail.into(), max_tries: kind.max_tries() }
     }
 
     /// No connection could be made: worth fewer tries than a connection that broke.
     pub(crate) fn connecting(detail: impl Into<String>) -> Self {
-        Self { most_tries: MOST_TRIES_TO_CONNECT, ..Self::new(ErrorKind::Unavailable, detail) }
+        Self { max_tries: MAX_TRIES_TO_CONNECT, ..Self::new(ErrorKind::Unavailable, detail) }
     }
 }
 
 /// One attempt that failed, and whether another one is worth it.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct AttemptError {
     pub(crate) error: RegistryError,
     /// How often such a request is tried in all.
-    pub(crate) most_tries: u32,
+    pub(crate) max_tries: u32,
 }
 
-impl From<RegistryError> for Failure {
+impl From<RegistryError> for AttemptError {
     fn from(error: RegistryError) -> Self {
-        Self { most_tries: error.kind.most_tries(), error }
+        Self { max_tries: error.kind.max_tries(), error }
     }
 }
 
 /// The tries of a request that meets transient failures, the first one included.
-pub(crate) const MOST_TRIES: u32 = 4;
+pub(crate) const MAX_TRIES: u32 = 4;
 
 /// The tries where no connection can be made at all.
-const MOST_TRIES_TO_CONNECT: u32 = 2;
+const MAX_TRIES_TO_CONNECT: u32 = 2;

@@ -18,16 +18,16 @@ use crate::registry::auth::docker_config::{DockerConfig, is_host_like};
 use crate::registry::auth::token::parse_token;
 use crate::registry::client::Credentials;
 use crate::registry::content::blobs::content_range;
-use crate::registry::error::Trouble;
+use crate::registry::error::HttpError;
 use crate::registry::http::egress::HostPort;
-use crate::registry::http::hosts::{Site, canonical_host};
+use crate::registry::http::hosts::{Hosts, canonical_host};
 use crate::registry::http::response::said;
 use crate::registry::http::retry;
 use crate::registry::lists::page::{next_link_of, read_page};
-use crate::registry::vendors::tag_digests::TagDigests;
+use crate::registry::vendors::tag_digests::PageDigests;
 
 /// One parser under test.
-pub struct Target {
+pub struct FuzzTarget {
     /// As the binary in `fuzz/` is called.
     pub name: &'static str,
     /// Parses and asserts; whether the input was well-formed. Panics where something does not hold.
@@ -37,8 +37,8 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "challenge",
         run: challenge,
         seeds: &[
@@ -47,13 +47,13 @@ pub const TARGETS: &[Target] = &[
             "Negotiate YII=, Basic realm=\"a \\\"quoted\\\" one\"\nBearer realm=\"http://auth.example/t\"",
         ],
     },
-    Target {
+    FuzzTarget {
         name: "content_range",
         run: range,
         seeds: &["bytes 0-0/10", "bytes 5-9/*", "bytes 0-18446744073709551615/*"],
     },
-    Target { name: "digest", run: digest, seeds: &[SHA256, SHA512] },
-    Target {
+    FuzzTarget { name: "digest", run: digest, seeds: &[SHA256, SHA512] },
+    FuzzTarget {
         name: "docker_config",
         run: docker_config,
         seeds: &[
@@ -62,7 +62,7 @@ pub const TARGETS: &[Target] = &[
             r#"{"auths":null,"credsStore":"x"}"#,
         ],
     },
-    Target {
+    FuzzTarget {
         name: "error_envelope",
         run: error_envelope,
         seeds: &[
@@ -72,27 +72,27 @@ pub const TARGETS: &[Target] = &[
             r#"{"errors":[{"code":"A","message":"https:\u00ff//user:x2v?signed"}]}"#,
         ],
     },
-    Target {
+    FuzzTarget {
         name: "host_pattern",
         run: host_pattern,
         seeds: &["*.example\na.example", "a*b*c.*\naxbybc.d", "*\nlocalhost"],
     },
-    Target {
+    FuzzTarget {
         name: "host_port",
         run: host_port,
         seeds: &["registry.example:5000", "[::1]:80", "0x7f.1:443", "EXAMPLE.:1"],
     },
-    Target {
+    FuzzTarget {
         name: "link",
         run: link,
         seeds: &["</v2/_catalog?last=b&n=2>; rel=\"next\"", "</a>; rel=prev, <?p=2>;rel=next"],
     },
-    Target {
+    FuzzTarget {
         name: "location",
         run: location,
         seeds: &["/v2/a/blobs/uploads/1?_state=x", "https://cdn.example/x?sig=1", "http://auth.example/x", "?p=2"],
     },
-    Target {
+    FuzzTarget {
         name: "manifest",
         run: manifest,
         seeds: &[
@@ -101,7 +101,7 @@ pub const TARGETS: &[Target] = &[
             "\n{\"manifests\":[]}",
         ],
     },
-    Target {
+    FuzzTarget {
         name: "page",
         run: page,
         seeds: &[
@@ -111,21 +111,25 @@ pub const TARGETS: &[Target] = &[
             GOOGLE_PAGE,
         ],
     },
-    Target { name: "platform", run: platform, seeds: &["linux/amd64", "linux/arm/v7", "windows/amd64"] },
-    Target { name: "realm", run: realm, seeds: &["https://registry.example:5000/token", "https://auth.example/t?x=y"] },
-    Target {
+    FuzzTarget { name: "platform", run: platform, seeds: &["linux/amd64", "linux/arm/v7", "windows/amd64"] },
+    FuzzTarget {
+        name: "realm",
+        run: realm,
+        seeds: &["https://registry.example:5000/token", "https://auth.example/t?x=y"],
+    },
+    FuzzTarget {
         name: "registry_url",
         run: registry_url,
         seeds: &["https://Registry.Example.:5000/", "http://[::1]:80", "https://docker.io"],
     },
-    Target { name: "repository", run: repository, seeds: &["a", "team/app", "a__b/c---d/e.f"] },
-    Target {
+    FuzzTarget { name: "repository", run: repository, seeds: &["a", "team/app", "a__b/c---d/e.f"] },
+    FuzzTarget {
         name: "retry_after",
         run: retry_after,
         seeds: &["120", "1.5", "1m30.5s", "23.722us", "Fri, 15 May 2015 13:35:21 GMT", "1e3"],
     },
-    Target { name: "tag", run: tag, seeds: &["v1.2.3-rc_1", "latest", "_x"] },
-    Target {
+    FuzzTarget { name: "tag", run: tag, seeds: &["v1.2.3-rc_1", "latest", "_x"] },
+    FuzzTarget {
         name: "token",
         run: token,
         seeds: &[r#"{"token":"t","expires_in":300}"#, r#"{"access_token":"t","expires_in":"1e400","issued_at":"x"}"#],
@@ -258,7 +262,7 @@ pub fn host_port(data: &[u8]) -> bool {
 /// The URL of a registry: its canonical host names the same registry.
 pub fn registry_url(data: &[u8]) -> bool {
     let Some(url) = text(data).and_then(|text| Url::parse(text).ok()) else { return false };
-    let Ok(site) = Site::new(&url, &[]) else { return false };
+    let Ok(site) = Hosts::new(&url, &[]) else { return false };
     let again = Url::parse(&format!("{}://{}", url.scheme(), site.host())).expect("a canonical host is a host");
     assert_eq!(canonical_host(&again), site.host(), "{url}");
     true
@@ -338,7 +342,7 @@ pub fn page(data: &[u8]) -> bool {
         assert!(page.kept.len() + page.invalid <= data.len() && (page.kept.is_empty() || !page.is_empty()));
     }
     if let Some(manifests) = tags.as_ref().and_then(|page| page.manifests) {
-        let (mut digests, every) = (TagDigests::default(), tags.iter().flat_map(|page| page.kept.clone()).collect());
+        let (mut digests, every) = (PageDigests::default(), tags.iter().flat_map(|page| page.kept.clone()).collect());
         digests.take(manifests, &|_| true);
         assert!([0, BTreeSet::len(&every)].contains(&digests.of(&every).len()));
     }
@@ -392,7 +396,7 @@ fn is_shown(message: &impl Display, most: usize) -> bool {
     false
 }
 
-fn is_told(trouble: &Trouble) -> bool {
+fn is_told(trouble: &HttpError) -> bool {
     assert!(!trouble.detail.contains(['?', '@', '#']), "{}", trouble.detail);
     is_shown(&trouble.detail, 1000)
 }
@@ -427,9 +431,9 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().trim_end_matches('.').to_owned()
 }
 
-fn site() -> Site {
+fn site() -> Hosts {
     let url = format!("https://{REGISTRY}:5000").parse().expect("a URL");
-    Site::new(&url, &[TRUSTED.to_owned()]).expect("a site")
+    Hosts::new(&url, &[TRUSTED.to_owned()]).expect("a site")
 }
 
 const REGISTRY: &str = "registry.example";

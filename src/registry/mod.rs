@@ -18,10 +18,10 @@ mod testing;
 
 pub use self::http::egress::{EgressPolicy, HostPort};
 pub use self::http::hosts::canonical_host;
-pub use auth::docker_config::{DockerConfig, InvalidDockerConfig};
+pub use auth::docker_config::{DockerConfig, DockerConfigError};
 pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Reference, RegistryOptions, UploadOutcome};
 pub use error::{ErrorKind, RegistryError};
-pub use lists::referrers::{Referrer, Referrers};
+pub use lists::referrers::{Referrer, ReferrerList};
 pub use lists::tags::FirstTags;
 pub use vendors::ecr::EcrApi;
 pub use vendors::tag_digests::Listing;

@@ -195,8 +195,8 @@ fn deadlines() -> Deadlines {
         whole_body: Duration::from_secs(2),
         first_backoff: Duration::from_millis(2),
         last_backoff: Duration::from_millis(8),
-        least_pause: Duration::from_millis(20),
-        longest_wait: Duration::from_millis(400),
+        min_pause: Duration::from_millis(20),
+        max_wait: Duration::from_millis(400),
         ..Deadlines::default()
     }
 }

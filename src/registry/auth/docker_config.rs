@@ -15,7 +15,7 @@ use crate::registry::http::hosts::is_docker_hub;
 /// The logins of a `.dockerconfigjson` or `.dockercfg` document.
 #[derive(Debug)]
 pub struct DockerConfig {
-    entries: Vec<Entry>,
+    entries: Vec<ConfigEntry>,
     has_helpers: bool,
 }
 
@@ -28,12 +28,12 @@ impl DockerConfig {
     /// Entries without a login are left out; credential helpers are never run.
     ///
     /// # Errors
-    /// [`InvalidDockerConfig`], which repeats nothing of the document.
-    pub fn parse(document: &[u8]) -> Result<Self, InvalidDockerConfig> {
+    /// [`DockerConfigError`], which repeats nothing of the document.
+    pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
         if document.len() > Self::MAX_BYTES {
-            return Err(InvalidDockerConfig::TooLarge);
+            return Err(DockerConfigError::TooLarge);
         }
-        let invalid = |_| InvalidDockerConfig::Malformed;
+        let invalid = |_| DockerConfigError::Malformed;
         let fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(document).map_err(invalid)?;
         let is_set = |name| fields.get(name).is_some_and(|value| !matches!(value, serde_json::Value::Null));
         let has_helpers = is_set("credsStore") || is_set("credHelpers");
@@ -46,14 +46,14 @@ impl DockerConfig {
         let mut entries = Vec::new();
         for (key, login) in logins {
             // Other fields of the top level are no logins.
-            let Ok(login) = Login::deserialize(&login) else {
+            let Ok(login) = AuthFields::deserialize(&login) else {
                 if is_modern {
-                    return Err(InvalidDockerConfig::Malformed);
+                    return Err(DockerConfigError::Malformed);
                 }
                 continue;
             };
-            let (place, credentials) = (Place::of(&key), login.credentials()?);
-            entries.extend(place.zip(credentials).map(|(place, credentials)| Entry { place, credentials }));
+            let (place, credentials) = (HostPattern::of(&key), login.credentials()?);
+            entries.extend(place.zip(credentials).map(|(place, credentials)| ConfigEntry { place, credentials }));
         }
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.place.rank()));
         Ok(Self { entries, has_helpers })
@@ -64,7 +64,7 @@ impl DockerConfig {
     /// Entries match as in the kubelet: scheme, `/v1/` and `/v2/` are ignored, `*` stands for (part of) one label of the
     /// host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are one.
     pub fn credentials_for(&self, host: &str, repository: Option<&RepositoryName>) -> Option<Credentials> {
-        let wanted = Place::of(host)?;
+        let wanted = HostPattern::of(host)?;
         let path = repository.map_or("", RepositoryName::as_str);
         self.entries.iter().find(|entry| entry.place.covers(&wanted, path)).map(|entry| entry.credentials.clone())
     }
@@ -77,7 +77,7 @@ impl DockerConfig {
 
 /// A document that is no docker configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidDockerConfig {
+pub enum DockerConfigError {
     /// Over [`DockerConfig::MAX_BYTES`].
     #[error("the docker configuration is over 1 MiB")]
     TooLarge,
@@ -90,20 +90,20 @@ pub enum InvalidDockerConfig {
 }
 
 #[derive(Debug)]
-struct Entry {
-    place: Place,
+struct ConfigEntry {
+    place: HostPattern,
     credentials: Credentials,
 }
 
 /// What a key of the document says: a host, possibly with wildcards, and the front part of a path.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct HostPattern {
     host: String,
     port: Option<String>,
     path: String,
 }
 
-impl Place {
+impl HostPattern {
     fn of(key: &str) -> Option<Self> {
         let key = key.trim();
         let (scheme, rest) = key.split_once("://").unwrap_or(("", key));
@@ -169,24 +169,24 @@ fn is_label_like(pattern: &str, label: &str) -> bool {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Login {
+struct AuthFields {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
 }
 
-impl Login {
+impl AuthFields {
     /// An identity token before `auth`, that before `username` and `password`; nothing if none is there.
-    fn credentials(self) -> Result<Option<Credentials>, InvalidDockerConfig> {
+    fn credentials(self) -> Result<Option<Credentials>, DockerConfigError> {
         let is_set = |secret: &String| !secret.is_empty();
         if let Some(token) = self.identitytoken.filter(is_set) {
             return Ok(Some(Credentials::IdentityToken(token.into())));
         }
         if let Some(auth) = self.auth.filter(is_set) {
-            let decoded = STANDARD.decode(auth.trim()).map_err(|_| InvalidDockerConfig::Auth)?;
-            let decoded = String::from_utf8(decoded).map_err(|_| InvalidDockerConfig::Auth)?;
-            let (username, password) = decoded.split_once(':').ok_or(InvalidDockerConfig::Auth)?;
+            let decoded = STANDARD.decode(auth.trim()).map_err(|_| DockerConfigError::Auth)?;
+            let decoded = String::from_utf8(decoded).map_err(|_| DockerConfigError::Auth)?;
+            let (username, password) = decoded.split_once(':').ok_or(DockerConfigError::Auth)?;
             // The docker client pads passwords with zero bytes.
             let password = SecretString::from(password.trim_end_matches('\0'));
             return Ok(Some(Credentials::Basic { username: username.to_owned(), password }));

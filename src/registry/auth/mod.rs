@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::registry::auth::challenge::{Challenge, challenges};
 use crate::registry::auth::token::{Scopes, TokenCache, TokenService};
 use crate::registry::client::Credentials;
-use crate::registry::error::{RegistryError, Task};
+use crate::registry::error::{Operation, RegistryError};
 use crate::registry::session::Inner;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -36,7 +36,7 @@ enum Scheme {
 
 /// What one request logs in with.
 #[derive(Default)]
-pub(crate) struct Login {
+pub(crate) struct Authorization {
     /// The value of `Authorization`.
     pub(crate) header: Option<HeaderValue>,
     scheme: Option<Scheme>,
@@ -44,7 +44,7 @@ pub(crate) struct Login {
     is_new: bool,
 }
 
-impl Login {
+impl Authorization {
     /// Just this value of `Authorization`, whatever the registry asks for.
     pub(crate) fn with(header: Option<HeaderValue>) -> Self {
         Self { header, ..Self::default() }
@@ -76,9 +76,9 @@ impl Auth {
 
 impl Inner {
     /// What a request for `scopes` is sent with at first: what the last challenge taught, if there was any.
-    pub(crate) async fn login(&self, scopes: &Scopes, task: &Task) -> Result<Login, RegistryError> {
+    pub(crate) async fn login(&self, scopes: &Scopes, task: &Operation) -> Result<Authorization, RegistryError> {
         match self.auth.scheme() {
-            None => Ok(Login::default()),
+            None => Ok(Authorization::default()),
             Some(scheme) => self.login_by(scheme, scopes, None, task).await,
         }
     }
@@ -88,9 +88,9 @@ impl Inner {
         &self,
         headers: &HeaderMap,
         scopes: &Scopes,
-        used: &Login,
-        task: &Task,
-    ) -> Result<Option<Login>, RegistryError> {
+        used: &Authorization,
+        task: &Operation,
+    ) -> Result<Option<Authorization>, RegistryError> {
         let Some(scheme) = self.choose(&challenges(headers), task)? else {
             return Ok(None);
         };
@@ -104,7 +104,12 @@ impl Inner {
     }
 
     /// Forgets the token that `used` holds, as the registry does not take it any longer.
-    pub(crate) async fn renew(&self, scopes: &Scopes, used: &Login, task: &Task) -> Result<(), RegistryError> {
+    pub(crate) async fn renew(
+        &self,
+        scopes: &Scopes,
+        used: &Authorization,
+        task: &Operation,
+    ) -> Result<(), RegistryError> {
         if let Some(scheme @ (Scheme::Bearer(_) | Scheme::Ecr)) = used.scheme.clone() {
             self.login_by(scheme, scopes, used.header.as_ref(), task).await?;
         }
@@ -116,12 +121,12 @@ impl Inner {
         scheme: Scheme,
         scopes: &Scopes,
         rejected: Option<&HeaderValue>,
-        task: &Task,
-    ) -> Result<Login, RegistryError> {
+        task: &Operation,
+    ) -> Result<Authorization, RegistryError> {
         let (header, is_new) = match &scheme {
             Scheme::Basic => (basic(&self.auth.credentials), true),
             Scheme::Ecr => {
-                let Some(ecr) = &self.ecr else { return Ok(Login::default()) };
+                let Some(ecr) = &self.ecr else { return Ok(Authorization::default()) };
                 let fetch = || self.ecr_login(ecr, task).boxed();
                 let name = || ecr.host();
                 let (header, is_new) = self.kept_token(&Scopes::default(), rejected, fetch, name, task).await?;
@@ -132,11 +137,11 @@ impl Inner {
                 (Some(header), is_new)
             }
         };
-        Ok(Login { header, scheme: Some(scheme), is_new })
+        Ok(Authorization { header, scheme: Some(scheme), is_new })
     }
 
     /// A token where the registry offers that, for it is the safer way; else the password.
-    fn choose(&self, offered: &[Challenge], task: &Task) -> Result<Option<Scheme>, RegistryError> {
+    fn choose(&self, offered: &[Challenge], task: &Operation) -> Result<Option<Scheme>, RegistryError> {
         if self.ecr.is_some() {
             // The access key itself is shown to nobody.
             return Ok(offered.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Ecr));

@@ -16,10 +16,10 @@ use url::Url;
 use crate::image::RepositoryName;
 use crate::registry::auth;
 use crate::registry::client::Credentials;
-use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::body;
 use crate::registry::http::hosts::canonical_host;
-use crate::registry::http::response::{Answer, is_passing};
+use crate::registry::http::response::{HttpResponse, is_passing};
 use crate::registry::http::retry::Retries;
 use crate::registry::session::Inner;
 
@@ -63,39 +63,39 @@ pub(crate) struct TokenService {
 
 /// The tokens of one client. Each set of scopes has a slot, whose lock makes concurrent requests wait for one fetch.
 #[derive(Default)]
-pub(crate) struct TokenCache(Mutex<HashMap<Scopes, Slot>>);
+pub(crate) struct TokenCache(Mutex<HashMap<Scopes, TokenSlot>>);
 
-type Slot = Arc<tokio::sync::Mutex<Cached>>;
+type TokenSlot = Arc<tokio::sync::Mutex<CachedToken>>;
 
 #[derive(Default)]
-struct Cached {
-    token: Option<Token>,
+struct CachedToken {
+    token: Option<AccessToken>,
     /// The last failure, for those who waited while it happened.
     failure: Option<(Instant, RegistryError)>,
 }
 
-pub(crate) struct Token {
+pub(crate) struct AccessToken {
     pub(crate) header: HeaderValue,
     pub(crate) renew_at: Instant,
 }
 
-impl Token {
+impl AccessToken {
     /// Its life in seconds is counted by our own clock, and cut by a tenth, at most 30 s.
     pub(crate) fn new(mut header: HeaderValue, seconds: f64, received_at: Instant) -> Self {
         header.set_sensitive(true);
-        let life = Duration::from_secs_f64(seconds.min(LONGEST_LIFE));
-        Self { header, renew_at: received_at + life - (life / 10).min(EARLY) }
+        let life = Duration::from_secs_f64(seconds.min(MAX_LIFE));
+        Self { header, renew_at: received_at + life - (life / 10).min(MAX_EARLY_RENEWAL) }
     }
 }
 
 impl TokenCache {
-    fn slot(&self, scopes: &Scopes) -> Slot {
+    fn slot(&self, scopes: &Scopes) -> TokenSlot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MAX_SLOTS && !slots.contains_key(scopes) {
+        if slots.len() >= MAX_TOKENS && !slots.contains_key(scopes) {
             let now = Instant::now();
-            let is_used = |slot: &Slot| slot.try_lock().map_or(true, |cached| cached.is_good(now, None));
+            let is_used = |slot: &TokenSlot| slot.try_lock().map_or(true, |cached| cached.is_good(now, None));
             slots.retain(|_, slot| is_used(slot));
-            if slots.len() >= MAX_SLOTS {
+            if slots.len() >= MAX_TOKENS {
                 slots.clear();
             }
         }
@@ -103,7 +103,7 @@ impl TokenCache {
     }
 }
 
-impl Cached {
+impl CachedToken {
     fn is_good(&self, now: Instant, rejected: Option<&HeaderValue>) -> bool {
         self.token.as_ref().is_some_and(|token| token.renew_at > now && Some(&token.header) != rejected)
     }
@@ -116,7 +116,7 @@ impl Inner {
         service: &TokenService,
         scopes: &Scopes,
         rejected: Option<&HeaderValue>,
-        task: &Task,
+        task: &Operation,
     ) -> Result<(HeaderValue, bool), RegistryError> {
         let fetch = || self.fetch_token(service, scopes, task).boxed();
         self.kept_token(scopes, rejected, fetch, || name(service), task).await
@@ -127,9 +127,9 @@ impl Inner {
         &self,
         scopes: &Scopes,
         rejected: Option<&HeaderValue>,
-        fetch: impl FnOnce() -> BoxFuture<'a, Result<Token, RegistryError>>,
+        fetch: impl FnOnce() -> BoxFuture<'a, Result<AccessToken, RegistryError>>,
         name: impl FnOnce() -> String,
-        task: &Task,
+        task: &Operation,
     ) -> Result<(HeaderValue, bool), RegistryError> {
         let asked_at = Instant::now();
         let slot = self.auth.tokens.slot(scopes);
@@ -148,7 +148,7 @@ impl Inner {
         match fetched {
             Ok(token) => {
                 let header = token.header.clone();
-                *cached = Cached { token: Some(token), failure: None };
+                *cached = CachedToken { token: Some(token), failure: None };
                 Ok((header, true))
             }
             Err(error) => {
@@ -158,7 +158,12 @@ impl Inner {
         }
     }
 
-    async fn fetch_token(&self, service: &TokenService, scopes: &Scopes, task: &Task) -> Result<Token, RegistryError> {
+    async fn fetch_token(
+        &self,
+        service: &TokenService,
+        scopes: &Scopes,
+        task: &Operation,
+    ) -> Result<AccessToken, RegistryError> {
         let mut retries = Retries::new(&self.token_pause, &self.deadlines);
         loop {
             match self.try_fetch_token(service, scopes, task).await {
@@ -168,7 +173,12 @@ impl Inner {
         }
     }
 
-    async fn try_fetch_token(&self, service: &TokenService, scopes: &Scopes, task: &Task) -> Result<Token, Failure> {
+    async fn try_fetch_token(
+        &self,
+        service: &TokenService,
+        scopes: &Scopes,
+        task: &Operation,
+    ) -> Result<AccessToken, AttemptError> {
         self.token_pause.wait(task, &self.deadlines).await?;
         let request = token_request(&self.auth.credentials, service, scopes);
         let is_trusted = self.site.is_trusted(&service.realm);
@@ -177,7 +187,7 @@ impl Inner {
         let received_at = Instant::now();
         let status = response.status();
         if status != StatusCode::OK {
-            let answer = Answer { response, url: service.realm.clone(), elsewhere: None };
+            let answer = HttpResponse { response, url: service.realm.clone(), elsewhere: None };
             return Err(self.token_refused(answer, service, task).await);
         }
         let text = body::read(response, MAX_TOKEN_BYTES, &self.deadlines).await;
@@ -187,7 +197,7 @@ impl Inner {
         })
     }
 
-    async fn token_refused(&self, answer: Answer, service: &TokenService, task: &Task) -> Failure {
+    async fn token_refused(&self, answer: HttpResponse, service: &TokenService, task: &Operation) -> AttemptError {
         let status = answer.status();
         let refusal = answer.refusal(&self.deadlines).await;
         let host = name(service);
@@ -235,13 +245,13 @@ fn token_request(credentials: &Credentials, service: &TokenService, scopes: &Sco
 }
 
 /// Reads a token; its life is counted from when it was received.
-pub(crate) fn parse_token(text: &[u8], received_at: Instant) -> Option<Token> {
+pub(crate) fn parse_token(text: &[u8], received_at: Instant) -> Option<AccessToken> {
     let document: Value = serde_json::from_slice(text).ok()?;
     let token = ["token", "access_token"].iter().find_map(|name| document[*name].as_str().filter(|t| !t.is_empty()))?;
     let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     let stated = &document["expires_in"];
     let seconds = stated.as_f64().or_else(|| stated.as_str()?.parse().ok()).filter(|seconds| *seconds > 0.0);
-    Some(Token::new(header, seconds.unwrap_or(DEFAULT_LIFE), received_at))
+    Some(AccessToken::new(header, seconds.unwrap_or(DEFAULT_LIFE), received_at))
 }
 
 fn name(service: &TokenService) -> String {
@@ -249,14 +259,14 @@ fn name(service: &TokenService) -> String {
 }
 
 const MAX_TOKEN_BYTES: usize = 1024 * 1024;
-const MAX_SLOTS: usize = 4096;
+const MAX_TOKENS: usize = 4096;
 
 /// The life of a token in seconds when nothing is said about it, by Docker's token specification.
 const DEFAULT_LIFE: f64 = 60.0;
-const LONGEST_LIFE: f64 = 86_400.0;
+const MAX_LIFE: f64 = 86_400.0;
 
 /// How long before its end a token is renewed, at most.
-const EARLY: Duration = Duration::from_secs(30);
+const MAX_EARLY_RENEWAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::image::{Descriptor, DigestHasher, RepositoryName};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::{BlobStream, Client};
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::body;
-use crate::registry::http::body::Pace;
-use crate::registry::http::limiter::{Load, Outcome, Pass};
-use crate::registry::http::response::Answer;
-use crate::registry::session::Outgoing;
+use crate::registry::http::body::MinimumRate;
+use crate::registry::http::limiter::{Feedback, Load, Permit};
+use crate::registry::http::response::HttpResponse;
+use crate::registry::session::RegistryRequest;
 
 impl Client {
     /// Whether the blob is there; when the registry tells a size that differs, `InvalidContent`.
@@ -55,7 +55,7 @@ impl Client {
         let answer = inner.call(&self.blob_request(Method::GET, repository, blob, &task)).await?;
         let answer = self.accept(answer, blob, &task).await?;
         let hasher = DigestHasher::new(blob.digest.algorithm());
-        let reading = Reading {
+        let reading = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
             blob: blob.clone(),
@@ -64,10 +64,10 @@ impl Client {
             hasher: Some(hasher),
             offset: 0,
             skip: 0,
-            resumes_left: MOST_RESUMES,
+            resumes_left: MAX_RESUMES,
             serves_ranges: true,
             sent_at,
-            pace: Pace::default(),
+            pace: MinimumRate::default(),
             _pass: pass,
         };
         let pieces = futures::stream::unfold(Some(reading), |reading| async {
@@ -86,14 +86,19 @@ impl Client {
         method: Method,
         repository: &RepositoryName,
         blob: &Descriptor,
-        task: &'a Task,
-    ) -> Outgoing<'a> {
+        task: &'a Operation,
+    ) -> RegistryRequest<'a> {
         let url = self.0.site.of(repository, &format!("blobs/{}", blob.digest));
-        Outgoing::new(method, url, Scopes::pull(repository), task)
+        RegistryRequest::new(method, url, Scopes::pull(repository), task)
     }
 
     /// Makes sure that `answer` holds the whole blob.
-    async fn accept(&self, answer: Answer, blob: &Descriptor, task: &Task) -> Result<Answer, RegistryError> {
+    async fn accept(
+        &self,
+        answer: HttpResponse,
+        blob: &Descriptor,
+        task: &Operation,
+    ) -> Result<HttpResponse, RegistryError> {
         if !answer.status().is_success() {
             return Err(answer.refusal(&self.0.deadlines).await.error(task));
         }
@@ -104,7 +109,12 @@ impl Client {
     }
 }
 
-async fn is_there(answer: Answer, blob: &Descriptor, task: &Task, client: &Client) -> Result<bool, RegistryError> {
+async fn is_there(
+    answer: HttpResponse,
+    blob: &Descriptor,
+    task: &Operation,
+    client: &Client,
+) -> Result<bool, RegistryError> {
     let told = match answer.status().as_u16() {
         206 => answer.header(CONTENT_RANGE).and_then(content_range).and_then(|range| range.total),
         // A length of 0 is what some proxies make of an answer without a body.
@@ -119,11 +129,11 @@ async fn is_there(answer: Answer, blob: &Descriptor, task: &Task, client: &Clien
 }
 
 /// A blob on its way.
-struct Reading {
+struct BlobReader {
     client: Client,
     repository: RepositoryName,
     blob: Descriptor,
-    task: Task,
+    task: Operation,
     response: reqwest::Response,
     /// Nothing once the digest has been checked.
     hasher: Option<DigestHasher>,
@@ -135,11 +145,11 @@ struct Reading {
     serves_ranges: bool,
     /// When the answer that is being read was asked for.
     sent_at: Instant,
-    pace: Pace,
-    _pass: Pass,
+    pace: MinimumRate,
+    _pass: Permit,
 }
 
-impl Reading {
+impl BlobReader {
     /// The next piece; nothing at the end, when everything was verified.
     async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
@@ -192,7 +202,7 @@ impl Reading {
     /// Asks for the rest, after `error` ended the answer: always at the registry, as a URL it has signed runs out.
     async fn resume(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         let inner = &self.client.0;
-        inner.reads.note(self.sent_at, Outcome::Overloaded);
+        inner.reads.note(self.sent_at, Feedback::Overloaded);
         if self.resumes_left == 0 {
             return Err(error);
         }
@@ -219,15 +229,15 @@ impl Reading {
     }
 
     /// Whether `answer` says that it holds what has not come out yet.
-    fn is_rest(&self, answer: &Answer) -> bool {
+    fn is_rest(&self, answer: &HttpResponse) -> bool {
         answer.header(CONTENT_RANGE).and_then(content_range).is_some_and(|range| {
             (range.first, range.last.saturating_add(1)) == (self.offset, self.blob.size)
                 && range.total.is_none_or(|total| total == self.blob.size)
         })
     }
 
-    fn go_on(&mut self, answer: Answer, skip: u64) -> Result<(), RegistryError> {
-        (self.response, self.skip, self.pace) = (answer.response, skip, Pace::default());
+    fn go_on(&mut self, answer: HttpResponse, skip: u64) -> Result<(), RegistryError> {
+        (self.response, self.skip, self.pace) = (answer.response, skip, MinimumRate::default());
         Ok(())
     }
 }
@@ -245,11 +255,11 @@ pub(crate) fn content_range(text: &str) -> Option<ContentRange> {
     Some(ContentRange { first: first.parse().ok()?, last: last.parse().ok()?, total: total.parse().ok() })
 }
 
-fn wrong_size(blob: &Descriptor, found: u64, task: &Task) -> RegistryError {
+fn wrong_size(blob: &Descriptor, found: u64, task: &Operation) -> RegistryError {
     task.error(ErrorKind::InvalidContent, format!("it has {found} bytes where {} are stated", blob.size))
 }
 
-const MOST_RESUMES: u32 = 3;
+const MAX_RESUMES: u32 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use crate::image::{Digest, InvalidManifest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, RepositoryName};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::{Client, ManifestHead, Reference};
-use crate::registry::error::{ErrorKind, RegistryError, Task};
-use crate::registry::session::{Fetched, Outgoing};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::session::{Fetched, RegistryRequest};
 
 impl Client {
     /// The digest of a manifest; `None` when it is not there.
@@ -86,7 +86,7 @@ impl Client {
         let content_type = HeaderValue::from_str(&manifest.media_type)
             .map_err(|_| task.error(ErrorKind::InvalidContent, "its media type is not valid"))?;
         let url = inner.site.of(repository, &format!("manifests/{}", reference.as_str()));
-        let mut request = Outgoing::new(Method::PUT, url, Scopes::push(repository), &task);
+        let mut request = RegistryRequest::new(Method::PUT, url, Scopes::push(repository), &task);
         request.headers.insert(CONTENT_TYPE, content_type);
         request.body = Some(manifest.bytes.clone());
         let _permit = inner.write_permit().await;
@@ -139,7 +139,12 @@ impl Client {
         }
     }
 
-    fn manifest_task(&self, operation: &'static str, repository: &RepositoryName, reference: Reference<'_>) -> Task {
+    fn manifest_task(
+        &self,
+        operation: &'static str,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+    ) -> Operation {
         self.0.task(operation, format_args!("{repository}{}", reference.suffix()))
     }
 
@@ -148,10 +153,10 @@ impl Client {
         method: Method,
         repository: &RepositoryName,
         reference: Reference<'_>,
-        task: &'a Task,
-    ) -> Outgoing<'a> {
+        task: &'a Operation,
+    ) -> RegistryRequest<'a> {
         let url = self.0.site.of(repository, &format!("manifests/{}", reference.as_str()));
-        let mut request = Outgoing::new(method, url, Scopes::pull(repository), task);
+        let mut request = RegistryRequest::new(method, url, Scopes::pull(repository), task);
         request.headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_ACCEPT));
         request
     }
@@ -169,7 +174,7 @@ fn verified(
     reference: Reference<'_>,
     headers: &HeaderMap,
     body: Bytes,
-    task: &Task,
+    task: &Operation,
 ) -> Result<Manifest, RegistryError> {
     let expected = match reference {
         Reference::Digest(asked) => Some(asked.clone()),

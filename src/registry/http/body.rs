@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::registry::error::{ErrorKind, Trouble};
+use crate::registry::error::{ErrorKind, HttpError};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::transport::root_cause;
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 ///
 /// # Errors
 /// `TooLarge` over `limit` bytes; `Unavailable` when the body breaks, stalls, or drips past the deadline.
-pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
+pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, HttpError> {
     let whole = deadlines.whole_body;
     match timeout(whole, collect(response, limit, deadlines)).await {
         Ok(result) => result,
@@ -27,7 +27,7 @@ pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &
 pub(crate) async fn next_piece(
     response: &mut reqwest::Response,
     deadlines: &Deadlines,
-) -> Result<Option<Bytes>, Trouble> {
+) -> Result<Option<Bytes>, HttpError> {
     match timeout(deadlines.idle, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) => Err(stalled(format!("the answer broke off: {}", root_cause(&error)))),
@@ -37,26 +37,26 @@ pub(crate) async fn next_piece(
 
 /// Sees to it that a body does not drip: the deadline of each piece alone is kept by one byte a minute.
 #[derive(Default)]
-pub(crate) struct Pace {
+pub(crate) struct MinimumRate {
     /// How long the body was waited for; the time in which nobody wanted more of it does not count.
     waited: Duration,
     bytes: usize,
 }
 
-impl Pace {
-    /// As [`next_piece`]; `Unavailable`, too, when fewer than [`LEAST_BYTES`] came while it was waited for `idle` in all.
+impl MinimumRate {
+    /// As [`next_piece`]; `Unavailable`, too, when fewer than [`MIN_BYTES`] came while it was waited for `idle` in all.
     pub(crate) async fn next_piece(
         &mut self,
         response: &mut reqwest::Response,
         deadlines: &Deadlines,
-    ) -> Result<Option<Bytes>, Trouble> {
+    ) -> Result<Option<Bytes>, HttpError> {
         let asked_at = Instant::now();
         let Some(piece) = next_piece(response, deadlines).await? else { return Ok(None) };
         self.waited += asked_at.elapsed();
         self.bytes += piece.len();
         if self.waited >= deadlines.idle {
             let came = std::mem::take(self).bytes;
-            if came < LEAST_BYTES {
+            if came < MIN_BYTES {
                 return Err(stalled(format!("the answer drips: {came} bytes in {:?}", deadlines.idle)));
             }
         }
@@ -64,8 +64,8 @@ impl Pace {
     }
 }
 
-async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, Trouble> {
-    let too_large = || Trouble::new(ErrorKind::TooLarge, format!("the answer is over {limit} bytes"));
+async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, HttpError> {
+    let too_large = || HttpError::new(ErrorKind::TooLarge, format!("the answer is over {limit} bytes"));
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
@@ -79,9 +79,9 @@ async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Dead
     Ok(body.freeze())
 }
 
-fn stalled(detail: String) -> Trouble {
-    Trouble::new(ErrorKind::Unavailable, detail)
+fn stalled(detail: String) -> HttpError {
+    HttpError::new(ErrorKind::Unavailable, detail)
 }
 
 /// About 1 KiB a second, at the deadlines of everyday use.
-const LEAST_BYTES: usize = 64 * 1024;
+const MIN_BYTES: usize = 64 * 1024;

@@ -27,9 +27,9 @@ pub(crate) struct Deadlines {
     pub(crate) first_backoff: Duration,
     pub(crate) last_backoff: Duration,
     /// No pause after a 429 is shorter, whatever the registry asks for.
-    pub(crate) least_pause: Duration,
+    pub(crate) min_pause: Duration,
     /// A longer wait than this is left to the caller.
-    pub(crate) longest_wait: Duration,
+    pub(crate) max_wait: Duration,
 }
 
 impl Default for Deadlines {
@@ -46,8 +46,8 @@ impl Default for Deadlines {
             cancel: Duration::from_secs(5),
             first_backoff: Duration::from_millis(200),
             last_backoff: Duration::from_secs(10),
-            least_pause: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(30),
+            min_pause: Duration::from_secs(1),
+            max_wait: Duration::from_secs(30),
         }
     }
 }

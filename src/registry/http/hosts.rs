@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::image::RepositoryName;
-use crate::registry::error::{ErrorKind, RegistryError, Trouble};
+use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::egress::{HostPort, bare};
 
 /// The host of `url` as registries are told apart by: `host`, or `host:port` where the port is not the scheme's own;
@@ -24,7 +24,7 @@ pub(crate) fn is_docker_hub(host: &str) -> bool {
 }
 
 /// Where a registry is, and which other hosts belong to it.
-pub(crate) struct Site {
+pub(crate) struct Hosts {
     /// As it is spoken to.
     base: Url,
     /// As it is named.
@@ -32,7 +32,7 @@ pub(crate) struct Site {
     trusted: Vec<HostPort>,
 }
 
-impl Site {
+impl Hosts {
     /// `trusted` holds `host` (with the port of the scheme in use) and `host:port`.
     ///
     /// # Errors
@@ -108,12 +108,12 @@ impl Site {
     ///
     /// # Errors
     /// When it may not be followed: it must be https, or go to the same origin or a trusted host.
-    pub(crate) fn redirect(&self, from: &Url, location: &str) -> Result<Url, Trouble> {
+    pub(crate) fn redirect(&self, from: &Url, location: &str) -> Result<Url, HttpError> {
         let target = resolve(from, location)?;
         if is_same_origin(from, &target) || target.scheme() == "https" || self.is_trusted_strictly(&target) {
             return Ok(target);
         }
-        Err(Trouble::new(
+        Err(HttpError::new(
             ErrorKind::Rejected,
             format!("redirects to plain http on {}, which trustedHosts does not list", host_of(&target)),
         ))
@@ -123,8 +123,8 @@ impl Site {
     /// proxy often name the wrong ones (distribution#2225).
     ///
     /// # Errors
-    /// As [`Site::redirect`].
-    pub(crate) fn upload(&self, from: &Url, location: &str) -> Result<Url, Trouble> {
+    /// As [`Hosts::redirect`].
+    pub(crate) fn upload(&self, from: &Url, location: &str) -> Result<Url, HttpError> {
         self.redirect(from, location)
             .or_else(|trouble| match resolve(from, location) {
                 Ok(target) if self.is_own_host(&target) => Ok(target),
@@ -137,21 +137,21 @@ impl Site {
     ///
     /// # Errors
     /// When it is elsewhere.
-    pub(crate) fn next_page(&self, from: &Url, link: &str) -> Result<Url, Trouble> {
+    pub(crate) fn next_page(&self, from: &Url, link: &str) -> Result<Url, HttpError> {
         let target = self.homed(resolve(from, link)?);
         if self.is_own_origin(&target) {
             return Ok(target);
         }
         let detail = format!("the next page of the list is said to be on another host, {}", host_of(&target));
-        Err(Trouble::new(ErrorKind::InvalidContent, detail))
+        Err(HttpError::new(ErrorKind::InvalidContent, detail))
     }
 
     /// The URL of a token service, if the credentials may be sent there.
     ///
     /// # Errors
     /// `Configuration`, naming the field `trustedHosts`, when not.
-    pub(crate) fn realm(&self, text: &str) -> Result<Url, Trouble> {
-        let invalid = || Trouble::new(ErrorKind::InvalidContent, "names a token service that is no URL");
+    pub(crate) fn realm(&self, text: &str) -> Result<Url, HttpError> {
+        let invalid = || HttpError::new(ErrorKind::InvalidContent, "names a token service that is no URL");
         let mut realm = Url::parse(text).map_err(|_| invalid())?;
         realm.set_fragment(None);
         if !is_host(&realm) || has_userinfo(&realm) {
@@ -165,7 +165,7 @@ impl Site {
         if matches!(realm.scheme(), "https" | "http") && !plain && (own || trusted || known) {
             return Ok(realm);
         }
-        Err(Trouble::new(
+        Err(HttpError::new(
             ErrorKind::Configuration,
             format!(
                 "asks to log in at {}://{}, which is not its own host; if it is right, list it in trustedHosts",
@@ -197,10 +197,10 @@ impl Site {
     }
 }
 
-fn resolve(from: &Url, location: &str) -> Result<Url, Trouble> {
-    let invalid = || Trouble::new(ErrorKind::InvalidContent, "points to something that is no http(s) URL");
+fn resolve(from: &Url, location: &str) -> Result<Url, HttpError> {
+    let invalid = || HttpError::new(ErrorKind::InvalidContent, "points to something that is no http(s) URL");
     if location.len() > MAX_LOCATION_BYTES {
-        return Err(Trouble::new(ErrorKind::TooLarge, "points to a URL of over 16 KiB"));
+        return Err(HttpError::new(ErrorKind::TooLarge, "points to a URL of over 16 KiB"));
     }
     let mut target = from.join(location).map_err(|_| invalid())?;
     target.set_fragment(None);
@@ -254,9 +254,9 @@ const MAX_LOCATION_BYTES: usize = 16 * 1024;
 mod tests {
     use super::*;
 
-    fn site(url: &str, trusted: &[&str]) -> Site {
+    fn site(url: &str, trusted: &[&str]) -> Hosts {
         let trusted: Vec<_> = trusted.iter().map(|host| (*host).to_owned()).collect();
-        Site::new(&url.parse().unwrap(), &trusted).unwrap()
+        Hosts::new(&url.parse().unwrap(), &trusted).unwrap()
     }
 
     #[test]

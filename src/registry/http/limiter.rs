@@ -10,11 +10,11 @@ use tokio::time::Instant;
 /// Bodies of blobs and small requests have places of their own, so that no HEAD or manifest waits behind layers. How
 /// many places there are of each is one number: it starts at the most there may be, is halved when the registry is
 /// overloaded, once for all requests that were sent before the cut, and grows by one for each windowful of successes.
-pub(crate) struct Window {
+pub(crate) struct Limiter {
     most: usize,
-    size: Mutex<Size>,
-    small: Arc<Lane>,
-    bodies: Arc<Lane>,
+    size: Mutex<LimitState>,
+    small: Arc<PermitPool>,
+    bodies: Arc<PermitPool>,
 }
 
 /// What a place is asked for.
@@ -29,50 +29,50 @@ pub(crate) enum Load {
 impl Load {
     /// What a blob of `size` bytes is.
     pub(crate) fn of_blob(size: u64) -> Self {
-        if size <= MOST_SMALL { Self::Small } else { Self::Body }
+        if size <= MAX_SMALL_BLOB { Self::Small } else { Self::Body }
     }
 }
 
 /// How a request went, as far as it tells how much the registry bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Feedback {
     /// It was answered.
     Answered,
     /// It was answered with 429 or 503, or the connection failed.
     Overloaded,
 }
 
-struct Size {
+struct LimitState {
     now: f64,
     cut_at: Option<Instant>,
 }
 
 /// A place in a window; given back when it is dropped.
-pub(crate) struct Pass {
-    lane: Arc<Lane>,
+pub(crate) struct Permit {
+    lane: Arc<PermitPool>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Window {
+impl Limiter {
     /// With `most` places of each kind, at least one.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        let lane = || Arc::new(Lane { places: Arc::new(Semaphore::new(most)), surplus: Mutex::new(0) });
-        Self { most, size: Mutex::new(Size { now: most as f64, cut_at: None }), small: lane(), bodies: lane() }
+        let lane = || Arc::new(PermitPool { places: Arc::new(Semaphore::new(most)), surplus: Mutex::new(0) });
+        Self { most, size: Mutex::new(LimitState { now: most as f64, cut_at: None }), small: lane(), bodies: lane() }
     }
 
     /// Waits for a place; who came first gets the first one.
-    pub(crate) async fn enter(&self, load: Load) -> Pass {
+    pub(crate) async fn enter(&self, load: Load) -> Permit {
         let lane = match load {
             Load::Small => &self.small,
             Load::Body => &self.bodies,
         };
         let permit = lane.places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Pass { lane: lane.clone(), permit: Some(permit) }
+        Permit { lane: lane.clone(), permit: Some(permit) }
     }
 
     /// Takes into account how a request went that was sent at `sent_at`.
-    pub(crate) fn note(&self, sent_at: Instant, outcome: Outcome) {
+    pub(crate) fn note(&self, sent_at: Instant, outcome: Feedback) {
         let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
         // What was sent before the last cut tells nothing about the window as it is now.
         if size.cut_at.is_some_and(|cut_at| sent_at <= cut_at) {
@@ -80,8 +80,8 @@ impl Window {
         }
         let before = size.now as usize;
         match outcome {
-            Outcome::Answered => size.now = (size.now + 1.0 / size.now).min(self.most as f64),
-            Outcome::Overloaded => {
+            Feedback::Answered => size.now = (size.now + 1.0 / size.now).min(self.most as f64),
+            Feedback::Overloaded => {
                 size.now = (size.now / 2.0).max(1.0);
                 size.cut_at = Some(Instant::now());
             }
@@ -109,13 +109,13 @@ impl Window {
 }
 
 /// The places for one kind of load.
-struct Lane {
+struct PermitPool {
     places: Arc<Semaphore>,
     /// The places that are taken, and go away when they are given back.
     surplus: Mutex<usize>,
 }
 
-impl Lane {
+impl PermitPool {
     fn resize(&self, before: usize, after: usize) {
         let mut surplus = self.surplus();
         if after < before {
@@ -132,7 +132,7 @@ impl Lane {
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut surplus = self.lane.surplus();
         if let Some(permit) = self.permit.take()
@@ -145,7 +145,7 @@ impl Drop for Pass {
 }
 
 /// A blob up to this size is no more than a manifest.
-const MOST_SMALL: u64 = 64 * 1024;
+const MAX_SMALL_BLOB: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -160,38 +160,38 @@ mod tests {
 
     #[test]
     fn an_overload_halves_the_window_once_and_successes_open_it_again() {
-        let window = Window::new(8);
+        let window = Limiter::new(8);
         let sent_at = Instant::now();
         for _ in 0..8 {
-            window.note(sent_at, Outcome::Overloaded);
+            window.note(sent_at, Feedback::Overloaded);
         }
         assert_eq!(window.places(), 4, "eight requests of one moment are one overload");
-        window.note(sent_at, Outcome::Answered);
+        window.note(sent_at, Feedback::Answered);
         assert_eq!(window.places(), 4, "an answer to what was sent before the cut tells nothing");
         for places in [2, 1, 1] {
-            window.note(later(), Outcome::Overloaded);
+            window.note(later(), Feedback::Overloaded);
             assert_eq!(window.places(), places);
         }
         let mut successes = 0;
         while window.places() < 8 {
-            window.note(later(), Outcome::Answered);
+            window.note(later(), Feedback::Answered);
             successes += 1;
         }
         assert!((20..40).contains(&successes), "one more place for each windowful: {successes}");
         for _ in 0..100 {
-            window.note(later(), Outcome::Answered);
+            window.note(later(), Feedback::Answered);
         }
         assert_eq!((window.places(), window.free_for_bodies()), (8, 8), "never more than configured");
     }
 
     #[tokio::test]
     async fn places_that_are_taken_when_the_window_is_cut_go_away_when_they_come_back() {
-        let window = Window::new(4);
+        let window = Limiter::new(4);
         let mut taken = Vec::new();
         for _ in 0..3 {
             taken.push(window.enter(Load::Body).await);
         }
-        window.note(Instant::now(), Outcome::Overloaded);
+        window.note(Instant::now(), Feedback::Overloaded);
         assert_eq!(window.free_for_bodies(), 0);
         drop(taken.pop());
         assert_eq!(window.free_for_bodies(), 0, "two are still under way, and two are all there is");
@@ -203,10 +203,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_request_does_not_wait_behind_bodies() {
-        let window = Window::new(1);
+        let window = Limiter::new(1);
         let _body = window.enter(Load::Body).await;
-        let _small = window.enter(Load::of_blob(MOST_SMALL)).await;
-        let second = tokio::time::timeout(Duration::from_millis(20), window.enter(Load::of_blob(MOST_SMALL + 1))).await;
+        let _small = window.enter(Load::of_blob(MAX_SMALL_BLOB)).await;
+        let second =
+            tokio::time::timeout(Duration::from_millis(20), window.enter(Load::of_blob(MAX_SMALL_BLOB + 1))).await;
         assert!(second.is_err());
     }
 }

@@ -33,7 +33,7 @@ impl Resolve for GuardedResolver {
 /// The addresses out of `found` that may be connected to.
 ///
 /// # Errors
-/// [`HostNotFound`] when there was none to begin with, [`AddressRefused`] when none is left.
+/// [`HostNotFoundError`] when there was none to begin with, [`AddressRefusedError`] when none is left.
 fn allowed(
     host: &str,
     found: Vec<SocketAddr>,
@@ -46,26 +46,26 @@ fn allowed(
         match policy.judge(address.ip(), reach) {
             Ok(()) => allowed.push(address),
             Err(what) => {
-                refusal = Some(AddressRefused(format!("{host} resolves to {}, which is {what}", address.ip())))
+                refusal = Some(AddressRefusedError(format!("{host} resolves to {}, which is {what}", address.ip())))
             }
         }
     }
     match refusal {
         _ if !allowed.is_empty() => Ok(allowed),
         Some(refusal) => Err(refusal.into()),
-        None => Err(HostNotFound(host.to_owned()).into()),
+        None => Err(HostNotFoundError(host.to_owned()).into()),
     }
 }
 
 /// The egress guard refuses every address of a host.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct AddressRefused(pub(crate) String);
+pub(crate) struct AddressRefusedError(pub(crate) String);
 
 /// A name has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("the host name {0} does not resolve")]
-pub(crate) struct HostNotFound(pub(crate) String);
+pub(crate) struct HostNotFoundError(pub(crate) String);
 
 #[cfg(test)]
 mod tests {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_name_with_bad_addresses_only_is_refused_and_one_without_any_is_unknown() {
-        assert!(filter(&["10.0.0.1"]).unwrap_err().is::<AddressRefused>());
-        assert!(filter(&[]).unwrap_err().is::<HostNotFound>());
+        assert!(filter(&["10.0.0.1"]).unwrap_err().is::<AddressRefusedError>());
+        assert!(filter(&[]).unwrap_err().is::<HostNotFoundError>());
     }
 }

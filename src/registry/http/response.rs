@@ -1,6 +1,6 @@
 //! Turns the answer of a registry that did not work out into an error: status, error code, message.
 
-use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::text::{MAX_SAID, clean};
 use crate::registry::http::{body, retry};
@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 /// The headers of an answer, and its body on its way.
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) response: reqwest::Response,
     /// Where it came from, after redirects.
     pub(crate) url: Url,
@@ -16,7 +16,7 @@ pub(crate) struct Answer {
     pub(crate) elsewhere: Option<String>,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
@@ -36,18 +36,18 @@ impl Answer {
     }
 
     /// Reads the rest of this answer as a refusal.
-    pub(crate) async fn refusal(self, deadlines: &Deadlines) -> Refusal {
+    pub(crate) async fn refusal(self, deadlines: &Deadlines) -> ErrorResponse {
         let (status, elsewhere) = (self.status(), self.elsewhere);
         let retry_after = retry::retry_after(self.response.headers());
         let text = body::read(self.response, MAX_ERROR_BYTES, deadlines).await.unwrap_or_default();
         let (codes, said) = said(&text);
-        Refusal { status, elsewhere, retry_after, is_of_registry: !codes.is_empty(), codes, said }
+        ErrorResponse { status, elsewhere, retry_after, is_of_registry: !codes.is_empty(), codes, said }
     }
 }
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     /// The host that said so, if not the registry.
     elsewhere: Option<String>,
@@ -59,19 +59,19 @@ pub(crate) struct Refusal {
     pub(crate) is_of_registry: bool,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Whether one of the error codes is among `codes`.
     pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
         self.codes.iter().any(|found| codes.contains(&found.as_str()))
     }
 
     /// The error that this is to `task`.
-    pub(crate) fn error(&self, task: &Task) -> RegistryError {
+    pub(crate) fn error(&self, task: &Operation) -> RegistryError {
         self.error_of(self.kind(), task)
     }
 
     /// The same under another kind.
-    pub(crate) fn error_of(&self, kind: ErrorKind, task: &Task) -> RegistryError {
+    pub(crate) fn error_of(&self, kind: ErrorKind, task: &Operation) -> RegistryError {
         let by = self.elsewhere.as_ref().map(|host| format!("{host} ")).unwrap_or_default();
         let said = if self.said.is_empty() { String::new() } else { format!(" ({})", self.said) };
         let error = task.error(kind, format!("{by}answered {}{said}", self.status.as_u16()));
@@ -99,10 +99,10 @@ impl Refusal {
     }
 
     /// This as a failure of one attempt: only statuses that are known to pass are worth another one.
-    pub(crate) fn failure(&self, task: &Task) -> Failure {
-        let failure = Failure::from(self.error(task));
+    pub(crate) fn failure(&self, task: &Operation) -> AttemptError {
+        let failure = AttemptError::from(self.error(task));
         let passes = is_passing(self.status) || failure.error.kind == ErrorKind::RateLimited;
-        if passes || self.elsewhere.is_some() { failure } else { Failure { most_tries: 1, ..failure } }
+        if passes || self.elsewhere.is_some() { failure } else { AttemptError { max_tries: 1, ..failure } }
     }
 }
 

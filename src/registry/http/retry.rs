@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
@@ -26,18 +26,18 @@ impl<'a> Retries<'a> {
     ///
     /// # Errors
     /// The failure itself, when another try is not worth it or would have to wait for too long.
-    pub(crate) async fn again(&mut self, failure: Failure) -> Result<(), RegistryError> {
+    pub(crate) async fn again(&mut self, failure: AttemptError) -> Result<(), RegistryError> {
         self.tries += 1;
         let error = failure.error;
         let backoff = self.backoff();
         let mut wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
         if error.kind == ErrorKind::RateLimited {
             // Registries ask for microseconds, or for nothing at all.
-            let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.least_pause);
+            let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.min_pause);
             self.pause.until(Instant::now() + asked);
             wait = wait.max(asked);
         }
-        if self.tries >= failure.most_tries || wait > self.deadlines.longest_wait {
+        if self.tries >= failure.max_tries || wait > self.deadlines.max_wait {
             return Err(error);
         }
         tracing::debug!(error = %error.message, tries = self.tries, ?wait, "trying again");
@@ -67,14 +67,14 @@ impl Pause {
     ///
     /// # Errors
     /// `RateLimited` when that is further away than the longest wait.
-    pub(crate) async fn wait(&self, task: &Task, deadlines: &Deadlines) -> Result<(), RegistryError> {
+    pub(crate) async fn wait(&self, task: &Operation, deadlines: &Deadlines) -> Result<(), RegistryError> {
         loop {
             let not_before = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let left = not_before.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(());
             }
-            if left > deadlines.longest_wait {
+            if left > deadlines.max_wait {
                 let detail = format!("waits for {} s, as the registry asked for", left.as_secs());
                 let error = task.error(ErrorKind::RateLimited, detail);
                 return Err(RegistryError { retry_after: Some(left), ..error });
@@ -106,12 +106,12 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
         Err(_) => parse_go_duration(text),
     };
     if let Some(seconds) = seconds {
-        let bounded = seconds.clamp(0.0, LONGEST_RETRY_AFTER.as_secs_f64());
+        let bounded = seconds.clamp(0.0, MAX_RETRY_AFTER.as_secs_f64());
         return Duration::try_from_secs_f64(bounded).ok();
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     let wait = SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO);
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// Reads a duration as Go prints it (`1m30.5s`), in seconds.
@@ -139,7 +139,7 @@ fn parse_go_duration(text: &str) -> Option<f64> {
 }
 
 /// The most that `Retry-After` is believed.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -185,8 +185,8 @@ mod tests {
     async fn a_wait_that_is_too_long_is_reported_and_pauses_the_others() {
         let pause = Pause::default();
         let deadlines =
-            Deadlines { longest_wait: Duration::from_millis(10), least_pause: Duration::ZERO, ..Deadlines::default() };
-        let task = Task::new("registry.example", "reading", "");
+            Deadlines { max_wait: Duration::from_millis(10), min_pause: Duration::ZERO, ..Deadlines::default() };
+        let task = Operation::new("registry.example", "reading", "");
         let asked = Some(Duration::from_millis(60));
         let error = RegistryError { retry_after: asked, ..task.error(ErrorKind::RateLimited, "answered 429") };
         let refused = Retries::new(&pause, &deadlines).again(error.into()).await.unwrap_err();

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::registry::error::{ErrorKind, RegistryError, Trouble};
+use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::{EgressPolicy, Reach};
-use crate::registry::http::resolver::{AddressRefused, GuardedResolver, HostNotFound};
+use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
 use crate::registry::http::text::clean;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Request, Response};
@@ -58,7 +58,7 @@ impl Transport {
         request: Request,
         is_trusted: bool,
         deadline: Option<Duration>,
-    ) -> Result<Response, Trouble> {
+    ) -> Result<Response, HttpError> {
         let reach = match is_trusted {
             false => Reach::Public,
             true if self.policy.lists(request.url()) => Reach::Listed,
@@ -76,24 +76,24 @@ impl Transport {
                 Ok(result) => result.map_err(|error| classify(&error, &host)),
                 Err(_) => {
                     let detail = format!("{host} did not answer within {deadline:?}");
-                    Err(Trouble::new(ErrorKind::Unavailable, detail))
+                    Err(HttpError::new(ErrorKind::Unavailable, detail))
                 }
             },
         }
     }
 
     /// Addresses in a URL bypass the resolver, so they are judged here.
-    fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), Trouble> {
+    fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), HttpError> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
             Some(Host::Domain(_)) => return Ok(()),
-            None => return Err(Trouble::new(ErrorKind::EgressRefused, "the URL names no host")),
+            None => return Err(HttpError::new(ErrorKind::EgressRefused, "the URL names no host")),
         };
         self.policy.judge(address, reach).map_err(|what| refused(&format!("{address} is {what}")))
     }
 
-    fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, Trouble> {
+    fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, HttpError> {
         let builder = self.builder(reach);
         let builder = match &self.roots {
             _ if !is_tls => builder.tls_certs_only([]),
@@ -102,7 +102,7 @@ impl Transport {
         };
         builder.build().map_err(|error| {
             let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
-            Trouble::new(ErrorKind::Configuration, detail)
+            HttpError::new(ErrorKind::Configuration, detail)
         })
     }
 
@@ -119,7 +119,7 @@ impl Transport {
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(LANES * self.connections)
+            .pool_max_idle_per_host(CONNECTIONS_PER_PERMIT * self.connections)
             .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach })
     }
 }
@@ -131,30 +131,30 @@ pub(crate) fn root_cause(error: &reqwest::Error) -> String {
         .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
 }
 
-fn classify(error: &reqwest::Error, host: &str) -> Trouble {
+fn classify(error: &reqwest::Error, host: &str) -> HttpError {
     for cause in causes(error) {
-        if let Some(AddressRefused(detail)) = cause.downcast_ref() {
+        if let Some(AddressRefusedError(detail)) = cause.downcast_ref() {
             return refused(detail);
         }
-        if let Some(unknown) = cause.downcast_ref::<HostNotFound>() {
-            return Trouble::new(ErrorKind::HostUnknown, unknown.to_string());
+        if let Some(unknown) = cause.downcast_ref::<HostNotFoundError>() {
+            return HttpError::new(ErrorKind::HostUnknown, unknown.to_string());
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             let hint = if tls.to_string().contains("CaUsedAsEndEntity") { SELF_SIGNED_HINT } else { "" };
             let detail = format!("TLS with {host} failed: {}{hint}", clean(&tls.to_string()));
-            return Trouble::new(ErrorKind::TlsRefused, detail);
+            return HttpError::new(ErrorKind::TlsRefused, detail);
         }
     }
     if error.is_connect() {
         let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
-        return Trouble::connecting(format!("cannot connect to {host}: {cause}"));
+        return HttpError::connecting(format!("cannot connect to {host}: {cause}"));
     }
-    Trouble::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {}", root_cause(error)))
+    HttpError::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {}", root_cause(error)))
 }
 
-fn refused(detail: &str) -> Trouble {
+fn refused(detail: &str) -> HttpError {
     let detail = format!("{detail}; the egress guard refuses it (an administrator can list it with --egress-allow)");
-    Trouble::new(ErrorKind::EgressRefused, detail)
+    HttpError::new(ErrorKind::EgressRefused, detail)
 }
 
 /// `error` and its causes, also those inside I/O errors, which their `source` skips.
@@ -189,6 +189,6 @@ const MAX_BUNDLE_CERTIFICATES: usize = 100;
 
 /// What reads and what writes have their windows, each with places for bodies and for small requests (see `window`): fewer
 /// connections than there are places would be closed and opened again all the time.
-const LANES: usize = 4;
+const CONNECTIONS_PER_PERMIT: usize = 4;
 /// Idle connections are given up before registries and load balancers usually do, so that few requests meet a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ use http::header::WARNING;
 
 /// Logs each warning in `headers` that `host` has not given before (distribution specification, "Warnings").
 pub(crate) fn show(host: &str, headers: &HeaderMap) {
-    for text in headers.get_all(WARNING).iter().take(MOST_TEXTS).filter_map(|value| warning(value.to_str().ok()?)) {
+    for text in headers.get_all(WARNING).iter().take(MAX_TEXTS).filter_map(|value| warning(value.to_str().ok()?)) {
         if SHOWN.lock().unwrap_or_else(PoisonError::into_inner).is_new(host, &text) {
             tracing::warn!(registry = host, warning = text, "the registry warns");
         }
@@ -33,23 +33,23 @@ fn warning(value: &str) -> Option<String> {
 
 /// What was shown by this process.
 #[derive(Default)]
-struct Shown(HashMap<String, HashSet<String>>);
+struct ShownWarnings(HashMap<String, HashSet<String>>);
 
-impl Shown {
+impl ShownWarnings {
     /// Whether `text` is new, and is to be shown: of a host that says ever new things no more than the first ones.
     fn is_new(&mut self, host: &str, text: &str) -> bool {
-        if !self.0.contains_key(host) && self.0.len() >= MOST_HOSTS {
+        if !self.0.contains_key(host) && self.0.len() >= MAX_HOSTS {
             return false;
         }
         let texts = self.0.entry(host.to_owned()).or_default();
-        texts.len() < MOST_TEXTS && texts.insert(text.to_owned())
+        texts.len() < MAX_TEXTS && texts.insert(text.to_owned())
     }
 }
 
-static SHOWN: LazyLock<Mutex<Shown>> = LazyLock::new(Mutex::default);
+static SHOWN: LazyLock<Mutex<ShownWarnings>> = LazyLock::new(Mutex::default);
 
-const MOST_HOSTS: usize = 1024;
-const MOST_TEXTS: usize = 16;
+const MAX_HOSTS: usize = 1024;
+const MAX_TEXTS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -74,12 +74,12 @@ mod tests {
 
     #[test]
     fn each_text_is_shown_once_for_each_host_and_not_without_end() {
-        let mut shown = Shown::default();
+        let mut shown = ShownWarnings::default();
         assert!(shown.is_new("a", "text") && shown.is_new("b", "text"));
         assert!(!shown.is_new("a", "text"));
         let more = (0..1000).filter(|number| shown.is_new("a", &number.to_string())).count();
-        assert_eq!(more, MOST_TEXTS - 1);
+        assert_eq!(more, MAX_TEXTS - 1);
         let hosts = (0..5000).filter(|number| shown.is_new(&format!("h{number}"), "text")).count();
-        assert_eq!(hosts, MOST_HOSTS - 2);
+        assert_eq!(hosts, MAX_HOSTS - 2);
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// One page of a list.
-pub(crate) struct Page<'a, T> {
+pub(crate) struct NamePage<'a, T> {
     /// The names that are kept, as they come.
     pub(crate) kept: Vec<T>,
     /// How many names there are besides that nothing could be called.
@@ -24,13 +24,13 @@ pub(crate) struct Page<'a, T> {
 pub(crate) type Keep<'a, T> = &'a (dyn Fn(&T) -> bool + Sync);
 
 /// Reads the names under `key`; nothing if it is no page. It takes the memory of what is kept, however many names there are.
-pub(crate) fn read_page<'a, T: FromStr>(body: &'a [u8], key: &str, keep: Keep<'_, T>) -> Option<Page<'a, T>> {
+pub(crate) fn read_page<'a, T: FromStr>(body: &'a [u8], key: &str, keep: Keep<'_, T>) -> Option<NamePage<'a, T>> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return None; // serde would take a list for the fields of a document.
     }
-    let document: Document<'a> = serde_json::from_slice(body).ok()?;
+    let document: PageFields<'a> = serde_json::from_slice(body).ok()?;
     let names = if key == "tags" { document.tags } else { document.repositories }?;
-    let mut page = Page { kept: Vec::new(), invalid: 0, text: names.get(), manifests: document.manifest };
+    let mut page = NamePage { kept: Vec::new(), invalid: 0, text: names.get(), manifests: document.manifest };
     each_text(names, &mut |name| match name.and_then(|name| name.parse().ok()) {
         Some(name) if keep(&name) => page.kept.push(name),
         Some(_) => {}
@@ -41,10 +41,10 @@ pub(crate) fn read_page<'a, T: FromStr>(body: &'a [u8], key: &str, keep: Keep<'_
 
 /// Gives each element of a list to `take`: its text, or nothing where it is none. `None` if it is no list; null is an empty one.
 pub(crate) fn each_text(list: &RawValue, take: &mut dyn FnMut(Option<&str>)) -> Option<()> {
-    serde_json::Deserializer::from_str(list.get()).deserialize_any(Texts(take)).ok()
+    serde_json::Deserializer::from_str(list.get()).deserialize_any(TextVisitor(take)).ok()
 }
 
-impl<T> Page<'_, T> {
+impl<T> NamePage<'_, T> {
     /// Whether there are no names on it.
     pub(crate) fn is_empty(&self) -> bool {
         self.text == "null" || self.text.trim_matches(|c: char| c.is_ascii_whitespace() || "[]".contains(c)).is_empty()
@@ -52,7 +52,7 @@ impl<T> Page<'_, T> {
 }
 
 #[derive(serde::Deserialize)]
-struct Document<'a> {
+struct PageFields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     tags: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -66,9 +66,9 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-struct Texts<'t>(&'t mut dyn FnMut(Option<&str>));
+struct TextVisitor<'t>(&'t mut dyn FnMut(Option<&str>));
 
-impl<'de> Visitor<'de> for Texts<'_> {
+impl<'de> Visitor<'de> for TextVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

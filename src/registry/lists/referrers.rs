@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, fallback_tag, media_type};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::{Client, Reference};
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::lists::page::next_link;
-use crate::registry::session::{Fetched, Outgoing};
+use crate::registry::session::{Fetched, RegistryRequest};
 
 /// A manifest that names another one as its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Referrer {
 
 /// What refers to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referrers {
+pub struct ReferrerList {
     /// The manifests that name it as their subject, each once, in the order in which they are listed.
     pub digests: Vec<Digest>,
     /// Whether the registry answered by its API; a fallback tag is kept by those who push.
@@ -47,9 +47,9 @@ impl Client {
         repository: &RepositoryName,
         subject: &Digest,
         has_fallback: Option<bool>,
-    ) -> Result<Referrers, RegistryError> {
+    ) -> Result<ReferrerList, RegistryError> {
         let (listed, by_api) = self.listed_referrers(repository, subject, has_fallback, &[]).await?;
-        Ok(Referrers { digests: listed.into_iter().map(|referrer| referrer.digest).collect(), by_api })
+        Ok(ReferrerList { digests: listed.into_iter().map(|referrer| referrer.digest).collect(), by_api })
     }
 
     /// As [`Client::referrers`], those of other artifact types than `types` left out where the registry or the list tells their
@@ -174,7 +174,7 @@ impl Client {
         repository: &RepositoryName,
         subject: &Digest,
         types: &[String],
-        task: &Task,
+        task: &Operation,
     ) -> Result<Option<Vec<Referrer>>, RegistryError> {
         let inner = &self.0;
         let mut url = inner.site.of(repository, &format!("referrers/{subject}"));
@@ -184,7 +184,7 @@ impl Client {
         let (mut pages, mut found) = (HashSet::from([url.clone()]), Vec::new());
         let mut seen = HashSet::new();
         loop {
-            let mut request = Outgoing::new(Method::GET, url, Scopes::pull(repository), task);
+            let mut request = RegistryRequest::new(Method::GET, url, Scopes::pull(repository), task);
             request.headers.insert(ACCEPT, HeaderValue::from_static(media_type::OCI_INDEX));
             let fetched = {
                 let _permit = inner.read_permit().await;
@@ -219,16 +219,16 @@ impl Client {
 
 /// Whether a registry has the referrers API, and when that was learned.
 #[derive(Default)]
-pub(crate) struct ReferrersApi {
+pub(crate) struct ApiSupport {
     known: Mutex<Option<(bool, Instant)>>,
     /// When the last one who asked failed.
     asking: tokio::sync::Mutex<Option<Instant>>,
 }
 
-impl ReferrersApi {
+impl ApiSupport {
     fn exists(&self) -> Option<bool> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.filter(|(_, at)| at.elapsed() < KNOWN_FOR).map(|(exists, _)| exists)
+        known.filter(|(_, at)| at.elapsed() < SUPPORT_TTL).map(|(exists, _)| exists)
     }
 
     fn note(&self, exists: bool) {
@@ -237,22 +237,22 @@ impl ReferrersApi {
 }
 
 #[derive(Deserialize)]
-struct Page {
-    manifests: Vec<Listed>,
+struct ReferrerPage {
+    manifests: Vec<ReferrerEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct ReferrerEntry {
     digest: Digest,
     artifact_type: Option<String>,
 }
 
-impl Page {
+impl ReferrerPage {
     /// Those that may be of one of `types`; all of them if there are none. A registry that has filtered is believed where the list
     /// itself does not say more.
     fn wanted(self, types: &[String], is_filtered: bool) -> impl Iterator<Item = Referrer> {
-        self.manifests.into_iter().filter_map(move |Listed { digest, artifact_type }| {
+        self.manifests.into_iter().filter_map(move |ReferrerEntry { digest, artifact_type }| {
             let artifact_type = artifact_type.filter(|text| !text.is_empty());
             let is_wanted = types.is_empty() || artifact_type.as_ref().is_none_or(|found| types.contains(found));
             let artifact_type = artifact_type.or_else(|| types.first().filter(|_| is_filtered).cloned());
@@ -261,7 +261,7 @@ impl Page {
     }
 }
 
-fn read_page(body: &[u8], task: &Task) -> Result<Page, RegistryError> {
+fn read_page(body: &[u8], task: &Operation) -> Result<ReferrerPage, RegistryError> {
     serde_json::from_slice(body)
         .map_err(|_| task.error(ErrorKind::InvalidContent, "the answer is no image index with the field \"manifests\""))
 }
@@ -279,7 +279,7 @@ fn is_filtered(headers: &HeaderMap) -> bool {
 }
 
 /// Registries gain the API by an upgrade: it is looked for again then.
-const KNOWN_FOR: Duration = Duration::from_secs(3600);
+const SUPPORT_TTL: Duration = Duration::from_secs(3600);
 const MAX_REFERRERS: usize = 1_000;
 const MAX_PAGES: usize = 100;
 
@@ -314,7 +314,7 @@ mod tests {
         })
         .await;
         let found = server.client().referrers(&repository(), &subject, None).await.unwrap();
-        assert_eq!(found, Referrers { digests: vec![a, b], by_api: true });
+        assert_eq!(found, ReferrerList { digests: vec![a, b], by_api: true });
         assert_eq!(server.lines()[0], format!("GET /v2/team/app/referrers/{subject}"));
     }
 
@@ -398,7 +398,7 @@ mod tests {
         let client = server.client();
         for _ in 0..2 {
             let found = client.referrers(&repository(), &subject, None).await.unwrap();
-            assert_eq!(found, Referrers { digests: vec![a.clone()], by_api: false });
+            assert_eq!(found, ReferrerList { digests: vec![a.clone()], by_api: false });
         }
         let none = client.referrers(&repository(), &a, Some(false)).await.unwrap();
         assert!(none.digests.is_empty(), "a listing knows that there is no fallback tag");

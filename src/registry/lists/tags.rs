@@ -15,11 +15,11 @@ use url::Url;
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::Client;
-use crate::registry::error::{ErrorKind, RegistryError, Task};
-use crate::registry::http::response::Refusal;
-use crate::registry::lists::page::{Keep, Page, next_link, read_page};
-use crate::registry::session::{Fetched, Inner, Outgoing};
-use crate::registry::vendors::tag_digests::{Listing, TagDigests};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::response::ErrorResponse;
+use crate::registry::lists::page::{Keep, NamePage, next_link, read_page};
+use crate::registry::session::{Fetched, Inner, RegistryRequest};
+use crate::registry::vendors::tag_digests::{Listing, PageDigests};
 
 impl Client {
     /// Every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
@@ -32,10 +32,10 @@ impl Client {
         let task = inner.task("listing the repositories", "");
         let (first, scopes) = (inner.site.catalog(), Scopes::catalog());
         let remedy = "name those that are wanted, with filterType: EXACT_MATCH";
-        let list = List { first, scopes, key: "repositories", task: &task, remedy };
+        let list = ListQuery { first, scopes, key: "repositories", task: &task, remedy };
         let error = match inner.list(list, &|_| true, &mut |_| ()).await {
-            Ok(Listed::Names(names)) => return Ok(names.into_iter().collect()),
-            Ok(Listed::Refused(refusal)) => refusal.error(&task),
+            Ok(ListResult::Names(names)) => return Ok(names.into_iter().collect()),
+            Ok(ListResult::Refused(refusal)) => refusal.error(&task),
             Err(error) => error,
         };
         match error.kind {
@@ -83,18 +83,18 @@ impl Client {
         let task = inner.task("listing the tags", repository);
         let (first, scopes) = (inner.site.of(repository, "tags/list"), Scopes::pull(repository));
         let remedy = "narrow tagFilters, or set referrers: Ignore where most of them belong to signatures";
-        let list = List { first, scopes, key: "tags", task: &task, remedy };
-        let (mut digests, left_out) = (TagDigests::default(), AtomicUsize::new(0));
+        let list = ListQuery { first, scopes, key: "tags", task: &task, remedy };
+        let (mut digests, left_out) = (PageDigests::default(), AtomicUsize::new(0));
         let counted = |tag: &Tag| {
             let is_kept = keep(tag);
             left_out.fetch_add(usize::from(!is_kept && !is_referrer_tag(tag)), Ordering::Relaxed);
             is_kept
         };
         match inner.list(list, &counted, &mut |manifests| digests.take(manifests, keep)).await? {
-            Listed::Names(tags) => {
+            ListResult::Names(tags) => {
                 Ok(Some(Listing { digests: digests.of(&tags), tags, left_out: left_out.into_inner() }))
             }
-            Listed::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
+            ListResult::Refused(refusal) => self.absent(&refusal, &task).await.map(|()| None),
         }
     }
 
@@ -110,7 +110,9 @@ impl Client {
         url.set_query(Some(PAGE_SIZE));
         let fetched = {
             let _permit = inner.read_permit().await;
-            inner.fetch(&Outgoing::new(Method::GET, url, Scopes::pull(repository), &task), MAX_PAGE_BYTES).await?
+            inner
+                .fetch(&RegistryRequest::new(Method::GET, url, Scopes::pull(repository), &task), MAX_PAGE_BYTES)
+                .await?
         };
         match fetched {
             Fetched::Good { headers, body, .. } => {
@@ -124,7 +126,7 @@ impl Client {
 
     /// Makes sure that `refusal` says that a repository is absent: a 404 with the error document of a registry, or
     /// at least from a host where there is a registry.
-    async fn absent(&self, refusal: &Refusal, task: &Task) -> Result<(), RegistryError> {
+    async fn absent(&self, refusal: &ErrorResponse, task: &Operation) -> Result<(), RegistryError> {
         let says_so = refusal.status.as_u16() == 404 || refusal.has_code(&["NAME_UNKNOWN"]);
         if says_so && (refusal.is_of_registry || self.ping().await.is_ok()) {
             return Ok(());
@@ -143,32 +145,32 @@ pub struct FirstTags {
 }
 
 /// What is listed.
-struct List<'a> {
+struct ListQuery<'a> {
     first: Url,
     scopes: Scopes,
     /// The field of a page that holds the names.
     key: &'static str,
-    task: &'a Task,
+    task: &'a Operation,
     /// What is to be done where there are too many.
     remedy: &'static str,
 }
 
 /// Sees what Google's registries tell of the manifests of a page.
-type Look<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
+type PageObserver<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
 
-enum Listed<T> {
+enum ListResult<T> {
     Names(BTreeSet<T>),
-    Refused(Refusal),
+    Refused(ErrorResponse),
 }
 
 impl Inner {
     /// Everything that is listed and that `keep` picks.
     async fn list<T: FromStr + Ord + Send>(
         &self,
-        list: List<'_>,
+        list: ListQuery<'_>,
         keep: Keep<'_, T>,
-        look: Look<'_>,
-    ) -> Result<Listed<T>, RegistryError> {
+        look: PageObserver<'_>,
+    ) -> Result<ListResult<T>, RegistryError> {
         let (limit, task) = (self.deadlines.listing, list.task);
         match timeout(limit, self.pages(list, keep, look)).await {
             Ok(result) => result,
@@ -178,20 +180,20 @@ impl Inner {
 
     async fn pages<T: FromStr + Ord + Send>(
         &self,
-        list: List<'_>,
+        list: ListQuery<'_>,
         keep: Keep<'_, T>,
-        look: Look<'_>,
-    ) -> Result<Listed<T>, RegistryError> {
+        look: PageObserver<'_>,
+    ) -> Result<ListResult<T>, RegistryError> {
         let task = list.task;
         let mut url = list.first;
         url.set_query(Some(PAGE_SIZE));
-        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), Walk::default(), 0_usize);
+        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), 0_usize);
         walk.enter(&url);
         loop {
-            let request = Outgoing::new(Method::GET, url, list.scopes.clone(), task);
+            let request = RegistryRequest::new(Method::GET, url, list.scopes.clone(), task);
             let (from, headers, body) = match self.fetch_page(&request).await? {
                 Fetched::Good { url, headers, body } => (url, headers, body),
-                Fetched::Refused(refusal) if walk.pages.len() == 1 => return Ok(Listed::Refused(refusal)),
+                Fetched::Refused(refusal) if walk.pages.len() == 1 => return Ok(ListResult::Refused(refusal)),
                 Fetched::Refused(refusal) => return Err(refusal.error(task)),
             };
             let page = read_page(&body, list.key, keep)
@@ -219,11 +221,11 @@ impl Inner {
         if invalid > 0 {
             tracing::debug!(invalid, "the list holds names that are not valid");
         }
-        Ok(Listed::Names(names))
+        Ok(ListResult::Names(names))
     }
 
     /// One page. A long list does not hold a place among the requests from its first page to its last.
-    async fn fetch_page(&self, request: &Outgoing<'_>) -> Result<Fetched, RegistryError> {
+    async fn fetch_page(&self, request: &RegistryRequest<'_>) -> Result<Fetched, RegistryError> {
         let _permit = self.read_permit().await;
         let limit = self.deadlines.page;
         match timeout(limit, self.fetch(request, MAX_PAGE_BYTES)).await {
@@ -238,7 +240,7 @@ impl Inner {
 
 /// Where a list has been: hashes, since a list may have very many pages. Their keys are random, so nobody can make two of them alike.
 #[derive(Default)]
-struct Walk {
+struct PageWalk {
     hashes: RandomState,
     /// Of their URLs.
     pages: HashSet<u64>,
@@ -246,14 +248,14 @@ struct Walk {
     names: Option<u64>,
 }
 
-impl Walk {
+impl PageWalk {
     /// Goes on to a page; whether it was not there before.
     fn enter(&mut self, url: &Url) -> bool {
         self.pages.insert(self.hashes.hash_one(url.as_str()))
     }
 
     /// Whether a page has no names, or just those of the one before it: registries that link their last page to itself send such.
-    fn is_nothing_new<T>(&mut self, page: &Page<'_, T>) -> bool {
+    fn is_nothing_new<T>(&mut self, page: &NamePage<'_, T>) -> bool {
         let hash = self.hashes.hash_one(page.text);
         self.names.replace(hash) == Some(hash) || page.is_empty()
     }

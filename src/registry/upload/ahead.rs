@@ -9,21 +9,21 @@ use futures::future::{join, maybe_done};
 use tokio::time::timeout;
 
 /// What comes of opening a source.
-pub(super) type Opened = Result<BlobStream, RegistryError>;
+pub(super) type OpenResult = Result<BlobStream, RegistryError>;
 
 /// What comes of `asked`, and of `open` where neither takes long: what is open holds a place at the source that others need too.
 pub(super) async fn meanwhile<T>(
     asked: impl Future<Output = T>,
-    open: impl Future<Output = Opened>,
-) -> (T, Option<Opened>) {
-    within(LONGEST, asked, open).await
+    open: impl Future<Output = OpenResult>,
+) -> (T, Option<OpenResult>) {
+    within(MAX_WAIT, asked, open).await
 }
 
 async fn within<T>(
     longest: Duration,
     asked: impl Future<Output = T>,
-    open: impl Future<Output = Opened>,
-) -> (T, Option<Opened>) {
+    open: impl Future<Output = OpenResult>,
+) -> (T, Option<OpenResult>) {
     let (mut asked, mut open) = (pin!(maybe_done(asked)), Box::pin(maybe_done(open)));
     let opened = match timeout(longest, join(asked.as_mut(), open.as_mut())).await {
         Ok(_) => open.as_mut().take_output(),
@@ -34,7 +34,7 @@ async fn within<T>(
     (asked.take_output().expect("it has just been waited for"), opened)
 }
 
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -53,7 +53,7 @@ mod tests {
         what
     }
 
-    fn stream() -> Opened {
+    fn stream() -> OpenResult {
         Ok(futures::stream::empty().boxed())
     }
 

@@ -6,44 +6,44 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::registry::client::BlobStream;
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 /// Bytes from a source, on the way into a request.
-pub(super) struct Feed {
+pub(super) struct UploadBody {
     source: BlobStream,
     /// How many bytes the source still owes.
     owed: u64,
     /// The piece that would complete the request.
     last: Option<Bytes>,
     is_ended: bool,
-    progress: Arc<Progress>,
-    task: Task,
+    progress: Arc<UploadProgress>,
+    task: Operation,
 }
 
-impl Feed {
+impl UploadBody {
     /// `size` is how many bytes the request announces; at least one.
-    pub(super) fn new(source: BlobStream, size: u64, progress: Arc<Progress>, task: Task) -> Self {
+    pub(super) fn new(source: BlobStream, size: u64, progress: Arc<UploadProgress>, task: Operation) -> Self {
         Self { source, owed: size, last: None, is_ended: false, progress, task }
     }
 
     /// Ends the request for a reason that lies in the source.
-    fn fail(&mut self, error: RegistryError) -> Poll<Option<Result<Bytes, SourceFailed>>> {
+    fn fail(&mut self, error: RegistryError) -> Poll<Option<Result<Bytes, SourceError>>> {
         self.is_ended = true;
         self.progress.state().source_error = Some(error);
-        Poll::Ready(Some(Err(SourceFailed)))
+        Poll::Ready(Some(Err(SourceError)))
     }
 
-    fn fail_size(&mut self, what: &str) -> Poll<Option<Result<Bytes, SourceFailed>>> {
+    fn fail_size(&mut self, what: &str) -> Poll<Option<Result<Bytes, SourceError>>> {
         let error = self.task.error(ErrorKind::InvalidContent, format!("the source gave {what} bytes than stated"));
         self.fail(error)
     }
 }
 
-impl Stream for Feed {
-    type Item = Result<Bytes, SourceFailed>;
+impl Stream for UploadBody {
+    type Item = Result<Bytes, SourceError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.is_ended {
@@ -75,35 +75,35 @@ impl Stream for Feed {
     }
 }
 
-/// What the body of a request ends with when its source failed; the reason itself is kept in [`Progress`].
+/// What the body of a request ends with when its source failed; the reason itself is kept in [`UploadProgress`].
 #[derive(Debug, thiserror::Error)]
 #[error("the source of the upload failed")]
-pub(super) struct SourceFailed;
+pub(super) struct SourceError;
 
 /// How an upload gets on, seen from both ends.
-pub(super) struct Progress {
+pub(super) struct UploadProgress {
     idle: Duration,
-    state: Mutex<State>,
+    state: Mutex<UploadState>,
 }
 
-struct State {
+struct UploadState {
     last_move: Instant,
     is_waiting_for_source: bool,
     is_all_given: bool,
     source_error: Option<RegistryError>,
 }
 
-impl Progress {
+impl UploadProgress {
     /// `idle` is how long nothing may move.
     pub(super) fn new(idle: Duration) -> Self {
         let (last_move, is_waiting_for_source, is_all_given) = (Instant::now(), false, false);
-        let state = State { last_move, is_waiting_for_source, is_all_given, source_error: None };
+        let state = UploadState { last_move, is_waiting_for_source, is_all_given, source_error: None };
         Self { idle, state: Mutex::new(state) }
     }
 
     /// Waits until nothing has moved for too long; says so in words. A source that is waited for has twice the time,
     /// so that its own deadline, which knows more, comes first; if none comes, it is the source that has failed.
-    pub(super) async fn stalled(&self, task: &Task) -> RegistryError {
+    pub(super) async fn stalled(&self, task: &Operation) -> RegistryError {
         loop {
             let end = {
                 let mut state = self.state();
@@ -141,7 +141,7 @@ impl Progress {
         state.is_waiting_for_source = is_waiting_for_source;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, UploadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

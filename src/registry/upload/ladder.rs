@@ -18,7 +18,7 @@ pub(crate) enum Rung {
 
 /// Why a rung does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum DescentReason {
     /// The registry does not take uploads in this way.
     Refused,
     /// Something in front of the registry takes no request of this size.
@@ -29,20 +29,20 @@ pub(crate) enum Cause {
 
 /// How one registry takes uploads: what is known of its host, and what its answers have taught.
 pub(crate) struct Ladder {
-    manner: Manner,
+    manner: UploadProfile,
     learned: Mutex<Learned>,
 }
 
 /// What is known of a registry before the first upload.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct UploadProfile {
     pub(crate) rungs: &'static [Rung],
     /// The size of a chunk in bytes.
     pub(crate) chunk: u64,
     /// The smallest chunk that it is worth to go down to, in bytes.
-    pub(crate) least_chunk: u64,
+    pub(crate) min_chunk: u64,
     /// Larger blobs than this are sent in chunks from the start.
-    pub(crate) most_at_once: u64,
+    pub(crate) max_single_request: u64,
 }
 
 #[derive(Default)]
@@ -62,23 +62,23 @@ struct Start {
     until: Instant,
 }
 
-impl Manner {
+impl UploadProfile {
     /// What is known of the registry at `host` (canonical).
     pub(crate) fn of(host: &str) -> Self {
         let is_under = |domain: &str| host == domain || host.strip_suffix(domain).is_some_and(|h| h.ends_with('.'));
         let usual = Self {
             rungs: &[Rung::Put, Rung::Patch, Rung::Chunks],
-            chunk: USUAL_CHUNK,
-            least_chunk: LEAST_CHUNK,
-            most_at_once: u64::MAX,
+            chunk: DEFAULT_CHUNK,
+            min_chunk: MIN_CHUNK,
+            max_single_request: u64::MAX,
         };
         if is_under("azurecr.io") {
             // A streamed body of over about 20 MB fails.
-            return Self { most_at_once: 20_000_000, ..usual };
+            return Self { max_single_request: 20_000_000, ..usual };
         }
         if host.contains(".dkr.ecr.") && (is_under("amazonaws.com") || is_under("amazonaws.com.cn")) {
             // The size of a layer part by the service quotas.
-            return Self { chunk: 10 * 1024 * 1024, least_chunk: 5 * 1024 * 1024, ..usual };
+            return Self { chunk: 10 * 1024 * 1024, min_chunk: 5 * 1024 * 1024, ..usual };
         }
         if is_under("pkg.dev") || is_under("gcr.io") || host == "ghcr.io" {
             // Google takes no chunks (skopeo#1101); of several, GitHub keeps the last.
@@ -89,13 +89,13 @@ impl Manner {
 }
 
 impl Ladder {
-    pub(crate) fn new(manner: Manner) -> Self {
+    pub(crate) fn new(manner: UploadProfile) -> Self {
         Self { manner, learned: Mutex::default() }
     }
 
     /// Where the upload of a blob of `size` bytes starts.
     pub(super) fn first(&self, size: u64, now: Instant) -> Rung {
-        if size > self.manner.most_at_once {
+        if size > self.manner.max_single_request {
             return Rung::Chunks;
         }
         match self.learned().start {
@@ -105,23 +105,23 @@ impl Ladder {
     }
 
     /// Where to go on when the rungs in `tried` did not do, the last one because of `cause`.
-    pub(super) fn below(&self, tried: &[Rung], cause: Cause) -> Option<Rung> {
-        let one_request_is_no_good = cause != Cause::Refused;
+    pub(super) fn below(&self, tried: &[Rung], cause: DescentReason) -> Option<Rung> {
+        let one_request_is_no_good = cause != DescentReason::Refused;
         let is_open = |rung: &Rung| !tried.contains(rung) && (*rung == Rung::Chunks || !one_request_is_no_good);
         self.manner.rungs.iter().copied().find(is_open)
     }
 
     /// A blob of `size` bytes was taken at `rung`, after a higher one did not do because of `cause`.
-    pub(super) fn worked(&self, rung: Rung, size: u64, cause: Cause, now: Instant) {
+    pub(super) fn worked(&self, rung: Rung, size: u64, cause: DescentReason, now: Instant) {
         let from = match cause {
-            Cause::Refused => 0,
-            Cause::TooLarge => size,
-            Cause::Broke => return,
+            DescentReason::Refused => 0,
+            DescentReason::TooLarge => size,
+            DescentReason::Broke => return,
         };
         let mut learned = self.learned();
         let known = learned.start.filter(|start| start.rung == rung && now < start.until);
         let from = known.map_or(from, |start| start.from.min(from));
-        learned.start = Some(Start { rung, from, until: now + REMEMBERED });
+        learned.start = Some(Start { rung, from, until: now + LEARNED_TTL });
         tracing::debug!(?rung, from, "how the registry takes uploads");
     }
 
@@ -134,17 +134,17 @@ impl Ladder {
     pub(super) fn chunk(&self, least: u64, now: Instant) -> Option<u64> {
         let learned = self.learned().chunk.filter(|(_, until)| now < *until).map(|(size, _)| size);
         let size = learned.unwrap_or(self.manner.chunk).max(least);
-        (size <= MOST_CHUNK).then_some(size)
+        (size <= MAX_CHUNK).then_some(size)
     }
 
     /// A smaller chunk than one of `size` bytes, which was too large; nothing below what the registry takes at least.
     pub(super) fn smaller_chunk(&self, size: u64, least: u64, now: Instant) -> Option<u64> {
-        let least = least.max(self.manner.least_chunk);
+        let least = least.max(self.manner.min_chunk);
         if size <= least {
             return None;
         }
         let smaller = (size / 2).max(least);
-        self.learned().chunk = Some((smaller, now + REMEMBERED));
+        self.learned().chunk = Some((smaller, now + LEARNED_TTL));
         Some(smaller)
     }
 
@@ -163,8 +163,8 @@ impl Ladder {
     pub(super) fn not_mounted(&self, is_refused: bool, now: Instant) {
         let mut learned = self.learned();
         learned.missed_mounts = learned.missed_mounts.saturating_add(1);
-        if is_refused || learned.missed_mounts >= MOST_MISSED_MOUNTS {
-            learned.no_mounts_before = Some(now + REMEMBERED);
+        if is_refused || learned.missed_mounts >= MAX_MISSED_MOUNTS {
+            learned.no_mounts_before = Some(now + LEARNED_TTL);
         }
     }
 
@@ -174,16 +174,16 @@ impl Ladder {
 }
 
 /// How long what was learned holds; then the registry may have changed.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const LEARNED_TTL: Duration = Duration::from_secs(3600);
 
 /// After so many mounts in a row that did not work out, none are asked for.
-const MOST_MISSED_MOUNTS: u32 = 5;
+const MAX_MISSED_MOUNTS: u32 = 5;
 
-const USUAL_CHUNK: u64 = 4 * 1024 * 1024;
-const LEAST_CHUNK: u64 = 256 * 1024;
+const DEFAULT_CHUNK: u64 = 4 * 1024 * 1024;
+const MIN_CHUNK: u64 = 256 * 1024;
 
 /// A registry that asks for larger chunks than this cannot be served in chunks.
-pub(crate) const MOST_CHUNK: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_CHUNK: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -13,18 +13,18 @@ use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-pub(crate) use self::ladder::{Ladder, Manner};
+pub(crate) use self::ladder::{Ladder, UploadProfile};
 use crate::image::{Descriptor, RepositoryName};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::{BlobStream, Client, UploadOutcome};
 use crate::registry::content::manifests::stated_digest;
-use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::limiter::Load;
-use crate::registry::http::response::{Answer, Refusal, is_passing};
-use crate::registry::session::{Inner, Outgoing};
-use crate::registry::upload::ahead::{Opened, meanwhile};
-use crate::registry::upload::ladder::{Cause, MOST_CHUNK, Rung};
-use crate::registry::upload::session::{Broken, Content, Session, given_up};
+use crate::registry::http::response::{ErrorResponse, HttpResponse, is_passing};
+use crate::registry::session::{Inner, RegistryRequest};
+use crate::registry::upload::ahead::{OpenResult, meanwhile};
+use crate::registry::upload::ladder::{DescentReason, MAX_CHUNK, Rung};
+use crate::registry::upload::session::{Payload, UploadError, UploadSession, given_up};
 
 impl Client {
     /// Puts a blob there: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` gives.
@@ -54,7 +54,7 @@ impl Client {
         let is_streamed = inner.ladder.first(blob.size, Instant::now()) != Rung::Chunks;
         // To mount from itself only asks whether it is there; what is small is asked for at the source meanwhile.
         let (asks_first, asks_ahead) = match mount_from {
-            Some(from) if from == repository && is_streamed && blob.size <= MOST_AHEAD => (None, Some(from)),
+            Some(from) if from == repository && is_streamed && blob.size <= MAX_PREFETCHED_BLOB => (None, Some(from)),
             mount_from => (mount_from, None),
         };
         let mounted = match asks_first {
@@ -66,7 +66,7 @@ impl Client {
         };
         let session = match mounted {
             Mounted::Blob => return Ok(UploadOutcome::Mounted),
-            Mounted::Session(session) => Some(session),
+            Mounted::UploadSession(session) => Some(session),
             Mounted::No => None,
         };
         // A session without a place for its bytes would be of no use: both wait for the same one.
@@ -77,7 +77,7 @@ impl Client {
         };
         let session = match mounted? {
             Mounted::Blob => return Ok(UploadOutcome::Mounted),
-            Mounted::Session(session) => Some(session),
+            Mounted::UploadSession(session) => Some(session),
             Mounted::No => session,
         };
         upload.bring(session, ahead, &open).await.map(|()| UploadOutcome::Uploaded)
@@ -86,7 +86,7 @@ impl Client {
 
 /// The memory for chunks of a client that writes `concurrency` blobs at once, in KiB.
 pub(crate) fn chunk_memory(concurrency: usize) -> usize {
-    let bytes = (concurrency as u64).saturating_mul(MEMORY_EACH).clamp(MOST_CHUNK, MOST_MEMORY);
+    let bytes = (concurrency as u64).saturating_mul(CHUNK_MEMORY_PER_UPLOAD).clamp(MAX_CHUNK, MAX_CHUNK_MEMORY);
     (bytes / 1024) as usize
 }
 
@@ -96,20 +96,20 @@ struct Upload<'a> {
     inner: &'a Arc<Inner>,
     repository: &'a RepositoryName,
     blob: &'a Descriptor,
-    task: &'a Task,
+    task: &'a Operation,
 }
 
 /// What comes of asking for a mount.
 enum Mounted {
     Blob,
-    Session(Session),
+    UploadSession(UploadSession),
     No,
 }
 
 /// What comes of completing an upload.
 enum Completed {
     Blob,
-    Refused(Refusal),
+    Refused(ErrorResponse),
 }
 
 impl Upload<'_> {
@@ -129,8 +129,8 @@ impl Upload<'_> {
                     if from != self.repository {
                         ladder.not_mounted(false, Instant::now());
                     }
-                    let session = Session::open(self.inner, &answer, self.scopes(Some(from)), self.task);
-                    return session.map(Mounted::Session).map_err(|failure| failure.error);
+                    let session = UploadSession::open(self.inner, &answer, self.scopes(Some(from)), self.task);
+                    return session.map(Mounted::UploadSession).map_err(|failure| failure.error);
                 }
                 Ok(answer) => {
                     tracing::debug!(status = answer.status().as_u16(), "the registry refuses to mount");
@@ -150,20 +150,20 @@ impl Upload<'_> {
     }
 
     /// Opens a session.
-    async fn begin(&self, scopes: &Scopes) -> Result<Session, Failure> {
+    async fn begin(&self, scopes: &Scopes) -> Result<UploadSession, AttemptError> {
         let answer = self.post(None, scopes).await?;
         if answer.status().is_success() {
-            return Session::open(self.inner, &answer, scopes.clone(), self.task);
+            return UploadSession::open(self.inner, &answer, scopes.clone(), self.task);
         }
         Err(answer.refusal(&self.inner.deadlines).await.failure(self.task))
     }
 
-    async fn post(&self, mount_from: Option<&RepositoryName>, scopes: &Scopes) -> Result<Answer, Failure> {
+    async fn post(&self, mount_from: Option<&RepositoryName>, scopes: &Scopes) -> Result<HttpResponse, AttemptError> {
         let mut url = self.inner.site.of(self.repository, "blobs/uploads/");
         if let Some(from) = mount_from {
             url.query_pairs_mut().append_pair("mount", self.blob.digest.as_str()).append_pair("from", from.as_str());
         }
-        let mut request = Outgoing::new(Method::POST, url, scopes.clone(), self.task);
+        let mut request = RegistryRequest::new(Method::POST, url, scopes.clone(), self.task);
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         Box::pin(self.inner.send(&request)).await
     }
@@ -180,8 +180,8 @@ impl Upload<'_> {
     /// gave already.
     async fn bring<F, Fut>(
         &self,
-        mut session: Option<Session>,
-        mut ahead: Option<Opened>,
+        mut session: Option<UploadSession>,
+        mut ahead: Option<OpenResult>,
         open: &F,
     ) -> Result<(), RegistryError>
     where
@@ -200,9 +200,9 @@ impl Upload<'_> {
                 None if is_first && ahead.is_none() && descent.rung != Rung::Chunks && self.blob.size > 0 => {
                     let (session, stream) = meanwhile(self.begin(&scopes), open()).await;
                     ahead = stream;
-                    session.map_err(Broken::Refused)
+                    session.map_err(UploadError::Refused)
                 }
-                None => self.begin(&scopes).await.map_err(Broken::Refused),
+                None => self.begin(&scopes).await.map_err(UploadError::Refused),
             };
             is_first = false;
             let ended = match opened {
@@ -215,20 +215,20 @@ impl Upload<'_> {
                     descent.arrived();
                     return Ok(());
                 }
-                Err(Broken::Source(error)) => return Err(error),
-                Err(Broken::Manner(error, cause)) => {
+                Err(UploadError::Source(error)) => return Err(error),
+                Err(UploadError::Method(error, cause)) => {
                     descent.below(error, cause)?;
                     continue;
                 }
-                Err(Broken::Lost(failure)) if descent.is_lost_again() => {
-                    descent.below(failure.error, Cause::Refused)?;
+                Err(UploadError::Lost(failure)) if descent.is_lost_again() => {
+                    descent.below(failure.error, DescentReason::Refused)?;
                     continue;
                 }
-                Err(Broken::Connection(failure, is_all_sent)) => {
+                Err(UploadError::Connection(failure, is_all_sent)) => {
                     descent.broke(&failure.error);
                     (failure, is_all_sent)
                 }
-                Err(Broken::Lost(failure) | Broken::Refused(failure)) => (failure, false),
+                Err(UploadError::Lost(failure) | UploadError::Refused(failure)) => (failure, false),
             };
             retries.again(failure).await?;
             if is_all_sent && self.has_arrived().await {
@@ -239,11 +239,11 @@ impl Upload<'_> {
 
     async fn fill<F, Fut>(
         &self,
-        mut session: Session,
+        mut session: UploadSession,
         rung: Rung,
-        ahead: Option<Opened>,
+        ahead: Option<OpenResult>,
         open: &F,
-    ) -> Result<(), Broken>
+    ) -> Result<(), UploadError>
     where
         F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
@@ -262,7 +262,7 @@ impl Upload<'_> {
                 Some(opened) => opened,
                 None => open().await,
             };
-            let content = Content::Whole(opened.map_err(Broken::Source)?, self.blob.size);
+            let content = Payload::Whole(opened.map_err(UploadError::Source)?, self.blob.size);
             let answer = session.send(content, complete).await?;
             if !answer.status().is_success() {
                 let refusal = session.refusal(answer).await;
@@ -271,7 +271,7 @@ impl Upload<'_> {
             if complete.is_some() {
                 return self.take(&mut session, &answer);
             }
-            session.follow(&answer).map_err(Broken::Refused)?;
+            session.follow(&answer).map_err(UploadError::Refused)?;
         }
         match self.complete(&mut session).await? {
             Completed::Blob => Ok(()),
@@ -280,11 +280,11 @@ impl Upload<'_> {
     }
 
     /// Makes a blob of what `session` was sent. This request has tries of its own, as it repeats no bytes.
-    async fn complete(&self, session: &mut Session) -> Result<Completed, Broken> {
+    async fn complete(&self, session: &mut UploadSession) -> Result<Completed, UploadError> {
         let mut retries = self.inner.retries();
         let mut may_be_done = false;
         loop {
-            let failure = match session.send(Content::Nothing, Some(&self.blob.digest)).await {
+            let failure = match session.send(Payload::Nothing, Some(&self.blob.digest)).await {
                 Ok(answer) if answer.status().is_success() => {
                     return self.take(session, &answer).map(|()| Completed::Blob);
                 }
@@ -298,21 +298,21 @@ impl Upload<'_> {
                     }
                     failure
                 }
-                Err(Broken::Connection(failure, _)) => failure,
+                Err(UploadError::Connection(failure, _)) => failure,
                 Err(other) => return Err(other),
             };
             may_be_done = true;
-            retries.again(failure).await.map_err(|error| Broken::Refused(given_up(error)))?;
+            retries.again(failure).await.map_err(|error| UploadError::Refused(given_up(error)))?;
         }
     }
 
     /// Takes `answer` for success, unless the registry says that it took other bytes.
-    fn take(&self, session: &mut Session, answer: &Answer) -> Result<(), Broken> {
+    fn take(&self, session: &mut UploadSession, answer: &HttpResponse) -> Result<(), UploadError> {
         session.close();
         match stated_digest(answer.headers()) {
             Some(stated) if stated.algorithm() == self.blob.digest.algorithm() && stated != self.blob.digest => {
                 let detail = format!("the registry took it for {stated}");
-                Err(Broken::Refused(self.task.error(ErrorKind::InvalidContent, detail).into()))
+                Err(UploadError::Refused(self.task.error(ErrorKind::InvalidContent, detail).into()))
             }
             _ => Ok(()),
         }
@@ -320,7 +320,7 @@ impl Upload<'_> {
 
     /// Whether a blob whose last answer got lost is there, if it is large enough to ask before it is sent again.
     async fn has_arrived(&self) -> bool {
-        self.blob.size >= WORTH_A_LOOK && self.is_there().await
+        self.blob.size >= MIN_BLOB_TO_CHECK && self.is_there().await
     }
 
     async fn is_there(&self) -> bool {
@@ -335,7 +335,7 @@ struct Descent<'a> {
     rung: Rung,
     tried: Vec<Rung>,
     /// Why the last rung did not do.
-    cause: Option<Cause>,
+    cause: Option<DescentReason>,
     lost: u32,
     broken: u32,
     /// What to say if it was a broken connection that led to a rung which does not do either.
@@ -352,8 +352,8 @@ impl<'a> Descent<'a> {
     ///
     /// # Errors
     /// `error`, when there is none.
-    fn below(&mut self, error: RegistryError, cause: Cause) -> Result<(), RegistryError> {
-        if self.tried.len() == 1 && cause != Cause::Broke {
+    fn below(&mut self, error: RegistryError, cause: DescentReason) -> Result<(), RegistryError> {
+        if self.tried.len() == 1 && cause != DescentReason::Broke {
             self.ladder.forget();
         }
         let Some(rung) = self.ladder.below(&self.tried, cause) else {
@@ -374,8 +374,8 @@ impl<'a> Descent<'a> {
     /// A connection broke. One that does so again may be cut at a certain size or time: chunks can get through.
     fn broke(&mut self, error: &RegistryError) {
         self.broken += 1;
-        let is_worth_it = self.broken >= 2 && self.size >= WORTH_A_LOOK && self.rung != Rung::Chunks;
-        if is_worth_it && self.below(error.clone(), Cause::Broke).is_ok() {
+        let is_worth_it = self.broken >= 2 && self.size >= MIN_BLOB_TO_CHECK && self.rung != Rung::Chunks;
+        if is_worth_it && self.below(error.clone(), DescentReason::Broke).is_ok() {
             self.broke_with = Some(error.clone());
         }
     }
@@ -389,13 +389,13 @@ impl<'a> Descent<'a> {
 }
 
 /// From this size on a question is worth it before the bytes are sent again, and chunks before they are cut again.
-const WORTH_A_LOOK: u64 = 1024 * 1024;
+const MIN_BLOB_TO_CHECK: u64 = 1024 * 1024;
 
 /// Up to this size the bytes that come for nothing, where the blob is there after all, are not worth waiting for an answer.
-const MOST_AHEAD: u64 = 1024 * 1024;
+const MAX_PREFETCHED_BLOB: u64 = 1024 * 1024;
 
-const MEMORY_EACH: u64 = 4 * 1024 * 1024;
-const MOST_MEMORY: u64 = 64 * 1024 * 1024;
+const CHUNK_MEMORY_PER_UPLOAD: u64 = 4 * 1024 * 1024;
+const MAX_CHUNK_MEMORY: u64 = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

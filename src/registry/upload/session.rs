@@ -10,29 +10,29 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::image::Digest;
-use crate::registry::auth::Login;
+use crate::registry::auth::Authorization;
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::BlobStream;
-use crate::registry::error::{ErrorKind, Failure, MOST_TRIES, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, MAX_TRIES, Operation, RegistryError};
 use crate::registry::http::hosts::canonical_host;
-use crate::registry::http::response::{Answer, Refusal};
-use crate::registry::session::{Inner, Outgoing};
-use crate::registry::upload::body::{Feed, Progress};
-use crate::registry::upload::ladder::Cause;
+use crate::registry::http::response::{ErrorResponse, HttpResponse};
+use crate::registry::session::{Inner, RegistryRequest};
+use crate::registry::upload::body::{UploadBody, UploadProgress};
+use crate::registry::upload::ladder::DescentReason;
 
 /// An upload session, which is given up when it is dropped open.
-pub(super) struct Session {
+pub(super) struct UploadSession {
     inner: Arc<Inner>,
     url: Url,
     pub(super) scopes: Scopes,
-    task: Task,
+    task: Operation,
     /// The smallest chunk that the registry takes, in bytes.
-    pub(super) least_chunk: u64,
+    pub(super) min_chunk: u64,
     is_open: bool,
 }
 
 /// What a request into a session carries.
-pub(super) enum Content {
+pub(super) enum Payload {
     /// A whole blob of so many bytes; it can be sent once only.
     Whole(BlobStream, u64),
     /// The bytes of a blob from an offset on.
@@ -43,29 +43,34 @@ pub(super) enum Content {
 
 /// Why an upload ended early.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum UploadError {
     /// The source failed.
     Source(RegistryError),
     /// The registry, or something in front of it, does not take uploads in this way.
-    Manner(RegistryError, Cause),
+    Method(RegistryError, DescentReason),
     /// The registry does not know the session.
-    Lost(Failure),
+    Lost(AttemptError),
     /// The connection broke; whether all bytes were on their way by then.
-    Connection(Failure, bool),
+    Connection(AttemptError, bool),
     /// The registry refused.
-    Refused(Failure),
+    Refused(AttemptError),
 }
 
-impl Session {
+impl UploadSession {
     /// The session that `answer` to a POST opens.
-    pub(super) fn open(inner: &Arc<Inner>, answer: &Answer, scopes: Scopes, task: &Task) -> Result<Self, Failure> {
-        let least_chunk = answer.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
+    pub(super) fn open(
+        inner: &Arc<Inner>,
+        answer: &HttpResponse,
+        scopes: Scopes,
+        task: &Operation,
+    ) -> Result<Self, AttemptError> {
+        let min_chunk = answer.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
         let mut session = Self {
             inner: inner.clone(),
             url: answer.url.clone(),
             scopes,
             task: task.clone(),
-            least_chunk: least_chunk.unwrap_or(0),
+            min_chunk: min_chunk.unwrap_or(0),
             is_open: false,
         };
         if !session.follow(answer)? {
@@ -77,7 +82,7 @@ impl Session {
     }
 
     /// Goes where `answer` says that the session is from now on; whether it says so.
-    pub(super) fn follow(&mut self, answer: &Answer) -> Result<bool, Failure> {
+    pub(super) fn follow(&mut self, answer: &HttpResponse) -> Result<bool, AttemptError> {
         let Some(location) = answer.headers().get(LOCATION) else {
             return Ok(false);
         };
@@ -98,13 +103,13 @@ impl Session {
     ///
     /// # Errors
     /// `Source`, `Connection`, and `Refused` where the credentials are refused. Any other refusal is an answer.
-    pub(super) async fn send(&self, content: Content, complete: Option<&Digest>) -> Result<Answer, Broken> {
-        self.inner.pause.wait(&self.task, &self.inner.deadlines).await.map_err(|e| Broken::Refused(e.into()))?;
+    pub(super) async fn send(&self, content: Payload, complete: Option<&Digest>) -> Result<HttpResponse, UploadError> {
+        self.inner.pause.wait(&self.task, &self.inner.deadlines).await.map_err(|e| UploadError::Refused(e.into()))?;
         let is_own = self.inner.site.is_own_origin(&self.url);
         let mut login = match is_own {
-            true => self.inner.login(&self.scopes, &self.task).await.map_err(|e| Broken::Refused(e.into()))?,
+            true => self.inner.login(&self.scopes, &self.task).await.map_err(|e| UploadError::Refused(e.into()))?,
             // Whatever a URL elsewhere needs is in it.
-            false => Login::default(),
+            false => Authorization::default(),
         };
         let (mut content, mut has_logged_in) = (content, false);
         loop {
@@ -116,17 +121,21 @@ impl Session {
             let headers = answer.headers().clone();
             let refusal = answer.refusal(&self.inner.deadlines).await.failure(&self.task);
             let better = self.better_login(&headers, &login).await;
-            match (better.map_err(|e| Broken::Refused(e.into()))?, again) {
-                (None, _) => return Err(Broken::Refused(refusal)),
+            match (better.map_err(|e| UploadError::Refused(e.into()))?, again) {
+                (None, _) => return Err(UploadError::Refused(refusal)),
                 // The new token is kept: once more, from the start.
-                (Some(_), None) => return Err(Broken::Refused(Failure { most_tries: 2, ..refusal })),
+                (Some(_), None) => return Err(UploadError::Refused(AttemptError { max_tries: 2, ..refusal })),
                 (Some(better), Some(again)) => (login, content, has_logged_in) = (better, again, true),
             }
         }
     }
 
     /// What to log in with instead of `used`; a token is renewed also where the registry does not ask for that.
-    async fn better_login(&self, headers: &HeaderMap, used: &Login) -> Result<Option<Login>, RegistryError> {
+    async fn better_login(
+        &self,
+        headers: &HeaderMap,
+        used: &Authorization,
+    ) -> Result<Option<Authorization>, RegistryError> {
         let better = self.inner.answer_challenge(headers, &self.scopes, used, &self.task).await?;
         if better.is_some() || !self.inner.auth.is_bearer() {
             return Ok(better);
@@ -135,8 +144,13 @@ impl Session {
         self.inner.login(&self.scopes, &self.task).await.map(Some)
     }
 
-    async fn send_as(&self, login: &Login, content: Content, complete: Option<&Digest>) -> Result<Answer, Broken> {
-        let progress = Arc::new(Progress::new(self.inner.deadlines.idle));
+    async fn send_as(
+        &self,
+        login: &Authorization,
+        content: Payload,
+        complete: Option<&Digest>,
+    ) -> Result<HttpResponse, UploadError> {
+        let progress = Arc::new(UploadProgress::new(self.inner.deadlines.idle));
         let mut request = self.request(content, complete, &progress);
         if let Some(header) = &login.header {
             request.headers_mut().insert(AUTHORIZATION, header.clone());
@@ -147,21 +161,21 @@ impl Session {
             stall = progress.stalled(&self.task) => Err(stall),
         };
         if let Some(error) = progress.take_source_error() {
-            return Err(Broken::Source(error));
+            return Err(UploadError::Source(error));
         }
         let is_all_sent = progress.is_all_given();
-        let sent = sent.map_err(|stall| Broken::Connection(stall.into(), is_all_sent))?;
+        let sent = sent.map_err(|stall| UploadError::Connection(stall.into(), is_all_sent))?;
         self.inner.learn(&method, &self.url, sent_at, &sent);
         let response = sent.map_err(|trouble| {
             let is_broken = trouble.kind == ErrorKind::Unavailable;
             let failure = self.task.failure(trouble);
-            if is_broken { Broken::Connection(failure, is_all_sent) } else { Broken::Refused(failure) }
+            if is_broken { UploadError::Connection(failure, is_all_sent) } else { UploadError::Refused(failure) }
         })?;
         let elsewhere = (!self.inner.site.is_own_origin(&self.url)).then(|| canonical_host(&self.url));
-        Ok(Answer { response, url: self.url.clone(), elsewhere })
+        Ok(HttpResponse { response, url: self.url.clone(), elsewhere })
     }
 
-    fn request(&self, content: Content, complete: Option<&Digest>, progress: &Arc<Progress>) -> reqwest::Request {
+    fn request(&self, content: Payload, complete: Option<&Digest>, progress: &Arc<UploadProgress>) -> reqwest::Request {
         let mut url = self.url.clone();
         let method = match complete {
             Some(digest) => {
@@ -172,24 +186,26 @@ impl Session {
         };
         let mut request = reqwest::Request::new(method, url);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        if let Content::Chunk(bytes, first) = &content {
+        if let Payload::Chunk(bytes, first) = &content {
             // Not of the form that RFC 9110 knows: the distribution specification leaves the unit out.
             let range = format!("{first}-{}", (first + bytes.len() as u64).saturating_sub(1));
             let range = HeaderValue::from_str(&range).expect("digits are a header value");
             request.headers_mut().insert(CONTENT_RANGE, range);
         }
         let (source, size) = match content {
-            Content::Whole(source, size) => (source, size),
-            Content::Chunk(bytes, _) => {
+            Payload::Whole(source, size) => (source, size),
+            Payload::Chunk(bytes, _) => {
                 let size = bytes.len() as u64;
                 (slices(bytes), size)
             }
-            Content::Nothing => (futures::stream::empty().boxed(), 0),
+            Payload::Nothing => (futures::stream::empty().boxed(), 0),
         };
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
         *request.body_mut() = Some(match size {
             0 => reqwest::Body::from(""),
-            size => reqwest::Body::wrap_stream(Feed::new(source, size, progress.clone(), self.task.clone()).boxed()),
+            size => {
+                reqwest::Body::wrap_stream(UploadBody::new(source, size, progress.clone(), self.task.clone()).boxed())
+            }
         });
         request
     }
@@ -198,18 +214,18 @@ impl Session {
     ///
     /// # Errors
     /// `Lost` where it does not say.
-    pub(super) async fn ask(&mut self) -> Result<u64, Broken> {
-        let lost = |failure: Failure| Broken::Lost(Failure { most_tries: MOST_TRIES, ..failure });
+    pub(super) async fn ask(&mut self) -> Result<u64, UploadError> {
+        let lost = |failure: AttemptError| UploadError::Lost(AttemptError { max_tries: MAX_TRIES, ..failure });
         let silent = self.task.error(ErrorKind::Unavailable, "the registry does not say how much of an upload it has");
         if !self.inner.site.is_own_origin(&self.url) {
             return Err(lost(silent.into()));
         }
-        let request = Outgoing::new(Method::GET, self.url.clone(), self.scopes.clone(), &self.task);
-        let answer = self.inner.call(&request).await.map_err(|error| Broken::Refused(given_up(error)))?;
+        let request = RegistryRequest::new(Method::GET, self.url.clone(), self.scopes.clone(), &self.task);
+        let answer = self.inner.call(&request).await.map_err(|error| UploadError::Refused(given_up(error)))?;
         if !answer.status().is_success() {
             return Err(lost(answer.refusal(&self.inner.deadlines).await.failure(&self.task)));
         }
-        self.follow(&answer).map_err(Broken::Refused)?;
+        self.follow(&answer).map_err(UploadError::Refused)?;
         match answer.header(RANGE).and_then(received) {
             Some(offset) => Ok(offset),
             None => Err(lost(silent.into())),
@@ -217,30 +233,30 @@ impl Session {
     }
 
     /// Reads a refusal.
-    pub(super) async fn refusal(&self, answer: Answer) -> Refusal {
+    pub(super) async fn refusal(&self, answer: HttpResponse) -> ErrorResponse {
         answer.refusal(&self.inner.deadlines).await
     }
 
     /// What a refusal of bytes means to the upload.
-    pub(super) fn judge(&self, refusal: &Refusal) -> Broken {
+    pub(super) fn judge(&self, refusal: &ErrorResponse) -> UploadError {
         let failure = refusal.failure(&self.task);
         let status = refusal.status.as_u16();
         match status {
-            404 if refusal.has_code(&["NAME_UNKNOWN", "DENIED"]) => Broken::Refused(failure),
+            404 if refusal.has_code(&["NAME_UNKNOWN", "DENIED"]) => UploadError::Refused(failure),
             404 if refusal.has_code(&["BLOB_UPLOAD_UNKNOWN"]) => {
-                Broken::Lost(Failure { most_tries: MOST_TRIES, ..failure })
+                UploadError::Lost(AttemptError { max_tries: MAX_TRIES, ..failure })
             }
-            404 | 405 | 416 | 501 => Broken::Manner(failure.error, Cause::Refused),
-            413 => Broken::Manner(failure.error, Cause::TooLarge),
+            404 | 405 | 416 | 501 => UploadError::Method(failure.error, DescentReason::Refused),
+            413 => UploadError::Method(failure.error, DescentReason::TooLarge),
             400 if refusal.has_code(&["UNSUPPORTED", "BLOB_UPLOAD_INVALID"]) => {
-                Broken::Manner(failure.error, Cause::Refused)
+                UploadError::Method(failure.error, DescentReason::Refused)
             }
-            _ => Broken::Refused(failure),
+            _ => UploadError::Refused(failure),
         }
     }
 }
 
-impl Content {
+impl Payload {
     /// The same once more, if it can be sent once more.
     fn again(&self) -> Option<Self> {
         match self {
@@ -252,14 +268,14 @@ impl Content {
 }
 
 /// A failure that has had its tries.
-pub(super) fn given_up(error: RegistryError) -> Failure {
-    Failure { error, most_tries: 1 }
+pub(super) fn given_up(error: RegistryError) -> AttemptError {
+    AttemptError { error, max_tries: 1 }
 }
 
 /// The pieces in which a chunk is written, so that a slow registry can be told from one that takes nothing.
 fn slices(bytes: Bytes) -> BlobStream {
-    let starts = (0..bytes.len()).step_by(SLICE);
-    futures::stream::iter(starts.map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE))))).boxed()
+    let starts = (0..bytes.len()).step_by(SLICE_BYTES);
+    futures::stream::iter(starts.map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE_BYTES))))).boxed()
 }
 
 /// Reads `0-9` as ten bytes. `0-0` is how registries write that they have nothing.
@@ -269,7 +285,7 @@ fn received(range: &str) -> Option<u64> {
     Some(if last == 0 { 0 } else { last.checked_add(1)? })
 }
 
-impl Drop for Session {
+impl Drop for UploadSession {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -283,7 +299,7 @@ impl Drop for Session {
 /// Gives up an upload session, if the registry can do that; nothing depends on it.
 async fn cancel(inner: Arc<Inner>, url: Url, scopes: Scopes) {
     let task = inner.task("giving up an upload", "");
-    let request = Outgoing::new(Method::DELETE, url, scopes, &task);
+    let request = RegistryRequest::new(Method::DELETE, url, scopes, &task);
     match timeout(inner.deadlines.cancel, inner.send(&request)).await {
         Ok(Ok(answer)) => tracing::debug!(status = answer.status().as_u16(), "gave up an upload session"),
         Ok(Err(failure)) => tracing::debug!(error = %failure.error.message, "could not give up an upload session"),
@@ -291,7 +307,7 @@ async fn cancel(inner: Arc<Inner>, url: Url, scopes: Scopes) {
     }
 }
 
-const SLICE: usize = 64 * 1024;
+const SLICE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

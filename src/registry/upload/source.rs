@@ -6,19 +6,19 @@ use tokio::time::{Duration, timeout};
 
 use crate::image::{Descriptor, Digest, DigestHasher};
 use crate::registry::client::BlobStream;
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 
 /// A blob that is read chunk by chunk.
 ///
 /// A stream that breaks is opened anew, and what it gives again is passed over. As that may come from another server,
 /// it is compared with what was read before by its digest, so that no mixture of two contents comes out whole.
-pub(super) struct Source<'a, F> {
+pub(super) struct ResumingSource<'a, F> {
     open: &'a F,
     blob: &'a Descriptor,
-    task: &'a Task,
+    task: &'a Operation,
     /// How long a stream may give nothing.
     patience: Duration,
-    stream: Option<Reading>,
+    stream: Option<OpenStream>,
     /// What was read in earlier streams: its length and its digest.
     earlier: Vec<(u64, Digest)>,
     reopens_left: u32,
@@ -26,7 +26,7 @@ pub(super) struct Source<'a, F> {
     held: (u64, Bytes),
 }
 
-struct Reading {
+struct OpenStream {
     stream: BlobStream,
     /// What was taken from the stream and not asked for yet.
     rest: Bytes,
@@ -35,14 +35,14 @@ struct Reading {
     hasher: DigestHasher,
 }
 
-impl<'a, F, Fut> Source<'a, F>
+impl<'a, F, Fut> ResumingSource<'a, F>
 where
     F: Fn() -> Fut + Send + Sync,
     Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
 {
-    pub(super) fn new(open: &'a F, blob: &'a Descriptor, task: &'a Task, patience: Duration) -> Self {
+    pub(super) fn new(open: &'a F, blob: &'a Descriptor, task: &'a Operation, patience: Duration) -> Self {
         let (earlier, held) = (Vec::new(), (0, Bytes::new()));
-        Self { open, blob, task, patience, stream: None, earlier, reopens_left: MOST_REOPENS, held }
+        Self { open, blob, task, patience, stream: None, earlier, reopens_left: MAX_REOPENS, held }
     }
 
     /// The bytes from `from` on, which is not after the end of the last chunk: `length` of them, or all there are. The last ones come out only
@@ -134,7 +134,7 @@ where
             self.reopens_left -= 1;
         }
         let hasher = DigestHasher::new(self.blob.digest.algorithm());
-        self.stream = Some(Reading { stream: (self.open)().await?, rest: Bytes::new(), at: 0, hasher });
+        self.stream = Some(OpenStream { stream: (self.open)().await?, rest: Bytes::new(), at: 0, hasher });
         Ok(())
     }
 
@@ -164,7 +164,7 @@ where
 }
 
 /// The next piece of `stream` that is not empty.
-async fn next(stream: &mut BlobStream, patience: Duration, task: &Task) -> Result<Option<Bytes>, RegistryError> {
+async fn next(stream: &mut BlobStream, patience: Duration, task: &Operation) -> Result<Option<Bytes>, RegistryError> {
     loop {
         match timeout(patience, stream.next()).await {
             Ok(Some(Ok(piece))) if piece.is_empty() => {}
@@ -177,9 +177,9 @@ async fn next(stream: &mut BlobStream, patience: Duration, task: &Task) -> Resul
     }
 }
 
-fn wrong(task: &Task, what: &str) -> RegistryError {
+fn wrong(task: &Operation, what: &str) -> RegistryError {
     task.error(ErrorKind::InvalidContent, format!("the source gave {what}"))
 }
 
 /// How often a source is opened again within one session.
-const MOST_REOPENS: u32 = 3;
+const MAX_REOPENS: u32 = 3;

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use crate::image::{Descriptor, Digest, RepositoryName};
 use crate::registry::client::Client;
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::session::Inner;
-use crate::registry::vendors::digest_apis::{LASTS, LASTS_WHEN_TRANSIENT};
+use crate::registry::vendors::digest_apis::{TRANSIENT_VERDICT_TTL, VERDICT_TTL};
 use crate::registry::vendors::ecr::{Ecr, odd};
 
 impl Client {
@@ -21,7 +21,7 @@ impl Client {
     pub async fn blobs_at_once(&self, repository: &RepositoryName, blobs: &[&Descriptor]) -> HashSet<Digest> {
         let inner = &self.0;
         let mut found = HashSet::new();
-        let Some(ecr) = inner.ecr.as_ref().filter(|_| blobs.len() >= FEWEST) else { return found };
+        let Some(ecr) = inner.ecr.as_ref().filter(|_| blobs.len() >= MIN_LAYERS) else { return found };
         if inner.digest_apis.verdict(PLACE) == Some(false) {
             return found;
         }
@@ -33,7 +33,7 @@ impl Client {
         });
         if let Err(error) = asked {
             tracing::debug!(error = %error.message, "blobs are asked for one by one");
-            let lasts = if error.kind.is_transient() { LASTS_WHEN_TRANSIENT } else { LASTS };
+            let lasts = if error.kind.is_transient() { TRANSIENT_VERDICT_TTL } else { VERDICT_TTL };
             inner.digest_apis.note(PLACE.to_owned(), false, lasts);
         }
         found
@@ -51,9 +51,9 @@ impl Inner {
         repository: &RepositoryName,
         blobs: &[&Descriptor],
         found: &mut HashSet<Digest>,
-        task: &Task,
+        task: &Operation,
     ) -> Result<(), RegistryError> {
-        for blobs in blobs.chunks(MOST) {
+        for blobs in blobs.chunks(MAX_LAYERS) {
             let digests: Vec<&Digest> = blobs.iter().map(|blob| &blob.digest).collect();
             let ask =
                 json!({ "registryId": ecr.account(), "repositoryName": repository.as_str(), "layerDigests": digests });
@@ -75,8 +75,8 @@ impl Inner {
 }
 
 /// For fewer blobs HEADs are no dearer.
-const FEWEST: usize = 3;
+const MIN_LAYERS: usize = 3;
 /// The most that ECR takes.
-const MOST: usize = 100;
+const MAX_LAYERS: usize = 100;
 /// Where it is kept that the call is of no use.
 const PLACE: &str = "blobs";

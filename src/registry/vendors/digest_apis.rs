@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::registry::error::{ErrorKind, RegistryError, Task};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::session::Inner;
 use crate::registry::vendors::ecr::Ecr;
-use crate::registry::vendors::harbor::Harbor;
+use crate::registry::vendors::harbor::HarborRepository;
 
 impl Inner {
     /// What those of `tags` point at that an API of this registry tells of. Never fails: what is not told is to be asked for.
@@ -23,8 +23,8 @@ impl Inner {
         repository: &RepositoryName,
         tags: &BTreeSet<Tag>,
     ) -> BTreeMap<Tag, Digest> {
-        let mut told = Told::of(tags);
-        if told.lacking() < FEWEST_TAGS {
+        let mut told = DigestLookup::of(tags);
+        if told.lacking() < MIN_TAGS {
             return BTreeMap::new();
         }
         let Some(api) = self.digest_api(repository) else { return BTreeMap::new() };
@@ -43,7 +43,7 @@ impl Inner {
                 DigestApi::Harbor(harbor) => {
                     if known.is_none() {
                         harbor.check(&task).await?;
-                        self.digest_apis.note(place.clone(), true, LASTS);
+                        self.digest_apis.note(place.clone(), true, VERDICT_TTL);
                     }
                     harbor.read(&mut told, &task).await
                 }
@@ -51,7 +51,11 @@ impl Inner {
         });
         if let Err(error) = asked.await {
             tracing::debug!(error = %error.message, "tags are asked for one by one");
-            self.digest_apis.note(place, false, if error.kind.is_transient() { LASTS_WHEN_TRANSIENT } else { LASTS });
+            self.digest_apis.note(
+                place,
+                false,
+                if error.kind.is_transient() { TRANSIENT_VERDICT_TTL } else { VERDICT_TTL },
+            );
         }
         told.into_digests()
     }
@@ -63,7 +67,7 @@ impl Inner {
 
     async fn in_time(
         &self,
-        task: &Task,
+        task: &Operation,
         asked: impl Future<Output = Result<(), RegistryError>>,
     ) -> Result<(), RegistryError> {
         let limit = self.deadlines.listing;
@@ -76,24 +80,24 @@ impl Inner {
 
 /// An API that tells.
 enum DigestApi<'a> {
-    Harbor(Harbor<'a>),
+    Harbor(HarborRepository<'a>),
     Ecr(&'a Ecr),
 }
 
 /// What is told of the tags that are asked about.
-pub(crate) struct Told<'a>(BTreeMap<&'a Tag, Said>);
+pub(crate) struct DigestLookup<'a>(BTreeMap<&'a Tag, LookupState>);
 
-enum Said {
+enum LookupState {
     Nothing,
     Digest(Digest),
     /// Several digests: the tag moved meanwhile, or the answer is wrong.
     Contradiction,
 }
 
-impl<'a> Told<'a> {
+impl<'a> DigestLookup<'a> {
     /// Nothing yet. Tags that stand for referrers are left out: nobody needs their digests from here.
     fn of(tags: &'a BTreeSet<Tag>) -> Self {
-        Self(tags.iter().filter(|tag| !is_referrer_tag(tag)).map(|tag| (tag, Said::Nothing)).collect())
+        Self(tags.iter().filter(|tag| !is_referrer_tag(tag)).map(|tag| (tag, LookupState::Nothing)).collect())
     }
 
     /// Takes that `tag` points at `digest`; names that nobody asked about are left out.
@@ -101,21 +105,21 @@ impl<'a> Told<'a> {
         let Ok(tag) = tag.parse::<Tag>() else { return };
         let Some(said) = self.0.get_mut(&tag) else { return };
         match said {
-            Said::Nothing => *said = Said::Digest(digest.clone()),
-            Said::Digest(known) if known != digest => *said = Said::Contradiction,
-            Said::Digest(_) | Said::Contradiction => {}
+            LookupState::Nothing => *said = LookupState::Digest(digest.clone()),
+            LookupState::Digest(known) if known != digest => *said = LookupState::Contradiction,
+            LookupState::Digest(_) | LookupState::Contradiction => {}
         }
     }
 
     /// How many tags nothing is told of: so many HEADs it would take without another page.
     pub(crate) fn lacking(&self) -> usize {
-        self.0.values().filter(|said| matches!(said, Said::Nothing)).count()
+        self.0.values().filter(|said| matches!(said, LookupState::Nothing)).count()
     }
 
     fn into_digests(self) -> BTreeMap<Tag, Digest> {
         let told = self.0.into_iter().filter_map(|(tag, said)| match said {
-            Said::Digest(digest) => Some((tag.clone(), digest)),
-            Said::Nothing | Said::Contradiction => None,
+            LookupState::Digest(digest) => Some((tag.clone(), digest)),
+            LookupState::Nothing | LookupState::Contradiction => None,
         });
         told.collect()
     }
@@ -123,9 +127,9 @@ impl<'a> Told<'a> {
 
 /// Where such an API is known to be of use or of none, by what it is asked about: a project, or everything.
 #[derive(Default)]
-pub(crate) struct DigestApis(Mutex<HashMap<String, (bool, Instant)>>);
+pub(crate) struct ApiVerdicts(Mutex<HashMap<String, (bool, Instant)>>);
 
-impl DigestApis {
+impl ApiVerdicts {
     pub(crate) fn verdict(&self, place: &str) -> Option<bool> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(place).filter(|(_, until)| *until > Instant::now()).map(|(is_useful, _)| *is_useful)
@@ -133,7 +137,7 @@ impl DigestApis {
 
     pub(crate) fn note(&self, place: String, is_useful: bool, lasts: Duration) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_PLACES && !known.contains_key(&place) {
+        if known.len() >= MAX_SUBJECTS && !known.contains_key(&place) {
             known.clear();
         }
         known.insert(place, (is_useful, Instant::now() + lasts));
@@ -141,12 +145,12 @@ impl DigestApis {
 }
 
 /// For fewer tags than this HEADs are no dearer.
-const FEWEST_TAGS: usize = 3;
+const MIN_TAGS: usize = 3;
 
-const MOST_PLACES: usize = 4096;
+const MAX_SUBJECTS: usize = 4096;
 
 /// How long it is believed whether an API is of use.
-pub(crate) const LASTS: Duration = Duration::from_secs(3600);
+pub(crate) const VERDICT_TTL: Duration = Duration::from_secs(3600);
 
 /// The same where it failed in a way that may pass.
-pub(crate) const LASTS_WHEN_TRANSIENT: Duration = Duration::from_secs(60);
+pub(crate) const TRANSIENT_VERDICT_TTL: Duration = Duration::from_secs(60);

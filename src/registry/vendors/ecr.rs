@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::image::{Digest, RepositoryName};
-use crate::registry::auth::token::Token;
+use crate::registry::auth::token::AccessToken;
 use crate::registry::client::Credentials;
-use crate::registry::error::{ErrorKind, Failure, RegistryError, Task};
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::hosts::canonical_host;
 use crate::registry::http::response::is_passing;
 use crate::registry::http::retry::{Pause, Retries};
 use crate::registry::http::text::clean;
 use crate::registry::http::{body, retry};
 use crate::registry::session::Inner;
-use crate::registry::vendors::digest_apis::Told;
+use crate::registry::vendors::digest_apis::DigestLookup;
 use crate::registry::vendors::sigv4::Signer;
 
 /// The API of Amazon ECR that a registry belongs to.
@@ -126,7 +126,7 @@ impl Ecr {
 
 impl Inner {
     /// A login to the registry, good for 12 hours: a user name and a password as the value of `Authorization`.
-    pub(crate) async fn ecr_login(&self, ecr: &Ecr, task: &Task) -> Result<Token, RegistryError> {
+    pub(crate) async fn ecr_login(&self, ecr: &Ecr, task: &Operation) -> Result<AccessToken, RegistryError> {
         if ecr.key.session_token.is_none() && !ecr.key.id.starts_with(LASTING) {
             return Err(task.error(ErrorKind::Unauthorized, SESSION_TOKEN_MISSING));
         }
@@ -142,8 +142,8 @@ impl Inner {
         &self,
         ecr: &Ecr,
         repository: &RepositoryName,
-        told: &mut Told<'_>,
-        task: &Task,
+        told: &mut DigestLookup<'_>,
+        task: &Operation,
     ) -> Result<(), RegistryError> {
         let mut ask = json!({ "registryId": ecr.api.account, "repositoryName": repository.as_str(),
             "maxResults": PAGE_SIZE, "filter": { "tagStatus": "TAGGED" } });
@@ -171,7 +171,7 @@ impl Inner {
         ecr: &Ecr,
         action: &str,
         ask: &Value,
-        task: &Task,
+        task: &Operation,
     ) -> Result<Value, RegistryError> {
         let ask = Bytes::from(ask.to_string());
         let mut retries = Retries::new(&ecr.pause, &self.deadlines);
@@ -183,7 +183,7 @@ impl Inner {
         }
     }
 
-    async fn try_ask_ecr(&self, ecr: &Ecr, action: &str, ask: &Bytes, task: &Task) -> Result<Value, Failure> {
+    async fn try_ask_ecr(&self, ecr: &Ecr, action: &str, ask: &Bytes, task: &Operation) -> Result<Value, AttemptError> {
         ecr.pause.wait(task, &self.deadlines).await?;
         let request = ecr.request(action, ask, Timestamp::now());
         let request = request.ok_or_else(|| task.error(ErrorKind::Unauthorized, KEY_UNWRITABLE))?;
@@ -198,7 +198,7 @@ impl Inner {
         serde_json::from_slice(&text).map_err(|_| odd(task).into())
     }
 
-    async fn ecr_refused(&self, response: Response, host: &str, task: &Task) -> Failure {
+    async fn ecr_refused(&self, response: Response, host: &str, task: &Operation) -> AttemptError {
         let (status, retry_after) = (response.status(), retry::retry_after(response.headers()));
         let text = body::read(response, MAX_ERROR_BYTES, &self.deadlines).await.unwrap_or_default();
         let said: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -237,16 +237,16 @@ fn kind_of(status: StatusCode, name: &str) -> ErrorKind {
     }
 }
 
-fn read_login(answer: &Value, received_at: Instant, now: Timestamp) -> Option<Token> {
+fn read_login(answer: &Value, received_at: Instant, now: Timestamp) -> Option<AccessToken> {
     let data = &answer["authorizationData"][0];
     let header = HeaderValue::from_str(&format!("Basic {}", data["authorizationToken"].as_str()?)).ok()?;
     let now = now.as_duration().as_secs_f64();
-    let seconds = data["expiresAt"].as_f64().map_or(LIFE, |at| (at - now).clamp(SHORTEST_LIFE, LIFE));
-    Some(Token::new(header, seconds, received_at))
+    let seconds = data["expiresAt"].as_f64().map_or(LIFE, |at| (at - now).clamp(MIN_LIFE, LIFE));
+    Some(AccessToken::new(header, seconds, received_at))
 }
 
 /// What is no answer to what was asked.
-pub(crate) fn odd(task: &Task) -> RegistryError {
+pub(crate) fn odd(task: &Operation) -> RegistryError {
     task.error(ErrorKind::InvalidContent, "ECR's API answered with another document than was asked for")
 }
 
@@ -281,7 +281,7 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// The life of a login in seconds, as AWS documents it, and the least that is believed.
 const LIFE: f64 = 12.0 * 3600.0;
-const SHORTEST_LIFE: f64 = 60.0;
+const MIN_LIFE: f64 = 60.0;
 
 #[cfg(test)]
 mod tests {

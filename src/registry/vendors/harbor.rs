@@ -7,14 +7,14 @@ use url::Url;
 
 use crate::image::{Digest, RepositoryName};
 use crate::registry::auth::token::Scopes;
-use crate::registry::auth::{Login, basic};
+use crate::registry::auth::{Authorization, basic};
 use crate::registry::client::Credentials;
-use crate::registry::error::{ErrorKind, RegistryError, Task};
-use crate::registry::session::{Fetched, Inner, Outgoing};
-use crate::registry::vendors::digest_apis::Told;
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::session::{Fetched, Inner, RegistryRequest};
+use crate::registry::vendors::digest_apis::DigestLookup;
 
 /// A repository in a Harbor.
-pub(crate) struct Harbor<'a> {
+pub(crate) struct HarborRepository<'a> {
     inner: &'a Inner,
     project: &'a str,
     /// Its name inside the project.
@@ -23,12 +23,12 @@ pub(crate) struct Harbor<'a> {
 
 impl Inner {
     /// `repository`, if this registry is a Harbor whose API takes the credentials: the last challenge says so, without a request.
-    pub(crate) fn harbor<'a>(&'a self, repository: &'a RepositoryName) -> Option<Harbor<'a>> {
+    pub(crate) fn harbor<'a>(&'a self, repository: &'a RepositoryName) -> Option<HarborRepository<'a>> {
         let service = self.auth.token_service()?;
         let is_harbor = service.service.as_deref() == Some(SERVICE) && service.realm.path().ends_with(TOKEN_PATH);
         let has_login = matches!(self.auth.credentials, Credentials::Anonymous | Credentials::Basic { .. });
         let (project, name) = repository.as_str().split_once('/')?;
-        (is_harbor && has_login && self.site.is_own_host(&service.realm)).then_some(Harbor {
+        (is_harbor && has_login && self.site.is_own_host(&service.realm)).then_some(HarborRepository {
             inner: self,
             project,
             name,
@@ -36,7 +36,7 @@ impl Inner {
     }
 }
 
-impl Harbor<'_> {
+impl HarborRepository<'_> {
     pub(crate) fn project(&self) -> &str {
         self.project
     }
@@ -48,7 +48,7 @@ impl Harbor<'_> {
     ///
     /// # Errors
     /// `Unsupported` if it is a proxy cache, or cannot be seen.
-    pub(crate) async fn check(&self, task: &Task) -> Result<(), RegistryError> {
+    pub(crate) async fn check(&self, task: &Operation) -> Result<(), RegistryError> {
         let query = [("q", format!("name={}", self.project)), ("with_detail", "false".to_owned())];
         let (_, projects) = self.get::<Project>("/api/v2.0/projects", &query, task).await?;
         match projects.iter().find(|project| project.name == self.project) {
@@ -62,7 +62,7 @@ impl Harbor<'_> {
     ///
     /// # Errors
     /// Whatever a page fails with; `told` keeps what the others said.
-    pub(crate) async fn read(&self, told: &mut Told<'_>, task: &Task) -> Result<(), RegistryError> {
+    pub(crate) async fn read(&self, told: &mut DigestLookup<'_>, task: &Operation) -> Result<(), RegistryError> {
         // Slashes are encoded twice: Harbor decodes the path, and then the name.
         let path =
             format!("/api/v2.0/projects/{}/repositories/{}/artifacts", self.project, self.name.replace('/', "%252F"));
@@ -94,13 +94,14 @@ impl Harbor<'_> {
         &self,
         path: &str,
         query: &[(&str, String)],
-        task: &Task,
+        task: &Operation,
     ) -> Result<(usize, Vec<T>), RegistryError> {
         let mut url: Url = self.inner.site.at(path);
         url.query_pairs_mut().extend_pairs(query);
         // Harbor takes the tokens of its own token service for the distribution API only.
-        let login = Login::with(basic(&self.inner.auth.credentials));
-        let request = Outgoing { login: Some(login), ..Outgoing::new(Method::GET, url, Scopes::default(), task) };
+        let login = Authorization::with(basic(&self.inner.auth.credentials));
+        let request =
+            RegistryRequest { login: Some(login), ..RegistryRequest::new(Method::GET, url, Scopes::default(), task) };
         let fetched = {
             let _permit = self.inner.read_permit().await;
             self.inner.fetch(&request, MAX_PAGE_BYTES).await?
@@ -134,7 +135,7 @@ struct ArtifactTag {
     name: String,
 }
 
-fn odd(task: &Task) -> RegistryError {
+fn odd(task: &Operation) -> RegistryError {
     task.error(ErrorKind::InvalidContent, "Harbor's API answered with another document than a list")
 }
 

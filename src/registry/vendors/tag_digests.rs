@@ -27,16 +27,16 @@ pub struct Listing {
 
 /// What the pages of a list said so far.
 #[derive(Debug, Default)]
-pub(crate) struct TagDigests {
+pub(crate) struct PageDigests {
     found: BTreeMap<Tag, Digest>,
     is_doubtful: bool,
 }
 
-impl TagDigests {
+impl PageDigests {
     /// Takes what one page says of the tags that are kept.
     pub(crate) fn take(&mut self, manifests: &RawValue, keep: Keep<'_, Tag>) {
         let mut json = serde_json::Deserializer::from_str(manifests.get());
-        if self.is_doubtful || json.deserialize_map(Manifests(&mut self.found, keep)).is_err() {
+        if self.is_doubtful || json.deserialize_map(ManifestVisitor(&mut self.found, keep)).is_err() {
             (self.is_doubtful, self.found) = (true, BTreeMap::new());
         }
     }
@@ -48,15 +48,15 @@ impl TagDigests {
     }
 }
 
-struct Manifests<'a>(&'a mut BTreeMap<Tag, Digest>, Keep<'a, Tag>);
+struct ManifestVisitor<'a>(&'a mut BTreeMap<Tag, Digest>, Keep<'a, Tag>);
 
 #[derive(Deserialize)]
-struct Manifest<'a> {
+struct ManifestEntry<'a> {
     #[serde(borrow)]
     tag: &'a RawValue,
 }
 
-impl<'de> Visitor<'de> for Manifests<'_> {
+impl<'de> Visitor<'de> for ManifestVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ impl<'de> Visitor<'de> for Manifests<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self(found, keep) = self;
-        while let Some((digest, manifest)) = map.next_entry::<Cow<'_, str>, Manifest<'_>>()? {
+        while let Some((digest, manifest)) = map.next_entry::<Cow<'_, str>, ManifestEntry<'_>>()? {
             let digest: Digest = digest.parse().map_err(A::Error::custom)?;
             let mut is_doubtful = false;
             // Names that no tag can have are in no list either.
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for Manifests<'_> {
                     is_doubtful |= found.insert(tag, digest.clone()).is_some_and(|earlier| earlier != digest);
                 }
             });
-            if read.is_none() || is_doubtful || found.len() > MOST_TAGS {
+            if read.is_none() || is_doubtful || found.len() > MAX_TAGS {
                 return Err(A::Error::custom("of no use"));
             }
         }
@@ -83,4 +83,4 @@ impl<'de> Visitor<'de> for Manifests<'_> {
 }
 
 /// More than a list may have.
-const MOST_TAGS: usize = 100_000;
+const MAX_TAGS: usize = 100_000;

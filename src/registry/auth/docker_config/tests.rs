@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret;
 
-use super::{DockerConfig, InvalidDockerConfig};
+use super::{DockerConfig, DockerConfigError};
 use crate::registry::client::Credentials;
 
 /// The user names of the entries are their keys.
@@ -75,9 +75,9 @@ fn logins_are_read_in_each_form() {
         (r#""auth":"PHRva2VuPjo=","identitytoken":"t""#, Ok("token t")),
         (r#""username":"u""#, Ok("none")),
         ("", Ok("none")),
-        (r#""auth":"c2VjcmV0""#, Err(InvalidDockerConfig::Auth)),
-        (r#""auth":"%""#, Err(InvalidDockerConfig::Auth)),
-        (r#""auth":7"#, Err(InvalidDockerConfig::Malformed)),
+        (r#""auth":"c2VjcmV0""#, Err(DockerConfigError::Auth)),
+        (r#""auth":"%""#, Err(DockerConfigError::Auth)),
+        (r#""auth":7"#, Err(DockerConfigError::Malformed)),
     ];
     for (fields, expected) in table {
         assert_eq!(login(fields), expected.map(str::to_owned), "{fields}");
@@ -101,5 +101,5 @@ fn malformed_documents_are_refused_without_repeating_them() {
         assert!(!error.to_string().contains("secret"), "{document}: {error}");
     }
     let large = vec![b' '; DockerConfig::MAX_BYTES + 1];
-    assert_eq!(DockerConfig::parse(&large).unwrap_err(), InvalidDockerConfig::TooLarge);
+    assert_eq!(DockerConfig::parse(&large).unwrap_err(), DockerConfigError::TooLarge);
 }

@@ -10,7 +10,7 @@ use crate::image::RepositoryName;
 use crate::registry::client::{BlobStream, Client, UploadOutcome};
 use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::testing::{Reply, Seen, Server, descriptor, password};
-use crate::registry::upload::{Ladder, Manner, Rung};
+use crate::registry::upload::{Ladder, Rung, UploadProfile};
 
 const CONTENT: &[u8] = b"0123456789";
 
@@ -18,19 +18,22 @@ fn repository() -> RepositoryName {
     "team/app".parse().unwrap()
 }
 
-fn manner(rungs: &'static [Rung]) -> Manner {
-    Manner { rungs, chunk: 4, least_chunk: 1, most_at_once: u64::MAX }
+fn manner(rungs: &'static [Rung]) -> UploadProfile {
+    UploadProfile { rungs, chunk: 4, min_chunk: 1, max_single_request: u64::MAX }
 }
 
 /// `client`, for a registry of this manner.
-fn with_manner(mut client: Client, manner: Manner) -> Client {
+fn with_manner(mut client: Client, manner: UploadProfile) -> Client {
     Arc::get_mut(&mut client.0).unwrap().ladder = Ladder::new(manner);
     client
 }
 
 /// A client that sends chunks of 4 bytes from the start.
 fn chunking(server: &Server) -> Client {
-    with_manner(server.client(), Manner { most_at_once: 0, ..manner(&[Rung::Put, Rung::Patch, Rung::Chunks]) })
+    with_manner(
+        server.client(),
+        UploadProfile { max_single_request: 0, ..manner(&[Rung::Put, Rung::Patch, Rung::Chunks]) },
+    )
 }
 
 fn whole() -> BlobStream {
@@ -43,9 +46,9 @@ async fn upload(client: &Client) -> Result<UploadOutcome, RegistryError> {
 
 /// A session that keeps what it is sent in order, as a registry does.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct StoredUpload(Arc<Mutex<Vec<u8>>>);
 
-impl Kept {
+impl StoredUpload {
     fn answer(&self, seen: &Seen) -> Reply {
         let mut kept = self.0.lock().unwrap();
         match seen.method.as_str() {
@@ -86,7 +89,7 @@ fn ranges(server: &Server) -> Vec<String> {
 async fn a_blob_goes_in_chunks_each_to_where_the_last_answer_says() {
     // ECR answers 201 and a Range that sticks at the first chunk; pulp and others 204; zot the range of the last chunk
     for (status, range) in [(202, "0-3"), (201, "0-3"), (204, ""), (200, "4-7")] {
-        let kept = Kept::default();
+        let kept = StoredUpload::default();
         let session = kept.clone();
         let server = Server::start(move |seen, _| {
             let reply = session.answer(seen);
@@ -125,7 +128,7 @@ async fn a_way_that_is_refused_leads_to_the_next_and_what_worked_is_where_the_ne
     ];
     for (refusal, first, second) in table {
         let shown = format!("{refusal:?}");
-        let kept = Kept::default();
+        let kept = StoredUpload::default();
         let session = kept.clone();
         let server = Server::start(move |seen, _| match (seen.method.as_str(), seen.body.len()) {
             ("PUT", 1..) => refusal.clone(),
@@ -147,7 +150,7 @@ async fn a_way_that_is_refused_leads_to_the_next_and_what_worked_is_where_the_ne
 
 #[tokio::test]
 async fn a_chunk_that_is_too_large_is_halved() {
-    let kept = Kept::default();
+    let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, _| match seen.body.len() {
         3.. => Reply::new(413, ""),
@@ -161,7 +164,7 @@ async fn a_chunk_that_is_too_large_is_halved() {
 
 #[tokio::test]
 async fn chunks_are_at_least_as_long_as_the_registry_asks_for() {
-    let kept = Kept::default();
+    let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, _| session.answer(seen).header("OCI-Chunk-Min-Length", 6)).await;
     upload(&chunking(&server)).await.unwrap();
@@ -173,7 +176,7 @@ async fn after_a_break_the_upload_goes_on_from_what_the_registry_has_and_the_sou
     // whether the second chunk was kept when it broke; the chunks
     for (is_kept, expected) in [(true, vec!["0-3", "4-7", "8-9"]), (false, vec!["0-3", "4-7", "4-7", "8-9"])] {
         for broken in [Reply::new(503, ""), Reply::new(200, "").reset(), Reply::silence()] {
-            let kept = Kept::default();
+            let kept = StoredUpload::default();
             let session = kept.clone();
             let server = Server::start(move |seen, before| match (seen.method.as_str(), before) {
                 ("PATCH", 1) => {
@@ -204,7 +207,7 @@ async fn after_a_break_the_upload_goes_on_from_what_the_registry_has_and_the_sou
 async fn a_registry_that_lost_bytes_gets_them_again_and_no_others() {
     // where the loss comes out: at the next chunk with 416, or when the upload is completed with 416 or 400
     for (at, status) in [("PATCH", 416), ("PUT", 416), ("PUT", 400)] {
-        let kept = Kept::default();
+        let kept = StoredUpload::default();
         let session = kept.clone();
         let server = Server::start(move |seen, before| match (seen.method.as_str(), before) {
             ("PATCH", 2) if at == "PATCH" => {
@@ -240,7 +243,7 @@ async fn a_registry_that_loses_everything_again_and_again_is_given_up() {
 
 #[tokio::test]
 async fn a_source_that_breaks_goes_on_and_the_registry_gets_nothing_twice() {
-    let kept = Kept::default();
+    let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, _| session.answer(seen)).await;
     let opened = AtomicUsize::new(0);
@@ -268,7 +271,7 @@ async fn a_source_that_is_wrong_or_changes_never_gets_its_last_chunk_sent() {
     for (first, second) in
         [(None, b"01234567x9".as_slice()), (None, b"012345678"), (None, b"01234567890"), (Some(b"0x2345"), CONTENT)]
     {
-        let kept = Kept::default();
+        let kept = StoredUpload::default();
         let session = kept.clone();
         let server = Server::start(move |seen, _| session.answer(seen)).await;
         let opened = AtomicUsize::new(0);
@@ -290,7 +293,7 @@ async fn a_source_that_is_wrong_or_changes_never_gets_its_last_chunk_sent() {
 
 #[tokio::test]
 async fn a_token_that_runs_out_between_two_chunks_is_renewed_and_the_same_session_goes_on() {
-    let kept = Kept::default();
+    let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, before| {
         let token = seen.header("authorization").unwrap_or_default();
@@ -304,7 +307,7 @@ async fn a_token_that_runs_out_between_two_chunks_is_renewed_and_the_same_sessio
         }
     })
     .await;
-    let client = Manner { most_at_once: 0, ..manner(&[Rung::Chunks]) };
+    let client = UploadProfile { max_single_request: 0, ..manner(&[Rung::Chunks]) };
     upload(&with_manner(server.client_as(password()), client)).await.unwrap();
     assert!(kept.is_right());
     assert_eq!(ranges(&server), ["0-3", "4-7", "4-7", "8-9"]);
@@ -313,7 +316,7 @@ async fn a_token_that_runs_out_between_two_chunks_is_renewed_and_the_same_sessio
 
 #[tokio::test]
 async fn a_session_that_is_gone_is_opened_anew_even_where_it_cannot_be_given_up() {
-    let kept = Kept::default();
+    let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, before| match (seen.method.as_str(), before) {
         ("PATCH", 1) => Reply::new(404, r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#),

@@ -5,7 +5,7 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn ladder() -> Ladder {
-    Ladder::new(Manner::of("registry.example"))
+    Ladder::new(UploadProfile::of("registry.example"))
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn the_great_registries_are_known() {
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Rung::Put, Rung::Put, Rung::Chunks, 10),
     ];
     for (host, small, large, last, chunk) in table {
-        let ladder = Ladder::new(Manner::of(host));
+        let ladder = Ladder::new(UploadProfile::of(host));
         let now = Instant::now();
         assert_eq!((ladder.first(19_000_000, now), ladder.first(21_000_000, now)), (small, large), "{host}");
         assert_eq!(ladder.manner.rungs.last(), Some(&last), "{host}");
@@ -34,22 +34,22 @@ fn the_great_registries_are_known() {
 #[test]
 fn what_worked_is_where_the_next_blob_starts_for_an_hour() {
     let (ladder, now) = (ladder(), Instant::now());
-    ladder.worked(Rung::Patch, 100, Cause::Refused, now);
+    ladder.worked(Rung::Patch, 100, DescentReason::Refused, now);
     assert_eq!(ladder.first(1, now), Rung::Patch);
     assert_eq!(ladder.first(1, now + HOUR), Rung::Put, "the registry is tried again");
     ladder.forget();
     assert_eq!(ladder.first(1, now), Rung::Put);
-    ladder.worked(Rung::Chunks, 100, Cause::Broke, now);
+    ladder.worked(Rung::Chunks, 100, DescentReason::Broke, now);
     assert_eq!(ladder.first(100, now), Rung::Put, "a connection that broke says nothing about the registry");
 }
 
 #[test]
 fn a_size_that_is_too_large_says_nothing_about_smaller_blobs() {
     let (ladder, now) = (ladder(), Instant::now());
-    ladder.worked(Rung::Chunks, 100, Cause::TooLarge, now);
-    ladder.worked(Rung::Chunks, 200, Cause::TooLarge, now);
+    ladder.worked(Rung::Chunks, 100, DescentReason::TooLarge, now);
+    ladder.worked(Rung::Chunks, 200, DescentReason::TooLarge, now);
     assert_eq!([99, 100, 300].map(|size| ladder.first(size, now)), [Rung::Put, Rung::Chunks, Rung::Chunks]);
-    ladder.worked(Rung::Chunks, 50, Cause::TooLarge, now);
+    ladder.worked(Rung::Chunks, 50, DescentReason::TooLarge, now);
     assert_eq!(ladder.first(50, now), Rung::Chunks);
 }
 
@@ -58,27 +58,27 @@ fn every_way_is_tried_once_and_none_that_cannot_help() {
     use Rung::{Chunks, Patch, Put};
     let ladder = ladder();
     let below = |tried: &[Rung], cause| ladder.below(tried, cause);
-    assert_eq!(below(&[Put], Cause::Refused), Some(Patch));
-    assert_eq!(below(&[Put, Patch], Cause::Refused), Some(Chunks));
-    assert_eq!(below(&[Chunks], Cause::Refused), Some(Put));
-    assert_eq!(below(&[Put, Patch, Chunks], Cause::Refused), None);
-    assert_eq!(below(&[Put], Cause::TooLarge), Some(Chunks));
-    assert_eq!(below(&[Put, Chunks], Cause::TooLarge), None);
-    assert_eq!(below(&[Put], Cause::Broke), Some(Chunks));
-    assert_eq!(Ladder::new(Manner::of("gcr.io")).below(&[Put], Cause::TooLarge), None);
+    assert_eq!(below(&[Put], DescentReason::Refused), Some(Patch));
+    assert_eq!(below(&[Put, Patch], DescentReason::Refused), Some(Chunks));
+    assert_eq!(below(&[Chunks], DescentReason::Refused), Some(Put));
+    assert_eq!(below(&[Put, Patch, Chunks], DescentReason::Refused), None);
+    assert_eq!(below(&[Put], DescentReason::TooLarge), Some(Chunks));
+    assert_eq!(below(&[Put, Chunks], DescentReason::TooLarge), None);
+    assert_eq!(below(&[Put], DescentReason::Broke), Some(Chunks));
+    assert_eq!(Ladder::new(UploadProfile::of("gcr.io")).below(&[Put], DescentReason::TooLarge), None);
 }
 
 #[test]
 fn chunks_are_as_large_as_the_registry_wants_them() {
     let (ladder, now) = (ladder(), Instant::now());
     assert_eq!(ladder.chunk(5 * 1024 * 1024, now), Some(5 * 1024 * 1024));
-    assert_eq!(ladder.chunk(MOST_CHUNK, now), Some(MOST_CHUNK));
-    assert_eq!(ladder.chunk(MOST_CHUNK + 1, now), None);
+    assert_eq!(ladder.chunk(MAX_CHUNK, now), Some(MAX_CHUNK));
+    assert_eq!(ladder.chunk(MAX_CHUNK + 1, now), None);
     assert_eq!(ladder.smaller_chunk(4 * 1024 * 1024, 0, now), Some(2 * 1024 * 1024));
     assert_eq!(ladder.chunk(0, now), Some(2 * 1024 * 1024), "what is too large is remembered");
-    assert_eq!(ladder.chunk(0, now + HOUR), Some(USUAL_CHUNK));
-    assert_eq!(ladder.smaller_chunk(300 * 1024, 0, now), Some(LEAST_CHUNK));
-    assert_eq!(ladder.smaller_chunk(LEAST_CHUNK, 0, now), None);
+    assert_eq!(ladder.chunk(0, now + HOUR), Some(DEFAULT_CHUNK));
+    assert_eq!(ladder.smaller_chunk(300 * 1024, 0, now), Some(MIN_CHUNK));
+    assert_eq!(ladder.smaller_chunk(MIN_CHUNK, 0, now), None);
     assert_eq!(ladder.smaller_chunk(4 * 1024 * 1024, 4 * 1024 * 1024, now), None);
 }
 
