@@ -9,9 +9,9 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use transship::api::{TagFilter, TagFilterType};
 use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName, Tag};
 use transship::plan::{CopyOptions, DestinationReference, Filter, Rule, Selection, TagFilters};
+use transship::terms::{TagFilter, TagFilterType};
 
 criterion_group!(benches, hashing, selection, manifests);
 criterion_main!(benches);

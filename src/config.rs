@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use url::Url;
 
-use crate::api::ExecutionMode;
 use crate::cluster::JobSettings;
 use crate::registry::{EgressPolicy, HostPort};
+use crate::terms::ExecutionMode;
 
 /// Flags of `transship operator`. Each can also be given as an environment variable.
 #[derive(Args, Clone, Debug)]

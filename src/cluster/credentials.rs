@@ -9,15 +9,16 @@ use kube::{Client, ResourceExt};
 use secrecy::SecretString;
 
 use super::{CallError, call};
-use crate::api::{CaReference, REGISTRY_HOST, Registry, reason};
+use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig};
+use crate::terms::{CaReference, reason};
 
 /// Why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent and one that may
 /// not be read read the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CredentialsError {
-    /// One of [`crate::api::reason`].
+    /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence that names the remedy.
     pub message: String,

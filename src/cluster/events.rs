@@ -1,11 +1,10 @@
 //! Tells transitions of `Ready` as Events: one when its status or reason changes, none while nothing does.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use super::{FIELD_MANAGER, call};
-use crate::api::ready_transition;
+use crate::terms::{Condition, ready_transition};
 
 /// Writes Events.
 pub struct Events(Recorder);

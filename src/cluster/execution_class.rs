@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
 
-use crate::api::DEFAULT_EXECUTION_CLASS;
+use crate::terms::DEFAULT_EXECUTION_CLASS;
 
 /// The classes by name; `default` is always among them.
 #[derive(Clone, Debug)]

@@ -9,8 +9,9 @@ use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::call;
-use crate::api::{RegistryPermissionPolicy, RegistryPermissionPolicySpec};
+use crate::api::RegistryPermissionPolicy;
 use crate::policy::{Decision, Policy, Request, evaluate, unreadable};
+use crate::terms::RegistryPermissionPolicySpec;
 
 /// The policies of every namespace that decisions were asked about lately.
 pub struct Policies {

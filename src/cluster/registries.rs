@@ -8,9 +8,10 @@ use kube::{Client, ResourceExt};
 use url::Url;
 
 use super::credentials::registry_credentials;
-use crate::api::{Registry, reason};
+use crate::api::Registry;
 use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
 use crate::replication::Unusable;
+use crate::terms::reason;
 
 /// The clients of all Registry objects in use, by their uid.
 pub struct Registries {

@@ -15,12 +15,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{CallError, FIELD_MANAGER, call};
-use crate::api::{
-    CONFIGURATION_LABEL, ConfigurationReference, ReplicationConfiguration, ReplicationStatus, ReplicationStatusStatus,
-};
+use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
+use crate::terms::{ConfigurationReference, ReplicationStatusStatus};
 
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub struct Statuses {
@@ -61,7 +60,7 @@ impl Statuses {
                 identity: PairIdentity {
                     namespace: object.namespace().unwrap_or_default(),
                     name: object.name_any(),
-                    spec: object.spec,
+                    spec: object.spec.0,
                 },
                 status: object.status.unwrap_or_default(),
                 verified: None,
@@ -82,7 +81,7 @@ impl Statuses {
             Err(error) if error.is_not_found() => {}
             result => return result,
         }
-        let mut object = ReplicationStatus::new(&pair.name, pair.spec.clone());
+        let mut object = ReplicationStatus::new(&pair.name, ReplicationStatusObjectSpec(pair.spec.clone()));
         let configuration = &pair.spec.configuration_ref;
         object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), configuration.name.clone());
         object.metadata.owner_references = Some(vec![owner_reference(configuration)]);

@@ -11,11 +11,12 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::{Policies, Registries, notification_token};
-use crate::api::{CreateRepositories, Registry, RegistryPermissionPolicy, ReplicationConfiguration, reason};
+use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::plan::DestinationReference;
 use crate::policy::{Decision, Request};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
 use crate::replication::{Access, Unusable};
+use crate::terms::{CreateRepositories, reason};
 
 /// The objects of the watched kinds.
 #[derive(Clone)]

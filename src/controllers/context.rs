@@ -9,11 +9,12 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ExecutionMode, ReplicationConfiguration};
+use crate::api::ReplicationConfiguration;
 use crate::cluster::{Events, ExecutionClasses, Statuses, View};
 use crate::metrics::Metrics;
 use crate::replication::machine::{Stored, StoredPair};
 use crate::replication::{Configurations, SharedClaims};
+use crate::terms::ExecutionMode;
 
 /// Limits of the operator, from its command line.
 #[derive(Clone, Debug)]
@@ -86,9 +87,8 @@ impl Context {
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();
         let status = object.status.as_ref();
-        let is_ready = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-            c.type_ == crate::api::condition_type::READY && c.status == "True"
-        };
+        let is_ready =
+            |c: &&crate::terms::Condition| c.type_ == crate::terms::condition_type::READY && c.status == "True";
         let ready = status.and_then(|status| status.conditions.iter().find(is_ready));
         Stored {
             pairs,

@@ -14,11 +14,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
-use crate::api::{Registry, condition_type, reason};
+use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
 use crate::plan::{Health, registry_status};
 use crate::registry::ErrorKind;
 use crate::replication::Unusable;
+use crate::terms::{condition_type, reason};
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {

@@ -15,9 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::Context;
-use crate::api::{
-    Execution, ExecutionMode, REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration, condition_type, reason,
-};
+use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
     Configuration, ConfigurationReport, DestinationReference, Holder, Invalid, configuration_status,
@@ -25,6 +23,7 @@ use crate::plan::{
 };
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
+use crate::terms::{Execution, ExecutionMode, condition_type, reason};
 
 /// Runs the controller until the operator ends.
 pub async fn run(

@@ -82,7 +82,7 @@ fn holder_of(context: &Context, pair: &StoredPair) -> Option<Holder> {
 }
 
 fn seed_claim(context: &Context, pair: &StoredPair) {
-    let place = |end: &crate::api::PairEnd| {
+    let place = |end: &crate::terms::PairEnd| {
         let namespace = end.registry_ref.namespace.as_deref().unwrap_or(&pair.identity.namespace);
         let registry = context.view.object(namespace, &end.registry_ref.name)?;
         let host = canonical_host(&registry.spec.url.parse().ok()?);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::CopyOptions;
 use super::selection::{Filter, Rule, Selection};
 use super::tag_filters::TagFilters;
-use crate::api::{
+use crate::terms::{
     DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter,
-    reason,
+    parse_interval, reason,
 };
 
 /// A configuration that can be carried out.
@@ -42,7 +42,7 @@ pub struct DestinationReference {
 /// Why a spec cannot be carried out, with the reason of the `Stalled` condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// One of [`crate::api::reason`].
+    /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence that names the field and the remedy.
     pub message: String,
@@ -119,27 +119,6 @@ pub fn parse_configuration(
 fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, Invalid> {
     let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters);
     parsed.map_err(|message| invalid(format!("{field}.{message}")))
-}
-
-/// Parses durations such as `90s`, `10m` and `1h30m`, from 10 seconds to 24 hours.
-pub fn parse_interval(text: &str) -> Option<Duration> {
-    let mut seconds: u64 = 0;
-    let mut number = String::new();
-    for symbol in text.chars() {
-        let factor = match symbol {
-            '0'..='9' if number.len() < 6 => {
-                number.push(symbol);
-                continue;
-            }
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
-        number.clear();
-    }
-    (number.is_empty() && (10..=86_400).contains(&seconds)).then_some(Duration::from_secs(seconds))
 }
 
 fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Invalid> {
@@ -283,15 +262,5 @@ mod tests {
         let yaml = "{source: {registryRef: {name: s}}, rules: [{name: r, destinations: \
                     [{registryRef: {name: d}}, {registryRef: {name: d, namespace: team-a}}]}]}";
         assert!(parse(yaml).unwrap_err().message.contains("twice"));
-    }
-
-    #[test]
-    fn intervals_are_read_as_people_write_them() {
-        for (text, seconds) in [("10s", 10), ("10m", 600), ("1h30m", 5400), ("24h", 86_400), ("90s", 90)] {
-            assert_eq!(parse_interval(text), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "9s", "25h", "10", "m", "1.5h", "-10s", "99999999999999999999s", "10m5"] {
-            assert_eq!(parse_interval(text), None, "{text}");
-        }
     }
 }

@@ -11,9 +11,8 @@ use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, phase};
 pub use self::row::{Attempt, Counts, FailedAttempt, Failure, Observation, ReferrersRow, Replica, Row, State};
 use super::backoff::retry_delay;
 use super::referrers::Referred;
-use crate::api::{ImageStatus, ReplicationState};
 use crate::image::{Digest, Tag};
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, ImageStatus, ReplicationState};
 
 /// The rows of one pair, with their counts kept up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod workforce;
 
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
-pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration, parse_interval};
+pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration};
 pub use image_request::ImageRequest;
 pub use ledger::{
     Attempt, Counts, FailedAttempt, Failure, LONGEST_DOUBT, Ledger, Observation, ReferrersRow, Replica, Row, State,

@@ -1,9 +1,8 @@
 //! The statuses of Registries and RegistryPermissionPolicies.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::{RegistryPermissionPolicyStatus, RegistryStatus, condition_type, reason, set_condition};
+use crate::terms::{Condition, Conditions, RegistryPermissionPolicyStatus, RegistryStatus, condition_type, reason};
 
 /// The result of checking a Registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub enum Health {
     Failing {
         /// True if a person has to change something.
         stalled: bool,
-        /// One of [`crate::api::reason`].
+        /// One of [`crate::terms::reason`].
         reason: &'static str,
         /// A sentence that names the remedy.
         message: String,
@@ -61,14 +60,11 @@ fn ready_and_stalled(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let mut conditions = previous.to_vec();
-    set_condition(&mut conditions, condition_type::READY, ready, why, message, generation, now);
-    if stalled {
-        set_condition(&mut conditions, condition_type::STALLED, true, why, message, generation, now);
-    } else {
-        conditions.retain(|condition| condition.type_ != condition_type::STALLED);
-    }
-    conditions
+    let stalled = stalled.then_some((why, message));
+    Conditions::of(previous, generation, now)
+        .set(condition_type::READY, ready, why, message)
+        .set_or_remove(condition_type::STALLED, stalled)
+        .into_list()
 }
 
 #[cfg(test)]

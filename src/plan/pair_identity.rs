@@ -1,7 +1,7 @@
 //! The name of the object that shows the status of a pair.
 
-use crate::api::ReplicationStatusSpec;
 use crate::image::Digest;
+use crate::terms::ReplicationStatusSpec;
 
 /// Which object holds the status of a pair.
 #[derive(Clone, Debug, PartialEq)]

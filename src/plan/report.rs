@@ -4,18 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::DestinationReference;
 use super::ledger::{Counts, Ledger, Row, State};
-use crate::api::{
-    ConfigurationSummary, DestinationSummary, FailureGroup, ImageStatus, PairSummary, RegistryReference,
-    ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, set_condition,
-    shorten,
-};
 use crate::image::Tag;
 use crate::policy::Decision;
-use crate::terms::FailureCode;
+use crate::terms::{
+    Condition, Conditions, ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus,
+    PairSummary, RegistryReference, ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus,
+    condition_type, reason, shorten,
+};
 
 /// The status of one pair.
 ///
@@ -30,7 +28,6 @@ pub fn pair_status(
     now: Timestamp,
 ) -> ReplicationStatusStatus {
     let summary = summarize(ledger);
-    let mut conditions = previous.to_vec();
     let (replicated, why, message) = if summary.failed > 0 {
         (false, reason::IMAGES_FAILED, format!("{} of {} images failed", summary.failed, summary.images))
     } else if summary.complete < summary.images {
@@ -38,17 +35,9 @@ pub fn pair_status(
     } else {
         (true, reason::REPLICATED, format!("all {} images were read back from the destination", summary.images))
     };
-    set_condition(&mut conditions, condition_type::REPLICATED, replicated, why, &message, None, now);
-    if let Some(decision) = permission {
-        set_condition(
-            &mut conditions,
-            condition_type::PERMITTED,
-            decision.allowed,
-            decision.reason,
-            &decision.message,
-            None,
-            now,
-        );
+    let mut conditions = Conditions::of(previous, None, now).set(condition_type::REPLICATED, replicated, why, &message);
+    if let Some(Decision { allowed, reason, message }) = permission {
+        conditions = conditions.set(condition_type::PERMITTED, *allowed, reason, message);
     }
     let images = interesting(ledger);
     let shown_failures = images.iter().filter(|image| image.status == ReplicationState::Failed).count() as u64;
@@ -60,7 +49,7 @@ pub fn pair_status(
         images,
         failure_groups,
         copy_options: None,
-        conditions,
+        conditions: conditions.into_list(),
     }
 }
 
@@ -107,7 +96,7 @@ pub enum Phase {
 pub struct Trouble {
     /// Whether somebody has to change something.
     pub stalled: bool,
-    /// One of [`crate::api::reason`].
+    /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence.
     pub message: String,
@@ -121,29 +110,15 @@ pub fn configuration_status(
     now: Timestamp,
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
-    let mut conditions = previous.conditions.clone();
-    let mut set = |kind: &str, status, reason: &str, message: &str| {
-        set_condition(&mut conditions, kind, status, reason, message, report.generation, now);
-    };
     let (ready, why, message) = readiness(report, &counts);
-    set(condition_type::READY, ready, why, &message);
     let stalled = report.trouble.as_ref().filter(|trouble| trouble.stalled);
-    if let Some(trouble) = stalled {
-        set(condition_type::STALLED, true, trouble.reason, &trouble.message);
-    }
-    let reconciling = why == reason::PROGRESSING;
-    if reconciling {
-        set(
-            condition_type::RECONCILING,
-            true,
-            reason::PROGRESSING,
-            "the source is being compared, or images are being copied",
-        );
-    }
-    conditions.retain(|c| {
-        (c.type_ != condition_type::STALLED || stalled.is_some())
-            && (c.type_ != condition_type::RECONCILING || reconciling)
-    });
+    let reconciling = (why == reason::PROGRESSING)
+        .then_some((reason::PROGRESSING, "the source is being compared, or images are being copied"));
+    let conditions = Conditions::of(&previous.conditions, report.generation, now)
+        .set(condition_type::READY, ready, why, &message)
+        .set_or_remove(condition_type::STALLED, stalled.map(|trouble| (trouble.reason, trouble.message.as_str())))
+        .set_or_remove(condition_type::RECONCILING, reconciling)
+        .into_list();
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
         conditions,

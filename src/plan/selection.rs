@@ -213,7 +213,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{TagFilter, TagFilterType};
+    use crate::terms::{TagFilter, TagFilterType};
 
     fn destination(name: &str) -> DestinationReference {
         DestinationReference { namespace: "team-a".to_owned(), name: name.to_owned() }

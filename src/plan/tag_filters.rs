@@ -3,9 +3,9 @@
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use semver::{Version, VersionReq};
 
-use crate::api::{TagFilter, TagFilterType};
 use crate::image::Tag;
 use crate::policy::wildcard_matches;
+use crate::terms::{TagFilter, TagFilterType};
 
 /// What one rule says of tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! What the API server would refuse by its rules, said of a spec that did not pass one.
 
 use super::Invalid;
-use crate::api::{Effect, RegistryPermissionPolicySpec, RegistrySpec, reason};
-use crate::terms::Action;
+use crate::terms::{Action, Effect, RegistryPermissionPolicySpec, RegistrySpec, reason};
 
 /// Checks the spec of a Registry as the rules of its CustomResourceDefinition do.
 ///

@@ -6,8 +6,7 @@
 
 mod wildcard;
 
-use crate::api::{Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
-use crate::terms::Action;
+use crate::terms::{Action, Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
 pub use wildcard::wildcard_matches;
 
 /// What is asked.
@@ -41,7 +40,7 @@ pub struct Policy {
 pub struct Decision {
     /// Whether it is allowed.
     pub allowed: bool,
-    /// The reason, one of [`crate::api::reason`].
+    /// The reason, one of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence for people that names the deciding statement.
     pub message: String,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::LocalRegistryReference;
+use crate::terms::LocalRegistryReference;
 
 fn statement(sid: &str, effect: Effect, namespace: &str, actions: &[Action], resource: &str) -> Statement {
     Statement {

@@ -9,11 +9,10 @@ use futures::future::BoxFuture;
 use super::clock::Clock;
 use super::machine::Assignment;
 use super::ports::Access;
-use crate::api::CreateRepositories;
 use crate::copy::{Authority, CONSENT_LASTS, Effect, Refusal};
 use crate::plan::{Claims, ImageRequest};
 use crate::policy::Request;
-use crate::terms::Action;
+use crate::terms::{Action, CreateRepositories};
 
 /// The claims of all configurations of a process.
 pub type SharedClaims = Arc<Mutex<Claims>>;

@@ -20,13 +20,12 @@ use super::machine::{
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
-use crate::api::{ReplicationStatusStatus, reason};
 use crate::copy::{Engine, Failed};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
 use crate::plan::{DestinationReference, PairIdentity, Trouble};
 use crate::policy::Request;
-use crate::terms::Action;
+use crate::terms::{Action, ReplicationStatusStatus, reason};
 
 /// Everything that the configurations of a process share.
 pub struct Core {

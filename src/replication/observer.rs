@@ -12,12 +12,11 @@ use super::clock::Clock;
 use super::excluded::Examples;
 use super::machine::{Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
-use crate::api::reason;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, DestinationReference, Trouble};
 use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
-use crate::terms::ReferrersMode;
+use crate::terms::{ReferrersMode, reason};
 
 /// Observes the source of one configuration.
 #[derive(Clone)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::machine::{Assignment, Outcome, Record};
-use crate::api::{CreateRepositories, ReplicationStatusStatus};
 use crate::plan::{ConfigurationReport, DestinationReference, PairIdentity};
 use crate::policy::{Decision, Request};
 use crate::registry::Client;
+use crate::terms::{CreateRepositories, ReplicationStatusStatus};
 
 /// Registries and policies.
 pub trait Access: Send + Sync {
@@ -35,7 +35,7 @@ pub trait Access: Send + Sync {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Unusable {
-    /// One of [`crate::api::reason`].
+    /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence that names the remedy.
     pub message: String,

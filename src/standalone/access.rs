@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 
 use super::files::Documents;
 use super::registries::Registries;
-use crate::api::{CreateRepositories, reason};
 use crate::plan::DestinationReference;
 use crate::policy::{Decision, Request, evaluate};
 use crate::registry::Client;
 use crate::replication::{Access, Unusable};
+use crate::terms::{CreateRepositories, reason};
 
 /// The files as they were last read well.
 pub(super) struct FileAccess(RwLock<Arc<Content>>);

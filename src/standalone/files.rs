@@ -109,7 +109,7 @@ impl Documents {
                 check_policy(&policy.spec).map_err(|invalid| said(invalid.message))?;
                 let policies = self.policies.entry(namespace).or_default();
                 unique(!policies.iter().any(|p| p.name == policy.name_any()), &what)?;
-                policies.push(Policy { name, spec: Some(policy.spec) });
+                policies.push(Policy { name, spec: Some(policy.spec.0) });
                 Ok(())
             }
             ("v1", "ConfigMap") => {

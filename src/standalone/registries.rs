@@ -9,9 +9,10 @@ use url::Url;
 
 use super::files::Documents;
 use super::flags::FileFlags;
-use crate::api::{CaReference, CreateRepositories, Registry};
+use crate::api::Registry;
 use crate::plan::DestinationReference;
 use crate::registry::{Client, Credentials, DockerConfig, RegistryOptions, canonical_host};
+use crate::terms::{CaReference, CreateRepositories};
 
 /// The registries of the files.
 pub(super) struct Registries(BTreeMap<DestinationReference, Known>);

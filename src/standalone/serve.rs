@@ -192,7 +192,7 @@ async fn delete_removed(wiring: &Wiring) {
 
 /// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two want it.
 fn seed_claims(wiring: &Wiring) {
-    let place = |end: &crate::api::PairEnd| {
+    let place = |end: &crate::terms::PairEnd| {
         // The uid of a Registry of files is its host.
         Some(Place { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
     };

@@ -12,7 +12,8 @@ use serde_json::json;
 use super::store::read_statuses;
 use super::table::table;
 use super::{UsageError, printed};
-use crate::api::{ImageStatus, ReplicationStatus};
+use crate::api::ReplicationStatus;
+use crate::terms::ImageStatus;
 
 /// Flags of `transship status`.
 #[derive(Args, Clone, Debug)]
@@ -201,9 +202,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::{PairSummary, ReplicationState, ReplicationStatusStatus};
+    use crate::api::ReplicationStatusObjectSpec;
     use crate::standalone::store::tests::{image, pair};
-    use crate::terms::FailureCode;
+    use crate::terms::{FailureCode, PairSummary, ReplicationState, ReplicationStatusStatus};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -211,7 +212,7 @@ mod tests {
 
     fn object(namespace: &str, repository: &str) -> ReplicationStatus {
         let identity = pair("app", repository);
-        let mut object = ReplicationStatus::new(&identity.name, identity.spec);
+        let mut object = ReplicationStatus::new(&identity.name, ReplicationStatusObjectSpec(identity.spec));
         object.metadata.namespace = Some(namespace.to_owned());
         object.metadata.creation_timestamp = Some(Time(at(0)));
         let mut failed = image("v2", 1);

@@ -1,13 +1,50 @@
-//! The vocabulary that every room shares: plain values without Kubernetes, clocks or I/O.
+//! The vocabulary of every room: the specs and statuses of the kinds as plain data, with bounds, rules and documentation.
+//!
+//! Doc comments of fields are user documentation: `kubectl explain` prints them. Nothing here knows Kubernetes clients, clocks or I/O.
 
 mod action;
+mod condition;
+pub mod condition_type;
 mod failure_code;
+mod interval;
+mod lists;
+mod name;
 mod platform_index;
+pub mod reason;
+mod references;
 mod referrers_mode;
+mod registry;
+mod registry_permission_policy;
+mod replication_configuration;
+mod replication_status;
+mod rule;
 mod side;
 
 pub use action::Action;
+pub use condition::{Condition, Conditions, ready_transition, shorten};
 pub use failure_code::FailureCode;
+pub use interval::parse_interval;
+pub use name::NAME_RULES;
 pub use platform_index::PlatformIndex;
+pub use references::{LocalRegistryReference, RegistryReference};
 pub use referrers_mode::ReferrersMode;
+pub use registry::{
+    CaReference, CreateRepositories, CredentialsSource, KeyReference, Limits, NotificationAuth, NotificationAuthType,
+    NotificationType, Notifications, REGISTRY_RULES, RegistrySpec, RegistryStatus, SecretReference, TLS_RULES, Tls,
+    URL_RULES,
+};
+pub use registry_permission_policy::{
+    Effect, Principal, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, STATEMENT_RULES, Statement,
+};
+pub use replication_configuration::{
+    ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, DestinationSummary, Execution,
+    ExecutionMode, FilterType, INTERVAL_RULES, REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec,
+    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source, TAG_FILTER_RULES, TagFilter,
+    TagFilterType,
+};
+pub use replication_status::{
+    ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
+    ReplicationStatusStatus, ResolvedRegistryReference,
+};
+pub use rule::{Rule, Rules, broken};
 pub use side::Side;

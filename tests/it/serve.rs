@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use reqwest::Response;
 use serde_json::{Value, json};
-use transship::api::{ImageStatus, ReplicationState, ReplicationStatus};
+use transship::api::ReplicationStatus;
+use transship::terms::{ImageStatus, ReplicationState};
 
 use crate::standalone::{Files, text};
 use crate::support::eventually::eventually;
@@ -158,7 +159,7 @@ async fn objects(files: &Files) -> Vec<ReplicationStatus> {
 async fn images(files: &Files) -> BTreeMap<String, ImageStatus> {
     let mut found = BTreeMap::new();
     for object in objects(files).await {
-        let (configuration, to) = (object.spec.configuration_ref.name, object.spec.destination);
+        let (configuration, to) = (&object.spec.configuration_ref.name, &object.spec.destination);
         for image in object.status.map(|status| status.images).unwrap_or_default() {
             let name = format!("{configuration}: {}/{}:{}", to.registry_ref.name, to.repository, image.tag);
             found.insert(name, image);

@@ -6,10 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
-use crate::api::reason;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, REFERRERS_EVERY, SeenReferrers, Trouble};
-use crate::terms::ReferrersMode;
+use crate::terms::{ReferrersMode, reason};
 
 /// A comparison that is under way.
 #[derive(Debug)]

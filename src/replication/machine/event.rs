@@ -6,7 +6,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::pair::PairId;
-use crate::api::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 use crate::copy::Failed;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
@@ -14,6 +13,7 @@ use crate::plan::{
     Replica, Trouble,
 };
 use crate::policy::Decision;
+use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 
 /// The spec of a configuration and everything around it that decisions depend on.
 #[derive(Clone, Debug)]

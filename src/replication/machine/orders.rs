@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 
 use super::{Effect, Ending, Machine, Orders, PairId};
-use crate::api::reason;
 use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, Trouble};
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, reason};
 
 impl Machine {
     pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {

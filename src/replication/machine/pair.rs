@@ -7,12 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::event::{CopyId, StoredPair};
-use crate::api::{PairEnd, PairSummary, ReplicationStatusStatus};
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
     CopyOptions, Counts, DestinationReference, Ledger, Pace, PairIdentity, Place, Publication, pair_status,
 };
 use crate::policy::Decision;
+use crate::terms::{PairEnd, PairSummary, ReplicationStatusStatus};
 
 /// Numbers the pairs of a configuration; never used twice.
 pub type PairId = u64;

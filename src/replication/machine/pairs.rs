@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
-use crate::api::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, PairIdentity, Place, Trouble};
+use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 
 impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule wants.

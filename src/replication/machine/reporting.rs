@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Effect, Machine, PairId};
-use crate::api::reason;
 use crate::plan::{ConfigurationReport, DestinationReference, DestinationTotals, Phase, Trouble, oldest_pending_since};
+use crate::terms::reason;
 
 impl Machine {
     pub(super) fn publish(&mut self, now: Timestamp) {

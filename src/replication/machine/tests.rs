@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::api::{ReplicationConfigurationSpec, reason};
 use crate::copy::Failed;
 use crate::image::Digest;
 use crate::plan::{Holder, Phase, Replica, parse_configuration};
 use crate::policy::Decision;
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, ReplicationConfigurationSpec, reason};
 
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
 
@@ -47,7 +46,7 @@ struct Bench {
     claims: Claims,
     now: Timestamp,
     copies: BTreeMap<CopyId, Arc<Assignment>>,
-    statuses: BTreeMap<String, crate::api::ReplicationStatusStatus>,
+    statuses: BTreeMap<String, crate::terms::ReplicationStatusStatus>,
     identities: BTreeMap<String, Arc<PairIdentity>>,
     report: ConfigurationReport,
     looks: Vec<Looks>,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
-use crate::api::{Execution, TagFilter, TagFilterType, reason};
 use crate::plan::{Configuration, CopyOptions, Filter, Holder, Invalid, Rule, Selection, TagFilters};
 use crate::replication::machine::{Orders, RegistryIdentity};
+use crate::terms::{Execution, TagFilter, TagFilterType, reason};
 
 /// A ReplicationConfiguration.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::names::{Content, Millis};
-use crate::api::reason;
 use crate::policy::Decision;
+use crate::terms::reason;
 
 /// A destination registry.
 #[derive(Debug)]

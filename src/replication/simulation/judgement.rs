@@ -5,8 +5,8 @@ use super::oracles::destination_index_of;
 use super::process::is_ready;
 use super::store::Status;
 use super::world::World;
-use crate::api::ReplicationState;
 use crate::plan::{Holder, Place};
+use crate::terms::ReplicationState;
 
 impl World {
     /// I7: faults stopped some time ago. From now on nothing may happen, if nothing fails.
@@ -129,7 +129,7 @@ impl World {
         number: usize,
         tags: &std::collections::BTreeSet<usize>,
         what: &str,
-        status: &crate::api::ReplicationStatusStatus,
+        status: &crate::terms::ReplicationStatusStatus,
     ) {
         let images = tags.len() as u64;
         let summary = &status.summary;

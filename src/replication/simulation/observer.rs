@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
-use crate::api::reason;
 use crate::image::Tag;
 use crate::plan::{Configuration, Trouble};
 use crate::replication::machine::{ComparisonId, Event, Finding, Listed, Looked, Looks, Observed};
+use crate::terms::reason;
 
 /// A comparison that is under way.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use super::names::{Content, Key, Millis, at, content, millis, repository_index, 
 use super::observer::Comparing;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
-use crate::api::ReplicationStatusStatus;
 use crate::plan::{Claims, ConfigurationReport, PairIdentity, Phase};
 use crate::replication::machine::{Effect, Event, Finding, Looked, Machine, Observed, PairId};
+use crate::terms::ReplicationStatusStatus;
 
 /// A process.
 #[derive(Debug)]

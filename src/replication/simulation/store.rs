@@ -6,10 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::names::{CONFIGURATIONS, Millis};
-use crate::api::{ImageStatus, ReplicationStatusStatus};
 use crate::image::Tag;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, Stored, StoredPair};
+use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
 /// What outlives a process.
 #[derive(Debug, Default)]

@@ -17,9 +17,9 @@ use super::process::Process;
 use super::schedule::Weather;
 use super::source::Source;
 use super::store::Store;
-use crate::api::ReplicationStatusStatus;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{CopyId, Event, PairId};
+use crate::terms::ReplicationStatusStatus;
 
 /// Everything that exists.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ImageStatus, ReplicationStatusSpec};
 use crate::image::Tag;
 use crate::plan::PairIdentity;
 use crate::replication::machine::Record;
+use crate::terms::{ImageStatus, ReplicationStatusSpec};
 
 /// The record of one pair in its file.
 #[derive(Debug)]

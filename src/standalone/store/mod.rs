@@ -25,11 +25,12 @@ use self::journal::{Contents, Journal};
 use self::lock::Lock;
 use self::reports::Reports;
 use self::statuses::StatusFiles;
-use crate::api::{ReplicationStatus, ReplicationStatusStatus};
+use crate::api::ReplicationStatus;
 use crate::image::Digest;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
+use crate::terms::ReplicationStatusStatus;
 
 /// The state of every pair in a folder, or nowhere.
 #[derive(Debug)]

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::{ReplicationConfigurationStatus, ready_transition, reason};
 use crate::plan::{ConfigurationReport, configuration_status};
+use crate::terms::{Condition, ReplicationConfigurationStatus, ready_transition, reason};
 
 /// The last reports, by namespace and name.
 #[derive(Debug, Default)]

@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::journal::absent_is_fine;
-use crate::api::{CONFIGURATION_LABEL, ReplicationStatus, ReplicationStatusStatus};
+use crate::api::{CONFIGURATION_LABEL, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::plan::PairIdentity;
+use crate::terms::ReplicationStatusStatus;
 
 /// The files `DIR/statuses/<namespace>.<name>.json`.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl StatusFiles {
     /// The status of a pair; `None` if there is none, or it is that of another pair.
     pub(super) fn read(&self, pair: &PairIdentity) -> Option<ReplicationStatusStatus> {
         let object = read(&self.folder.join(file_name(pair).ok()?)).ok()??;
-        (object.spec == pair.spec).then_some(object.status).flatten()
+        (*object.spec == pair.spec).then_some(object.status).flatten()
     }
 
     /// The statuses of the configuration `namespace`/`name`.
@@ -51,7 +52,7 @@ impl StatusFiles {
         });
         let pairs = own.map(|object| {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            (PairIdentity { namespace, name, spec: object.spec }, object.status.unwrap_or_default())
+            (PairIdentity { namespace, name, spec: object.spec.0 }, object.status.unwrap_or_default())
         });
         pairs.collect()
     }
@@ -59,7 +60,7 @@ impl StatusFiles {
     /// The namespace and name of every configuration that has a status.
     pub(super) fn configurations(&self) -> Vec<(String, String)> {
         let (objects, _) = read_all(&self.folder);
-        let names = objects.into_iter().map(|object| (object.namespace().unwrap_or_default(), object.spec));
+        let names = objects.into_iter().map(|object| (object.namespace().unwrap_or_default(), object.spec.0));
         names.map(|(namespace, spec)| (namespace, spec.configuration_ref.name)).collect()
     }
 
@@ -72,7 +73,7 @@ impl StatusFiles {
         let name = file_name(pair)?;
         let file = self.folder.join(&name);
         let created = self.created_at(&name, &file, pair);
-        let mut object = ReplicationStatus::new(&pair.name, pair.spec.clone());
+        let mut object = ReplicationStatus::new(&pair.name, ReplicationStatusObjectSpec(pair.spec.clone()));
         object.metadata.namespace = Some(pair.namespace.clone());
         object.metadata.creation_timestamp = Some(Time(created));
         object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), pair.spec.configuration_ref.name.clone());
@@ -101,7 +102,7 @@ impl StatusFiles {
         let from_file = || {
             let object = read(file).ok()??;
             let created = object.metadata.creation_timestamp.map(|time| time.0);
-            created.filter(|_| object.spec == pair.spec)
+            created.filter(|_| *object.spec == pair.spec)
         };
         let created = match known {
             Some(None) => from_file(),

@@ -4,11 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{
+use crate::image::Tag;
+use crate::terms::{
     ConfigurationReference, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
     ResolvedRegistryReference,
 };
-use crate::image::Tag;
 
 /// The pair of `repository` in the configuration `team-a/<configuration>`.
 pub(in crate::standalone) fn pair(configuration: &str, repository: &str) -> PairIdentity {

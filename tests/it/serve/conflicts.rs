@@ -1,7 +1,7 @@
 //! Two configurations that want one destination repository.
 
 use serde_json::json;
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::{Serve, becomes, images};
 use crate::standalone::Files;

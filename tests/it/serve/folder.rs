@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use transship::api::{ReplicationState, ReplicationStatus};
+use transship::api::ReplicationStatus;
+use transship::terms::ReplicationState;
 
 use super::{Serve, becomes, objects, status};
 use crate::standalone::{Files, text};

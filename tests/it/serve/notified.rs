@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use base64::Engine;
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::{Serve, TOKEN, becomes, client, compare_every, pushed, status, take_notifications};
 use crate::standalone::{Files, basic, text};

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use transship::api::ReplicationState;
-use transship::terms::FailureCode;
+use transship::terms::{FailureCode, ReplicationState};
 
 use super::{SOON, Serve, becomes, compare_every, images, take_notifications};
 use crate::standalone::Files;

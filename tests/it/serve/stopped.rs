@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::{SOON, Serve, compare_every, images};
 use crate::standalone::text;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, PostParams};
-use transship::api::{RegistryPermissionPolicy, ReplicationConfiguration, ReplicationState, ReplicationStatus};
-use transship::terms::FailureCode;
+use transship::api::{RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
+use transship::terms::{FailureCode, ReplicationState};
 
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::scene::{Scene, to};
 use crate::support::eventually::{eventually, throughout};

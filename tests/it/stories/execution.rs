@@ -5,7 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::eventually::eventually;

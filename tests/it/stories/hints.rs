@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::image::Image;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use transship::api::{ReplicationState, ReplicationStatus};
+use transship::api::ReplicationStatus;
+use transship::terms::ReplicationState;
 
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::image::Image;

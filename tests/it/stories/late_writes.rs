@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::core::{SOON, between, is_ready};
 use super::operator::Operator;

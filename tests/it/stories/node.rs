@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use transship::api::{RegistryPermissionPolicy, ReplicationState};
+use transship::api::RegistryPermissionPolicy;
+use transship::terms::ReplicationState;
 
 use super::node::{SLOW, story};
 use super::scene::{PASSWORD, Scene, to, to_other};

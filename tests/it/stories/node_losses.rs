@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use transship::api::ReplicationState;
-use transship::terms::FailureCode;
+use transship::terms::{FailureCode, ReplicationState};
 
 use super::node::{LONG, SLOW, names, story};
 use crate::support::image::Image;

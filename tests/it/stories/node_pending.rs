@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::node::{SOON, Story, story};
 use crate::support::eventually::eventually;

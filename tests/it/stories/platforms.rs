@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;

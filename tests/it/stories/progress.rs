@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::consent::SlowLayer;
 

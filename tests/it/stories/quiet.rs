@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
-use transship::api::{ReplicationConfiguration, ReplicationState, ReplicationStatus};
+use transship::api::{ReplicationConfiguration, ReplicationStatus};
+use transship::terms::ReplicationState;
 
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::eventually::eventually;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use transship::api::{ImageStatus, ReplicationState};
+use transship::terms::{ImageStatus, ReplicationState};
 
 use super::hints::notified;
 use super::scene::{PASSWORD, Scene, to};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use transship::api::{ReplicationState, condition_type};
+use transship::terms::{ReplicationState, condition_type};
 
 use super::core::{SOON, between, is_ready};
 use super::scene::Scene;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use transship::api::{PairSummary, RegistryPermissionPolicy, ReplicationState};
-use transship::terms::FailureCode;
+use transship::api::RegistryPermissionPolicy;
+use transship::terms::{FailureCode, PairSummary, ReplicationState};
 
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;

@@ -8,7 +8,8 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use transship::api::{ImageStatus, Registry, ReplicationConfiguration, ReplicationState, ReplicationStatus};
+use transship::api::{Registry, ReplicationConfiguration, ReplicationStatus};
+use transship::terms::{ImageStatus, ReplicationState};
 
 use super::operator::Operator;
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use transship::api::{Registry, ReplicationConfiguration, ReplicationState};
+use transship::api::{Registry, ReplicationConfiguration};
+use transship::terms::ReplicationState;
 
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::image::Image;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use transship::api::ReplicationState;
+use transship::terms::ReplicationState;
 
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::eventually::eventually;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use transship::api::{ReplicationConfiguration, ReplicationState};
+use transship::api::ReplicationConfiguration;
+use transship::terms::ReplicationState;
 
 use super::operator::Operator;
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};

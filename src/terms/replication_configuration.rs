@@ -1,38 +1,19 @@
 //! The kind `ReplicationConfiguration`: what goes from a source registry where.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LocalRegistryReference, RegistryReference};
-use crate::terms::{PlatformIndex, ReferrersMode};
+use super::condition::Condition;
+use super::interval::parse_interval;
+use super::lists::{atomic, keyed_by};
+use super::platform_index::PlatformIndex;
+use super::references::{LocalRegistryReference, RegistryReference};
+use super::referrers_mode::ReferrersMode;
+use super::rule::{Pattern, Rule, Rules, checked_by};
 
 /// What is replicated from one source registry, and where to. Owned by the side of the source.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[kube(
-    group = "transship.dev",
-    version = "v1alpha1",
-    kind = "ReplicationConfiguration",
-    plural = "replicationconfigurations",
-    shortname = "repconf",
-    namespaced,
-    status = "ReplicationConfigurationStatus",
-    category = "transship",
-    derive = "PartialEq",
-    doc = "What is replicated from one source registry, and where to. Owned by the side of the source.",
-    selectable = ".spec.source.registryRef.name",
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.registryRef.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
-    printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
-    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters: it becomes a label value"),
-)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationConfigurationSpec {
     /// Where images are read.
@@ -41,13 +22,12 @@ pub struct ReplicationConfigurationSpec {
     /// No rules: nothing is replicated.
     #[serde(default)]
     #[schemars(length(max = 25))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    #[schemars(transform = keyed_by("name"))]
     pub rules: Vec<ReplicationRule>,
     /// How often the source is compared, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes that the registry
     /// notifies arrive within seconds whatever the interval is. Default: 10m.
     #[serde(default = "default_interval")]
-    #[schemars(length(max = 16), regex(pattern = "^([0-9]{1,6}(s|m|h))+$"))]
-    #[x_kube(validation = ("duration(self) >= duration('10s') && duration(self) <= duration('24h')", "spec.interval must be from 10s to 24h"))]
+    #[schemars(length(max = 16), regex(pattern = "^([0-9]{1,6}(s|m|h))+$"), transform = checked_by(&INTERVAL_RULES))]
     pub interval: String,
     /// Stops replicating while true: nothing is read or written, what is there stays. Default: false.
     #[serde(default)]
@@ -58,7 +38,7 @@ pub struct ReplicationConfigurationSpec {
 }
 
 /// Where images are copied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Execution {
     /// `Job`: by Jobs in the operator's namespace, one for each source and destination. `InProcess`: by the operator itself, for
@@ -93,7 +73,7 @@ fn default_interval() -> String {
 }
 
 /// Where images are read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// The Registry to read from: always one of the own namespace.
@@ -101,7 +81,7 @@ pub struct Source {
 }
 
 /// Which repositories go to which destinations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationRule {
     /// Names the rule, unique in the configuration.
@@ -119,12 +99,12 @@ pub struct ReplicationRule {
     /// that they refer to, whatever the filters say. At most 100,000 tags of a repository may be taken, of any number that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub tag_filters: Option<Vec<TagFilter>>,
     /// Tags that the rule does not take even where `tagFilters` do: those that any filter matches, at most 100 filters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub exclude_tag_filters: Vec<TagFilter>,
     /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
     /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is; what an index names without
@@ -135,7 +115,7 @@ pub struct ReplicationRule {
         length(max = 20),
         inner(length(max = 100), regex(pattern = "^[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?$"))
     )]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub platforms: Vec<String>,
     /// What becomes of the index of an image of which only some `platforms` are copied. `Keep`: its bytes and its digest stay, and
     /// name platforms that the destination does not have; an image fails with `SparseIndexRefused` where the destination does
@@ -162,27 +142,24 @@ pub struct ReplicationRule {
             regex(pattern = "^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$")
         )
     )]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub referrer_artifact_types: Vec<String>,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once replicated,
     /// the source is not asked about them any more. What any rule promises holds for all destinations of the repositories that it
     /// takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_.*?-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub immutable_tags: Vec<String>,
     /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
-    #[schemars(length(min = 1, max = 25))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    #[x_kube(validation = ("self.all(x, self.exists_one(y, x == y))", "destinations of a rule must be unique: remove the repeated registryRef"))]
+    #[schemars(length(min = 1, max = 25), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
     pub destinations: Vec<Destination>,
 }
 
 /// Matches names of repositories.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.filterType != 'PREFIX_MATCH' || self.filter.matches('^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$')", "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood"))]
-#[x_kube(validation = ("self.filterType != 'EXACT_MATCH' || self.filter.matches('^[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*)*$')", "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood"))]
+#[schemars(transform = checked_by(&REPOSITORY_FILTER_RULES))]
 pub struct RepositoryFilter {
     /// A repository name or its beginning, 2 to 255 characters.
     #[schemars(length(min = 2, max = 255))]
@@ -202,11 +179,9 @@ pub enum FilterType {
 }
 
 /// Matches tags.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.filterType != 'EXACT_MATCH' || self.filter.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$')", "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH"))]
-#[x_kube(validation = ("self.filterType != 'GLOB_MATCH' || self.filter.matches('^[A-Za-z0-9_.*?-]{1,128}$')", "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters"))]
-#[x_kube(validation = ("self.filterType != 'SEMVER_MATCH' || self.filter.matches('^[A-Za-z0-9.*<>=^~, -]+$')", "filter must be a range of versions such as '>=1.2 <2'"))]
+#[schemars(transform = checked_by(&TAG_FILTER_RULES))]
 pub struct TagFilter {
     /// What tags are compared with, 1 to 256 characters. What the API server cannot check, such as a regular expression, stalls the
     /// configuration with `InvalidSpec` where it is wrong.
@@ -236,7 +211,7 @@ pub enum TagFilterType {
 }
 
 /// Where repositories go.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Destination {
     /// The Registry to write to. One of another namespace needs a RegistryPermissionPolicy there.
@@ -244,7 +219,7 @@ pub struct Destination {
 }
 
 /// How far a configuration is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationConfigurationStatus {
     /// The generation of the spec that the conditions speak of.
@@ -254,7 +229,7 @@ pub struct ReplicationConfigurationStatus {
     /// to change something.
     #[serde(default)]
     #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
     /// Counts over all pairs of a source repository and a destination repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,7 +237,7 @@ pub struct ReplicationConfigurationStatus {
     /// Counts per destination.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 625))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub destinations: Vec<DestinationSummary>,
     /// The last value of the annotation `transship.dev/replicate-requested-at` whose comparison is finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -271,7 +246,7 @@ pub struct ReplicationConfigurationStatus {
 }
 
 /// Counts over all pairs of a configuration. One image is one tag at one destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationSummary {
     /// Source repositories that the rules match.
@@ -291,7 +266,7 @@ pub struct ConfigurationSummary {
 }
 
 /// Counts of one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationSummary {
     /// The destination.
@@ -306,3 +281,64 @@ pub struct DestinationSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,
 }
+
+/// The rules for `spec.interval`.
+pub static INTERVAL_RULES: Rules<str> = Rules::new(|| {
+    vec![Rule::new(
+        "duration(self) >= duration('10s') && duration(self) <= duration('24h')",
+        "spec.interval must be from 10s to 24h",
+        |interval| parse_interval(interval).is_some(),
+    )]
+});
+
+/// The rules for the destinations of a rule.
+pub static DESTINATIONS_RULES: Rules<[Destination]> = Rules::new(|| {
+    vec![Rule::new(
+        "self.all(x, self.exists_one(y, x == y))",
+        "destinations of a rule must be unique: remove the repeated registryRef",
+        |destinations| destinations.iter().all(|x| destinations.iter().filter(|y| x == *y).count() == 1),
+    )]
+});
+
+/// The rules for a filter of repositories.
+pub static REPOSITORY_FILTER_RULES: Rules<RepositoryFilter> = Rules::new(|| {
+    vec![
+        Rule::new(
+            format!("self.filterType != 'PREFIX_MATCH' || self.filter.matches('{REPOSITORY_PREFIX}')"),
+            "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
+            |filter| filter.filter_type != FilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{REPOSITORY}')"),
+            "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
+            |filter| filter.filter_type != FilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
+        ),
+    ]
+});
+
+/// The rules for a filter of tags.
+pub static TAG_FILTER_RULES: Rules<TagFilter> = Rules::new(|| {
+    vec![
+        Rule::new(
+            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{TAG}')"),
+            "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH",
+            |filter| filter.filter_type != TagFilterType::ExactMatch || TAG.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
+            "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters",
+            |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'SEMVER_MATCH' || self.filter.matches('{VERSION_RANGE}')"),
+            "filter must be a range of versions such as '>=1.2 <2'",
+            |filter| filter.filter_type != TagFilterType::SemverMatch || VERSION_RANGE.matches(&filter.filter),
+        ),
+    ]
+});
+
+static REPOSITORY_PREFIX: Pattern = Pattern::new("^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$");
+static REPOSITORY: Pattern = Pattern::new("^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$");
+static TAG: Pattern = Pattern::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$");
+static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]{1,128}$");
+static VERSION_RANGE: Pattern = Pattern::new("^[A-Za-z0-9.*<>=^~, -]+$");

@@ -1,44 +1,19 @@
 //! The kind `ReplicationStatus`: how far the images of one source repository are at one destination repository.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::terms::FailureCode;
+use super::condition::Condition;
+use super::failure_code::FailureCode;
+use super::lists::{atomic, keyed_by};
+use super::rule::immutable;
 
 /// How far each image of a source repository is at one destination repository. Written by the operator: exactly one per
 /// configuration, source repository and destination repository.
-#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[kube(
-    group = "transship.dev",
-    version = "v1alpha1",
-    kind = "ReplicationStatus",
-    plural = "replicationstatuses",
-    singular = "replicationstatus",
-    shortname = "repstat",
-    namespaced,
-    status = "ReplicationStatusStatus",
-    category = "transship",
-    derive = "PartialEq",
-    doc = "How far each image of a source repository is at one destination repository. Written by the operator.",
-    selectable = ".spec.configurationRef.name",
-    selectable = ".spec.source.repository",
-    selectable = ".spec.destination.repository",
-    selectable = ".status.summary.status",
-    printcolumn(name = "Source", type_ = "string", json_path = ".status.source"),
-    printcolumn(name = "Destination", type_ = "string", json_path = ".status.destination"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.summary.status"),
-    printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
-    printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
-    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
-    printcolumn(name = "Latest", type_ = "string", json_path = ".status.summary.latest"),
-    printcolumn(name = "Pending Since", type_ = "date", json_path = ".status.summary.oldestPendingSince"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "spec is immutable: a ReplicationStatus is written by the operator only"))]
+#[schemars(transform = immutable(SPEC_IS_IMMUTABLE))]
 pub struct ReplicationStatusSpec {
     /// The configuration that replicates the pair.
     pub configuration_ref: ConfigurationReference,
@@ -49,7 +24,7 @@ pub struct ReplicationStatusSpec {
 }
 
 /// The configuration that replicates a pair, by name and uid.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationReference {
     /// The name of the ReplicationConfiguration of the same namespace.
@@ -61,20 +36,20 @@ pub struct ConfigurationReference {
 }
 
 /// One end of a pair.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PairEnd {
     /// The Registry.
-    pub registry_ref: RegistryReference,
+    pub registry_ref: ResolvedRegistryReference,
     /// The repository.
     #[schemars(length(min = 1, max = 255))]
     pub repository: String,
 }
 
 /// A Registry by name and uid.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RegistryReference {
+pub struct ResolvedRegistryReference {
     /// Its namespace; absent for the namespace of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
@@ -88,7 +63,7 @@ pub struct RegistryReference {
 }
 
 /// How far the images of a pair are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationStatusStatus {
     /// The source as `registry/repository`.
@@ -105,12 +80,12 @@ pub struct ReplicationStatusStatus {
     /// summary counts all of them, also those that do not fit here.
     #[serde(default)]
     #[schemars(length(max = 250))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub images: Vec<ImageStatus>,
     /// Why images failed, grouped, when there are more failures than fit into `images`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(transform = atomic)]
     pub failure_groups: Vec<FailureGroup>,
     /// A hash of what of the images is copied, as the rule's `platforms` and `platformIndex` say; absent for everything. When it
     /// changes every image is looked at again.
@@ -121,12 +96,12 @@ pub struct ReplicationStatusStatus {
     /// consents; the message names the deciding statement.
     #[serde(default)]
     #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
 }
 
 /// Counts over all images of a pair. One image is one tag.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PairSummary {
     /// FAILED if any image failed, else IN_PROGRESS or PENDING if any is, else COMPLETE.
@@ -168,7 +143,7 @@ pub enum ReplicationState {
 }
 
 /// How far one image is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageStatus {
     /// The tag.
@@ -211,7 +186,7 @@ pub struct ImageStatus {
 }
 
 /// Failures that have their cause in common.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureGroup {
     /// The cause.
@@ -225,3 +200,5 @@ pub struct FailureGroup {
     #[schemars(length(max = 10))]
     pub sample_tags: Vec<String>,
 }
+
+const SPEC_IS_IMMUTABLE: &str = "spec is immutable: a ReplicationStatus is written by the operator only";

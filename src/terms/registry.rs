@@ -1,40 +1,21 @@
 //! The kind `Registry`: one endpoint that images are read from or written to.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::condition::Condition;
+use super::lists::keyed_by;
+use super::rule::{Pattern, Rule, Rules, checked_by, immutable};
+
 /// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner; whoever
 /// may write there decides what is replicated from it, and by policy what is replicated into it.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[kube(
-    group = "transship.dev",
-    version = "v1alpha1",
-    kind = "Registry",
-    plural = "registries",
-    namespaced,
-    status = "RegistryStatus",
-    category = "transship",
-    derive = "PartialEq",
-    doc = "One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner.",
-    selectable = ".spec.url",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters: it becomes a label value"),
-)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!self.url.startsWith('http://') || self.allowHttp", "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted"))]
-#[x_kube(validation = ("!has(self.tls) || self.url.startsWith('https://')", "spec.tls has no effect on a plain http spec.url: use https or remove spec.tls"))]
+#[schemars(transform = checked_by(&REGISTRY_RULES))]
 pub struct RegistrySpec {
     /// Where the registry is: `https://host[:port]`, without user, path, query or fragment. Immutable: another registry
     /// is another Registry object.
-    #[schemars(length(min = 8, max = 512))]
-    #[x_kube(validation = ("self.matches('^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?/?$')", "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong into the Secret of spec.credentials.secretRef"))]
-    #[x_kube(validation = ("self == oldSelf", "spec.url is immutable: create another Registry for another endpoint"))]
+    #[schemars(length(min = 8, max = 512), transform = checked_by(&URL_RULES), transform = immutable(URL_IS_IMMUTABLE))]
     pub url: String,
     /// Permits an `http://` URL. Images and credentials then cross the network unencrypted. Default: false.
     #[serde(default)]
@@ -69,7 +50,7 @@ pub struct RegistrySpec {
 }
 
 /// Where the credentials of a Registry are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSource {
     /// A Secret of the same namespace. Of type `kubernetes.io/dockerconfigjson` (its entry for this host is used) or
@@ -80,7 +61,7 @@ pub struct CredentialsSource {
 }
 
 /// Names a Secret of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// The name of a Secret in the namespace of this object.
@@ -89,9 +70,9 @@ pub struct SecretReference {
 }
 
 /// How the certificate of a registry is verified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.caSecretRef) != has(self.caConfigMapRef)", "spec.tls needs exactly one of caSecretRef and caConfigMapRef"))]
+#[schemars(transform = checked_by(&TLS_RULES))]
 pub struct Tls {
     /// A key of a Secret of the same namespace with the PEM certificates to trust, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +103,7 @@ pub enum CaReference<'a> {
 }
 
 /// Names one key of a Secret or ConfigMap of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyReference {
     /// The name of the object.
@@ -149,7 +130,7 @@ pub enum CreateRepositories {
 }
 
 /// How hard a registry may be used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// The most requests under way at once, 1 to 64. Default: 8.
@@ -169,7 +150,7 @@ fn default_concurrency() -> u32 {
 }
 
 /// Push notifications that a registry sends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notifications {
     /// The format of the notifications.
@@ -187,7 +168,7 @@ pub enum NotificationType {
 }
 
 /// How the sender of notifications proves itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationAuth {
     /// The way.
@@ -205,7 +186,7 @@ pub enum NotificationAuthType {
 }
 
 /// What the operator found out about a Registry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
     /// The generation of the spec that the conditions speak of.
@@ -214,6 +195,45 @@ pub struct RegistryStatus {
     /// `Ready`: the registry answers and takes the credentials. `Stalled`: somebody has to change something.
     #[serde(default)]
     #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
 }
+
+/// The rules for the spec of a Registry.
+pub static REGISTRY_RULES: Rules<RegistrySpec> = Rules::new(|| {
+    vec![
+        Rule::new(
+            "!self.url.startsWith('http://') || self.allowHttp",
+            "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted",
+            |spec| !spec.url.starts_with("http://") || spec.allow_http,
+        ),
+        Rule::new(
+            "!has(self.tls) || self.url.startsWith('https://')",
+            "spec.tls has no effect on a plain http spec.url: use https or remove spec.tls",
+            |spec| spec.tls.is_none() || spec.url.starts_with("https://"),
+        ),
+    ]
+});
+
+/// The rules for `spec.url` of a Registry.
+pub static URL_RULES: Rules<str> = Rules::new(|| {
+    vec![Rule::new(
+        format!("self.matches('{URL}')"),
+        "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong into the Secret of spec.credentials.secretRef",
+        |url| URL.matches(url),
+    )]
+});
+
+/// The rules for `spec.tls` of a Registry.
+pub static TLS_RULES: Rules<Tls> = Rules::new(|| {
+    vec![Rule::new(
+        "has(self.caSecretRef) != has(self.caConfigMapRef)",
+        "spec.tls needs exactly one of caSecretRef and caConfigMapRef",
+        |tls| tls.ca_secret_ref.is_some() != tls.ca_config_map_ref.is_some(),
+    )]
+});
+
+const URL_IS_IMMUTABLE: &str = "spec.url is immutable: create another Registry for another endpoint";
+
+static URL: Pattern =
+    Pattern::new("^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?/?$");

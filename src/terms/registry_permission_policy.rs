@@ -1,49 +1,32 @@
 //! The kind `RegistryPermissionPolicy`: the consent of a destination's owner.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LocalRegistryReference;
-use crate::terms::Action;
+use super::action::Action;
+use super::condition::Condition;
+use super::lists::keyed_by;
+use super::references::LocalRegistryReference;
+use super::rule::{Rule, Rules, checked_by};
 
 /// Who may replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all policies of one
 /// Registry count together and in no order: another namespace may do what a statement allows and no statement denies; the
 /// own namespace may do everything that no statement denies.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[kube(
-    group = "transship.dev",
-    version = "v1alpha1",
-    kind = "RegistryPermissionPolicy",
-    plural = "registrypermissionpolicies",
-    shortname = "regpol",
-    namespaced,
-    status = "RegistryPermissionPolicyStatus",
-    category = "transship",
-    derive = "PartialEq",
-    doc = "Who may replicate into a Registry: the consent of its owner, as Amazon ECR's registry permissions policy.",
-    selectable = ".spec.registryRef.name",
-    printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = ("self.metadata.name.size() <= 63", "metadata.name must have at most 63 characters"),
-)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPermissionPolicySpec {
     /// The Registry of the same namespace that this policy is about.
     pub registry_ref: LocalRegistryReference,
     /// What is allowed and denied, at most 50 statements.
     #[schemars(length(min = 1, max = 50))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["sid".to_string()]))]
+    #[schemars(transform = keyed_by("sid"))]
     pub statements: Vec<Statement>,
 }
 
 /// One statement of a policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.effect == 'Deny' || !('OverwriteTag' in self.actions)", "OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it from actions"))]
+#[schemars(transform = checked_by(&STATEMENT_RULES))]
 pub struct Statement {
     /// Names the statement, unique in the policy; shown in the status of what it decides.
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9-]+$"))]
@@ -72,7 +55,7 @@ pub enum Effect {
 }
 
 /// Who a statement speaks of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Principal {
     /// The namespace of the ReplicationConfiguration, or `*` for every namespace.
@@ -85,7 +68,7 @@ pub struct Principal {
 }
 
 /// What the operator found out about a policy.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPermissionPolicyStatus {
     /// The generation of the spec that the conditions speak of.
@@ -94,6 +77,15 @@ pub struct RegistryPermissionPolicyStatus {
     /// `Ready`: the policy is in force. `Stalled`: it speaks of a Registry that does not exist.
     #[serde(default)]
     #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
 }
+
+/// The rules for a statement.
+pub static STATEMENT_RULES: Rules<Statement> = Rules::new(|| {
+    vec![Rule::new(
+        "self.effect == 'Deny' || !('OverwriteTag' in self.actions)",
+        "OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it from actions",
+        |statement| statement.effect == Effect::Deny || !statement.actions.contains(&Action::OverwriteTag),
+    )]
+});

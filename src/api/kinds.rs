@@ -1,0 +1,148 @@
+//! The kinds as objects of Kubernetes: their columns, names and selectable fields, around the plain specs of `terms`.
+
+use std::ops::{Deref, DerefMut};
+
+use kube::CustomResource;
+use kube::core::Rule;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::terms::{
+    NAME_RULES, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, RegistrySpec, RegistryStatus,
+    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationStatusSpec, ReplicationStatusStatus,
+};
+
+/// Declares a kind. kube derives the object from a struct of this crate: a wrapper, so that the spec itself stays plain.
+macro_rules! kind {
+    ($(#[$attribute:meta])* $object_spec:ident($spec:ident)) => {
+        #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize)]
+        $(#[$attribute])*
+        #[kube(
+            group = "transship.dev",
+            version = "v1alpha1",
+            namespaced,
+            category = "transship",
+            derive = "PartialEq",
+        )]
+        #[serde(transparent)]
+        pub struct $object_spec(pub $spec);
+
+        impl Deref for $object_spec {
+            type Target = $spec;
+
+            fn deref(&self) -> &$spec {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $object_spec {
+            fn deref_mut(&mut self) -> &mut $spec {
+                &mut self.0
+            }
+        }
+
+        impl JsonSchema for $object_spec {
+            fn inline_schema() -> bool {
+                $spec::inline_schema()
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $spec::schema_name()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                $spec::json_schema(generator)
+            }
+        }
+    };
+}
+
+kind! {
+    /// The spec of a Registry as the API server sees it.
+    #[kube(
+        kind = "Registry",
+        plural = "registries",
+        status = "RegistryStatus",
+        doc = "One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner.",
+        selectable = ".spec.url",
+        printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
+        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+        printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        validation = name_rule(),
+    )]
+    RegistryObjectSpec(RegistrySpec)
+}
+
+kind! {
+    /// The spec of a RegistryPermissionPolicy as the API server sees it.
+    #[kube(
+        kind = "RegistryPermissionPolicy",
+        plural = "registrypermissionpolicies",
+        shortname = "regpol",
+        status = "RegistryPermissionPolicyStatus",
+        doc = "Who may replicate into a Registry: the consent of its owner, as Amazon ECR's registry permissions policy.",
+        selectable = ".spec.registryRef.name",
+        printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
+        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        validation = name_rule(),
+    )]
+    RegistryPermissionPolicyObjectSpec(RegistryPermissionPolicySpec)
+}
+
+kind! {
+    /// The spec of a ReplicationConfiguration as the API server sees it.
+    #[kube(
+        kind = "ReplicationConfiguration",
+        plural = "replicationconfigurations",
+        shortname = "repconf",
+        status = "ReplicationConfigurationStatus",
+        doc = "What is replicated from one source registry, and where to. Owned by the side of the source.",
+        selectable = ".spec.source.registryRef.name",
+        printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.registryRef.name"),
+        printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+        printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
+        printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
+        printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
+        printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        validation = name_rule(),
+    )]
+    ReplicationConfigurationObjectSpec(ReplicationConfigurationSpec)
+}
+
+kind! {
+    /// The spec of a ReplicationStatus as the API server sees it.
+    #[kube(
+        kind = "ReplicationStatus",
+        plural = "replicationstatuses",
+        singular = "replicationstatus",
+        shortname = "repstat",
+        status = "ReplicationStatusStatus",
+        doc = "How far each image of a source repository is at one destination repository. Written by the operator.",
+        selectable = ".spec.configurationRef.name",
+        selectable = ".spec.source.repository",
+        selectable = ".spec.destination.repository",
+        selectable = ".status.summary.status",
+        printcolumn(name = "Source", type_ = "string", json_path = ".status.source"),
+        printcolumn(name = "Destination", type_ = "string", json_path = ".status.destination"),
+        printcolumn(name = "Status", type_ = "string", json_path = ".status.summary.status"),
+        printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
+        printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
+        printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
+        printcolumn(name = "Latest", type_ = "string", json_path = ".status.summary.latest"),
+        printcolumn(name = "Pending Since", type_ = "date", json_path = ".status.summary.oldestPendingSince"),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    )]
+    ReplicationStatusObjectSpec(ReplicationStatusSpec)
+}
+
+/// The rule for `metadata.name`, which is outside of every spec.
+fn name_rule() -> Rule {
+    let rule = &NAME_RULES[0];
+    Rule::new(&rule.cel).message(rule.message)
+}

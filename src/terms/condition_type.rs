@@ -1,0 +1,12 @@
+//! The types of conditions, the one place where they are spelled.
+
+/// The object does what its spec says.
+pub const READY: &str = "Ready";
+/// Work towards the spec is under way. Present only while true.
+pub const RECONCILING: &str = "Reconciling";
+/// Somebody has to change something. Present only while true.
+pub const STALLED: &str = "Stalled";
+/// Every image of the pair is at its destination, read back and verified.
+pub const REPLICATED: &str = "Replicated";
+/// The destination's owner consents; the message names the deciding statement.
+pub const PERMITTED: &str = "Permitted";

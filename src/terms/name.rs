@@ -1,0 +1,14 @@
+//! Names of objects.
+
+use super::rule::{Rule, Rules};
+
+/// The rules for the name of an object that a user creates.
+pub static NAME_RULES: Rules<str> = Rules::new(|| {
+    vec![Rule::new(
+        format!("self.metadata.name.size() <= {MAX_NAME}"),
+        "metadata.name must have at most 63 characters: it becomes a label value",
+        |name| name.chars().count() <= MAX_NAME,
+    )]
+});
+
+const MAX_NAME: usize = 63;

@@ -1,0 +1,64 @@
+//! The reasons of conditions, the one place where they are spelled.
+
+/// The registry answers and takes the credentials.
+pub const REACHABLE: &str = "Reachable";
+/// The Secret is absent, or the operator may not read it: the two read the same.
+pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+/// The Secret is of a type that holds no registry credentials, or lacks their keys.
+pub const SECRET_INVALID: &str = "SecretInvalid";
+/// The Secret is not bound to the host of the Registry.
+pub const SECRET_NOT_BOUND_TO_HOST: &str = "SecretNotBoundToHost";
+/// The CA certificates are absent or are not PEM certificates.
+pub const CA_INVALID: &str = "CaInvalid";
+/// The registry refuses the credentials.
+pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+/// The host name does not resolve.
+pub const HOST_UNKNOWN: &str = "HostUnknown";
+/// The certificate of the registry is refused.
+pub const TLS_REFUSED: &str = "TlsRefused";
+/// The operator's egress settings refuse the address.
+pub const EGRESS_REFUSED: &str = "EgressRefused";
+/// The registry does not answer, or not as a registry.
+pub const UNREACHABLE: &str = "Unreachable";
+/// The spec cannot be carried out as it stands.
+pub const INVALID_SPEC: &str = "InvalidSpec";
+/// The Registry that is referred to does not exist.
+pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
+/// The Registry that is referred to is not ready.
+pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
+/// The policy is in force.
+pub const IN_FORCE: &str = "InForce";
+/// The last complete comparison left nothing failed.
+pub const REPLICATED: &str = "Replicated";
+/// A comparison or copies are under way.
+pub const PROGRESSING: &str = "Progressing";
+/// Some images could not be replicated.
+pub const IMAGES_FAILED: &str = "ImagesFailed";
+/// The source could not be read.
+pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
+/// The source has no repository of a name that an EXACT_MATCH filter gives.
+pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
+/// The source cannot list its repositories.
+pub const REPOSITORY_LISTING_UNSUPPORTED: &str = "RepositoryListingUnsupported";
+/// An older configuration writes to the same destination repository.
+pub const DESTINATION_CONFLICT: &str = "DestinationConflict";
+/// A rule would copy a repository onto itself.
+pub const SELF_REPLICATION: &str = "SelfReplication";
+/// The execution class does not exist, or this namespace may not use it: the two read the same.
+pub const EXECUTION_CLASS_NOT_ALLOWED: &str = "ExecutionClassNotAllowed";
+/// The operator is not set up to start Jobs.
+pub const JOBS_UNAVAILABLE: &str = "JobsUnavailable";
+/// The pod of a copy Job does not run, or does not reach the operator: images wait.
+pub const WORKER_PENDING: &str = "WorkerPending";
+/// `spec.suspend` is true.
+pub const SUSPENDED: &str = "Suspended";
+/// The destination belongs to the same namespace and no statement denies it.
+pub const SAME_NAMESPACE: &str = "SameNamespace";
+/// A statement allows it.
+pub const STATEMENT_ALLOWS: &str = "StatementAllows";
+/// A statement denies it.
+pub const STATEMENT_DENIES: &str = "StatementDenies";
+/// No statement allows it.
+pub const NO_STATEMENT_ALLOWS: &str = "NoStatementAllows";
+/// The policies could not be read: nothing is allowed.
+pub const POLICY_UNREADABLE: &str = "PolicyUnreadable";

@@ -1,0 +1,27 @@
+//! References from one object to a Registry.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names a Registry of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRegistryReference {
+    /// The name of a Registry in the namespace of this object.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Names a Registry, possibly of another namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryReference {
+    /// The namespace of the Registry. Absent means the namespace of this object. Another namespace is another owner:
+    /// its RegistryPermissionPolicy has to allow the replication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// The name of the Registry.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}

@@ -1,0 +1,77 @@
+//! Validation rules that the API server and this program both evaluate.
+
+use std::fmt;
+use std::sync::{LazyLock, OnceLock};
+
+use regex::Regex;
+use schemars::Schema;
+use schemars::transform::Transform;
+use serde_json::{Value, json};
+
+/// The rules for one kind of value, built when they are first used.
+pub type Rules<T> = LazyLock<Vec<Rule<T>>>;
+
+/// A rule for a value, in CEL for the API server and as a function for this program.
+#[derive(Debug)]
+pub struct Rule<T: ?Sized> {
+    /// The expression, in which `self` is the value.
+    pub cel: String,
+    /// The sentence that a user reads whose value breaks the rule.
+    pub message: &'static str,
+    holds: fn(&T) -> bool,
+}
+
+impl<T: ?Sized> Rule<T> {
+    pub(super) fn new(cel: impl Into<String>, message: &'static str, holds: fn(&T) -> bool) -> Self {
+        Self { cel: cel.into(), message, holds }
+    }
+
+    /// Returns true if `value` keeps the rule.
+    pub fn holds(&self, value: &T) -> bool {
+        (self.holds)(value)
+    }
+}
+
+/// Returns the message of the first rule that `value` breaks.
+pub fn broken<T: ?Sized>(rules: &[Rule<T>], value: &T) -> Option<&'static str> {
+    rules.iter().find(|rule| !rule.holds(value)).map(|rule| rule.message)
+}
+
+/// Adds `rules` to the schema of a value.
+pub(super) fn checked_by<T: ?Sized>(rules: &'static Rules<T>) -> impl Transform {
+    |schema: &mut Schema| rules.iter().for_each(|rule| add(schema, &rule.cel, rule.message))
+}
+
+/// Forbids every change of a value; only the API server sees changes, so there is no function.
+pub(super) fn immutable(message: &'static str) -> impl Transform {
+    move |schema: &mut Schema| add(schema, "self == oldSelf", message)
+}
+
+fn add(schema: &mut Schema, cel: &str, message: &str) {
+    let rules = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+    if let Value::Array(rules) = rules {
+        rules.push(json!({ "rule": cel, "message": message }));
+    }
+}
+
+/// A regular expression that CEL and this program read alike: of ASCII, without backslash and quote.
+pub(super) struct Pattern {
+    text: &'static str,
+    compiled: OnceLock<Regex>,
+}
+
+impl Pattern {
+    pub(super) const fn new(text: &'static str) -> Self {
+        Self { text, compiled: OnceLock::new() }
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.compiled.get_or_init(|| Regex::new(self.text).expect("a valid pattern")).is_match(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
+    }
+}
