@@ -1,6 +1,7 @@
-//! What is generated or shown is what the program does: `crds/`, and every YAML block of the README.
+//! Generated files, examples and pages agree with the program: `crds/`, every YAML block, every reason and failure code.
 
 use crate::support::control_plane::ControlPlane;
+use crate::support::pages::{pages, yaml_blocks};
 use crate::support::run_folder::{new_folder, repository};
 
 #[test]
@@ -27,14 +28,36 @@ async fn the_definitions_apply_without_a_warning() {
 async fn every_yaml_block_of_the_readme_applies() {
     let plane = ControlPlane::shared().await;
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let blocks: Vec<_> = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(!blocks.is_empty());
     let folder = new_folder("readme");
-    for (number, block) in blocks.iter().enumerate() {
+    assert!(!yaml_blocks(&readme).is_empty());
+    for (number, block) in yaml_blocks(&readme).iter().enumerate() {
         let file = folder.join(format!("{number}.yaml"));
         std::fs::write(&file, block).unwrap();
         plane.kubectl(&["apply", "-f", &file.display().to_string()]).await.expect_success("kubectl apply");
     }
+}
+
+/// Without storing anything: pages use the same names for different objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_yaml_block_of_the_pages_would_apply() {
+    let plane = ControlPlane::shared().await;
+    let folder = new_folder("pages");
+    let namespaces = folder.join("namespaces.yaml");
+    let namespace = |name: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n---\n");
+    std::fs::write(&namespaces, ["team-a", "team-b"].map(namespace).concat()).unwrap();
+    plane.kubectl(&["apply", "-f", &namespaces.display().to_string()]).await.expect_success("kubectl apply");
+    let mut blocks = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for block in yaml_blocks(&text) {
+            blocks += 1;
+            let file = folder.join(format!("{blocks}.yaml"));
+            std::fs::write(&file, block).unwrap();
+            let arguments = ["apply", "--dry-run=server", "-f", &file.display().to_string()];
+            plane.kubectl(&arguments).await.expect_success(&page.display().to_string());
+        }
+    }
+    assert!(blocks >= 10, "{blocks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

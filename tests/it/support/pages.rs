@@ -13,6 +13,28 @@ pub fn named_tests(page: &str) -> BTreeSet<&str> {
     page.split('`').skip(1).step_by(2).filter(is_test).collect()
 }
 
+/// The pages of `docs/`, in order.
+pub fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    let mut waiting = vec![repository().join("docs")];
+    while let Some(folder) = waiting.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                None if path.is_dir() => waiting.push(path),
+                Some("md") => pages.push(path),
+                _ => {}
+            }
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// The YAML blocks of a page.
+pub fn yaml_blocks(page: &str) -> Vec<&str> {
+    page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
 /// The tests in these files and folders of the repository.
 pub fn tests_of(paths: &[&str]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
