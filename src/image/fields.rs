@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::MAX_DESCRIPTORS;
+/// The most descriptors that one manifest may name; also the most entries of each of its lists.
+pub const MAX_DESCRIPTORS: usize = 10_000;
 
 /// What is read from an object of known fields.
 pub(super) trait Fields {

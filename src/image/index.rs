@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Digest, Manifest, Platform};
+use super::digest::Digest;
+use super::manifest::Manifest;
+use super::platform::Platform;
 
 /// An entry of an index, as far as it matters to a choice of platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]

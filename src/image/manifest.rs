@@ -5,33 +5,12 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::Digest;
-use super::fields::{Bounded, Clear, Fields, Problem};
+use super::digest::Digest;
+use super::fields::{Bounded, Clear, Fields, MAX_DESCRIPTORS, Problem};
+use super::media_type;
 
 /// The most bytes of a manifest that are read. The distribution specification asks registries to take at least 4 MiB.
 pub const MAX_MANIFEST_BYTES: usize = 8 * 1024 * 1024;
-
-/// The most descriptors that one manifest may name; also the most entries of each of its lists.
-pub const MAX_DESCRIPTORS: usize = 10_000;
-
-/// Media types of manifests, spelled as the OCI image specification and Docker spell them.
-pub mod media_type {
-    /// An OCI image manifest (also of artifacts).
-    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// An OCI image index.
-    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// A Docker image manifest, version 2 schema 2.
-    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// A Docker manifest list.
-    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// The OCI artifact manifest of release candidate days, still found in registries.
-    pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
-}
-
-/// The `Accept` header of every manifest request: all kinds that are understood, and whatever else there is.
-pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
-application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.artifact.manifest.v1+json, */*";
 
 /// A manifest: its very bytes, and a view of what they refer to.
 #[derive(Clone, Debug)]

@@ -6,16 +6,16 @@ mod digest;
 mod fields;
 mod index;
 mod manifest;
+pub mod media_type;
 mod name;
 mod platform;
 mod referrer_tag;
 
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
+pub use fields::MAX_DESCRIPTORS;
 pub use index::{EntryRole, IndexEntry, cut_index, keep_chosen};
-pub use manifest::{
-    Descriptor, InvalidManifest, MANIFEST_ACCEPT, MAX_DESCRIPTORS, MAX_MANIFEST_BYTES, Manifest, ManifestKind,
-    media_type,
-};
+pub use manifest::{Descriptor, InvalidManifest, MAX_MANIFEST_BYTES, Manifest, ManifestKind};
+pub use media_type::MANIFEST_ACCEPT;
 pub use name::{InvalidName, RepositoryName, Tag};
 pub use platform::Platform;
 pub use referrer_tag::{cosign_tags, fallback_tag, is_referrer_tag};

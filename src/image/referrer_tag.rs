@@ -1,6 +1,7 @@
 //! Tags that stand for what refers to an image: the fallback of the referrers API, and those of cosign.
 
-use super::{Digest, Tag};
+use super::digest::Digest;
+use super::name::Tag;
 
 /// The tag under which registries without a referrers API hold the index of what refers to `subject`: algorithm and hash,
 /// cut to 32 and 64 characters (distribution specification 1.1, "Referrers Tag Schema").
