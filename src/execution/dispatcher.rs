@@ -10,8 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
-use super::in_process::subject;
-use super::is_unanswered;
+use super::outcome::is_unanswered;
 use crate::channel::{
     Answer, Ask, Desk, Ended, GrantAnswer, GrantRequest, GrantedEffect, Grants, Holder, ItemId, Refused, Rejection,
     Report, RouteAccess, Subject, Submission, Told, WorkerApi,
@@ -21,6 +20,7 @@ use crate::copy::{Authority, Effect};
 use crate::image::is_referrer_tag;
 use crate::plan::Lane;
 use crate::replication::Consent;
+use crate::replication::machine::Assignment;
 
 /// What Jobs, workers and the operator's own copies share.
 pub struct Dispatcher {
@@ -142,6 +142,16 @@ impl Dispatcher {
     }
 }
 
+/// Returns the subject of the grant for `effect`; `None` if it needs none.
+pub(super) fn grant_subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Subject> {
+    let subject = |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
+    match effect {
+        Effect::Upload { .. } => None,
+        Effect::CreateRepository { .. } => Some(subject(None)),
+        Effect::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
+    }
+}
+
 /// The hash of a token, as it is kept.
 pub(super) fn token_hash(token: &str) -> String {
     digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -211,7 +221,7 @@ impl WorkerApi for Dispatcher {
                 }
             };
             let holder = Holder { session: request.session.clone(), copy: request.id.0.clone() };
-            let Some(subject) = subject(assignment, effect) else { return Ok(GrantAnswer::Wait) };
+            let Some(subject) = grant_subject(assignment, effect) else { return Ok(GrantAnswer::Wait) };
             // Consent took time: who has the image now is asked again, together with the grant.
             let desk = &mut self.desk();
             if !desk.may_commit(&job, &request.session, &request.id, Instant::now()) {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::dispatcher::Dispatcher;
+use super::dispatcher::{Dispatcher, grant_subject};
+use super::ends::Ends;
+use super::outcome::{is_unanswered, outcome, with_consent};
 use super::slots::Slots;
-use super::{Ends, with_consent};
-use crate::channel::{Ask, Holder, Subject};
+use crate::channel::{Ask, Holder};
 use crate::copy::{Authority, Copied, Effect, Engine, Failed, ImageCopy, Progress, Refusal};
 use crate::metrics::Metrics;
 use crate::replication::machine::{Assignment, Outcome};
@@ -58,7 +59,7 @@ impl Executor for InProcess {
             if let Some(listener) = &self.listener {
                 listener(&assignment, &copied);
             }
-            Outcome::new(permission, copied.map(Copied::replica))
+            outcome(permission, copied.map(Copied::replica))
         }
         .boxed()
     }
@@ -126,7 +127,7 @@ impl Granted {
     /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a copy that is
     /// dropped.
     fn give_back(&self, copied: &Result<Copied, Failed>) {
-        let is_answered = copied.as_ref().err().is_none_or(|failed| !super::is_unanswered(failed.code));
+        let is_answered = copied.as_ref().err().is_none_or(|failed| !is_unanswered(failed.code));
         if let Some(grants) = self.grants.as_ref().filter(|_| is_answered) {
             grants.give_back(&self.holder);
         }
@@ -138,7 +139,7 @@ impl Authority for Granted {
         async move {
             loop {
                 let until = self.consent.permit(effect).await?;
-                let subject = subject(&self.consent.assignment, effect);
+                let subject = grant_subject(&self.consent.assignment, effect);
                 let (Some(grants), Some(subject)) = (&self.grants, subject) else { return Ok(until) };
                 match grants.ask(&subject, &self.holder) {
                     Ask::Granted(granted) => return Ok(until.min(granted)),
@@ -147,16 +148,6 @@ impl Authority for Granted {
             }
         }
         .boxed()
-    }
-}
-
-/// The subject of the grant for `effect`; `None` if it needs none.
-pub(super) fn subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Subject> {
-    let subject = |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
-    match effect {
-        Effect::Upload { .. } => None,
-        Effect::CreateRepository { .. } => Some(subject(None)),
-        Effect::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::in_process::REPORT_EVERY;
-use super::{ByClass, Dispatcher, Ends, with_consent};
+use super::dispatcher::Dispatcher;
+use super::ends::Ends;
+use super::in_process::{InProcess, REPORT_EVERY};
+use super::outcome::{outcome, with_consent};
 use crate::channel::{Ended, EndedBadly, Item, ItemId, Submission, Told};
 use crate::copy::Failed;
 use crate::plan::{Lane, Replica};
@@ -16,22 +18,23 @@ use crate::terms::{Action, FailureCode};
 
 /// Copies the image by a Job. Dropping the future takes the image back.
 pub(super) async fn copy(
-    by_class: &ByClass,
+    in_process: &InProcess,
+    dispatcher: &Dispatcher,
     assignment: Arc<Assignment>,
     progress: &(dyn Fn(Option<u64>) + Send + Sync),
 ) -> Outcome {
-    let access = &*by_class.in_process.access;
-    let work = carry_out(by_class, &assignment, progress);
+    let access = &*in_process.access;
+    let work = carry_out(in_process, dispatcher, &assignment, progress);
     let (permission, result) = with_consent(access, &assignment, work).await;
-    Outcome::new(permission, result)
+    outcome(permission, result)
 }
 
 async fn carry_out(
-    by_class: &ByClass,
+    in_process: &InProcess,
+    dispatcher: &Dispatcher,
     assignment: &Arc<Assignment>,
     progress: &(dyn Fn(Option<u64>) + Send + Sync),
 ) -> Result<Replica, Failed> {
-    let (in_process, dispatcher) = (&by_class.in_process, &by_class.dispatcher);
     let consent = Consent::new(
         in_process.access.clone(),
         in_process.claims.clone(),
@@ -57,7 +60,7 @@ async fn carry_out(
         match now {
             Told::Ended(ended) => {
                 in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(counted));
-                return outcome(ended, &*in_process.access, assignment);
+                return result_of(ended, &*in_process.access, assignment);
             }
             Told::Running { bytes } => {
                 in_process.metrics.bytes.inc_by(bytes.saturating_sub(counted));
@@ -89,7 +92,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
     Item { id: ItemId(id), image: assignment.image_request() }
 }
 
-fn outcome(ended: Ended, access: &dyn Access, assignment: &Assignment) -> Result<Replica, Failed> {
+fn result_of(ended: Ended, access: &dyn Access, assignment: &Assignment) -> Result<Replica, Failed> {
     ended.result.map_err(|EndedBadly { code, message, retry_after, suspect_source }| {
         match suspect_source {
             Some(true) => access.suspect(&assignment.source),

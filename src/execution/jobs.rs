@@ -14,8 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Dispatcher;
-use super::dispatcher::token_hash;
+use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
     CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by,
 };

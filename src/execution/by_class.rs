@@ -1,0 +1,32 @@
+//! Chooses how an image is copied: by a Job where its configuration names an execution class, else in this process.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::dispatcher::Dispatcher;
+use super::in_process::InProcess;
+use super::job;
+use crate::replication::Executor;
+use crate::replication::machine::{Assignment, Outcome};
+
+/// Copies by Jobs where the configuration says so, and in this process elsewhere.
+pub struct ByClass {
+    /// Copies in this process.
+    pub in_process: InProcess,
+    /// Hands images to Jobs.
+    pub dispatcher: Arc<Dispatcher>,
+}
+
+impl Executor for ByClass {
+    fn copy<'a>(
+        &'a self,
+        assignment: Arc<Assignment>,
+        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
+    ) -> BoxFuture<'a, Outcome> {
+        match assignment.class {
+            Some(_) => Box::pin(job::copy(&self.in_process, &self.dispatcher, assignment, progress)),
+            None => self.in_process.copy(assignment, progress),
+        }
+    }
+}
