@@ -7,112 +7,144 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 
 use super::authority::Effect;
-use super::engine::Engine;
-use super::tables::{ContentKey, Shared};
-use super::task::{CopyError, ImageCopy};
-use crate::image::{Descriptor, RepositoryName};
-use crate::registry::UploadOutcome;
+use super::closure::Closure;
+use super::contents::{ContentKey, Contents};
+use super::memo::Memo;
+use super::repositories::Repositories;
+use super::task::{CopyError, ImageCopy, MountScope};
+use super::tee::{ActiveCopy, Tee};
+use super::turns::Turns;
+use crate::image::{Descriptor, Digest, RepositoryName};
+use crate::registry::{ClientId, UploadOutcome};
 
-impl Engine {
-    /// Makes sure that the blob is in the destination repository, and adds to `moved` how many bytes that took. However many images
-    /// need it, one of them does the work and the others wait for it.
+/// The blobs of destinations, and of the sources that they are read from.
+pub(super) struct Blobs {
+    contents: Arc<Contents>,
+    repositories: Arc<Repositories>,
+    tee: Tee,
+    /// One owner per blob of a destination within a scope: later repositories mount the blob from the first one.
+    crossing_turns: Turns<CrossingKey>,
+    /// A repository of a scope that has a blob.
+    mountable: Memo<CrossingKey, RepositoryName>,
+    /// Blobs whose bytes a source has served to this process.
+    served: Memo<(ClientId, Digest), ()>,
+    /// Blobs that are sent although the registry says that it has them.
+    doubted: Memo<ContentKey, ()>,
+}
+
+/// A blob of a destination within a scope.
+type CrossingKey = (ClientId, MountScope, Digest);
+
+impl Blobs {
+    /// Knows nothing yet, and later remembers at most `capacity` entries of each kind.
+    pub(super) fn new(contents: Arc<Contents>, repositories: Arc<Repositories>, capacity: usize) -> Self {
+        Self {
+            contents,
+            repositories,
+            tee: Tee::default(),
+            crossing_turns: Turns::default(),
+            mountable: Memo::new(capacity),
+            served: Memo::new(capacity),
+            doubted: Memo::new(capacity),
+        }
+    }
+
+    /// Announces a copy until the result is dropped: copies of the same image wait for it with their reads.
+    pub(super) fn begin(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
+        self.tee.begin(task)
+    }
+
+    /// Makes sure that the blob is in the destination repository, and adds the bytes that were uploaded for it to `moved`. However many
+    /// images need it, one of them does the work and the others wait for it.
     ///
     /// # Errors
     /// [`CopyError`], told apart by side.
-    pub(super) async fn ensure_blob(
+    pub(super) async fn ensure(
         &self,
         task: &ImageCopy<'_>,
         blob: &Descriptor,
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
         let bring = self.find_or_bring(task, blob);
-        if let Some(bytes) = self.once(task, ContentKey::blob(task, blob), bring).await? {
+        if let Some(bytes) = self.contents.once(task, ContentKey::blob(task, blob), bring).await? {
             moved.fetch_add(bytes, Ordering::Relaxed);
         }
-        self.tee().done(task, blob);
+        self.tee.done(task, blob);
         Ok(())
     }
 
-    /// Does `bring` unless the content is known to be there, one at a time for the same content; `None` if it was there. Those
-    /// who wait share a failure that they would meet too.
-    pub(super) async fn once<T>(
-        &self,
-        task: &ImageCopy<'_>,
-        key: ContentKey,
-        bring: impl Future<Output = Result<T, CopyError>>,
-    ) -> Result<Option<T>, CopyError> {
-        let tables = self.tables();
-        if tables.present.recall(&key).is_some() {
-            return Ok(None);
+    /// Notes that the image's blobs can be mounted from the destination repository.
+    pub(super) fn note_mountable(&self, task: &ImageCopy<'_>, closure: &Closure) {
+        for blob in &closure.blobs {
+            self.mountable.note(crossing_key(task, blob), task.destination_repository.clone());
         }
-        let mut turn = tables.content_turns.at(key.clone()).await;
-        if tables.present.recall(&key).is_some() {
-            return Ok(None);
-        }
-        if let Some(error) = turn.inherited().and_then(|failure| failure.for_task(task)) {
-            return Err(error);
-        }
-        match bring.await {
-            Ok(brought) => {
-                tables.present.note(key, ());
-                Ok(Some(brought))
-            }
-            Err(error) => {
-                if let Some(failure) = Shared::of(task, &error) {
-                    turn.fail(failure);
-                }
-                Err(error)
+    }
+
+    /// Sends the image's blobs by the next push, whatever the registry says that it has.
+    pub(super) fn doubt(&self, task: &ImageCopy<'_>, closure: &Closure) {
+        closure.blobs.iter().for_each(|blob| self.doubted.note(ContentKey::blob(task, blob), ()));
+    }
+
+    /// Mounts the image's blobs from the destination repository no more.
+    pub(super) fn forget_mountable(&self, task: &ImageCopy<'_>, closure: &Closure) {
+        for blob in &closure.blobs {
+            let crossing = crossing_key(task, blob);
+            if self.mountable.recall(&crossing).as_ref() == Some(task.destination_repository) {
+                self.mountable.forget(&crossing);
             }
         }
     }
 
+    /// Returns the bytes that were uploaded.
     async fn find_or_bring(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Result<u64, CopyError> {
-        let tables = self.tables();
-        let crossing = task.crossing_key(blob);
+        let crossing = crossing_key(task, blob);
         let key = ContentKey::blob(task, blob);
-        if tables.doubted.recall(&key).is_some() {
+        if self.doubted.recall(&key).is_some() {
             Box::pin(self.bring(task, blob, None)).await?;
-            tables.doubted.forget(&key);
+            self.doubted.forget(&key);
             return Ok(blob.size);
         }
-        let began_empty = tables.began_empty.recall(&task.repository_key()).is_some();
+        let began_empty = self.repositories.began_empty(&task.repository_key());
         let looked = Instant::now();
         if !began_empty
             && task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)?
         {
-            tables.verified.note(ContentKey::blob(task, blob), looked);
-            if tables.mountable.recall(&crossing).is_none() {
-                tables.mountable.note(crossing, task.destination_repository.clone());
-            }
+            self.contents.note_verified(key, looked);
+            self.note_mountable_first(task, crossing);
             return Ok(0);
         }
-        // A blob that is on its way to another repository is mounted from there once it has arrived. Whoever takes too long is
+        // A blob that is on its way to another repository is mounted from there once it has arrived. An owner that takes too long is
         // not waited for.
         let turn = match self.mount_source(task, blob) {
             Some(_) => None,
-            None => tokio::time::timeout(LONGEST_WAIT, tables.crossing_turns.at(crossing.clone())).await.ok(),
+            None => tokio::time::timeout(MAX_WAIT, self.crossing_turns.at(crossing.clone())).await.ok(),
         };
         let mount_from = self.mount_source(task, blob);
         let _turn = turn.filter(|_| mount_from.is_none());
-        // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: to mount from
-        // itself finds that, and opens the upload where there is nothing.
+        // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: a mount from itself
+        // finds that, and opens the upload where there is nothing.
         let itself = began_empty.then(|| task.destination_repository.clone());
         match Box::pin(self.bring(task, blob, mount_from.or(itself).as_ref())).await? {
             UploadOutcome::Mounted => {
-                if tables.mountable.recall(&crossing).is_none() {
-                    tables.mountable.note(crossing, task.destination_repository.clone());
-                }
+                self.note_mountable_first(task, crossing);
                 Ok(0)
             }
             UploadOutcome::Uploaded => {
-                tables.served.note((task.source.id(), blob.digest.clone()), ());
-                tables.mountable.note(crossing, task.destination_repository.clone());
+                self.served.note((task.source.id(), blob.digest.clone()), ());
+                self.mountable.note(crossing, task.destination_repository.clone());
                 Ok(blob.size)
             }
         }
     }
 
-    /// To be boxed: it is large, and every image waits for most of its blobs without it.
+    /// Notes the destination repository as the one to mount from, unless there is one already.
+    fn note_mountable_first(&self, task: &ImageCopy<'_>, crossing: CrossingKey) {
+        if self.mountable.recall(&crossing).is_none() {
+            self.mountable.note(crossing, task.destination_repository.clone());
+        }
+    }
+
+    /// Mounts or uploads the blob. Callers box it: it is large, and every image waits for most of its blobs without it.
     async fn bring(
         &self,
         task: &ImageCopy<'_>,
@@ -123,7 +155,7 @@ impl Engine {
         let open = || {
             let (source_failed, progress) = (source_failed.clone(), task.progress.clone());
             async move {
-                let opened = self.tee().open(task, blob).await;
+                let opened = self.tee.open(task, blob).await;
                 source_failed.store(opened.is_err(), Ordering::Relaxed);
                 let watched = opened?.inspect(move |piece| match piece {
                     Ok(bytes) => progress.add(bytes.len()),
@@ -135,23 +167,24 @@ impl Engine {
         let upload = task.destination.upload(task.destination_repository, blob, mount_from, open);
         let effect = Effect::Upload { repository: task.destination_repository };
         task.under_consent(effect, Box::pin(upload)).await?.map_err(|error| {
-            match source_failed.load(Ordering::Relaxed) {
-                true => CopyError::Source(error),
-                false => CopyError::Destination(error),
-            }
+            if source_failed.load(Ordering::Relaxed) { CopyError::Source(error) } else { CopyError::Destination(error) }
         })
     }
 
-    /// A repository that the blob may be mounted from: one that this configuration writes to; and into another owner's registry
-    /// only what the source has proved to have.
+    /// Returns a repository that the blob may be mounted from: one that this configuration writes to; and into another owner's
+    /// registry only a blob that the source has proved to have.
     fn mount_source(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<RepositoryName> {
-        let tables = self.tables();
-        if task.across_owners && tables.served.recall(&(task.source.id(), blob.digest.clone())).is_none() {
+        if task.across_owners && self.served.recall(&(task.source.id(), blob.digest.clone())).is_none() {
             return None;
         }
-        let repository = tables.mountable.recall(&task.crossing_key(blob))?;
+        let repository = self.mountable.recall(&crossing_key(task, blob))?;
         (repository != *task.destination_repository).then_some(repository)
     }
 }
 
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+fn crossing_key(task: &ImageCopy<'_>, blob: &Descriptor) -> CrossingKey {
+    (task.destination.id(), task.scope.clone(), blob.digest.clone())
+}
+
+/// The wait for a blob on its way to another repository.
+const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -22,6 +22,15 @@ pub struct Closure {
     pub sparse: HashSet<Digest>,
 }
 
+/// A repository that a closure is read from.
+#[derive(Clone, Copy)]
+pub(super) struct ManifestSource<'a> {
+    pub(super) client: &'a Client,
+    pub(super) repository: &'a RepositoryName,
+    /// Manifests that were read lately; `None` reads all of them from the registry.
+    pub(super) cache: Option<&'a ManifestCache>,
+}
+
 /// Why a closure could not be read.
 #[derive(Debug)]
 pub enum Unread {
@@ -38,23 +47,13 @@ pub enum Unread {
     },
 }
 
-impl Unread {
-    /// The error that this is to a copy from the registry.
-    pub fn of_source(self) -> CopyError {
-        match self {
-            Self::Limit(message) => CopyError::LimitExceeded(message),
-            Self::PlatformNotFound(message) => CopyError::PlatformNotFound(message),
-            Self::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => CopyError::SourceChanged,
-            Self::Registry { error, .. } => CopyError::Source(error),
-        }
-    }
-
-    /// The error that this is to a copy to the registry.
-    pub fn of_destination(self) -> CopyError {
-        match self {
-            Self::Limit(message) => CopyError::LimitExceeded(message),
-            Self::PlatformNotFound(message) => CopyError::PlatformNotFound(message),
-            Self::Registry { error, .. } => CopyError::Destination(error),
+impl From<Unread> for CopyError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Limit(message) => Self::LimitExceeded(message),
+            Unread::PlatformNotFound(message) => Self::PlatformNotFound(message),
+            Unread::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => Self::SourceChanged,
+            Unread::Registry { error, .. } => Self::Source(error),
         }
     }
 }
@@ -77,10 +76,9 @@ impl Closure {
     ///
     /// # Errors
     /// [`Unread`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image exceeds
-    /// [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound. Only a source has a
-    /// `cache`: what is read back is never taken from memory.
+    /// [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
     pub(super) async fn read(
-        (client, repository, cache): (&Client, &RepositoryName, Option<&ManifestCache>),
+        source: ManifestSource<'_>,
         digest: &Digest,
         options: &CopyOptions,
     ) -> Result<Self, Unread> {
@@ -91,7 +89,7 @@ impl Closure {
             if levels.len() == MAX_DEPTH {
                 return Err(Unread::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));
             }
-            let level = fetch((client, repository, cache), wanted, levels.is_empty(), &mut bytes).await?;
+            let level = fetch(source, wanted, levels.is_empty(), &mut bytes).await?;
             wanted = new_children(&level, &options.platforms, &mut seen)?;
             levels.push(level);
         }
@@ -163,12 +161,13 @@ fn check_sizes(manifests: &[Manifest]) -> Result<(), Unread> {
 }
 
 async fn fetch(
-    (client, repository, cache): (&Client, &RepositoryName, Option<&ManifestCache>),
+    source: ManifestSource<'_>,
     digests: Vec<Digest>,
     is_root: bool,
     bytes: &mut usize,
 ) -> Result<Vec<Manifest>, Unread> {
     let fetched = futures::stream::iter(digests).map(|digest| async move {
+        let ManifestSource { client, repository, cache } = source;
         let manifest = match cache {
             Some(cache) => cache.read(client, repository, &digest).await,
             None => client.manifest(repository, Reference::Digest(&digest)).await,
@@ -299,7 +298,7 @@ mod tests {
         let other = manifest(format!(r#"{{"layers":[{}]}}"#, blob(6)));
         let both = index(&[&two, &other]);
         for levels in [vec![vec![lying], vec![one]], vec![vec![both], vec![two, other]]] {
-            let refused = of(levels).unwrap_err().of_source();
+            let refused = CopyError::from(of(levels).unwrap_err());
             assert!(
                 matches!(&refused, CopyError::Source(error) if error.kind == ErrorKind::InvalidContent),
                 "{refused}"

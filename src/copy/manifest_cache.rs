@@ -4,10 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
 use super::turns::Turns;
-use crate::image::{Digest, Manifest, RepositoryName, Tag, is_referrer_tag};
-use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
+use crate::image::{Digest, Manifest, RepositoryName};
+use crate::registry::{Client, ClientId, Reference, RegistryError};
 
 /// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says nothing
 /// to another.
@@ -68,7 +67,8 @@ impl ManifestCache {
         kept.manifests.get(key).filter(|(read, _)| read.elapsed() < KEPT_FOR).map(|(_, manifest)| manifest.clone())
     }
 
-    fn keep(&self, key: Key, manifest: Manifest) {
+    /// Keeps a manifest that was read just now; the oldest make room.
+    pub(super) fn keep(&self, key: Key, manifest: Manifest) {
         let mut kept = self.lock();
         let size = size_of(&manifest);
         if size > MOST_BYTES {
@@ -88,44 +88,13 @@ impl ManifestCache {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Returns true if at least half of the room is free.
+    pub(super) fn has_room(&self) -> bool {
         self.lock().bytes < MOST_BYTES / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Engine {
-    /// What a tag of a source points at, that is about to be copied or lists referrers of what is; `None` if it is gone. As long as there is room the manifest
-    /// is read at once, and kept for [`Engine::copy`]: one request instead of two.
-    ///
-    /// # Errors
-    /// As [`Client::head_manifest`]. A manifest that cannot be read as one is no error here: its copy tells of it.
-    pub async fn observe(
-        &self,
-        source: &Client,
-        repository: &RepositoryName,
-        tag: &Tag,
-    ) -> Result<Option<Digest>, RegistryError> {
-        if self.manifests().has_room() {
-            match source.manifest(repository, Reference::Tag(tag)).await {
-                Ok(manifest) => {
-                    let digest = manifest.digest.clone();
-                    self.manifests().keep((source.id(), repository.clone(), digest.clone()), manifest);
-                    if is_referrer_tag(tag) {
-                        let key = ((source.id(), repository.clone()), tag.clone());
-                        self.tables().seen_lists.note(key, (digest.clone(), Instant::now()));
-                    }
-                    return Ok(Some(digest));
-                }
-                Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
-                Err(error) if matches!(error.kind, ErrorKind::InvalidContent | ErrorKind::TooLarge) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(source.head_manifest(repository, Reference::Tag(tag)).await?.map(|head| head.digest))
     }
 }
 

@@ -1,16 +1,26 @@
 //! Brings manifests to a destination repository: children by digest, the root under its tag.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Effect;
+use super::blobs::Blobs;
 use super::closure::Closure;
-use super::engine::{Engine, Present};
-use super::tables::ContentKey;
+use super::contents::{ContentKey, Contents};
+use super::repositories::{DestinationTag, Repositories};
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
 use crate::image::{Manifest, ManifestKind};
 use crate::registry::{ErrorKind, Reference, RegistryError};
 
-impl Engine {
+/// The manifests of destinations.
+pub(super) struct Manifests {
+    pub(super) contents: Arc<Contents>,
+    pub(super) repositories: Arc<Repositories>,
+    pub(super) blobs: Arc<Blobs>,
+}
+
+impl Manifests {
     /// Makes sure that the child manifests are in the destination repository, each after everything that it names.
     ///
     /// # Errors
@@ -20,15 +30,14 @@ impl Engine {
         let (images, indexes): (Vec<_>, Vec<_>) =
             closure.children().iter().partition(|manifest| matches!(manifest.kind, ManifestKind::Image { .. }));
         let images = futures::stream::iter(images).map(Ok);
-        images.try_for_each_concurrent(MANIFESTS_AT_ONCE, |image| self.ensure_manifest(task, closure, image)).await?;
+        images.try_for_each_concurrent(MANIFESTS_AT_ONCE, |image| self.ensure(task, closure, image)).await?;
         for index in indexes {
-            self.ensure_manifest(task, closure, index).await?;
+            self.ensure(task, closure, index).await?;
         }
         Ok(())
     }
 
-    /// Points the tag at the root manifest, all of whose content is there. `present` is what was there
-    /// before.
+    /// Points the tag at the root manifest, all of whose content is there. `before` is the tag as it was seen before the push.
     ///
     /// # Errors
     /// [`CopyError`].
@@ -36,44 +45,32 @@ impl Engine {
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
-        present: &Present,
+        before: &DestinationTag,
     ) -> Result<(), CopyError> {
-        // A copy may have taken long: consent to overwrite is asked for what is there now.
-        let replaces = match present.at.elapsed() < CONSENT_LASTS {
-            true => present.digest.clone(),
-            false => task.tag_at_destination().await?,
-        };
+        // A copy may have taken long: the consent to overwrite is about the digest that is there now.
+        let replaces =
+            if before.at.elapsed() < CONSENT_LASTS { before.digest.clone() } else { task.tag_at_destination().await? };
         let effect = Effect::WriteTag {
             repository: task.destination_repository,
             tag: task.tag,
             digest: &closure.root().digest,
             replaces: replaces.as_ref().filter(|digest| !closure.root().has_digest(digest)),
         };
-        self.tables().written_tags.note((task.repository_key(), task.tag.clone()), ());
+        self.repositories.note_written_tag(task);
         if let Err(error) = self.put(task, effect, Reference::Tag(task.tag), closure, closure.root()).await
-            && !self.is_written_all_the_same(task, closure, &error).await
+            && !is_written_all_the_same(task, closure, &error).await
         {
             return Err(error);
         }
-        for blob in &closure.blobs {
-            self.tables().mountable.note(task.crossing_key(blob), task.destination_repository.clone());
-        }
+        self.blobs.note_mountable(task, closure);
         Ok(())
     }
 
-    /// Whether the tag is where it should be, although writing it was refused with `error`: where tags cannot move, a push of what
-    /// is there is refused too, and what is there may have come of a request whose answer got lost, or from somebody else.
-    async fn is_written_all_the_same(&self, task: &ImageCopy<'_>, closure: &Closure, error: &CopyError) -> bool {
-        let CopyError::Destination(RegistryError { kind, .. }) = error else { return false };
-        if !matches!(kind, ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::Unsupported) {
-            return false;
-        }
-        let there = task.tag_at_destination().await;
-        there.is_ok_and(|digest| digest.is_some_and(|digest| closure.root().has_digest(&digest)))
-    }
-
     /// Makes sure that a manifest of `closure` is there under its digest.
-    pub(super) async fn ensure_manifest(
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub(super) async fn ensure(
         &self,
         task: &ImageCopy<'_>,
         closure: &Closure,
@@ -82,7 +79,7 @@ impl Engine {
         // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
         let effect = Effect::Upload { repository: task.destination_repository };
         let put = self.put(task, effect, Reference::Digest(&manifest.digest), closure, manifest);
-        self.once(task, ContentKey::manifest(task, manifest), put).await.map(|_| ())
+        self.contents.once(task, ContentKey::manifest(task, manifest), put).await.map(|_| ())
     }
 
     async fn put(
@@ -100,9 +97,20 @@ impl Engine {
             }
             _ => CopyError::Destination(error),
         })?;
-        self.tables().note_repository(task.repository_key(), true);
+        self.repositories.note_exists(task.repository_key());
         Ok(())
     }
+}
+
+/// Returns true if the tag is where it should be, although writing it was refused with `error`. Where tags are immutable, a registry
+/// also refuses to write what is there, which may come of a request whose answer got lost, or from another writer.
+async fn is_written_all_the_same(task: &ImageCopy<'_>, closure: &Closure, error: &CopyError) -> bool {
+    let CopyError::Destination(RegistryError { kind, .. }) = error else { return false };
+    if !matches!(kind, ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::Unsupported) {
+        return false;
+    }
+    let there = task.tag_at_destination().await;
+    there.is_ok_and(|digest| digest.is_some_and(|digest| closure.root().has_digest(&digest)))
 }
 
 const MANIFESTS_AT_ONCE: usize = 8;

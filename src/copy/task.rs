@@ -7,10 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::authority::{Authority, Effect, Refusal};
-use super::tables::{CrossingKey, RepositoryKey};
-use crate::image::{Descriptor, Digest, RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{CopyOptions, ImageRequest, Replica};
-use crate::registry::{Client, ErrorKind, Reference, RegistryError};
+use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
 
 /// One image to copy to one tag.
 #[derive(Clone)]
@@ -70,7 +69,10 @@ impl<'a> ImageCopy<'a> {
     }
 }
 
-/// Tells configurations apart.
+/// A repository of one registry.
+pub(super) type RepositoryKey = (ClientId, RepositoryName);
+
+/// The identity of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MountScope(Arc<str>);
 
@@ -219,10 +221,6 @@ impl ImageCopy<'_> {
 
     pub(super) fn source_key(&self) -> RepositoryKey {
         (self.source.id(), self.source_repository.clone())
-    }
-
-    pub(super) fn crossing_key(&self, blob: &Descriptor) -> CrossingKey {
-        (self.destination.id(), self.scope.clone(), blob.digest.clone())
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use self::reading::{Reader, Reading, WINDOW};
 use super::memo::Memo;
-use super::tables::RepositoryKey;
-use super::task::ImageCopy;
+use super::task::{ImageCopy, RepositoryKey};
 use crate::image::{Descriptor, Digest};
 use crate::registry::{BlobStream, ClientId, RegistryError};
 
@@ -45,7 +44,7 @@ struct Copy {
 }
 
 /// A copy, until this is dropped.
-pub(super) struct UnderWay<'a> {
+pub(super) struct ActiveCopy<'a> {
     tee: &'a Tee,
     image: ImageKey,
     destination: RepositoryKey,
@@ -59,11 +58,11 @@ impl Default for Tee {
 
 impl Tee {
     /// Notes that `task` is carried out: others that copy the same image wait for it with what they read.
-    pub(super) fn begin(&self, task: &ImageCopy<'_>) -> UnderWay<'_> {
+    pub(super) fn begin(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
         let (image, destination) = (image_key(task), task.repository_key());
         let mut state = self.lock();
         state.copies.entry(image.clone()).or_default().entry(destination.clone()).or_default().count += 1;
-        UnderWay { tee: self, image, destination }
+        ActiveCopy { tee: self, image, destination }
     }
 
     /// The bytes of a blob, as [`Client::blob`](crate::registry::Client::blob) gives them: read together with others that are known to
@@ -124,7 +123,7 @@ impl Tee {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for ActiveCopy<'_> {
     fn drop(&mut self) {
         let mut state = self.tee.lock();
         let Some(copies) = state.copies.get_mut(&self.image) else { return };

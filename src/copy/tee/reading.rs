@@ -10,8 +10,8 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::RepositoryKey;
 use crate::copy::memo::Memo;
+use crate::copy::task::RepositoryKey;
 use crate::image::{Descriptor, RepositoryName};
 use crate::registry::{BlobStream, Client, ClientId, ErrorKind, RegistryError};
 

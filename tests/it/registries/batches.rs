@@ -28,12 +28,12 @@ async fn ecr_tells_of_all_blobs_of_an_image_by_one_call() {
     let looks = || (pair.destination.count("POST", CALL), pair.destination.count("HEAD", "/blobs/"));
     assert_eq!(looks(), (2, blobs), "each is looked for before it is sent, and they are read back by the hundred");
 
-    assert!(pair.verify("1", &image.digest()).await.unwrap());
+    assert!(pair.copy("1", &image.digest()).await.unwrap().already_there);
     assert_eq!(looks(), (4, blobs));
     pair.destination.lose_blob("app", &image.blobs[7].digest);
-    assert!(!pair.verify("1", &image.digest()).await.unwrap());
-    assert_eq!(looks(), (6, blobs + 1), "what is not there is looked for once more");
-    pair.copy("1", &image.digest()).await.unwrap();
+    assert!(!pair.copy("1", &image.digest()).await.unwrap().already_there);
+    let (lost, pushed, read_back) = (1, blobs, 1);
+    assert_eq!(looks(), (6, blobs + lost + pushed + read_back), "what is not there is looked for once more");
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
 }
 
@@ -51,7 +51,7 @@ async fn where_ecr_does_not_tell_it_blobs_are_looked_for_one_by_one() {
         pair.source.push("app", "1", &image);
         pair.destination.fault(When::asked("POST", CALL).always(), fault);
         pair.copy("1", &image.digest()).await.unwrap();
-        assert!(pair.verify("1", &image.digest()).await.unwrap(), "{what}");
+        assert!(pair.copy("1", &image.digest()).await.unwrap().already_there, "{what}");
         assert_eq!(pair.destination.count("POST", CALL), 1, "{what}: it is not asked in vain again");
         assert_eq!(pair.destination.count("HEAD", "/blobs/"), 3 * image.blobs.len(), "{what}");
     }
@@ -68,6 +68,6 @@ async fn where_ecr_does_not_tell_it_blobs_are_looked_for_one_by_one() {
         Fault::Answer { status: 200, headers: Vec::new(), body: lie.into() },
     );
     let before = pair.destination.count("HEAD", "/blobs/");
-    assert!(pair.verify("1", &image.digest()).await.unwrap());
+    assert!(pair.copy("1", &image.digest()).await.unwrap().already_there);
     assert_eq!(pair.destination.count("HEAD", "/blobs/") - before, image.blobs.len());
 }

@@ -70,12 +70,6 @@ impl Pair {
         self.engine.copy(&self.task(from, (&repository, &tag, &digest))).await
     }
 
-    /// Reads the image back that is in `app` at the destination.
-    pub async fn verify(&self, tag: &str, digest: &str) -> Result<bool, CopyError> {
-        let (repository, tag, digest) = ("app".parse().unwrap(), tag.parse().unwrap(), digest.parse().unwrap());
-        self.engine.verify(&self.task(&self.from, (&repository, &tag, &digest)), &digest).await
-    }
-
     fn task<'a>(
         &'a self,
         source: &'a Client,
