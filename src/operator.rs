@@ -167,7 +167,7 @@ fn job_control(
 
 /// Passes on to configurations that claims changed, and what keeps Jobs from running; keeps the clock beating.
 async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims: mpsc::UnboundedReceiver<Vec<String>>) {
-    let mut troubles = dispatcher.trouble_changes();
+    let mut troubles = dispatcher.problem_changes();
     let beat = context.configurations.beat();
     let passing = async {
         loop {
@@ -182,7 +182,7 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
             }
             context.configurations.workers(|namespace, name| {
                 let uid = context.view.object(namespace, name)?.uid()?;
-                dispatcher.trouble(namespace, &uid)
+                dispatcher.problem(namespace, &uid)
             });
         }
     };

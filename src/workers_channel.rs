@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::channel::{Authorities, routes, serve};
+use crate::channel::{CertificateAuthorities, routes, serve};
 use crate::cluster::channel_authorities;
 use crate::config::JobFlags;
 use crate::execution::JobControl;
@@ -55,7 +55,7 @@ pub(crate) async fn run(control: Arc<JobControl>, flags: JobFlags) {
     }
 }
 
-async fn read(control: &JobControl) -> Authorities {
+async fn read(control: &JobControl) -> CertificateAuthorities {
     loop {
         match channel_authorities(&control.client, &control.jobs, Timestamp::now()).await {
             Ok(authorities) => return authorities,

@@ -12,68 +12,69 @@ use serde::{Deserialize, Serialize};
 
 /// The authorities that sign leaves of operator pods, oldest first: one, and for a while before it ends the next one.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authorities(Vec<Authority>);
+pub struct CertificateAuthorities(Vec<CertificateAuthority>);
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Authority {
+struct CertificateAuthority {
     certificate: String,
     key: String,
     from: Timestamp,
     until: Timestamp,
 }
 
-/// Why authorities cannot be read or made.
+/// Authorities that cannot be read or made.
 #[derive(Debug, thiserror::Error)]
 #[error("the authorities of the channel cannot be used: {0}")]
-pub struct InvalidAuthorities(String);
+pub struct CertificateError(String);
 
-impl std::fmt::Debug for Authorities {
+impl std::fmt::Debug for CertificateAuthorities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Authorities").field(&self.0.len()).finish()
+        f.debug_tuple("CertificateAuthorities").field(&self.0.len()).finish()
     }
 }
 
-impl Authorities {
-    /// Reads what [`Authorities::stored`] wrote.
+impl CertificateAuthorities {
+    /// Parses the form that [`CertificateAuthorities::stored`] returns.
     ///
     /// # Errors
-    /// [`InvalidAuthorities`] if it is something else.
-    pub fn read(stored: &[u8]) -> Result<Self, InvalidAuthorities> {
-        serde_json::from_slice(stored).map_err(|error| InvalidAuthorities(error.to_string()))
+    /// [`CertificateError`] if it is something else.
+    pub fn read(stored: &[u8]) -> Result<Self, CertificateError> {
+        serde_json::from_slice(stored).map_err(|error| CertificateError(error.to_string()))
     }
 
-    /// To be kept in a Secret.
+    /// Returns the form that a Secret keeps.
     pub fn stored(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and times")
     }
 
-    /// With a new authority where none is left that lasts [`RENEWED_BEFORE`], and without those that have ended. `None` if nothing
-    /// is to change.
+    /// Returns the authorities with a new one where none is left that lasts [`RENEWED_BEFORE`], and without those that have ended;
+    /// `None` if nothing changes.
     ///
     /// # Errors
-    /// [`InvalidAuthorities`] if no key can be made.
-    pub fn renewed(&self, now: Timestamp) -> Result<Option<Self>, InvalidAuthorities> {
-        let mut kept: Vec<Authority> = self.0.iter().filter(|authority| authority.until > now).cloned().collect();
+    /// [`CertificateError`] if no key can be made.
+    pub fn renewed(&self, now: Timestamp) -> Result<Option<Self>, CertificateError> {
+        let mut kept: Vec<CertificateAuthority> =
+            self.0.iter().filter(|authority| authority.until > now).cloned().collect();
         if !kept.iter().any(|authority| authority.until > now + RENEWED_BEFORE) {
-            kept.push(new_authority(now).map_err(|error| InvalidAuthorities(error.to_string()))?);
+            kept.push(new_authority(now).map_err(|error| CertificateError(error.to_string()))?);
         }
         let renewed = Self(kept);
         Ok((renewed != *self).then_some(renewed))
     }
 
-    /// What workers trust: all of them, in PEM.
+    /// Returns the certificates of all authorities, which workers trust, in PEM.
     pub fn bundle(&self) -> String {
         self.0.iter().map(|authority| authority.certificate.as_str()).collect()
     }
 
-    /// A leaf for `host`, and when a new one has to be made. Signed by the newest authority that every running worker knows.
+    /// Returns a server configuration with a new leaf for `host`, signed by the newest authority that every running worker knows.
     ///
     /// # Errors
-    /// [`InvalidAuthorities`] if there is none.
-    pub fn server_config(&self, host: &str, now: Timestamp) -> Result<rustls::ServerConfig, InvalidAuthorities> {
+    /// [`CertificateError`] if there is none.
+    pub fn server_config(&self, host: &str, now: Timestamp) -> Result<rustls::ServerConfig, CertificateError> {
         let known = self.0.iter().rev().find(|authority| authority.from + KNOWN_AFTER <= now);
-        let authority = known.or(self.0.first()).ok_or_else(|| InvalidAuthorities("there is none".to_owned()))?;
-        let invalid = |error: &dyn std::fmt::Display| InvalidAuthorities(error.to_string());
+        let authority = known.or(self.0.first()).ok_or_else(|| CertificateError("there is none".to_owned()))?;
+        let invalid = |error: &dyn std::fmt::Display| CertificateError(error.to_string());
         let signer = KeyPair::from_pem(&authority.key).map_err(|error| invalid(&error))?;
         let issuer = Issuer::new(authority_parameters(authority.from), signer);
         let mut parameters = CertificateParams::new(vec![host.to_owned()]).map_err(|error| invalid(&error))?;
@@ -93,13 +94,13 @@ impl Authorities {
     }
 }
 
-fn new_authority(now: Timestamp) -> Result<Authority, rcgen::Error> {
+fn new_authority(now: Timestamp) -> Result<CertificateAuthority, rcgen::Error> {
     let key = KeyPair::generate()?;
     let certificate = authority_parameters(now).self_signed(&key)?.pem();
-    Ok(Authority { certificate, key: key.serialize_pem(), from: now, until: now + AUTHORITY_LIVES })
+    Ok(CertificateAuthority { certificate, key: key.serialize_pem(), from: now, until: now + AUTHORITY_LIVES })
 }
 
-/// The same for the same time, so that it need not be read out of the certificate again.
+/// Returns the same parameters for the same time, so that they need not be parsed from the certificate again.
 fn authority_parameters(from: Timestamp) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, format!("Transship channel {}", from.as_second()));
@@ -129,11 +130,11 @@ mod tests {
     fn an_authority_is_followed_by_the_next_before_it_ends_and_goes_when_it_has() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let first = Authorities::default().renewed(start).unwrap().unwrap();
+        let first = CertificateAuthorities::default().renewed(start).unwrap().unwrap();
         assert_eq!(first.renewed(start + 100 * DAY).unwrap(), None);
         let both = first.renewed(start + 310 * DAY).unwrap().unwrap();
         assert!(both.bundle().starts_with(&first.bundle()) && both.bundle().matches("BEGIN").count() == 2);
-        assert_eq!(Authorities::read(&both.stored()).unwrap(), both);
+        assert_eq!(CertificateAuthorities::read(&both.stored()).unwrap(), both);
         let second = both.renewed(start + 366 * DAY).unwrap().unwrap();
         assert_eq!(second.bundle().matches("BEGIN").count(), 1);
         for (authorities, at) in

@@ -1,6 +1,6 @@
-//! The worker's side of the channel.
+//! The worker's side of the channel: reads the files of its Secret and calls the operator.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Certificate, StatusCode};
@@ -8,27 +8,46 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::messages::{Answer, GrantAnswer, GrantRequest, Report};
+use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
 
-/// What a worker's Secret holds.
+/// The content of a worker's Secret.
 pub struct ChannelFiles {
     url: String,
     token: SecretString,
     authorities: Vec<u8>,
 }
 
-/// Why a call failed. Displays as a sentence, never with the token in it.
+/// A call that failed. Displays as a sentence, never with the token in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// The operator does not know this worker, or not any more.
     #[error("the operator does not know this worker any more")]
     Void,
-    /// A newer report was there before.
+    /// The operator has taken a newer report before.
     #[error("a newer report was there before")]
     Late,
-    /// No answer, or none that makes sense.
+    /// The operator did not answer, or not as it should.
     #[error("the operator cannot be reached: {0}")]
     Unreachable(String),
+}
+
+/// Files of a Secret that make no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelSetupError {
+    /// A file cannot be read.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The path of the file.
+        path: PathBuf,
+        /// The cause.
+        error: std::io::Error,
+    },
+    /// `ca.crt` has no certificates.
+    #[error("ca.crt: {0}")]
+    Certificates(reqwest::Error),
+    /// The HTTP client cannot be made.
+    #[error("{0}")]
+    Client(reqwest::Error),
 }
 
 /// Calls the operator.
@@ -43,11 +62,11 @@ impl ChannelFiles {
     /// Reads the files `url`, `token` and `ca.crt` of `folder`.
     ///
     /// # Errors
-    /// Which file cannot be read.
-    pub fn read(folder: &Path) -> Result<Self, String> {
+    /// [`ChannelSetupError::File`].
+    pub fn read(folder: &Path) -> Result<Self, ChannelSetupError> {
         let read = |name: &str| {
             let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+            std::fs::read_to_string(&path).map_err(|error| ChannelSetupError::File { path, error })
         };
         Ok(Self {
             url: read("url")?.trim().trim_end_matches('/').to_owned(),
@@ -58,22 +77,21 @@ impl ChannelFiles {
 }
 
 impl ChannelClient {
-    /// A client that trusts the authorities of the files and nobody else.
+    /// A client that trusts the authorities of the files and no others.
     ///
     /// # Errors
-    /// When they are no certificates.
-    pub fn new(files: ChannelFiles) -> Result<Self, String> {
-        let authorities =
-            Certificate::from_pem_bundle(&files.authorities).map_err(|error| format!("ca.crt: {error}"))?;
+    /// [`ChannelSetupError`] if they are no certificates.
+    pub fn new(files: ChannelFiles) -> Result<Self, ChannelSetupError> {
+        let authorities = Certificate::from_pem_bundle(&files.authorities).map_err(ChannelSetupError::Certificates)?;
         let http = reqwest::Client::builder()
             .tls_certs_only(authorities)
             .https_only(true)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(DEADLINE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
             .build()
-            .map_err(|error| error.to_string())?;
+            .map_err(ChannelSetupError::Client)?;
         Ok(Self { http, url: files.url, token: files.token })
     }
 
@@ -81,7 +99,7 @@ impl ChannelClient {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub async fn report(&self, report: &Report) -> Result<Answer, ChannelError> {
+    pub async fn report(&self, report: &Report) -> Result<ReportAnswer, ChannelError> {
         self.call("report", report).await
     }
 
@@ -106,7 +124,7 @@ impl ChannelClient {
     }
 }
 
-/// The innermost cause says what is wrong, the outer ones only where.
+/// Returns all causes: the outer ones name the step that failed, the innermost one the reason.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -117,5 +135,5 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-const CONNECT: Duration = Duration::from_secs(4);
-const DEADLINE: Duration = Duration::from_secs(6);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const CALL_TIMEOUT: Duration = Duration::from_secs(6);

@@ -1,4 +1,6 @@
-//! What worker and operator say to each other. Every message states levels, not changes: one that is lost or repeated does no harm.
+//! The messages between worker and operator.
+//!
+//! Every message states levels, not changes: one that is lost or repeated does no harm.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -6,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
 use crate::registry::{Credentials, RegistryOptions};
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, Side};
 
-/// Names one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
+/// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ItemId(pub String);
@@ -17,78 +19,78 @@ pub struct ItemId(pub String);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// Its name.
+    /// The name of the copy.
     pub id: ItemId,
-    /// The image.
+    /// The image, its tag and its options.
     #[serde(flatten)]
     pub image: ImageRequest,
 }
 
-/// What a worker tells, once a second and whenever an image has ended.
+/// The state of a worker, sent once a second and whenever an image has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Chosen by the process at its start: a second process with the same token is refused.
     pub session: String,
-    /// Grows by one with each report; one that comes late is ignored.
+    /// Grows by one with each report; a report that comes late is ignored.
     pub sequence: u64,
-    /// How many images it copies at once.
+    /// The images that it copies at once.
     pub slots: usize,
     /// Every image that it has and that has not ended.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldItem>,
     /// Every image that ended and that no answer has acknowledged yet.
-    pub ended: Vec<Ended>,
-    /// Which version of the registries' access it has.
+    pub ended: Vec<EndedItem>,
+    /// The version of the registries' access that it has.
     pub access_version: Option<String>,
 }
 
 /// An image that a worker has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// Which.
+pub struct HeldItem {
+    /// The name of the copy.
     pub id: ItemId,
-    /// Its repository.
+    /// The repository, of the same name at both ends.
     pub repository: RepositoryName,
-    /// Its tag: a newer image for it takes its place at once, also where nobody knows this one any more.
+    /// The tag: a newer image for it takes its place at once, also where the operator does not know this copy any more.
     pub tag: Tag,
-    /// Bytes of blobs that were read for it so far.
+    /// The bytes of blobs that were read for it so far.
     pub bytes: u64,
 }
 
 /// An image that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ended {
-    /// Which.
+pub struct EndedItem {
+    /// The name of the copy.
     pub id: ItemId,
-    /// What is at the destination now, or why it failed.
-    pub result: Result<Replica, EndedBadly>,
-    /// Bytes of blobs that were read for it.
+    /// The image at the destination, or the cause of the failure.
+    pub result: Result<Replica, ItemError>,
+    /// The bytes of blobs that were read for it.
     pub moved: u64,
 }
 
-/// Why an image failed.
+/// The failure of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EndedBadly {
-    /// The cause.
+pub struct ItemError {
+    /// The cause, as statuses show it.
     pub code: FailureCode,
-    /// A sentence.
+    /// One sentence for people.
     pub message: String,
-    /// How long a registry asked to wait, in seconds.
+    /// The wait that a registry asked for, in seconds.
     pub retry_after: Option<u64>,
-    /// The registry to look at: `true` the source's, `false` the destination's.
-    pub suspect_source: Option<bool>,
+    /// The side whose Registry may be wrong.
+    pub suspect: Option<Side>,
 }
 
-/// What the operator answers.
+/// The orders of the operator, as the answer to a [`Report`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
-    /// The report that this answers: what it told need not be told again.
+pub struct ReportAnswer {
+    /// The sequence number of the report: the ended images in it need not be reported again.
     pub sequence: u64,
-    /// For how many milliseconds after the report was sent the worker may mutate for the images of `keep` and `items`.
+    /// The milliseconds after the report was sent in which the worker may mutate for the images of `keep` and `items`.
     pub authority_ms: u64,
     /// Images to copy from now on.
     pub items: Vec<Item>,
@@ -98,7 +100,7 @@ pub struct Answer {
     pub cancel: Vec<ItemId>,
     /// Access to both registries, where it is new to the worker.
     pub access: Option<RouteAccess>,
-    /// There is nothing more to do.
+    /// True if the worker ends, as there is nothing more to do.
     pub end: bool,
 }
 
@@ -106,11 +108,11 @@ pub struct Answer {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteAccess {
-    /// Tells one version from another.
+    /// Differs for every change of either access.
     pub version: String,
-    /// The source.
+    /// Access to the registry that images are read from.
     pub source: RegistryAccess,
-    /// The destination.
+    /// Access to the registry that they are written to.
     pub destination: RegistryAccess,
 }
 
@@ -118,9 +120,9 @@ pub struct RouteAccess {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryAccess {
-    /// Its URL.
+    /// The URL of the registry.
     pub url: String,
-    /// Who we are.
+    /// The credentials.
     pub login: RegistryLogin,
     /// PEM certificates to trust instead of the system's.
     pub ca_bundle: Option<String>,
@@ -130,11 +132,11 @@ pub struct RegistryAccess {
     pub concurrency: usize,
 }
 
-/// Who we are to a registry.
+/// Credentials for a registry.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RegistryLogin {
-    /// Nobody in particular.
+    /// No credentials.
     Anonymous,
     /// A name and a password.
     Basic {
@@ -156,6 +158,11 @@ pub enum RegistryLogin {
         session_token: String,
     },
 }
+
+/// Access to a registry that cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the URL of a registry cannot be read: {0}")]
+pub struct AccessError(url::ParseError);
 
 impl From<&RegistryOptions> for RegistryAccess {
     fn from(options: &RegistryOptions) -> Self {
@@ -182,9 +189,9 @@ impl From<&RegistryOptions> for RegistryAccess {
 }
 
 impl TryFrom<RegistryAccess> for RegistryOptions {
-    type Error = String;
+    type Error = AccessError;
 
-    fn try_from(access: RegistryAccess) -> Result<Self, String> {
+    fn try_from(access: RegistryAccess) -> Result<Self, AccessError> {
         let credentials = match access.login {
             RegistryLogin::Anonymous => Credentials::Anonymous,
             RegistryLogin::Basic { username, password } => {
@@ -198,7 +205,7 @@ impl TryFrom<RegistryAccess> for RegistryOptions {
             },
         };
         Ok(Self {
-            url: access.url.parse().map_err(|error| format!("the URL of a registry cannot be read: {error}"))?,
+            url: access.url.parse().map_err(AccessError)?,
             credentials,
             ca_bundle: access.ca_bundle.map(String::into_bytes),
             trusted_hosts: access.trusted_hosts,
@@ -217,27 +224,28 @@ impl std::fmt::Debug for RouteAccess {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantRequest {
-    /// The process that asks.
+    /// The session of the process that asks.
     pub session: String,
-    /// For which image.
+    /// The copy that the grant is for.
     pub id: ItemId,
-    /// What for.
-    pub effect: GrantedEffect,
+    /// The change that it allows.
+    #[serde(rename = "effect")]
+    pub mutation: GrantedMutation,
 }
 
-/// What needs a grant.
+/// A change at the destination that needs a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum GrantedEffect {
+pub enum GrantedMutation {
     /// The destination repository comes into being.
     CreateRepository,
     /// A tag is pointed at a manifest.
     WriteTag {
         /// The tag: that of the image, or one that stands for what refers to it.
         tag: Tag,
-        /// What it will point at.
+        /// The digest that it will point at.
         digest: Digest,
-        /// The other image that it points at now.
+        /// The digest of the other image that it points at now.
         replaces: Option<Digest>,
     },
 }
@@ -246,18 +254,19 @@ pub enum GrantedEffect {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GrantAnswer {
-    /// Allowed for so many milliseconds after the request was sent.
+    /// The change is allowed for a while.
     Granted {
-        /// How long.
+        /// The duration in milliseconds, from the time at which the request was sent.
         for_ms: u64,
     },
-    /// Somebody else may still be writing: ask again.
+    /// Another process may still be writing: ask again.
     Wait,
-    /// Not allowed.
-    Refused {
-        /// The authority's word.
+    /// A policy, a claim or the Registry forbids the change.
+    #[serde(rename = "refused")]
+    Denied {
+        /// The authority's word for the cause.
         reason: String,
-        /// A sentence.
+        /// One sentence for people.
         message: String,
     },
 }

@@ -1,18 +1,18 @@
-//! The workers' channel: messages, what workers are given, grants, certificates, the server's and the client's side.
+//! The workers' channel: messages, work queue, grants, certificates, the server's and the client's side.
 
 mod certificates;
 mod client;
-mod desk;
 mod grants;
 mod messages;
 mod server;
+mod work_queue;
 
-pub use certificates::{Authorities, InvalidAuthorities};
-pub use client::{ChannelClient, ChannelError, ChannelFiles};
-pub use desk::{Desk, Refused, Submission, Told};
-pub use grants::{Ask, Grants, Holder, Subject};
+pub use certificates::{CertificateAuthorities, CertificateError};
+pub use client::{ChannelClient, ChannelError, ChannelFiles, ChannelSetupError};
+pub use grants::{GrantDecision, GrantHolder, GrantSubject, Grants};
 pub use messages::{
-    Answer, Ended, EndedBadly, GrantAnswer, GrantRequest, GrantedEffect, Held, Item, ItemId, RegistryAccess,
-    RegistryLogin, Report, RouteAccess,
+    AccessError, EndedItem, GrantAnswer, GrantRequest, GrantedMutation, HeldItem, Item, ItemError, ItemId,
+    RegistryAccess, RegistryLogin, Report, ReportAnswer, RouteAccess,
 };
-pub use server::{Rejection, WorkerApi, routes, serve};
+pub use server::{WorkerApi, WorkerApiError, routes, serve};
+pub use work_queue::{ItemState, ReportError, Submission, WorkQueue};

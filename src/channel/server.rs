@@ -1,4 +1,4 @@
-//! The operator's side of the channel: HTTPS with a certificate that can change, and who may call.
+//! The operator's side of the channel: HTTPS with a certificate that can change, for callers with a worker's token.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,41 +17,45 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::messages::{Answer, GrantAnswer, GrantRequest, Report};
+use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
 
-/// Who answers workers.
+/// Answers the calls of workers.
 pub trait WorkerApi: Send + Sync + 'static {
-    /// Whether the workers that an earlier process left are known: before that nobody is told that he is not.
+    /// Returns true once all workers of the previous process have been adopted. Until then an unknown token is answered with 503 rather
+    /// than 401.
     fn is_open(&self) -> bool;
-    /// The Job whose token this is; `None` if there is none.
+    /// Returns the Job whose token this is; `None` if there is none.
     fn job_of(&self, token: &str) -> Option<String>;
     /// Takes a report of a Job's worker.
-    fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<Answer, Rejection>>;
+    fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<ReportAnswer, WorkerApiError>>;
     /// Decides about a grant.
-    fn grant(&self, job: String, request: GrantRequest) -> BoxFuture<'_, Result<GrantAnswer, Rejection>>;
+    fn grant(&self, job: String, request: GrantRequest) -> BoxFuture<'_, Result<GrantAnswer, WorkerApiError>>;
 }
 
-/// Why a call has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejection {
+/// A call that is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerApiError {
     /// The worker is not known, or not any more: it has to end.
+    #[error("this worker is not known: it has to end")]
     Unknown,
     /// A newer call was there before.
+    #[error("a newer call was there before")]
     Late,
-    /// Not now.
+    /// The operator cannot answer now.
+    #[error("the operator cannot answer now")]
     Unavailable,
 }
 
-/// The routes of the channel.
+/// Returns the routes of the channel.
 pub fn routes(api: Arc<dyn WorkerApi>) -> Router {
     Router::new()
         .route("/v1/report", post(report))
         .route("/v1/grant", post(grant))
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(api)
 }
 
-/// Serves `routes` over TLS until `shutdown`; a new configuration holds for the connections that come after it.
+/// Serves `routes` over TLS until `shutdown`. A new configuration applies to the connections that come after it.
 ///
 /// # Errors
 /// When the port cannot be opened.
@@ -77,7 +81,7 @@ pub async fn serve(
 async fn report(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
     match caller(api.as_ref(), &headers) {
         Some(job) => answered(api.report(job, report).await),
-        None => answered::<Answer>(Err(unknown(api.as_ref()))),
+        None => answered::<ReportAnswer>(Err(unknown(api.as_ref()))),
     }
 }
 
@@ -88,8 +92,8 @@ async fn grant(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(a
     }
 }
 
-fn unknown(api: &dyn WorkerApi) -> Rejection {
-    if api.is_open() { Rejection::Unknown } else { Rejection::Unavailable }
+fn unknown(api: &dyn WorkerApi) -> WorkerApiError {
+    if api.is_open() { WorkerApiError::Unknown } else { WorkerApiError::Unavailable }
 }
 
 fn caller(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
@@ -97,22 +101,22 @@ fn caller(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
     api.job_of(value.strip_prefix("Bearer ")?)
 }
 
-fn answered<T: serde::Serialize>(answer: Result<T, Rejection>) -> Response {
+fn answered<T: serde::Serialize>(answer: Result<T, WorkerApiError>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),
-        Err(Rejection::Unknown) => StatusCode::UNAUTHORIZED.into_response(),
-        Err(Rejection::Late) => StatusCode::CONFLICT.into_response(),
-        Err(Rejection::Unavailable) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Err(WorkerApiError::Unknown) => StatusCode::UNAUTHORIZED.into_response(),
+        Err(WorkerApiError::Late) => StatusCode::CONFLICT.into_response(),
+        Err(WorkerApiError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
-/// Shakes hands beside one another, at most [`HANDSHAKES`] at a time, so that a silent caller keeps nobody waiting.
+/// Accepts connections and does at most [`MAX_HANDSHAKES`] TLS handshakes at a time, so that a silent caller does not delay the others.
 async fn accept(
     listener: TcpListener,
     config: watch::Receiver<Arc<rustls::ServerConfig>>,
     ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
 ) {
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let (stream, from) = match listener.accept().await {
@@ -127,7 +131,7 @@ async fn accept(
         let ready = ready.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 // A closed channel means that the server ends.
                 Ok(Ok(stream)) => drop(ready.send((stream, from)).await),
                 Ok(Err(error)) => tracing::debug!(%from, %error, "a worker's connection failed"),
@@ -158,6 +162,6 @@ impl axum::serve::Listener for Connections {
     }
 }
 
-const MOST_BYTES: usize = 256 * 1024;
-const HANDSHAKES: usize = 64;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const MAX_BODY_BYTES: usize = 256 * 1024;
+const MAX_HANDSHAKES: usize = 64;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,14 +7,18 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::{CallError, CopyJobs, call};
-use crate::channel::Authorities;
+use crate::channel::CertificateAuthorities;
 
 /// Reads the authorities of the namespace of `jobs`, and writes them first where none are there or a new one is due. Of several operators that
 /// do so at once one wins, and all use what it wrote.
 ///
 /// # Errors
 /// A sentence.
-pub async fn channel_authorities(client: &Client, jobs: &CopyJobs, now: Timestamp) -> Result<Authorities, String> {
+pub async fn channel_authorities(
+    client: &Client,
+    jobs: &CopyJobs,
+    now: Timestamp,
+) -> Result<CertificateAuthorities, String> {
     let namespace = jobs.namespace();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for _ in 0..ATTEMPTS {
@@ -25,9 +29,9 @@ pub async fn channel_authorities(client: &Client, jobs: &CopyJobs, now: Timestam
         };
         let stored = present.as_ref().and_then(|secret| secret.data.as_ref()?.get(KEY));
         let authorities = match stored {
-            Some(stored) => Authorities::read(&stored.0)
+            Some(stored) => CertificateAuthorities::read(&stored.0)
                 .map_err(|error| format!("Secret {namespace}/{NAME}: {error}; delete it to have it made anew"))?,
-            None => Authorities::default(),
+            None => CertificateAuthorities::default(),
         };
         let Some(renewed) = authorities.renewed(now).map_err(|error| error.to_string())? else {
             return Ok(authorities);

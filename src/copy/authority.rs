@@ -1,4 +1,4 @@
-//! Consent: what is asked before anything at a destination changes.
+//! Consent to changes at a destination.
 
 use std::time::Instant;
 
@@ -7,45 +7,47 @@ use futures::future::BoxFuture;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::terms::Action;
 
-/// Gives or refuses consent to effects on a destination.
+/// Gives or refuses consent to changes at a destination.
 ///
-/// It is asked right before each effect, and again whenever its answer has run out while the effect lasts (a large blob, a request
-/// that is repeated), so that a consent that is withdrawn stops a copy that is under way. What is under way pauses while the
-/// answer is awaited.
+/// It is asked right before each change, and again whenever its answer has run out while the change lasts (a large blob, a request
+/// that is repeated), so that a consent that is withdrawn stops a copy that is under way. A copy pauses while the answer is awaited.
 pub trait Authority: Send + Sync {
-    /// Until when `effect` may happen, 5 seconds and more from now where nothing is in doubt. Doubt is a refusal.
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>>;
+    /// Returns the end of the consent to `mutation`, [`CONSENT_LASTS`](super::CONSENT_LASTS) from the decision where nothing is in doubt.
+    ///
+    /// # Errors
+    /// [`Denied`]. Doubt is a refusal.
+    fn permit<'a>(&'a self, mutation: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>>;
 }
 
-/// What is about to change at the destination.
+/// A change at the destination.
 #[derive(Clone, Copy, Debug)]
-pub enum Effect<'a> {
-    /// A repository that is absent comes into being by the first push to it. Asked once an image, until a manifest is there.
+pub enum Mutation<'a> {
+    /// A repository that is absent is created by the first push to it. Asked once an image, until a manifest is there.
     CreateRepository {
-        /// Its name.
+        /// The repository that is created.
         repository: &'a RepositoryName,
     },
-    /// A blob or an untagged manifest is pushed, or anything at all is asked of the destination.
+    /// A blob or an untagged manifest is pushed, or any request at all is sent to the destination.
     Upload {
-        /// Where to.
+        /// The repository that is pushed to.
         repository: &'a RepositoryName,
     },
     /// A tag is pointed at an image.
     WriteTag {
-        /// Where.
+        /// The repository of the tag.
         repository: &'a RepositoryName,
-        /// The tag.
+        /// The tag that is written.
         tag: &'a Tag,
-        /// What it will point at.
+        /// The digest that it will point at.
         digest: &'a Digest,
-        /// The other image that it points at now, as seen at most 5 seconds ago; `None` if the tag is absent, or has `digest`
-        /// already and only what is below it is repaired.
+        /// The other image that it points at now, as seen at most [`CONSENT_LASTS`](super::CONSENT_LASTS) ago; `None` if the tag is absent, or has `digest`
+        /// already and only content below it is repaired.
         replaces: Option<&'a Digest>,
     },
 }
 
-impl Effect<'_> {
-    /// What a policy has to allow for this effect: all of it.
+impl Mutation<'_> {
+    /// Returns the actions that a policy has to allow for this change: all of them.
     pub fn actions(&self) -> &'static [Action] {
         match self {
             Self::CreateRepository { .. } => &[Action::ReplicateImage, Action::CreateRepository],
@@ -55,18 +57,18 @@ impl Effect<'_> {
     }
 }
 
-/// Why consent was refused.
+/// A refusal by an authority.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct Denied {
     /// A word that the authority chose, for its own use.
     pub reason: String,
-    /// A sentence.
+    /// One sentence for people.
     pub message: String,
 }
 
-impl Refusal {
-    /// The repository is absent, and its Registry does not let any be created.
+impl Denied {
+    /// The refusal for a repository that is absent where its Registry does not let any be created.
     pub fn repository_not_found(repository: &RepositoryName, registry: &str) -> Self {
         let message =
             format!("repository {repository} does not exist and Registry {registry} has createRepositories: Never");
@@ -74,5 +76,5 @@ impl Refusal {
     }
 }
 
-/// The reason of [`Refusal::repository_not_found`].
+/// The reason of [`Denied::repository_not_found`].
 pub(super) const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
-use super::authority::Effect;
+use super::authority::Mutation;
 use super::closure::Closure;
 use super::contents::{ContentKey, Contents};
 use super::memo::Memo;
@@ -58,7 +58,7 @@ impl Blobs {
     /// images need it, one of them does the work and the others wait for it.
     ///
     /// # Errors
-    /// [`CopyError`], told apart by side.
+    /// [`CopyError::Source`] or [`CopyError::Destination`] by the side that failed; [`CopyError::Denied`].
     pub(super) async fn ensure(
         &self,
         task: &ImageCopy<'_>,
@@ -153,7 +153,7 @@ impl Blobs {
     ) -> Result<UploadOutcome, CopyError> {
         let source_failed = Arc::new(AtomicBool::new(false));
         let open = || {
-            let (source_failed, progress) = (source_failed.clone(), task.progress.clone());
+            let (source_failed, progress) = (source_failed.clone(), task.counter.clone());
             async move {
                 let opened = self.tee.open(task, blob).await;
                 source_failed.store(opened.is_err(), Ordering::Relaxed);
@@ -165,8 +165,8 @@ impl Blobs {
             }
         };
         let upload = task.destination.upload(task.destination_repository, blob, mount_from, open);
-        let effect = Effect::Upload { repository: task.destination_repository };
-        task.under_consent(effect, Box::pin(upload)).await?.map_err(|error| {
+        let mutation = Mutation::Upload { repository: task.destination_repository };
+        task.under_consent(mutation, Box::pin(upload)).await?.map_err(|error| {
             if source_failed.load(Ordering::Relaxed) { CopyError::Source(error) } else { CopyError::Destination(error) }
         })
     }

@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet};
 use futures::StreamExt;
 
 use super::manifest_cache::ManifestCache;
-use super::platforms::{Chosen, NotChosen, choose, wanted_children};
+use super::platforms::{ChoiceError, Chosen, choose, wanted_children};
 use super::task::CopyError;
 use crate::image::{Descriptor, Digest, Manifest, ManifestKind, Platform, RepositoryName};
 use crate::plan::CopyOptions;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
-/// What an image consists of, as a registry has it.
+/// The manifests and blobs of an image, as a registry has them.
 #[derive(Debug)]
 pub struct Closure {
     /// Every manifest, each once, children before parents, the root last.
     pub manifests: Vec<Manifest>,
-    /// Every blob, each once. The largest first: what takes longest starts first.
+    /// Every blob, each once. The largest first: the longest transfer starts first.
     pub blobs: Vec<Descriptor>,
     /// The indexes that name manifests of platforms which are left out.
     pub sparse: HashSet<Digest>,
@@ -31,38 +31,38 @@ pub(super) struct ManifestSource<'a> {
     pub(super) cache: Option<&'a ManifestCache>,
 }
 
-/// Why a closure could not be read.
+/// A closure that could not be read.
 #[derive(Debug)]
-pub enum Unread {
+pub enum ClosureError {
     /// A bound was exceeded; a sentence.
     Limit(String),
     /// The image has none of the platforms that are wanted; a sentence.
     PlatformNotFound(String),
     /// The registry failed.
     Registry {
-        /// How.
+        /// The failure.
         error: RegistryError,
-        /// Whether it is the root manifest that could not be read.
+        /// True if it is the root manifest that could not be read.
         is_root: bool,
     },
 }
 
-impl From<Unread> for CopyError {
-    fn from(unread: Unread) -> Self {
+impl From<ClosureError> for CopyError {
+    fn from(unread: ClosureError) -> Self {
         match unread {
-            Unread::Limit(message) => Self::LimitExceeded(message),
-            Unread::PlatformNotFound(message) => Self::PlatformNotFound(message),
-            Unread::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => Self::SourceChanged,
-            Unread::Registry { error, .. } => Self::Source(error),
+            ClosureError::Limit(message) => Self::LimitExceeded(message),
+            ClosureError::PlatformNotFound(message) => Self::PlatformNotFound(message),
+            ClosureError::Registry { error, is_root: true } if error.kind == ErrorKind::NotFound => Self::SourceChanged,
+            ClosureError::Registry { error, .. } => Self::Source(error),
         }
     }
 }
 
-impl From<NotChosen> for Unread {
-    fn from(not_chosen: NotChosen) -> Self {
+impl From<ChoiceError> for ClosureError {
+    fn from(not_chosen: ChoiceError) -> Self {
         match not_chosen {
-            NotChosen::PlatformNotFound(message) => Self::PlatformNotFound(message),
-            NotChosen::Invalid(error) => {
+            ChoiceError::PlatformNotFound(message) => Self::PlatformNotFound(message),
+            ChoiceError::Invalid(error) => {
                 let message = format!("the platforms of an index cannot be read: {error}");
                 Self::Registry { error: RegistryError::new(ErrorKind::InvalidContent, message), is_root: false }
             }
@@ -75,19 +75,19 @@ impl Closure {
     /// the closure has the new one, and [`Closure::root`] another digest than `digest`.
     ///
     /// # Errors
-    /// [`Unread`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image exceeds
+    /// [`ClosureError`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image exceeds
     /// [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
     pub(super) async fn read(
         source: ManifestSource<'_>,
         digest: &Digest,
         options: &CopyOptions,
-    ) -> Result<Self, Unread> {
+    ) -> Result<Self, ClosureError> {
         let mut levels: Vec<Vec<Manifest>> = Vec::new();
         let mut seen = HashSet::from([digest.clone()]);
         let (mut wanted, mut bytes) = (vec![digest.clone()], 0);
         while !wanted.is_empty() {
             if levels.len() == MAX_DEPTH {
-                return Err(Unread::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));
+                return Err(ClosureError::Limit(format!("the index is nested deeper than {MAX_DEPTH}")));
             }
             let level = fetch(source, wanted, levels.is_empty(), &mut bytes).await?;
             wanted = new_children(&level, &options.platforms, &mut seen)?;
@@ -96,23 +96,23 @@ impl Closure {
         Self::of(levels, options)
     }
 
-    /// The root manifest: the one that the tag points at.
+    /// Returns the root manifest: the one that the tag points at.
     pub fn root(&self) -> &Manifest {
         self.manifests.last().expect("a closure has its root")
     }
 
-    /// The manifests below the root, children before parents.
+    /// Returns the manifests below the root, children before parents.
     pub fn children(&self) -> &[Manifest] {
         &self.manifests[..self.manifests.len() - 1]
     }
 
-    /// The bytes of all manifests and blobs.
+    /// Returns the bytes of all manifests and blobs.
     pub fn size(&self) -> u64 {
         let manifests = self.manifests.iter().map(|manifest| manifest.bytes.len() as u64);
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
     }
 
-    /// How many layers of the manifests are foreign, and so not among the blobs.
+    /// Returns the number of foreign layers, which are not among the blobs.
     pub fn foreign_layers(&self) -> usize {
         let counts = self.manifests.iter().map(|manifest| match &manifest.kind {
             ManifestKind::Image { foreign_layers, .. } => *foreign_layers,
@@ -121,7 +121,7 @@ impl Closure {
         counts.sum()
     }
 
-    fn of(levels: Vec<Vec<Manifest>>, options: &CopyOptions) -> Result<Self, Unread> {
+    fn of(levels: Vec<Vec<Manifest>>, options: &CopyOptions) -> Result<Self, ClosureError> {
         let mut manifests: Vec<Manifest> = levels.into_iter().flatten().collect();
         order_children_first(&mut manifests);
         check_sizes(&manifests)?;
@@ -134,16 +134,16 @@ impl Closure {
             }
         }
         if blobs.len() > MAX_BLOBS {
-            return Err(Unread::Limit(format!("the image has more than {MAX_BLOBS} blobs")));
+            return Err(ClosureError::Limit(format!("the image has more than {MAX_BLOBS} blobs")));
         }
         blobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
         Ok(Self { manifests, blobs, sparse })
     }
 }
 
-/// Makes sure that every descriptor tells the size that its manifest has, and that no two tell another size of one content:
-/// whoever pulls the image checks that.
-fn check_sizes(manifests: &[Manifest]) -> Result<(), Unread> {
+/// Makes sure that every descriptor states the size that its manifest has, and that no two state different sizes of one content:
+/// clients that pull the image check that.
+fn check_sizes(manifests: &[Manifest]) -> Result<(), ClosureError> {
     let mut sizes: HashMap<&Digest, u64> =
         manifests.iter().map(|manifest| (&manifest.digest, manifest.bytes.len() as u64)).collect();
     for manifest in manifests {
@@ -153,7 +153,7 @@ fn check_sizes(manifests: &[Manifest]) -> Result<(), Unread> {
             if other != *size {
                 let message = format!("{} says that {digest} has {size} bytes, but it has {other}", manifest.digest);
                 let error = RegistryError::new(ErrorKind::InvalidContent, message);
-                return Err(Unread::Registry { error, is_root: false });
+                return Err(ClosureError::Registry { error, is_root: false });
             }
         }
     }
@@ -165,14 +165,14 @@ async fn fetch(
     digests: Vec<Digest>,
     is_root: bool,
     bytes: &mut usize,
-) -> Result<Vec<Manifest>, Unread> {
+) -> Result<Vec<Manifest>, ClosureError> {
     let fetched = futures::stream::iter(digests).map(|digest| async move {
         let ManifestSource { client, repository, cache } = source;
         let manifest = match cache {
             Some(cache) => cache.read(client, repository, &digest).await,
             None => client.manifest(repository, Reference::Digest(&digest)).await,
         };
-        manifest.map_err(|error| Unread::Registry { error, is_root })
+        manifest.map_err(|error| ClosureError::Registry { error, is_root })
     });
     let mut fetched = std::pin::pin!(fetched.buffered(FETCHES_AT_ONCE));
     let mut manifests = Vec::new();
@@ -180,27 +180,31 @@ async fn fetch(
         let manifest = manifest?;
         *bytes += manifest.bytes.len();
         if *bytes > MAX_BYTES {
-            return Err(Unread::Limit(format!("the manifests of the image have more than {MAX_BYTES} bytes")));
+            return Err(ClosureError::Limit(format!("the manifests of the image have more than {MAX_BYTES} bytes")));
         }
         manifests.push(manifest);
     }
     Ok(manifests)
 }
 
-/// What the manifests of a level name, is wanted, and no level has had yet.
-fn new_children(level: &[Manifest], platforms: &[Platform], seen: &mut HashSet<Digest>) -> Result<Vec<Digest>, Unread> {
+/// Returns the manifests that those of a level name, that are wanted, and that no level has had yet.
+fn new_children(
+    level: &[Manifest],
+    platforms: &[Platform],
+    seen: &mut HashSet<Digest>,
+) -> Result<Vec<Digest>, ClosureError> {
     let mut wanted = Vec::new();
     for manifest in level {
         wanted.extend(wanted_children(manifest, platforms)?.into_iter().filter(|digest| seen.insert(digest.clone())));
         if seen.len() > MAX_MANIFESTS {
-            return Err(Unread::Limit(format!("the image has more than {MAX_MANIFESTS} manifests")));
+            return Err(ClosureError::Limit(format!("the image has more than {MAX_MANIFESTS} manifests")));
         }
     }
     Ok(wanted)
 }
 
-/// An index may name a manifest that another of its children names too, so levels alone do not order them: a manifest goes
-/// after everything that it names. The first manifest is the root.
+/// Orders manifests so that each goes after everything that it names. Levels alone do not order them: an index may name a manifest
+/// that another of its children names too. The first manifest is the root.
 fn order_children_first(manifests: &mut Vec<Manifest>) {
     let mut waiting: Vec<Option<Manifest>> = std::mem::take(manifests).into_iter().map(Some).collect();
     let index_of: HashMap<Digest, usize> =
@@ -326,7 +330,7 @@ mod tests {
         let children: Vec<_> = (0..=1_000_u32).map(|i| descriptor(&Digest::sha256(&i.to_le_bytes()))).collect();
         let root = manifest(format!(r#"{{"manifests":[{}]}}"#, children.join(",")));
         let mut seen = HashSet::from([root.digest.clone()]);
-        assert!(matches!(new_children(&[root], &[], &mut seen), Err(Unread::Limit(_))));
+        assert!(matches!(new_children(&[root], &[], &mut seen), Err(ClosureError::Limit(_))));
     }
 
     #[test]

@@ -30,7 +30,7 @@ enum ContentId {
     Manifest(Digest),
 }
 
-/// A failure that others who need the same content may share.
+/// A failure that other copies share if they need the same content.
 #[derive(Clone, Debug)]
 struct SharedFailure {
     error: CopyError,

@@ -65,7 +65,7 @@ impl Engine {
     /// A tag that is at the digest already, and whole, is left alone; one whose content is not whole is repaired.
     ///
     /// # Errors
-    /// [`CopyError`] tells the source's failures from the destination's. What was copied until then stays and is found again.
+    /// [`CopyError`], by side. Content that was copied until then stays, and is found again.
     pub async fn copy(&self, task: &ImageCopy<'_>) -> Result<Copied, CopyError> {
         let moved = AtomicU64::new(0);
         let _active = self.images.begin(task);

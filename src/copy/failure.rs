@@ -1,4 +1,4 @@
-//! How a copy that failed is told: the closed set of failure codes.
+//! Maps the errors of a copy to the closed set of failure codes.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use super::task::CopyError;
 use crate::registry::{ErrorKind, RegistryError};
 use crate::terms::FailureCode;
 
-/// Why a copy failed, as a status tells it.
+/// An error of a copy with its failure code, as a status shows it.
 #[derive(Clone, Debug)]
-pub struct Failed {
-    /// The cause.
+pub struct CodedError {
+    /// The cause, from the closed set.
     pub code: FailureCode,
-    /// A sentence.
+    /// One sentence for people.
     pub message: String,
-    /// How long a registry asked to wait.
+    /// The wait that a registry asked for.
     pub retry_after: Option<Duration>,
 }
 
-impl Failed {
-    /// A failure that no registry answered with.
+impl CodedError {
+    /// An error without a wait.
     pub fn new(code: FailureCode, message: String) -> Self {
         Self { code, message, retry_after: None }
     }
@@ -40,7 +40,7 @@ impl Failed {
     }
 }
 
-impl From<CopyError> for Failed {
+impl From<CopyError> for CodedError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Destination(error) => Self::at_registry(
@@ -49,10 +49,10 @@ impl From<CopyError> for Failed {
             ),
             CopyError::LimitExceeded(message) => Self::new(FailureCode::LimitExceeded, message),
             CopyError::PlatformNotFound(message) => Self::new(FailureCode::PlatformNotFound, message),
-            CopyError::Refused(refusal) if refusal.reason == REPOSITORY_NOT_FOUND => {
-                Self::new(FailureCode::RepositoryNotFound, refusal.message)
+            CopyError::Denied(denied) if denied.reason == REPOSITORY_NOT_FOUND => {
+                Self::new(FailureCode::RepositoryNotFound, denied.message)
             }
-            CopyError::Refused(refusal) => Self::new(FailureCode::RegistryPermissionDenied, refusal.message),
+            CopyError::Denied(denied) => Self::new(FailureCode::RegistryPermissionDenied, denied.message),
             CopyError::Source(error) => Self::at_registry(
                 &error,
                 [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound],
@@ -69,22 +69,22 @@ impl From<CopyError> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copy::Refusal;
+    use crate::copy::Denied;
 
     #[test]
     fn every_kind_of_failure_has_its_code() {
         let error = |kind| RegistryError { kind, message: "m".to_owned(), retry_after: None };
-        let code = |error: CopyError| Failed::from(error).code;
+        let code = |error: CopyError| CodedError::from(error).code;
         assert_eq!(code(CopyError::Source(error(ErrorKind::Unauthorized))), FailureCode::SourceDenied);
         assert_eq!(code(CopyError::Source(error(ErrorKind::NotFound))), FailureCode::ImageNotFound);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::RateLimited))), FailureCode::DestinationUnavailable);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::Rejected))), FailureCode::DestinationRejected);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::RegistryNotReady);
-        let sparse = Failed::from(CopyError::SparseIndexRefused(error(ErrorKind::ContentMissing)));
+        let sparse = CodedError::from(CopyError::SparseIndexRefused(error(ErrorKind::ContentMissing)));
         assert_eq!(sparse.code, FailureCode::SparseIndexRefused);
         assert!(sparse.message.ends_with("set platformIndex: Rewrite"), "the remedy is named: {}", sparse.message);
-        let refusal = |reason: &str| CopyError::Refused(Refusal { reason: reason.to_owned(), message: String::new() });
-        assert_eq!(code(refusal("RepositoryNotFound")), FailureCode::RepositoryNotFound);
-        assert_eq!(code(refusal("StatementDenies")), FailureCode::RegistryPermissionDenied);
+        let denied = |reason: &str| CopyError::Denied(Denied { reason: reason.to_owned(), message: String::new() });
+        assert_eq!(code(denied("RepositoryNotFound")), FailureCode::RepositoryNotFound);
+        assert_eq!(code(denied("StatementDenies")), FailureCode::RegistryPermissionDenied);
     }
 }

@@ -1,4 +1,4 @@
-//! The index under a fallback tag that is ours to keep, and what a manifest says of its type.
+//! The index of referrers under a fallback tag, and the artifact types that manifests state.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -9,7 +9,10 @@ use super::task::CopyError;
 use crate::image::{MAX_DESCRIPTORS, Manifest, ManifestKind, media_type};
 use crate::registry::{ErrorKind, RegistryError};
 
-/// The index `present` with descriptors of `missing` at its end; everything else in it stays.
+/// Returns the index `present` with descriptors of `missing` at its end; everything else in it stays.
+///
+/// # Errors
+/// [`CopyError::Destination`] if `present` cannot be extended, [`CopyError::LimitExceeded`].
 pub(super) fn merge(present: Option<&Manifest>, missing: &[&Manifest]) -> Result<Manifest, CopyError> {
     let unusable = |what: &str| {
         let detail = format!("the destination has {what} under the tag of a referrers index: remove that tag there");
@@ -36,7 +39,7 @@ pub(super) fn merge(present: Option<&Manifest>, missing: &[&Manifest]) -> Result
     Manifest::parse(Some(media_type::OCI_INDEX), bytes).map_err(|_| unusable("an index that cannot be extended"))
 }
 
-/// How an index lists a referrer: with its annotations, and its artifact type or else that of its configuration (distribution
+/// Returns the descriptor of a referrer: with its annotations, and its artifact type or else that of its configuration (distribution
 /// specification 1.1, "Pushing Manifests with Subject").
 fn descriptor(manifest: &Manifest) -> Result<Value, CopyError> {
     let document: TypesView<'_> = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
@@ -59,7 +62,7 @@ fn descriptor(manifest: &Manifest) -> Result<Value, CopyError> {
     Ok(descriptor)
 }
 
-/// What a manifest says of its type.
+/// The fields of a manifest that state its type.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct TypesView<'a> {
@@ -78,14 +81,14 @@ pub(super) struct TypedView {
 }
 
 impl TypesView<'_> {
-    /// Its artifact type, or else that of its configuration.
+    /// Returns the artifact type, or else that of the configuration.
     pub(super) fn artifact_type(&self) -> Option<&String> {
         let config = self.config.as_ref().map(|config| &config.media_type);
         self.artifact_type.as_ref().filter(|text| !text.is_empty()).or(config).filter(|text| !text.is_empty())
     }
 }
 
-/// They are repeated in an index, which has no room for many of them.
+/// Bytes of a referrer's annotations: an index repeats them, and has no room for many.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 #[cfg(test)]

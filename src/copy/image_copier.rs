@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::authority::Effect;
+use super::authority::Mutation;
 use super::blobs::Blobs;
 use super::closure::{Closure, ManifestSource};
 use super::contents::Contents;
@@ -69,7 +69,7 @@ impl ImageCopier {
     /// # Errors
     /// [`CopyError`].
     pub(super) async fn look_at_ends(&self, task: &ImageCopy<'_>) -> Result<(DestinationTag, Closure), CopyError> {
-        task.permit(Effect::Upload { repository: task.destination_repository }).await?;
+        task.permit(Mutation::Upload { repository: task.destination_repository }).await?;
         let read = async {
             let source =
                 ManifestSource { client: task.source, repository: task.source_repository, cache: Some(&self.cache) };
@@ -151,7 +151,7 @@ impl ImageCopier {
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
         if !before.has_repository {
-            task.permit(Effect::CreateRepository { repository: task.destination_repository }).await?;
+            task.permit(Mutation::CreateRepository { repository: task.destination_repository }).await?;
         }
         let mut pauses = PAUSES.iter();
         loop {

@@ -12,23 +12,23 @@ use crate::registry::{Client, ClientId, Reference, RegistryError};
 /// to another.
 #[derive(Default)]
 pub(super) struct ManifestCache {
-    kept: Mutex<Kept>,
+    kept: Mutex<CachedManifests>,
     /// One request at a time for the same manifest.
-    turns: Turns<Key, RegistryError>,
+    turns: Turns<ManifestKey, RegistryError>,
 }
 
 #[derive(Default)]
-struct Kept {
-    manifests: HashMap<Key, (Instant, Manifest)>,
-    order: VecDeque<Key>,
+struct CachedManifests {
+    manifests: HashMap<ManifestKey, (Instant, Manifest)>,
+    order: VecDeque<ManifestKey>,
     bytes: usize,
 }
 
-type Key = (ClientId, RepositoryName, Digest);
+type ManifestKey = (ClientId, RepositoryName, Digest);
 
 impl ManifestCache {
-    /// The manifest, from memory if it was read within [`KEPT_FOR`], else from the registry. Who waits for another's request
-    /// shares what it fails with.
+    /// Returns the manifest, from memory if it was read within [`KEPT_FOR`], else from the registry. Callers that wait for the same
+    /// request share its failure.
     ///
     /// # Errors
     /// As [`Client::manifest`].
@@ -61,17 +61,17 @@ impl ManifestCache {
         }
     }
 
-    /// The manifest, if it is kept.
-    pub(super) fn recall(&self, key: &Key) -> Option<Manifest> {
+    /// Returns the manifest if it is kept.
+    pub(super) fn recall(&self, key: &ManifestKey) -> Option<Manifest> {
         let kept = self.lock();
         kept.manifests.get(key).filter(|(read, _)| read.elapsed() < KEPT_FOR).map(|(_, manifest)| manifest.clone())
     }
 
     /// Keeps a manifest that was read just now; the oldest make room.
-    pub(super) fn keep(&self, key: Key, manifest: Manifest) {
+    pub(super) fn keep(&self, key: ManifestKey, manifest: Manifest) {
         let mut kept = self.lock();
         let size = size_of(&manifest);
-        if size > MOST_BYTES {
+        if size > MAX_BYTES {
             return;
         }
         if let Some((_, earlier)) = kept.manifests.insert(key.clone(), (Instant::now(), manifest)) {
@@ -80,7 +80,7 @@ impl ManifestCache {
             kept.order.push_back(key);
         }
         kept.bytes += size;
-        while kept.bytes > MOST_BYTES {
+        while kept.bytes > MAX_BYTES {
             let Some(oldest) = kept.order.pop_front() else { break };
             if let Some((_, manifest)) = kept.manifests.remove(&oldest) {
                 kept.bytes -= size_of(&manifest);
@@ -90,22 +90,22 @@ impl ManifestCache {
 
     /// Returns true if at least half of the room is free.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().bytes < MOST_BYTES / 2
+        self.lock().bytes < MAX_BYTES / 2
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, CachedManifests> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// About what a manifest takes in memory: its bytes, and what was read out of them.
+/// Returns about the memory that a manifest takes: its bytes, and the values that were parsed from them.
 fn size_of(manifest: &Manifest) -> usize {
     2 * manifest.bytes.len() + 512
 }
 
 /// A manifest never changes, but whether its source still serves it may.
 const KEPT_FOR: Duration = Duration::from_secs(300);
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -124,7 +124,7 @@ mod tests {
         let manifests: Vec<_> = (0..6).map(manifest).collect();
         for one in manifests.iter().chain(&manifests[4..]) {
             cache.keep(key(one), one.clone());
-            assert!(cache.lock().bytes <= MOST_BYTES);
+            assert!(cache.lock().bytes <= MAX_BYTES);
         }
         assert!(cache.recall(&key(&manifests[0])).is_none() && cache.recall(&key(&manifests[5])).is_some());
         assert!(!cache.has_room());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::authority::Effect;
+use super::authority::Mutation;
 use super::blobs::Blobs;
 use super::closure::Closure;
 use super::contents::{ContentKey, Contents};
@@ -50,14 +50,14 @@ impl Manifests {
         // A copy may have taken long: the consent to overwrite is about the digest that is there now.
         let replaces =
             if before.at.elapsed() < CONSENT_LASTS { before.digest.clone() } else { task.tag_at_destination().await? };
-        let effect = Effect::WriteTag {
+        let mutation = Mutation::WriteTag {
             repository: task.destination_repository,
             tag: task.tag,
             digest: &closure.root().digest,
             replaces: replaces.as_ref().filter(|digest| !closure.root().has_digest(digest)),
         };
         self.repositories.note_written_tag(task);
-        if let Err(error) = self.put(task, effect, Reference::Tag(task.tag), closure, closure.root()).await
+        if let Err(error) = self.put(task, mutation, Reference::Tag(task.tag), closure, closure.root()).await
             && !is_written_all_the_same(task, closure, &error).await
         {
             return Err(error);
@@ -77,21 +77,21 @@ impl Manifests {
         manifest: &Manifest,
     ) -> Result<(), CopyError> {
         // No HEAD before it: a PUT costs as much, and makes the registry look at what the manifest names.
-        let effect = Effect::Upload { repository: task.destination_repository };
-        let put = self.put(task, effect, Reference::Digest(&manifest.digest), closure, manifest);
+        let mutation = Mutation::Upload { repository: task.destination_repository };
+        let put = self.put(task, mutation, Reference::Digest(&manifest.digest), closure, manifest);
         self.contents.once(task, ContentKey::manifest(task, manifest), put).await.map(|_| ())
     }
 
     async fn put(
         &self,
         task: &ImageCopy<'_>,
-        effect: Effect<'_>,
+        mutation: Mutation<'_>,
         reference: Reference<'_>,
         closure: &Closure,
         manifest: &Manifest,
     ) -> Result<(), CopyError> {
         let put = task.destination.put_manifest(task.destination_repository, reference, manifest);
-        task.under_consent(effect, Box::pin(put)).await?.map_err(|error| match error.kind {
+        task.under_consent(mutation, Box::pin(put)).await?.map_err(|error| match error.kind {
             ErrorKind::ContentMissing | ErrorKind::ManifestInvalid if closure.sparse.contains(&manifest.digest) => {
                 CopyError::SparseIndexRefused(error)
             }

@@ -1,10 +1,10 @@
-//! A bounded memory: the newest entries, the oldest of which make room.
+//! A bounded map that keeps the newest entries.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is known by key, at most `capacity` entries. Every operation takes constant time, seen over many.
+/// A map of at most `capacity` entries. Every operation takes constant time, amortized.
 pub struct Memo<K, V> {
     capacity: usize,
     entries: Mutex<Entries<K, V>>,
@@ -25,12 +25,12 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
         Self { capacity, entries: Mutex::new(entries) }
     }
 
-    /// What is known of `key`.
+    /// Returns the value of `key`.
     pub fn recall(&self, key: &K) -> Option<V> {
         self.lock().known.get(key).map(|(_, value)| value.clone())
     }
 
-    /// Notes `value` for `key`, which is the newest then; the oldest entry makes room where there is none.
+    /// Sets the value of `key`, which becomes the newest entry; the oldest one makes room where there is none.
     pub fn note(&self, key: K, value: V) {
         let mut entries = self.lock();
         let (key, number) = (Arc::new(key), entries.next);
@@ -40,7 +40,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
         entries.make_room(self.capacity);
     }
 
-    /// Forgets `key`.
+    /// Removes `key`.
     pub fn forget(&self, key: &K) {
         self.lock().known.remove(key);
     }

@@ -24,7 +24,7 @@ mod tee;
 mod turns;
 mod verify;
 
-pub use authority::{Authority, Effect, Refusal};
+pub use authority::{Authority, Denied, Mutation};
 pub use engine::{Engine, EngineLimits};
-pub use failure::Failed;
-pub use task::{CONSENT_LASTS, Copied, CopyError, ImageCopy, MountScope, Progress};
+pub use failure::CodedError;
+pub use task::{ByteCounter, CONSENT_LASTS, Copied, CopyError, Ends, ImageCopy, MountScope};

@@ -1,4 +1,4 @@
-//! What of an image is copied when only some platforms of it are wanted.
+//! Chooses the manifests of an image when only some of its platforms are wanted.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,23 +15,23 @@ pub(super) struct Chosen {
     pub(super) sparse: HashSet<Digest>,
 }
 
-/// Why nothing is chosen.
+/// An image without a manifest to choose.
 #[derive(Debug)]
-pub(super) enum NotChosen {
-    /// The image is of several platforms, none of which is wanted; a sentence that names them.
+pub(super) enum ChoiceError {
+    /// The image is of several platforms, but of none that is wanted; a sentence that names them.
     PlatformNotFound(String),
     /// An index cannot be read.
     Invalid(serde_json::Error),
 }
 
-impl From<serde_json::Error> for NotChosen {
+impl From<serde_json::Error> for ChoiceError {
     fn from(error: serde_json::Error) -> Self {
         Self::Invalid(error)
     }
 }
 
-/// The manifests that `manifest` names and that may have to be copied.
-pub(super) fn wanted_children(manifest: &Manifest, platforms: &[Platform]) -> Result<Vec<Digest>, NotChosen> {
+/// Returns the manifests that `manifest` names and that may have to be copied.
+pub(super) fn wanted_children(manifest: &Manifest, platforms: &[Platform]) -> Result<Vec<Digest>, ChoiceError> {
     let ManifestKind::Index { children } = &manifest.kind else { return Ok(Vec::new()) };
     if platforms.is_empty() {
         return Ok(children.iter().map(|child| child.digest.clone()).collect());
@@ -44,8 +44,8 @@ pub(super) fn wanted_children(manifest: &Manifest, platforms: &[Platform]) -> Re
 /// Chooses among `manifests`, which are everything that [`wanted_children`] leads to, children before parents.
 ///
 /// A nested index that has platforms, but none that is wanted, is left out as an image of another platform is. Where the whole image
-/// is like that nothing is chosen. What has no platforms at all is taken as it is.
-pub(super) fn choose(manifests: Vec<Manifest>, options: &CopyOptions) -> Result<Chosen, NotChosen> {
+/// is like that nothing is chosen. An image without platforms is taken as it is.
+pub(super) fn choose(manifests: Vec<Manifest>, options: &CopyOptions) -> Result<Chosen, ChoiceError> {
     if options.platforms.is_empty() {
         return Ok(Chosen { manifests, sparse: HashSet::new() });
     }
@@ -64,7 +64,7 @@ pub(super) fn choose(manifests: Vec<Manifest>, options: &CopyOptions) -> Result<
     }
 }
 
-/// What is kept of each index.
+/// The entries of each index that are kept.
 struct Choice {
     indexes: HashMap<Digest, CutIndex>,
 }
@@ -72,13 +72,14 @@ struct Choice {
 struct CutIndex {
     entries: Vec<IndexEntry>,
     kept: Vec<bool>,
-    /// Whether anything in it, at any depth, is of a platform; and of one that is wanted.
+    /// True if an entry, at any depth, is of a platform.
     has_platforms: bool,
+    /// True if an entry, at any depth, is of a platform that is wanted.
     has_wanted: bool,
 }
 
 impl Choice {
-    fn of(manifests: &[Manifest], platforms: &[Platform]) -> Result<Self, NotChosen> {
+    fn of(manifests: &[Manifest], platforms: &[Platform]) -> Result<Self, ChoiceError> {
         let mut indexes: HashMap<Digest, CutIndex> = HashMap::new();
         let mut left_out: HashSet<Digest> = HashSet::new();
         let mut seen: BTreeSet<&Platform> = BTreeSet::new();
@@ -103,13 +104,13 @@ impl Choice {
         );
         match manifests.last() {
             Some(root) if left_out.contains(&root.digest) => {
-                Err(NotChosen::PlatformNotFound(not_found(platforms, &seen)))
+                Err(ChoiceError::PlatformNotFound(not_found(platforms, &seen)))
             }
             _ => Ok(Self { indexes }),
         }
     }
 
-    /// What the root, which is the last, leads to.
+    /// Returns the manifests that the root, which is the last one, leads to.
     fn reached(&self, manifests: &[Manifest]) -> HashSet<Digest> {
         let mut reached: HashSet<Digest> = manifests.last().map(|root| root.digest.clone()).into_iter().collect();
         for manifest in manifests.iter().rev() {
@@ -123,7 +124,7 @@ impl Choice {
     }
 
     /// Cuts the indexes, the inner ones first, since their parents name them by digest.
-    fn rewrite(&self, mut manifests: Vec<Manifest>) -> Result<Vec<Manifest>, NotChosen> {
+    fn rewrite(&self, mut manifests: Vec<Manifest>) -> Result<Vec<Manifest>, ChoiceError> {
         let mut replaced: HashMap<Digest, (Digest, u64)> = HashMap::new();
         for manifest in &mut manifests {
             let Some(index) = self.indexes.get(&manifest.digest) else { continue };
@@ -154,9 +155,9 @@ fn kept_of<'a>(entries: &'a [IndexEntry], kept: &[bool]) -> impl Iterator<Item =
 
 fn not_found(wanted: &[Platform], seen: &BTreeSet<&Platform>) -> String {
     let names = |platforms: &mut dyn Iterator<Item = &Platform>| {
-        platforms.take(MOST_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        platforms.take(MAX_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let more = if seen.len() > MOST_NAMED { format!(" and {} more", seen.len() - MOST_NAMED) } else { String::new() };
+    let more = if seen.len() > MAX_NAMED { format!(" and {} more", seen.len() - MAX_NAMED) } else { String::new() };
     format!(
         "the image has none of the platforms {}, but {}{more}",
         names(&mut wanted.iter()),
@@ -164,7 +165,7 @@ fn not_found(wanted: &[Platform], seen: &BTreeSet<&Platform>) -> String {
     )
 }
 
-const MOST_NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -248,7 +249,7 @@ mod tests {
     fn an_image_without_a_wanted_platform_names_those_that_it_has() {
         for how in [PlatformIndex::Keep, PlatformIndex::Rewrite] {
             let refused = choose(nested(), &options(&["windows/amd64"], how)).unwrap_err();
-            let NotChosen::PlatformNotFound(message) = refused else { panic!("{refused:?}") };
+            let ChoiceError::PlatformNotFound(message) = refused else { panic!("{refused:?}") };
             assert_eq!(message, "the image has none of the platforms windows/amd64, but linux/amd64, linux/arm64");
             let single = choose(vec![image(1)], &options(&["windows/amd64"], how)).unwrap();
             assert_eq!(single.manifests.len(), 1, "an image of a single platform is taken whatever it is");

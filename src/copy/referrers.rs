@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use super::authority::Effect;
+use super::authority::Mutation;
 use super::closure::{Closure, ManifestSource};
 use super::fallback_index::merge;
 use super::image_copier::ImageCopier;
@@ -106,9 +106,10 @@ impl ReferrerCopier {
             return Ok(Vec::new());
         }
         // A repository that was absent lists nothing.
-        let there = match self.repositories.began_empty(&task.repository_key()) {
-            true => HashSet::new(),
-            false => self.listed_at_destination(task, subject).await?.digests,
+        let there = if self.repositories.began_empty(&task.repository_key()) {
+            HashSet::new()
+        } else {
+            self.listed_at_destination(task, subject).await?.digests
         };
         let mut brought: Vec<Manifest> = Vec::new();
         for digest in listed {
@@ -181,7 +182,7 @@ impl ReferrerCopier {
         task: &ImageCopy<'_>,
         subject: &Digest,
     ) -> Result<ListedReferrers, CopyError> {
-        task.permit(Effect::Upload { repository: task.destination_repository }).await?;
+        task.permit(Mutation::Upload { repository: task.destination_repository }).await?;
         let (destination, repository) = (task.destination, task.destination_repository);
         let at = Instant::now();
         let listed = destination.referrers(repository, subject, Some(false)).await.map_err(CopyError::Destination)?;
@@ -214,7 +215,7 @@ async fn merge_fallback(
     let merged = merge(there.index.as_ref(), missing)?;
     let tag = fallback_tag(subject);
     // Nothing that the index lists is lost, so that nothing is overwritten.
-    let effect = Effect::WriteTag { repository, tag: &tag, digest: &merged.digest, replaces: None };
+    let mutation = Mutation::WriteTag { repository, tag: &tag, digest: &merged.digest, replaces: None };
     let write = async {
         if there.at.elapsed() > INDEX_SEEN_FOR {
             let now = destination.head_manifest(repository, Reference::Tag(&tag)).await?.map(|head| head.digest);
@@ -225,7 +226,7 @@ async fn merge_fallback(
         }
         destination.put_manifest(repository, Reference::Tag(&tag), &merged).await.map(drop)
     };
-    task.under_consent(effect, Box::pin(write)).await?.map_err(CopyError::Destination)
+    task.under_consent(mutation, Box::pin(write)).await?.map_err(CopyError::Destination)
 }
 
 const MAX_DEPTH: usize = 4;

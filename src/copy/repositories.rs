@@ -9,7 +9,7 @@ use super::turns::Turns;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::registry::{Client, FirstTags, RegistryError};
 
-/// What this process knows of destination repositories. Keyed by client, never by host: what one credential may see says nothing to
+/// The memory of destination repositories. Keyed by client, never by host: the view of one credential says nothing about that of
 /// another.
 pub(super) struct Repositories {
     /// One listing at a time of the same repository; those that waited share its failure.

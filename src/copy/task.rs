@@ -1,4 +1,4 @@
-//! What is asked of the engine for one image, and how it ends.
+//! One image to copy, and its result.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,55 +6,65 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::authority::{Authority, Effect, Refusal};
+use super::authority::{Authority, Denied, Mutation};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{CopyOptions, ImageRequest, Replica};
 use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
+use crate::terms::Side;
 
 /// One image to copy to one tag.
 #[derive(Clone)]
 pub struct ImageCopy<'a> {
     /// The registry that the image is read from.
     pub source: &'a Client,
-    /// Its repository there.
+    /// The repository at the source.
     pub source_repository: &'a RepositoryName,
     /// The registry that it is written to.
     pub destination: &'a Client,
-    /// Its repository there.
+    /// The repository at the destination.
     pub destination_repository: &'a RepositoryName,
     /// The tag at the destination.
     pub tag: &'a Tag,
-    /// What is copied, pinned when it was planned.
+    /// The digest at the source, pinned when the copy was planned.
     pub digest: &'a Digest,
-    /// What of the image is copied.
+    /// The choice of platforms and referrers.
     pub options: &'a CopyOptions,
-    /// Whether the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
+    /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
     pub was_there: bool,
     /// Every tag of the source repository that stands for referrers, where the caller has listed them lately.
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: MountScope,
     /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
-    /// anybody can claim to have a digest.
+    /// any source can claim to have a digest.
     pub across_owners: bool,
-    /// Gives or refuses consent to each effect.
+    /// Gives or refuses consent to each mutation.
     pub authority: &'a dyn Authority,
-    /// Counts while the copy runs.
-    pub progress: &'a Progress,
+    /// Counts the bytes that are read while the copy runs.
+    pub counter: &'a ByteCounter,
+}
+
+/// The clients of both ends of a copy.
+#[derive(Clone)]
+pub struct Ends {
+    /// The registry that images are read from.
+    pub source: Client,
+    /// The registry that they are written to.
+    pub destination: Client,
 }
 
 impl<'a> ImageCopy<'a> {
     /// The copy that `request` describes, between these registries.
     pub fn new(
         request: &'a ImageRequest,
-        (source, destination): (&'a Client, &'a Client),
+        ends: &'a Ends,
         authority: &'a dyn Authority,
-        progress: &'a Progress,
+        counter: &'a ByteCounter,
     ) -> Self {
         Self {
-            source,
+            source: &ends.source,
             source_repository: &request.repository,
-            destination,
+            destination: &ends.destination,
             destination_repository: &request.repository,
             tag: &request.tag,
             digest: &request.digest,
@@ -64,7 +74,7 @@ impl<'a> ImageCopy<'a> {
             scope: MountScope::new(&request.scope),
             across_owners: request.across_owners,
             authority,
-            progress,
+            counter,
         }
     }
 }
@@ -83,12 +93,12 @@ impl MountScope {
     }
 }
 
-/// How much a copy has moved so far; to be read while it runs. Clones count together.
+/// A counter of the bytes that a copy has read so far. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct ByteCounter(Arc<AtomicU64>);
 
-impl Progress {
-    /// Bytes of blobs that were read from the source, those of attempts that failed included.
+impl ByteCounter {
+    /// Returns the bytes of blobs that were read from the source, those of attempts that failed included.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -105,11 +115,11 @@ pub struct Copied {
     pub size: u64,
     /// The bytes of the blobs that this call uploaded; what was there, mounted, or uploaded by another call is not in it.
     pub moved: u64,
-    /// Whether it was there before, whole; then nothing was written but, perhaps, what refers to it.
+    /// True if it was there before, whole: then nothing was written but, perhaps, referrers.
     pub already_there: bool,
-    /// How many manifests refer to it; all of them are there, and found there.
+    /// The number of manifests that refer to it; all of them are there, and found there.
     pub referrers: usize,
-    /// How many layers of its manifests are foreign: kept elsewhere by intent, skipped here, and not at the destination.
+    /// The number of foreign layers in its manifests: kept elsewhere by intent, skipped here, and not at the destination.
     pub foreign_layers: usize,
     /// The digest that the tag has at the destination, where it is another one than at the source: that of an index which was
     /// rewritten.
@@ -117,13 +127,13 @@ pub struct Copied {
 }
 
 impl Copied {
-    /// What is at the destination.
+    /// Returns the replica at the destination.
     pub fn replica(self) -> Replica {
         Replica { bytes: self.size, destination_digest: self.destination_digest }
     }
 }
 
-/// Why an image was not copied. Displays as one sentence for people.
+/// The cause for which an image was not copied. Displays as one sentence for people.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CopyError {
     /// The destination failed.
@@ -135,9 +145,9 @@ pub enum CopyError {
     /// The image has none of the platforms that are wanted.
     #[error("{0}")]
     PlatformNotFound(String),
-    /// Consent was refused.
+    /// The authority denied a change.
     #[error("{0}")]
-    Refused(Refusal),
+    Denied(Denied),
     /// The source failed.
     #[error("{0}")]
     Source(RegistryError),
@@ -145,59 +155,44 @@ pub enum CopyError {
     #[error("the image is not at the source any more")]
     SourceChanged,
     /// The destination does not take an index that names manifests which are left out.
-    #[error("{0}: it does not take an index of which platforms are left out: set platformIndex: Rewrite")]
+    #[error("{0}: it does not take an index that lacks platforms: set platformIndex: Rewrite")]
     SparseIndexRefused(RegistryError),
-    /// What was read back is not what was written.
+    /// The content that was read back differs from the content that was written.
     #[error("{0}")]
     VerificationFailed(String),
 }
 
 impl CopyError {
-    /// Whether the same copy may succeed later without anybody changing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Source(error) | Self::Destination(error) => error.kind.is_transient(),
-            Self::VerificationFailed(_) => true,
-            Self::LimitExceeded(_)
-            | Self::PlatformNotFound(_)
-            | Self::Refused(_)
-            | Self::SourceChanged
-            | Self::SparseIndexRefused(_) => false,
-        }
-    }
-}
-
-impl CopyError {
-    /// Whether a registry failed so that its Registry object may be wrong: `true` for the source's, `false` for the destination's.
-    pub fn suspects_registry(&self) -> Option<bool> {
-        let (is_source, error) = match self {
-            Self::Source(error) => (true, error),
-            Self::Destination(error) => (false, error),
+    /// Returns the side that failed so that its Registry object may be wrong: credentials, host name, certificate or egress.
+    pub fn suspect(&self) -> Option<Side> {
+        let (side, error) = match self {
+            Self::Source(error) => (Side::Source, error),
+            Self::Destination(error) => (Side::Destination, error),
             _ => return None,
         };
         use ErrorKind::{EgressRefused, HostUnknown, TlsRefused, Unauthorized};
-        matches!(error.kind, Unauthorized | HostUnknown | TlsRefused | EgressRefused).then_some(is_source)
+        matches!(error.kind, Unauthorized | HostUnknown | TlsRefused | EgressRefused).then_some(side)
     }
 }
 
 impl ImageCopy<'_> {
-    pub(super) async fn permit(&self, effect: Effect<'_>) -> Result<Instant, CopyError> {
-        self.authority.permit(effect).await.map_err(CopyError::Refused)
+    pub(super) async fn permit(&self, mutation: Mutation<'_>) -> Result<Instant, CopyError> {
+        self.authority.permit(mutation).await.map_err(CopyError::Denied)
     }
 
-    /// Does `work` as long as there is consent to `effect`, which is asked for before it begins and again whenever it runs out.
+    /// Does `work` as long as there is consent to `mutation`, which is asked for before it begins and again whenever it runs out.
     /// Without consent the work is dropped.
     pub(super) async fn under_consent<T>(
         &self,
-        effect: Effect<'_>,
+        mutation: Mutation<'_>,
         work: impl Future<Output = T>,
     ) -> Result<T, CopyError> {
         let mut work = std::pin::pin!(work);
         loop {
-            let until = self.permit(effect).await?;
+            let until = self.permit(mutation).await?;
             let mut end = std::pin::pin!(tokio::time::sleep_until(until.into()));
             let done = std::future::poll_fn(|context| {
-                // The time is looked at before the work: a process that was stopped meanwhile must not go on with it.
+                // The clock is read before the work is polled: a process that was stopped meanwhile must not go on with it.
                 if Instant::now() >= until || end.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
@@ -209,7 +204,7 @@ impl ImageCopy<'_> {
         }
     }
 
-    /// What the tag points at now.
+    /// Returns the digest that the tag points at now.
     pub(super) async fn tag_at_destination(&self) -> Result<Option<Digest>, CopyError> {
         let head = self.destination.head_manifest(self.destination_repository, Reference::Tag(self.tag)).await;
         Ok(head.map_err(CopyError::Destination)?.map(|head| head.digest))
@@ -224,5 +219,5 @@ impl ImageCopy<'_> {
     }
 }
 
-/// For how long what was seen, or consented to, holds where nobody says otherwise.
+/// The time for which an observation or a consent holds, unless an authority says otherwise.
 pub const CONSENT_LASTS: Duration = Duration::from_secs(4);

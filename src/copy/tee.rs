@@ -1,33 +1,33 @@
 //! Reads a blob of a source once for all destinations that need it at about the same time.
 
-mod reading;
+mod shared_read;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::reading::{Reader, Reading, WINDOW};
+use self::shared_read::{BlobSource, Branch, MAX_AHEAD, SharedRead};
 use super::memo::Memo;
 use super::task::{ImageCopy, RepositoryKey};
 use crate::image::{Descriptor, Digest};
 use crate::registry::{BlobStream, ClientId, RegistryError};
 
-/// The copies that are under way, and what is read for several of them.
+/// The copies that are under way, and the blobs that are read for several of them.
 ///
-/// Copies of one image to several destinations read its blobs together: who comes first reads, as fast as the slowest of those
-/// who have joined, and not beyond the first half MiB before the others have come. Nobody is waited for long: a destination that
-/// keeps others waiting reads by itself from then on. What is kept at all is bounded by [`MOST_KEPT`].
+/// Copies of one image to several destinations read its blobs together: the first one starts a read, which goes as fast as the slowest
+/// copy that has joined, and not beyond the first half MiB before the others have come. No copy is waited for long: a destination that
+/// keeps others waiting reads by itself from then on. The kept bytes are bounded by [`MAX_KEPT`].
 pub(super) struct Tee {
-    state: Mutex<State>,
-    /// Destinations that were waited for in vain, and when.
+    state: Mutex<TeeState>,
+    /// Destinations that were waited for in vain, and the time of that.
     late: Arc<Memo<ClientId, Instant>>,
 }
 
 #[derive(Default)]
-struct State {
-    copies: HashMap<ImageKey, HashMap<RepositoryKey, Copy>>,
-    /// With the image as whose copies the blob is read.
-    readings: HashMap<BlobKey, (Digest, Arc<Reading>)>,
+struct TeeState {
+    copies: HashMap<ImageKey, HashMap<RepositoryKey, DestinationCopies>>,
+    /// Each with the image whose copies read the blob.
+    reads: HashMap<BlobKey, (Digest, Arc<SharedRead>)>,
 }
 
 /// An image of a source repository.
@@ -37,13 +37,13 @@ type BlobKey = (RepositoryKey, Digest, u64);
 
 /// Copies of one image to one destination repository, under one or several tags.
 #[derive(Default)]
-struct Copy {
+struct DestinationCopies {
     count: usize,
-    /// The blobs that are there.
+    /// The blobs that the destination has.
     done: HashSet<Digest>,
 }
 
-/// A copy, until this is dropped.
+/// A copy that is under way until this is dropped.
 pub(super) struct ActiveCopy<'a> {
     tee: &'a Tee,
     image: ImageKey,
@@ -52,12 +52,12 @@ pub(super) struct ActiveCopy<'a> {
 
 impl Default for Tee {
     fn default() -> Self {
-        Self { state: Mutex::default(), late: Arc::new(Memo::new(MOST_LATE)) }
+        Self { state: Mutex::default(), late: Arc::new(Memo::new(MAX_LATE)) }
     }
 }
 
 impl Tee {
-    /// Notes that `task` is carried out: others that copy the same image wait for it with what they read.
+    /// Notes that `task` is carried out, until the result is dropped: copies of the same image wait for it with their reads.
     pub(super) fn begin(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
         let (image, destination) = (image_key(task), task.repository_key());
         let mut state = self.lock();
@@ -65,52 +65,52 @@ impl Tee {
         ActiveCopy { tee: self, image, destination }
     }
 
-    /// The bytes of a blob, as [`Client::blob`](crate::registry::Client::blob) gives them: read together with others that are known to
-    /// need it, or alone.
+    /// Returns the bytes of a blob as [`Client::blob`](crate::registry::Client::blob) does, read together with other copies that are known
+    /// to need it, or alone.
     ///
     /// # Errors
     /// As that.
     pub(super) async fn open(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
         match self.join(task, blob) {
-            Some(reader) => reader.open().await,
+            Some(branch) => branch.open().await,
             None => task.source.blob(task.source_repository, blob).await,
         }
     }
 
-    /// Notes that `task` needs the blob no more.
+    /// Notes that `task` does not need the blob any more.
     pub(super) fn done(&self, task: &ImageCopy<'_>, blob: &Descriptor) {
         let (key, destination) = (blob_key(task, blob), task.repository_key());
         let mut state = self.lock();
         if let Some(copy) = state.copies.get_mut(&image_key(task)).and_then(|copies| copies.get_mut(&destination)) {
             copy.done.insert(blob.digest.clone());
         }
-        if state.readings.get(&key).is_some_and(|(_, reading)| !reading.needs_not(&destination)) {
-            state.readings.remove(&key);
+        if state.reads.get(&key).is_some_and(|(_, read)| !read.needs_not(&destination)) {
+            state.reads.remove(&key);
         }
     }
 
-    fn join(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<Reader> {
+    fn join(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<Branch> {
         let (key, destination) = (blob_key(task, blob), task.repository_key());
         let mut state = self.lock();
-        if let Some((_, reading)) = state.readings.get(&key).cloned() {
-            let (reader, is_awaited) = reading.join(&destination);
+        if let Some((_, read)) = state.reads.get(&key).cloned() {
+            let (branch, is_awaited) = read.join(&destination);
             if !is_awaited {
-                state.readings.remove(&key);
+                state.reads.remove(&key);
             }
-            return reader;
+            return branch;
         }
         let awaited = self.awaited(&state, task, blob);
-        let kept: u64 = state.readings.keys().map(|(_, _, size)| *size.min(&WINDOW)).sum();
-        if awaited.is_empty() || kept + blob.size.min(WINDOW) > MOST_KEPT {
+        let kept: u64 = state.reads.keys().map(|(_, _, size)| *size.min(&MAX_AHEAD)).sum();
+        if awaited.is_empty() || kept + blob.size.min(MAX_AHEAD) > MAX_KEPT {
             return None;
         }
-        let reading = Reading::start((task.source, task.source_repository, blob), awaited, self.late.clone());
-        state.readings.insert(key, (task.digest.clone(), reading.clone()));
-        reading.join(&destination).0
+        let read = SharedRead::start(BlobSource::of(task, blob), awaited, self.late.clone());
+        state.reads.insert(key, (task.digest.clone(), read.clone()));
+        read.join(&destination).0
     }
 
-    /// The other destinations that the image is copied to and that may need the blob.
-    fn awaited(&self, state: &State, task: &ImageCopy<'_>, blob: &Descriptor) -> HashSet<RepositoryKey> {
+    /// Returns the other destinations that the image is copied to and that may need the blob.
+    fn awaited(&self, state: &TeeState, task: &ImageCopy<'_>, blob: &Descriptor) -> HashSet<RepositoryKey> {
         let own = task.repository_key();
         let others = state.copies.get(&image_key(task)).into_iter().flatten();
         let others = others.filter(|(destination, copy)| **destination != own && !copy.done.contains(&blob.digest));
@@ -118,7 +118,7 @@ impl Tee {
         others.map(|(destination, _)| destination.clone()).filter(|destination| !is_late(destination)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TeeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,8 +138,8 @@ impl Drop for ActiveCopy<'_> {
             state.copies.remove(&self.image);
         }
         let (of, image) = &self.image;
-        state.readings.retain(|(source, _, _), (read_as, reading)| {
-            source != of || read_as != image || reading.needs_not(&self.destination)
+        state.reads.retain(|(source, _, _), (read_as, read)| {
+            source != of || read_as != image || read.needs_not(&self.destination)
         });
     }
 }
@@ -152,8 +152,8 @@ fn blob_key(task: &ImageCopy<'_>, blob: &Descriptor) -> BlobKey {
     (task.source_key(), blob.digest.clone(), blob.size)
 }
 
-/// The bytes that are kept for those who have not come yet, at most.
-const MOST_KEPT: u64 = 8 * 1024 * 1024;
-/// For how long a destination that was waited for in vain is not waited for.
+/// Bytes that are kept for copies that have not come yet.
+const MAX_KEPT: u64 = 8 * 1024 * 1024;
+/// The time for which a destination that was waited for in vain is not waited for again.
 const LATE_FOR: Duration = Duration::from_secs(60);
-const MOST_LATE: usize = 1_000;
+const MAX_LATE: usize = 1_000;

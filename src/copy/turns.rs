@@ -1,4 +1,4 @@
-//! One owner at a time for each key: whoever comes later waits, and finds the work done, learns why it failed, or takes it over.
+//! One owner at a time for each key: later callers wait, and find the work done, learn why it failed, or take it over.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next in line takes over, nobody
-/// waits for ever. An owner that fails leaves the reason `F` to those that were waiting by then.
+/// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next caller in line takes over, none
+/// waits for ever. An owner that fails leaves the reason `F` to the callers that were waiting by then.
 pub struct Turns<K, F = ()> {
-    waiting: Mutex<HashMap<K, Arc<Slot<F>>>>,
+    waiting: Mutex<HashMap<K, Arc<TurnSlot<F>>>>,
 }
 
-/// What the last owner failed with, and when.
-type Slot<F> = tokio::sync::Mutex<Option<(Instant, F)>>;
+/// The failure of the last owner, and its time.
+type TurnSlot<F> = tokio::sync::Mutex<Option<(Instant, F)>>;
 
 /// The turn at one key.
 pub struct Turn<'a, K: Eq + Hash, F = ()> {
@@ -42,19 +42,19 @@ impl<K: Clone + Eq + Hash, F> Turns<K, F> {
 }
 
 impl<K, F> Turns<K, F> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Slot<F>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<TurnSlot<F>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Eq + Hash, F: Clone> Turn<'_, K, F> {
-    /// What an earlier owner failed with while this turn was waited for.
+    /// Returns the failure that an earlier owner had while this turn was waited for.
     pub fn inherited(&self) -> Option<F> {
         let (failed, reason) = self.guard.as_deref()?.as_ref()?;
         (*failed >= self.arrived).then(|| reason.clone())
     }
 
-    /// Leaves `reason` to those that wait now.
+    /// Leaves `reason` to the callers that wait now.
     pub fn fail(&mut self, reason: F) {
         if let Some(guard) = &mut self.guard {
             **guard = Some((Instant::now(), reason));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiter_that_gives_up_stands_in_nobodys_way() {
+    async fn a_waiter_that_gives_up_does_not_block_others() {
         let turns = Turns::<_, ()>::default();
         let owner = turns.at(1).await;
         assert!(tokio::time::timeout(Duration::from_millis(5), turns.at(1)).await.is_err());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_waited_share_a_failure_and_those_who_come_later_try() {
+    async fn waiters_share_a_failure_and_later_callers_try() {
         let turns = Turns::<_, &str>::default();
         let mut owner = turns.at(1).await;
         let mut waiters = [Box::pin(turns.at(1)), Box::pin(turns.at(1))];

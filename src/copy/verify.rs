@@ -74,7 +74,7 @@ impl Verifier {
         match tag {
             Some(digest) if closure.root().has_digest(&digest) => Ok(()),
             Some(digest) => Err(CopyError::VerificationFailed(format!(
-                "{} points at {digest} after {wanted} was written: somebody else writes this tag",
+                "{} points at {digest} after {wanted} was written: another writer moves this tag",
                 task.tag
             ))),
             None => Err(CopyError::VerificationFailed(format!("{} is not there after it was written", task.tag))),

@@ -1,4 +1,4 @@
-//! Where images for Jobs, workers' calls and commit grants meet: shared state, and the answers to workers.
+//! Answers workers: the shared state of images for Jobs, tokens and commit grants.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,31 +12,32 @@ use tokio::sync::{Notify, watch};
 
 use super::outcome::is_unanswered;
 use crate::channel::{
-    Answer, Ask, Desk, Ended, GrantAnswer, GrantRequest, GrantedEffect, Grants, Holder, ItemId, Refused, Rejection,
-    Report, RouteAccess, Subject, Submission, Told, WorkerApi,
+    EndedItem, GrantAnswer, GrantDecision, GrantHolder, GrantRequest, GrantSubject, GrantedMutation, Grants, ItemId,
+    ItemState, Report, ReportAnswer, ReportError, RouteAccess, Submission, WorkQueue, WorkerApi, WorkerApiError,
 };
 use crate::cluster::View;
-use crate::copy::{Authority, Effect};
+use crate::copy::{Authority, Denied, Mutation};
 use crate::image::is_referrer_tag;
 use crate::plan::Lane;
 use crate::replication::Consent;
 use crate::replication::machine::Assignment;
 
-/// What Jobs, workers and the operator's own copies share.
+/// The state that Jobs, workers and the operator's own copies share.
 pub struct Dispatcher {
     view: Arc<View>,
-    desk: Mutex<Desk>,
+    queue: Mutex<WorkQueue>,
     grants: Mutex<Grants>,
     consents: Mutex<HashMap<ItemId, Arc<Consent>>>,
     /// Jobs by the hash of their token.
     tokens: Mutex<HashMap<String, String>>,
-    /// Whether the workers of an earlier process are known.
+    /// True once all workers of the previous process have been adopted.
     open: AtomicBool,
-    troubles: Mutex<BTreeMap<Lane, String>>,
-    trouble_changes: watch::Sender<u64>,
+    /// The causes that keep the workers of a lane from running.
+    problems: Mutex<BTreeMap<Lane, String>>,
+    problem_changes: watch::Sender<u64>,
     /// Wakes workers that wait for an answer.
     news: Notify,
-    /// Wakes who decides about Jobs.
+    /// Wakes the control of Jobs.
     work: Notify,
 }
 
@@ -45,40 +46,40 @@ impl Dispatcher {
     pub fn new(view: Arc<View>) -> Self {
         Self {
             view,
-            desk: Mutex::default(),
+            queue: Mutex::default(),
             grants: Mutex::default(),
             consents: Mutex::default(),
             tokens: Mutex::default(),
             open: AtomicBool::new(false),
-            troubles: Mutex::default(),
-            trouble_changes: watch::Sender::default(),
+            problems: Mutex::default(),
+            problem_changes: watch::Sender::default(),
             news: Notify::new(),
             work: Notify::new(),
         }
     }
 
-    /// Hands an image in, with what is asked for consent.
-    pub(super) fn submit(&self, submission: Submission, consent: Consent) -> watch::Receiver<Told> {
+    /// Hands an image in, with the consent that its worker needs.
+    pub(super) fn submit(&self, submission: Submission, consent: Consent) -> watch::Receiver<ItemState> {
         lock(&self.consents).insert(submission.item.id.clone(), Arc::new(consent));
-        let told = self.desk().submit(submission, Instant::now());
+        let state = self.queue().submit(submission, Instant::now());
         self.wake();
-        told
+        state
     }
 
     /// Takes an image back.
     pub(super) fn withdraw(&self, id: &ItemId) {
         lock(&self.consents).remove(id);
-        self.desk().withdraw(id);
+        self.queue().withdraw(id);
         self.news.notify_waiters();
     }
 
-    /// Asks for a grant.
-    pub(super) fn ask(&self, subject: &Subject, holder: &Holder) -> Ask {
+    /// Asks for a grant for a copy in this process, or for a worker's.
+    pub(super) fn ask(&self, subject: &GrantSubject, holder: &GrantHolder) -> GrantDecision {
         lock(&self.grants).ask(subject, holder, Instant::now())
     }
 
-    /// Gives grants back.
-    pub(super) fn give_back(&self, holder: &Holder) {
+    /// Gives the grants of `holder` back.
+    pub(super) fn give_back(&self, holder: &GrantHolder) {
         lock(&self.grants).give_back(holder);
     }
 
@@ -87,72 +88,87 @@ impl Dispatcher {
         lock(&self.grants).hold_back(until);
     }
 
-    /// What workers are to copy.
-    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
-        lock(&self.desk)
+    /// Locks the queue of images.
+    pub(super) fn queue(&self) -> MutexGuard<'_, WorkQueue> {
+        lock(&self.queue)
     }
 
-    /// Makes `job` the one whose token has this hash.
+    /// Admits calls with the token of this hash as calls of `job`'s worker.
     pub(super) fn admit(&self, hash: &str, job: &str) {
         lock(&self.tokens).insert(hash.to_owned(), job.to_owned());
     }
 
-    /// Every worker that an earlier process left has been admitted.
+    /// Answers unknown tokens with a refusal: every worker of the previous process has been adopted.
     pub(super) fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
 
-    /// Makes the token of `job` void.
+    /// Revokes the token of `job`.
     pub(super) fn dismiss(&self, job: &str) {
         lock(&self.tokens).retain(|_, admitted| admitted != job);
         self.news.notify_waiters();
     }
 
-    /// Something changed that workers, or who decides about Jobs, are to know.
+    /// Wakes waiting workers and the control of Jobs after a change.
     pub(super) fn wake(&self) {
         self.work.notify_one();
         self.news.notify_waiters();
     }
 
-    /// Waits until something changed that may matter to who decides about Jobs.
+    /// Waits for a change that may matter to the control of Jobs.
     pub(super) async fn work(&self) {
         self.work.notified().await;
     }
 
-    /// Tells what keeps the workers of each lane from running.
-    pub(super) fn tell_troubles(&self, troubles: BTreeMap<Lane, String>) {
-        let mut present = lock(&self.troubles);
-        if *present != troubles {
-            *present = troubles;
+    /// Publishes the cause that keeps the workers of each lane from running.
+    pub(super) fn publish_problems(&self, problems: BTreeMap<Lane, String>) {
+        let mut present = lock(&self.problems);
+        if *present != problems {
+            *present = problems;
             drop(present);
-            self.trouble_changes.send_modify(|changes| *changes += 1);
+            self.problem_changes.send_modify(|changes| *changes += 1);
         }
     }
 
-    /// What keeps the workers of a source's images from running, if anything does.
-    pub fn trouble(&self, namespace: &str, source: &str) -> Option<String> {
-        let troubles = lock(&self.troubles);
-        let mut found = troubles.iter().filter(|(lane, _)| lane.namespace == namespace && lane.source == source);
-        found.next().map(|(_, trouble)| trouble.clone())
+    /// Returns the cause that keeps the workers of a source's images from running.
+    pub fn problem(&self, namespace: &str, source: &str) -> Option<String> {
+        let problems = lock(&self.problems);
+        let mut found = problems.iter().filter(|(lane, _)| lane.namespace == namespace && lane.source == source);
+        found.next().map(|(_, problem)| problem.clone())
     }
 
-    /// Changes whenever an answer of [`Dispatcher::trouble`] may.
-    pub fn trouble_changes(&self) -> watch::Receiver<u64> {
-        self.trouble_changes.subscribe()
-    }
-}
-
-/// Returns the subject of the grant for `effect`; `None` if it needs none.
-pub(super) fn grant_subject(assignment: &Assignment, effect: Effect<'_>) -> Option<Subject> {
-    let subject = |tag| Subject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
-    match effect {
-        Effect::Upload { .. } => None,
-        Effect::CreateRepository { .. } => Some(subject(None)),
-        Effect::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
+    /// Returns a receiver that changes whenever [`Dispatcher::problem`] may.
+    pub fn problem_changes(&self) -> watch::Receiver<u64> {
+        self.problem_changes.subscribe()
     }
 }
 
-/// The hash of a token, as it is kept.
+/// Returns the subject of the grant for `mutation`; `None` if it needs none.
+pub(super) fn grant_subject(assignment: &Assignment, mutation: Mutation<'_>) -> Option<GrantSubject> {
+    let subject =
+        |tag| GrantSubject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
+    match mutation {
+        Mutation::Upload { .. } => None,
+        Mutation::CreateRepository { .. } => Some(subject(None)),
+        Mutation::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
+    }
+}
+
+/// Returns the change that a worker asks for. It may write no other tag than that of its image and those of referrers.
+fn requested_mutation<'a>(request: &'a GrantRequest, assignment: &'a Assignment) -> Result<Mutation<'a>, Denied> {
+    let repository = &assignment.repository;
+    match &request.mutation {
+        GrantedMutation::CreateRepository => Ok(Mutation::CreateRepository { repository }),
+        GrantedMutation::WriteTag { tag, .. } if *tag != assignment.tag && !is_referrer_tag(tag) => {
+            Err(Denied { reason: String::new(), message: format!("{tag} is not the tag of this image") })
+        }
+        GrantedMutation::WriteTag { tag, digest, replaces } => {
+            Ok(Mutation::WriteTag { repository, tag, digest, replaces: replaces.as_ref() })
+        }
+    }
+}
+
+/// Returns the hash of a token: tokens themselves are not kept.
 pub(super) fn token_hash(token: &str) -> String {
     digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -166,7 +182,7 @@ impl WorkerApi for Dispatcher {
         lock(&self.tokens).get(&token_hash(token)).cloned()
     }
 
-    fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<Answer, Rejection>> {
+    fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<ReportAnswer, WorkerApiError>> {
         async move {
             let access = self.route_access(&job, report.access_version.as_deref()).await?;
             let deadline = Instant::now() + ANSWER_AFTER;
@@ -174,67 +190,59 @@ impl WorkerApi for Dispatcher {
             loop {
                 let mut news = std::pin::pin!(self.news.notified());
                 news.as_mut().enable();
-                if must_answer || Instant::now() >= deadline || self.desk().has_news(&job, &report) {
+                if must_answer || Instant::now() >= deadline || self.queue().has_news(&job, &report) {
                     break;
                 }
                 let _ = tokio::time::timeout_at(deadline.into(), news).await;
             }
-            let answer = self.desk().report(&job, &report, Instant::now());
+            let answer = self.queue().report(&job, &report, Instant::now());
             // Grants of a copy whose last write was not answered run out by themselves.
-            let is_answered = |ended: &&Ended| ended.result.as_ref().err().is_none_or(|bad| !is_unanswered(bad.code));
+            let is_answered =
+                |ended: &&EndedItem| ended.result.as_ref().err().is_none_or(|error| !is_unanswered(error.code));
             for ended in report.ended.iter().filter(is_answered) {
-                self.give_back(&Holder { session: report.session.clone(), copy: ended.id.0.clone() });
+                self.give_back(&GrantHolder { session: report.session.clone(), copy: ended.id.0.clone() });
             }
             self.work.notify_one();
             match answer {
-                Ok(answer) => Ok(Answer { access, ..answer }),
-                Err(Refused::Unknown) => Err(Rejection::Unknown),
-                Err(Refused::Late) => Err(Rejection::Late),
+                Ok(answer) => Ok(ReportAnswer { access, ..answer }),
+                Err(ReportError::Unknown) => Err(WorkerApiError::Unknown),
+                Err(ReportError::Late) => Err(WorkerApiError::Late),
             }
         }
         .boxed()
     }
 
-    fn grant(&self, job: String, request: GrantRequest) -> BoxFuture<'_, Result<GrantAnswer, Rejection>> {
+    fn grant(&self, job: String, request: GrantRequest) -> BoxFuture<'_, Result<GrantAnswer, WorkerApiError>> {
         async move {
             let asked = Instant::now();
-            let may = self.desk().may_commit(&job, &request.session, &request.id, asked);
+            let may = self.queue().may_commit(&job, &request.session, &request.id, asked);
             let consent = lock(&self.consents).get(&request.id).cloned();
-            // One that was taken back is cancelled by the next answer; until then it waits.
+            // An image that was withdrawn is cancelled by the next answer; until then its worker waits.
             let (true, Some(consent)) = (may, consent) else { return Ok(GrantAnswer::Wait) };
             let assignment = &consent.assignment;
-            let effect = match &request.effect {
-                GrantedEffect::CreateRepository => Effect::CreateRepository { repository: &assignment.repository },
-                GrantedEffect::WriteTag { tag, .. } if *tag != assignment.tag && !is_referrer_tag(tag) => {
-                    let message = format!("{tag} is not the tag of this image");
-                    return Ok(GrantAnswer::Refused { reason: String::new(), message });
-                }
-                GrantedEffect::WriteTag { tag, digest, replaces } => {
-                    let repository = &assignment.repository;
-                    Effect::WriteTag { repository, tag, digest, replaces: replaces.as_ref() }
-                }
+            let mutation = match requested_mutation(&request, assignment) {
+                Ok(mutation) => mutation,
+                Err(Denied { reason, message }) => return Ok(GrantAnswer::Denied { reason, message }),
             };
-            let consented = match consent.permit(effect).await {
+            let consented = match consent.permit(mutation).await {
                 Ok(until) => until,
-                Err(refusal) => {
-                    return Ok(GrantAnswer::Refused { reason: refusal.reason, message: refusal.message });
-                }
+                Err(Denied { reason, message }) => return Ok(GrantAnswer::Denied { reason, message }),
             };
-            let holder = Holder { session: request.session.clone(), copy: request.id.0.clone() };
-            let Some(subject) = grant_subject(assignment, effect) else { return Ok(GrantAnswer::Wait) };
-            // Consent took time: who has the image now is asked again, together with the grant.
-            let desk = &mut self.desk();
-            if !desk.may_commit(&job, &request.session, &request.id, Instant::now()) {
+            let holder = GrantHolder { session: request.session.clone(), copy: request.id.0.clone() };
+            let Some(subject) = grant_subject(assignment, mutation) else { return Ok(GrantAnswer::Wait) };
+            // Consent took time: the worker must still have the image at the instant of the grant.
+            let queue = &mut self.queue();
+            if !queue.may_commit(&job, &request.session, &request.id, Instant::now()) {
                 return Ok(GrantAnswer::Wait);
             }
             Ok(match self.ask(&subject, &holder) {
                 // The worker counts from when it sent the request, which was before `asked`.
-                Ask::Granted(until) => {
+                GrantDecision::Granted(until) => {
                     let lasts =
                         until.min(consented).saturating_duration_since(Instant::now()).saturating_sub(asked.elapsed());
                     GrantAnswer::Granted { for_ms: u64::try_from(lasts.as_millis()).unwrap_or(0) }
                 }
-                Ask::Busy(_) => GrantAnswer::Wait,
+                GrantDecision::Busy(_) => GrantAnswer::Wait,
             })
         }
         .boxed()
@@ -242,11 +250,11 @@ impl WorkerApi for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Access to both ends of a worker's lane, where it has another version. A worker that has one keeps it while the Secrets cannot be
-    /// read.
-    async fn route_access(&self, job: &str, known: Option<&str>) -> Result<Option<RouteAccess>, Rejection> {
-        let lane = self.desk().lane(job).cloned().ok_or(Rejection::Unknown)?;
-        let unavailable = || if known.is_some() { Ok(None) } else { Err(Rejection::Unavailable) };
+    /// Returns the access to both ends of a worker's lane, unless the worker has it already. It keeps an older one while the Secrets
+    /// cannot be read.
+    async fn route_access(&self, job: &str, known: Option<&str>) -> Result<Option<RouteAccess>, WorkerApiError> {
+        let lane = self.queue().lane(job).cloned().ok_or(WorkerApiError::Unknown)?;
+        let unavailable = || if known.is_some() { Ok(None) } else { Err(WorkerApiError::Unavailable) };
         let (Some(source), Some(destination)) =
             (self.view.access_by_uid(&lane.source).await, self.view.access_by_uid(&lane.destination).await)
         else {
@@ -262,5 +270,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A worker without news is answered after this time.
+/// A worker is answered after this time where there is no news for it.
 const ANSWER_AFTER: Duration = Duration::from_secs(1);

@@ -7,37 +7,37 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::dispatcher::{Dispatcher, grant_subject};
-use super::ends::Ends;
+use super::ends::{ends_of, suspect};
 use super::outcome::{is_unanswered, outcome, with_consent};
 use super::slots::Slots;
-use crate::channel::{Ask, Holder};
-use crate::copy::{Authority, Copied, Effect, Engine, Failed, ImageCopy, Progress, Refusal};
+use crate::channel::{GrantDecision, GrantHolder};
+use crate::copy::{Authority, ByteCounter, CodedError, Copied, Denied, Ends, Engine, ImageCopy, Mutation};
 use crate::metrics::Metrics;
 use crate::replication::machine::{Assignment, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, SharedClaims};
 
 /// Copies images in this process, a bounded number at once.
 pub struct InProcess {
-    /// Registries and policies.
+    /// Access to Registries and policies.
     pub access: Arc<dyn Access>,
-    /// The copy engine.
+    /// The engine that all copies of the process share.
     pub engine: Engine,
     /// The claims of all configurations.
     pub claims: SharedClaims,
     /// Notices stops of the process.
     pub clock: Clock,
-    /// Images that are copied at once.
+    /// The bound of images that are copied at once.
     pub slots: Slots,
-    /// Counters.
+    /// The counters of copied images and bytes.
     pub metrics: Arc<Metrics>,
-    /// Gives grants, where other processes write too.
+    /// Gives grants, where other processes write too; `None` in a process that writes alone.
     pub grants: Option<Arc<Dispatcher>>,
-    /// Takes every result.
+    /// Called with every result.
     pub listener: Option<Box<Listener>>,
 }
 
-/// Takes the results of copies.
-pub type Listener = dyn Fn(&Assignment, &Result<Copied, Failed>) + Send + Sync;
+/// A callback for the results of copies.
+pub type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Send + Sync;
 
 impl Executor for InProcess {
     fn copy<'a>(
@@ -51,7 +51,7 @@ impl Executor for InProcess {
             let consent =
                 Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
             let work = async {
-                let ends = Ends::of(&*self.access, &assignment).await?;
+                let ends = ends_of(&*self.access, &assignment).await?;
                 member.begin().await;
                 self.carry_out(consent, ends, progress).await
             };
@@ -69,23 +69,19 @@ impl InProcess {
     async fn carry_out(
         &self,
         consent: Consent,
-        Ends { source, destination }: Ends,
+        ends: Ends,
         progress: &(dyn Fn(Option<u64>) + Send + Sync),
-    ) -> Result<Copied, Failed> {
+    ) -> Result<Copied, CodedError> {
         progress(Some(0));
         let assignment = consent.assignment.clone();
-        let holder = Holder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
-        let authority = Granted { consent, grants: self.grants.clone(), holder };
-        let (request, counted) = (assignment.image_request(), Progress::default());
-        let task = ImageCopy::new(&request, (&source, &destination), &authority, &counted);
-        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counted, progress).await;
+        let holder = GrantHolder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
+        let authority = GrantedConsent { consent, grants: self.grants.clone(), holder };
+        let (request, counter) = (assignment.image_request(), ByteCounter::default());
+        let task = ImageCopy::new(&request, &ends, &authority, &counter);
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counter, progress).await;
         let copied = copied.map_err(|error| {
-            match error.suspects_registry() {
-                Some(true) => self.access.suspect(&assignment.source),
-                Some(false) => self.access.suspect(&assignment.destination),
-                None => {}
-            }
-            Failed::from(error)
+            error.suspect().into_iter().for_each(|side| suspect(&*self.access, &assignment, side));
+            CodedError::from(error)
         });
         authority.give_back(&copied);
         copied
@@ -95,14 +91,14 @@ impl InProcess {
     async fn watched<T>(
         &self,
         work: impl Future<Output = T>,
-        counted: &Progress,
+        counter: &ByteCounter,
         progress: &(dyn Fn(Option<u64>) + Send + Sync),
     ) -> T {
         let mut work = std::pin::pin!(work);
         let (mut known, mut reported_at) = (0, Instant::now());
         loop {
             let done = tokio::time::timeout(COUNT_EVERY, &mut work).await;
-            let bytes = counted.bytes();
+            let bytes = counter.bytes();
             self.metrics.bytes.inc_by(bytes - known);
             known = bytes;
             if let Ok(done) = done {
@@ -117,33 +113,33 @@ impl InProcess {
 }
 
 /// The consent to a copy in this process, and its grants.
-struct Granted {
+struct GrantedConsent {
     consent: Consent,
     grants: Option<Arc<Dispatcher>>,
-    holder: Holder,
+    holder: GrantHolder,
 }
 
-impl Granted {
+impl GrantedConsent {
     /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a copy that is
     /// dropped.
-    fn give_back(&self, copied: &Result<Copied, Failed>) {
-        let is_answered = copied.as_ref().err().is_none_or(|failed| !is_unanswered(failed.code));
+    fn give_back(&self, copied: &Result<Copied, CodedError>) {
+        let is_answered = copied.as_ref().err().is_none_or(|error| !is_unanswered(error.code));
         if let Some(grants) = self.grants.as_ref().filter(|_| is_answered) {
             grants.give_back(&self.holder);
         }
     }
 }
 
-impl Authority for Granted {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+impl Authority for GrantedConsent {
+    fn permit<'a>(&'a self, mutation: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         async move {
             loop {
-                let until = self.consent.permit(effect).await?;
-                let subject = grant_subject(&self.consent.assignment, effect);
+                let until = self.consent.permit(mutation).await?;
+                let subject = grant_subject(&self.consent.assignment, mutation);
                 let (Some(grants), Some(subject)) = (&self.grants, subject) else { return Ok(until) };
                 match grants.ask(&subject, &self.holder) {
-                    Ask::Granted(granted) => return Ok(until.min(granted)),
-                    Ask::Busy(_) => tokio::time::sleep(ASK_AGAIN).await,
+                    GrantDecision::Granted(granted) => return Ok(until.min(granted)),
+                    GrantDecision::Busy(_) => tokio::time::sleep(ASK_AGAIN).await,
                 }
             }
         }
@@ -151,7 +147,7 @@ impl Authority for Granted {
     }
 }
 
-/// The session of the copies in this process: the grants of another process are not theirs.
+/// The session of the copies in this process: it differs from that of every worker.
 const IN_PROCESS: &str = "operator";
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const COUNT_EVERY: Duration = Duration::from_secs(1);

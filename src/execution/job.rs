@@ -1,4 +1,4 @@
-//! Has one image copied by a Job: hands it to the dispatcher, watches over the consent, and takes the result.
+//! Copies one image by a Job: hands it to the dispatcher, watches over the consent, and takes the result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::dispatcher::Dispatcher;
-use super::ends::Ends;
+use super::ends::{ends_of, suspect};
 use super::in_process::{InProcess, REPORT_EVERY};
 use super::outcome::{outcome, with_consent};
-use crate::channel::{Ended, EndedBadly, Item, ItemId, Submission, Told};
-use crate::copy::Failed;
+use crate::channel::{EndedItem, Item, ItemError, ItemId, ItemState, Submission};
+use crate::copy::CodedError;
 use crate::plan::{Lane, Replica};
 use crate::replication::machine::{Assignment, Outcome};
 use crate::replication::{Access, Consent};
@@ -34,15 +34,15 @@ async fn carry_out(
     dispatcher: &Dispatcher,
     assignment: &Arc<Assignment>,
     progress: &(dyn Fn(Option<u64>) + Send + Sync),
-) -> Result<Replica, Failed> {
+) -> Result<Replica, CodedError> {
     let consent = Consent::new(
         in_process.access.clone(),
         in_process.claims.clone(),
         in_process.clock.clone(),
         assignment.clone(),
     );
-    // The worker makes clients of its own; a Registry that cannot be used needs none.
-    Ends::of(&*in_process.access, assignment).await?;
+    // The worker makes clients of its own; where a Registry cannot be used no worker is needed.
+    ends_of(&*in_process.access, assignment).await?;
     let lane = Lane {
         namespace: assignment.configuration.0.clone(),
         source: assignment.source_uid.clone(),
@@ -51,18 +51,18 @@ async fn carry_out(
     };
     let item = item(assignment, &lane);
     let id = item.id.clone();
-    let mut told = dispatcher.submit(Submission { item, lane, hurried: assignment.is_urgent }, consent);
+    let mut state = dispatcher.submit(Submission { item, lane, urgent: assignment.is_urgent }, consent);
     let _withdrawal = Withdrawal { dispatcher, id };
     let (mut counted, mut reported_at, mut checked_at) = (0, None::<Instant>, Instant::now());
     loop {
-        let _ = tokio::time::timeout(LOOK_EVERY, told.changed()).await;
-        let now = told.borrow_and_update().clone();
+        let _ = tokio::time::timeout(CHECK_EVERY, state.changed()).await;
+        let now = state.borrow_and_update().clone();
         match now {
-            Told::Ended(ended) => {
+            ItemState::Ended(ended) => {
                 in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(counted));
                 return result_of(ended, &*in_process.access, assignment);
             }
-            Told::Running { bytes } => {
+            ItemState::Running { bytes } => {
                 in_process.metrics.bytes.inc_by(bytes.saturating_sub(counted));
                 counted = counted.max(bytes);
                 if reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
@@ -70,15 +70,15 @@ async fn carry_out(
                     progress(Some(bytes));
                 }
             }
-            Told::Waiting if reported_at.take().is_some() => progress(None),
-            Told::Waiting => {}
+            ItemState::Waiting if reported_at.take().is_some() => progress(None),
+            ItemState::Waiting => {}
         }
         let interval = if reported_at.is_some() { CONSENT_WHILE_RUNNING } else { CONSENT_WHILE_WAITING };
         if checked_at.elapsed() >= interval {
             checked_at = Instant::now();
             let decision = in_process.access.decide(assignment.policy_request(Action::ReplicateImage)).await;
             if !decision.allowed {
-                return Err(Failed::new(FailureCode::RegistryPermissionDenied, decision.message));
+                return Err(CodedError::new(FailureCode::RegistryPermissionDenied, decision.message));
             }
         }
     }
@@ -92,18 +92,14 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
     Item { id: ItemId(id), image: assignment.image_request() }
 }
 
-fn result_of(ended: Ended, access: &dyn Access, assignment: &Assignment) -> Result<Replica, Failed> {
-    ended.result.map_err(|EndedBadly { code, message, retry_after, suspect_source }| {
-        match suspect_source {
-            Some(true) => access.suspect(&assignment.source),
-            Some(false) => access.suspect(&assignment.destination),
-            None => {}
-        }
-        Failed { code, message, retry_after: retry_after.map(Duration::from_secs) }
+fn result_of(ended: EndedItem, access: &dyn Access, assignment: &Assignment) -> Result<Replica, CodedError> {
+    ended.result.map_err(|ItemError { code, message, retry_after, suspect: side }| {
+        side.into_iter().for_each(|side| suspect(access, assignment, side));
+        CodedError { code, message, retry_after: retry_after.map(Duration::from_secs) }
     })
 }
 
-/// Takes the image back, and the consent to it, once nothing waits for it any more.
+/// Takes the image and the consent to it back when it is dropped.
 struct Withdrawal<'a> {
     dispatcher: &'a Dispatcher,
     id: ItemId,
@@ -115,7 +111,7 @@ impl Drop for Withdrawal<'_> {
     }
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CONSENT_WHILE_RUNNING: Duration = Duration::from_secs(1);
-/// Nothing is written for an image that waits: its consent is asked for again before anything is.
+/// Nothing is written for an image that waits: consent is asked for again before anything is.
 const CONSENT_WHILE_WAITING: Duration = Duration::from_secs(60);

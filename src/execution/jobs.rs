@@ -1,4 +1,4 @@
-//! Keeps the copy Jobs as they should be: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, tells why they wait.
+//! Controls the copy Jobs: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, publishes why they wait.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::cluster::{
 use crate::metrics::Metrics;
 use crate::plan::{AUTHORITY_LASTS, Lane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce};
 
-/// Takes up the Jobs that an earlier operator process has started: workers that run go on, what is half made is deleted.
+/// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are deleted.
 ///
 /// # Errors
-/// When the Jobs cannot be listed.
+/// [`CallError`] if the Jobs cannot be listed or deleted.
 pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
     let now = Instant::now();
     for job in control.jobs.list().await?.iter().filter(|job| !has_ended(job)) {
@@ -32,7 +32,7 @@ pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
         let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
         match served_by(job) {
             Some((lane, hash)) if !is_suspended => {
-                control.dispatcher.desk().add_worker(&name, lane, true, now);
+                control.dispatcher.queue().adopt_worker(&name, lane, now);
                 control.dispatcher.admit(&hash, &name);
                 // Its grants may still be in use.
                 control.dispatcher.hold_back(now + AUTHORITY_LASTS);
@@ -44,7 +44,7 @@ pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Runs until the operator ends.
+/// Controls the Jobs until the operator ends.
 pub async fn run(control: Arc<JobControl>) {
     let (mut workforce, mut changed) = Workforce::new(control.clone());
     loop {
@@ -53,43 +53,44 @@ pub async fn run(control: Arc<JobControl>) {
             () = control.shutdown.cancelled() => return,
             () = control.dispatcher.work() => {}
             _ = changed.recv() => {}
-            () = tokio::time::sleep(LOOK_AGAIN), if !workforce.is_quiet() => {}
+            () = tokio::time::sleep(CHECK_EVERY), if !workforce.is_quiet() => {}
         }
         tokio::time::sleep(SETTLE).await;
     }
 }
 
-/// Everything that the control of Jobs works with.
+/// The parts of the operator that the control of Jobs works with.
 pub struct JobControl {
-    /// The API server.
+    /// A client of the API server.
     pub client: Client,
     /// The copy Jobs of the operator's namespace.
     pub jobs: CopyJobs,
-    /// Images for Jobs, and workers.
+    /// The images for Jobs, and the workers.
     pub dispatcher: Arc<Dispatcher>,
-    /// The classes of Jobs.
+    /// The execution classes that configurations may name.
     pub classes: Arc<ExecutionClasses>,
     /// The certificates that workers trust, in PEM; empty until they are known.
     pub authorities: watch::Sender<String>,
-    /// Counters.
+    /// The counter of started Jobs.
     pub metrics: Arc<Metrics>,
-    /// Ends it.
+    /// Ends the control of Jobs.
     pub shutdown: CancellationToken,
 }
 
+/// The Jobs and pods as observed, and their problems.
 struct Workforce {
     control: Arc<JobControl>,
     limits: WorkforceLimits,
     known_jobs: Store<Job>,
     known_pods: Store<Pod>,
-    /// Jobs that the store has shown: one that is missing then is gone.
+    /// Jobs that the store has shown: a known Job that it does not show any more is gone.
     shown: HashSet<String>,
-    /// Lanes whose Job could not be made, why, and until when nothing is tried.
-    refused: HashMap<Lane, (String, Instant)>,
-    /// Why no pod of a Job was made, as it was last asked for.
-    refusals: HashMap<String, (Option<String>, Instant)>,
-    /// How the last worker of a lane ended that never called.
-    last_words: HashMap<Lane, String>,
+    /// Lanes whose Job could not be started: the cause, and the end of the pause before the next attempt.
+    failed_starts: HashMap<Lane, (String, Instant)>,
+    /// The reason that no pod of a Job was made, and the time of that question to the API server.
+    pod_refusals: HashMap<String, (Option<String>, Instant)>,
+    /// The end of a lane's last worker that never called.
+    last_ends: HashMap<Lane, String>,
     quiet: bool,
 }
 
@@ -115,11 +116,14 @@ impl Workforce {
             }
         });
         let limits = WorkforceLimits::default();
-        let (shown, refused, refusals, last_words) = Default::default();
-        (Self { control, limits, known_jobs, known_pods, shown, refused, refusals, last_words, quiet: false }, changed)
+        let (shown, failed_starts, pod_refusals, last_ends) = Default::default();
+        let quiet = false;
+        let workforce =
+            Self { control, limits, known_jobs, known_pods, shown, failed_starts, pod_refusals, last_ends, quiet };
+        (workforce, changed)
     }
 
-    /// Whether there is nothing that time alone may change.
+    /// Returns true if nothing changes by the passing of time alone.
     fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -127,32 +131,32 @@ impl Workforce {
     async fn pass(&mut self) {
         let now = Instant::now();
         let ended = self.observe();
-        let (mut waiting, workers) = self.control.dispatcher.desk().overview();
-        self.refused.retain(|_, (_, until)| *until > now);
-        waiting.retain(|waiting| !self.refused.contains_key(&waiting.lane));
-        self.quiet = waiting.is_empty() && workers.is_empty() && self.refused.is_empty();
+        let (mut waiting, workers) = self.control.dispatcher.queue().overview();
+        self.failed_starts.retain(|_, (_, until)| *until > now);
+        waiting.retain(|waiting| !self.failed_starts.contains_key(&waiting.lane));
+        self.quiet = waiting.is_empty() && workers.is_empty() && self.failed_starts.is_empty();
         for order in decide_workforce(&waiting, &workers, &self.limits, now) {
             match order {
                 WorkforceOrder::Start(lane) => self.start(lane).await,
                 WorkforceOrder::Dismiss(job) => {
-                    self.control.dispatcher.desk().dismiss(&job);
+                    self.control.dispatcher.queue().dismiss(&job);
                     self.control.dispatcher.wake();
                 }
                 WorkforceOrder::GiveUp(job) => self.give_up(&job, ended.get(&job)).await,
             }
         }
         self.delete_orphans().await;
-        self.tell_troubles(now).await;
+        self.publish_problems(now).await;
     }
 
-    /// Tells the desk which workers have ended; answers with why.
+    /// Notes in the queue which workers have ended. Returns the causes by Job.
     fn observe(&mut self) -> HashMap<String, String> {
         let (jobs, pods) = (self.known_jobs.state(), self.known_pods.state());
         let mut ended = HashMap::new();
         for job in &jobs {
             self.shown.insert(job.name_any());
         }
-        let (_, workers) = self.control.dispatcher.desk().overview();
+        let (_, workers) = self.control.dispatcher.queue().overview();
         for worker in workers {
             let job = jobs.iter().find(|job| job.name_any() == worker.job);
             let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
@@ -164,7 +168,7 @@ impl Workforce {
                 (None, _) if self.shown.contains(&worker.job) => "its Job was deleted".to_owned(),
                 _ => continue,
             };
-            self.control.dispatcher.desk().worker_ended(&worker.job);
+            self.control.dispatcher.queue().worker_ended(&worker.job);
             ended.insert(worker.job, cause);
         }
         self.shown.retain(|name| jobs.iter().any(|job| job.name_any() == *name));
@@ -175,44 +179,44 @@ impl Workforce {
         let Some(class) = self.control.classes.get(&lane.class, &lane.namespace).cloned() else { return };
         let name =
             format!("transship-{}-{:08x}", &lane.namespace[..lane.namespace.len().min(30)], rand::random::<u32>());
-        if let Err(cause) = self.make(&name, &lane, &class).await {
+        if let Err(error) = self.make(&name, &lane, &class).await {
+            let cause = error.to_string();
             tracing::warn!(job = %name, %cause, "a Job could not be started");
             self.control.dispatcher.dismiss(&name);
-            self.control.dispatcher.desk().give_up(&name, &cause, Instant::now());
-            self.refused.insert(lane, (cause, Instant::now() + RETRY));
+            self.control.dispatcher.queue().give_up(&name, &cause, Instant::now());
+            self.failed_starts.insert(lane, (cause, Instant::now() + RETRY));
         } else {
             self.control.metrics.jobs.inc();
             tracing::info!(job = %name, namespace = %lane.namespace, "started");
         }
     }
 
-    async fn make(&self, name: &str, lane: &Lane, class: &ExecutionClass) -> Result<(), String> {
+    async fn make(&self, name: &str, lane: &Lane, class: &ExecutionClass) -> Result<(), StartError> {
         let authorities = self.control.authorities.borrow().clone();
         if authorities.is_empty() {
-            return Err("the channel's certificate is not there yet".to_owned());
+            return Err(StartError::NoCertificate);
         }
         let mut bytes = [0; 32];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| "no random token could be made".to_owned())?;
+        SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::NoToken)?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let hash = token_hash(&token);
-        self.control.dispatcher.desk().add_worker(name, lane.clone(), false, Instant::now());
+        self.control.dispatcher.queue().add_worker(name, lane.clone(), Instant::now());
         self.control.dispatcher.admit(&hash, name);
-        let started = self.control.jobs.start(name, lane, class, (&token, &hash), &authorities).await;
-        started.map_err(|error| error.to_string())
+        Ok(self.control.jobs.start(name, lane, class, (&token, &hash), &authorities).await?)
     }
 
     async fn give_up(&mut self, job: &str, cause: Option<&String>) {
         let silent = "it was silent, and its authority ran out".to_owned();
         let cause = cause.unwrap_or(&silent);
-        let (_, workers) = self.control.dispatcher.desk().overview();
+        let (_, workers) = self.control.dispatcher.queue().overview();
         if let Some(worker) = workers.iter().find(|worker| worker.job == job && worker.seen.is_none()) {
-            self.last_words.insert(worker.lane.clone(), format!("the pod of Job {job} ended: {cause}"));
+            self.last_ends.insert(worker.lane.clone(), format!("the pod of Job {job} ended: {cause}"));
         }
         tracing::info!(%job, %cause, "given up");
         self.control.dispatcher.dismiss(job);
-        self.control.dispatcher.desk().give_up(job, cause, Instant::now());
+        self.control.dispatcher.queue().give_up(job, cause, Instant::now());
         self.control.dispatcher.wake();
-        // One that has ended is removed by Kubernetes, so that its log can be read for a while.
+        // A Job that has ended is removed by Kubernetes, so that its log can be read for a while.
         if !self.is_over(job)
             && let Err(error) = self.control.jobs.delete(job).await
         {
@@ -220,14 +224,15 @@ impl Workforce {
         }
     }
 
-    /// Deletes Jobs that nobody knows: what could not be deleted when it was given up, or was made although the answer was lost.
+    /// Deletes Jobs without a worker in the queue: their deletion failed when they were given up, or the answer to their creation was
+    /// lost.
     async fn delete_orphans(&self) {
-        let (_, workers) = self.control.dispatcher.desk().overview();
+        let (_, workers) = self.control.dispatcher.queue().overview();
         for job in self.known_jobs.state() {
             let name = job.name_any();
             let is_known = workers.iter().any(|worker| worker.job == name);
             if !is_known && !self.is_over(&name) && job.metadata.deletion_timestamp.is_none() {
-                tracing::info!(job = %name, "nobody knows this Job: it is deleted");
+                tracing::info!(job = %name, "this Job is not known: it is deleted");
                 if let Err(error) = self.control.jobs.delete(&name).await {
                     tracing::warn!(job = %name, %error, "a Job could not be deleted yet");
                 }
@@ -235,63 +240,74 @@ impl Workforce {
         }
     }
 
-    /// Whether the Job, or its only pod, has ended.
+    /// Returns true if the Job, or its only pod, has ended.
     fn is_over(&self, name: &str) -> bool {
         let is_job = |job: &Arc<Job>| job.name_any() == name && has_ended(job);
         let is_pod = |pod: &Arc<Pod>| pod.labels().get(JOB_NAME).is_some_and(|job| job == name) && pod_has_ended(pod);
         self.known_jobs.state().iter().any(is_job) || self.known_pods.state().iter().any(is_pod)
     }
 
-    /// Tells for each lane whose worker has not called for a while what its pod says.
-    async fn tell_troubles(&mut self, now: Instant) {
-        let (waiting, workers) = self.control.dispatcher.desk().overview();
-        let mut troubles: BTreeMap<Lane, String> = BTreeMap::new();
-        for (lane, (cause, _)) in &self.refused {
-            troubles.insert(lane.clone(), format!("no Job could be made: {cause}"));
+    /// Publishes for each lane whose worker has not called for a while the problem of its pod.
+    async fn publish_problems(&mut self, now: Instant) {
+        let (waiting, workers) = self.control.dispatcher.queue().overview();
+        let mut problems: BTreeMap<Lane, String> = BTreeMap::new();
+        for (lane, (cause, _)) in &self.failed_starts {
+            problems.insert(lane.clone(), format!("no Job could be made: {cause}"));
         }
-        // Between two attempts the last word stands, so that the condition does not come and go.
+        // Between two attempts the last problem stands, so that the condition does not come and go.
         let is_wanted = |lane: &Lane| {
             waiting.iter().any(|waiting| waiting.lane == *lane)
                 && !workers.iter().any(|worker| worker.lane == *lane && worker.seen.is_some())
         };
-        self.last_words.retain(|lane, _| is_wanted(lane));
-        troubles.extend(self.last_words.clone());
+        self.last_ends.retain(|lane, _| is_wanted(lane));
+        problems.extend(self.last_ends.clone());
         let pods = self.known_pods.state();
         let is_silent = |worker: &&WorkerView| worker.seen.is_none() && now.duration_since(worker.made) >= PATIENCE;
         for worker in workers.iter().filter(is_silent) {
             let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
             let said = match pod {
                 Some(pod) => pod_trouble(pod),
-                None => self.refusal(&worker.job, now).await,
+                None => self.pod_refusal(&worker.job, now).await,
             };
             let unsaid = if pod.is_some() { "it runs, but has not called yet" } else { "no pod was made yet" };
             let said = match said {
-                None if troubles.contains_key(&worker.lane) => continue,
+                None if problems.contains_key(&worker.lane) => continue,
                 said => said.unwrap_or_else(|| unsaid.to_owned()),
             };
-            troubles.insert(worker.lane.clone(), format!("the pod of Job {} does not work: {said}", worker.job));
+            problems.insert(worker.lane.clone(), format!("the pod of Job {} does not work: {said}", worker.job));
         }
-        self.refusals.retain(|job, _| workers.iter().any(|worker| worker.job == *job));
-        self.control.dispatcher.tell_troubles(troubles);
+        self.pod_refusals.retain(|job, _| workers.iter().any(|worker| worker.job == *job));
+        self.control.dispatcher.publish_problems(problems);
     }
 
-    async fn refusal(&mut self, job: &str, now: Instant) -> Option<String> {
-        if let Some((said, at)) = self.refusals.get(job)
+    async fn pod_refusal(&mut self, job: &str, now: Instant) -> Option<String> {
+        if let Some((said, at)) = self.pod_refusals.get(job)
             && now.duration_since(*at) < ASK_EVERY
         {
             return said.clone();
         }
         let said = self.control.jobs.refusal(job).await;
-        self.refusals.insert(job.to_owned(), (said.clone(), now));
+        self.pod_refusals.insert(job.to_owned(), (said.clone(), now));
         said
     }
 }
 
+/// The cause for which a Job could not be started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the channel's certificate is not there yet")]
+    NoCertificate,
+    #[error("no random token could be made")]
+    NoToken,
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Events come in bursts: one pass serves them all.
 const SETTLE: Duration = Duration::from_millis(10);
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a pod may take until people are told what it says.
+/// The time that a pod may take until its problem is published.
 const PATIENCE: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_secs(10);

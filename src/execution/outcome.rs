@@ -1,6 +1,6 @@
 //! The outcome of one image: the last decision of the policies, and the result.
 
-use crate::copy::Failed;
+use crate::copy::CodedError;
 use crate::plan::Replica;
 use crate::policy::Decision;
 use crate::replication::Access;
@@ -11,11 +11,11 @@ use crate::terms::{Action, FailureCode};
 pub(super) async fn with_consent<T>(
     access: &dyn Access,
     assignment: &Assignment,
-    work: impl Future<Output = Result<T, Failed>>,
-) -> (Decision, Result<T, Failed>) {
+    work: impl Future<Output = Result<T, CodedError>>,
+) -> (Decision, Result<T, CodedError>) {
     let permission = access.decide(assignment.policy_request(Action::ReplicateImage)).await;
     if !permission.allowed {
-        let failed = Failed::new(FailureCode::RegistryPermissionDenied, permission.message.clone());
+        let failed = CodedError::new(FailureCode::RegistryPermissionDenied, permission.message.clone());
         return (permission, Err(failed));
     }
     match work.await {
@@ -23,14 +23,14 @@ pub(super) async fn with_consent<T>(
             // It was allowed when it began: consent that is missing now was revoked meanwhile.
             let permission = access.decide(assignment.policy_request(Action::ReplicateImage)).await;
             let code = if permission.allowed { failed.code } else { FailureCode::PolicyRevoked };
-            (permission, Err(Failed { code, ..failed }))
+            (permission, Err(CodedError { code, ..failed }))
         }
         result => (permission, result),
     }
 }
 
 /// Returns the outcome of an image that has ended with `result`.
-pub(super) fn outcome(permission: Decision, result: Result<Replica, Failed>) -> Outcome {
+pub(super) fn outcome(permission: Decision, result: Result<Replica, CodedError>) -> Outcome {
     let is_unanswered = result.as_ref().err().is_some_and(|failed| is_unanswered(failed.code));
     Outcome { permission, result, is_unanswered }
 }

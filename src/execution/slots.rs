@@ -8,29 +8,29 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::replication::machine::Group;
 
-/// Slots for images.
+/// A bound of images that are copied at once.
 pub struct Slots {
     free: Arc<Semaphore>,
-    groups: Mutex<HashMap<(String, u64), Weak<Shared>>>,
+    groups: Mutex<HashMap<(String, u64), Weak<GroupSlot>>>,
 }
 
-/// One copy of a group.
+/// One copy of a group; its slot is kept until all members are dropped.
 pub struct Member {
-    shared: Arc<Shared>,
+    shared: Arc<GroupSlot>,
     free: Arc<Semaphore>,
     size: usize,
     is_counted: bool,
 }
 
 /// The slot of a group, free again when the last of its copies has ended.
-struct Shared {
+struct GroupSlot {
     permit: OnceCell<OwnedSemaphorePermit>,
     /// Copies that have begun, or ended without that.
     counted: watch::Sender<usize>,
 }
 
 impl Slots {
-    /// So many slots.
+    /// At most `slots` images at once.
     pub fn new(slots: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(slots)), groups: Mutex::default() }
     }
@@ -43,14 +43,14 @@ impl Slots {
         }
         let key = (uid.to_owned(), group.number);
         let shared = groups.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let shared = Arc::new(Shared { permit: OnceCell::new(), counted: watch::Sender::new(0) });
+            let shared = Arc::new(GroupSlot { permit: OnceCell::new(), counted: watch::Sender::new(0) });
             groups.insert(key, Arc::downgrade(&shared));
             shared
         });
         Member { shared, free: self.free.clone(), size: group.size, is_counted: false }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Weak<Shared>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Weak<GroupSlot>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

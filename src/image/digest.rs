@@ -15,29 +15,29 @@ use serde::{Deserialize, Serialize};
 pub struct Digest(String);
 
 impl Digest {
-    /// The SHA-256 digest of `content`.
+    /// Returns the SHA-256 digest of `content`.
     pub fn sha256(content: &[u8]) -> Self {
         let mut hasher = DigestHasher::new(Algorithm::Sha256);
         hasher.update(content);
         hasher.finish()
     }
 
-    /// The algorithm in front of the colon.
+    /// Returns the algorithm in front of the colon.
     pub fn algorithm(&self) -> Algorithm {
         if self.0.starts_with("sha512:") { Algorithm::Sha512 } else { Algorithm::Sha256 }
     }
 
-    /// The hexadecimal part behind the colon.
+    /// Returns the hexadecimal part behind the colon.
     pub fn encoded(&self) -> &str {
         &self.0[Algorithm::PREFIX_LENGTH..]
     }
 
-    /// The whole digest as text.
+    /// Returns the whole digest, such as `sha256:44136fa3…`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `content` has this digest.
+    /// Returns true if `content` has this digest.
     pub fn verifies(&self, content: &[u8]) -> bool {
         let mut hasher = DigestHasher::new(self.algorithm());
         hasher.update(content);
@@ -46,7 +46,7 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = InvalidDigest;
+    type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let length = match text.split_once(':') {
@@ -60,13 +60,13 @@ impl FromStr for Digest {
             {
                 Ok(Self(text.to_owned()))
             }
-            _ => Err(InvalidDigest(text.chars().take(80).collect())),
+            _ => Err(DigestError(text.chars().take(80).collect())),
         }
     }
 }
 
 impl TryFrom<String> for Digest {
-    type Error = InvalidDigest;
+    type Error = DigestError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
@@ -94,9 +94,9 @@ impl fmt::Debug for Digest {
 /// A digest algorithm that this program can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// SHA-256, which nearly everything uses.
+    /// SHA-256, which nearly all content uses.
     Sha256,
-    /// SHA-512.
+    /// SHA-512, the only other registered algorithm.
     Sha512,
 }
 
@@ -127,7 +127,7 @@ impl DigestHasher {
         self.context.update(piece);
     }
 
-    /// The digest of everything added.
+    /// Returns the digest of the content that was added.
     pub fn finish(self) -> Digest {
         let prefix = match self.algorithm {
             Algorithm::Sha256 => "sha256:",
@@ -147,7 +147,7 @@ impl DigestHasher {
 /// Text that is not a digest of a supported algorithm.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a sha256 or sha512 digest")]
-pub struct InvalidDigest(String);
+pub struct DigestError(String);
 
 #[cfg(test)]
 mod tests {

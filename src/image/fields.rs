@@ -12,9 +12,9 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializ
 /// The most descriptors that one manifest may name; also the most entries of each of its lists.
 pub const MAX_DESCRIPTORS: usize = 10_000;
 
-/// What is read from an object of known fields.
+/// A type that is read from an object of known fields.
 pub(super) trait Fields {
-    /// Those that any program acts on; at most 16.
+    /// The fields that any program acts on; at most 16.
     const KNOWN: &'static [&'static str];
 }
 
@@ -24,23 +24,23 @@ pub(super) struct Clear<T>(pub(super) T);
 /// At most [`MAX_DESCRIPTORS`] entries; reading stops behind them.
 pub(super) struct Bounded<T>(pub(super) Vec<T>);
 
-/// Why a document was refused here.
-pub(super) enum Problem {
-    /// Which field is not clear; a clause.
+/// A document that is refused for its fields.
+pub(super) enum FieldError {
+    /// A field is not clear; a clause that names it.
     Unclear(String),
     /// A list is too long.
     TooLong,
 }
 
-impl Problem {
-    /// The problem that `error` tells, if it comes from here.
+impl FieldError {
+    /// Returns the refusal that serde wrapped in `error`, if it comes from here.
     pub(super) fn of(error: &serde_json::Error) -> Option<Self> {
         let text = error.to_string();
         if text.starts_with(TOO_LONG) {
             return Some(Self::TooLong);
         }
-        let told = text.strip_prefix(UNCLEAR)?;
-        Some(Self::Unclear(told.split(" at line ").next().unwrap_or(told).to_owned()))
+        let clause = text.strip_prefix(UNCLEAR)?;
+        Some(Self::Unclear(clause.split(" at line ").next().unwrap_or(clause).to_owned()))
     }
 }
 
@@ -124,7 +124,7 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for CheckedKey<'_, K> {
     }
 }
 
-/// Whether Go's decoder takes `key` for `field`: letters in any case, and the two others that fold to letters of ASCII.
+/// Returns true if Go's decoder takes `key` for `field`: letters in any case, and the two others that fold to letters of ASCII.
 fn is_alike(field: &str, key: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
@@ -180,9 +180,9 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Two, String> {
-        serde_json::from_str(text).map(|Clear(two)| two).map_err(|error| match Problem::of(&error) {
-            Some(Problem::Unclear(told)) => told,
-            Some(Problem::TooLong) => "too long".to_owned(),
+        serde_json::from_str(text).map(|Clear(two)| two).map_err(|error| match FieldError::of(&error) {
+            Some(FieldError::Unclear(clause)) => clause,
+            Some(FieldError::TooLong) => "too long".to_owned(),
             None => "another error".to_owned(),
         })
     }
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn a_known_field_in_another_case_or_twice_is_named() {
         for key in ["Layers", "LAYERS", "layerS", "layer\u{17f}", r"layer\u017f", r"\u004cayers"] {
-            let told = read(&format!(r#"{{"layers":[],"{key}":[]}}"#)).err();
-            assert_eq!(told.as_deref(), Some(r#"a field is spelled like "layers" in another case"#), "{key}");
+            let clause = read(&format!(r#"{{"layers":[],"{key}":[]}}"#)).err();
+            assert_eq!(clause.as_deref(), Some(r#"a field is spelled like "layers" in another case"#), "{key}");
         }
         assert!(read(r#"{"Subject":1}"#).is_err(), "one that is not read here, but elsewhere");
         assert_eq!(read(r#"{"layers":[],"layers":[]}"#).err().as_deref(), Some(r#"the field "layers" is there twice"#));

@@ -14,13 +14,13 @@ use super::platform::Platform;
 /// An entry of an index, as far as it matters to a choice of platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// The manifest that it names.
+    /// The digest of the manifest that it names.
     pub digest: Digest,
-    /// What it is there for.
+    /// Its role in a choice of platforms.
     pub role: EntryRole,
 }
 
-/// What an entry of an index is there for.
+/// The role of an entry of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryRole {
     /// An image of a platform; `None` where the platform is spelled as no platform can be.
@@ -33,17 +33,17 @@ pub enum EntryRole {
 }
 
 impl IndexEntry {
-    /// The entries of an index in their order, repeated ones included; none of a manifest that is no index.
+    /// Parses the entries of an index in their order, repeated ones included; none of a manifest that is no index.
     ///
     /// # Errors
-    /// When the document is no manifest.
+    /// [`serde_json::Error`] if the document is no manifest.
     pub fn of(index: &Manifest) -> Result<Vec<Self>, serde_json::Error> {
         let view: EntriesView<'_> = serde_json::from_slice(&index.bytes)?;
         Ok(view.manifests.unwrap_or_default().into_iter().map(Self::from).collect())
     }
 }
 
-/// Which entries a choice keeps, one answer an entry: those of a chosen platform, those of none, and attestations of what is
+/// Returns true for each entry that a choice keeps: those of a chosen platform, those of none, and attestations of entries that are
 /// kept. Nothing in `left_out` is kept.
 pub fn keep_chosen(entries: &[IndexEntry], chosen: &[Platform], left_out: &HashSet<Digest>) -> Vec<bool> {
     let mut kept_digests: HashSet<&Digest> = HashSet::new();
@@ -71,12 +71,12 @@ pub fn keep_chosen(entries: &[IndexEntry], chosen: &[Platform], left_out: &HashS
     kept
 }
 
-/// The bytes of `index` without the entries that are not `kept` (one answer an entry), and with the manifests in `replaced`
+/// Returns the bytes of `index` without the entries that are not `kept` (one value an entry), and with the manifests in `replaced`
 /// named by their new digests and sizes. Every other byte stays, so the same index and choice always give the same bytes, and
 /// where nothing is cut or replaced they are those of `index`.
 ///
 /// # Errors
-/// When the document is no index.
+/// [`serde_json::Error`] if the document is no index.
 pub fn cut_index(
     index: &Manifest,
     kept: &[bool],
@@ -102,7 +102,7 @@ pub fn cut_index(
     Ok(cut.into())
 }
 
-/// The text of an entry, with another digest and size where its manifest was replaced.
+/// Returns the text of an entry, with another digest and size where its manifest was replaced.
 fn renamed(entry: &RawValue, replaced: &HashMap<Digest, (Digest, u64)>) -> Result<String, serde_json::Error> {
     let text = entry.get();
     let parts: RawEntry<'_> = serde_json::from_str(text)?;
@@ -120,7 +120,7 @@ fn renamed(entry: &RawValue, replaced: &HashMap<Digest, (Digest, u64)>) -> Resul
     Ok(renamed)
 }
 
-/// Where `part`, which was read from `whole` without a copy, is in it.
+/// Returns the range in `whole` of `part`, which was read from it without a copy.
 fn span(whole: &[u8], part: &RawValue) -> Range<usize> {
     let start = part.get().as_ptr() as usize - whole.as_ptr() as usize;
     start..start + part.get().len()
@@ -275,7 +275,7 @@ mod tests {
         let deep = format!(r#","platform":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000));
         let index = index(&[entry(1, &deep)]);
         let entries = IndexEntry::of(&index).unwrap();
-        assert_eq!(entries[0].role, EntryRole::Platform(None), "it is a platform that nobody can choose");
+        assert_eq!(entries[0].role, EntryRole::Platform(None), "it is a platform that cannot be chosen");
         assert_eq!(cut_index(&index, &[true], &HashMap::new()).unwrap(), index.bytes);
     }
 

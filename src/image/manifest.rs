@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::digest::Digest;
-use super::fields::{Bounded, Clear, Fields, MAX_DESCRIPTORS, Problem};
+use super::fields::{Bounded, Clear, FieldError, Fields, MAX_DESCRIPTORS};
 use super::media_type;
 
 /// The most bytes of a manifest that are read. The distribution specification asks registries to take at least 4 MiB.
@@ -22,7 +22,7 @@ pub struct Manifest {
     pub digest: Digest,
     /// The bytes as they were pulled; pushed unchanged.
     pub bytes: Bytes,
-    /// What it refers to.
+    /// The blobs or manifests that it refers to.
     pub kind: ManifestKind,
     /// The digest of the manifest that this one is about, if it is a referrer.
     pub subject: Option<Descriptor>,
@@ -35,7 +35,7 @@ pub enum ManifestKind {
     Image {
         /// Every blob to copy, without repeats. Foreign layers are left out.
         blobs: Vec<Descriptor>,
-        /// How many layers are foreign: kept elsewhere by intent, never fetched.
+        /// The number of foreign layers: kept elsewhere by intent, never fetched.
         foreign_layers: usize,
     },
     /// An index: other manifests, which may be indexes again.
@@ -54,23 +54,24 @@ impl Manifest {
     /// that is not a manifest at all.
     ///
     /// # Errors
-    /// [`InvalidManifest`] says what is wrong.
-    pub fn parse(content_type: Option<&str>, bytes: Bytes) -> Result<Self, InvalidManifest> {
+    /// [`ManifestError`].
+    pub fn parse(content_type: Option<&str>, bytes: Bytes) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(InvalidManifest::TooLarge);
+            return Err(ManifestError::TooLarge);
         }
-        let Clear(view): Clear<View> =
-            serde_json::from_slice(&bytes).map_err(|error| InvalidManifest::of(&error, content_type))?;
+        let Clear(view): Clear<ManifestView> =
+            serde_json::from_slice(&bytes).map_err(|error| ManifestError::of(&error, content_type))?;
         let media_type = view.media_type(content_type)?;
         if media_type.len() > MAX_MEDIA_TYPE_BYTES {
-            return Err(InvalidManifest::Unknown(shown(&media_type)));
+            return Err(ManifestError::Unknown(shown(&media_type)));
         }
         let kind = view.kind(&media_type)?;
         let digest = Digest::sha256(&bytes);
         Ok(Self { media_type, digest, bytes, kind, subject: view.subject })
     }
 
-    /// Whether `digest` is one of these bytes, by whichever algorithm: a registry may name by SHA-256 what it was given by another.
+    /// Returns true if `digest` is one of these bytes, by either algorithm: a registry may name by SHA-256 a manifest that was pushed by
+    /// another.
     pub fn has_digest(&self, digest: &Digest) -> bool {
         *digest == self.digest || (digest.algorithm() != self.digest.algorithm() && digest.verifies(&self.bytes))
     }
@@ -88,9 +89,9 @@ pub struct Descriptor {
     pub size: u64,
 }
 
-/// Why a document is not a manifest that can be replicated.
+/// A document that is not a manifest which can be replicated.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidManifest {
+pub enum ManifestError {
     /// Neither an image manifest nor an index.
     #[error("the document of media type {0:?} is neither an image manifest nor an index")]
     Unknown(String),
@@ -110,9 +111,9 @@ pub enum InvalidManifest {
     NotJson {
         /// From the `Content-Type` header.
         content_type: String,
-        /// Where reading stopped.
+        /// The line at which parsing stopped.
         line: usize,
-        /// Where reading stopped.
+        /// The column at which parsing stopped.
         column: usize,
     },
     /// Docker schema 1.
@@ -132,11 +133,11 @@ pub enum InvalidManifest {
     Unclear(String),
 }
 
-impl InvalidManifest {
+impl ManifestError {
     fn of(error: &serde_json::Error, content_type: Option<&str>) -> Self {
-        match Problem::of(error) {
-            Some(Problem::TooLong) => Self::TooManyDescriptors,
-            Some(Problem::Unclear(told)) => Self::Unclear(told),
+        match FieldError::of(error) {
+            Some(FieldError::TooLong) => Self::TooManyDescriptors,
+            Some(FieldError::Unclear(clause)) => Self::Unclear(clause),
             None => Self::NotJson {
                 content_type: shown(content_type.unwrap_or("none")),
                 line: error.line(),
@@ -148,7 +149,7 @@ impl InvalidManifest {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct ManifestView {
     schema_version: Option<u32>,
     media_type: Option<String>,
     config: Option<Descriptor>,
@@ -158,7 +159,7 @@ struct View {
     subject: Option<Descriptor>,
 }
 
-impl Fields for View {
+impl Fields for ManifestView {
     const KNOWN: &'static [&'static str] = &[
         "schemaVersion",
         "mediaType",
@@ -192,19 +193,19 @@ impl From<Clear<DescriptorView>> for Descriptor {
     }
 }
 
-impl View {
-    fn media_type(&self, content_type: Option<&str>) -> Result<String, InvalidManifest> {
+impl ManifestView {
+    fn media_type(&self, content_type: Option<&str>) -> Result<String, ManifestError> {
         let served =
             content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase()).filter(
                 |value| !matches!(value.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream"),
             );
         let stated = self.media_type.as_deref().filter(|value| !value.is_empty());
         if self.schema_version == Some(1) || served.as_deref().is_some_and(|t| t.contains("manifest.v1+prettyjws")) {
-            return Err(InvalidManifest::Schema1);
+            return Err(ManifestError::Schema1);
         }
         match (served, stated) {
             (Some(served), Some(stated)) if served != stated.to_ascii_lowercase() => {
-                Err(InvalidManifest::MediaTypeMismatch { served: shown(&served), stated: shown(stated) })
+                Err(ManifestError::MediaTypeMismatch { served: shown(&served), stated: shown(stated) })
             }
             (_, Some(stated)) => Ok(stated.to_owned()),
             (Some(served), None) => Ok(served),
@@ -213,10 +214,10 @@ impl View {
         }
     }
 
-    fn kind(&self, media_type: &str) -> Result<ManifestKind, InvalidManifest> {
+    fn kind(&self, media_type: &str) -> Result<ManifestKind, ManifestError> {
         let is_image = self.config.is_some() || self.layers.is_some() || self.blobs.is_some();
         match (&self.manifests, is_image) {
-            (Some(_), true) => Err(InvalidManifest::Ambiguous),
+            (Some(_), true) => Err(ManifestError::Ambiguous),
             (Some(children), false) if !is_image_type(media_type) => {
                 Ok(ManifestKind::Index { children: unique(children.0.iter())? })
             }
@@ -226,12 +227,12 @@ impl View {
                 let blobs = unique(self.config.iter().chain(own))?;
                 Ok(ManifestKind::Image { blobs, foreign_layers: foreign.len() })
             }
-            _ => Err(InvalidManifest::Unknown(shown(media_type))),
+            _ => Err(ManifestError::Unknown(shown(media_type))),
         }
     }
 }
 
-/// As much of a media type as a message repeats.
+/// Returns as much of a media type as a message repeats.
 fn shown(media_type: &str) -> String {
     media_type.chars().take(120).collect()
 }
@@ -248,15 +249,15 @@ fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
-fn unique<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<Descriptor>, InvalidManifest> {
+fn unique<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<Descriptor>, ManifestError> {
     let mut sizes = HashMap::new();
     let mut found = Vec::new();
     for descriptor in descriptors {
         match sizes.insert(&descriptor.digest, descriptor.size) {
-            None if found.len() == MAX_DESCRIPTORS => return Err(InvalidManifest::TooManyDescriptors),
+            None if found.len() == MAX_DESCRIPTORS => return Err(ManifestError::TooManyDescriptors),
             None => found.push(descriptor.clone()),
             Some(size) if size == descriptor.size => {}
-            Some(size) => return Err(InvalidManifest::TwoSizes([size, descriptor.size])),
+            Some(size) => return Err(ManifestError::TwoSizes([size, descriptor.size])),
         }
     }
     Ok(found)
@@ -273,7 +274,7 @@ mod tests {
         format!(r#"{{"mediaType":"x/y","digest":"sha256:{}","size":1}}"#, letter.to_string().repeat(64))
     }
 
-    fn parse(content_type: Option<&str>, document: String) -> Result<Manifest, InvalidManifest> {
+    fn parse(content_type: Option<&str>, document: String) -> Result<Manifest, ManifestError> {
         Manifest::parse(content_type, Bytes::from(document))
     }
 
@@ -310,14 +311,14 @@ mod tests {
     #[test]
     fn a_document_that_is_image_and_index_at_once_is_refused() {
         let document = format!(r#"{{"manifests":[{}],"layers":[]}}"#, descriptor('a'));
-        assert!(matches!(parse(None, document), Err(InvalidManifest::Ambiguous)));
+        assert!(matches!(parse(None, document), Err(ManifestError::Ambiguous)));
     }
 
     #[test]
     fn a_media_type_that_differs_from_the_header_is_refused() {
         let document = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
         let refused = parse(Some(media_type::OCI_MANIFEST), document);
-        assert!(matches!(refused, Err(InvalidManifest::MediaTypeMismatch { .. })));
+        assert!(matches!(refused, Err(ManifestError::MediaTypeMismatch { .. })));
     }
 
     #[test]
@@ -328,7 +329,7 @@ mod tests {
 
     #[test]
     fn schema_1_and_pages_of_html_are_refused_with_a_reason() {
-        assert!(matches!(parse(None, r#"{"schemaVersion":1}"#.into()), Err(InvalidManifest::Schema1)));
+        assert!(matches!(parse(None, r#"{"schemaVersion":1}"#.into()), Err(ManifestError::Schema1)));
         let refused = parse(Some("text/html"), "<html>".into()).unwrap_err();
         assert!(refused.to_string().contains("text/html"), "{refused}");
     }
@@ -345,12 +346,12 @@ mod tests {
             (r#","annotations":{},"annotations":{}"#, "annotations"),
         ] {
             let refused = parse(None, image(more)).unwrap_err();
-            assert!(matches!(&refused, InvalidManifest::Unclear(_)), "{more}: {refused}");
+            assert!(matches!(&refused, ManifestError::Unclear(_)), "{more}: {refused}");
             assert!(refused.to_string().contains(&format!("{field:?}")), "{more}: {refused}");
         }
         let two_sizes =
             image("").replace(r#","layers":["#, &format!(r#","layers":[{},"#, descriptor('a').replace("1}", "2}")));
-        assert!(matches!(parse(None, two_sizes), Err(InvalidManifest::TwoSizes([1, 2]))));
+        assert!(matches!(parse(None, two_sizes), Err(ManifestError::TwoSizes([1, 2]))));
         for (right, wrong) in [
             (r#""size":1"#, r#""size":1,"Digest":"x""#),
             (r#""size":1"#, r#""size":1,"size":1"#),
@@ -359,7 +360,7 @@ mod tests {
             (r#""mediaType""#, r#""mediatype""#),
         ] {
             let refused = parse(None, image("").replace(right, wrong)).unwrap_err();
-            assert!(matches!(&refused, InvalidManifest::Unclear(_)), "{wrong}: {refused}");
+            assert!(matches!(&refused, ManifestError::Unclear(_)), "{wrong}: {refused}");
         }
     }
 
@@ -367,7 +368,7 @@ mod tests {
     fn more_descriptors_than_any_image_has_are_refused_also_where_they_repeat() {
         let layers = vec![descriptor('b'); MAX_DESCRIPTORS + 1].join(",");
         let refused = parse(None, format!(r#"{{"layers":[{layers}]}}"#));
-        assert!(matches!(refused, Err(InvalidManifest::TooManyDescriptors)));
+        assert!(matches!(refused, Err(ManifestError::TooManyDescriptors)));
     }
 
     #[test]

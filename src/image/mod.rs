@@ -11,11 +11,11 @@ mod name;
 mod platform;
 mod referrer_tag;
 
-pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
+pub use digest::{Algorithm, Digest, DigestError, DigestHasher};
 pub use fields::MAX_DESCRIPTORS;
 pub use index::{EntryRole, IndexEntry, cut_index, keep_chosen};
-pub use manifest::{Descriptor, InvalidManifest, MAX_MANIFEST_BYTES, Manifest, ManifestKind};
+pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
 pub use media_type::MANIFEST_ACCEPT;
-pub use name::{InvalidName, RepositoryName, Tag};
+pub use name::{NameError, RepositoryName, Tag};
 pub use platform::Platform;
 pub use referrer_tag::{cosign_tags, fallback_tag, is_referrer_tag};

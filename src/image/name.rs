@@ -17,14 +17,9 @@ impl RepositoryName {
     /// The most characters that a name may have.
     pub const MAX_LENGTH: usize = 255;
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The part behind the last `/`.
-    pub fn basename(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 }
 
@@ -35,26 +30,26 @@ impl RepositoryName {
 pub struct Tag(String);
 
 impl Tag {
-    /// The tag as text.
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl FromStr for RepositoryName {
-    type Err = InvalidName;
+    type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() <= Self::MAX_LENGTH && text.split('/').all(is_path_component) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidName { what: "repository name", text: text.chars().take(80).collect() })
+            Err(NameError { what: "repository name", text: text.chars().take(80).collect() })
         }
     }
 }
 
 impl FromStr for Tag {
-    type Err = InvalidName;
+    type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.as_bytes();
@@ -64,12 +59,12 @@ impl FromStr for Tag {
         if well_formed {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidName { what: "tag", text: text.chars().take(80).collect() })
+            Err(NameError { what: "tag", text: text.chars().take(80).collect() })
         }
     }
 }
 
-/// Whether `component` matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+/// Returns true if `component` matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(component: &str) -> bool {
     let is_alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
@@ -87,7 +82,7 @@ fn is_path_component(component: &str) -> bool {
 macro_rules! text_conversions {
     ($name:ident) => {
         impl TryFrom<String> for $name {
-            type Error = InvalidName;
+            type Error = NameError;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 text.parse()
@@ -120,7 +115,7 @@ text_conversions!(Tag);
 /// Text that is not a repository name, or not a tag.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a valid {what}")]
-pub struct InvalidName {
+pub struct NameError {
     pub(super) what: &'static str,
     pub(super) text: String,
 }

@@ -5,23 +5,23 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::InvalidName;
+use super::name::NameError;
 
 /// A platform as people write it: operating system, architecture and, where it matters, a variant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Platform {
-    /// Such as `linux`.
+    /// The operating system, such as `linux`.
     pub os: String,
-    /// Such as `amd64`, in Go's spelling.
+    /// The architecture in Go's spelling, such as `amd64`.
     pub architecture: String,
-    /// Such as `v7`; `None` takes every variant.
+    /// The variant, such as `v7`; `None` takes every variant.
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// Whether `self`, chosen by people, takes an image of the platform `other`: one without a variant takes every variant. The
-    /// variant that an architecture has where none is written is the one that containerd assumes: `arm64` is `arm64/v8`, `arm` is
+    /// Returns true if `self`, chosen by people, takes an image of the platform `other`: one without a variant takes every variant. An
+    /// architecture without a variant has the one that containerd assumes: `arm64` is `arm64/v8`, `arm` is
     /// `arm/v7`, `amd64` is `amd64/v1`.
     pub fn takes(&self, other: &Self) -> bool {
         (&self.os, &self.architecture) == (&other.os, &other.architecture)
@@ -39,7 +39,7 @@ impl Platform {
 }
 
 impl FromStr for Platform {
-    type Err = InvalidName;
+    type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_part = |part: &str| {
@@ -56,12 +56,12 @@ impl FromStr for Platform {
             let (os, architecture) = (os.to_owned(), architecture.to_owned());
             return Ok(Self { os, architecture, variant: variant.map(str::to_owned) });
         }
-        Err(InvalidName { what: "platform", text: text.chars().take(80).collect() })
+        Err(NameError { what: "platform", text: text.chars().take(80).collect() })
     }
 }
 
 impl TryFrom<String> for Platform {
-    type Error = InvalidName;
+    type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()

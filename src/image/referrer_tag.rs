@@ -1,9 +1,9 @@
-//! Tags that stand for what refers to an image: the fallback of the referrers API, and those of cosign.
+//! Tags that stand for referrers of an image: the fallback of the referrers API, and those of cosign.
 
 use super::digest::Digest;
 use super::name::Tag;
 
-/// The tag under which registries without a referrers API hold the index of what refers to `subject`: algorithm and hash,
+/// Returns the tag under which registries without a referrers API hold the index of the referrers of `subject`: algorithm and hash,
 /// cut to 32 and 64 characters (distribution specification 1.1, "Referrers Tag Schema").
 pub fn fallback_tag(subject: &Digest) -> Tag {
     let (algorithm, hash) = subject.as_str().split_once(':').expect("a digest has both");
@@ -12,13 +12,13 @@ pub fn fallback_tag(subject: &Digest) -> Tag {
     tag.parse().expect("an algorithm and a hash make a tag")
 }
 
-/// The tags under which cosign keeps the signatures, attestations and SBOMs of `subject` where it does not use a subject field.
+/// Returns the tags under which cosign keeps the signatures, attestations and SBOMs of `subject` where it does not use a subject field.
 pub fn cosign_tags(subject: &Digest) -> [Tag; 3] {
     let base = fallback_tag(subject);
     COSIGN_SUFFIXES.map(|suffix| format!("{base}{suffix}").parse().expect("a short suffix leaves a tag"))
 }
 
-/// Whether a tag stands for what refers to an image, and is no image of its own.
+/// Returns true if a tag stands for referrers of an image, and is no image of its own.
 pub fn is_referrer_tag(tag: &Tag) -> bool {
     let text = tag.as_str();
     let Some(rest) = ALGORITHMS.iter().find_map(|algorithm| text.strip_prefix(algorithm)) else { return false };

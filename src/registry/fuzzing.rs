@@ -219,7 +219,7 @@ pub fn retry_after(data: &[u8]) -> bool {
 /// The name of a repository.
 pub fn repository(data: &[u8]) -> bool {
     parsed::<RepositoryName>(data).is_some_and(|name| {
-        assert!(name.as_str().len() <= RepositoryName::MAX_LENGTH && !name.basename().is_empty());
+        assert!(name.as_str().len() <= RepositoryName::MAX_LENGTH && !name.as_str().ends_with('/'));
         let url = site().of(&name, "tags/list");
         assert_eq!(url.path(), format!("/v2/{name}/tags/list"), "a name is a path");
         true

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::clock::Clock;
 use super::machine::Assignment;
 use super::ports::Access;
-use crate::copy::{Authority, CONSENT_LASTS, Effect, Refusal};
+use crate::copy::{Authority, CONSENT_LASTS, Denied, Mutation};
 use crate::plan::{Claims, ImageRequest};
 use crate::policy::Request;
 use crate::terms::{Action, CreateRepositories};
@@ -35,7 +35,7 @@ impl Consent {
         Self { access, claims, clock, stops, assignment }
     }
 
-    async fn decide(&self, effect: Effect<'_>) -> Result<Instant, Refusal> {
+    async fn decide(&self, effect: Mutation<'_>) -> Result<Instant, Denied> {
         if self.clock.stops() != self.stops {
             // What was decided before the process was stopped is void. The state machine stops this copy.
             std::future::pending::<()>().await;
@@ -46,8 +46,8 @@ impl Consent {
         let Some((_, create)) = registry else {
             return Err(refusal(format!("Registry {} does not exist any more", destination.name)));
         };
-        if matches!(effect, Effect::CreateRepository { .. }) && create == CreateRepositories::Never {
-            return Err(Refusal::repository_not_found(repository, &destination.name));
+        if matches!(effect, Mutation::CreateRepository { .. }) && create == CreateRepositories::Never {
+            return Err(Denied::repository_not_found(repository, &destination.name));
         }
         let holds = {
             let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +59,7 @@ impl Consent {
         for action in effect.actions() {
             let decision = self.access.decide(self.assignment.policy_request(*action)).await;
             if !decision.allowed {
-                return Err(Refusal { reason: decision.reason.to_owned(), message: decision.message });
+                return Err(Denied { reason: decision.reason.to_owned(), message: decision.message });
             }
         }
         Ok(asked + CONSENT_LASTS)
@@ -67,13 +67,13 @@ impl Consent {
 }
 
 impl Authority for Consent {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+    fn permit<'a>(&'a self, effect: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         self.decide(effect).boxed()
     }
 }
 
-fn refusal(message: String) -> Refusal {
-    Refusal { reason: String::new(), message }
+fn refusal(message: String) -> Denied {
+    Denied { reason: String::new(), message }
 }
 
 impl Assignment {

@@ -20,7 +20,7 @@ use super::machine::{
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
-use crate::copy::{Engine, Failed};
+use crate::copy::{CodedError, Engine};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
 use crate::plan::{DestinationReference, PairIdentity, Trouble};
@@ -319,7 +319,7 @@ impl Driver {
         let Some(copy) = self.ids.remove(&id) else { return };
         let assignment = self.handles.remove(&copy).map(|(_, assignment)| assignment);
         if let (Some(outcome), Some(assignment)) = (&outcome, assignment) {
-            if let Err(Failed { code, message, .. }) = &outcome.result {
+            if let Err(CodedError { code, message, .. }) = &outcome.result {
                 let Assignment { repository, tag, destination, .. } = assignment.as_ref();
                 tracing::info!(%repository, %tag, destination = destination.name, ?code, "an image failed: {message}");
             }

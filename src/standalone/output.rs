@@ -10,7 +10,7 @@ use super::flags::Format;
 use super::plan::{ExcludedTags, Plan, PlannedAction};
 use super::table::table;
 use super::wiring::name_of;
-use crate::copy::{Copied, Failed};
+use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
 use crate::plan::{DestinationReference, Row, State};
 use crate::replication::machine::{Assignment, Machine};
@@ -24,12 +24,12 @@ pub(super) struct ImageResult {
     pub(super) tag: Tag,
     pub(super) digest: Digest,
     /// The copy; `None` if nothing was to be done.
-    pub(super) copied: Option<Result<Copied, Failed>>,
+    pub(super) copied: Option<Result<Copied, CodedError>>,
 }
 
 impl ImageResult {
     /// The result of a copy.
-    pub(super) fn of_copy(assignment: &Assignment, copied: Result<Copied, Failed>) -> Self {
+    pub(super) fn of_copy(assignment: &Assignment, copied: Result<Copied, CodedError>) -> Self {
         let Assignment { repository, source, destination, tag, digest, configuration, .. } = assignment;
         Self {
             source: format!("{}/{repository}", source.name),
@@ -40,7 +40,7 @@ impl ImageResult {
         }
     }
 
-    fn failed(&self) -> Option<&Failed> {
+    fn failed(&self) -> Option<&CodedError> {
         self.copied.as_ref()?.as_ref().err()
     }
 
@@ -129,9 +129,9 @@ impl Printer {
 fn result_of(row: &Row, (source, destination): (&str, &str), tag: &Tag) -> ImageResult {
     let copied = match &row.state {
         State::Complete { .. } => None,
-        State::Failed(failure) => Some(Err(Failed::new(failure.code, failure.message.clone()))),
+        State::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
         State::InProgress { .. } | State::Pending => {
-            Some(Err(Failed::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
+            Some(Err(CodedError::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
         }
     };
     let (source, destination) = (source.to_owned(), destination.to_owned());

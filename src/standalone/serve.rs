@@ -18,7 +18,7 @@ use super::store::FileStore;
 use super::wiring::{Mode, Wiring, stored};
 use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
-use crate::copy::{Copied, Failed};
+use crate::copy::{CodedError, Copied};
 use crate::notify;
 use crate::plan::{DestinationReference, Place};
 use crate::replication::machine::Assignment;
@@ -208,7 +208,7 @@ fn seed_claims(wiring: &Wiring) {
 }
 
 /// Logs an image that is there; the core logs one that failed.
-fn log(assignment: &Assignment, copied: &Result<Copied, Failed>) {
+fn log(assignment: &Assignment, copied: &Result<Copied, CodedError>) {
     if copied.is_ok() {
         tracing::info!("{}", line(&ImageResult::of_copy(assignment, copied.clone())));
     }

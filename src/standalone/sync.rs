@@ -11,7 +11,7 @@ use super::output::{ImageResult, Printer};
 use super::store::FileStore;
 use super::wiring::{Mode, Wiring};
 use super::{UsageError, printed, read};
-use crate::copy::{Copied, Failed};
+use crate::copy::{CodedError, Copied};
 use crate::replication::machine::{Assignment, Machine, Orders};
 use crate::replication::{Driver, Inlets, Mailbox};
 
@@ -24,7 +24,7 @@ pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
     let store = FileStore::open(flags.state.as_deref(), "transship sync").map_err(UsageError)?;
     let (printer, results) = (Printer::new(flags.output), Arc::new(Mutex::new(Vec::new())));
     let taken = results.clone();
-    let listener = move |assignment: &Assignment, copied: &Result<Copied, Failed>| {
+    let listener = move |assignment: &Assignment, copied: &Result<Copied, CodedError>| {
         let result = ImageResult::of_copy(assignment, copied.clone());
         printer.print(&result);
         taken.lock().unwrap_or_else(PoisonError::into_inner).push(result);

@@ -1,4 +1,4 @@
-//! The authority of a worker: what the operator's last answers allow, and the grants that it asks for.
+//! The authority of a worker: the leases of the operator's answers, and the grants that the worker asks for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::channel::{ChannelClient, ChannelError, GrantAnswer, GrantRequest, GrantedEffect, ItemId};
-use crate::copy::{Authority, Effect, Refusal};
+use crate::channel::{ChannelClient, ChannelError, GrantAnswer, GrantRequest, GrantedMutation, ItemId};
+use crate::copy::{Authority, Denied, Mutation};
 
-/// Until when each image may go on.
+/// The leases of images: each may mutate until its lease ends.
 #[derive(Default)]
 pub(super) struct Leases {
     until: Mutex<HashMap<ItemId, Instant>>,
@@ -19,7 +19,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// The images may go on until then.
+    /// Renews the leases of `ids`.
     pub(super) fn renew<'a>(&self, ids: impl Iterator<Item = &'a ItemId>, until: Instant) {
         let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(ids.map(|id| (id.clone(), until)));
@@ -27,12 +27,12 @@ impl Leases {
         self.renewed.notify_waiters();
     }
 
-    /// The image may not go on.
+    /// Ends the lease of an image.
     pub(super) fn end(&self, id: &ItemId) {
         self.until.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// Waits until the image may go on, and says until when.
+    /// Waits for a lease of the image. Returns its end.
     async fn of(&self, id: &ItemId) -> Instant {
         loop {
             let mut renewed = std::pin::pin!(self.renewed.notified());
@@ -47,30 +47,30 @@ impl Leases {
 }
 
 /// The authority of one image's copy.
-pub(super) struct Leased {
+pub(super) struct LeasedAuthority {
     pub(super) id: ItemId,
     pub(super) leases: Arc<Leases>,
     pub(super) client: ChannelClient,
     pub(super) session: String,
 }
 
-impl Authority for Leased {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+impl Authority for LeasedAuthority {
+    fn permit<'a>(&'a self, mutation: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         async move {
-            let effect = match effect {
-                Effect::Upload { .. } => return Ok(self.leases.of(&self.id).await),
-                Effect::CreateRepository { .. } => GrantedEffect::CreateRepository,
-                Effect::WriteTag { tag, digest, replaces, .. } => {
-                    GrantedEffect::WriteTag { tag: tag.clone(), digest: digest.clone(), replaces: replaces.cloned() }
+            let mutation = match mutation {
+                Mutation::Upload { .. } => return Ok(self.leases.of(&self.id).await),
+                Mutation::CreateRepository { .. } => GrantedMutation::CreateRepository,
+                Mutation::WriteTag { tag, digest, replaces, .. } => {
+                    GrantedMutation::WriteTag { tag: tag.clone(), digest: digest.clone(), replaces: replaces.cloned() }
                 }
             };
-            let request = GrantRequest { session: self.session.clone(), id: self.id.clone(), effect };
+            let request = GrantRequest { session: self.session.clone(), id: self.id.clone(), mutation };
             loop {
                 let lease = self.leases.of(&self.id).await;
                 let sent = Instant::now();
                 match self.client.grant(&request).await {
                     Ok(GrantAnswer::Granted { for_ms }) => return Ok(lease.min(sent + Duration::from_millis(for_ms))),
-                    Ok(GrantAnswer::Refused { reason, message }) => return Err(Refusal { reason, message }),
+                    Ok(GrantAnswer::Denied { reason, message }) => return Err(Denied { reason, message }),
                     Ok(GrantAnswer::Wait) | Err(ChannelError::Late | ChannelError::Unreachable(_)) => {
                         tokio::time::sleep(ASK_AGAIN).await;
                     }

@@ -1,7 +1,8 @@
-//! The process of a copy Job: asks the operator what to copy, copies it, and tells how far it is. Keeps nothing.
+//! The process of a copy Job: takes images from the operator, copies them, and reports their progress. Keeps no state.
 
 mod authority;
-mod copying;
+mod error;
+mod item;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -11,30 +12,33 @@ use std::time::{Duration, Instant};
 use tokio::task::{self, AbortHandle, JoinSet};
 
 use self::authority::Leases;
-use self::copying::{Copying, Route};
-use crate::channel::{Answer, ChannelClient, ChannelError, ChannelFiles, Ended, Held, Item, ItemId, Report};
+pub use self::error::WorkerError;
+use self::item::{ItemCopy, Route};
+use crate::channel::{
+    ChannelClient, ChannelError, ChannelFiles, EndedItem, HeldItem, Item, ItemId, Report, ReportAnswer,
+};
 use crate::config::WorkerFlags;
-use crate::copy::{Engine, Progress};
+use crate::copy::{ByteCounter, Engine};
 use crate::registry::EgressPolicy;
 
-/// Copies what the operator says until it says that there is no more.
+/// Copies the images that the operator hands out, until it lets the worker go.
 ///
 /// # Errors
-/// A sentence, when the operator cannot be reached for [`PATIENCE`], or does not know this worker any more. The same sentence is
-/// left for the pod's status.
-pub async fn run(flags: WorkerFlags) -> Result<(), String> {
+/// [`WorkerError`] if the operator cannot be reached for [`PATIENCE`], or does not know this worker any more. Its sentence is left for
+/// the pod's status, too.
+pub async fn run(flags: WorkerFlags) -> Result<(), WorkerError> {
     let ended = work(&flags).await;
     if let Err(cause) = &ended {
         // Absent outside of a pod.
-        let _ = std::fs::write(PathBuf::from(TERMINATION_LOG), cause);
+        let _ = std::fs::write(PathBuf::from(TERMINATION_LOG), cause.to_string());
     }
     ended
 }
 
-async fn work(flags: &WorkerFlags) -> Result<(), String> {
+async fn work(flags: &WorkerFlags) -> Result<(), WorkerError> {
     let client = ChannelClient::new(ChannelFiles::read(&flags.channel)?)?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| format!("signals cannot be waited for: {error}"))?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(WorkerError::Signals)?;
     let mut worker = Worker {
         client: client.clone(),
         session: format!("{:032x}", rand::random::<u128>()),
@@ -50,7 +54,7 @@ async fn work(flags: &WorkerFlags) -> Result<(), String> {
         ended: Vec::new(),
     };
     tracing::info!(slots = flags.slots, "working");
-    let mut heard = Instant::now();
+    let mut answered = Instant::now();
     loop {
         let (report, sent) = (worker.report(), Instant::now());
         let answer = tokio::select! {
@@ -64,17 +68,17 @@ async fn work(flags: &WorkerFlags) -> Result<(), String> {
         match answer {
             Ok(answer) if answer.end && worker.is_idle() => return Ok(()),
             Ok(answer) => {
-                heard = sent;
-                worker.obey(answer, &report, sent)?;
-                tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(sent.elapsed())).await;
+                answered = sent;
+                worker.apply(answer, &report, sent)?;
+                tokio::time::sleep(MIN_PAUSE.saturating_sub(sent.elapsed())).await;
             }
             Err(ChannelError::Late) => {}
-            Err(error @ ChannelError::Void) => return Err(error.to_string()),
+            Err(error @ ChannelError::Void) => return Err(WorkerError::Unknown(error)),
             Err(error @ ChannelError::Unreachable(_)) => {
-                // Nothing that works has been heard yet: the cause is told soon, so that somebody sees it.
+                // No answer has been usable yet: the cause is shown soon.
                 let patience = if worker.route.is_none() { PATIENCE_AT_FIRST } else { PATIENCE };
-                if heard.elapsed() > patience {
-                    return Err(format!("OperatorUnreachable: {error}"));
+                if answered.elapsed() > patience {
+                    return Err(WorkerError::Unreachable(error));
                 }
                 tracing::warn!(%error, "trying again");
                 tokio::time::sleep(RETRY).await;
@@ -92,29 +96,29 @@ struct Worker {
     engine: Engine,
     route: Option<Arc<Route>>,
     leases: Arc<Leases>,
-    running: HashMap<ItemId, Running>,
-    /// Images whose tag is being written by an earlier one, which ends first.
+    running: HashMap<ItemId, RunningItem>,
+    /// Images whose tag is being written by an earlier copy, which ends first.
     waiting: VecDeque<Item>,
-    copies: JoinSet<Ended>,
-    ended: Vec<Ended>,
+    copies: JoinSet<EndedItem>,
+    ended: Vec<EndedItem>,
 }
 
-struct Running {
+struct RunningItem {
     item: Item,
     handle: AbortHandle,
-    progress: Progress,
+    counter: ByteCounter,
 }
 
 impl Worker {
     fn report(&mut self) -> Report {
         self.sequence += 1;
-        let held = |item: &Item, bytes| Held {
+        let held = |item: &Item, bytes| HeldItem {
             id: item.id.clone(),
             repository: item.image.repository.clone(),
             tag: item.image.tag.clone(),
             bytes,
         };
-        let running = self.running.values().map(|running| held(&running.item, running.progress.bytes()));
+        let running = self.running.values().map(|running| held(&running.item, running.counter.bytes()));
         let waiting = self.waiting.iter().map(|item| held(item, 0));
         Report {
             session: self.session.clone(),
@@ -130,7 +134,8 @@ impl Worker {
         self.running.is_empty() && self.waiting.is_empty() && self.ended.is_empty()
     }
 
-    fn obey(&mut self, answer: Answer, report: &Report, sent: Instant) -> Result<(), String> {
+    /// Carries out the orders of an answer.
+    fn apply(&mut self, answer: ReportAnswer, report: &Report, sent: Instant) -> Result<(), WorkerError> {
         self.ended.drain(..report.ended.len());
         if let Some(access) = answer.access {
             self.route = Some(Arc::new(Route::new(access, &self.egress)?));
@@ -155,30 +160,30 @@ impl Worker {
         let Some(route) = self.route.clone() else { return };
         let mut later = VecDeque::new();
         for item in std::mem::take(&mut self.waiting) {
-            let is_busy = |running: &Running| {
+            let is_busy = |running: &RunningItem| {
                 (&running.item.image.repository, &running.item.image.tag) == (&item.image.repository, &item.image.tag)
             };
             if self.running.values().any(is_busy) {
                 later.push_back(item);
                 continue;
             }
-            let progress = Progress::default();
-            let copying = Copying {
+            let counter = ByteCounter::default();
+            let copy = ItemCopy {
                 item: item.clone(),
                 route: route.clone(),
                 engine: self.engine.clone(),
                 leases: self.leases.clone(),
                 client: self.client.clone(),
                 session: self.session.clone(),
-                progress: progress.clone(),
+                counter: counter.clone(),
             };
-            let handle = self.copies.spawn(copying.run());
-            self.running.insert(item.id.clone(), Running { item, handle, progress });
+            let handle = self.copies.spawn(copy.run());
+            self.running.insert(item.id.clone(), RunningItem { item, handle, counter });
         }
         self.waiting = later;
     }
 
-    fn take(&mut self, done: Result<(task::Id, Ended), task::JoinError>) {
+    fn take(&mut self, done: Result<(task::Id, EndedItem), task::JoinError>) {
         let id = match &done {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
@@ -189,7 +194,7 @@ impl Worker {
             self.leases.end(&item);
             match done {
                 Ok((_, ended)) => self.ended.push(ended),
-                Err(error) if error.is_panic() => self.ended.push(copying::panicked(item)),
+                Err(error) if error.is_panic() => self.ended.push(item::panicked(item)),
                 Err(_) => {} // It was cancelled: the operator does not wait for it.
             }
         }
@@ -201,4 +206,4 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(500);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const MIN_PAUSE: Duration = Duration::from_millis(20);

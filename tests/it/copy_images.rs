@@ -9,12 +9,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 use transship::copy::{
-    Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, EngineLimits, ImageCopy, MountScope, Progress, Refusal,
+    Authority, ByteCounter, CONSENT_LASTS, Copied, CopyError, Denied, Engine, EngineLimits, ImageCopy, MountScope,
+    Mutation,
 };
 use transship::image::Digest;
 use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
 
+use crate::support::copy_errors::is_transient;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
 use crate::support::proxy::{Fault, FaultProxy};
@@ -152,21 +154,21 @@ async fn without_a_grant_no_tag_is_written() {
     let pair = Pair::new(&source.host(), &destination.host());
 
     pair.grants.refuse(&["upload", "create", "tag"]);
-    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Refused(_))));
+    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Denied(_))));
     assert!(destination.access_log().is_empty(), "no request whatever without consent");
 
     pair.grants.refuse(&["create"]);
-    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Refused(_))));
+    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Denied(_))));
     assert!(writes(&destination).is_empty(), "{:?}", writes(&destination));
     assert_eq!(pair.grants.take(), ["upload", "create app"]);
 
     pair.grants.refuse(&["tag"]);
-    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Refused(_))));
+    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Denied(_))));
     assert_eq!(destination.pusher().digest_of("app", "1").await, None);
     assert_eq!(pair.grants.take().last().unwrap(), &format!("tag app:1 {} over nothing", new.digest()));
 
     destination.pusher().push("app", "1", &old).await;
-    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Refused(_))));
+    assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Denied(_))));
     assert_eq!(destination.pusher().digest_of("app", "1").await, Some(old.digest()));
     let asked = pair.grants.take();
     assert_eq!(asked.last().unwrap(), &format!("tag app:1 {} over {}", new.digest(), old.digest()));
@@ -195,7 +197,7 @@ async fn a_consent_that_is_withdrawn_stops_a_blob_on_its_way() {
     };
     let digest = image.digest();
     let (copied, since) = futures::join!(pair.copy("app", "1", &digest), held);
-    assert!(matches!(copied, Err(CopyError::Refused(_))), "{copied:?}");
+    assert!(matches!(copied, Err(CopyError::Denied(_))), "{copied:?}");
     assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
     assert_eq!(destination.pusher().digest_of("app", "1").await, None);
 }
@@ -257,7 +259,7 @@ async fn failures_are_told_apart_by_side() {
     proxy.set(Fault::CutAfter(20_000));
     let cut = pair.copy("app", "1", &image.digest()).await;
     assert!(matches!(&cut, Err(CopyError::Source(_))), "{cut:?}");
-    assert!(cut.unwrap_err().is_transient());
+    assert!(is_transient(&cut.unwrap_err()));
     assert_eq!(destination.pusher().digest_of("app", "1").await, None);
     proxy.set(Fault::None);
     destination.stop();
@@ -309,7 +311,7 @@ pub(crate) struct Pair {
     pub(crate) scope: MountScope,
     pub(crate) across_owners: bool,
     pub(crate) grants: Arc<Grants>,
-    pub(crate) progress: Progress,
+    pub(crate) progress: ByteCounter,
 }
 
 impl Pair {
@@ -322,7 +324,7 @@ impl Pair {
             scope: MountScope::new("a configuration"),
             across_owners: false,
             grants: Arc::default(),
-            progress: Progress::default(),
+            progress: ByteCounter::default(),
         }
     }
 
@@ -351,7 +353,7 @@ impl Pair {
             scope: self.scope.clone(),
             across_owners: self.across_owners,
             authority: &*self.grants,
-            progress: &self.progress,
+            counter: &self.progress,
         }
     }
 }
@@ -380,11 +382,11 @@ impl Grants {
 }
 
 impl Authority for Grants {
-    fn permit<'a>(&'a self, effect: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+    fn permit<'a>(&'a self, effect: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         let (kind, asked) = match effect {
-            Effect::Upload { .. } => (0, "upload".to_owned()),
-            Effect::CreateRepository { repository } => (1, format!("create {repository}")),
-            Effect::WriteTag { repository, tag, digest, replaces } => {
+            Mutation::Upload { .. } => (0, "upload".to_owned()),
+            Mutation::CreateRepository { repository } => (1, format!("create {repository}")),
+            Mutation::WriteTag { repository, tag, digest, replaces } => {
                 let replaced = replaces.map_or("nothing".to_owned(), Digest::to_string);
                 let kind = if tag.as_str().starts_with("sha256-") { 3 } else { 2 };
                 (kind, format!("tag {repository}:{tag} {digest} over {replaced}"))
@@ -392,7 +394,7 @@ impl Authority for Grants {
         };
         self.asked.lock().unwrap().push(asked);
         let refused = self.refused[kind].load(Ordering::SeqCst);
-        let refusal = || Refusal { reason: "Test".to_owned(), message: "the test refuses".to_owned() };
+        let refusal = || Denied { reason: "Test".to_owned(), message: "the test refuses".to_owned() };
         async move { if refused { Err(refusal()) } else { Ok(Instant::now() + CONSENT_LASTS) } }.boxed()
     }
 }

@@ -129,7 +129,7 @@ async fn without_consent_to_their_tags_signatures_stay_and_the_copy_says_so() {
     let pair = Pair::new(&source.host(), &destination.host());
     pair.grants.refuse(&["referrers tag"]);
     let refused = pair.copy("app", "1", &image.digest()).await;
-    assert!(matches!(refused, Err(CopyError::Refused(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CopyError::Denied(_))), "{refused:?}");
     assert_eq!(destination.pusher().digest_of("app", "1").await, Some(image.digest()), "the image itself is there");
     assert!(listed(&destination.pusher(), "app", &image).await.is_empty());
 }

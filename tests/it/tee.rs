@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use transship::copy::{CopyError, Progress};
+use transship::copy::{ByteCounter, CopyError};
 use transship::registry::ErrorKind;
 
 use crate::copy_images::{Pair, client};
@@ -37,7 +37,7 @@ impl Ground {
             engine: first.engine.clone(),
             source: first.source.clone(),
             destination: client(&proxies[1].host()),
-            progress: Progress::default(),
+            progress: ByteCounter::default(),
             ..Pair::new(&source.host(), &proxies[1].host())
         };
         Self { source, registries, proxies, pairs: [first, second], image, layer: layer.digest }

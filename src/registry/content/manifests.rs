@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::image::{Digest, InvalidManifest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, RepositoryName};
+use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName};
 use crate::registry::auth::token::Scopes;
 use crate::registry::client::{Client, ManifestHead, Reference};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
@@ -185,7 +185,7 @@ fn verified(
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let manifest = Manifest::parse(content_type, body).map_err(|error| {
-        let is_size = matches!(error, InvalidManifest::TooLarge | InvalidManifest::TooManyDescriptors);
+        let is_size = matches!(error, ManifestError::TooLarge | ManifestError::TooManyDescriptors);
         task.error(if is_size { ErrorKind::TooLarge } else { ErrorKind::InvalidContent }, error)
     })?;
     Ok(match expected {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Assignment, CopyId, Effect, Group, Machine, Outcome, PairId, Record};
-use crate::copy::Failed;
+use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Attempt, CopyOptions, FailedAttempt, Place, image_status};
 use crate::terms::FailureCode;
@@ -213,7 +213,7 @@ impl Machine {
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);
-                    let Failed { code, message, retry_after } = failure;
+                    let CodedError { code, message, retry_after } = failure;
                     pair.ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after, jitter }, now);
                 }
                 None => drop(pair.ledger.interrupt(&tag)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::pair::PairId;
-use crate::copy::Failed;
+use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, Invalid, PairIdentity, Place,
@@ -232,7 +232,7 @@ pub struct Outcome {
     /// The last decision about the destination.
     pub permission: Decision,
     /// The verified replica, or the cause of the failure.
-    pub result: Result<Replica, Failed>,
+    pub result: Result<Replica, CodedError>,
     /// True if a write was sent that was never answered: it may still take effect.
     pub is_unanswered: bool,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::copy::Failed;
+use crate::copy::CodedError;
 use crate::image::Digest;
 use crate::plan::{Holder, Phase, Replica, parse_configuration};
 use crate::policy::Decision;
@@ -163,7 +163,7 @@ impl Bench {
         for (id, _) in std::mem::take(&mut self.copies) {
             let permission = Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: String::new() };
             let replica = || Replica { bytes: 7, destination_digest: None };
-            let result = result.map(|()| replica()).map_err(|code| Failed::new(code, "no".to_owned()));
+            let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
             self.step(Event::Ended(id, Some(Outcome { permission, result, is_unanswered: false }), 0.5));
         }
     }

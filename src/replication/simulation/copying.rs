@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::names::{Content, Key, Millis, content, destination_index, repository_index, tag_index};
 use super::world::{Target, Task, World};
-use crate::copy::Failed;
+use crate::copy::CodedError;
 use crate::plan::Replica;
 use crate::replication::machine::{Assignment, CopyId, Event, Outcome};
 use crate::terms::FailureCode;
@@ -219,10 +219,10 @@ impl World {
     }
 
     fn fail(&mut self, target: Target, copy: CopyId, code: FailureCode) {
-        self.end_copy(target, copy, Some(Err(Failed::new(code, format!("{code:?}")))));
+        self.end_copy(target, copy, Some(Err(CodedError::new(code, format!("{code:?}")))));
     }
 
-    fn end_copy(&mut self, target: Target, copy: CopyId, result: Option<Result<Replica, Failed>>) {
+    fn end_copy(&mut self, target: Target, copy: CopyId, result: Option<Result<Replica, CodedError>>) {
         let Some(running) = self.running(target) else { return };
         let Some(copying) = running.copies.remove(&copy) else { return };
         let is_unanswered = copying.is_unanswered || copying.is_writing;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use transship::copy::{CopyError, Engine, EngineLimits, Failed};
+use transship::copy::{CodedError, CopyError, Engine, EngineLimits};
 use transship::registry::ErrorKind;
 
 use crate::registries::pair::Pair;
+use crate::support::copy_errors::is_transient;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::{Fault, Personality, When};
@@ -19,7 +20,7 @@ fn with_image(destination: Personality) -> (Pair, Image) {
 }
 
 fn code(error: CopyError) -> String {
-    format!("{:?}", Failed::from(error).code)
+    format!("{:?}", CodedError::from(error).code)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +103,7 @@ async fn a_manifest_that_appears_a_little_later_is_waited_for_and_one_that_never
     let other = Fault::Headers(vec![("docker-content-digest", Image::single(9, 1, 500).digest())]);
     pair.destination.fault(When::asked("HEAD", "/manifests/1").always(), other);
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
-    assert!(given_up.to_string().contains("somebody else writes this tag"), "{given_up}");
+    assert!(given_up.to_string().contains("another writer moves this tag"), "{given_up}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +121,7 @@ async fn an_immutable_tag_that_is_there_already_is_a_success_also_where_its_answ
     pair.destination.fault(When::asked("GET", "/tags/list").always(), empty_list());
     let refused = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(refused.to_string().contains("ImageTagAlreadyExistsException"), "{refused}");
-    assert!(!refused.is_transient() && code(refused) == "DestinationRejected");
+    assert!(!is_transient(&refused) && code(refused) == "DestinationRejected");
     assert_eq!(pair.destination.tags("app")["1"], other.digest());
 }
 

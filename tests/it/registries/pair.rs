@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use transship::copy::{
-    Authority, CONSENT_LASTS, Copied, CopyError, Effect, Engine, ImageCopy, MountScope, Progress, Refusal,
+    Authority, ByteCounter, CONSENT_LASTS, Copied, CopyError, Denied, Engine, ImageCopy, MountScope, Mutation,
 };
 use transship::image::{Digest, RepositoryName, Tag};
 use transship::plan::CopyOptions;
@@ -25,7 +25,7 @@ pub struct Pair {
     pub to: Client,
     pub engine: Engine,
     pub options: CopyOptions,
-    pub progress: Progress,
+    pub progress: ByteCounter,
 }
 
 impl Pair {
@@ -34,7 +34,7 @@ impl Pair {
         let (source, destination) = (ScriptedRegistry::start(source), ScriptedRegistry::start(destination));
         destination.create_repository("app");
         let (from, to) = (client(&source), client(&destination));
-        let (engine, options, progress) = (Engine::default(), CopyOptions::default(), Progress::default());
+        let (engine, options, progress) = (Engine::default(), CopyOptions::default(), ByteCounter::default());
         Self { source, destination, from, to, engine, options, progress }
     }
 
@@ -88,7 +88,7 @@ impl Pair {
             scope: MountScope::new("a configuration"),
             across_owners: false,
             authority: &Everything,
-            progress: &self.progress,
+            counter: &self.progress,
         }
     }
 }
@@ -133,7 +133,7 @@ fn access(
 struct Everything;
 
 impl Authority for Everything {
-    fn permit<'a>(&'a self, _: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+    fn permit<'a>(&'a self, _: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         async { Ok(Instant::now() + CONSENT_LASTS) }.boxed()
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod background;
 pub mod control_plane;
+pub mod copy_errors;
 pub mod eventually;
 pub mod fixtures;
 pub mod gate;

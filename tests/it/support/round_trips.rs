@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use transship::copy::{Authority, CONSENT_LASTS, Effect, Engine, ImageCopy, MountScope, Progress, Refusal};
+use transship::copy::{Authority, ByteCounter, CONSENT_LASTS, Denied, Engine, ImageCopy, MountScope, Mutation};
 use transship::image::{Digest, RepositoryName, Tag};
 use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EgressPolicy, Reference, RegistryOptions};
@@ -86,7 +86,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
         scope: MountScope::new("a configuration"),
         across_owners: false,
         authority: &Consent,
-        progress: &Progress::default(),
+        counter: &ByteCounter::default(),
     };
     let copied = engine.copy(&task).await.expect("the image is copied");
     let complete = since.elapsed().as_secs_f64() / round_trip.as_secs_f64();
@@ -151,7 +151,7 @@ fn client(host: &str, realm: &str) -> Client {
 struct Consent;
 
 impl Authority for Consent {
-    fn permit<'a>(&'a self, _: Effect<'a>) -> BoxFuture<'a, Result<Instant, Refusal>> {
+    fn permit<'a>(&'a self, _: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         async { Ok(Instant::now() + CONSENT_LASTS) }.boxed()
     }
 }

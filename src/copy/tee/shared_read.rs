@@ -1,4 +1,4 @@
-//! One reading of a blob that several destinations share.
+//! One read of a blob that several destinations share.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,79 +11,95 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::copy::memo::Memo;
-use crate::copy::task::RepositoryKey;
+use crate::copy::task::{ImageCopy, RepositoryKey};
 use crate::image::{Descriptor, RepositoryName};
 use crate::registry::{BlobStream, Client, ClientId, ErrorKind, RegistryError};
 
-/// A blob that is read once; it is given up when nobody holds this any more.
-pub(super) struct Reading {
-    shared: Arc<Shared>,
+/// A blob that is read once; the read is given up when this is dropped.
+pub(super) struct SharedRead {
+    shared: Arc<ReadState>,
     _driver: AbortOnDropHandle<()>,
 }
 
-/// What the task that reads and those it reads for have in common.
-struct Shared {
-    source: (Client, RepositoryName, Descriptor),
-    window: Mutex<Window>,
-    /// There is more, or an end.
+/// The state that the reading task shares with its branches.
+struct ReadState {
+    source: BlobSource,
+    backlog: Mutex<Backlog>,
+    /// Notified when there is another piece, or the end.
     more: Notify,
-    /// Somebody has taken something, or left.
+    /// Notified when a branch has taken a piece, or left.
     room: Notify,
     late: Arc<Memo<ClientId, Instant>>,
 }
 
-/// The part of the blob that somebody still needs.
-struct Window {
+/// The part of the blob that a branch still needs.
+struct Backlog {
     pieces: VecDeque<Bytes>,
     /// The number of the first piece.
     first: usize,
     bytes: u64,
-    readers: HashMap<u64, Place>,
-    /// Who is to come.
+    branches: HashMap<u64, Position>,
+    /// Destinations that are expected to join.
     awaited: HashSet<RepositoryKey>,
     joined: u64,
     is_open: bool,
     end: Option<Result<(), RegistryError>>,
 }
 
-/// Where a reader is.
-struct Place {
-    /// The piece that it takes next.
+/// The position of a branch.
+struct Position {
+    /// The number of the piece that it takes next.
     at: usize,
     destination: ClientId,
 }
 
-/// One of those that a blob is read for.
-pub(super) struct Reader {
-    reading: Arc<Reading>,
+/// One destination's stream of the blob.
+pub(super) struct Branch {
+    read: Arc<SharedRead>,
     number: u64,
-    /// How many bytes it has taken.
+    /// The bytes that it has taken.
     taken: u64,
-    /// What it reads by itself, once it has kept the others waiting: as it is asked for, and as it comes.
+    /// The request of its own, once it has kept the others waiting.
     asking: Option<BoxFuture<'static, Result<BlobStream, RegistryError>>>,
+    /// The answer to that request.
     alone: Option<BlobStream>,
 }
 
-impl Reading {
-    /// Reads for those who join, and does not go on far before the `awaited` have.
+/// A blob of a source repository.
+#[derive(Clone)]
+pub(super) struct BlobSource {
+    client: Client,
+    repository: RepositoryName,
+    blob: Descriptor,
+}
+
+impl BlobSource {
+    /// The blob as `task` reads it.
+    pub(super) fn of(task: &ImageCopy<'_>, blob: &Descriptor) -> Self {
+        Self { client: task.source.clone(), repository: task.source_repository.clone(), blob: blob.clone() }
+    }
+}
+
+impl SharedRead {
+    /// Starts a read for the destinations that join. It does not go on far before the `awaited` ones have joined.
     pub(super) fn start(
-        (client, repository, blob): (&Client, &RepositoryName, &Descriptor),
+        source: BlobSource,
         awaited: HashSet<RepositoryKey>,
         late: Arc<Memo<ClientId, Instant>>,
     ) -> Arc<Self> {
-        let window = Window {
+        let backlog = Backlog {
             pieces: VecDeque::new(),
             first: 0,
             bytes: 0,
-            readers: HashMap::new(),
+            branches: HashMap::new(),
             awaited,
             joined: 0,
             is_open: false,
             end: None,
         };
-        let shared = Arc::new(Shared {
-            source: (client.clone(), repository.clone(), blob.clone()),
-            window: Mutex::new(window),
+        let shared = Arc::new(ReadState {
+            source,
+            backlog: Mutex::new(backlog),
             more: Notify::new(),
             room: Notify::new(),
             late,
@@ -92,52 +108,52 @@ impl Reading {
         Arc::new(Self { shared, _driver: AbortOnDropHandle::new(driver) })
     }
 
-    /// Joins if nothing is gone yet; and whether others are still awaited.
-    pub(super) fn join(self: &Arc<Self>, destination: &RepositoryKey) -> (Option<Reader>, bool) {
-        let mut window = self.shared.lock();
-        let is_whole = window.first == 0 && !matches!(window.end, Some(Err(_)));
-        let reader = is_whole.then(|| {
-            let number = window.joined;
-            window.joined += 1;
-            window.readers.insert(number, Place { at: 0, destination: destination.0 });
-            Reader { reading: self.clone(), number, taken: 0, asking: None, alone: None }
+    /// Joins if no piece is gone yet. Returns true with it if other destinations are still awaited.
+    pub(super) fn join(self: &Arc<Self>, destination: &RepositoryKey) -> (Option<Branch>, bool) {
+        let mut backlog = self.shared.lock();
+        let is_whole = backlog.first == 0 && !matches!(backlog.end, Some(Err(_)));
+        let branch = is_whole.then(|| {
+            let number = backlog.joined;
+            backlog.joined += 1;
+            backlog.branches.insert(number, Position { at: 0, destination: destination.0 });
+            Branch { read: self.clone(), number, taken: 0, asking: None, alone: None }
         });
-        window.awaited.remove(destination);
-        window.trim();
-        let is_awaited = !window.awaited.is_empty();
-        drop(window);
+        backlog.awaited.remove(destination);
+        backlog.trim();
+        let is_awaited = !backlog.awaited.is_empty();
+        drop(backlog);
         self.shared.room.notify_one();
-        (reader, is_awaited)
+        (branch, is_awaited)
     }
 
-    /// `destination` does not come any more; whether others are still awaited.
+    /// Notes that `destination` does not come any more. Returns true if others are still awaited.
     pub(super) fn needs_not(&self, destination: &RepositoryKey) -> bool {
-        let mut window = self.shared.lock();
-        if window.awaited.remove(destination) {
-            window.trim();
+        let mut backlog = self.shared.lock();
+        if backlog.awaited.remove(destination) {
+            backlog.trim();
             self.shared.room.notify_one();
         }
-        !window.awaited.is_empty()
+        !backlog.awaited.is_empty()
     }
 }
 
-impl Reader {
-    /// The bytes, once the source has answered.
+impl Branch {
+    /// Returns the bytes, once the source has answered.
     ///
     /// # Errors
-    /// What the source answers with.
+    /// The error of the source.
     pub(super) async fn open(self) -> Result<BlobStream, RegistryError> {
-        let shared = self.reading.shared.clone();
+        let shared = self.read.shared.clone();
         shared
-            .wait(|window| match &window.end {
-                Some(Err(error)) if !window.is_open => Some(Err(error.clone())),
-                _ => window.is_open.then_some(Ok(())),
+            .wait(|backlog| match &backlog.end {
+                Some(Err(error)) if !backlog.is_open => Some(Err(error.clone())),
+                _ => backlog.is_open.then_some(Ok(())),
             })
             .await?;
-        let pieces = futures::stream::unfold(Some(self), |reader| async {
-            let mut reader = reader?;
-            match reader.next().await {
-                Some(Ok(piece)) => Some((Ok(piece), Some(reader))),
+        let pieces = futures::stream::unfold(Some(self), |branch| async {
+            let mut branch = branch?;
+            match branch.next().await {
+                Some(Ok(piece)) => Some((Ok(piece), Some(branch))),
                 Some(Err(error)) => Some((Err(error), None)),
                 None => None,
             }
@@ -159,7 +175,8 @@ impl Reader {
                 Taken::CutOff => self.asking = Some(self.read_alone()),
             }
         }
-        // The source may have no place before those who were kept waiting have all of it. An empty piece says that it goes on.
+        // The source may have no free connection before the branches that were kept waiting have all of it. An empty piece shows that
+        // this one goes on.
         let Ok(opened) = tokio::time::timeout(SIGN_OF_LIFE, self.asking.as_mut()?).await else {
             return Some(Ok(Bytes::new()));
         };
@@ -172,26 +189,26 @@ impl Reader {
 
     async fn take(&mut self) -> Taken {
         let number = self.number;
-        let taken = self.reading.shared.wait(|window| {
-            let first = window.first;
-            let Some(place) = window.readers.get_mut(&number) else { return Some(Taken::CutOff) };
-            match window.pieces.get(place.at - first).cloned() {
+        let taken = self.read.shared.wait(|backlog| {
+            let first = backlog.first;
+            let Some(position) = backlog.branches.get_mut(&number) else { return Some(Taken::CutOff) };
+            match backlog.pieces.get(position.at - first).cloned() {
                 Some(piece) => {
-                    place.at += 1;
-                    window.trim();
+                    position.at += 1;
+                    backlog.trim();
                     Some(Taken::Piece(piece))
                 }
-                None => window.end.clone().map(Taken::End),
+                None => backlog.end.clone().map(Taken::End),
             }
         });
         let taken = taken.await;
-        self.reading.shared.room.notify_one();
+        self.read.shared.room.notify_one();
         taken
     }
 
-    /// The rest of the blob, by a request of its own.
+    /// Reads the rest of the blob by a request of its own.
     fn read_alone(&self) -> BoxFuture<'static, Result<BlobStream, RegistryError>> {
-        let (client, repository, blob) = self.reading.shared.source.clone();
+        let BlobSource { client, repository, blob } = self.read.shared.source.clone();
         tracing::debug!(%repository, digest = %blob.digest, at = self.taken, "goes on alone");
         let mut to_skip = self.taken;
         async move {
@@ -209,13 +226,13 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for Branch {
     fn drop(&mut self) {
-        let mut window = self.reading.shared.lock();
-        window.readers.remove(&self.number);
-        window.trim();
-        drop(window);
-        self.reading.shared.room.notify_one();
+        let mut backlog = self.read.shared.lock();
+        backlog.branches.remove(&self.number);
+        backlog.trim();
+        drop(backlog);
+        self.read.shared.room.notify_one();
     }
 }
 
@@ -225,10 +242,10 @@ enum Taken {
     CutOff,
 }
 
-/// Reads the blob as fast as it is taken. Whatever becomes of this, those who wait learn of an end.
-async fn drive(shared: Arc<Shared>) {
-    let _end = End(&shared);
-    let (client, repository, blob) = &shared.source;
+/// Reads the blob as fast as it is taken. However this ends, waiting branches learn of an end.
+async fn drive(shared: Arc<ReadState>) {
+    let _end = EndGuard(&shared);
+    let BlobSource { client, repository, blob } = &shared.source;
     let mut stream = match client.blob(repository, blob).await {
         Ok(stream) => stream,
         Err(error) => return shared.end(Err(error)),
@@ -251,10 +268,10 @@ async fn drive(shared: Arc<Shared>) {
     }
 }
 
-/// Ends a reading that ended without saying so.
-struct End<'a>(&'a Shared);
+/// Ends the read for the branches when the reading task ends or is aborted.
+struct EndGuard<'a>(&'a ReadState);
 
-impl Drop for End<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let broken = || Err(RegistryError::new(ErrorKind::Unavailable, "reading the source broke off"));
         self.0.lock().end.get_or_insert_with(broken);
@@ -262,13 +279,13 @@ impl Drop for End<'_> {
     }
 }
 
-impl Shared {
+impl ReadState {
     fn add(&self, piece: Bytes) {
-        let mut window = self.lock();
-        window.bytes += piece.len() as u64;
-        window.pieces.push_back(piece);
-        window.trim();
-        drop(window);
+        let mut backlog = self.lock();
+        backlog.bytes += piece.len() as u64;
+        backlog.pieces.push_back(piece);
+        backlog.trim();
+        drop(backlog);
         self.more.notify_waiters();
     }
 
@@ -277,13 +294,13 @@ impl Shared {
         self.more.notify_waiters();
     }
 
-    /// Waits until there is room for a piece. Whoever keeps others waiting for too long is not waited for any more; `starved` is for
-    /// how long somebody has waited because of somebody slower.
+    /// Waits until there is room for a piece. A branch that keeps others waiting for too long is not waited for any more; `starved` is the
+    /// time that branches have waited for a slower one.
     async fn have_room(&self, starved: &mut Duration) {
         loop {
             let (patience, is_starving) = {
-                let window = self.lock();
-                match (window.bytes < WINDOW, window.awaited.is_empty(), window.is_starving()) {
+                let backlog = self.lock();
+                match (backlog.bytes < MAX_AHEAD, backlog.awaited.is_empty(), backlog.is_starving()) {
                     (true, _, _) => return,
                     (false, false, _) => (UNTIL_ALL_HAVE_COME, false),
                     (false, true, true) => (UNTIL_ALL_HAVE_TAKEN.saturating_sub(*starved), true),
@@ -303,30 +320,31 @@ impl Shared {
     }
 
     fn go_on_without(&self) {
-        let mut window = self.lock();
-        let late = match window.awaited.is_empty() {
-            true => window.cut_off(),
-            false => window.awaited.drain().map(|(client, _)| client).collect(),
+        let mut backlog = self.lock();
+        let late = if backlog.awaited.is_empty() {
+            backlog.cut_off()
+        } else {
+            backlog.awaited.drain().map(|(client, _)| client).collect()
         };
-        window.trim();
-        drop(window);
+        backlog.trim();
+        drop(backlog);
         let now = Instant::now();
         late.into_iter().for_each(|client| self.late.note(client, now));
         self.more.notify_waiters();
     }
 
-    /// Whether nobody needs the rest: nobody can join from now on.
+    /// Returns true if no branch needs the rest: then none can join from now on.
     fn is_given_up(&self) -> bool {
-        let mut window = self.lock();
-        let is_given_up = window.readers.is_empty() && window.awaited.is_empty();
+        let mut backlog = self.lock();
+        let is_given_up = backlog.branches.is_empty() && backlog.awaited.is_empty();
         if is_given_up {
-            window.end = Some(Err(RegistryError::new(ErrorKind::Unavailable, "nobody needed it any more")));
+            backlog.end = Some(Err(RegistryError::new(ErrorKind::Unavailable, "no copy needed it any more")));
         }
         is_given_up
     }
 
-    /// What `look` finds, as soon as it finds something.
-    async fn wait<T>(&self, mut look: impl FnMut(&mut Window) -> Option<T>) -> T {
+    /// Returns the result of `look` as soon as there is one.
+    async fn wait<T>(&self, mut look: impl FnMut(&mut Backlog) -> Option<T>) -> T {
         loop {
             let mut more = std::pin::pin!(self.more.notified());
             more.as_mut().enable();
@@ -337,18 +355,19 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Window {
-    /// Drops what nobody needs any more.
+impl Backlog {
+    /// Drops the pieces that no branch needs any more.
     fn trim(&mut self) {
         let end = self.first + self.pieces.len();
-        let needed = match self.awaited.is_empty() {
-            true => self.readers.values().map(|place| place.at).min().unwrap_or(end),
-            false => 0,
+        let needed = if self.awaited.is_empty() {
+            self.branches.values().map(|position| position.at).min().unwrap_or(end)
+        } else {
+            0
         };
         while self.first < needed {
             let Some(piece) = self.pieces.pop_front() else { break };
@@ -357,24 +376,29 @@ impl Window {
         }
     }
 
-    /// Whether somebody has taken everything, and somebody has not.
+    /// Returns true if one branch has taken every piece, and another has not.
     fn is_starving(&self) -> bool {
         let end = self.first + self.pieces.len();
-        self.readers.values().any(|place| place.at == end) && self.readers.values().any(|place| place.at < end)
+        self.branches.values().any(|position| position.at == end)
+            && self.branches.values().any(|position| position.at < end)
     }
 
-    /// Leaves behind those who are furthest behind, if somebody waits for them; who that is.
+    /// Removes the branches that are furthest behind, if another one waits for them. Returns their destinations.
     fn cut_off(&mut self) -> Vec<ClientId> {
         if !self.is_starving() {
             return Vec::new();
         }
-        let behind = self.readers.values().map(|place| place.at).min();
-        self.readers.extract_if(|_, place| Some(place.at) == behind).map(|(_, place)| place.destination).collect()
+        let behind = self.branches.values().map(|position| position.at).min();
+        self.branches
+            .extract_if(|_, position| Some(position.at) == behind)
+            .map(|(_, position)| position.destination)
+            .collect()
     }
 }
 
-/// How far the fastest may be ahead of the slowest, and of those who have not come yet.
-pub(super) const WINDOW: u64 = 512 * 1024;
+/// Bytes by which the fastest branch may be ahead of the slowest, and of the destinations that have not come yet.
+pub(super) const MAX_AHEAD: u64 = 512 * 1024;
+/// The interval of the empty pieces of a branch that waits for a request of its own.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 const UNTIL_ALL_HAVE_COME: Duration = Duration::from_secs(1);
 const UNTIL_ALL_HAVE_TAKEN: Duration = Duration::from_secs(5);

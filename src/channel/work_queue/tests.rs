@@ -1,11 +1,11 @@
 use super::*;
-use crate::channel::Held;
+use crate::channel::HeldItem;
 
 fn lane() -> Lane {
     Lane { namespace: "n".into(), source: "s".into(), destination: "d".into(), class: "default".into() }
 }
 
-fn submission(id: &str, hurried: bool) -> Submission {
+fn submission(id: &str, urgent: bool) -> Submission {
     let image = crate::plan::ImageRequest {
         repository: "r".parse().unwrap(),
         tag: id.parse().unwrap(),
@@ -17,11 +17,11 @@ fn submission(id: &str, hurried: bool) -> Submission {
         across_owners: false,
     };
     let item = Item { id: ItemId(id.into()), image };
-    Submission { item, lane: lane(), hurried }
+    Submission { item, lane: lane(), urgent }
 }
 
-fn holds(id: &str, tag: &str) -> Held {
-    Held { id: ItemId(id.into()), repository: "r".parse().unwrap(), tag: tag.parse().unwrap(), bytes: 7 }
+fn holds(id: &str, tag: &str) -> HeldItem {
+    HeldItem { id: ItemId(id.into()), repository: "r".parse().unwrap(), tag: tag.parse().unwrap(), bytes: 7 }
 }
 
 fn report(session: &str, sequence: u64, held: &[&str], ended: &[&str]) -> Report {
@@ -30,7 +30,7 @@ fn report(session: &str, sequence: u64, held: &[&str], ended: &[&str]) -> Report
         sequence,
         slots: 2,
         held: held.iter().map(|id| holds(id, id)).collect(),
-        ended: ended.iter().map(|id| Ended { id: ItemId((*id).into()), result: Ok(replica()), moved: 9 }).collect(),
+        ended: ended.iter().map(|id| EndedItem { id: ItemId((*id).into()), result: Ok(replica()), moved: 9 }).collect(),
         access_version: None,
     }
 }
@@ -39,112 +39,112 @@ fn ids(items: &[Item]) -> Vec<&str> {
     items.iter().map(|item| item.id.0.as_str()).collect()
 }
 
-fn desk_with_worker(now: Instant) -> Desk {
-    let mut desk = Desk::default();
-    desk.add_worker("job", lane(), false, now);
-    desk
+fn queue_with_worker(now: Instant) -> WorkQueue {
+    let mut queue = WorkQueue::default();
+    queue.add_worker("job", lane(), now);
+    queue
 }
 
 #[test]
 fn an_answer_that_is_lost_is_given_again_and_a_report_that_is_late_is_ignored() {
     let now = Instant::now();
-    let mut desk = desk_with_worker(now);
-    let told = desk.submit(submission("a", false), now);
-    assert_eq!(ids(&desk.report("job", &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
+    let mut queue = queue_with_worker(now);
+    let state = queue.submit(submission("a", false), now);
+    assert_eq!(ids(&queue.report("job", &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
     // The answer was lost: the worker still has nothing.
-    assert_eq!(ids(&desk.report("job", &report("x", 2, &[], &[]), now).unwrap().items), ["a"]);
-    assert_eq!(desk.report("job", &report("x", 1, &[], &[]), now).err(), Some(Refused::Late));
-    let answer = desk.report("job", &report("x", 3, &["a"], &[]), now).unwrap();
+    assert_eq!(ids(&queue.report("job", &report("x", 2, &[], &[]), now).unwrap().items), ["a"]);
+    assert_eq!(queue.report("job", &report("x", 1, &[], &[]), now).err(), Some(ReportError::Late));
+    let answer = queue.report("job", &report("x", 3, &["a"], &[]), now).unwrap();
     assert_eq!((answer.items.len(), answer.keep.len()), (0, 1));
-    assert_eq!(*told.borrow(), Told::Running { bytes: 7 });
+    assert_eq!(*state.borrow(), ItemState::Running { bytes: 7 });
     for sequence in [4, 5] {
-        desk.report("job", &report("x", sequence, &[], &["a"]), now).unwrap();
+        queue.report("job", &report("x", sequence, &[], &["a"]), now).unwrap();
     }
-    assert!(matches!(&*told.borrow(), Told::Ended(ended) if ended.result == Ok(replica())));
+    assert!(matches!(&*state.borrow(), ItemState::Ended(ended) if ended.result == Ok(replica())));
 }
 
 #[test]
-fn a_hurried_image_is_given_beyond_the_slots_and_before_the_others() {
+fn a_urgent_image_is_given_beyond_the_slots_and_before_the_others() {
     let now = Instant::now();
-    let mut desk = desk_with_worker(now);
-    let _told: Vec<_> = ["a", "b", "c"].map(|id| desk.submit(submission(id, false), now)).into();
-    assert_eq!(ids(&desk.report("job", &report("x", 1, &[], &[]), now).unwrap().items), ["a", "b"]);
-    let _hurried = desk.submit(submission("h", true), now);
-    assert_eq!(ids(&desk.report("job", &report("x", 2, &["a", "b"], &[]), now).unwrap().items), ["h"]);
+    let mut queue = queue_with_worker(now);
+    let _state: Vec<_> = ["a", "b", "c"].map(|id| queue.submit(submission(id, false), now)).into();
+    assert_eq!(ids(&queue.report("job", &report("x", 1, &[], &[]), now).unwrap().items), ["a", "b"]);
+    let _urgent = queue.submit(submission("h", true), now);
+    assert_eq!(ids(&queue.report("job", &report("x", 2, &["a", "b"], &[]), now).unwrap().items), ["h"]);
 }
 
 #[test]
 fn a_second_process_with_the_same_token_is_refused() {
     let now = Instant::now();
-    let mut desk = desk_with_worker(now);
-    assert!(desk.report("job", &report("x", 1, &[], &[]), now).is_ok());
-    assert_eq!(desk.report("job", &report("y", 2, &[], &[]), now).err(), Some(Refused::Unknown));
-    assert_eq!(desk.report("another", &report("x", 2, &[], &[]), now).err(), Some(Refused::Unknown));
+    let mut queue = queue_with_worker(now);
+    assert!(queue.report("job", &report("x", 1, &[], &[]), now).is_ok());
+    assert_eq!(queue.report("job", &report("y", 2, &[], &[]), now).err(), Some(ReportError::Unknown));
+    assert_eq!(queue.report("another", &report("x", 2, &[], &[]), now).err(), Some(ReportError::Unknown));
 }
 
 #[test]
 fn an_image_that_is_withdrawn_is_cancelled_at_the_worker_and_gets_no_grant() {
     let now = Instant::now();
-    let mut desk = desk_with_worker(now);
-    let _told = desk.submit(submission("a", false), now);
-    desk.report("job", &report("x", 1, &[], &[]), now).unwrap();
-    assert!(desk.may_commit("job", "x", &ItemId("a".into()), now));
-    assert!(!desk.may_commit("job", "y", &ItemId("a".into()), now));
-    desk.withdraw(&ItemId("a".into()));
-    assert!(!desk.may_commit("job", "x", &ItemId("a".into()), now));
-    let answer = desk.report("job", &report("x", 2, &["a"], &[]), now).unwrap();
+    let mut queue = queue_with_worker(now);
+    let _state = queue.submit(submission("a", false), now);
+    queue.report("job", &report("x", 1, &[], &[]), now).unwrap();
+    assert!(queue.may_commit("job", "x", &ItemId("a".into()), now));
+    assert!(!queue.may_commit("job", "y", &ItemId("a".into()), now));
+    queue.withdraw(&ItemId("a".into()));
+    assert!(!queue.may_commit("job", "x", &ItemId("a".into()), now));
+    let answer = queue.report("job", &report("x", 2, &["a"], &[]), now).unwrap();
     assert_eq!(answer.cancel, [ItemId("a".into())]);
 }
 
 #[test]
 fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
     let now = Instant::now();
-    let mut desk = Desk::default();
-    let told = desk.submit(submission("a", false), now);
+    let mut queue = WorkQueue::default();
+    let state = queue.submit(submission("a", false), now);
     for loss in 0..3 {
         let job = format!("job-{loss}");
-        desk.add_worker(&job, lane(), false, now);
-        assert_eq!(ids(&desk.report(&job, &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
-        desk.give_up(&job, "OOMKilled", now);
-        assert_eq!(desk.report(&job, &report("x", 2, &["a"], &[]), now).err(), Some(Refused::Unknown));
+        queue.add_worker(&job, lane(), now);
+        assert_eq!(ids(&queue.report(&job, &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
+        queue.give_up(&job, "OOMKilled", now);
+        assert_eq!(queue.report(&job, &report("x", 2, &["a"], &[]), now).err(), Some(ReportError::Unknown));
     }
-    let told = told.borrow().clone();
-    let Told::Ended(Ended { result: Err(bad), .. }) = told else { panic!("{told:?}") };
-    assert_eq!(bad.code, FailureCode::WorkerFailed);
-    assert!(bad.message.contains("OOMKilled"));
+    let state = state.borrow().clone();
+    let ItemState::Ended(EndedItem { result: Err(error), .. }) = state else { panic!("{state:?}") };
+    assert_eq!(error.code, FailureCode::WorkerFailed);
+    assert!(error.message.contains("OOMKilled"));
 }
 
 #[test]
 fn a_worker_that_outlived_the_operator_is_taken_up_and_its_image_is_not_given_twice() {
     let now = Instant::now();
-    let mut desk = Desk::default();
-    desk.add_worker("job", lane(), true, now);
+    let mut queue = WorkQueue::default();
+    queue.adopt_worker("job", lane(), now);
     // Not handed in yet: no authority, no cancellation.
-    let answer = desk.report("job", &report("x", 41, &["a"], &[]), now).unwrap();
+    let answer = queue.report("job", &report("x", 41, &["a"], &[]), now).unwrap();
     assert_eq!((answer.keep.len(), answer.cancel.len()), (0, 0));
-    let told = desk.submit(submission("a", false), now);
-    let answer = desk.report("job", &report("x", 42, &["a"], &[]), now).unwrap();
+    let state = queue.submit(submission("a", false), now);
+    let answer = queue.report("job", &report("x", 42, &["a"], &[]), now).unwrap();
     assert_eq!((answer.keep.len(), answer.items.len()), (1, 0));
-    assert_eq!(*told.borrow(), Told::Running { bytes: 7 });
-    // One that nobody hands in again is dropped in the end.
-    let later = now + TAKEN_UP_WITHIN;
-    let answer = desk.report("job", &report("x", 43, &["a", "b"], &[]), later).unwrap();
+    assert_eq!(*state.borrow(), ItemState::Running { bytes: 7 });
+    // An image that is not handed in again is dropped in the end.
+    let later = now + ADOPTED_WAIT;
+    let answer = queue.report("job", &report("x", 43, &["a", "b"], &[]), later).unwrap();
     assert_eq!(answer.cancel, [ItemId("b".into())]);
 }
 
 #[test]
 fn an_older_image_that_outlived_the_operator_makes_room_at_once_for_a_newer_one_of_its_tag() {
     let now = Instant::now();
-    let mut desk = Desk::default();
-    desk.add_worker("job", lane(), true, now);
+    let mut queue = WorkQueue::default();
+    queue.adopt_worker("job", lane(), now);
     let with =
         |sequence| Report { held: vec![holds("older", "t"), holds("other", "u")], ..report("x", sequence, &[], &[]) };
-    assert!(desk.report("job", &with(1), now).unwrap().cancel.is_empty());
+    assert!(queue.report("job", &with(1), now).unwrap().cancel.is_empty());
     let mut newer = submission("newer", false);
     newer.item.image.tag = "t".parse().unwrap();
-    let _told = desk.submit(newer, now);
-    assert!(desk.has_news("job", &with(2)));
-    let answer = desk.report("job", &Report { slots: 3, ..with(2) }, now).unwrap();
+    let _state = queue.submit(newer, now);
+    assert!(queue.has_news("job", &with(2)));
+    let answer = queue.report("job", &Report { slots: 3, ..with(2) }, now).unwrap();
     assert_eq!(answer.cancel, [ItemId("older".into())]);
     assert_eq!(ids(&answer.items), ["newer"]);
 }
@@ -152,13 +152,13 @@ fn an_older_image_that_outlived_the_operator_makes_room_at_once_for_a_newer_one_
 #[test]
 fn a_worker_that_is_dismissed_ends_when_it_has_nothing_and_gets_nothing_new() {
     let now = Instant::now();
-    let mut desk = desk_with_worker(now);
-    let _told = desk.submit(submission("a", false), now);
-    desk.report("job", &report("x", 1, &[], &[]), now).unwrap();
-    desk.dismiss("job");
-    let _other = desk.submit(submission("b", false), now);
-    assert!(!desk.report("job", &report("x", 2, &["a"], &[]), now).unwrap().end);
-    let answer = desk.report("job", &report("x", 3, &[], &["a"]), now).unwrap();
+    let mut queue = queue_with_worker(now);
+    let _state = queue.submit(submission("a", false), now);
+    queue.report("job", &report("x", 1, &[], &[]), now).unwrap();
+    queue.dismiss("job");
+    let _other = queue.submit(submission("b", false), now);
+    assert!(!queue.report("job", &report("x", 2, &["a"], &[]), now).unwrap().end);
+    let answer = queue.report("job", &report("x", 3, &[], &["a"]), now).unwrap();
     assert!(answer.end && answer.items.is_empty());
 }
 
@@ -172,7 +172,7 @@ struct ModelWorker {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum QueueStep {
     /// The tag moves at the source: the earlier version is taken back, the new one handed in.
     Push,
     Report {
@@ -189,7 +189,7 @@ enum Step {
     Pass {
         ms: u64,
     },
-    /// The operator gives up who was silent for too long, and starts another worker.
+    /// The operator gives up a worker that was silent for too long, and starts another one.
     GiveUp {
         worker: usize,
     },
@@ -197,45 +197,45 @@ enum Step {
     NewLeader,
 }
 
-fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<QueueStep>> {
     use proptest::prelude::*;
     let worker = || (0..2_usize, prop::bool::weighted(0.2));
     let step = prop_oneof![
-        2 => Just(Step::Push),
-        8 => worker().prop_map(|(worker, lost)| Step::Report { worker, lost }),
-        8 => worker().prop_map(|(worker, lost)| Step::Ask { worker, lost }),
-        8 => (0..2_usize).prop_map(|worker| Step::Write { worker }),
-        4 => (1..13_000_u64).prop_map(|ms| Step::Pass { ms }),
-        2 => (0..2_usize).prop_map(|worker| Step::GiveUp { worker }),
-        1 => Just(Step::NewLeader),
+        2 => Just(QueueStep::Push),
+        8 => worker().prop_map(|(worker, lost)| QueueStep::Report { worker, lost }),
+        8 => worker().prop_map(|(worker, lost)| QueueStep::Ask { worker, lost }),
+        8 => (0..2_usize).prop_map(|worker| QueueStep::Write { worker }),
+        4 => (1..13_000_u64).prop_map(|ms| QueueStep::Pass { ms }),
+        2 => (0..2_usize).prop_map(|worker| QueueStep::GiveUp { worker }),
+        1 => Just(QueueStep::NewLeader),
     ];
     prop::collection::vec(step, 0..200)
 }
 
 proptest::proptest! {
-    /// Two workers, operators that follow one another, messages that are lost, clocks that stand still for whoever sleeps: the tag
-    /// never moves back, and nobody writes without a grant that nobody else can have.
+    /// Two workers, operators that follow one another, messages that are lost, clocks that stand still while a process sleeps: the tag
+    /// never moves back, and no worker writes without a grant that no other can have.
     #[test]
     fn a_tag_never_moves_back(steps in steps()) {
-        use crate::channel::{Ask, Grants, Holder, Subject};
+        use crate::channel::{GrantDecision, Grants, GrantHolder, GrantSubject};
         let mut now = Instant::now();
-        let (mut desk, mut grants) = (Desk::default(), Grants::default());
-        let subject = Subject { host: "h".into(), repository: "r".parse().unwrap(), tag: Some("t".parse().unwrap()) };
+        let (mut queue, mut grants) = (WorkQueue::default(), Grants::default());
+        let subject = GrantSubject { host: "h".into(), repository: "r".parse().unwrap(), tag: Some("t".parse().unwrap()) };
         let jobs = ["a", "b"];
         let (mut version, mut tag, mut alive) = (0_u64, 0_u64, [true, false]);
         let mut workers = [ModelWorker::default(), ModelWorker::default()];
         let id = |version: u64| ItemId(format!("v{version}"));
-        let mut told = None;
-        desk.add_worker("a", lane(), false, now);
+        let mut state = None;
+        queue.add_worker("a", lane(), now);
         for step in steps {
             match step {
-                Step::Push => {
-                    desk.withdraw(&id(version));
+                QueueStep::Push => {
+                    queue.withdraw(&id(version));
                     version += 1;
-                    told = Some(desk.submit(submission(&format!("v{version}"), false), now));
+                    state = Some(queue.submit(submission(&format!("v{version}"), false), now));
                 }
-                Step::Pass { ms } => now += Duration::from_millis(ms),
-                Step::Report { worker: index, lost } => {
+                QueueStep::Pass { ms } => now += Duration::from_millis(ms),
+                QueueStep::Report { worker: index, lost } => {
                     let worker = &mut workers[index];
                     worker.sequence += 1;
                     let (held, ended): (Vec<_>, Vec<_>) = (
@@ -246,9 +246,9 @@ proptest::proptest! {
                         (held.iter().map(String::as_str).collect(), ended.iter().map(String::as_str).collect());
                     let report = report(&format!("session-{index}"), worker.sequence, &held, &ended);
                     for version in &worker.ended {
-                        grants.give_back(&Holder { session: format!("session-{index}"), copy: format!("v{version}") });
+                        grants.give_back(&GrantHolder { session: format!("session-{index}"), copy: format!("v{version}") });
                     }
-                    let Ok(answer) = desk.report(jobs[index], &report, now) else { continue };
+                    let Ok(answer) = queue.report(jobs[index], &report, now) else { continue };
                     if lost {
                         continue;
                     }
@@ -266,17 +266,17 @@ proptest::proptest! {
                         worker.copying = Some((item.id.0[1..].parse().unwrap(), Some(until), None));
                     }
                 }
-                Step::Ask { worker: index, lost } => {
+                QueueStep::Ask { worker: index, lost } => {
                     let Some((version, Some(lease), grant)) = &mut workers[index].copying else { continue };
                     let session = format!("session-{index}");
-                    if *lease > now && desk.may_commit(jobs[index], &session, &id(*version), now) {
-                        let holder = Holder { session, copy: format!("v{version}") };
-                        if let Ask::Granted(until) = grants.ask(&subject, &holder, now) && !lost {
+                    if *lease > now && queue.may_commit(jobs[index], &session, &id(*version), now) {
+                        let holder = GrantHolder { session, copy: format!("v{version}") };
+                        if let GrantDecision::Granted(until) = grants.ask(&subject, &holder, now) && !lost {
                             *grant = Some(until);
                         }
                     }
                 }
-                Step::Write { worker: index } => {
+                QueueStep::Write { worker: index } => {
                     if let Some((copied, Some(lease), Some(grant))) = workers[index].copying
                         && now < lease.min(grant)
                     {
@@ -286,34 +286,34 @@ proptest::proptest! {
                         workers[index].ended.push(copied);
                     }
                 }
-                Step::GiveUp { worker: index } => {
-                    let (_, views) = desk.overview();
+                QueueStep::GiveUp { worker: index } => {
+                    let (_, views) = queue.overview();
                     let Some(view) = views.iter().find(|view| view.job == jobs[index]) else { continue };
                     let silent = now.saturating_duration_since(view.seen.unwrap_or(view.made));
                     if silent > AUTHORITY_LASTS && !alive[1 - index] {
-                        desk.give_up(jobs[index], "silence", now);
+                        queue.give_up(jobs[index], "silence", now);
                         alive[index] = false;
                         alive[1 - index] = true;
                         // A Job of its own: another session, a new process.
                         workers[1 - index] = ModelWorker { copying: workers[1 - index].copying.take(), ..ModelWorker::default() };
-                        desk.add_worker(jobs[1 - index], lane(), false, now);
+                        queue.add_worker(jobs[1 - index], lane(), now);
                     }
                 }
-                Step::NewLeader => {
-                    (desk, grants) = (Desk::default(), Grants::default());
+                QueueStep::NewLeader => {
+                    (queue, grants) = (WorkQueue::default(), Grants::default());
                     grants.hold_back(now + AUTHORITY_LASTS);
                     for index in 0..2 {
                         if alive[index] {
-                            desk.add_worker(jobs[index], lane(), true, now);
+                            queue.adopt_worker(jobs[index], lane(), now);
                         }
                     }
                     if version > tag {
-                        told = Some(desk.submit(submission(&format!("v{version}"), false), now));
+                        state = Some(queue.submit(submission(&format!("v{version}"), false), now));
                     }
                 }
             }
         }
-        drop(told);
+        drop(state);
     }
 }
 

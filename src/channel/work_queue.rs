@@ -1,0 +1,392 @@
+//! The queue of images for copy Jobs: takes images in, hands them out by lane, and follows the reports of workers.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
+use crate::plan::{AUTHORITY_LASTS, Lane, WaitingLane, WorkerView};
+use crate::terms::FailureCode;
+
+/// All images that Jobs copy, and the workers that copy them. Decides nothing about Jobs, sends nothing.
+#[derive(Debug, Default)]
+pub struct WorkQueue {
+    items: HashMap<ItemId, QueuedItem>,
+    lanes: BTreeMap<Lane, LaneQueue>,
+    workers: BTreeMap<String, WorkerRecord>,
+}
+
+/// One image that is handed in.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The image.
+    pub item: Item,
+    /// The lane whose worker copies it.
+    pub lane: Lane,
+    /// True if it goes before the images of a comparison: its push was notified.
+    pub urgent: bool,
+}
+
+/// The progress of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemState {
+    /// No worker has it.
+    Waiting,
+    /// A worker copies it.
+    Running {
+        /// The bytes of blobs that were read so far.
+        bytes: u64,
+    },
+    /// It was copied, or it failed.
+    Ended(EndedItem),
+}
+
+/// A report that is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The Job is not known, or another process has used its token.
+    #[error("this worker is not known: it has to end")]
+    Unknown,
+    /// A newer report was there before.
+    #[error("a newer report was there before")]
+    Late,
+}
+
+#[derive(Debug)]
+struct QueuedItem {
+    submission: Submission,
+    /// The Job whose worker has it.
+    job: Option<String>,
+    /// Workers that were lost with it.
+    losses: u32,
+    since: Instant,
+    state: watch::Sender<ItemState>,
+}
+
+#[derive(Debug, Default)]
+struct LaneQueue {
+    urgent: VecDeque<ItemId>,
+    waiting: VecDeque<ItemId>,
+    /// Workers that were lost in a row.
+    losses: u32,
+    hold_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct WorkerRecord {
+    lane: Lane,
+    session: Option<String>,
+    /// The sequence number of its last report.
+    sequence: u64,
+    made: Instant,
+    seen: Option<Instant>,
+    idle_since: Option<Instant>,
+    given: usize,
+    moved: u64,
+    leaving: bool,
+    ended: bool,
+    adopted: bool,
+}
+
+impl LaneQueue {
+    /// Returns true if nothing waits, and no loss has to be remembered.
+    fn is_forgotten(&self) -> bool {
+        self.urgent.is_empty() && self.waiting.is_empty() && self.hold_until.is_none()
+    }
+}
+
+impl WorkQueue {
+    /// Takes an image in. The receiver ends with [`ItemState::Ended`], unless the image is withdrawn.
+    pub fn submit(&mut self, submission: Submission, now: Instant) -> watch::Receiver<ItemState> {
+        let (state, receiver) = watch::channel(ItemState::Waiting);
+        let id = submission.item.id.clone();
+        self.enqueue(&submission, QueueEnd::Back);
+        self.items.insert(id, QueuedItem { submission, job: None, losses: 0, since: now, state });
+        receiver
+    }
+
+    /// Takes an image back: the next answer to the worker that has it cancels it.
+    pub fn withdraw(&mut self, id: &ItemId) {
+        self.items.remove(id);
+    }
+
+    /// Adds a worker that is about to start.
+    pub fn add_worker(&mut self, job: &str, lane: Lane, now: Instant) {
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, false, now));
+    }
+
+    /// Adds a worker that an earlier operator process has started.
+    pub fn adopt_worker(&mut self, job: &str, lane: Lane, now: Instant) {
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, true, now));
+    }
+
+    /// Notes that the worker's pod has ended, or its Job is gone.
+    pub fn worker_ended(&mut self, job: &str) {
+        if let Some(worker) = self.workers.get_mut(job) {
+            worker.ended = true;
+        }
+    }
+
+    /// Lets a worker end as soon as it has nothing to do.
+    pub fn dismiss(&mut self, job: &str) {
+        if let Some(worker) = self.workers.get_mut(job) {
+            worker.leaving = true;
+        }
+    }
+
+    /// Gives a worker up. Its images wait again, at the front; an image that was lost [`MAX_LOSSES`] times has failed, because of
+    /// `cause`.
+    pub fn give_up(&mut self, job: &str, cause: &str, now: Instant) {
+        let Some(worker) = self.workers.remove(job) else { return };
+        let mut had: Vec<ItemId> = Vec::new();
+        self.items.retain(|id, item| {
+            if item.job.as_deref() != Some(job) {
+                return true;
+            }
+            item.losses += 1;
+            item.job = None;
+            if item.losses >= MAX_LOSSES {
+                item.state.send_replace(ItemState::Ended(lost(id, item.losses, cause)));
+                return false;
+            }
+            item.state.send_replace(ItemState::Waiting);
+            had.push(id.clone());
+            true
+        });
+        for id in &had {
+            let submission = self.items[id].submission.clone();
+            self.enqueue(&submission, QueueEnd::Front);
+        }
+        let queue = self.lanes.entry(worker.lane.clone()).or_default();
+        // A worker that was dismissed, or had nothing to do, is no loss.
+        if !had.is_empty() || worker.seen.is_none() {
+            queue.losses += 1;
+            let pause = MIN_PAUSE.saturating_mul(1 << (queue.losses - 1).min(6)).min(MAX_PAUSE);
+            queue.hold_until = Some(now + pause);
+        }
+    }
+
+    /// Takes a report of `job`'s worker. Returns its next orders.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub fn report(&mut self, job: &str, report: &Report, now: Instant) -> Result<ReportAnswer, ReportError> {
+        let worker = self.workers.get_mut(job).filter(|worker| !worker.ended).ok_or(ReportError::Unknown)?;
+        if worker.session.as_ref().is_some_and(|session| *session != report.session) {
+            return Err(ReportError::Unknown);
+        }
+        if report.sequence <= worker.sequence {
+            return Err(ReportError::Late);
+        }
+        worker.session = Some(report.session.clone());
+        (worker.sequence, worker.seen) = (report.sequence, Some(now));
+        let (lane, adopted_at) = (worker.lane.clone(), worker.adopted.then_some(worker.made));
+        for ended in &report.ended {
+            self.take_ended(job, &lane, ended);
+        }
+        let mut answer = ReportAnswer {
+            sequence: report.sequence,
+            authority_ms: u64::try_from(AUTHORITY_LASTS.as_millis()).unwrap_or(u64::MAX),
+            ..ReportAnswer::default()
+        };
+        let may_wait = adopted_at.is_some_and(|at| now.saturating_duration_since(at) < ADOPTED_WAIT);
+        for held in &report.held {
+            self.keep_or_cancel(job, &lane, held, may_wait, &mut answer);
+        }
+        self.hand_out(job, &lane, report, &mut answer);
+        let worker = self.workers.get_mut(job).ok_or(ReportError::Unknown)?;
+        worker.given += answer.items.len();
+        let idle = report.held.is_empty() && answer.items.is_empty();
+        worker.idle_since = if idle { worker.idle_since.or(Some(now)) } else { None };
+        answer.end = idle && worker.leaving;
+        Ok(answer)
+    }
+
+    /// Returns true if `session` of `job` has the image and may be given grants for it. Renews nothing but the time of its last call.
+    pub fn may_commit(&mut self, job: &str, session: &str, id: &ItemId, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(job) else { return false };
+        let has = self.items.get(id).is_some_and(|item| item.job.as_deref() == Some(job));
+        let may = has && !worker.ended && worker.session.as_deref() == Some(session);
+        if may {
+            worker.seen = Some(now);
+        }
+        may
+    }
+
+    /// Returns true if the answer to the next report of `job` would be new to the worker.
+    pub fn has_news(&self, job: &str, report: &Report) -> bool {
+        let Some(worker) = self.workers.get(job) else { return true };
+        let is_gone = |held: &HeldItem| {
+            !self.items.contains_key(&held.id) && (!worker.adopted || self.is_superseded(held, &worker.lane))
+        };
+        let gone = report.held.iter().any(is_gone);
+        let waits = self.lanes.get(&worker.lane).is_some_and(|queue| {
+            let is_live = |id: &ItemId| self.items.get(id).is_some_and(|item| item.job.is_none());
+            let has = report.held.len();
+            (has < report.slots && queue.waiting.iter().any(is_live))
+                || (has < report.slots + URGENT_SLOTS && queue.urgent.iter().any(is_live))
+        });
+        gone || (waits && !worker.leaving) || (worker.leaving && report.held.is_empty())
+    }
+
+    /// Returns the lanes in which images wait, and all workers, for decisions about Jobs.
+    pub fn overview(&mut self) -> (Vec<WaitingLane>, Vec<WorkerView>) {
+        let items = &self.items;
+        for queue in self.lanes.values_mut() {
+            let waits = |id: &ItemId| items.get(id).is_some_and(|item| item.job.is_none());
+            queue.urgent.retain(waits);
+            queue.waiting.retain(waits);
+        }
+        self.lanes.retain(|_, queue| !queue.is_forgotten());
+        let lanes = self.lanes.iter().filter_map(|(lane, queue)| {
+            let queued = queue.urgent.iter().chain(&queue.waiting).filter_map(|id| items.get(id));
+            let since = queued.map(|item| item.since).min()?;
+            Some(WaitingLane { lane: lane.clone(), since, hold_until: queue.hold_until })
+        });
+        let lanes = lanes.collect();
+        let workers = self.workers.iter().map(|(job, worker)| worker.view(job));
+        (lanes, workers.collect())
+    }
+
+    /// Returns the lane of a worker.
+    pub fn lane(&self, job: &str) -> Option<&Lane> {
+        self.workers.get(job).map(|worker| &worker.lane)
+    }
+
+    /// Returns true if another image waits for the tag of one that is not known here.
+    fn is_superseded(&self, held: &HeldItem, lane: &Lane) -> bool {
+        self.items.values().any(|queued| {
+            let Submission { item, lane: wanted, .. } = &queued.submission;
+            item.image.tag == held.tag && item.image.repository == held.repository && wanted == lane
+        })
+    }
+
+    fn take_ended(&mut self, job: &str, lane: &Lane, ended: &EndedItem) {
+        let Some(item) = self.items.get(&ended.id) else { return };
+        let is_its_own = item.job.as_deref() == Some(job);
+        // An image that was copied for an earlier operator process, and handed in again meanwhile, is there and read back.
+        let is_there = item.job.is_none() && item.submission.lane == *lane && ended.result.is_ok();
+        if (is_its_own || is_there)
+            && let Some(item) = self.items.remove(&ended.id)
+        {
+            item.state.send_replace(ItemState::Ended(ended.clone()));
+            if let Some(worker) = self.workers.get_mut(job) {
+                worker.moved += ended.moved;
+            }
+            if let Some(queue) = self.lanes.get_mut(lane) {
+                (queue.losses, queue.hold_until) = (0, None);
+            }
+        }
+    }
+
+    /// Answers for one image that the worker has. `may_wait` is true while images of an earlier operator process may be handed in again.
+    fn keep_or_cancel(&mut self, job: &str, lane: &Lane, held: &HeldItem, may_wait: bool, answer: &mut ReportAnswer) {
+        let may_wait = may_wait && !self.is_superseded(held, lane);
+        match self.items.get_mut(&held.id) {
+            Some(item) if item.submission.lane == *lane && item.job.as_deref().is_none_or(|other| other == job) => {
+                item.job = Some(job.to_owned());
+                item.state.send_replace(ItemState::Running { bytes: held.bytes });
+                answer.keep.push(held.id.clone());
+            }
+            // Until it is handed in again it goes on without authority.
+            None if may_wait => {}
+            _ => answer.cancel.push(held.id.clone()),
+        }
+    }
+
+    /// Adds to the answer the images that were given and not received, and then new ones as far as there is room.
+    fn hand_out(&mut self, job: &str, lane: &Lane, report: &Report, answer: &mut ReportAnswer) {
+        let is_held = |id: &ItemId| report.held.iter().any(|held| held.id == *id);
+        let given = self.items.values().filter(|item| item.job.as_deref() == Some(job));
+        answer.items = given.map(|item| item.submission.item.clone()).filter(|item| !is_held(&item.id)).collect();
+        let Some(worker) = self.workers.get(job).filter(|worker| !worker.leaving) else { return };
+        let Some(queue) = self.lanes.get_mut(&worker.lane) else { return };
+        let mut count = report.held.len() + answer.items.len();
+        while count < report.slots + URGENT_SLOTS {
+            let next = match queue.urgent.pop_front() {
+                Some(id) => id,
+                None if count < report.slots => match queue.waiting.pop_front() {
+                    Some(id) => id,
+                    None => break,
+                },
+                None => break,
+            };
+            if let Some(item) = self.items.get_mut(&next)
+                && item.job.is_none()
+                && item.submission.lane == *lane
+            {
+                item.job = Some(job.to_owned());
+                answer.items.push(item.submission.item.clone());
+                count += 1;
+            }
+        }
+    }
+
+    fn enqueue(&mut self, submission: &Submission, end: QueueEnd) {
+        let queue = self.lanes.entry(submission.lane.clone()).or_default();
+        let line = if submission.urgent { &mut queue.urgent } else { &mut queue.waiting };
+        match end {
+            QueueEnd::Front => line.push_front(submission.item.id.clone()),
+            QueueEnd::Back => line.push_back(submission.item.id.clone()),
+        }
+    }
+}
+
+/// An end of a queue.
+#[derive(Clone, Copy)]
+enum QueueEnd {
+    Front,
+    Back,
+}
+
+impl WorkerRecord {
+    fn new(lane: Lane, adopted: bool, now: Instant) -> Self {
+        Self {
+            lane,
+            session: None,
+            sequence: 0,
+            made: now,
+            seen: None,
+            idle_since: None,
+            given: 0,
+            moved: 0,
+            leaving: false,
+            ended: false,
+            adopted,
+        }
+    }
+
+    fn view(&self, job: &str) -> WorkerView {
+        WorkerView {
+            job: job.to_owned(),
+            lane: self.lane.clone(),
+            made: self.made,
+            seen: self.seen,
+            idle_since: self.idle_since,
+            given: self.given,
+            moved: self.moved,
+            leaving: self.leaving,
+            ended: self.ended,
+            adopted: self.adopted && self.seen.is_none(),
+        }
+    }
+}
+
+fn lost(id: &ItemId, losses: u32, cause: &str) -> EndedItem {
+    let message = format!("{losses} workers ended before the image was copied, the last one because: {cause}");
+    let error = ItemError { code: FailureCode::WorkerFailed, message, retry_after: None, suspect: None };
+    EndedItem { id: id.clone(), result: Err(error), moved: 0 }
+}
+
+/// Images beyond the slots of a worker, so that an urgent one never waits behind a backfill.
+const URGENT_SLOTS: usize = 2;
+const MAX_LOSSES: u32 = 3;
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// The time in which images of an earlier operator process may be handed in again.
+const ADOPTED_WAIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+#[path = "work_queue/tests.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+//! Copies one image for the operator.
+
+use std::sync::Arc;
+
+use super::authority::{LeasedAuthority, Leases};
+use super::error::WorkerError;
+use crate::channel::{ChannelClient, EndedItem, Item, ItemError, ItemId, RegistryAccess, RouteAccess};
+use crate::copy::{ByteCounter, CodedError, Copied, CopyError, Ends, Engine, ImageCopy};
+use crate::registry::{Client, EgressPolicy};
+use crate::terms::FailureCode;
+
+/// Both ends, as this process reaches them.
+pub(super) struct Route {
+    /// The version of the access.
+    pub(super) version: String,
+    ends: Ends,
+}
+
+impl Route {
+    /// Clients of both ends.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if an option cannot be used.
+    pub(super) fn new(access: RouteAccess, egress: &Arc<EgressPolicy>) -> Result<Self, WorkerError> {
+        let client = |access: RegistryAccess| -> Result<Client, WorkerError> {
+            Ok(Client::new(access.try_into()?, egress.clone())?)
+        };
+        let ends = Ends { source: client(access.source)?, destination: client(access.destination)? };
+        Ok(Self { version: access.version, ends })
+    }
+}
+
+/// One image while it is copied.
+pub(super) struct ItemCopy {
+    pub(super) item: Item,
+    pub(super) route: Arc<Route>,
+    pub(super) engine: Engine,
+    pub(super) leases: Arc<Leases>,
+    pub(super) client: ChannelClient,
+    pub(super) session: String,
+    pub(super) counter: ByteCounter,
+}
+
+impl ItemCopy {
+    /// Copies the image and reads it back.
+    pub(super) async fn run(self) -> EndedItem {
+        let Self { item, route, engine, leases, client, session, counter } = self;
+        let authority = LeasedAuthority { id: item.id.clone(), leases, client, session };
+        let task = ImageCopy::new(&item.image, &route.ends, &authority, &counter);
+        let result = engine.copy(&task).await.map(Copied::replica).map_err(item_error);
+        tracing::info!(repository = %item.image.repository, tag = %item.image.tag, bytes = counter.bytes(), ok = result.is_ok(), "ended");
+        EndedItem { id: item.id, result, moved: counter.bytes() }
+    }
+}
+
+/// Returns the result of an image whose copy panicked.
+pub(super) fn panicked(id: ItemId) -> EndedItem {
+    let message = "the worker met a fault of its own: see its log".to_owned();
+    let error = ItemError { code: FailureCode::WorkerFailed, message, retry_after: None, suspect: None };
+    EndedItem { id, result: Err(error), moved: 0 }
+}
+
+fn item_error(error: CopyError) -> ItemError {
+    let suspect = error.suspect();
+    let CodedError { code, message, retry_after } = CodedError::from(error);
+    ItemError { code, message, retry_after: retry_after.map(|after| after.as_secs()), suspect }
+}
