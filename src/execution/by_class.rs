@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use super::dispatcher::Dispatcher;
 use super::in_process::InProcess;
 use super::job;
-use crate::replication::Executor;
 use crate::replication::machine::{Assignment, Outcome};
+use crate::replication::{Executor, ReportProgress};
 
 /// Copies by Jobs where the configuration says so, and in this process elsewhere.
 pub struct ByClass {
@@ -19,14 +19,10 @@ pub struct ByClass {
 }
 
 impl Executor for ByClass {
-    fn copy<'a>(
-        &'a self,
-        assignment: Arc<Assignment>,
-        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
-    ) -> BoxFuture<'a, Outcome> {
+    fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {
         match assignment.class {
-            Some(_) => Box::pin(job::copy(&self.in_process, &self.dispatcher, assignment, progress)),
-            None => self.in_process.copy(assignment, progress),
+            Some(_) => Box::pin(job::copy(&self.in_process, &self.dispatcher, assignment, report)),
+            None => self.in_process.copy(assignment, report),
         }
     }
 }

@@ -13,8 +13,8 @@ use super::slots::Slots;
 use crate::channel::{GrantDecision, GrantHolder};
 use crate::copy::{Authority, ByteCounter, CodedError, Copied, Denied, Ends, Engine, ImageCopy, Mutation};
 use crate::metrics::Metrics;
-use crate::replication::machine::{Assignment, Outcome};
-use crate::replication::{Access, Clock, Consent, Executor, SharedClaims};
+use crate::replication::machine::{Assignment, CopyProgress, Outcome};
+use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
 
 /// Copies images in this process, a bounded number at once.
 pub struct InProcess {
@@ -40,11 +40,7 @@ pub struct InProcess {
 pub type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Send + Sync;
 
 impl Executor for InProcess {
-    fn copy<'a>(
-        &'a self,
-        assignment: Arc<Assignment>,
-        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
-    ) -> BoxFuture<'a, Outcome> {
+    fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {
         async move {
             let mut member = self.slots.join(&assignment.uid, assignment.group);
             // It is void if the process is stopped while the copy waits for its turn.
@@ -53,7 +49,7 @@ impl Executor for InProcess {
             let work = async {
                 let ends = ends_of(&*self.access, &assignment).await?;
                 member.begin().await;
-                self.carry_out(consent, ends, progress).await
+                self.carry_out(consent, ends, report).await
             };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
@@ -66,19 +62,14 @@ impl Executor for InProcess {
 }
 
 impl InProcess {
-    async fn carry_out(
-        &self,
-        consent: Consent,
-        ends: Ends,
-        progress: &(dyn Fn(Option<u64>) + Send + Sync),
-    ) -> Result<Copied, CodedError> {
-        progress(Some(0));
+    async fn carry_out(&self, consent: Consent, ends: Ends, report: &ReportProgress) -> Result<Copied, CodedError> {
+        report(CopyProgress::Running(0));
         let assignment = consent.assignment.clone();
         let holder = GrantHolder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
         let authority = GrantedConsent { consent, grants: self.grants.clone(), holder };
         let (request, counter) = (assignment.image_request(), ByteCounter::default());
         let task = ImageCopy::new(&request, &ends, &authority, &counter);
-        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counter, progress).await;
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counter, report).await;
         let copied = copied.map_err(|error| {
             error.suspect().into_iter().for_each(|side| suspect(&*self.access, &assignment, side));
             CodedError::from(error)
@@ -88,12 +79,7 @@ impl InProcess {
     }
 
     /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`].
-    async fn watched<T>(
-        &self,
-        work: impl Future<Output = T>,
-        counter: &ByteCounter,
-        progress: &(dyn Fn(Option<u64>) + Send + Sync),
-    ) -> T {
+    async fn watched<T>(&self, work: impl Future<Output = T>, counter: &ByteCounter, report: &ReportProgress) -> T {
         let mut work = std::pin::pin!(work);
         let (mut known, mut reported_at) = (0, Instant::now());
         loop {
@@ -106,7 +92,7 @@ impl InProcess {
             }
             if reported_at.elapsed() >= REPORT_EVERY {
                 reported_at = Instant::now();
-                progress(Some(bytes));
+                report(CopyProgress::Running(bytes));
             }
         }
     }

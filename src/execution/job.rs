@@ -12,8 +12,8 @@ use super::outcome::{outcome, with_consent};
 use crate::channel::{EndedItem, Item, ItemError, ItemId, ItemState, Submission};
 use crate::copy::CodedError;
 use crate::plan::{Lane, Replica};
-use crate::replication::machine::{Assignment, Outcome};
-use crate::replication::{Access, Consent};
+use crate::replication::machine::{Assignment, CopyProgress, Outcome};
+use crate::replication::{Access, Consent, ReportProgress};
 use crate::terms::{Action, FailureCode};
 
 /// Copies the image by a Job. Dropping the future takes the image back.
@@ -21,10 +21,10 @@ pub(super) async fn copy(
     in_process: &InProcess,
     dispatcher: &Dispatcher,
     assignment: Arc<Assignment>,
-    progress: &(dyn Fn(Option<u64>) + Send + Sync),
+    report: &ReportProgress,
 ) -> Outcome {
     let access = &*in_process.access;
-    let work = carry_out(in_process, dispatcher, &assignment, progress);
+    let work = carry_out(in_process, dispatcher, &assignment, report);
     let (permission, result) = with_consent(access, &assignment, work).await;
     outcome(permission, result)
 }
@@ -33,7 +33,7 @@ async fn carry_out(
     in_process: &InProcess,
     dispatcher: &Dispatcher,
     assignment: &Arc<Assignment>,
-    progress: &(dyn Fn(Option<u64>) + Send + Sync),
+    report: &ReportProgress,
 ) -> Result<Replica, CodedError> {
     let consent = Consent::new(
         in_process.access.clone(),
@@ -67,10 +67,10 @@ async fn carry_out(
                 counted = counted.max(bytes);
                 if reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
                     reported_at = Some(Instant::now());
-                    progress(Some(bytes));
+                    report(CopyProgress::Running(bytes));
                 }
             }
-            ItemState::Waiting if reported_at.take().is_some() => progress(None),
+            ItemState::Waiting if reported_at.take().is_some() => report(CopyProgress::Waiting),
             ItemState::Waiting => {}
         }
         let interval = if reported_at.is_some() { CONSENT_WHILE_RUNNING } else { CONSENT_WHILE_WAITING };

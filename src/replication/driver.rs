@@ -15,8 +15,8 @@ use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::hints::Mailbox;
 use super::machine::{
-    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders, Outcome, PairId,
-    Stored,
+    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders,
+    Outcome, PairId, Stored,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
@@ -80,8 +80,8 @@ pub struct Driver {
     background: Arc<Semaphore>,
 }
 
-/// The bytes that a copy has read; `None` if it waits again.
-type Progress = (CopyId, Option<u64>);
+/// The progress of one copy.
+type Progress = (CopyId, CopyProgress);
 
 /// A comparison that is under way.
 struct Running {
@@ -170,7 +170,7 @@ impl Driver {
             observation = next_observation(&mut self.comparison), if takes => self.take_observation(observation),
             Some(ended) = self.tasks.join_next_with_id() => self.take_task(ended),
             Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),
-            Some((copy, bytes)) = self.progress.1.recv() => self.step(Event::Progress(copy, bytes)),
+            Some((copy, progress)) = self.progress.1.recv() => self.step(Event::Progress(copy, progress)),
             Ok(()) = self.inlets.workers.changed(), if !is_ending => {
                 let trouble = self.inlets.workers.borrow_and_update().clone();
                 self.step(Event::Workers(trouble));
@@ -297,10 +297,10 @@ impl Driver {
         let (executor, progress, copied) = (self.core.executor.clone(), self.progress.0.clone(), assignment.clone());
         let handle = self.copies.spawn(async move {
             // A full channel loses a number of bytes that the next one corrects.
-            let progress = move |bytes| {
-                let _ = progress.try_send((copy, bytes));
+            let report = move |reported| {
+                let _ = progress.try_send((copy, reported));
             };
-            executor.copy(copied, &progress).await
+            executor.copy(copied, &report).await
         });
         self.ids.insert(handle.id(), copy);
         self.handles.insert(copy, (handle, assignment));

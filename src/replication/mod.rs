@@ -17,7 +17,7 @@ pub use authority::{Consent, SharedClaims};
 pub use clock::Clock;
 pub use driver::{Core, Driver, Inlets};
 pub use hints::Mailbox;
-pub use ports::{Access, Executor, Store, StoreError, Unusable};
+pub use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
 pub use running::Configurations;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::machine::{Assignment, Outcome, Record};
+use super::machine::{Assignment, CopyProgress, Outcome, Record};
 use crate::plan::{ConfigurationReport, DestinationReference, PairIdentity};
 use crate::policy::{Decision, Request};
 use crate::registry::Client;
@@ -71,13 +71,12 @@ pub trait Store: Send + Sync {
 #[error("{0}")]
 pub struct StoreError(pub String);
 
+/// A callback for the progress of a copy.
+pub type ReportProgress = dyn Fn(CopyProgress) + Send + Sync;
+
 /// Carries out one copy.
 pub trait Executor: Send + Sync {
-    /// Copies an image with the consent of the destination's owner, and reads it back. `progress` is called with the bytes read when the
-    /// copy begins and now and then, and with `None` when it waits again. Dropping the future stops the copy.
-    fn copy<'a>(
-        &'a self,
-        assignment: Arc<Assignment>,
-        progress: &'a (dyn Fn(Option<u64>) + Send + Sync),
-    ) -> BoxFuture<'a, Outcome>;
+    /// Copies an image with the consent of the destination's owner, and reads it back. `report` is called when the
+    /// copy begins, now and then while it reads, and when it waits again. Dropping the future stops the copy.
+    fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome>;
 }

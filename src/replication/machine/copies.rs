@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Assignment, CopyId, Effect, Group, Machine, Outcome, PairId, Record};
+use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Attempt, CopyOptions, FailedAttempt, Place, image_status};
@@ -166,14 +166,14 @@ impl Machine {
         self.effects.push(Effect::Copy(copy, assignment));
     }
 
-    pub(super) fn take_progress(&mut self, copy: CopyId, bytes: Option<u64>, now: Timestamp) {
+    pub(super) fn take_progress(&mut self, copy: CopyId, progress: CopyProgress, now: Timestamp) {
         let Some(Copying { pair, tag, digest, .. }) = self.copies.get(&copy) else { return };
         self.progressed_at = now;
         let (id, tag, digest) = (*pair, tag.clone(), digest.clone());
         self.touch(id, now, |pair| {
-            let is_new = match bytes {
-                Some(bytes) => pair.ledger.progress(&tag, &digest, bytes),
-                None => pair.ledger.interrupt(&tag),
+            let is_new = match progress {
+                CopyProgress::Running(bytes) => pair.ledger.progress(&tag, &digest, bytes),
+                CopyProgress::Waiting => pair.ledger.interrupt(&tag),
             };
             if is_new {
                 pair.change(now);

@@ -113,8 +113,8 @@ pub enum Event {
     Found(ComparisonId, Finding),
     /// One tag was observed because of a hint.
     Looked(Looked),
-    /// A copy reads bytes, or waits again (`None`).
-    Progress(CopyId, Option<u64>),
+    /// A copy reads bytes, or waits again.
+    Progress(CopyId, CopyProgress),
     /// A copy ended; `None` if it was stopped. The number spreads retries.
     Ended(CopyId, Option<Outcome>, f64),
     /// A status was written, or could not be.
@@ -224,6 +224,15 @@ pub enum Looked {
     Absent,
     /// It could not be read: only a comparison finds it.
     Unreadable,
+}
+
+/// The progress of a copy that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyProgress {
+    /// It waits for a worker, or waits again.
+    Waiting,
+    /// It has begun, and has read so many bytes of blobs.
+    Running(u64),
 }
 
 /// The end of a copy.

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::event::{
-    Assignment, ComparisonId, CopyId, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders,
-    Outcome, Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
+    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks,
+    Observed, Orders, Outcome, Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
 };
 pub use self::pair::{Pair, PairId, PairKey};
 
@@ -184,7 +184,7 @@ impl Machine {
             Event::Hints(hints) => self.take_hints(hints, now),
             Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
             Event::Looked(looked) => self.take_looked(looked, claims, now),
-            Event::Progress(copy, bytes) => self.take_progress(copy, bytes, now),
+            Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
             Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, now),
             Event::Published(pair, is_written) => self.take_published(pair, is_written, now),
             Event::Deleted(name, is_deleted) => self.take_deleted(&name, is_deleted, now),

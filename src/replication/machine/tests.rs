@@ -217,7 +217,7 @@ fn a_retry_of_a_failed_image_is_no_success() {
         bench.copied(Err(FailureCode::DestinationUnavailable));
         bench.passes(300);
         let copy = *bench.copies.keys().next().expect("it is tried again");
-        bench.step(Event::Progress(copy, Some(0)));
+        bench.step(Event::Progress(copy, CopyProgress::Running(0)));
         bench.passes(11);
         assert!(!bench.is_ready());
     }
@@ -402,7 +402,7 @@ fn a_configuration_that_ends_leaves_no_status_and_no_claim_and_one_that_is_inter
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")])], true);
     let copy = *bench.copies.keys().next().unwrap();
-    bench.step(Event::Progress(copy, Some(1)));
+    bench.step(Event::Progress(copy, CopyProgress::Running(1)));
     bench.step(Event::Interrupt);
     assert!(bench.machine.is_done());
     assert!(bench.statuses.values().all(|status| status.summary.in_progress == 0 && status.summary.pending == 1));

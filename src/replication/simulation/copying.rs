@@ -6,7 +6,7 @@ use super::names::{Content, Key, Millis, content, destination_index, repository_
 use super::world::{Target, Task, World};
 use crate::copy::CodedError;
 use crate::plan::Replica;
-use crate::replication::machine::{Assignment, CopyId, Event, Outcome};
+use crate::replication::machine::{Assignment, CopyId, CopyProgress, Event, Outcome};
 use crate::terms::FailureCode;
 
 /// A copy that runs.
@@ -123,10 +123,10 @@ impl World {
 
     fn begin(&mut self, target: Target, copy: CopyId) {
         if self.chance(10) {
-            self.after(0, Task::Event(target, Event::Progress(copy, None)));
+            self.after(0, Task::Event(target, Event::Progress(copy, CopyProgress::Waiting)));
         }
         if self.chance(90) {
-            self.after(0, Task::Event(target, Event::Progress(copy, Some(0))));
+            self.after(0, Task::Event(target, Event::Progress(copy, CopyProgress::Running(0))));
         }
         self.then(target, copy, Step::Read);
     }
