@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::image_copier::ImageCopier;
+use super::known_repositories::KnownRepositories;
 use super::manifest_cache::ManifestCache;
+use super::referrer_copier::ReferrerCopier;
 use super::referrer_finder::ReferrerFinder;
-use super::referrers::ReferrerCopier;
-use super::repositories::Repositories;
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
@@ -19,7 +19,7 @@ use crate::terms::ReferrersMode;
 /// but for the request by which [`crate::registry`] gives up an upload session that was cut off.
 #[derive(Clone)]
 pub struct Engine {
-    repositories: Arc<Repositories>,
+    repositories: Arc<KnownRepositories>,
     cache: Arc<ManifestCache>,
     images: Arc<ImageCopier>,
     finder: Arc<ReferrerFinder>,
@@ -50,7 +50,7 @@ impl Default for Engine {
 impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(limits: EngineLimits) -> Self {
-        let repositories = Arc::new(Repositories::new(limits.remembered));
+        let repositories = Arc::new(KnownRepositories::new(limits.remembered));
         let cache = Arc::new(ManifestCache::default());
         let images = ImageCopier::new(limits.blobs.max(1), limits.remembered, repositories.clone(), cache.clone());
         let images = Arc::new(images);

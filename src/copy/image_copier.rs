@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Mutation;
-use super::blobs::Blobs;
+use super::blob_copier::BlobCopier;
 use super::closure::{Closure, ManifestSource};
-use super::contents::Contents;
+use super::known_content::KnownContent;
+use super::known_repositories::{DestinationTag, KnownRepositories};
 use super::manifest_cache::ManifestCache;
-use super::manifests::Manifests;
-use super::repositories::{DestinationTag, Repositories};
+use super::manifest_copier::ManifestCopier;
 use super::task::{CopyError, ImageCopy};
 use super::tee::ActiveCopy;
-use super::verify::Verifier;
+use super::verifier::Verifier;
 use crate::registry::ErrorKind;
 
-/// The steps of one image.
+/// Copies images without their referrers, step by step.
 pub(super) struct ImageCopier {
     /// Blobs of one image at a time.
     max_blobs: usize,
     cache: Arc<ManifestCache>,
-    contents: Arc<Contents>,
-    repositories: Arc<Repositories>,
-    blobs: Arc<Blobs>,
-    manifests: Manifests,
+    contents: Arc<KnownContent>,
+    repositories: Arc<KnownRepositories>,
+    blobs: Arc<BlobCopier>,
+    manifests: ManifestCopier,
     verifier: Verifier,
 }
 
@@ -35,13 +35,13 @@ impl ImageCopier {
     pub(super) fn new(
         max_blobs: usize,
         capacity: usize,
-        repositories: Arc<Repositories>,
+        repositories: Arc<KnownRepositories>,
         cache: Arc<ManifestCache>,
     ) -> Self {
-        let contents = Arc::new(Contents::new(capacity));
-        let blobs = Arc::new(Blobs::new(contents.clone(), repositories.clone(), capacity));
+        let contents = Arc::new(KnownContent::new(capacity));
+        let blobs = Arc::new(BlobCopier::new(contents.clone(), repositories.clone(), capacity));
         let manifests =
-            Manifests { contents: contents.clone(), repositories: repositories.clone(), blobs: blobs.clone() };
+            ManifestCopier { contents: contents.clone(), repositories: repositories.clone(), blobs: blobs.clone() };
         let verifier = Verifier { contents: contents.clone() };
         Self { max_blobs, cache, contents, repositories, blobs, manifests, verifier }
     }

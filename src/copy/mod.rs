@@ -5,24 +5,24 @@
 //! content is all there.
 
 mod authority;
-mod blobs;
+mod blob_copier;
 mod closure;
-mod contents;
 mod engine;
 mod failure;
 mod fallback_index;
 mod image_copier;
+mod known_content;
+mod known_repositories;
 mod manifest_cache;
-mod manifests;
+mod manifest_copier;
 mod memo;
 mod platforms;
+mod referrer_copier;
 mod referrer_finder;
-mod referrers;
-mod repositories;
 mod task;
 mod tee;
 mod turns;
-mod verify;
+mod verifier;
 
 pub use authority::{Authority, Denied, Mutation};
 pub use engine::{Engine, EngineLimits};

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 
 use super::closure::Closure;
-use super::contents::{ContentKey, Contents};
+use super::known_content::{ContentKey, KnownContent};
 use super::task::{CopyError, ImageCopy};
 use crate::image::{Descriptor, Manifest};
 use crate::registry::Reference;
 
 /// Looks for the content of images at their destinations.
 pub(super) struct Verifier {
-    pub(super) contents: Arc<Contents>,
+    pub(super) contents: Arc<KnownContent>,
 }
 
 impl Verifier {

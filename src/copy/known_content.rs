@@ -10,7 +10,7 @@ use crate::image::{Descriptor, Digest, Manifest};
 
 /// The content of destination repositories, as far as this process has pushed or seen it. Whatever needs the same content at the same
 /// time waits for one owner of the work.
-pub(super) struct Contents {
+pub(super) struct KnownContent {
     push_turns: Turns<ContentKey, SharedFailure>,
     check_turns: Turns<ContentKey>,
     present: Memo<ContentKey, ()>,
@@ -37,7 +37,7 @@ struct SharedFailure {
     source: RepositoryKey,
 }
 
-impl Contents {
+impl KnownContent {
     /// Knows nothing yet, and later remembers at most `capacity` entries of each kind.
     pub(super) fn new(capacity: usize) -> Self {
         Self {

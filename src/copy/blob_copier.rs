@@ -8,19 +8,19 @@ use futures::StreamExt;
 
 use super::authority::Mutation;
 use super::closure::Closure;
-use super::contents::{ContentKey, Contents};
+use super::known_content::{ContentKey, KnownContent};
+use super::known_repositories::KnownRepositories;
 use super::memo::Memo;
-use super::repositories::Repositories;
 use super::task::{CopyError, ImageCopy, MountScope};
 use super::tee::{ActiveCopy, Tee};
 use super::turns::Turns;
 use crate::image::{Descriptor, Digest, RepositoryName};
 use crate::registry::{ClientId, UploadOutcome};
 
-/// The blobs of destinations, and of the sources that they are read from.
-pub(super) struct Blobs {
-    contents: Arc<Contents>,
-    repositories: Arc<Repositories>,
+/// Copies blobs, each once however many images need it.
+pub(super) struct BlobCopier {
+    contents: Arc<KnownContent>,
+    repositories: Arc<KnownRepositories>,
     tee: Tee,
     /// One owner per blob of a destination within a scope: later repositories mount the blob from the first one.
     crossing_turns: Turns<CrossingKey>,
@@ -35,9 +35,9 @@ pub(super) struct Blobs {
 /// A blob of a destination within a scope.
 type CrossingKey = (ClientId, MountScope, Digest);
 
-impl Blobs {
+impl BlobCopier {
     /// Knows nothing yet, and later remembers at most `capacity` entries of each kind.
-    pub(super) fn new(contents: Arc<Contents>, repositories: Arc<Repositories>, capacity: usize) -> Self {
+    pub(super) fn new(contents: Arc<KnownContent>, repositories: Arc<KnownRepositories>, capacity: usize) -> Self {
         Self {
             contents,
             repositories,

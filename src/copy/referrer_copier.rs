@@ -12,8 +12,8 @@ use super::authority::Mutation;
 use super::closure::{Closure, ManifestSource};
 use super::fallback_index::merge;
 use super::image_copier::ImageCopier;
+use super::known_repositories::KnownRepositories;
 use super::referrer_finder::{Attached, FoundReferrers, ReferrerFinder};
-use super::repositories::Repositories;
 use super::task::{CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Digest, Manifest, ManifestKind, Tag, fallback_tag};
@@ -24,7 +24,7 @@ use crate::registry::Reference;
 pub(super) struct ReferrerCopier {
     images: Arc<ImageCopier>,
     finder: Arc<ReferrerFinder>,
-    repositories: Arc<Repositories>,
+    repositories: Arc<KnownRepositories>,
     /// One writer at a time of the index under a fallback tag.
     fallback_turns: Turns<(RepositoryKey, Tag)>,
 }
@@ -41,7 +41,11 @@ struct ListedReferrers {
 
 impl ReferrerCopier {
     /// Copies by `images`, and finds the referrers of referrers by `finder`.
-    pub(super) fn new(images: Arc<ImageCopier>, finder: Arc<ReferrerFinder>, repositories: Arc<Repositories>) -> Self {
+    pub(super) fn new(
+        images: Arc<ImageCopier>,
+        finder: Arc<ReferrerFinder>,
+        repositories: Arc<KnownRepositories>,
+    ) -> Self {
         Self { images, finder, repositories, fallback_turns: Turns::default() }
     }
 

@@ -11,7 +11,7 @@ use crate::registry::{Client, FirstTags, RegistryError};
 
 /// The memory of destination repositories. Keyed by client, never by host: the view of one credential says nothing about that of
 /// another.
-pub(super) struct Repositories {
+pub(super) struct KnownRepositories {
     /// One listing at a time of the same repository; those that waited share its failure.
     turns: Turns<RepositoryKey, RegistryError>,
     listings: Memo<RepositoryKey, Arc<SeenRepository>>,
@@ -45,7 +45,7 @@ struct Existence {
     at: Instant,
 }
 
-impl Repositories {
+impl KnownRepositories {
     /// Knows nothing yet, and later remembers at most `capacity` entries of each kind.
     pub(super) fn new(capacity: usize) -> Self {
         Self {

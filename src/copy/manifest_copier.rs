@@ -5,22 +5,22 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 
 use super::authority::Mutation;
-use super::blobs::Blobs;
+use super::blob_copier::BlobCopier;
 use super::closure::Closure;
-use super::contents::{ContentKey, Contents};
-use super::repositories::{DestinationTag, Repositories};
+use super::known_content::{ContentKey, KnownContent};
+use super::known_repositories::{DestinationTag, KnownRepositories};
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy};
 use crate::image::{Manifest, ManifestKind};
 use crate::registry::{ErrorKind, Reference, RegistryError};
 
-/// The manifests of destinations.
-pub(super) struct Manifests {
-    pub(super) contents: Arc<Contents>,
-    pub(super) repositories: Arc<Repositories>,
-    pub(super) blobs: Arc<Blobs>,
+/// Copies manifests whose content is at the destination.
+pub(super) struct ManifestCopier {
+    pub(super) contents: Arc<KnownContent>,
+    pub(super) repositories: Arc<KnownRepositories>,
+    pub(super) blobs: Arc<BlobCopier>,
 }
 
-impl Manifests {
+impl ManifestCopier {
     /// Makes sure that the child manifests are in the destination repository, each after everything that it names.
     ///
     /// # Errors
