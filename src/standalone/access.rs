@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::files::Documents;
-use super::registries::Registries;
+use super::registries::FileRegistries;
 use crate::plan::DestinationReference;
 use crate::policy::{Decision, Request, evaluate};
 use crate::registry::Client;
@@ -14,29 +14,29 @@ use crate::replication::{Access, Unusable};
 use crate::terms::{CreateRepositories, reason};
 
 /// The files as they were last read well.
-pub(super) struct FileAccess(RwLock<Arc<Content>>);
+pub(super) struct FileAccess(RwLock<Arc<FileContent>>);
 
 /// The content of the files.
-pub(super) struct Content {
+pub(super) struct FileContent {
     /// The documents.
     pub(super) documents: Documents,
     /// The clients of their Registries.
-    pub(super) registries: Registries,
+    pub(super) registries: FileRegistries,
 }
 
 impl FileAccess {
     /// Gives access to `content`.
-    pub(super) fn new(content: Content) -> Self {
+    pub(super) fn new(content: FileContent) -> Self {
         Self(RwLock::new(Arc::new(content)))
     }
 
     /// The present content.
-    pub(super) fn content(&self) -> Arc<Content> {
+    pub(super) fn content(&self) -> Arc<FileContent> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the content.
-    pub(super) fn replace(&self, content: Content) {
+    pub(super) fn replace(&self, content: FileContent) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
     }
 }

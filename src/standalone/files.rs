@@ -9,11 +9,12 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::error::{DocumentError, ObjectError};
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::plan::{Configuration, DestinationReference, check_policy, check_registry, parse_configuration};
 use crate::policy::Policy;
 
-/// Everything that the files say, checked.
+/// The objects of all files, checked.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     /// By namespace and name.
@@ -33,7 +34,7 @@ impl Documents {
     ///
     /// # Errors
     /// Everything that is wrong, each with the file, the object, the field and the remedy.
-    pub(super) fn read(files: &[PathBuf]) -> Result<Self, Vec<String>> {
+    pub(super) fn read(files: &[PathBuf]) -> Result<Self, Vec<DocumentError>> {
         let (mut documents, mut errors) = (Self::default(), Vec::new());
         for file in files {
             match read_file(file) {
@@ -61,119 +62,131 @@ impl Documents {
         (token.len() >= MIN_TOKEN_BYTES).then_some(token)
     }
 
-    fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<String>) {
+    fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<DocumentError>) {
         // A snippet of the file could show a token.
         let options = serde_saphyr::options! { with_snippet: false };
         match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
             Ok(values) => {
                 for value in values.into_iter().filter(|value| !value.is_null()) {
                     if let Err(error) = self.take(value) {
-                        errors.push(format!("{file}: {error}"));
+                        errors.push(DocumentError::Object { file: file.to_owned(), error });
                     }
                 }
             }
-            Err(error) => errors.push(format!("{file} is no YAML: {error}")),
+            Err(error) => {
+                errors.push(DocumentError::NotYaml { file: file.to_owned(), error: error.to_string() });
+            }
         }
     }
 
-    fn take(&mut self, value: Value) -> Result<(), String> {
+    fn take(&mut self, value: Value) -> Result<(), ObjectError> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
         let namespace = match text("/metadata/namespace") {
             namespace if namespace.is_empty() => "default".to_owned(),
             namespace => namespace,
         };
-        let what = format!("{kind} {namespace}/{name}");
-        if name.is_empty() || name.len() > LONGEST_NAME {
-            return Err(format!("{kind}: metadata.name must have 1 to {LONGEST_NAME} characters"));
+        let object = format!("{kind} {namespace}/{name}");
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(ObjectError::Name { kind, max: MAX_NAME });
         }
-        let said = |message: String| format!("{what}: {message}");
+        let invalid = |message: String| ObjectError::Invalid { object: object.clone(), message };
+        let undecodable = |error: DecodeError| invalid(error.to_string());
         match (version.as_str(), kind.as_str()) {
             ("transship.dev/v1alpha1", "Registry") => {
-                let registry: Registry = decode(value).map_err(said)?;
-                check_registry(&registry.spec).map_err(|invalid| said(invalid.message))?;
+                let registry: Registry = decode(value).map_err(undecodable)?;
+                check_registry(&registry.spec).map_err(|error| invalid(error.message))?;
                 let reference = DestinationReference { namespace, name };
-                unique(self.registries.insert(reference, registry).is_none(), &what)
+                unique(self.registries.insert(reference, registry).is_none(), &object)
             }
             ("transship.dev/v1alpha1", "ReplicationConfiguration") => {
-                let object: ReplicationConfiguration = decode(value).map_err(said)?;
-                let parsed = parse_configuration(&namespace, &name, &object.spec);
-                let configuration = parsed.map_err(|invalid| said(invalid.message))?;
+                let decoded: ReplicationConfiguration = decode(value).map_err(undecodable)?;
+                let parsed = parse_configuration(&namespace, &name, &decoded.spec);
+                let configuration = parsed.map_err(|error| invalid(error.message))?;
                 let same = |c: &Configuration| c.namespace == namespace && c.name == name;
-                unique(!self.configurations.iter().any(same), &what)?;
+                unique(!self.configurations.iter().any(same), &object)?;
                 self.configurations.push(configuration);
                 Ok(())
             }
             ("transship.dev/v1alpha1", "RegistryPermissionPolicy") => {
-                let policy: RegistryPermissionPolicy = decode(value).map_err(said)?;
-                check_policy(&policy.spec).map_err(|invalid| said(invalid.message))?;
+                let policy: RegistryPermissionPolicy = decode(value).map_err(undecodable)?;
+                check_policy(&policy.spec).map_err(|error| invalid(error.message))?;
                 let policies = self.policies.entry(namespace).or_default();
-                unique(!policies.iter().any(|p| p.name == policy.name_any()), &what)?;
+                unique(!policies.iter().any(|p| p.name == policy.name_any()), &object)?;
                 policies.push(Policy { name, spec: Some(policy.spec.0) });
                 Ok(())
             }
             ("v1", "ConfigMap") => {
-                self.config_maps.insert((namespace, name), decode(value).map_err(said)?);
+                self.config_maps.insert((namespace, name), decode(value).map_err(undecodable)?);
                 Ok(())
             }
             ("v1", "Secret") => {
                 // What serde says of a wrong value repeats it.
-                let secret = decode(value)
-                    .map_err(|_| said("it is no Secret: data and stringData map names to strings".to_owned()));
+                let secret = decode(value).map_err(|_: DecodeError| {
+                    invalid("it is no Secret: data and stringData map names to strings".to_owned())
+                });
                 self.secrets.insert((namespace, name), secret?);
                 Ok(())
             }
             ("v1", "Namespace") => Ok(()),
-            _ => Err(format!("{what} of {version} is no kind that is known here: remove it")),
+            _ => Err(ObjectError::UnknownKind { object, version }),
         }
     }
 
-    fn check_references(&self, errors: &mut Vec<String>) {
+    fn check_references(&self, errors: &mut Vec<DocumentError>) {
         for configuration in &self.configurations {
             let Configuration { namespace, name, source, .. } = configuration;
             let source = DestinationReference { namespace: namespace.clone(), name: source.clone() };
             let named = configuration.selection.destinations().into_iter().chain([&source]);
             for reference in named.filter(|reference| !self.registries.contains_key(*reference)) {
-                errors.push(format!(
-                    "ReplicationConfiguration {namespace}/{name} names Registry {}/{}, which no file has: add it, or correct registryRef",
-                    reference.namespace, reference.name
-                ));
+                errors.push(DocumentError::MissingRegistry {
+                    configuration: format!("{namespace}/{name}"),
+                    registry: reference.clone(),
+                });
             }
         }
     }
 }
 
-fn unique(is_new: bool, what: &str) -> Result<(), String> {
-    if is_new { Ok(()) } else { Err(format!("{what} is there twice: remove one")) }
+fn unique(is_new: bool, object: &str) -> Result<(), ObjectError> {
+    if is_new { Ok(()) } else { Err(ObjectError::Twice(object.to_owned())) }
 }
 
-fn decode<K: DeserializeOwned>(value: Value) -> Result<K, String> {
+/// A value that does not fit its kind.
+#[derive(Debug, thiserror::Error)]
+enum DecodeError {
+    #[error(transparent)]
+    Value(#[from] serde_json::Error),
+    #[error("unknown field {0}: correct or remove it")]
+    UnknownField(String),
+}
+
+fn decode<K: DeserializeOwned>(value: Value) -> Result<K, DecodeError> {
     let mut unknown = Vec::new();
-    let decoded = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()));
-    let decoded = decoded.map_err(|error: serde_json::Error| error.to_string())?;
+    let decoded = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()))?;
     match unknown.iter().find(|field| !matches!(field.as_str(), "apiVersion" | "kind")) {
-        Some(field) => Err(format!("unknown field {}: correct or remove it", field.replace(".?", ""))),
+        Some(field) => Err(DecodeError::UnknownField(field.replace(".?", ""))),
         None => Ok(decoded),
     }
 }
 
-fn read_file(file: &Path) -> Result<String, String> {
+fn read_file(file: &Path) -> Result<String, DocumentError> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().lock().take(MOST_BYTES + 1).read_to_string(&mut text)
+        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_string(&mut text)
     } else {
-        std::fs::File::open(file).and_then(|opened| opened.take(MOST_BYTES + 1).read_to_string(&mut text))
+        std::fs::File::open(file).and_then(|opened| opened.take(MAX_BYTES + 1).read_to_string(&mut text))
     };
     match read {
-        Ok(bytes) if bytes as u64 > MOST_BYTES => Err(format!("{} is over 4 MiB: split it", file.display())),
+        Ok(bytes) if bytes as u64 > MAX_BYTES => Err(DocumentError::TooLarge(file.to_owned())),
         Ok(_) => Ok(text),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+        Err(error) => Err(DocumentError::Unreadable { file: file.to_owned(), error }),
     }
 }
 
 const MIN_TOKEN_BYTES: usize = 16;
-const LONGEST_NAME: usize = 63;
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_NAME: usize = 63;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -183,7 +196,7 @@ mod tests {
         let (mut documents, mut errors) = (Documents::default(), Vec::new());
         documents.take_file("f.yaml", text, &mut errors);
         documents.check_references(&mut errors);
-        errors
+        errors.iter().map(ToString::to_string).collect()
     }
 
     const REGISTRY: &str = "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: NAME}, spec: {url: 'https://r.example.com'}}\n";

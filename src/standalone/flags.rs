@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::error::UsageError;
 use crate::config::EgressFlags;
 
 /// Flags of `transship sync`.
@@ -81,7 +82,7 @@ pub(super) enum Format {
     Json,
 }
 
-fn parse_ca(text: &str) -> Result<(String, PathBuf), String> {
-    let (host, file) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form host[:port]=FILE"))?;
+fn parse_ca(text: &str) -> Result<(String, PathBuf), UsageError> {
+    let (host, file) = text.split_once('=').ok_or_else(|| UsageError::CaFlag(text.to_owned()))?;
     Ok((host.to_owned(), file.into()))
 }

@@ -1,62 +1,58 @@
 //! Replicates without a cluster, from the same YAML kinds: `transship serve`, `sync`, `plan` and `status`.
 
 mod access;
+mod error;
 mod files;
 mod flags;
 mod output;
 mod plan;
+mod preview;
 mod registries;
+mod run;
 mod serve;
 mod status;
 mod store;
 mod sync;
-mod table;
+mod text;
 mod wiring;
 
 use std::io::Write;
 
+pub use error::UsageError;
 pub use flags::{PlanFlags, ServeFlags, SyncFlags};
 pub use plan::plan;
 pub use serve::serve;
 pub use status::{StatusFlags, status};
 pub use sync::sync;
 
-use self::access::Content;
+use self::access::FileContent;
 use self::files::Documents;
 use self::flags::FileFlags;
-use self::registries::Registries;
+use self::registries::FileRegistries;
 
-/// An error of the command line or of the files: nothing was read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
-
-fn read(flags: &FileFlags) -> Result<Content, UsageError> {
+fn read(flags: &FileFlags) -> Result<FileContent, UsageError> {
     let content = read_content(flags, None)?;
     if content.documents.configurations.is_empty() {
-        return Err(UsageError("the files have no ReplicationConfiguration: there is nothing to do".to_owned()));
+        return Err(UsageError::NoConfiguration);
     }
     Ok(content)
 }
 
 /// Reads the files again; what did not change of `earlier` is kept.
-fn read_again(flags: &FileFlags, earlier: &Content) -> Result<Content, UsageError> {
+fn read_again(flags: &FileFlags, earlier: &FileContent) -> Result<FileContent, UsageError> {
     read_content(flags, Some(&earlier.registries))
 }
 
-fn read_content(flags: &FileFlags, earlier: Option<&Registries>) -> Result<Content, UsageError> {
-    let join = |errors: Vec<String>| UsageError(errors.join("\ntransship: "));
-    let documents = Documents::read(&flags.files).map_err(join)?;
-    let registries = Registries::new(&documents, flags, earlier).map_err(join)?;
-    Ok(Content { documents, registries })
+fn read_content(flags: &FileFlags, earlier: Option<&FileRegistries>) -> Result<FileContent, UsageError> {
+    let documents = Documents::read(&flags.files).map_err(UsageError::Documents)?;
+    let registries = FileRegistries::new(&documents, flags, earlier).map_err(UsageError::Registries)?;
+    Ok(FileContent { documents, registries })
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
 fn printed(text: String) -> Result<(), UsageError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(UsageError(format!("standard output cannot be written: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(UsageError::Output(error)),
         _ => Ok(()),
     }
 }

@@ -1,22 +1,20 @@
-//! Prints what happened or would happen: lines and a table for people, one document for programs.
+//! Prints the result of `sync`: lines and a table for people, one document for programs.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::flags::Format;
-use super::plan::{ExcludedTags, Plan, PlannedAction};
-use super::table::table;
+use super::text::{bytes, problem_lines, short_digest, short_name, table};
 use super::wiring::name_of;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
-use crate::plan::{DestinationReference, Row, State};
+use crate::plan::{Row, State};
 use crate::replication::machine::{Assignment, Machine};
 use crate::terms::FailureCode;
 
-/// How it ended with one image and one destination.
+/// The end of one image and one destination.
 #[derive(Clone, Debug)]
 pub(super) struct ImageResult {
     pub(super) source: String,
@@ -40,21 +38,25 @@ impl ImageResult {
         }
     }
 
+    /// The result for an image that was not copied in this run.
+    fn of_row(row: &Row, source: &str, destination: &str, tag: &Tag) -> Self {
+        let copied = match &row.state {
+            State::Complete { .. } => None,
+            State::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
+            State::InProgress { .. } | State::Pending => {
+                Some(Err(CodedError::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
+            }
+        };
+        let (source, destination) = (source.to_owned(), destination.to_owned());
+        Self { source, destination, tag: tag.clone(), digest: row.digest.clone(), copied }
+    }
+
     fn failed(&self) -> Option<&CodedError> {
         self.copied.as_ref()?.as_ref().err()
     }
 
     fn copy(&self) -> Option<&Copied> {
         self.copied.as_ref()?.as_ref().ok()
-    }
-}
-
-/// A registry as `name`, with its namespace in front where that is not `own`.
-pub(super) fn short_name(reference: &DestinationReference, own: &str) -> String {
-    if reference.namespace == own {
-        reference.name.clone()
-    } else {
-        format!("{}/{}", reference.namespace, reference.name)
     }
 }
 
@@ -107,7 +109,7 @@ impl Printer {
             let observed = pair.ledger.rows().filter(|(_, row)| row.observed_at > Timestamp::MIN);
             let results = observed.map(|(tag, row)| {
                 copied.remove(&(source.clone(), destination.clone(), tag.clone())).unwrap_or_else(|| {
-                    let result = result_of(row, (&source, &destination), tag);
+                    let result = ImageResult::of_row(row, &source, &destination, tag);
                     self.print(&result);
                     result
                 })
@@ -123,19 +125,6 @@ impl Printer {
         };
         Summary { text, failed, problems: problems.len() }
     }
-}
-
-/// The result for an image that was not copied in this run.
-fn result_of(row: &Row, (source, destination): (&str, &str), tag: &Tag) -> ImageResult {
-    let copied = match &row.state {
-        State::Complete { .. } => None,
-        State::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
-        State::InProgress { .. } | State::Pending => {
-            Some(Err(CodedError::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
-        }
-    };
-    let (source, destination) = (source.to_owned(), destination.to_owned());
-    ImageResult { source, destination, tag: tag.clone(), digest: row.digest.clone(), copied }
 }
 
 fn problems(machine: &Machine) -> impl Iterator<Item = String> {
@@ -170,46 +159,10 @@ fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
     table(&rows)
 }
 
-/// A plan as it is shown by `transship plan`.
-pub(super) fn show_plan(format: Format, plan: &Plan) -> String {
-    if format == Format::Json {
-        return format!("{:#}\n", json!(plan));
-    }
-    let mut rows = vec![["CONFIGURATION", "REPOSITORY", "MATCHED", "BECAUSE"].map(str::to_owned)];
-    rows.extend(plan.repositories.iter().map(|repository| {
-        let matched = if repository.matched { "yes" } else { "no" };
-        [
-            repository.configuration.clone(),
-            repository.repository.clone(),
-            matched.to_owned(),
-            repository.because.clone(),
-        ]
-    }));
-    let mut text = table(&rows);
-    for left_out in &plan.tags_left_out {
-        let ExcludedTags { repository, tags, because, .. } = left_out;
-        let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
-    }
-    if !plan.images.is_empty() {
-        let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
-        rows.extend(plan.images.iter().map(|image| {
-            [
-                word(image.action).to_owned(),
-                format!("{}:{}", image.source, image.tag),
-                format!("{}:{}", image.destination, image.tag),
-                short(image.digest.as_str()),
-                image.reason.clone(),
-            ]
-        }));
-        text = format!("{text}\n{}", table(&rows));
-    }
-    text + &problem_lines(&plan.troubles)
-}
-
 /// The line of one image.
 pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
-    let digest = short(image.digest.as_str());
+    let digest = short_digest(image.digest.as_str());
     match &image.copied {
         Some(Err(failed)) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
         Some(Ok(copied)) if !copied.already_there => {
@@ -220,7 +173,7 @@ pub(super) fn line(image: &ImageResult) -> String {
     }
 }
 
-/// What of an image is not copied by intent.
+/// Names the layers that are not copied by intent.
 fn skipped(copied: &Copied) -> String {
     match copied.foreign_layers {
         0 => String::new(),
@@ -254,41 +207,12 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
     document
 }
 
-fn problem_lines(problems: &[String]) -> String {
-    problems.iter().fold(String::new(), |mut text, problem| {
-        let _ = write!(text, "\n! {problem}\n");
-        text
-    })
-}
-
-fn word(action: PlannedAction) -> &'static str {
-    match action {
-        PlannedAction::Copy => "copy",
-        PlannedAction::Denied => "denied",
-        PlannedAction::Nothing => "nothing",
-        PlannedAction::Overwrite => "overwrite",
-    }
-}
-
-fn short(digest: &str) -> String {
-    digest.chars().take(19).collect()
-}
-
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
-    let (mut value, mut unit) = (count as f64, 0);
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1000.0, unit + 1);
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn layers_that_are_not_copied_are_told() {
+    fn layers_that_are_not_copied_are_counted() {
         let copied = |foreign_layers| Copied {
             size: 1,
             moved: 0,

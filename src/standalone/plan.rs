@@ -5,87 +5,21 @@ use std::process::ExitCode;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::access::{Content, FileAccess};
+use super::access::{FileAccess, FileContent};
 use super::flags::PlanFlags;
-use super::output::{short_name, show_plan};
+use super::preview::{ExcludedTags, PlannedAction, PlannedImage, PlannedRepository, Preview};
+use super::run::run_once;
 use super::store::FileStore;
-use super::sync;
+use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
-use crate::image::{Digest, Tag};
-use crate::plan::{Configuration, DestinationReference, State};
+use crate::plan::{Configuration, State};
 use crate::policy::Request;
 use crate::registry::Reference;
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair};
 use crate::terms::Action;
-
-/// What is to be done. Plain data: nothing in it changes while it is carried out.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Plan {
-    /// Every repository of the sources, and why it matches or not.
-    pub(super) repositories: Vec<PlannedRepository>,
-    /// Tags of the repositories that match which no rule takes.
-    pub(super) tags_left_out: Vec<ExcludedTags>,
-    /// Every image of the repositories that match.
-    pub(super) images: Vec<PlannedImage>,
-    /// Problems of more than one image.
-    pub(super) troubles: Vec<String>,
-}
-
-/// One repository of a source.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PlannedRepository {
-    pub(super) configuration: String,
-    pub(super) repository: String,
-    pub(super) matched: bool,
-    pub(super) because: String,
-}
-
-/// The tags of one repository that no rule takes.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ExcludedTags {
-    pub(super) configuration: String,
-    pub(super) repository: String,
-    pub(super) tags: usize,
-    /// An example of each cause, and the cause.
-    pub(super) because: String,
-}
-
-/// One image and one destination.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PlannedImage {
-    pub(super) source: String,
-    pub(super) destination: String,
-    pub(super) tag: Tag,
-    pub(super) digest: Digest,
-    pub(super) action: PlannedAction,
-    pub(super) reason: String,
-    #[serde(skip)]
-    to: DestinationReference,
-    #[serde(skip)]
-    may_rewrite: bool,
-}
-
-/// What is done about an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum PlannedAction {
-    /// It is copied; the tag is absent at the destination, or was not looked at.
-    Copy,
-    /// Its owner does not consent.
-    Denied,
-    /// It is there.
-    Nothing,
-    /// It is copied over another image.
-    Overwrite,
-}
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
 ///
@@ -93,19 +27,19 @@ pub(super) enum PlannedAction {
 /// [`UsageError`] names everything that is wrong with the files and flags.
 pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
-    let store = FileStore::read_only(flags.state.as_deref()).map_err(UsageError)?;
+    let store = FileStore::read_only(flags.state.as_deref())?;
     let wiring = Wiring::new(content, store, 1, None);
-    let machines = sync::run(&wiring, Mode::Plan).await;
-    let mut plan = Plan::default();
+    let machines = run_once(&wiring, Mode::Plan).await;
+    let mut preview = Preview::default();
     for machine in &machines {
-        plan.take(machine, &wiring.access).await;
+        preview.take(machine, &wiring.access).await;
     }
-    plan.look_at_destinations(&wiring.access.content()).await;
-    printed(show_plan(flags.output, &plan))?;
-    Ok(ExitCode::from(u8::from(!plan.troubles.is_empty())))
+    preview.look_at_destinations(&wiring.access.content()).await;
+    printed(preview.show(flags.output))?;
+    Ok(ExitCode::from(u8::from(!preview.problems.is_empty())))
 }
 
-impl Plan {
+impl Preview {
     async fn take(&mut self, machine: &Machine, access: &FileAccess) {
         let Some(configuration) = machine.configuration() else { return };
         let name = name_of(configuration);
@@ -116,7 +50,7 @@ impl Plan {
             return;
         }
         self.take_repositories(machine, configuration, &name);
-        self.troubles.extend(machine.problems().map(|problem| format!("{name}: {}", problem.message)));
+        self.problems.extend(machine.problems().map(|problem| format!("{name}: {}", problem.message)));
         for pair in machine.pairs() {
             self.take_pair(pair, configuration, access).await;
         }
@@ -135,7 +69,7 @@ impl Plan {
             let matched = !matches.is_empty();
             self.repositories.push(PlannedRepository { configuration, repository, matched, because });
         }
-        self.tags_left_out.extend(excluded.tags.iter().map(|(repository, (tags, because))| ExcludedTags {
+        self.excluded_tags.extend(excluded.tags.iter().map(|(repository, (tags, because))| ExcludedTags {
             configuration: name.to_owned(),
             repository: format!("{}/{repository}", configuration.source),
             tags: *tags,
@@ -179,18 +113,18 @@ impl Plan {
     }
 
     /// Looks at the tags that are to be copied, where there is consent.
-    async fn look_at_destinations(&mut self, content: &Content) {
+    async fn look_at_destinations(&mut self, content: &FileContent) {
         let to_copy = self.images.iter_mut().filter(|image| image.action == PlannedAction::Copy);
         let looks = futures::stream::iter(to_copy).map(|image| image.look(content));
         let failed: BTreeSet<String> =
-            looks.buffer_unordered(LOOKS_AT_ONCE).filter_map(async |failed| failed).collect().await;
-        self.troubles.extend(failed);
+            looks.buffer_unordered(MAX_REQUESTS).filter_map(async |failed| failed).collect().await;
+        self.problems.extend(failed);
     }
 }
 
 impl PlannedImage {
-    /// Returns the message of what failed.
-    async fn look(&mut self, content: &Content) -> Option<String> {
+    /// Asks the destination for the tag. Returns the message of a request that failed.
+    async fn look(&mut self, content: &FileContent) -> Option<String> {
         let client = &content.registries.get(&self.to)?.client;
         let (_, repository) = self.source.split_once('/')?;
         match client.head_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
@@ -215,4 +149,5 @@ impl PlannedImage {
     }
 }
 
-const LOOKS_AT_ONCE: usize = 8;
+/// Requests to destinations at once.
+const MAX_REQUESTS: usize = 8;

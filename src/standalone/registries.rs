@@ -7,19 +7,20 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::error::{ClientError, SetupError};
 use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
 use crate::plan::DestinationReference;
-use crate::registry::{Client, Credentials, DockerConfig, RegistryOptions, canonical_host};
+use crate::registry::{Client, Credentials, DockerConfig, EgressPolicy, RegistryOptions, canonical_host};
 use crate::terms::{CaReference, CreateRepositories};
 
-/// The registries of the files.
-pub(super) struct Registries(BTreeMap<DestinationReference, Known>);
+/// The Registries of the files, by reference.
+pub(super) struct FileRegistries(BTreeMap<DestinationReference, FileRegistry>);
 
-/// One registry.
+/// The client of one Registry, and the parts of its spec that the core asks for.
 #[derive(Clone)]
-pub(super) struct Known {
+pub(super) struct FileRegistry {
     /// Speaks to it.
     pub(super) client: Client,
     /// Its canonical host.
@@ -30,58 +31,123 @@ pub(super) struct Known {
     pub(super) version: u64,
 }
 
-impl Registries {
+impl FileRegistries {
     /// Makes the clients; nothing is asked of the registries. A client of `earlier` that would be the same is kept, with its tokens and
     /// connections.
     ///
     /// # Errors
     /// Everything that is wrong with URLs, certificates and logins.
-    pub(super) fn new(documents: &Documents, flags: &FileFlags, earlier: Option<&Self>) -> Result<Self, Vec<String>> {
+    pub(super) fn new(
+        documents: &Documents,
+        flags: &FileFlags,
+        earlier: Option<&Self>,
+    ) -> Result<Self, Vec<SetupError>> {
         let logins = read_logins(flags.docker_config.as_deref()).map_err(|error| vec![error])?;
+        let (urls, mut errors) = urls(documents);
         let mut egress = flags.egress.policy();
-        let mut errors = Vec::new();
-        let mut urls = BTreeMap::new();
-        for (reference, registry) in &documents.registries {
-            match registry.spec.url.parse::<Url>() {
-                Ok(url) if url.host_str().is_some() => {
-                    let port = url.port_or_known_default().unwrap_or(443);
-                    let listed = format!("{}:{port}", url.host_str().unwrap_or_default()).parse();
-                    egress.allow.extend(listed.ok());
-                    urls.insert(reference.clone(), url);
-                }
-                _ => errors.push(format!("{}: spec.url {} is no URL", for_people(reference), registry.spec.url)),
-            }
-        }
-        let egress = Arc::new(egress);
-        let mut known = BTreeMap::new();
+        egress.allow.extend(urls.values().filter_map(|url| {
+            let port = url.port_or_known_default().unwrap_or(443);
+            format!("{}:{port}", url.host_str().unwrap_or_default()).parse().ok()
+        }));
+        let setup = Setup { documents, flags, logins, egress: Arc::new(egress), earlier };
+        let mut registries = BTreeMap::new();
         for (reference, url) in urls {
-            let registry = &documents.registries[&reference];
-            let host = canonical_host(&url);
-            let create = registry.spec.create_repositories;
-            let made =
-                options(registry, &reference, documents, flags, (url, &host), logins.as_ref()).and_then(|options| {
-                    let version = version(registry, &options);
-                    let same =
-                        earlier.and_then(|earlier| earlier.get(&reference)).filter(|known| known.version == version);
-                    let client = match same {
-                        Some(known) => known.client.clone(),
-                        None => Client::new(options, egress.clone()).map_err(|error| error.message)?,
-                    };
-                    Ok(Known { client, host, create, version })
-                });
-            match made {
-                Ok(made) => {
-                    known.insert(reference, made);
-                }
-                Err(message) => errors.push(format!("{}: {message}", for_people(&reference))),
+            match setup.registry(&reference, url) {
+                Ok(registry) => drop(registries.insert(reference, registry)),
+                Err(error) => errors.push(SetupError::Registry { registry: reference, error }),
             }
         }
-        if errors.is_empty() { Ok(Self(known)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self(registries)) } else { Err(errors) }
     }
 
-    /// The Registry of a reference.
-    pub(super) fn get(&self, reference: &DestinationReference) -> Option<&Known> {
+    /// Returns the Registry of a reference.
+    pub(super) fn get(&self, reference: &DestinationReference) -> Option<&FileRegistry> {
         self.0.get(reference)
+    }
+}
+
+/// Parses the URL of every Registry. Returns an error for each that has no host.
+fn urls(documents: &Documents) -> (BTreeMap<DestinationReference, Url>, Vec<SetupError>) {
+    let (mut urls, mut errors) = (BTreeMap::new(), Vec::new());
+    for (reference, registry) in &documents.registries {
+        match registry.spec.url.parse::<Url>() {
+            Ok(url) if url.host_str().is_some() => drop(urls.insert(reference.clone(), url)),
+            _ => errors.push(SetupError::Registry {
+                registry: reference.clone(),
+                error: ClientError::Url(registry.spec.url.clone()),
+            }),
+        }
+    }
+    (urls, errors)
+}
+
+/// The sources of clients: objects, flags, logins, and the clients of an earlier reading.
+struct Setup<'a> {
+    documents: &'a Documents,
+    flags: &'a FileFlags,
+    logins: Option<Logins>,
+    egress: Arc<EgressPolicy>,
+    earlier: Option<&'a FileRegistries>,
+}
+
+impl Setup<'_> {
+    fn registry(&self, reference: &DestinationReference, url: Url) -> Result<FileRegistry, ClientError> {
+        let registry = &self.documents.registries[reference];
+        let host = canonical_host(&url);
+        let options = RegistryOptions {
+            ca_bundle: self.ca_bundle(registry, reference, &host)?,
+            url,
+            credentials: self.credentials(registry, &host)?,
+            trusted_hosts: registry.spec.trusted_hosts.clone(),
+            concurrency: registry.spec.limits.concurrency as usize,
+        };
+        let version = version(registry, &options);
+        let earlier = self.earlier.and_then(|earlier| earlier.get(reference));
+        let client = match earlier.filter(|earlier| earlier.version == version) {
+            Some(same) => same.client.clone(),
+            None => Client::new(options, self.egress.clone()).map_err(|error| ClientError::Options(error.message))?,
+        };
+        Ok(FileRegistry { client, host, create: registry.spec.create_repositories, version })
+    }
+
+    fn credentials(&self, registry: &Registry, host: &str) -> Result<Credentials, ClientError> {
+        let logins = self.logins.as_ref();
+        match logins.and_then(|logins| logins.config.credentials_for(host, None)) {
+            Some(login) => Ok(login),
+            None if registry.spec.credentials.is_none() => Ok(Credentials::Anonymous),
+            None => Err(ClientError::NoLogin(match logins {
+                None => "there is no docker configuration".to_owned(),
+                Some(Logins { file, config }) => {
+                    let helpers = if config.has_helpers() { " (credential helpers are not run)" } else { "" };
+                    format!("{} has no login for {host}{helpers}", file.display())
+                }
+            })),
+        }
+    }
+
+    fn ca_bundle(
+        &self,
+        registry: &Registry,
+        reference: &DestinationReference,
+        host: &str,
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        if let Some((_, file)) = self.flags.ca.iter().find(|(of, _)| of == host) {
+            let failed = |error| ClientError::UnreadableCertificates { file: file.clone(), error };
+            return std::fs::read(file).map(Some).map_err(failed);
+        }
+        let needed = match registry.spec.tls.as_ref().and_then(|tls| tls.ca()) {
+            None => return Ok(None),
+            Some(CaReference::ConfigMap(key)) => {
+                let maps = &self.documents.config_maps;
+                let map = maps.get(&(reference.namespace.clone(), key.name.clone())).and_then(|map| map.data.as_ref());
+                if let Some(text) = map.and_then(|data| data.get(&key.key)) {
+                    return Ok(Some(text.clone().into_bytes()));
+                }
+                format!("ConfigMap {} with the key {}", key.name, key.key)
+            }
+            Some(CaReference::Secret(key)) => format!("Secret {}", key.name),
+        };
+        Err(ClientError::NoCertificates { needed, host: host.to_owned() })
     }
 }
 
@@ -102,59 +168,6 @@ fn version(registry: &Registry, options: &RegistryOptions) -> u64 {
     hasher.finish()
 }
 
-fn options(
-    registry: &Registry,
-    reference: &DestinationReference,
-    documents: &Documents,
-    flags: &FileFlags,
-    (url, host): (Url, &str),
-    logins: Option<&(PathBuf, DockerConfig)>,
-) -> Result<RegistryOptions, String> {
-    let login = logins.and_then(|(_, logins)| logins.credentials_for(host, None));
-    if login.is_none() && registry.spec.credentials.is_some() {
-        let place = logins.map_or("there is no docker configuration".to_owned(), |(file, logins)| {
-            let helpers = if logins.has_helpers() { " (credential helpers are not run)" } else { "" };
-            format!("{} has no login for {host}{helpers}", file.display())
-        });
-        return Err(format!(
-            "spec.credentials is set, but {place}: log in with a docker client, or give --docker-config"
-        ));
-    }
-    Ok(RegistryOptions {
-        ca_bundle: ca_bundle(registry, reference, documents, flags, host)?,
-        url,
-        credentials: login.unwrap_or(Credentials::Anonymous),
-        trusted_hosts: registry.spec.trusted_hosts.clone(),
-        concurrency: registry.spec.limits.concurrency as usize,
-    })
-}
-
-fn ca_bundle(
-    registry: &Registry,
-    reference: &DestinationReference,
-    documents: &Documents,
-    flags: &FileFlags,
-    host: &str,
-) -> Result<Option<Vec<u8>>, String> {
-    if let Some((_, file)) = flags.ca.iter().find(|(of, _)| of == host) {
-        let read = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()));
-        return read.map(Some);
-    }
-    let needed = match registry.spec.tls.as_ref().and_then(|tls| tls.ca()) {
-        None => return Ok(None),
-        Some(CaReference::ConfigMap(key)) => {
-            let maps = &documents.config_maps;
-            let map = maps.get(&(reference.namespace.clone(), key.name.clone())).and_then(|map| map.data.as_ref());
-            if let Some(text) = map.and_then(|data| data.get(&key.key)) {
-                return Ok(Some(text.clone().into_bytes()));
-            }
-            format!("ConfigMap {} with the key {}", key.name, key.key)
-        }
-        Some(CaReference::Secret(key)) => format!("Secret {}", key.name),
-    };
-    Err(format!("spec.tls names {needed}, which no file has: give the certificates with --ca {host}=FILE"))
-}
-
 /// The file of the docker configuration: `given` or the config.json in it; without one that of the home folder.
 pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
     match given {
@@ -164,19 +177,21 @@ pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
-/// Reads the docker configuration: the given one has to be there, the default one may be absent.
-fn read_logins(given: Option<&Path>) -> Result<Option<(PathBuf, DockerConfig)>, String> {
-    let Some(file) = logins_file(given) else { return Ok(None) };
-    match std::fs::read(&file) {
-        Ok(document) => {
-            let logins = DockerConfig::parse(&document).map_err(|error| format!("{}: {error}", file.display()))?;
-            Ok(Some((file, logins)))
-        }
-        Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("the docker configuration {} cannot be read: {error}", file.display())),
-    }
+/// A docker configuration with its file.
+struct Logins {
+    file: PathBuf,
+    config: DockerConfig,
 }
 
-fn for_people(reference: &DestinationReference) -> String {
-    format!("Registry {}/{}", reference.namespace, reference.name)
+/// Reads the docker configuration: a given one has to be there, the default one may be absent.
+fn read_logins(given: Option<&Path>) -> Result<Option<Logins>, SetupError> {
+    let Some(file) = logins_file(given) else { return Ok(None) };
+    match std::fs::read(&file) {
+        Ok(document) => match DockerConfig::parse(&document) {
+            Ok(config) => Ok(Some(Logins { file, config })),
+            Err(error) => Err(SetupError::InvalidLogins { file, message: error.to_string() }),
+        },
+        Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SetupError::UnreadableLogins { file, error }),
+    }
 }

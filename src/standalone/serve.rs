@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::access::Content;
+use super::access::FileContent;
 use super::flags::{FileFlags, ServeFlags};
 use super::output::{ImageResult, line};
 use super::registries::logins_file;
@@ -30,16 +30,16 @@ use crate::replication::{Configurations, Store};
 /// [`UsageError`] names everything that is wrong with the files and flags at the start.
 pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     // At once: until then SIGTERM and SIGHUP kill the process.
-    let signals = Signals::new().map_err(|error| UsageError(format!("signals cannot be waited for: {error}")))?;
+    let signals = Signals::new().map_err(UsageError::Signals)?;
     // Before the files are read: a change meanwhile has them read again.
     let seen = fingerprint(&flags.files);
     if flags.files.files.iter().any(|file| file == Path::new("-")) {
-        return Err(UsageError("serve reads its files again: give files instead of -".to_owned()));
+        return Err(UsageError::ServeFromStandardInput);
     }
     let content = read(&flags.files)?;
-    let store = FileStore::open(Some(&flags.state), "transship serve").map_err(UsageError)?;
+    let store = FileStore::open(Some(&flags.state), "transship serve")?;
     let listener = TcpListener::bind(flags.listen).await;
-    let listener = listener.map_err(|error| UsageError(format!("--listen {}: {error}", flags.listen)))?;
+    let listener = listener.map_err(|error| UsageError::Listen { address: flags.listen, error })?;
     let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(log)));
     let shutdown = CancellationToken::new();
     let configurations = Arc::new(Configurations::new(wiring.core.clone(), shutdown.clone()));
@@ -65,7 +65,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     shutdown.cancel();
     serving.configurations.ended(DRAIN).await;
     let _ = tokio::time::timeout(DRAIN, server).await;
-    store.close().map_err(UsageError)?;
+    store.close()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,7 +137,7 @@ impl Serving {
                 removed.iter().for_each(|(namespace, name)| self.configurations.end(namespace, name));
                 self.order();
             }
-            Err(UsageError(errors)) => tracing::error!("the last files that were right stay in force: {errors}"),
+            Err(error) => tracing::error!("the last files that were right stay in force: {error}"),
         }
     }
 
@@ -151,7 +151,7 @@ impl Serving {
 }
 
 /// Warns of Registries whose notifications cannot be authenticated.
-fn warn_of_missing_tokens(content: &Content) {
+fn warn_of_missing_tokens(content: &FileContent) {
     for DestinationReference { namespace, name } in content.documents.registries_without_token() {
         tracing::warn!(
             "Registry {namespace}/{name}: no file has the Secret of spec.notifications with a token of 16 characters or \
@@ -161,8 +161,8 @@ fn warn_of_missing_tokens(content: &Content) {
 }
 
 /// The configurations that are no longer in the files.
-fn removed(earlier: &Content, present: &Content) -> Vec<(String, String)> {
-    let names = |content: &Content| {
+fn removed(earlier: &FileContent, present: &FileContent) -> Vec<(String, String)> {
+    let names = |content: &FileContent| {
         let configurations = content.documents.configurations.iter();
         configurations.map(|c| (c.namespace.clone(), c.name.clone())).collect::<Vec<_>>()
     };

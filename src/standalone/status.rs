@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::store::read_statuses;
-use super::table::table;
+use super::text::{short_digest, table};
 use super::{UsageError, printed};
 use crate::api::ReplicationStatus;
 use crate::terms::ImageStatus;
@@ -21,12 +21,12 @@ pub struct StatusFlags {
     /// The folder that `transship serve --state` or `transship sync --state` uses; it is only read.
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
-    /// How the statuses are printed.
+    /// The format of the statuses.
     #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
     output: StatusFormat,
 }
 
-/// How statuses are printed.
+/// The format of printed statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StatusFormat {
     /// One line for each pair of repositories.
@@ -44,7 +44,7 @@ enum StatusFormat {
 /// # Errors
 /// [`UsageError`] if the folder is absent or no state folder.
 pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
-    let (objects, problems) = read_statuses(&flags.state).map_err(UsageError)?;
+    let (objects, problems) = read_statuses(&flags.state)?;
     for problem in problems {
         eprintln!("transship: {problem}");
     }
@@ -53,19 +53,17 @@ pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
         eprintln!("transship: no statuses found in {}", flags.state.display());
         return Ok(ExitCode::SUCCESS);
     }
-    printed(show(&objects, flags.output, Timestamp::now()).map_err(UsageError)?)?;
+    printed(show(&objects, flags.output, Timestamp::now())?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> Result<String, String> {
+fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> Result<String, UsageError> {
     let list = || json!({"apiVersion": "v1", "kind": "List", "items": objects});
     match format {
         StatusFormat::Table => Ok(pairs(objects, now)),
         StatusFormat::Wide => Ok(format!("{}\n{}{}", pairs(objects, now), images(objects), left_out(objects))),
         StatusFormat::Json => Ok(format!("{:#}\n", list())),
-        StatusFormat::Yaml => {
-            serde_saphyr::to_string(&list()).map_err(|error| format!("the statuses cannot be written as YAML: {error}"))
-        }
+        StatusFormat::Yaml => serde_saphyr::to_string(&list()).map_err(|error| UsageError::Yaml(error.to_string())),
     }
 }
 
@@ -122,7 +120,7 @@ fn images(objects: &[ReplicationStatus]) -> String {
                 object.namespace().unwrap_or_default(),
                 object.name_any(),
                 cell(&image.tag),
-                image.digest.chars().take(SHORT_DIGEST).collect(),
+                short_digest(&image.digest),
                 word(image.status),
                 number(image.bytes),
                 number(image.attempts.map(u64::from)),
@@ -192,9 +190,6 @@ fn human_duration(seconds: i64) -> String {
         _ => format!("{}y", days / 365),
     }
 }
-
-/// `sha256:` and twelve digits.
-const SHORT_DIGEST: usize = 19;
 
 #[cfg(test)]
 mod tests {

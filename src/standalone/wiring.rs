@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::access::{Content, FileAccess};
+use super::access::{FileAccess, FileContent};
 use super::store::FileStore;
 use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
@@ -42,7 +42,7 @@ pub(super) enum Mode {
 
 impl Wiring {
     /// A core on `content` that copies `copies` images at once, and calls `listener` with every result.
-    pub(super) fn new(content: Content, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
+    pub(super) fn new(content: FileContent, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
         let (access, store) = (Arc::new(FileAccess::new(content)), Arc::new(store));
         let (engine, claims, clock) = (Engine::default(), SharedClaims::default(), Clock::default());
         let (metrics, (waker, wakes)) = (Arc::new(Metrics::default()), mpsc::unbounded_channel());
@@ -86,7 +86,7 @@ impl Wiring {
         stored(&self.store, orders)
     }
 
-    fn orders_of(&self, content: &Content, index: usize, configuration: &Configuration, mode: Mode) -> Orders {
+    fn orders_of(&self, content: &FileContent, index: usize, configuration: &Configuration, mode: Mode) -> Orders {
         let named = named(configuration);
         let identity = |reference: &DestinationReference| {
             let known = content.registries.get(reference)?;
@@ -116,7 +116,7 @@ impl Wiring {
     }
 
     /// A fingerprint of Registries, policies and claims.
-    fn dependencies(&self, content: &Content, named: &[DestinationReference]) -> u64 {
+    fn dependencies(&self, content: &FileContent, named: &[DestinationReference]) -> u64 {
         let mut hasher = DefaultHasher::new();
         for reference in named {
             let known = content.registries.get(reference);

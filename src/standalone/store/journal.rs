@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::disk;
 use crate::image::Tag;
 use crate::plan::PairIdentity;
 use crate::replication::machine::Record;
@@ -140,7 +141,7 @@ impl Journal {
         let known = self.written.filter(|written| written.length <= length);
         let mut written = match known {
             Some(written) => written,
-            None => self.read()?.1, // The first time, or somebody shortened the file.
+            None => self.read()?.1, // The first time, or another program shortened the file.
         };
         if length > written.length {
             file.set_len(written.length)?; // The rest is a torn line.
@@ -166,7 +167,7 @@ impl Journal {
     /// The disk refuses.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced > 0 {
-            absent_is_fine(File::open(&self.file).and_then(|file| file.sync_data()))?;
+            disk::absent_is_fine(File::open(&self.file).and_then(|file| file.sync_data()))?;
             (self.is_sync_due, self.unsynced) = (false, 0);
         }
         Ok(())
@@ -177,7 +178,7 @@ impl Journal {
     /// # Errors
     /// It is still there.
     pub(super) fn remove(&self) -> io::Result<()> {
-        absent_is_fine(std::fs::remove_file(&self.file))
+        disk::remove(&self.file)
     }
 
     /// Replaces the file by one without superseded lines, where there are many. A reader, or the next process, finds the one or the
@@ -190,7 +191,7 @@ impl Journal {
             self.written = Some(found);
             return Ok(());
         }
-        let partial = super::partial(&self.file);
+        let partial = disk::partial(&self.file);
         let mut to = BufWriter::new(File::create(&partial)?);
         let mut length = 0;
         let changes = contents.into_changes();
@@ -282,14 +283,6 @@ fn parse_header(line: &[u8]) -> Option<PairIdentity> {
     let complete = line.strip_suffix(b"\n")?;
     let Header { version, namespace, name, spec } = serde_json::from_slice(complete).ok()?;
     (version == VERSION).then_some(PairIdentity { namespace, name, spec })
-}
-
-/// Deleting a file that is absent is no error.
-pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 const VERSION: u32 = 1;

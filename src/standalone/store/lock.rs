@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::error::StateError;
+
 /// An exclusive lock on `DIR/lock`. The kernel releases it when the process ends, however it ends; the file stays.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -14,21 +16,20 @@ impl Lock {
     /// Locks `folder` for this process, which runs `command`.
     ///
     /// # Errors
-    /// A sentence that names the process that has the lock.
-    pub(super) fn take(folder: &Path, command: &str) -> Result<Self, String> {
-        let failed = |error: &io::Error| format!("--state {} cannot be locked: {error}", folder.display());
+    /// Another process has the lock, or the file system refuses.
+    pub(super) fn take(folder: &Path, command: &str) -> Result<Self, StateError> {
+        let failed = |error: io::Error| StateError::Unlockable { folder: folder.to_owned(), error };
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join("lock"));
-        let mut file = options.map_err(|error| failed(&error))?;
+        let mut file = options.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let (folder, owner) = (folder.display(), owner(&mut file));
-                return Err(format!("--state {folder} is in use by {owner}: end it first, or give another folder"));
+                return Err(StateError::InUse { folder: folder.to_owned(), owner: owner(&mut file) });
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{} {command}", std::process::id()));
-        written.map_err(|error| failed(&error))?;
+        written.map_err(failed)?;
         Ok(Self { _file: file })
     }
 }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_process_is_told_which_one_has_the_folder() {
+    fn the_second_process_learns_which_one_has_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("lock"), "1 transship that was killed and had a longer line\n").unwrap();
         let first = Lock::take(folder.path(), "transship serve").unwrap();
@@ -59,7 +60,7 @@ mod tests {
             folder.path().display(),
             std::process::id()
         );
-        assert_eq!(Lock::take(folder.path(), "transship sync").unwrap_err(), expected);
+        assert_eq!(Lock::take(folder.path(), "transship sync").unwrap_err().to_string(), expected);
         drop(first);
         Lock::take(folder.path(), "transship sync").unwrap();
     }
@@ -69,6 +70,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _first = Lock::take(folder.path(), "transship serve").unwrap();
         std::fs::write(folder.path().join("lock"), "").unwrap();
-        assert!(Lock::take(folder.path(), "transship sync").unwrap_err().contains("in use by another process"));
+        let refused = Lock::take(folder.path(), "transship sync").unwrap_err().to_string();
+        assert!(refused.contains("in use by another process"), "{refused}");
     }
 }

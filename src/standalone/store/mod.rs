@@ -8,6 +8,8 @@
 //!
 //! Records are the truth. Statuses are paced, and may be older.
 
+mod disk;
+mod error;
 mod journal;
 mod lock;
 mod reports;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
+pub use self::error::StateError;
 use self::journal::{Contents, Journal};
 use self::lock::Lock;
 use self::reports::Reports;
@@ -60,16 +63,16 @@ impl FileStore {
     /// Uses `folder` for the process that runs `command`, and creates it where it is absent. Without a folder nothing is kept.
     ///
     /// # Errors
-    /// A sentence: it is no folder, cannot be written, or another process uses it.
-    pub(super) fn open(folder: Option<&Path>, command: &str) -> Result<Self, String> {
+    /// It is no folder, cannot be written, or another process uses it.
+    pub(super) fn open(folder: Option<&Path>, command: &str) -> Result<Self, StateError> {
         let Some(folder) = folder else { return Ok(Self { folder: None, reports: Reports::default() }) };
         check(folder)?;
-        let failed = |error: io::Error| format!("--state {} cannot be written: {error}", folder.display());
+        let failed = |error: io::Error| StateError::Unwritable { folder: folder.to_owned(), error };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let was_used = folder.join(RECORDS).exists();
         let lock = Lock::take(folder, command)?;
         for part in [RECORDS, STATUSES].map(|part| folder.join(part)) {
-            std::fs::create_dir_all(&part).and_then(|()| remove_partial(&part)).map_err(failed)?;
+            std::fs::create_dir_all(&part).and_then(|()| disk::remove_partial(&part)).map_err(failed)?;
         }
         Ok(Self {
             folder: Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock)) }),
@@ -80,8 +83,8 @@ impl FileStore {
     /// Reads `folder`, and never writes; another process may use it. An absent one is empty.
     ///
     /// # Errors
-    /// A sentence: it is no folder.
-    pub(super) fn read_only(folder: Option<&Path>) -> Result<Self, String> {
+    /// It is no folder.
+    pub(super) fn read_only(folder: Option<&Path>) -> Result<Self, StateError> {
         folder.map_or(Ok(()), check)?;
         Ok(Self { folder: folder.map(|folder| StateFolder::new(folder, None)), reports: Reports::default() })
     }
@@ -124,8 +127,8 @@ impl FileStore {
     /// Writes what could not be written before, and protects all records against loss of power.
     ///
     /// # Errors
-    /// A sentence that names the first file that cannot be written.
-    pub(super) fn close(&self) -> Result<(), String> {
+    /// The first file that cannot be written.
+    pub(super) fn close(&self) -> Result<(), StateError> {
         let Some(folder) = self.folder.as_ref().filter(|folder| folder.lock.is_some()) else { return Ok(()) };
         let journals: Vec<_> = folder.lock().values().flat_map(BTreeMap::values).cloned().collect();
         let (began, mut result) = (Instant::now(), Ok(()));
@@ -133,7 +136,7 @@ impl FileStore {
             let mut journal = lock(&journal);
             let is_in_time = began.elapsed() < MAX_SYNC;
             let written = journal.flush().and_then(|()| if is_in_time { journal.sync() } else { Ok(()) });
-            result = result.and(written.map_err(|error| unwritten(journal.file(), &error)));
+            result = result.and(written.map_err(|error| unwritten(journal.file(), error)));
         }
         result
     }
@@ -182,7 +185,7 @@ impl Store for FileStore {
         let journal = folder.journal(pair);
         let mut journal = lock(&journal);
         if let Err(error) = journal.append(record) {
-            tracing::warn!("{}", unwritten(journal.file(), &error));
+            tracing::warn!("{}", unwritten(journal.file(), error));
         }
     }
 
@@ -258,20 +261,19 @@ impl StateFolder {
     }
 }
 
-/// Returns every status in `folder`, ordered by namespace and name, and a sentence for each file that cannot be read. Another process
+/// Returns every status in `folder`, ordered by namespace and name, and an error for each file that cannot be read. Another process
 /// may write meanwhile.
 ///
 /// # Errors
-/// A sentence: it is absent, or no state folder.
-pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Vec<String>), String> {
-    let shown = folder.display();
+/// It is absent, or no state folder.
+pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Vec<StateError>), StateError> {
     if !folder.exists() {
-        return Err(format!("--state {shown} does not exist: give the folder of transship serve or sync"));
+        return Err(StateError::Absent(folder.to_owned()));
     }
     check(folder)?;
     let statuses = folder.join(STATUSES);
     if !statuses.is_dir() {
-        return Err(format!("--state {shown} is no state folder: give the one of transship serve or sync"));
+        return Err(StateError::NoState(folder.to_owned()));
     }
     let (mut objects, problems) = statuses::read_all(&statuses);
     objects.sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
@@ -294,33 +296,15 @@ fn journal_name(PairIdentity { namespace, name, spec }: &PairIdentity) -> String
     format!("{}.jsonl", &Digest::sha256(&identity).encoded()[..32])
 }
 
-/// The name under which a file is written before it replaces `file`.
-fn partial(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(format!(".{}{PARTIAL}", std::process::id()));
-    name.into()
-}
-
-/// Removes what processes left that were killed while they replaced a file.
-fn remove_partial(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
-            journal::absent_is_fine(std::fs::remove_file(entry.path()))?;
-        }
-    }
-    Ok(())
-}
-
-fn check(folder: &Path) -> Result<(), String> {
+fn check(folder: &Path) -> Result<(), StateError> {
     if folder.exists() && !folder.is_dir() {
-        return Err(format!("--state {} is no folder", folder.display()));
+        return Err(StateError::NotAFolder(folder.to_owned()));
     }
     Ok(())
 }
 
-fn unwritten(file: &Path, error: &io::Error) -> String {
-    format!("{} cannot be written: {error}; what it lacks is verified again after a restart", file.display())
+fn unwritten(file: &Path, error: io::Error) -> StateError {
+    StateError::Incomplete { file: file.to_owned(), error }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -329,7 +313,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 const RECORDS: &str = "records";
 const STATUSES: &str = "statuses";
-const PARTIAL: &str = ".partial";
 /// The longest that the end of a process waits for the disk, beyond what is being synced.
 const MAX_SYNC: Duration = Duration::from_secs(5);
 

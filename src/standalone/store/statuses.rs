@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::journal::absent_is_fine;
+use super::disk;
+use super::error::StateError;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::plan::PairIdentity;
 use crate::terms::ReplicationStatusStatus;
@@ -78,7 +79,7 @@ impl StatusFiles {
         object.metadata.creation_timestamp = Some(Time(created));
         object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), pair.spec.configuration_ref.name.clone());
         object.status = Some(status.clone());
-        let partial = super::partial(&file);
+        let partial = disk::partial(&file);
         std::fs::write(&partial, serde_json::to_vec(&object)?)?;
         std::fs::rename(&partial, &file)?;
         self.lock().insert(name, Some(created));
@@ -91,7 +92,7 @@ impl StatusFiles {
     /// It is still there.
     pub(super) fn remove(&self, pair: &PairIdentity) -> io::Result<()> {
         let name = file_name(pair)?;
-        absent_is_fine(std::fs::remove_file(self.folder.join(&name)))?;
+        disk::remove(&self.folder.join(&name))?;
         self.lock().remove(&name);
         Ok(())
     }
@@ -119,14 +120,14 @@ impl StatusFiles {
     }
 }
 
-/// Reads every status of a folder. A file that vanishes meanwhile is skipped. Returns the statuses, and a sentence for each file that
+/// Reads every status of a folder. A file that vanishes meanwhile is skipped. Returns the statuses, and an error for each file that
 /// cannot be read.
-pub(super) fn read_all(folder: &Path) -> (Vec<ReplicationStatus>, Vec<String>) {
+pub(super) fn read_all(folder: &Path) -> (Vec<ReplicationStatus>, Vec<StateError>) {
     let (mut objects, mut problems) = (Vec::new(), Vec::new());
     for file in files(folder) {
         match read(&file) {
             Ok(object) => objects.extend(object),
-            Err(error) => problems.push(format!("{} cannot be read: {error}", file.display())),
+            Err(error) => problems.push(StateError::UnreadableStatus { file, error }),
         }
     }
     (objects, problems)

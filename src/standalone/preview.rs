@@ -1,0 +1,136 @@
+//! The result of `transship plan`: what `sync` would do, and how it is printed.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::flags::Format;
+use super::text::{problem_lines, short_digest, table};
+use crate::image::{Digest, Tag};
+use crate::plan::DestinationReference;
+
+/// The images that `sync` would copy, and the reasons why others stay.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Preview {
+    /// Every repository of the sources.
+    pub(super) repositories: Vec<PlannedRepository>,
+    /// Tags of the repositories that match which no rule takes.
+    #[serde(rename = "tagsLeftOut")]
+    pub(super) excluded_tags: Vec<ExcludedTags>,
+    /// Every image of the repositories that match.
+    pub(super) images: Vec<PlannedImage>,
+    /// Problems of more than one image.
+    #[serde(rename = "troubles")]
+    pub(super) problems: Vec<String>,
+}
+
+/// One repository of a source.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedRepository {
+    pub(super) configuration: String,
+    pub(super) repository: String,
+    pub(super) matched: bool,
+    pub(super) because: String,
+}
+
+/// The tags of one repository that no rule takes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExcludedTags {
+    pub(super) configuration: String,
+    pub(super) repository: String,
+    pub(super) tags: usize,
+    /// An example of each cause, and the cause.
+    pub(super) because: String,
+}
+
+/// One image and one destination.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedImage {
+    pub(super) source: String,
+    pub(super) destination: String,
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
+    pub(super) action: PlannedAction,
+    pub(super) reason: String,
+    /// The Registry of the destination.
+    #[serde(skip)]
+    pub(super) to: DestinationReference,
+    /// True if the destination may have another digest than the source for the same image.
+    #[serde(skip)]
+    pub(super) may_rewrite: bool,
+}
+
+/// The step that `sync` would take for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum PlannedAction {
+    /// It is copied; the tag is absent at the destination, or was not looked at.
+    Copy,
+    /// Its owner does not consent.
+    Denied,
+    /// It is there.
+    Nothing,
+    /// It is copied over another image.
+    Overwrite,
+}
+
+impl Preview {
+    /// Formats the preview.
+    pub(super) fn show(&self, format: Format) -> String {
+        match format {
+            Format::Json => format!("{:#}\n", json!(self)),
+            Format::Text => self.text(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut rows = vec![["CONFIGURATION", "REPOSITORY", "MATCHED", "BECAUSE"].map(str::to_owned)];
+        rows.extend(self.repositories.iter().map(|repository| {
+            let matched = if repository.matched { "yes" } else { "no" };
+            [
+                repository.configuration.clone(),
+                repository.repository.clone(),
+                matched.to_owned(),
+                repository.because.clone(),
+            ]
+        }));
+        let mut text = table(&rows);
+        for ExcludedTags { repository, tags, because, .. } in &self.excluded_tags {
+            let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
+        }
+        if !self.images.is_empty() {
+            let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
+            rows.extend(self.images.iter().map(PlannedImage::row));
+            text = format!("{text}\n{}", table(&rows));
+        }
+        text + &problem_lines(&self.problems)
+    }
+}
+
+impl PlannedImage {
+    fn row(&self) -> [String; 5] {
+        [
+            self.action.word().to_owned(),
+            format!("{}:{}", self.source, self.tag),
+            format!("{}:{}", self.destination, self.tag),
+            short_digest(self.digest.as_str()),
+            self.reason.clone(),
+        ]
+    }
+}
+
+impl PlannedAction {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Denied => "denied",
+            Self::Nothing => "nothing",
+            Self::Overwrite => "overwrite",
+        }
+    }
+}
