@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_indexes_are_rewritten_from_the_inside_and_always_to_the_same_digest() {
+    fn nested_indexes_are_rewritten_inside_out_and_to_the_same_digest() {
         let all = nested();
         let rewrite = options(&["linux/amd64"], PlatformIndex::Rewrite);
         let chosen = choose(all.clone(), &rewrite).unwrap();

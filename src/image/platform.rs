@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_without_a_variant_takes_all_and_one_with_it_also_the_image_that_leaves_it_out() {
+    fn a_choice_without_variant_takes_all_one_with_it_also_those_without() {
         let takes = |chosen: &str, other: &str| chosen.parse::<Platform>().unwrap().takes(&other.parse().unwrap());
         assert!(takes("linux/arm", "linux/arm/v6") && takes("linux/arm64", "linux/arm64/v8"));
         assert!(takes("linux/arm64/v8", "linux/arm64") && takes("linux/arm/v7", "linux/arm"));

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_types_of_referrers_are_part_of_the_choice_as_far_as_referrers_go_along() {
+    fn the_types_of_referrers_count_only_where_referrers_are_replicated() {
         let of = |platforms: &[&str], types: &[&str], referrers| {
             let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
             let referrer_artifact_types = types.iter().map(ToString::to_string).collect();

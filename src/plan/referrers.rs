@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fingerprints_of_an_image_change_with_what_refers_to_it_and_with_nothing_else() {
+    fn the_fingerprints_of_an_image_change_with_its_referrers_alone() {
         let (image, other, a, b) =
             (Digest::sha256(b"i"), Digest::sha256(b"o"), Digest::sha256(b"a"), Digest::sha256(b"b"));
         let of = |seen: &SeenReferrers, image: &Digest| Referred {

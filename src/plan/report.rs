@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_ready_once_everything_was_compared_and_nothing_is_owed() {
+    fn a_configuration_is_ready_once_all_is_compared_and_nothing_is_due() {
         let destination = DestinationReference { namespace: "team-b".to_owned(), name: "eu".to_owned() };
         let mut report = ConfigurationReport { generation: Some(2), repositories: 1, ..ConfigurationReport::default() };
         let totals = |counts| DestinationTotals { counts, oldest_pending_since: None };

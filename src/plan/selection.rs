@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_goes_to_a_destination_if_some_rule_that_sends_the_repository_there_takes_it() {
+    fn a_tag_goes_to_a_destination_if_a_rule_for_its_repository_takes_it() {
         let with_tags = |rule: Rule, filter_type, filter: &str| {
             let filter = TagFilter { filter: filter.to_owned(), filter_type };
             Rule { tags: Arc::new(TagFilters::parse(Some(&[filter]), &[]).unwrap()), ..rule }

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_has_one_job_and_a_namespace_with_many_lanes_does_not_keep_another_waiting() {
+    fn a_lane_has_one_job_and_no_namespace_starves_another() {
         let now = Instant::now();
         let limits = WorkforceLimits { jobs: 4, jobs_per_destination: 9, ..WorkforceLimits::default() };
         let mut waiting: Vec<_> = (0..10).map(|n| waits("loud", &format!("d{n}"), now)).collect();

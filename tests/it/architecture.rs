@@ -3,6 +3,7 @@
 mod definitions;
 mod figures;
 mod imports;
+mod names;
 mod sources;
 
 use self::definitions::{Function, functions};

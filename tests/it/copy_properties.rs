@@ -38,7 +38,7 @@ fn writes(registry: &ScriptedRegistry) -> usize {
 }
 
 #[test]
-fn a_manifest_comes_after_all_that_it_names_and_a_second_copy_writes_nothing() {
+fn a_manifest_comes_after_its_content_and_a_second_copy_writes_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for_any(40, &images(), |image| {
         let pair = Pair::start(Personality::plain(), Personality::plain());

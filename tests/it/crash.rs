@@ -136,7 +136,7 @@ impl Site<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_that_is_killed_at_any_request_is_completed_by_the_next_and_no_tag_is_early() {
+async fn a_sync_killed_at_any_request_is_completed_by_the_next_no_tag_early() {
     let source = TestRegistry::distribution("crash-source").start().await;
     let destination = TestRegistry::distribution("crash-destination").start().await;
     let signed = Signed::new();

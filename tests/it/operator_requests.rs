@@ -9,7 +9,7 @@ use crate::request_counts::{
 use crate::support::turns::in_three_tries;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_of_several_platforms_take_few_requests_more_than_the_least_and_then_one_a_tag() {
+async fn platforms_take_few_requests_more_than_the_least_then_one_a_tag() {
     in_three_tries(async || images_of_several_platforms(By::Operator, "operator-counts-a").await).await;
 }
 

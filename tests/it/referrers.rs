@@ -80,7 +80,7 @@ async fn what_refers_to_an_image_or_to_a_referrer_is_found_at_the_destination() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_that_comes_after_the_image_is_added_to_what_the_destination_lists() {
+async fn a_signature_after_the_image_is_added_to_the_list_of_the_destination() {
     let source = TestRegistry::distribution("signed-later-source").start().await;
     let destination = TestRegistry::distribution("signed-later-destination").start().await;
     let image = Image::single(910, 1, 2_000);

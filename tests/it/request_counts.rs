@@ -266,7 +266,7 @@ async fn cold_then_warm(by: By, name: &str, fixture: &Fixture) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_of_several_platforms_take_few_requests_more_than_the_least_and_then_one_a_tag() {
+async fn platforms_take_few_requests_more_than_the_least_then_one_a_tag() {
     in_three_tries(async || images_of_several_platforms(By::Sync, "counts-a").await).await;
 }
 

@@ -110,7 +110,7 @@ pub fn basic(user: &str, password: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_kinds_of_images_arrive_by_sync_and_the_second_one_asks_only_the_source() {
+async fn all_kinds_of_images_arrive_by_sync_a_second_asks_only_the_source() {
     let source = TestRegistry::distribution("sync-source").user("reader", PASSWORD).start().await;
     let new = TestRegistry::distribution("sync-new").user("writer", PASSWORD).start().await;
     let old = TestRegistry::docker_2_8("sync-old").user("writer", PASSWORD).start().await;

@@ -72,7 +72,7 @@ async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_stands_still_in_the_middle_of_a_layer_is_left_behind_and_catches_up() {
+async fn a_destination_that_stalls_within_a_layer_is_left_and_catches_up() {
     let ground = Ground::of("tee-still", LAYER).await;
     ground.proxies[1].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     let mut other = Box::pin(ground.copy(1));

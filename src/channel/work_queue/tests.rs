@@ -46,7 +46,7 @@ fn queue_with_worker(now: Instant) -> WorkQueue {
 }
 
 #[test]
-fn an_answer_that_is_lost_is_given_again_and_a_report_that_is_late_is_ignored() {
+fn a_lost_answer_is_repeated_and_a_late_report_is_ignored() {
     let now = Instant::now();
     let mut queue = queue_with_worker(now);
     let state = queue.submit(submission("a", false), now);
@@ -115,7 +115,7 @@ fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
 }
 
 #[test]
-fn a_worker_that_outlived_the_operator_is_taken_up_and_its_image_is_not_given_twice() {
+fn a_worker_that_outlived_the_operator_is_adopted_with_its_image() {
     let now = Instant::now();
     let mut queue = WorkQueue::default();
     queue.adopt_worker("job", lane(), now);
@@ -133,7 +133,7 @@ fn a_worker_that_outlived_the_operator_is_taken_up_and_its_image_is_not_given_tw
 }
 
 #[test]
-fn an_older_image_that_outlived_the_operator_makes_room_at_once_for_a_newer_one_of_its_tag() {
+fn an_adopted_older_image_gives_way_at_once_to_a_newer_one_of_its_tag() {
     let now = Instant::now();
     let mut queue = WorkQueue::default();
     queue.adopt_worker("job", lane(), now);

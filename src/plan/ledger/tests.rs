@@ -71,7 +71,7 @@ fn the_outcome_of_an_earlier_digest_says_nothing_about_the_present_one() {
 }
 
 #[test]
-fn failures_wait_longer_each_time_and_are_due_at_once_when_the_cause_is_gone() {
+fn failures_back_off_and_are_due_at_once_when_the_cause_is_gone() {
     let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
     observe(&mut ledger, &v1, &one, at(0));
     let mut waits = Vec::new();
@@ -112,7 +112,7 @@ fn a_failed_image_is_owed_until_it_is_verified_also_while_it_is_tried_again() {
 }
 
 #[test]
-fn a_complete_comparison_owes_what_it_observed_and_nothing_that_came_before_it() {
+fn a_complete_comparison_owes_what_it_observed_and_nothing_older() {
     let (mut ledger, one) = (Ledger::default(), Digest::sha256(b"1"));
     observe(&mut ledger, &tag("before"), &one, at(1));
     observe(&mut ledger, &tag("there"), &one, at(5));
@@ -194,7 +194,7 @@ fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
 }
 
 #[test]
-fn a_tag_is_forgotten_when_two_complete_lists_lack_it_and_a_sudden_empty_one_proves_nothing() {
+fn a_tag_is_forgotten_when_two_lists_lack_it_an_empty_one_proves_nothing() {
     let mut ledger = Ledger::default();
     for (name, second) in [("a", 0), ("b", 0), ("c", 6)] {
         observe(&mut ledger, &tag(name), &Digest::sha256(b"1"), at(second));

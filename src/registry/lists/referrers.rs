@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_filter_counts_where_the_registry_says_so_and_else_the_list_or_nobody_tells_the_type() {
+    async fn a_filter_counts_if_the_registry_says_so_or_no_entry_has_a_type() {
         let subject = Digest::sha256(b"s");
         let entry = |content: &[u8], more: &str| {
             let digest = Digest::sha256(content);

@@ -85,7 +85,7 @@ async fn a_mount_is_a_success_a_session_or_a_refusal() {
 }
 
 #[tokio::test]
-async fn content_that_turns_out_wrong_never_completes_a_request_and_the_session_is_given_up() {
+async fn wrong_content_never_completes_a_request_and_the_session_is_cancelled() {
     let wrong = || RegistryError::new(ErrorKind::InvalidContent, "the source: wrong digest");
     let server = Server::start(|seen, _| sound(seen)).await;
     let open = || async { Ok(pieces(CONTENT, Some(wrong()))) };
@@ -104,7 +104,7 @@ async fn content_that_turns_out_wrong_never_completes_a_request_and_the_session_
 }
 
 #[tokio::test]
-async fn a_blob_with_a_wrong_digest_that_goes_from_registry_to_registry_is_never_completed() {
+async fn a_blob_with_a_wrong_digest_is_never_completed_between_registries() {
     let source = Server::start(|_, _| Reply::new(200, CONTENT)).await;
     let server = Server::start(|seen, _| sound(seen)).await;
     let blob = Descriptor { size: 10, ..descriptor(b"other") };
@@ -178,7 +178,7 @@ async fn a_token_that_runs_out_before_the_put_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_session_on_another_host_gets_no_authorization_and_only_where_it_is_trusted() {
+async fn a_session_on_another_host_needs_trust_and_gets_no_authorization() {
     let storage = Server::start(|_, _| Reply::new(201, "")).await;
     let place = format!("localhost:{}", storage.port);
     let location = format!("http://{place}/u?signature=abc");

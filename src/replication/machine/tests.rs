@@ -259,7 +259,7 @@ fn an_invalid_spec_keeps_everything_and_the_correction_goes_on() {
 }
 
 #[test]
-fn repositories_are_dropped_when_two_lists_lack_them_and_a_sudden_empty_one_proves_nothing() {
+fn repositories_go_when_two_lists_lack_them_an_empty_one_proves_nothing() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")]), ("other", &[("v1", "1")])], true);
     bench.copied(Ok(()));
@@ -279,7 +279,7 @@ fn repositories_are_dropped_when_two_lists_lack_them_and_a_sudden_empty_one_prov
 }
 
 #[test]
-fn the_pause_after_a_comparison_is_the_interval_or_grows_while_it_is_incomplete() {
+fn the_pause_is_the_interval_or_grows_while_comparisons_are_incomplete() {
     let mut bench = Bench::new("");
     let mut pauses = Vec::new();
     for is_complete in [false, false, false, true] {
@@ -343,7 +343,7 @@ fn what_failed_before_a_restart_is_not_written_before_it_is_observed_again() {
 }
 
 #[test]
-fn a_pair_of_which_less_is_known_than_was_shown_is_published_once_all_is_read_back() {
+fn a_pair_known_less_than_shown_is_published_once_all_is_read_back() {
     let mut bench = Bench::new("");
     let tags: Vec<(String, String)> = (0..300).map(|i| (format!("v{i}"), i.to_string())).collect();
     let tags: Vec<(&str, &str)> = tags.iter().map(|(tag, content)| (tag.as_str(), content.as_str())).collect();
@@ -398,7 +398,7 @@ fn a_missing_registry_is_told_at_once_and_its_rows_are_kept() {
 }
 
 #[test]
-fn a_configuration_that_ends_leaves_no_status_and_no_claim_and_one_that_is_interrupted_nothing_in_progress() {
+fn an_ended_configuration_leaves_no_claim_an_interrupted_one_no_progress() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")])], true);
     let copy = *bench.copies.keys().next().unwrap();

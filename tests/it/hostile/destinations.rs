@@ -67,7 +67,7 @@ async fn a_destination_that_says_it_has_what_it_lacks_gets_it_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_lacks_for_ever_what_it_says_it_has_is_given_up_in_words() {
+async fn a_destination_that_never_has_what_it_claims_is_given_up_in_words() {
     let (pair, image) = with_image(Personality::plain());
     let lie = Fault::Answer { status: 200, headers: Vec::new(), body: Vec::new().into() };
     pair.destination.fault(When::asked("HEAD", "/blobs/").always(), lie);
@@ -85,7 +85,7 @@ async fn a_destination_that_lacks_for_ever_what_it_says_it_has_is_given_up_in_wo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_appears_a_little_later_is_waited_for_and_one_that_never_does_is_a_failure() {
+async fn a_manifest_that_appears_late_is_awaited_one_that_never_does_fails() {
     let (pair, image) = with_image(Personality::plain());
     pair.destination.push("app", "other", &Image::single(5, 1, 500));
     pair.destination.fault(When::asked("HEAD", "/manifests/1").times(2), Fault::error(404, "MANIFEST_UNKNOWN"));
@@ -107,7 +107,7 @@ async fn a_manifest_that_appears_a_little_later_is_waited_for_and_one_that_never
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_tag_that_is_there_already_is_a_success_also_where_its_answer_got_lost() {
+async fn an_immutable_tag_that_is_there_is_a_success_even_after_a_lost_answer() {
     let (pair, image) = with_image(Personality { tags_are_immutable: true, ..Personality::plain() });
     pair.destination.fault(When::asked("PUT", "/manifests/1"), Fault::LoseAnswer);
     pair.copy("1", &image.digest()).await.unwrap();
@@ -170,7 +170,7 @@ fn one_blob_at_a_time() -> Engine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_vanishes_at_the_source_is_told_once_and_leaves_the_destination_as_it_was() {
+async fn content_that_vanishes_at_the_source_fails_once_and_changes_nothing() {
     let (pair, image) = with_image(Personality::plain());
     let pair = Pair { engine: one_blob_at_a_time(), ..pair };
     let before = Image::single(8, 1, 500);

@@ -266,7 +266,7 @@ async fn where_ecr_does_not_tell_it_tags_are_asked_for_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_of_ecr_is_got_once_with_the_access_key_and_renewed_when_it_is_refused() {
+async fn an_ecr_login_is_got_once_by_access_key_and_renewed_when_refused() {
     let registry = ecr(1000);
     let client = client_of_ecr(&registry, access_key(SECRET_KEY));
     let (repository, tags) =

@@ -70,7 +70,7 @@ async fn a_location_is_followed_with_its_query_wherever_its_registry_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_to_another_host_go_without_credentials_and_only_where_it_is_trusted() {
+async fn uploads_to_another_host_need_trust_and_go_without_credentials() {
     let elsewhere =
         Personality { location: Location::Elsewhere, login: Personality::ecr().login, ..Personality::plain() };
     let pair = copied_twice(elsewhere).await;

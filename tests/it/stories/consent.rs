@@ -58,7 +58,7 @@ impl TwoOwners {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_consent_nothing_reaches_the_destination_and_with_it_the_image_does() {
+async fn nothing_reaches_the_destination_without_consent_with_it_the_image() {
     let two = two_owners("consent").await;
     let failed = two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Failed, SOON).await;
     assert_eq!(failed.failure_code, Some(FailureCode::RegistryPermissionDenied));
@@ -85,7 +85,7 @@ async fn without_consent_nothing_reaches_the_destination_and_with_it_the_image_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denied_overwrite_leaves_the_tag_where_it_is_and_a_revoked_policy_stops_what_comes_after() {
+async fn a_denied_overwrite_leaves_the_tag_and_a_revoked_policy_stops_the_rest() {
     let two = two_owners("revoked").await;
     two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
     two.scene.image_becomes("eu-west-1/prod-app:v1", ReplicationState::Complete, SOON).await;

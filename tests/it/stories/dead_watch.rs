@@ -3,7 +3,7 @@
 use super::consent::SlowLayer;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_stops_although_nobody_can_tell_the_operator_that_its_policy_is_gone() {
+async fn a_copy_stops_although_the_watch_of_its_policy_is_dead() {
     let mut layer = SlowLayer::new("deaf").await;
     layer.scene.operator.will_be_cut_off();
     layer.is_on_its_way().await;

@@ -95,7 +95,7 @@ async fn a_class_of_others_and_one_that_does_not_exist_read_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_operator_left_half_made_is_deleted_at_the_start_and_a_silent_worker_soon_after() {
+async fn half_made_jobs_are_deleted_at_the_start_and_a_silent_worker_soon_after() {
     let (mut scene, _registries) = asking_for("orphans", json!({"mode": "InProcess"})).await;
     let (system, _channel) = with_jobs(&mut scene, "orphans").await;
     let jobs = scene.api::<Job>(&system);

@@ -132,7 +132,7 @@ async fn a_worker_that_was_stopped_while_another_wrote_a_newer_tag_writes_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_its_job_its_secret_its_pod_or_both_processes_may_go_and_the_image_arrives() {
+async fn the_image_arrives_though_job_secret_pod_or_both_processes_go() {
     let mut story = story("losses").await;
     story.scene.start_operator().await;
     for (seed, loss) in ["process", "job", "secret", "pod", "both"].into_iter().enumerate() {
@@ -221,7 +221,7 @@ async fn without_an_operator_no_tag_is_written_and_with_one_all_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_upgraded_while_jobs_run_and_uninstalled_without_losing_what_is_the_users() {
+async fn a_release_is_upgraded_under_jobs_and_uninstalled_without_user_loss() {
     let mut story = story("release").await;
     story.scene.start_operator().await;
     story.proxy.set(SLOW);

@@ -15,7 +15,7 @@ const MANIFESTS: u64 = 8;
 const MANIFEST: usize = 3_500_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_without_enough_memory_is_tried_three_times_and_told_until_its_class_has_more() {
+async fn a_worker_without_memory_is_tried_thrice_and_shown_until_it_has_more() {
     let mut story = story("memory").await;
     let limit = |memory: &str| format!("execution.classes.default.resources.limits.memory={memory}");
     story.scene.operator.chart().values =

@@ -80,7 +80,7 @@ async fn a_suspended_configuration_reads_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_status_comes_back_and_a_deleted_configuration_takes_its_statuses_along() {
+async fn a_deleted_status_comes_back_a_deleted_configuration_takes_its_own() {
     let (scene, _source, destination) = settled("deleted", "24h").await;
     let statuses = scene.api::<ReplicationStatus>(&scene.namespace.name);
     let name = scene.statuses().await[0].metadata.name.clone().unwrap();

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(60);
 const MOVES: u64 = 12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_operators_at_once_double_no_status_and_agree_on_the_newest_image_of_every_tag() {
+async fn two_operators_double_no_status_and_agree_on_the_newest_of_every_tag() {
     let mut scene = Scene::new("rivals").await;
     let namespace = scene.namespace.name.clone();
     let mut rival = Operator::new(scene.plane, "rivals").await;

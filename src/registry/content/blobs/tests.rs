@@ -108,7 +108,7 @@ async fn a_broken_blob_is_read_anew_where_ranges_are_not_served_as_asked() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_read_anew_and_breaks_again_goes_on_from_the_start_each_time() {
+async fn a_blob_that_breaks_again_is_read_from_the_start_each_time() {
     let server = Server::start(|seen, before| match (before, seen.header("range")) {
         (0, None) => Reply::new(200, CONTENT).cut(3),
         (_, Some(_)) => Reply::new(400, ""),

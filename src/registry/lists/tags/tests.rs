@@ -80,7 +80,7 @@ async fn lists_and_pages_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_all_that_is_wanted_in_whatever_order_and_however_often_it_comes() {
+async fn all_that_is_wanted_is_kept_in_any_order_and_however_often_it_comes() {
     let server = Server::start(|_, page| {
         let tags: Vec<_> = (0..100).map(|n| format!("\"v{}\"", (page / 2 * 100 + n) * 7_919 % 1_000)).collect();
         let reply = Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(",")));

@@ -114,7 +114,7 @@ async fn a_blob_goes_in_chunks_each_to_where_the_last_answer_says() {
 }
 
 #[tokio::test]
-async fn a_way_that_is_refused_leads_to_the_next_and_what_worked_is_where_the_next_blob_starts() {
+async fn a_refused_way_leads_to_the_next_and_the_next_blob_starts_there() {
     let refused = |status: u16, code: &str| Reply::new(status, format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#));
     // the answer to a PUT with a body; whether a PATCH of the whole is taken; the methods of the first and second upload
     let one: &[&str] = &["POST", "PUT", "POST", "PATCH", "PUT"];
@@ -172,7 +172,7 @@ async fn chunks_are_at_least_as_long_as_the_registry_asks_for() {
 }
 
 #[tokio::test]
-async fn after_a_break_the_upload_goes_on_from_what_the_registry_has_and_the_source_is_read_once() {
+async fn after_a_break_the_upload_resumes_and_the_source_is_read_once() {
     // whether the second chunk was kept when it broke; the chunks
     for (is_kept, expected) in [(true, vec!["0-3", "4-7", "8-9"]), (false, vec!["0-3", "4-7", "4-7", "8-9"])] {
         for broken in [Reply::new(503, ""), Reply::new(200, "").reset(), Reply::silence()] {
@@ -292,7 +292,7 @@ async fn a_source_that_is_wrong_or_changes_never_gets_its_last_chunk_sent() {
 }
 
 #[tokio::test]
-async fn a_token_that_runs_out_between_two_chunks_is_renewed_and_the_same_session_goes_on() {
+async fn a_token_that_expires_between_chunks_is_renewed_in_the_same_session() {
     let kept = StoredUpload::default();
     let session = kept.clone();
     let server = Server::start(move |seen, before| {

@@ -1,0 +1,25 @@
+//! Names of tests and types.
+
+use super::sources::rust_files;
+use crate::support::run_folder::repository;
+
+const MAX_TEST_NAME: usize = 72;
+
+#[test]
+fn test_names_are_short_sentences() {
+    let mut wrong = Vec::new();
+    for file in ["src", "tests"].iter().flat_map(|folder| rust_files(repository(), folder)) {
+        let mut is_test = false;
+        for token in file.tokens.windows(3) {
+            let [before, keyword, name] = token else { continue };
+            is_test |= matches!(keyword.text.as_str(), "test") && ["[", "::"].contains(&before.text.as_str());
+            if keyword.text == "fn" {
+                if is_test && name.text.len() > MAX_TEST_NAME {
+                    wrong.push(format!("{}:{}: {} has {}", file.path, name.line, name.text, name.text.len()));
+                }
+                is_test = false;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
