@@ -5,6 +5,7 @@
 mod floor;
 mod measure;
 mod operator;
+mod page;
 mod paired;
 mod report;
 mod run;

@@ -3,6 +3,7 @@
 mod definitions;
 mod figures;
 mod imports;
+mod layers;
 mod names;
 mod sources;
 

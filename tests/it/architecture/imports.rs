@@ -164,7 +164,7 @@ impl Modules {
             _ => None,
         });
         let found = paths.into_iter().filter(|path| depth < MAX_DEPTH && path != rest);
-        found.into_iter().find_map(|path| self.resolve(module, &path, depth + 1)).or(Some(module))
+        found.into_iter().find_map(|path| self.resolve(module, &path, depth + 1))
     }
 
     fn root_of(&self, file: usize) -> usize {

@@ -38,6 +38,13 @@ pub struct Access {
     pub user_agent: String,
 }
 
+impl RegistryOptions {
+    /// Starts the registry and waits until it accepts connections.
+    pub async fn start(self) -> TestRegistry {
+        TestRegistry::start(self).await
+    }
+}
+
 impl TestRegistry {
     /// Distribution v3.
     pub fn distribution(name: &str) -> RegistryOptions {
@@ -49,8 +56,8 @@ impl TestRegistry {
         RegistryOptions::new(name, Software::Docker28)
     }
 
-    /// Starts a registry; once more on another port, should some stranger have taken the first.
-    pub(super) async fn start(options: RegistryOptions) -> Self {
+    /// Starts a registry; once more on another port, should another program have taken the first.
+    async fn start(options: RegistryOptions) -> Self {
         let folder = new_folder(&format!("registry-{}", options.name));
         let mut registry = Self { options, process: None, port: Port::claim(), folder };
         for _ in 0..3 {

@@ -1,10 +1,9 @@
-//! How a test wants its registry to be, and the configuration file made of it.
+//! The options of a test registry, and the configuration file made of them.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::registry::TestRegistry;
 use super::stage;
 use super::tls::TestAuthority;
 use super::token_server::TokenServer;
@@ -143,11 +142,6 @@ impl RegistryOptions {
     pub fn validates_indexes(mut self) -> Self {
         self.validates_indexes = true;
         self
-    }
-
-    /// Starts it and waits until it accepts connections.
-    pub async fn start(self) -> TestRegistry {
-        TestRegistry::start(self).await
     }
 
     /// Writes the configuration and the files it names, and gives the configuration's path. JSON is YAML, too.

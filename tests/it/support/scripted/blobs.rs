@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::answer::{answer, empty, put, refusal};
 use super::call::Call;
 use super::personality::{Range, Serving};
-use super::server::Role;
+use super::shared::Role;
 use super::store::is_digest;
 
 /// Answers a request for a blob.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::body::BodyDataStream;
 use axum::extract::Request;
-use axum::http::header::HeaderName;
+use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::{HeaderMap, Method};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
 use super::log::Entry;
 use super::personality::{Over, Personality};
-use super::server::{Role, Shared};
+use super::shared::{Role, Shared};
 
 /// A request.
 pub(super) struct Call {
@@ -30,7 +30,7 @@ pub(super) struct Call {
     cut_at: Option<u64>,
 }
 
-/// There is nobody to answer: the connection is broken, or to be broken.
+/// The connection is broken, or to be broken: no answer can be sent.
 #[derive(Debug)]
 pub(super) struct Gone;
 
@@ -67,6 +67,12 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Returns true if the bearer token of the request is good and has a grant.
+    pub(super) fn has_grant(&self, grant: &str) -> bool {
+        let token = self.header(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+        self.shared.tokens.has(token, grant)
+    }
+
     /// The next piece of the body; nothing at its end.
     pub(super) async fn next_piece(&mut self) -> Result<Option<Piece>, Gone> {
         let Some(piece) = self.body.next().await else { return Ok(None) };
@@ -100,7 +106,7 @@ impl Call {
         Ok(Some(whole.freeze()))
     }
 
-    /// Takes the rest of the body and does nothing with it: who is refused is to hear so, before the connection is closed.
+    /// Takes the rest of the body and does nothing with it: a refused client reads its answer before the connection closes.
     pub(super) async fn drain(&mut self) {
         while let Some(Ok(piece)) = self.body.next().await {
             self.received += piece.len() as u64;

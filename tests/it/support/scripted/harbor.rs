@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::answer::{document, put, refusal};
 use super::call::Call;
+use super::logins::is_user;
 use super::personality::{DigestApi, HarborApi, Login};
-use super::tokens::is_user;
 
 /// Answers a request to the API; nothing if it is for somebody else.
 pub(super) fn api(call: &Call) -> Option<Response> {

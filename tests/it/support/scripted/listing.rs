@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{answer, document, put, refusal};
 use super::call::Call;
 use super::personality::Links;
-use super::server::Role;
+use super::shared::Role;
 use super::store::is_digest;
 use crate::support::image::OCI_INDEX;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{answer, document, empty, put, refusal};
 use super::call::{Call, Gone};
-use super::server::Role;
+use super::shared::Role;
 use super::store::{Manifest, Repository, is_digest, verifies};
 
 /// Answers a request for a manifest.

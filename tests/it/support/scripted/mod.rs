@@ -16,10 +16,12 @@ mod faults;
 mod harbor;
 mod listing;
 mod log;
+mod logins;
 mod manifests;
 mod personality;
 mod products;
 mod server;
+mod shared;
 mod store;
 mod tokens;
 mod uploads;
@@ -35,13 +37,14 @@ pub use blobs::gzipped;
 use bytes::Bytes;
 pub use faults::{Fault, When};
 pub use log::Seen;
+pub use logins::{PASSWORD, USER};
 pub use personality::*;
-pub use tokens::{PASSWORD, USER};
 
 use super::background::BackgroundServer;
 use super::image::Image;
 use super::pusher::Pusher;
-use server::{Role, Shared, serve};
+use server::serve;
+use shared::{Role, Shared};
 
 /// A running registry with two origins: its own, and another one that keeps blobs or gives tokens where a personality wants
 /// that.

@@ -1,8 +1,6 @@
 //! Takes requests: writes them down, lets them meet their faults, asks for a login, and leads them to their part.
 
-use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,60 +12,11 @@ use tokio::net::TcpListener;
 
 use super::answer::{Way, document, empty, endless, put, refusal, replace, send};
 use super::call::{Call, Gone};
-use super::faults::{Fault, Faults};
-use super::log::{Log, Seen};
-use super::personality::Personality;
-use super::store::Store;
-use super::tokens::Tokens;
+use super::faults::Fault;
+use super::log::Seen;
+use super::shared::{Role, Shared};
 use super::wire::{Cut, Lines};
-use super::{blobs, ecr, harbor, listing, manifests, tokens, uploads};
-
-/// What the two origins of a registry share.
-pub(super) struct Shared {
-    pub(super) personality: Mutex<Arc<Personality>>,
-    store: Mutex<Store>,
-    pub(super) log: Arc<Log>,
-    pub(super) faults: Faults,
-    pub(super) tokens: Tokens,
-    /// How many connections both origins have taken.
-    pub(super) accepted: Arc<AtomicUsize>,
-    origins: OnceLock<(SocketAddr, SocketAddr)>,
-}
-
-/// Which of the origins was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Registry,
-    Other,
-}
-
-impl Shared {
-    pub(super) fn new(personality: Personality) -> Self {
-        Self {
-            personality: Mutex::new(Arc::new(personality)),
-            store: Mutex::default(),
-            log: Arc::default(),
-            faults: Faults::default(),
-            tokens: Tokens::default(),
-            accepted: Arc::default(),
-            origins: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn set_origins(&self, own: SocketAddr, other: SocketAddr) {
-        self.origins.set((own, other)).expect("origins are set once");
-    }
-
-    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().expect("no holder panics")
-    }
-
-    /// The address of an origin.
-    pub(super) fn origin(&self, role: Role) -> SocketAddr {
-        let (own, other) = *self.origins.get().expect("who is asked has started");
-        if role == Role::Registry { own } else { other }
-    }
-}
+use super::{blobs, ecr, harbor, listing, logins, manifests, uploads};
 
 /// Serves one origin.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, role: Role) {
@@ -165,7 +114,7 @@ fn seen(request: &Request, role: Role) -> Seen {
 }
 
 async fn lead(call: &mut Call) -> Result<Response, Gone> {
-    if let Some(response) = tokens::service(call).await? {
+    if let Some(response) = logins::service(call).await? {
         return Ok(response);
     }
     if call.role == Role::Other {
@@ -183,7 +132,7 @@ async fn lead(call: &mut Call) -> Result<Response, Gone> {
     let Some(path) = call.path.strip_prefix("/v2/").map(str::to_owned) else {
         return Ok(refusal(404, "NOT_FOUND", "no API here"));
     };
-    if let Some(response) = tokens::challenge(call, &path) {
+    if let Some(response) = logins::challenge(call, &path) {
         return Ok(response);
     }
     match path.as_str() {

@@ -6,10 +6,10 @@ use axum::response::Response;
 
 use super::answer::{empty, put, refusal};
 use super::call::{Call, Gone, Piece};
+use super::logins;
 use super::personality::{Location, Login, Mount, Patch, ProgressRange};
-use super::server::Role;
+use super::shared::Role;
 use super::store::{Upload, is_digest, verifies};
-use super::tokens;
 
 /// Answers a request for a session; `session` is empty where one is to be opened.
 pub(super) async fn of(call: &mut Call, repository: &str, session: &str) -> Result<Response, Gone> {
@@ -74,10 +74,10 @@ fn mount(call: &Call, repository: &str, digest: &str) -> Option<Response> {
         return Some(refusal(400, "BLOB_UPLOAD_INVALID", "a mount needs from"));
     }
     if let (Login::Bearer(bearer), Some(from)) = (call.personality.login, from)
-        && !call.shared.tokens.allows(call, from, "pull")
+        && !call.has_grant(&format!("repository:{from}:pull"))
     {
         // Distribution and others open a session then.
-        return bearer.mount_wants_pull.then(|| tokens::unauthorized(call, &format!("repository:{from}:pull")));
+        return bearer.mount_wants_pull.then(|| logins::unauthorized(call, &format!("repository:{from}:pull")));
     }
     let mut store = call.shared.store();
     let has = |name: &String| {
