@@ -18,7 +18,7 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
-    Configuration, ConfigurationReport, DestinationReference, Holder, Invalid, configuration_status,
+    Configuration, ConfigurationReport, DestinationReference, Holder, SpecError, configuration_status,
     parse_configuration,
 };
 use crate::registry::canonical_host;
@@ -111,7 +111,7 @@ fn class(context: &Context, configuration: &Configuration) -> Option<String> {
 }
 
 /// The configuration, if it can be executed here as it asks for.
-fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, Invalid> {
+fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, SpecError> {
     let Execution { mode, class } = &configuration.execution;
     if mode.unwrap_or(context.settings.default_execution) == ExecutionMode::InProcess {
         return Ok(configuration);
@@ -119,13 +119,13 @@ fn executable(context: &Context, configuration: Configuration) -> Result<Configu
     if !context.settings.has_jobs {
         let message = "this operator is not set up to start Jobs: set spec.execution.mode to InProcess, or have it started with \
                        --worker-image and --channel-url";
-        return Err(Invalid { reason: reason::JOBS_UNAVAILABLE, message: message.to_owned() });
+        return Err(SpecError { reason: reason::JOBS_UNAVAILABLE, message: message.to_owned() });
     }
     if context.classes.get(class, &configuration.namespace).is_none() {
         let message = format!(
             "spec.execution.class {class} does not exist, or this namespace may not use it: ask the operator's administrator"
         );
-        return Err(Invalid { reason: reason::EXECUTION_CLASS_NOT_ALLOWED, message });
+        return Err(SpecError { reason: reason::EXECUTION_CLASS_NOT_ALLOWED, message });
     }
     Ok(configuration)
 }

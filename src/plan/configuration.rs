@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::CopyOptions;
+use super::destination_reference::DestinationReference;
+use super::options::CopyOptions;
 use super::selection::{Filter, Rule, Selection};
+use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    DEFAULT_EXECUTION_CLASS, Execution, FilterType, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter,
+    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, Execution, FilterType, INTERVAL_RULES,
+    MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN,
+    REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, TAG_PATTERN,
     parse_interval, reason,
 };
 
@@ -30,82 +34,29 @@ pub struct Configuration {
     pub execution: Execution,
 }
 
-/// The Registry that images go to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DestinationReference {
-    /// Its namespace, written out.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// Why a spec cannot be carried out, with the reason of the `Stalled` condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// One of [`crate::terms::reason`].
-    pub reason: &'static str,
-    /// A sentence that names the field and the remedy.
-    pub message: String,
-}
-
 /// Parses the spec of the configuration `namespace`/`name`.
 ///
 /// The API server has checked most of it already; what CEL cannot see is checked here, and the rest again, since a file
 /// given to `transship sync` did not pass an API server.
 ///
 /// # Errors
-/// [`Invalid`] names the field and the remedy.
+/// [`SpecError`] names the field and the remedy.
 pub fn parse_configuration(
     namespace: &str,
     name: &str,
     spec: &ReplicationConfigurationSpec,
-) -> Result<Configuration, Invalid> {
+) -> Result<Configuration, SpecError> {
     if spec.rules.len() > MAX_RULES {
-        return Err(invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
+        return Err(SpecError::invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
     }
-    let mut rules = Vec::with_capacity(spec.rules.len());
-    for rule in &spec.rules {
-        let field = format!("spec.rules[{}]", rule.name);
-        let filters =
-            rule.repository_filters.iter().flatten().map(|f| parse_filter(&field, f)).collect::<Result<_, _>>()?;
-        let filters = rule.repository_filters.is_some().then_some(filters);
-        let mut destinations = Vec::with_capacity(rule.destinations.len());
-        for destination in &rule.destinations {
-            let reference = &destination.registry_ref;
-            let destination = DestinationReference {
-                namespace: reference.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
-                name: reference.name.clone(),
-            };
-            if destination.namespace == namespace && destination.name == spec.source.registry_ref.name {
-                return Err(Invalid {
-                    reason: reason::SELF_REPLICATION,
-                    message: format!("{field}.destinations names the source registry {}: remove it", reference.name),
-                });
-            }
-            if destinations.contains(&destination) {
-                return Err(invalid(format!(
-                    "{field}.destinations names {}/{} twice, once with its namespace and once without: remove one",
-                    destination.namespace, destination.name
-                )));
-            }
-            destinations.push(destination);
-        }
-        if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
-            return Err(invalid(format!("{field}.destinations must have 1 to {MAX_DESTINATIONS} entries")));
-        }
-        let options = parse_options(&field, rule)?;
-        check_immutable_tags(&field, rule)?;
-        let tags = Arc::new(parse_tag_filters(&field, rule)?);
-        let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
-        rules.push(Rule { name, filters, tags, destinations, options, immutable_tags });
-    }
-    let interval = parse_interval(&spec.interval).ok_or_else(|| {
-        invalid(format!("spec.interval {:?} must be a duration from 10s to 24h, such as 90s or 1h30m", spec.interval))
-    })?;
+    let source = DestinationReference { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
+    let rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<_, _>>()?;
+    let interval = parse_interval(&spec.interval)
+        .ok_or_else(|| SpecError::invalid(format!("{}, not {:?}", INTERVAL_RULES[0].message, spec.interval)))?;
     Ok(Configuration {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        source: spec.source.registry_ref.name.clone(),
+        source: source.name,
         selection: Selection { rules },
         interval,
         suspend: spec.suspend,
@@ -116,17 +67,75 @@ pub fn parse_configuration(
     })
 }
 
-fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, Invalid> {
-    let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters);
-    parsed.map_err(|message| invalid(format!("{field}.{message}")))
+fn parse_rule(source: &DestinationReference, rule: &ReplicationRule) -> Result<Rule, SpecError> {
+    let field = format!("spec.rules[{}]", rule.name);
+    let filters = rule.repository_filters.as_deref().map(|filters| parse_repository_filters(&field, filters));
+    let filters = filters.transpose()?;
+    let destinations = parse_destinations(&field, source, &rule.destinations)?;
+    let options = parse_options(&field, rule)?;
+    check_immutable_tags(&field, rule)?;
+    let tags = Arc::new(parse_tag_filters(&field, rule)?);
+    let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
+    Ok(Rule { name, filters, tags, destinations, options, immutable_tags })
 }
 
-fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Invalid> {
+fn parse_repository_filters(field: &str, filters: &[RepositoryFilter]) -> Result<Vec<Filter>, SpecError> {
+    let parse = |(index, filter): (usize, &RepositoryFilter)| {
+        let field = format!("{field}.repositoryFilters[{index}]");
+        check_field(&REPOSITORY_FILTER_RULES, filter, &field)?;
+        match filter.filter_type {
+            FilterType::PrefixMatch => Ok(Filter::Prefix(filter.filter.clone())),
+            FilterType::ExactMatch => {
+                let name = filter.filter.parse();
+                name.map(Filter::Exact).map_err(|error| SpecError::invalid(format!("{field}: {error}")))
+            }
+        }
+    };
+    filters.iter().enumerate().map(parse).collect()
+}
+
+fn parse_destinations(
+    field: &str,
+    source: &DestinationReference,
+    destinations: &[Destination],
+) -> Result<Vec<DestinationReference>, SpecError> {
+    let field = format!("{field}.destinations");
+    check_field(&DESTINATIONS_RULES, destinations, &field)?;
+    let mut parsed = Vec::with_capacity(destinations.len());
+    for Destination { registry_ref } in destinations {
+        let namespace = registry_ref.namespace.clone().unwrap_or_else(|| source.namespace.clone());
+        let destination = DestinationReference { namespace, name: registry_ref.name.clone() };
+        if destination == *source {
+            let message = format!("{field} names the source registry {}: remove it", source.name);
+            return Err(SpecError { reason: reason::SELF_REPLICATION, message });
+        }
+        if parsed.contains(&destination) {
+            return Err(SpecError::invalid(format!(
+                "{field} names {}/{} twice, once with its namespace and once without: remove one",
+                destination.namespace, destination.name
+            )));
+        }
+        parsed.push(destination);
+    }
+    if !(1..=MAX_DESTINATIONS).contains(&parsed.len()) {
+        return Err(SpecError::invalid(format!("{field} must have 1 to {MAX_DESTINATIONS} entries")));
+    }
+    Ok(parsed)
+}
+
+fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, SpecError> {
+    let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters);
+    parsed.map_err(|error| SpecError::invalid(format!("{field}.{error}")))
+}
+
+fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, SpecError> {
     if rule.platforms.len() > MAX_PLATFORMS {
-        return Err(invalid(format!("{field}.platforms has more than {MAX_PLATFORMS} entries")));
+        return Err(SpecError::invalid(format!("{field}.platforms has more than {MAX_PLATFORMS} entries")));
     }
     let platforms = rule.platforms.iter().map(|platform| {
-        platform.parse().map_err(|error| invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
+        platform
+            .parse()
+            .map_err(|error| SpecError::invalid(format!("{field}.platforms: {error}; write it as linux/amd64")))
     });
     let platforms = platforms.collect::<Result<_, _>>()?;
     check_artifact_types(field, &rule.referrer_artifact_types)?;
@@ -138,64 +147,38 @@ fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Inv
     })
 }
 
-fn check_artifact_types(field: &str, types: &[String]) -> Result<(), Invalid> {
+fn check_artifact_types(field: &str, types: &[String]) -> Result<(), SpecError> {
     if types.len() > MAX_ARTIFACT_TYPES {
-        return Err(invalid(format!("{field}.referrerArtifactTypes has more than {MAX_ARTIFACT_TYPES} entries")));
+        return Err(SpecError::invalid(format!(
+            "{field}.referrerArtifactTypes has more than {MAX_ARTIFACT_TYPES} entries"
+        )));
     }
-    let is_name = |name: &str| {
-        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b);
-        (1..=127).contains(&name.len()) && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(is_allowed)
-    };
-    let is_type = |text: &String| text.split_once('/').is_some_and(|(kind, name)| is_name(kind) && is_name(name));
-    match types.iter().find(|text| !is_type(text)) {
-        Some(wrong) => Err(invalid(format!(
+    match types.iter().find(|text| !ARTIFACT_TYPE.matches(text)) {
+        Some(wrong) => Err(SpecError::invalid(format!(
             "{field}.referrerArtifactTypes: {wrong:?} is not a media type, such as application/vnd.example.sbom+json"
         ))),
         None => Ok(()),
     }
 }
 
-fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), Invalid> {
-    let is_pattern = |pattern: &String| {
-        (1..=128).contains(&pattern.len())
-            && pattern.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'*' | b'?'))
-    };
+fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), SpecError> {
+    let is_pattern = |pattern: &String| pattern.len() <= MAX_TAG_PATTERN && TAG_PATTERN.matches(pattern);
     match rule.immutable_tags.iter().find(|pattern| !is_pattern(pattern)) {
-        Some(pattern) => Err(invalid(format!(
+        Some(pattern) => Err(SpecError::invalid(format!(
             "{field}.immutableTags: {pattern:?} is no pattern of tags: use letters, digits, '_', '.', '-', '*' and '?'"
         ))),
-        None if rule.immutable_tags.len() > MAX_PATTERNS => {
-            Err(invalid(format!("{field}.immutableTags has more than {MAX_PATTERNS} patterns")))
+        None if rule.immutable_tags.len() > MAX_IMMUTABLE_TAGS => {
+            Err(SpecError::invalid(format!("{field}.immutableTags has more than {MAX_IMMUTABLE_TAGS} patterns")))
         }
         None => Ok(()),
     }
 }
 
-fn parse_filter(field: &str, filter: &RepositoryFilter) -> Result<Filter, Invalid> {
-    match filter.filter_type {
-        FilterType::PrefixMatch => Ok(Filter::Prefix(filter.filter.clone())),
-        FilterType::ExactMatch => match filter.filter.parse() {
-            Ok(name) => Ok(Filter::Exact(name)),
-            Err(error) => Err(invalid(format!("{field}.repositoryFilters: {error}; wildcards are not understood"))),
-        },
-    }
-}
-
-fn invalid(message: String) -> Invalid {
-    Invalid { reason: reason::INVALID_SPEC, message }
-}
-
-const MAX_RULES: usize = 25;
-const MAX_DESTINATIONS: usize = 25;
-const MAX_PLATFORMS: usize = 20;
-const MAX_ARTIFACT_TYPES: usize = 20;
-const MAX_PATTERNS: usize = 100;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(yaml: &str) -> Result<Configuration, Invalid> {
+    fn parse(yaml: &str) -> Result<Configuration, SpecError> {
         parse_configuration("team-a", "services", &serde_saphyr::from_str(yaml).unwrap())
     }
 

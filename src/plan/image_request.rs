@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::CopyOptions;
+use super::options::CopyOptions;
 use crate::image::{Digest, RepositoryName, Tag};
 
 /// One image to copy to one tag. The registries are known otherwise.

@@ -3,6 +3,7 @@
 mod backoff;
 mod claims;
 mod configuration;
+mod destination_reference;
 mod image_request;
 mod ledger;
 mod object_reports;
@@ -12,13 +13,15 @@ mod pair_identity;
 mod referrers;
 mod report;
 mod selection;
+mod spec_error;
 mod tag_filters;
 mod validation;
 mod workforce;
 
 pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claims, Conflict, Holder, Place};
-pub use configuration::{Configuration, DestinationReference, Invalid, parse_configuration};
+pub use configuration::{Configuration, parse_configuration};
+pub use destination_reference::DestinationReference;
 pub use image_request::ImageRequest;
 pub use ledger::{
     Attempt, Counts, FailedAttempt, Failure, LONGEST_DOUBT, Ledger, Observation, ReferrersRow, Replica, Row, State,
@@ -33,7 +36,8 @@ pub use report::{
     pair_status, summarize,
 };
 pub use selection::{Filter, Match, Rule, Selection, TagChoice};
-pub use tag_filters::TagFilters;
+pub use spec_error::SpecError;
+pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};
 pub use validation::{check_policy, check_registry};
 pub use workforce::{
     AUTHORITY_LASTS, Lane, WaitingLane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::DestinationReference;
+use super::destination_reference::DestinationReference;
 use super::ledger::{Counts, Ledger, Row, State};
 use crate::image::Tag;
 use crate::policy::Decision;

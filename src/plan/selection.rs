@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CopyOptions, DestinationReference, TagFilters};
+use super::destination_reference::DestinationReference;
+use super::options::CopyOptions;
+use super::tag_filters::TagFilters;
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
 use crate::policy::wildcard_matches;
 

@@ -1,56 +1,36 @@
-//! What the API server would refuse by its rules, said of a spec that did not pass one.
+//! Checks of specs that did not pass an API server: by the same rules as in the CustomResourceDefinitions.
 
-use super::Invalid;
-use crate::terms::{Action, Effect, RegistryPermissionPolicySpec, RegistrySpec, reason};
+use super::spec_error::{SpecError, check, check_field};
+use crate::terms::{REGISTRY_RULES, RegistryPermissionPolicySpec, RegistrySpec, STATEMENT_RULES, TLS_RULES, URL_RULES};
 
-/// Checks the spec of a Registry as the rules of its CustomResourceDefinition do.
+/// Checks the spec of a Registry.
 ///
 /// # Errors
-/// [`Invalid`] names the field and the remedy.
-pub fn check_registry(spec: &RegistrySpec) -> Result<(), Invalid> {
-    let is_plain = spec.url.starts_with("http://");
-    if !is_plain && !spec.url.starts_with("https://") {
-        return invalid("spec.url must be https://host[:port] without user, path, query or fragment".to_owned());
-    }
-    if is_plain && !spec.allow_http {
-        return invalid(
-            "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted"
-                .to_owned(),
-        );
-    }
-    if is_plain && spec.tls.is_some() {
-        return invalid("spec.tls has no effect on a plain http spec.url: use https or remove spec.tls".to_owned());
-    }
-    if spec.tls.as_ref().is_some_and(|tls| tls.ca_secret_ref.is_some() == tls.ca_config_map_ref.is_some()) {
-        return invalid("spec.tls needs exactly one of caSecretRef and caConfigMapRef".to_owned());
-    }
-    Ok(())
+/// [`SpecError`] names the field and the remedy.
+pub fn check_registry(spec: &RegistrySpec) -> Result<(), SpecError> {
+    check(&URL_RULES, &spec.url)?;
+    check(&REGISTRY_RULES, spec)?;
+    spec.tls.as_ref().map_or(Ok(()), |tls| check(&TLS_RULES, tls))
 }
 
-/// Checks the spec of a RegistryPermissionPolicy as the rules of its CustomResourceDefinition do.
+/// Checks the spec of a RegistryPermissionPolicy.
 ///
 /// # Errors
-/// [`Invalid`] names the field and the remedy.
-pub fn check_policy(spec: &RegistryPermissionPolicySpec) -> Result<(), Invalid> {
+/// [`SpecError`] names the field and the remedy.
+pub fn check_policy(spec: &RegistryPermissionPolicySpec) -> Result<(), SpecError> {
     for (index, statement) in spec.statements.iter().enumerate() {
         let field = format!("spec.statements[{}]", statement.sid);
         if spec.statements[..index].iter().any(|earlier| earlier.sid == statement.sid) {
-            return invalid(format!("{field} is there twice: give each statement a sid of its own"));
+            return Err(SpecError::invalid(format!("{field} is there twice: give each statement a sid of its own")));
         }
-        if statement.effect == Effect::Allow && statement.actions.contains(&Action::OverwriteTag) {
-            return invalid(format!(
-                "{field}.actions: OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it"
-            ));
-        }
+        check_field(&STATEMENT_RULES, statement, &field)?;
         if statement.principals.is_empty() || statement.actions.is_empty() || statement.resources.is_empty() {
-            return invalid(format!("{field} needs at least one of principals, actions and resources each"));
+            return Err(SpecError::invalid(format!(
+                "{field} needs at least one of principals, actions and resources each"
+            )));
         }
     }
     Ok(())
-}
-
-fn invalid(message: String) -> Result<(), Invalid> {
-    Err(Invalid { reason: reason::INVALID_SPEC, message })
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 //! Doc comments of fields are user documentation: `kubectl explain` prints them. Nothing here knows Kubernetes clients, clocks or I/O.
 
 mod action;
+mod all_rules;
 mod condition;
 pub mod condition_type;
 mod failure_code;
+mod filters;
 mod interval;
 mod lists;
 mod name;
+mod pattern;
 mod platform_index;
 pub mod reason;
 mod references;
@@ -21,10 +24,16 @@ mod rule;
 mod side;
 
 pub use action::Action;
+pub use all_rules::all_rules;
 pub use condition::{Condition, Conditions, ready_transition, shorten};
 pub use failure_code::FailureCode;
+pub use filters::{
+    FilterType, MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, TAG_FILTER_RULES, TagFilter,
+    TagFilterType,
+};
 pub use interval::parse_interval;
 pub use name::NAME_RULES;
+pub use pattern::Pattern;
 pub use platform_index::PlatformIndex;
 pub use references::{LocalRegistryReference, RegistryReference};
 pub use referrers_mode::ReferrersMode;
@@ -37,10 +46,10 @@ pub use registry_permission_policy::{
     Effect, Principal, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, STATEMENT_RULES, Statement,
 };
 pub use replication_configuration::{
-    ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, DestinationSummary, Execution,
-    ExecutionMode, FilterType, INTERVAL_RULES, REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec,
-    ReplicationConfigurationStatus, ReplicationRule, RepositoryFilter, Source, TAG_FILTER_RULES, TagFilter,
-    TagFilterType,
+    ARTIFACT_TYPE, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, DestinationSummary,
+    Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS,
+    MAX_RULES, MAX_TAG_PATTERN, ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule, Source,
+    TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,

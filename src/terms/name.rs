@@ -6,7 +6,7 @@ use super::rule::{Rule, Rules};
 pub static NAME_RULES: Rules<str> = Rules::new(|| {
     vec![Rule::new(
         format!("self.metadata.name.size() <= {MAX_NAME}"),
-        "metadata.name must have at most 63 characters: it becomes a label value",
+        "metadata.name must have at most 63 characters",
         |name| name.chars().count() <= MAX_NAME,
     )]
 });

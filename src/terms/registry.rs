@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::lists::keyed_by;
-use super::rule::{Pattern, Rule, Rules, checked_by, immutable};
+use super::pattern::Pattern;
+use super::rule::{Rule, Rules, checked_by, immutable};
 
 /// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner; whoever
 /// may write there decides what is replicated from it, and by policy what is replicated into it.

@@ -5,12 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::filters::{MAX_FILTERS, RepositoryFilter, TagFilter};
 use super::interval::parse_interval;
 use super::lists::{atomic, keyed_by};
+use super::pattern::Pattern;
 use super::platform_index::PlatformIndex;
 use super::references::{LocalRegistryReference, RegistryReference};
 use super::referrers_mode::ReferrersMode;
-use super::rule::{Pattern, Rule, Rules, checked_by};
+use super::rule::{Rule, Rules, checked_by};
 
 /// What is replicated from one source registry, and where to. Owned by the side of the source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +23,7 @@ pub struct ReplicationConfigurationSpec {
     /// What goes where, at most 25 rules. A repository that several rules match goes to the destinations of all of them.
     /// No rules: nothing is replicated.
     #[serde(default)]
-    #[schemars(length(max = 25))]
-    #[schemars(transform = keyed_by("name"))]
+    #[schemars(length(max = MAX_RULES), transform = keyed_by("name"))]
     pub rules: Vec<ReplicationRule>,
     /// How often the source is compared, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes that the registry
     /// notifies arrive within seconds whatever the interval is. Default: 10m.
@@ -90,7 +91,7 @@ pub struct ReplicationRule {
     /// Which repositories the rule takes: those that any filter matches, at most 100 filters. Absent means every repository
     /// that the source lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = MAX_FILTERS))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
     /// Which tags the rule takes: those that any filter matches, at most 100 filters. Absent means every tag. A tag that no filter
     /// takes is not looked at, is in no status and no count, and stays where it was replicated before. Where several rules send a
@@ -98,13 +99,12 @@ pub struct ReplicationRule {
     /// decides, whichever takes the tag. Tags that stand for signatures and other referrers are not images: they go with the images
     /// that they refer to, whatever the filters say. At most 100,000 tags of a repository may be taken, of any number that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = MAX_FILTERS))]
     #[schemars(transform = atomic)]
     pub tag_filters: Option<Vec<TagFilter>>,
     /// Tags that the rule does not take even where `tagFilters` do: those that any filter matches, at most 100 filters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
-    #[schemars(transform = atomic)]
+    #[schemars(length(max = MAX_FILTERS), transform = atomic)]
     pub exclude_tag_filters: Vec<TagFilter>,
     /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
     /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is; what an index names without
@@ -112,7 +112,7 @@ pub struct ReplicationRule {
     /// of them chosen, fails with `PlatformNotFound`. When this changes every image is looked at again. Where several rules send a repository to the same destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 20),
+        length(max = MAX_PLATFORMS),
         inner(length(max = 100), regex(pattern = "^[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?$"))
     )]
     #[schemars(transform = atomic)]
@@ -136,11 +136,8 @@ pub struct ReplicationRule {
     /// with `referrers: Ignore`. Where several rules send a repository to the same destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 20),
-        inner(
-            length(max = 255),
-            regex(pattern = "^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$")
-        )
+        length(max = MAX_ARTIFACT_TYPES),
+        inner(length(max = 255), regex(pattern = ARTIFACT_TYPE))
     )]
     #[schemars(transform = atomic)]
     pub referrer_artifact_types: Vec<String>,
@@ -148,66 +145,12 @@ pub struct ReplicationRule {
     /// the source is not asked about them any more. What any rule promises holds for all destinations of the repositories that it
     /// takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_.*?-]+$")))]
+    #[schemars(length(max = MAX_IMMUTABLE_TAGS), inner(length(min = 1, max = MAX_TAG_PATTERN), regex(pattern = TAG_PATTERN)))]
     #[schemars(transform = atomic)]
     pub immutable_tags: Vec<String>,
     /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
-    #[schemars(length(min = 1, max = 25), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
+    #[schemars(length(min = 1, max = MAX_DESTINATIONS), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
     pub destinations: Vec<Destination>,
-}
-
-/// Matches names of repositories.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = checked_by(&REPOSITORY_FILTER_RULES))]
-pub struct RepositoryFilter {
-    /// A repository name or its beginning, 2 to 255 characters.
-    #[schemars(length(min = 2, max = 255))]
-    pub filter: String,
-    /// How `filter` is compared.
-    pub filter_type: FilterType,
-}
-
-/// How a filter is compared with a repository name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum FilterType {
-    /// The name is `filter`. Needs no listing of repositories.
-    ExactMatch,
-    /// The name starts with `filter`, character by character, as in ECR: `prod` takes `prod`, `prod-a`, `production/x`.
-    PrefixMatch,
-}
-
-/// Matches tags.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = checked_by(&TAG_FILTER_RULES))]
-pub struct TagFilter {
-    /// What tags are compared with, 1 to 256 characters. What the API server cannot check, such as a regular expression, stalls the
-    /// configuration with `InvalidSpec` where it is wrong.
-    #[schemars(length(min = 1, max = 256))]
-    pub filter: String,
-    /// How `filter` is compared.
-    pub filter_type: TagFilterType,
-}
-
-/// How a filter is compared with a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum TagFilterType {
-    /// The tag is `filter`.
-    ExactMatch,
-    /// The whole tag matches the pattern: `*` stands for any characters, `?` for any one.
-    GlobMatch,
-    /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back references):
-    /// `v[0-9]+` takes `v1`, not `v1-rc`. The expressions of one list may take 64 KiB when they are compiled.
-    RegexMatch,
-    /// The tag is a semantic version of three numbers, with or without a `v` in front, in the range: comparators `=`, `>`, `>=`, `<`,
-    /// `<=`, `^`, `~` with commas or spaces between them, all of which have to match, such as `>=1.2 <2`. `1.2` alone means `^1.2`, which is
-    /// `>=1.2.0 <2.0.0`; `*` takes every version. A pre-release, which is also what `1.2.3-alpine` is, matches only where a comparator
-    /// names a pre-release of the same three numbers: `>=1.3.0-rc.0 <2` takes `1.3.0-rc.1` and not `1.4.0-rc.1`. Tags such as `1.2` or
-    /// `latest` are no versions.
-    SemverMatch,
 }
 
 /// Where repositories go.
@@ -300,45 +243,20 @@ pub static DESTINATIONS_RULES: Rules<[Destination]> = Rules::new(|| {
     )]
 });
 
-/// The rules for a filter of repositories.
-pub static REPOSITORY_FILTER_RULES: Rules<RepositoryFilter> = Rules::new(|| {
-    vec![
-        Rule::new(
-            format!("self.filterType != 'PREFIX_MATCH' || self.filter.matches('{REPOSITORY_PREFIX}')"),
-            "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
-            |filter| filter.filter_type != FilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter),
-        ),
-        Rule::new(
-            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{REPOSITORY}')"),
-            "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
-            |filter| filter.filter_type != FilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
-        ),
-    ]
-});
-
-/// The rules for a filter of tags.
-pub static TAG_FILTER_RULES: Rules<TagFilter> = Rules::new(|| {
-    vec![
-        Rule::new(
-            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{TAG}')"),
-            "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH",
-            |filter| filter.filter_type != TagFilterType::ExactMatch || TAG.matches(&filter.filter),
-        ),
-        Rule::new(
-            format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
-            "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters",
-            |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
-        ),
-        Rule::new(
-            format!("self.filterType != 'SEMVER_MATCH' || self.filter.matches('{VERSION_RANGE}')"),
-            "filter must be a range of versions such as '>=1.2 <2'",
-            |filter| filter.filter_type != TagFilterType::SemverMatch || VERSION_RANGE.matches(&filter.filter),
-        ),
-    ]
-});
-
-static REPOSITORY_PREFIX: Pattern = Pattern::new("^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$");
-static REPOSITORY: Pattern = Pattern::new("^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$");
-static TAG: Pattern = Pattern::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$");
-static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]{1,128}$");
-static VERSION_RANGE: Pattern = Pattern::new("^[A-Za-z0-9.*<>=^~, -]+$");
+/// The largest number of rules of a configuration.
+pub const MAX_RULES: usize = 25;
+/// The largest number of destinations of a rule.
+pub const MAX_DESTINATIONS: usize = 25;
+/// The largest number of platforms of a rule.
+pub const MAX_PLATFORMS: usize = 20;
+/// The largest number of artifact types of a rule.
+pub const MAX_ARTIFACT_TYPES: usize = 20;
+/// The largest number of patterns of immutable tags of a rule.
+pub const MAX_IMMUTABLE_TAGS: usize = 100;
+/// The largest length of a pattern of immutable tags, in characters.
+pub const MAX_TAG_PATTERN: usize = 128;
+/// The patterns of `immutableTags`.
+pub static TAG_PATTERN: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]+$");
+/// The media types of `referrerArtifactTypes`.
+pub static ARTIFACT_TYPE: Pattern =
+    Pattern::new("^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$");

@@ -1,9 +1,7 @@
 //! Validation rules that the API server and this program both evaluate.
 
-use std::fmt;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
-use regex::Regex;
 use schemars::Schema;
 use schemars::transform::Transform;
 use serde_json::{Value, json};
@@ -51,27 +49,5 @@ fn add(schema: &mut Schema, cel: &str, message: &str) {
     let rules = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Value::Array(rules) = rules {
         rules.push(json!({ "rule": cel, "message": message }));
-    }
-}
-
-/// A regular expression that CEL and this program read alike: of ASCII, without backslash and quote.
-pub(super) struct Pattern {
-    text: &'static str,
-    compiled: OnceLock<Regex>,
-}
-
-impl Pattern {
-    pub(super) const fn new(text: &'static str) -> Self {
-        Self { text, compiled: OnceLock::new() }
-    }
-
-    pub(super) fn matches(&self, text: &str) -> bool {
-        self.compiled.get_or_init(|| Regex::new(self.text).expect("a valid pattern")).is_match(text)
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text)
     }
 }

@@ -1,10 +1,14 @@
 //! Bad manifests: the API server refuses each with words that name the field and the remedy.
 
+use std::collections::BTreeSet;
+
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
+use transship::plan::{check_policy, check_registry, parse_configuration};
+use transship::terms::{NAME_RULES, all_rules, broken};
 
-use crate::support::control_plane::ControlPlane;
+use crate::support::control_plane::{ControlPlane, TestNamespace};
 
 /// A kind, a change to a good spec (`pointer` set to `value`; null removes it), and the words of the answer.
 type Bad = (&'static str, &'static str, Value, &'static [&'static str]);
@@ -50,6 +54,12 @@ fn bad_registries() -> Vec<Bad> {
         (kind, "/url", json!("https://r.example.com?x=1"), &["spec.url", "query"]),
         (kind, "/url", json!("r.example.com"), &["spec.url", "https://host[:port]"]),
         (kind, "/url", json!("http://r.example.com"), &["spec.url is plain http", "spec.allowHttp: true"]),
+        (
+            kind,
+            "",
+            json!({"url": "http://r.example.com", "allowHttp": true, "tls": {"caSecretRef": ca}}),
+            &["spec.tls has no effect on a plain http spec.url"],
+        ),
         (kind, "/tls", json!({}), &["spec.tls", "exactly one of caSecretRef and caConfigMapRef"]),
         (kind, "/tls", json!({"caSecretRef": ca, "caConfigMapRef": ca}), &["spec.tls", "exactly one of"]),
         (kind, "/limits/concurrency", json!(0), &["spec.limits.concurrency", "greater than or equal to 1"]),
@@ -188,16 +198,14 @@ fn bad_policies() -> Vec<Bad> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_bad_manifest_is_refused_with_its_field_and_the_remedy() {
     let namespace = ControlPlane::shared().await.namespace("bad").await;
-    let table: Vec<Bad> = [bad_registries(), bad_configurations(), bad_policies()].concat();
+    let table = bad_manifests();
     assert!(table.len() >= 25);
     let mut wrong = Vec::new();
     for kind in ["Registry", "ReplicationConfiguration", "RegistryPermissionPolicy"] {
         dry_run(&namespace, kind, good(kind)).await.expect("what the bad ones were made of is good");
     }
     for (kind, pointer, value, words) in table {
-        let mut spec = good(kind);
-        set(&mut spec, pointer, value.clone());
-        match dry_run(&namespace, kind, spec).await {
+        match dry_run(&namespace, kind, bad(kind, pointer, value.clone())).await {
             Ok(()) => wrong.push(format!("{kind} {pointer} {value} is taken")),
             Err(message) if !words.iter().all(|word| message.contains(word)) => {
                 wrong.push(format!("{kind} {pointer} {value} lacks {words:?}: {message}"));
@@ -208,11 +216,62 @@ async fn each_bad_manifest_is_refused_with_its_field_and_the_remedy() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-async fn dry_run(
-    namespace: &crate::support::control_plane::TestNamespace,
-    kind: &str,
-    spec: Value,
-) -> Result<(), String> {
+#[tokio::test(flavor = "multi_thread")]
+async fn api_server_and_program_refuse_alike_by_each_rule() {
+    let namespace = ControlPlane::shared().await.namespace("rules").await;
+    let long_name = "n".repeat(64);
+    let refused = dry_run_named(&namespace, "Registry", &long_name, good("Registry")).await.unwrap_err();
+    let name_rule = broken(&NAME_RULES, &long_name).unwrap();
+    assert!(refused.contains(name_rule) && broken(&NAME_RULES, &long_name[1..]).is_none(), "{refused}");
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::from([name_rule]));
+    for (kind, pointer, value, _) in bad_manifests() {
+        let spec = bad(kind, pointer, value.clone());
+        let server = dry_run(&namespace, kind, spec.clone()).await.unwrap_err();
+        let own = check(kind, spec);
+        for (_, message) in all_rules() {
+            if server.contains(message) && own.as_ref().is_some_and(|own| own.contains(message)) {
+                seen.insert(message);
+            } else if server.contains(message) || own.as_ref().is_some_and(|own| own.contains(message)) {
+                wrong.push(format!("{kind} {pointer} {value}: {own:?}, but the API server says {server}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let without: Vec<_> = all_rules().into_iter().filter(|(_, message)| !seen.contains(message)).collect();
+    assert!(without.is_empty(), "no manifest breaks {without:#?}");
+    for kind in ["Registry", "ReplicationConfiguration", "RegistryPermissionPolicy"] {
+        assert_eq!(check(kind, good(kind)), None, "{kind}");
+    }
+}
+
+fn bad_manifests() -> Vec<Bad> {
+    [bad_registries(), bad_configurations(), bad_policies()].concat()
+}
+
+fn bad(kind: &str, pointer: &str, value: Value) -> Value {
+    let mut spec = good(kind);
+    match pointer {
+        "" => spec = value,
+        _ => set(&mut spec, pointer, value),
+    }
+    spec
+}
+
+/// Checks a spec as `transship sync` does; a spec of another form has no message.
+fn check(kind: &str, spec: Value) -> Option<String> {
+    match kind {
+        "Registry" => check_registry(&serde_json::from_value(spec).ok()?).err(),
+        "ReplicationConfiguration" => parse_configuration("n", "c", &serde_json::from_value(spec).ok()?).err(),
+        _ => check_policy(&serde_json::from_value(spec).ok()?).err(),
+    }
+    .map(|error| error.message)
+}
+
+async fn dry_run(namespace: &TestNamespace, kind: &str, spec: Value) -> Result<(), String> {
+    dry_run_named(namespace, kind, "bad", spec).await
+}
+
+async fn dry_run_named(namespace: &TestNamespace, kind: &str, name: &str, spec: Value) -> Result<(), String> {
     let plural = match kind {
         "Registry" => "registries",
         "ReplicationConfiguration" => "replicationconfigurations",
@@ -221,9 +280,9 @@ async fn dry_run(
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("transship.dev", "v1alpha1", kind), plural);
     let api: Api<DynamicObject> = Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
     let object =
-        json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"name": "bad"}, "spec": spec});
+        json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
     let apply = PatchParams { dry_run: true, ..PatchParams::apply("story").validation_strict() };
-    api.patch("bad", &apply, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
+    api.patch(name, &apply, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn set(spec: &mut Value, pointer: &str, value: Value) {

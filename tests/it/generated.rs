@@ -1,5 +1,9 @@
 //! Generated files, examples and pages agree with the program: `crds/`, every YAML block, every reason and failure code.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::support::control_plane::ControlPlane;
 use crate::support::pages::{pages, yaml_blocks};
 use crate::support::run_folder::{new_folder, repository};
@@ -9,6 +13,33 @@ fn the_definitions_in_crds_are_those_of_the_code() {
     for (file, yaml) in transship::api::custom_resource_definition_files() {
         let kept = std::fs::read_to_string(repository().join("crds").join(&file)).unwrap_or_default();
         assert_eq!(kept, yaml, "crds/{file} differs from src/terms and src/api: run `make generate`");
+    }
+}
+
+#[test]
+fn the_definitions_have_exactly_the_rules_of_the_table() {
+    let definitions = serde_json::to_value(transship::api::custom_resource_definitions()).unwrap();
+    let mut defined = BTreeSet::new();
+    collect_rules(&definitions, &mut defined);
+    let table: BTreeSet<_> =
+        transship::terms::all_rules().into_iter().map(|(cel, message)| (cel.to_owned(), message.to_owned())).collect();
+    assert_eq!(defined, table);
+}
+
+/// Collects expression and message of every rule, except that a value is immutable: no single value breaks that.
+fn collect_rules(value: &Value, found: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                let text = |field: &str| rule[field].as_str().unwrap_or_default().to_owned();
+                if text("rule") != "self == oldSelf" {
+                    found.insert((text("rule"), text("message")));
+                }
+            }
+            fields.values().for_each(|value| collect_rules(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect_rules(value, found)),
+        _ => {}
     }
 }
 
@@ -85,5 +116,33 @@ fn every_reason_and_failure_code_is_in_the_reference() {
     names.extend(codes);
     for name in names {
         assert!(reference.contains(&format!("| `{name}` |")), "docs/reference/conditions.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_reason_is_used() {
+    let mut sources = Vec::new();
+    collect_sources(&repository().join("src"), &mut sources);
+    let reasons = std::fs::read_to_string(repository().join("src/terms/reason.rs")).unwrap();
+    for name in reasons.split("pub const ").skip(1).map(|rest| rest.split(':').next().unwrap()) {
+        let used = format!("reason::{name}");
+        let is_used = |text: &String| {
+            text.match_indices(&used)
+                .any(|(at, _)| !text[at + used.len()..].starts_with(|c: char| c == '_' || c.is_ascii_uppercase()))
+        };
+        assert!(sources.iter().any(is_used), "no code sets the reason {name}: delete it");
+    }
+}
+
+/// Collects the production code of every file under `folder`.
+fn collect_sources(folder: &std::path::Path, sources: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            sources.push(text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned());
+        }
     }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::image::Digest;
-use crate::plan::Referred;
 use crate::plan::backoff::Jitter;
+use crate::plan::referrers::Referred;
 use crate::terms::FailureCode;
 
 /// Counts over the rows of a ledger; the totals of a configuration are sums of them.

@@ -9,8 +9,8 @@ use super::pair::PairId;
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, Invalid, PairIdentity, Place,
-    Replica, Trouble,
+    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, PairIdentity, Place, Replica,
+    SpecError, Trouble,
 };
 use crate::policy::Decision;
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -27,7 +27,7 @@ pub struct Orders {
     /// The generation of its spec; another value means that the spec changed.
     pub generation: Option<i64>,
     /// Its spec. An invalid one suspends the configuration and keeps everything.
-    pub configuration: Result<Arc<Configuration>, Invalid>,
+    pub configuration: Result<Arc<Configuration>, SpecError>,
     /// The value of the annotation that requests a comparison.
     pub request: Option<String>,
     /// The Registries that exist, of those that the configuration names.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
-use crate::plan::{Configuration, CopyOptions, Filter, Holder, Invalid, Rule, Selection, TagFilters};
+use crate::plan::{Configuration, CopyOptions, Filter, Holder, Rule, Selection, SpecError, TagFilters};
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{Execution, TagFilter, TagFilterType, reason};
 
@@ -84,9 +84,9 @@ impl Declared {
         format!("uid-{}", self.index)
     }
 
-    pub fn configuration(&self) -> Result<Arc<Configuration>, Invalid> {
+    pub fn configuration(&self) -> Result<Arc<Configuration>, SpecError> {
         if self.shape.is_invalid {
-            return Err(Invalid { reason: reason::INVALID_SPEC, message: "spec.rules is wrong".to_owned() });
+            return Err(SpecError { reason: reason::INVALID_SPEC, message: "spec.rules is wrong".to_owned() });
         }
         Ok(Arc::new(Configuration {
             namespace: NAMESPACE.to_owned(),

@@ -1,0 +1,10 @@
+//! The full name of a Registry.
+
+/// The Registry that images go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestinationReference {
+    /// Its namespace, written out.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}

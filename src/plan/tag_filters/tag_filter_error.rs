@@ -1,0 +1,70 @@
+//! Errors of lists of tag filters.
+
+use std::str::FromStr;
+
+use crate::image::Tag;
+use crate::terms::{MAX_FILTERS, MAX_TAG_FILTER};
+
+/// The error of a list of tag filters. Its message begins with the name of the field.
+#[derive(Debug, thiserror::Error)]
+pub enum TagFilterError {
+    /// The list of filters is present and empty, which would take no tag.
+    #[error("tagFilters is empty: remove it to take every tag")]
+    Empty,
+    /// The list is too long.
+    #[error("{field} has more than {MAX_FILTERS} filters")]
+    TooMany {
+        /// The field of the rule.
+        field: &'static str,
+    },
+    /// One filter cannot be used.
+    #[error("{field}[{index}]: {text:?} {problem}")]
+    Unusable {
+        /// The field of the rule.
+        field: &'static str,
+        /// The index in the list.
+        index: usize,
+        /// The text of the filter.
+        text: String,
+        /// The cause.
+        problem: FilterProblem,
+    },
+    /// The regular expressions of the list take too much memory together.
+    #[error("{field}: its regular expressions together take over {MAX_COMPILED} bytes: make them simpler or fewer")]
+    Expressions {
+        /// The field of the rule.
+        field: &'static str,
+    },
+}
+
+/// The cause for which one filter cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterProblem {
+    /// The text is empty or too long.
+    #[error("must have 1 to {MAX_TAG_FILTER} characters")]
+    Length,
+    /// The filter breaks a rule of the API.
+    #[error("is refused: {0}")]
+    Rule(&'static str),
+    /// The text is no tag.
+    #[error("is no tag: {0}")]
+    Tag(<Tag as FromStr>::Err),
+    /// The text is no regular expression, or a too large one.
+    #[error("is no regular expression that can be used: {}", describe(.0))]
+    Expression(regex::Error),
+    /// The text is no range of versions.
+    #[error("is no range of versions such as '>=1.2 <2': {0}")]
+    Range(semver::Error),
+}
+
+/// Describes the error of an expression on one line.
+fn describe(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => format!("it takes over {MAX_COMPILED} bytes when it is compiled"),
+        // The last line of a syntax error names the error; those before it show its place.
+        other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    }
+}
+
+/// The memory that the compiled regular expressions of one field may take, in bytes.
+pub(super) const MAX_COMPILED: usize = 64 * 1024;

@@ -1,0 +1,95 @@
+//! Filters of tags by example, and the sentences for those that cannot be used.
+
+use super::*;
+use crate::terms::TagFilterType;
+
+fn filters(kinds: &[(TagFilterType, &str)]) -> Vec<TagFilter> {
+    let filter = |(filter_type, text): &(TagFilterType, &str)| TagFilter {
+        filter: (*text).to_owned(),
+        filter_type: *filter_type,
+    };
+    kinds.iter().map(filter).collect()
+}
+
+fn taken<'a>(kind: TagFilterType, text: &str, tags: &[&'a str]) -> Vec<&'a str> {
+    let filters = TagFilters::parse(Some(&filters(&[(kind, text)])), &[]).unwrap();
+    tags.iter().copied().filter(|tag| filters.takes(&tag.parse().unwrap())).collect()
+}
+
+fn error(kind: TagFilterType, text: &str) -> String {
+    TagFilters::parse(None, &filters(&[(kind, text)])).unwrap_err().to_string()
+}
+
+use TagFilterType::{ExactMatch, GlobMatch, RegexMatch, SemverMatch};
+
+#[test]
+fn each_type_of_filter_takes_whole_tags_in_its_own_way() {
+    let tags = ["v1", "v1.2", "xv1", "V1", "latest"];
+    assert_eq!(taken(ExactMatch, "v1", &tags), ["v1"]);
+    assert_eq!(taken(GlobMatch, "v?*", &tags), ["v1", "v1.2"]);
+    assert_eq!(taken(GlobMatch, "v?", &tags), ["v1"]);
+    assert_eq!(taken(RegexMatch, "v[0-9]", &tags), ["v1"], "the whole tag");
+    assert_eq!(taken(RegexMatch, "v1|latest", &tags), ["v1", "latest"], "alternatives too");
+    assert_eq!(taken(RegexMatch, "(?i)v1", &tags), ["v1", "V1"]);
+    assert_eq!(taken(RegexMatch, r"[^v].*", &tags), ["xv1", "V1", "latest"]);
+    assert_eq!(taken(RegexMatch, r"\w\d(?:\.\d+)*", &tags), ["v1", "v1.2", "V1"]);
+}
+
+#[test]
+fn versions_are_compared_as_versions() {
+    let tags = ["1.2.0", "v1.10.3", "v2.0.0", "1.2.0-rc.1", "1.3.0-rc.1", "1.2", "1", "latest", "01.2.0", "vv1.2.0"];
+    for text in [">=1.2 <2", ">=1.2,<2", ">= 1.2, < 2", "^1.2", "1.2", " >=1.2.0  <2.0.0 "] {
+        assert_eq!(taken(SemverMatch, text, &tags), ["1.2.0", "v1.10.3"], "{text}");
+    }
+    assert_eq!(taken(SemverMatch, "*", &tags), ["1.2.0", "v1.10.3", "v2.0.0"], "no pre-releases unless one is named");
+    assert_eq!(taken(SemverMatch, ">=1.3.0-rc.0 <2", &tags), ["v1.10.3", "1.3.0-rc.1"], "of that version alone");
+    assert_eq!(taken(SemverMatch, "~1.2 , =1.2.0", &tags), ["1.2.0"]);
+}
+
+#[test]
+fn a_tag_is_taken_by_any_filter_and_left_out_by_any_exclusion() {
+    let include = filters(&[(ExactMatch, "latest"), (SemverMatch, ">=1")]);
+    let exclude = filters(&[(GlobMatch, "*-debug"), (RegexMatch, r"1\.3\..*"), (RegexMatch, r"1\.4\..*")]);
+    let both = TagFilters::parse(Some(&include), &exclude).unwrap();
+    let why = |tag: &str| both.cause(&tag.parse().unwrap()).map(|cause| both.describe(cause));
+    assert_eq!((why("latest"), why("v1.2.3")), (None, None));
+    assert_eq!(why("edge").unwrap(), "tagFilters has only EXACT_MATCH latest, SEMVER_MATCH >=1");
+    assert_eq!(why("1.3.1").unwrap(), r"excludeTagFilters has REGEX_MATCH 1\.3\..*");
+    assert_eq!(why("1.4.1").unwrap(), r"excludeTagFilters has REGEX_MATCH 1\.4\..*");
+    assert_eq!(both.causes(), 4);
+    let but_debug = TagFilters::parse(None, &exclude[..1]).unwrap();
+    assert!(but_debug.takes(&"edge".parse().unwrap()) && !but_debug.takes(&"edge-debug".parse().unwrap()));
+}
+
+#[test]
+fn a_filter_that_cannot_be_used_is_refused_with_its_field() {
+    let named = "excludeTagFilters[0]: ";
+    for (kind, text, words) in [
+        (ExactMatch, "v1*", "filter must be a whole tag"),
+        (GlobMatch, "v1/*", "filter must be a pattern of tags"),
+        (RegexMatch, "v[", "is no regular expression that can be used: unclosed character class"),
+        (RegexMatch, "(?:[a-z0-9]{200}){200}", "it takes over 65536 bytes when it is compiled"),
+        (RegexMatch, "a)(b", "unopened group"),
+        (SemverMatch, ">=1.2 || <3", "filter must be a range of versions such as '>=1.2 <2'"),
+        (SemverMatch, "newest", "is no range of versions"),
+        (SemverMatch, " ", "is no range of versions"),
+        (ExactMatch, "", "must have 1 to 256 characters"),
+    ] {
+        let error = error(kind, text);
+        assert!(error.starts_with(named) && error.contains(words), "{error}");
+    }
+    let many = filters(&[(RegexMatch, "[a-z0-9]{100}"); 100]);
+    let error = TagFilters::parse(Some(&many), &[]).unwrap_err().to_string();
+    assert!(error.starts_with("tagFilters: its regular expressions together take over"), "{error}");
+    assert!(TagFilters::parse(Some(&[]), &[]).unwrap_err().to_string().contains("remove it to take every tag"));
+    let many = TagFilters::parse(None, &filters(&[(ExactMatch, "a"); 101])).unwrap_err();
+    assert!(many.to_string().contains("more than 100"));
+}
+
+#[test]
+fn an_expression_takes_time_in_proportion_to_the_tag() {
+    let (began, tag) = (std::time::Instant::now(), format!("{}b", "a".repeat(127)));
+    assert!(taken(RegexMatch, "(a*)*c", &[&tag]).is_empty());
+    assert!(taken(GlobMatch, "*a*a*a*a*a*c", &[&tag]).is_empty());
+    assert!(began.elapsed().as_secs() < 2, "{:?}", began.elapsed());
+}

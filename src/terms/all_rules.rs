@@ -1,0 +1,28 @@
+//! Every validation rule, for tests that compare them with the CustomResourceDefinitions.
+
+use super::filters::{REPOSITORY_FILTER_RULES, TAG_FILTER_RULES};
+use super::name::NAME_RULES;
+use super::registry::{REGISTRY_RULES, TLS_RULES, URL_RULES};
+use super::registry_permission_policy::STATEMENT_RULES;
+use super::replication_configuration::{DESTINATIONS_RULES, INTERVAL_RULES};
+use super::rule::Rules;
+
+/// Returns the expression and the message of every rule that a value can break by itself, without an earlier value.
+pub fn all_rules() -> Vec<(&'static str, &'static str)> {
+    let lists = [
+        texts(&NAME_RULES),
+        texts(&REGISTRY_RULES),
+        texts(&URL_RULES),
+        texts(&TLS_RULES),
+        texts(&STATEMENT_RULES),
+        texts(&INTERVAL_RULES),
+        texts(&DESTINATIONS_RULES),
+        texts(&REPOSITORY_FILTER_RULES),
+        texts(&TAG_FILTER_RULES),
+    ];
+    lists.concat()
+}
+
+fn texts<T: ?Sized>(rules: &'static Rules<T>) -> Vec<(&'static str, &'static str)> {
+    rules.iter().map(|rule| (rule.cel.as_str(), rule.message)).collect()
+}

@@ -1,0 +1,109 @@
+//! Filters of repositories and tags.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::pattern::Pattern;
+use super::rule::{Rule, Rules, checked_by};
+
+/// Matches names of repositories.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = checked_by(&REPOSITORY_FILTER_RULES))]
+pub struct RepositoryFilter {
+    /// A repository name or its beginning, 2 to 255 characters.
+    #[schemars(length(min = 2, max = 255))]
+    pub filter: String,
+    /// How `filter` is compared.
+    pub filter_type: FilterType,
+}
+
+/// How a filter is compared with a repository name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FilterType {
+    /// The name is `filter`. Needs no listing of repositories.
+    ExactMatch,
+    /// The name starts with `filter`, character by character, as in ECR: `prod` takes `prod`, `prod-a`, `production/x`.
+    PrefixMatch,
+}
+
+/// Matches tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = checked_by(&TAG_FILTER_RULES))]
+pub struct TagFilter {
+    /// What tags are compared with, 1 to 256 characters. What the API server cannot check, such as a regular expression, stalls the
+    /// configuration with `InvalidSpec` where it is wrong.
+    #[schemars(length(min = 1, max = MAX_TAG_FILTER))]
+    pub filter: String,
+    /// How `filter` is compared.
+    pub filter_type: TagFilterType,
+}
+
+/// How a filter is compared with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TagFilterType {
+    /// The tag is `filter`.
+    ExactMatch,
+    /// The whole tag matches the pattern: `*` stands for any characters, `?` for any one.
+    GlobMatch,
+    /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back references):
+    /// `v[0-9]+` takes `v1`, not `v1-rc`. The expressions of one list may take 64 KiB when they are compiled.
+    RegexMatch,
+    /// The tag is a semantic version of three numbers, with or without a `v` in front, in the range: comparators `=`, `>`, `>=`, `<`,
+    /// `<=`, `^`, `~` with commas or spaces between them, all of which have to match, such as `>=1.2 <2`. `1.2` alone means `^1.2`, which is
+    /// `>=1.2.0 <2.0.0`; `*` takes every version. A pre-release, which is also what `1.2.3-alpine` is, matches only where a comparator
+    /// names a pre-release of the same three numbers: `>=1.3.0-rc.0 <2` takes `1.3.0-rc.1` and not `1.4.0-rc.1`. Tags such as `1.2` or
+    /// `latest` are no versions.
+    SemverMatch,
+}
+
+/// The rules for a filter of repositories.
+pub static REPOSITORY_FILTER_RULES: Rules<RepositoryFilter> = Rules::new(|| {
+    vec![
+        Rule::new(
+            format!("self.filterType != 'PREFIX_MATCH' || self.filter.matches('{REPOSITORY_PREFIX}')"),
+            "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
+            |filter| filter.filter_type != FilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{REPOSITORY}')"),
+            "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
+            |filter| filter.filter_type != FilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
+        ),
+    ]
+});
+
+/// The rules for a filter of tags.
+pub static TAG_FILTER_RULES: Rules<TagFilter> = Rules::new(|| {
+    vec![
+        Rule::new(
+            format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{TAG}')"),
+            "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH",
+            |filter| filter.filter_type != TagFilterType::ExactMatch || TAG.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
+            "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters",
+            |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
+        ),
+        Rule::new(
+            format!("self.filterType != 'SEMVER_MATCH' || self.filter.matches('{VERSION_RANGE}')"),
+            "filter must be a range of versions such as '>=1.2 <2'",
+            |filter| filter.filter_type != TagFilterType::SemverMatch || VERSION_RANGE.matches(&filter.filter),
+        ),
+    ]
+});
+
+static REPOSITORY_PREFIX: Pattern = Pattern::new("^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$");
+static REPOSITORY: Pattern = Pattern::new("^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$");
+static TAG: Pattern = Pattern::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$");
+static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]{1,128}$");
+static VERSION_RANGE: Pattern = Pattern::new("^[A-Za-z0-9.*<>=^~, -]+$");
+
+/// The largest number of filters of one list.
+pub const MAX_FILTERS: usize = 100;
+/// The largest length of a filter of tags, in characters.
+pub const MAX_TAG_FILTER: usize = 256;
