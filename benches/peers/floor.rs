@@ -15,7 +15,7 @@ use crate::support::tls::install_crypto_provider;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What the floor client copies.
+/// The images that the floor client copies.
 #[derive(Args, Debug)]
 pub struct FloorFlags {
     /// The URL of the registry to read from.
@@ -47,7 +47,7 @@ struct Manifest {
     blobs: Vec<(String, u64)>,
 }
 
-/// What is to be written to one repository.
+/// The content to be written to one repository.
 #[derive(Default)]
 struct Work {
     repository: String,
@@ -132,7 +132,7 @@ impl Floor {
         Ok(work)
     }
 
-    /// Whether all destinations have the tag at the same digest, where that is to be looked at.
+    /// Returns true if all destinations have the tag at the same digest, where that is to be looked at.
     async fn is_there(&self, repository: &str, tag: &str) -> Result<bool> {
         if !self.flags.compare {
             return Ok(false);

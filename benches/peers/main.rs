@@ -1,4 +1,4 @@
-//! `make bench`: copies the same images with `transship sync` and with other tools between real registries, and tells what each took.
+//! `make bench`: copies the same images with `transship sync` and with other tools between real registries, and prints the resources of each.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program for developers, on the ground of the tests")]
 
@@ -40,7 +40,7 @@ struct Flags {
     run: RunFlags,
 }
 
-/// What this program does in processes of their own.
+/// The parts of this program that run in processes of their own.
 #[derive(Subcommand)]
 enum Part {
     /// Copies with as few requests as it takes.
@@ -76,7 +76,7 @@ struct RunFlags {
     /// Goes on although the machine is busy.
     #[arg(long, env = "BENCH_FORCE", default_value = "", num_args = 0..=1, default_missing_value = "1")]
     force: String,
-    /// Where the result is written.
+    /// The file for the result.
     #[arg(long, env = "BENCH_RESULTS", default_value = "target/bench/results.json")]
     results: PathBuf,
     /// Writes docs/performance.md, too.

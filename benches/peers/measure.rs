@@ -1,4 +1,4 @@
-//! Runs one program and tells what it took. A process of its own stands between, since the peak memory of a child counts from what
+//! Runs one program and measures it. A process of its own stands between, since the peak memory of a child counts from what
 //! the process had that it was forked from.
 
 use std::io;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::process::Process;
 use crate::support::run_folder::new_folder;
 
-/// What a program took, with all its children.
+/// The resources that a program took, with all its children.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Usage {
     /// From before its start until its end, in seconds.
@@ -45,12 +45,12 @@ impl Measured {
         Self { process: Process::start(name, command, &log), report, log, since }
     }
 
-    /// How long it has run.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// Whether it runs still.
+    /// Returns true while it runs.
     pub fn is_running(&mut self) -> bool {
         self.process.ended().is_none()
     }
@@ -107,13 +107,13 @@ pub fn measure(report: &Path, program: &str, arguments: &[String]) -> io::Result
     std::fs::write(report, serde_json::to_vec(&usage)?)
 }
 
-#[expect(unsafe_code, reason = "neither the standard library nor rustix tells what a single child took")]
+#[expect(unsafe_code, reason = "neither the standard library nor rustix has the usage of a single child")]
 fn wait(child: u32) -> io::Result<(ExitStatus, libc::rusage)> {
     let id = libc::pid_t::try_from(child).map_err(io::Error::other)?;
     // SAFETY: an all-zero rusage is a valid one.
     let (mut status, mut usage) = (0, unsafe { std::mem::zeroed::<libc::rusage>() });
     loop {
-        // SAFETY: both pointers are to variables of this function, and the child is nobody else's to wait for.
+        // SAFETY: both pointers are to variables of this function, and only this process may wait for the child.
         match unsafe { libc::wait4(id, &raw mut status, 0, &raw mut usage) } {
             -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
             -1 => return Err(io::Error::last_os_error()),

@@ -14,11 +14,11 @@ impl Report {
     /// The page of the documentation.
     pub fn page(&self) -> String {
         let Machine { date, processor, cores, memory_gib, kernel, load, release } = &self.machine;
-        let told = if *load > QUIET { ", which the bench was told not to wait for" } else { "" };
+        let forced = if *load > QUIET { ", which the bench was ordered not to wait for" } else { "" };
         let build = if *release { "release build" } else { "**debug build: no measure of anything**" };
         let small = if self.scale == 1 { String::new() } else { format!(" Sizes were divided by {}.", self.scale) };
         let mut page = format!(
-            "# Performance\n\n{INTRODUCTION}\nMeasured on {date}: {processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, load {load:.2} before{told}; {build}; {} repetitions \
+            "# Performance\n\n{INTRODUCTION}\nMeasured on {date}: {processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, load {load:.2} before{forced}; {build}; {} repetitions \
              (of a slow tool fewer), seed {}.{small}\n\n## Who takes part\n\n| | Version | How |\n|---|---|---|\n",
             self.repetitions, self.seed
         );

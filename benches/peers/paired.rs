@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::run::Run;
 use crate::tools::Tool;
 
-/// How many times longer one tool takes than another, repetition by repetition, in order.
+/// The times of one tool divided by those of another, repetition by repetition, in order.
 pub struct Ratios(Vec<f64>);
 
 impl Ratios {
@@ -20,7 +20,7 @@ impl Ratios {
         (!ratios.is_empty()).then_some(Self(ratios))
     }
 
-    /// How many there are.
+    /// Counts the repetitions.
     pub fn count(&self) -> usize {
         self.0.len()
     }

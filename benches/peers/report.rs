@@ -23,9 +23,9 @@ pub struct Report {
     pub versions: BTreeMap<String, String>,
     pub repetitions: usize,
     pub seed: u64,
-    /// What sizes were divided by: 1, but for development.
+    /// The divisor of all sizes: 1, but for development.
     pub scale: usize,
-    /// What was left out, and why.
+    /// Scenarios and tools that did not run, each with the reason.
     pub left_out: Vec<String>,
     pub runs: Vec<Run>,
     /// Of images that one process copies one after the other; the first is cold.
@@ -35,7 +35,7 @@ pub struct Report {
     pub scales: Vec<Scale>,
 }
 
-/// Where and when.
+/// The time and the machine of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub date: String,
@@ -45,7 +45,7 @@ pub struct Machine {
     pub kernel: String,
     /// Of the last minute, before it began.
     pub load: f64,
-    /// Whether the program was built to be fast.
+    /// True if the program was built with optimizations.
     pub release: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What one run took, as it is kept in the results.
+//! The measurements of one run, as they are kept in the results.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::support::registry::Access;
 use crate::support::requests::Traffic;
 use crate::tools::Tool;
 
-/// What one run took.
+/// The measurements of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
     pub scenario: String,
@@ -26,7 +26,7 @@ pub struct Run {
     pub traffic: Traffic,
     /// The least that it takes, by arithmetic.
     pub least: Least,
-    /// How many requests were answered with each status, by the side.
+    /// The number of requests that were answered with each status, by the side.
     pub statuses: BTreeMap<Side, BTreeMap<u16, usize>>,
     /// Seconds of processor time of the source and of the destinations.
     pub source_cpu: f64,
@@ -53,7 +53,7 @@ pub enum Side {
     Destination,
 }
 
-/// What a run can be held to, computed from the images themselves.
+/// The least that a run can take, computed from the images themselves.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Least {
     /// Requests of both sides that it takes to copy.
@@ -71,7 +71,7 @@ impl Least {
         Self::of(&Traffic::least_cold(contents, destinations), Traffic::most_checks(contents, destinations))
     }
 
-    /// Where nothing is to be done.
+    /// The least of a run that has nothing to do.
     pub fn warm(contents: &Contents) -> Self {
         Self::of(&Traffic::least_warm(contents), 0)
     }
@@ -93,7 +93,7 @@ impl Run {
     }
 }
 
-/// How many requests were answered with each status.
+/// Counts the requests that were answered with each status.
 pub fn statuses<'a>(log: impl IntoIterator<Item = &'a Access>) -> BTreeMap<u16, usize> {
     let mut statuses = BTreeMap::new();
     for access in log {

@@ -22,16 +22,16 @@ use crate::support::requests::Traffic;
 use crate::support::run_folder::new_folder;
 use crate::tools::{Task, Tool};
 
-/// How to run.
+/// The settings of all runs.
 pub struct Settings {
     pub tools: Vec<Tool>,
     pub repetitions: usize,
     pub seed: u64,
-    /// What sizes are divided by.
+    /// The divisor of all sizes.
     pub scale: usize,
     /// The longest that one run may take.
     pub deadline: Duration,
-    /// Where the operator runs, if it takes part.
+    /// The cluster of the operator, if it takes part.
     pub cluster: Option<Cluster>,
 }
 
@@ -56,7 +56,7 @@ struct Bench<'a> {
     home: PathBuf,
 }
 
-/// Where logs and clocks stood before a run.
+/// The positions of logs and clocks before a run.
 struct Mark {
     source: usize,
     destinations: Vec<usize>,
@@ -65,7 +65,7 @@ struct Mark {
 }
 
 /// Runs a scenario with every tool that takes part, in another order each time.
-pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(&Run)) -> Vec<Run> {
+pub async fn run(scenario: &Scenario, settings: &Settings, mut report: impl FnMut(&Run)) -> Vec<Run> {
     let fixture = (scenario.fixture)(settings.scale);
     let mut prepared = Prepared::new(scenario, fixture, settings.deadline).await;
     let repositories = prepared.contents.repositories.len();
@@ -86,7 +86,7 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut tell: impl FnMut(
                 None => bench.play().await,
             };
             for run in played {
-                tell(&run);
+                report(&run);
                 runs.push(run);
             }
         }
@@ -231,7 +231,7 @@ impl<'a> Bench<'a> {
         answers.into_iter().map(|(_, at)| at).max()
     }
 
-    /// What a copy of everything takes.
+    /// Returns the least that a copy of everything takes.
     fn least(&self) -> Least {
         Least::cold(&self.prepared.contents, self.destinations.len())
     }
@@ -319,7 +319,7 @@ impl<'a> Bench<'a> {
         (time(&self.prepared.source), self.destinations.iter().map(time).sum())
     }
 
-    /// What the tool has asked of the source and of each destination since then.
+    /// Returns the tool's requests to the source and to each destination since then.
     async fn logs(&self, mark: &Mark) -> (Vec<Access>, Vec<Vec<Access>>) {
         let source = by_the_tool(settled_log(&self.prepared.source).await, mark.source);
         let mut destinations = Vec::new();
@@ -329,7 +329,7 @@ impl<'a> Bench<'a> {
         (source, destinations)
     }
 
-    /// What a run took; a failure if what should be there is not.
+    /// Returns the measurements of a run; a failure if content is missing.
     async fn result(&self, phase: &str, mark: &Mark, ended: Result<Usage, String>, contents: &Contents) -> Run {
         let (source_cpu, destination_cpu) = self.processor_times();
         let (source, destinations) = self.logs(mark).await;
@@ -368,7 +368,7 @@ impl Drop for Bench<'_> {
     }
 }
 
-/// What the tool asked: not what was asked besides, to see what is there.
+/// Keeps the requests of the tool: not those of the check.
 fn by_the_tool(log: Vec<Access>, from: usize) -> Vec<Access> {
     let is_ours = |access: &Access| access.user_agent.starts_with("transship-test-pusher");
     log.into_iter().skip(from).filter(|access| !is_ours(access)).collect()
@@ -388,7 +388,7 @@ async fn settled_log(registry: &TestRegistry) -> Vec<Access> {
     }
 }
 
-/// Whether the program under measurement knows a field of a rule.
+/// Returns true if the program under measurement knows a field of a rule.
 pub fn program_knows(field: &str) -> bool {
     let folder = new_folder("crds");
     let written =

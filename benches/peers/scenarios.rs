@@ -1,4 +1,4 @@
-//! What is measured: sets of images, and what happens to them.
+//! The scenarios of the bench: sets of images, and the course of each.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::tools::Tool;
 pub struct Scenario {
     pub name: &'static str,
     pub title: &'static str,
-    /// What the registries run.
+    /// The software of the registries.
     pub software: Software,
     /// Makes the images; sizes are divided by the argument.
     pub fixture: fn(usize) -> Fixture,
@@ -26,15 +26,15 @@ pub struct Scenario {
     pub prefix: Option<&'static str>,
     /// In how many repetitions every tool takes part; after that only those that may be the fastest.
     pub all: usize,
-    /// How often it is repeated, whatever is asked for.
+    /// The number of repetitions, whatever is requested.
     pub times: Option<usize>,
     pub only: Option<&'static [Tool]>,
     pub without: &'static [Tool],
-    /// Whether the operator takes part.
+    /// True if the operator takes part.
     pub operator: bool,
 }
 
-/// What happens in a scenario.
+/// The course of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
     /// One copy.
@@ -168,7 +168,7 @@ const fn far(milliseconds: u64) -> Link {
 }
 
 impl Scenario {
-    /// Whether a tool takes part.
+    /// Returns true if a tool takes part.
     pub fn has(&self, tool: Tool, repositories: usize) -> bool {
         // Several repositories at once is all that is tuned of skopeo.
         let is_the_same = tool == Tool::SkopeoTuned && repositories == 1;
@@ -176,7 +176,7 @@ impl Scenario {
         self.only.is_none_or(|only| only.contains(&tool)) && !self.without.contains(&tool) && !is_absent
     }
 
-    /// How often it is repeated where `asked` repetitions are wanted.
+    /// Returns the number of repetitions where `asked` are wanted.
     pub fn repetitions(&self, asked: usize) -> usize {
         self.times.unwrap_or(asked)
     }

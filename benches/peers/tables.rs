@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::support::requests::Requests;
 use crate::tools::Tool;
 
-/// What happens in a phase.
+/// Describes a phase.
 pub fn heading(phase: &str) -> &'static str {
     match phase {
         "cold" => "Nothing is there:",

@@ -1,4 +1,4 @@
-//! What the project has set itself, and whether it is met.
+//! The targets of the project, and the measurements that meet or miss them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -155,7 +155,7 @@ impl Phase<'_> {
         self.target("no run fails", format!("{failed} of {all} failed"), failed == 0 && all > 0)
     }
 
-    /// What was found and what it is held to, of the run that comes off worst.
+    /// Returns the measured value and the bound of the run that comes off worst.
     fn worst(&self, of: impl Fn(&Run) -> (f64, f64)) -> Option<(f64, f64)> {
         let pairs = self.ours.iter().map(|run| of(run));
         pairs.max_by(|a, b| (a.0 - a.1).total_cmp(&(b.0 - b.1)))
@@ -232,7 +232,7 @@ fn processor_time_of_operator(report: &Report) -> Vec<Target> {
 /// The longest that the operator may take, of what `transship sync` takes.
 const OPERATOR_LIMIT: f64 = 1.25;
 
-/// What binds a scenario in which a target is missed, in a sentence.
+/// Names the bound of a scenario in which a target is missed, in a sentence.
 const BOUNDS: &[(&str, &str)] =
     &[("A", REMEMBERED_BY_TAG), ("A-2.8", REMEMBERED_BY_TAG), ("D1", HASHED), ("D4", HASHED), ("G", SHORT_REQUESTS)];
 

@@ -1,4 +1,4 @@
-//! The tools that are compared, and how each is told to copy the same.
+//! The tools that are compared, and the command of each for the same copy.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub enum Tool {
     SkopeoTuned,
 }
 
-/// What is to be copied.
+/// The images to be copied.
 pub struct Task<'a> {
     /// The source's host and port.
     pub source: String,
@@ -34,11 +34,11 @@ pub struct Task<'a> {
     pub repositories: Vec<&'a str>,
     /// Only tags that begin like this.
     pub prefix: Option<&'a str>,
-    /// Whether what refers to the images goes along.
+    /// True if referrers of the images are copied too.
     pub referrers: bool,
     /// A folder for what the tool remembers: its home.
     pub home: &'a Path,
-    /// Whether something was copied before.
+    /// True if an earlier run has copied.
     pub again: bool,
 }
 
@@ -53,7 +53,7 @@ impl Tool {
         self.to_possible_value().expect("no tool is hidden").get_name().to_owned()
     }
 
-    /// How it is run, for people.
+    /// Describes the command for people.
     pub fn flags(self) -> &'static str {
         match self {
             Self::Transship => "`transship sync -f FILE --state DIR`: reads everything back, as always",
@@ -90,7 +90,7 @@ impl Tool {
         output.lines().find_map(version).unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// Whether it is a client of ours that only shows what is possible.
+    /// Returns true if it is a client of ours that only shows the possible.
     pub fn is_floor(self) -> bool {
         matches!(self, Self::Floor | Self::FloorReadBack)
     }

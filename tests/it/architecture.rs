@@ -11,7 +11,7 @@ use self::definitions::{Function, functions};
 use self::sources::{SourceFile, rust_files};
 use crate::support::run_folder::repository;
 
-/// What each room may import from this crate; the rooms of a higher layer come later.
+/// The rooms that each room may import; those of a higher layer come later.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("terms", &[]),
     ("image", &[]),
@@ -72,7 +72,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a room must not name. Time and chance come into pure rooms as arguments.
+/// Names that a room must not use. Time and chance come into pure rooms as arguments.
 const MUST_NOT_NAME: &[(&str, &[&str])] = &[
     (
         "terms",

@@ -71,7 +71,7 @@ async fn a_shared_layer_crosses_once() {
         let destination = options.start().await;
         let before = source.access_log().len();
         for across_owners in [false, true] {
-            // The second round finds everything: nothing is written again, whoever asks.
+            // The second round finds everything: nothing is written again, whichever copy asks.
             let pair = Pair { across_owners, ..Pair::new(&source.host(), &destination.host()) };
             let copies =
                 names.iter().zip(&digests).map(|((repository, tag), digest)| pair.copy(repository, tag, digest));
@@ -246,7 +246,7 @@ async fn what_is_remembered_of_a_destination_is_not_believed_over_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_told_apart_by_side() {
+async fn failures_name_their_side() {
     let mut source = TestRegistry::distribution("sides-source").start().await;
     let mut destination = TestRegistry::distribution("sides-destination").start().await;
     let image = Image::single(1, 2, 100_000);
@@ -254,7 +254,7 @@ async fn failures_are_told_apart_by_side() {
     let proxy = FaultProxy::start(source.address());
     let pair = Pair::new(&proxy.host(), &destination.host());
 
-    let unknown = Digest::sha256(b"nobody has this").to_string();
+    let unknown = Digest::sha256(b"no registry has this").to_string();
     assert!(matches!(pair.copy("app", "1", &unknown).await, Err(CopyError::SourceChanged)));
     proxy.set(Fault::CutAfter(20_000));
     let cut = pair.copy("app", "1", &image.digest()).await;
@@ -358,7 +358,7 @@ impl Pair {
     }
 }
 
-/// Consents to everything but what it is told to refuse; notes what it is asked.
+/// Consents to everything but the listed refusals; notes each request.
 #[derive(Default)]
 pub(crate) struct Grants {
     refused: [AtomicBool; 4],
@@ -375,7 +375,7 @@ impl Grants {
         self.take();
     }
 
-    /// What was asked since the last time.
+    /// Takes the requests since the last call.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! `transship sync` is killed at every request that it sends, and the next one ends where one that nobody disturbed does.
+//! `transship sync` is killed at every request that it sends, and the next one ends where an undisturbed one does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ const SIDE_BY_SIDE: usize = 3;
 /// More requests than any sync here sends: the search for the last one ends in any case.
 const MOST_REQUESTS: usize = 300;
 
-/// What there is below each tag of a repository.
+/// The digests below each tag of a repository.
 type Content = BTreeMap<String, BTreeSet<String>>;
 
 /// Two registries, and the ways to them.

@@ -49,7 +49,7 @@ async fn the_api_server_serves_the_projects_definitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_of_the_api_server_are_told_apart_and_held_to_their_rights() {
+async fn users_of_the_api_server_are_distinct_and_held_to_their_rights() {
     let plane = ControlPlane::shared().await;
     let (operator, tenant, start) = (claim_operator(), claim_tenant(), plane.audit_position());
     assert!(plane.kubectl_as(&operator, &["get", "secrets", "-A"]).await.success);
@@ -181,9 +181,9 @@ async fn tls_works_with_the_authority_and_not_without() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_registries_push_their_events_with_the_headers_asked_for() {
-    let (told, mut events) = tokio::sync::mpsc::unbounded_channel::<(HeaderMap, String)>();
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel::<(HeaderMap, String)>();
     let listen = move |headers: HeaderMap, body: String| async move {
-        let _ = told.send((headers, body));
+        let _ = sender.send((headers, body));
     };
     let router = axum::Router::new().fallback(listen);
     let receiver = BackgroundServer::start("event-receiver", move |listener| async move {
@@ -193,7 +193,7 @@ async fn both_registries_push_their_events_with_the_headers_asked_for() {
     both_generations!(options => {
         let registry = options.notify(&url, &[("Authorization", "Bearer secret")]).start().await;
         let digest = registry.pusher().push("team/app", "1", &Image::single(8, 1, 100)).await;
-        let told = async {
+        let notified = async {
             loop {
                 let (headers, body) = events.recv().await.unwrap();
                 assert_eq!(headers["authorization"], "Bearer secret");
@@ -202,7 +202,7 @@ async fn both_registries_push_their_events_with_the_headers_asked_for() {
                 }
             }
         };
-        tokio::time::timeout(SOON, told).await.expect("the registry tells of the push");
+        tokio::time::timeout(SOON, notified).await.expect("the registry notifies of the push");
     });
 }
 
@@ -239,7 +239,7 @@ async fn nothing_is_left_of_a_registry_that_is_dropped() {
     assert!(!is_running(id) && !data.parent().unwrap().exists());
 }
 
-/// What a second run of this binary, started by the test below, is told through its environment.
+/// The environment of a second run of this binary, which the test below starts.
 const LEAVE_WORD_IN: &str = "TRANSSHIP_TEST_LEAVE_WORD_IN";
 
 #[tokio::test(flavor = "multi_thread")]

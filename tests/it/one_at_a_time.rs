@@ -21,8 +21,10 @@ async fn a_source_is_listed_faster_than_it_is_copied_and_all_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_found_out_to_be_sent_in_chunks_is_not_open_at_the_source_twice() {
     let body_limit = Some((300_000, Over::Answers));
-    let (source, destination) =
-        (registry(), ScriptedRegistry::start(Personality { login: Login::Nobody, body_limit, ..Personality::plain() }));
+    let (source, destination) = (
+        registry(),
+        ScriptedRegistry::start(Personality { login: Login::Anonymous, body_limit, ..Personality::plain() }),
+    );
     for seed in 0..4 {
         source.push("app", &format!("v{seed}"), &Image::single(seed, 2, 800_000));
     }

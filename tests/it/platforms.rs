@@ -1,4 +1,4 @@
-//! What of an image is copied, and what is not even asked for: platforms, rewritten indexes, tags that never move.
+//! The parts of an image that are copied, and those that are not even requested: platforms, rewritten indexes, immutable tags.
 
 use std::time::Duration;
 
@@ -35,19 +35,19 @@ fn set(files: &mut Files, field: &str, value: Value) {
 async fn sync(files: &Files, more: &[&str], code: i32) -> Vec<Value> {
     let output = files.run("sync", &[&["--output", "json"], more].concat()).await;
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut images = told["images"].as_array().unwrap().clone();
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut images = results["images"].as_array().unwrap().clone();
     images.sort_by_key(|image| image["destination"].to_string());
     images
 }
 
-/// What an index of `image` has when only the first of its three platforms, and the attestation of it, are kept.
+/// The entries of an index of `image` of which only the first of three platforms, and its attestation, are kept.
 fn first_platform(image: &Image) -> [&Image; 2] {
     [&image.children[0], &image.children[3]]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_index_goes_where_it_is_taken_and_elsewhere_the_remedy_is_told() {
+async fn a_kept_index_goes_where_it_is_taken_and_elsewhere_the_remedy_is_named() {
     let source = TestRegistry::distribution("keep-source").user("reader", PASSWORD).start().await;
     let lenient = TestRegistry::distribution("keep-lenient").user("writer", PASSWORD).start().await;
     let strict = TestRegistry::distribution("keep-strict").user("writer", PASSWORD).validates_indexes().start().await;
@@ -57,10 +57,10 @@ async fn a_kept_index_goes_where_it_is_taken_and_elsewhere_the_remedy_is_told() 
     let before = source.access_log().len();
     let mut files = files("keep", &source, &[&lenient, &strict, &old]).await;
     set(&mut files, "platforms", json!(["linux/amd64"]));
-    let told = sync(&files, &[], 1).await;
+    let results = sync(&files, &[], 1).await;
 
-    assert_eq!(told[0]["status"], "COMPLETE", "{told:?}");
-    assert!(told[0].get("destinationDigest").is_none());
+    assert_eq!(results[0]["status"], "COMPLETE", "{results:?}");
+    assert!(results[0].get("destinationDigest").is_none());
     assert_eq!(lenient.pusher().digest_of("app", "v1").await, Some(image.digest()), "byte for byte");
     for (number, child) in image.children.iter().enumerate() {
         let is_kept = first_platform(&image).contains(&child);
@@ -68,7 +68,7 @@ async fn a_kept_index_goes_where_it_is_taken_and_elsewhere_the_remedy_is_told() 
         assert_eq!(there.is_some(), is_kept, "child {number}");
         assert_eq!(lenient.pusher().has_blob("app", &child.blobs[0].digest).await, is_kept);
     }
-    for refused in [&told[1], &told[2]] {
+    for refused in [&results[1], &results[2]] {
         assert_eq!(refused["failureCode"], "SparseIndexRefused", "{refused}");
         assert!(refused["message"].as_str().unwrap().contains("set platformIndex: Rewrite"), "{refused}");
     }
@@ -96,13 +96,13 @@ async fn a_rewritten_index_is_the_same_everywhere_and_is_found_again() {
     set(&mut files, "platforms", json!(["linux/amd64"]));
     set(&mut files, "platformIndex", json!("Rewrite"));
     let state = files.state();
-    let told = sync(&files, &["--state", &state], 0).await;
+    let results = sync(&files, &["--state", &state], 0).await;
 
     // Made independently: the fixture writes an index of these children with the same fields.
     let expected = Image::index(first_platform(&image).map(Image::clone).to_vec());
-    for (told, registry) in told.iter().zip([&strict, &old]) {
-        assert_eq!(told["digest"], image.digest());
-        assert_eq!(told["destinationDigest"], expected.digest());
+    for (result, registry) in results.iter().zip([&strict, &old]) {
+        assert_eq!(result["digest"], image.digest());
+        assert_eq!(result["destinationDigest"], expected.digest());
         assert_eq!(registry.pusher().digest_of("app", "v1").await, Some(expected.digest()));
         assert_eq!(registry.pusher().copy_tree_digests("app", "v1").await, expected.tree_digests());
     }
@@ -116,8 +116,8 @@ async fn a_rewritten_index_is_the_same_everywhere_and_is_found_again() {
     assert!(text(&planned).contains("sync compares with the rewritten index"), "{}", text(&planned));
 
     set(&mut files, "platforms", json!(["linux/arm64", "linux/amd64", "linux/arm"]));
-    let told = sync(&files, &["--state", &state], 0).await;
-    assert!(told.iter().all(|told| told.get("destinationDigest").is_none()), "nothing is cut: {told:?}");
+    let results = sync(&files, &["--state", &state], 0).await;
+    assert!(results.iter().all(|result| result.get("destinationDigest").is_none()), "nothing is cut: {results:?}");
     for registry in [&strict, &old] {
         assert_eq!(registry.pusher().digest_of("app", "v1").await, Some(image.digest()));
         assert_eq!(registry.pusher().copy_tree_digests("app", "v1").await, image.tree_digests());
@@ -132,15 +132,15 @@ async fn an_image_without_the_platform_fails_a_single_platform_is_copied() {
     source.pusher().push("app", "single", &Image::single(4, 1, 1_000)).await;
     let mut files = files("absent", &source, &[&destination]).await;
     set(&mut files, "platforms", json!(["windows/amd64"]));
-    let told = sync(&files, &[], 1).await;
-    for told in &told {
-        match told["tag"].as_str() {
-            Some("single") => assert_eq!(told["status"], "COMPLETE", "{told}"),
+    let results = sync(&files, &[], 1).await;
+    for result in &results {
+        match result["tag"].as_str() {
+            Some("single") => assert_eq!(result["status"], "COMPLETE", "{result}"),
             _ => {
-                assert_eq!(told["failureCode"], "PlatformNotFound", "{told}");
+                assert_eq!(result["failureCode"], "PlatformNotFound", "{result}");
                 let message =
                     "the image has none of the platforms windows/amd64, but linux/amd64, linux/arm/v7, linux/arm64";
-                assert_eq!(told["message"], message);
+                assert_eq!(result["message"], message);
             }
         }
     }
@@ -162,7 +162,7 @@ async fn a_tag_that_never_moves_is_asked_for_once() {
     let state = files.state();
     let heads = async |more: &[&str]| {
         let before = source.access_log().len();
-        let told = sync(&files, more, 0).await;
+        let results = sync(&files, more, 0).await;
         let heads = || {
             let log = source.access_log().split_off(before);
             let looks = log.iter().filter(|access| access.path.contains("/manifests/") && access.status == 200);
@@ -172,7 +172,7 @@ async fn a_tag_that_never_moves_is_asked_for_once() {
             tags
         };
         eventually(SOON, "the tag that may move was asked for", async || heads().contains(&"latest".to_owned())).await;
-        (told.len(), heads())
+        (results.len(), heads())
     };
     let all = ["latest", "v1.0", "v1.1"].map(str::to_owned).to_vec();
     assert_eq!(heads(&["--state", &state]).await, (6, all.clone()), "never replicated: each is asked for once");

@@ -23,7 +23,7 @@ pub(crate) async fn attach(pusher: &Pusher, repository: &str, subject: &Image, a
     pusher.push_manifest(repository, &fallback_tag(subject), &Image::index(artifacts.to_vec())).await;
 }
 
-/// What a destination without a referrers API lists.
+/// The referrers that a destination without a referrers API lists.
 pub(crate) async fn listed(pusher: &Pusher, repository: &str, subject: &Image) -> BTreeSet<String> {
     let Some(index) = pusher.manifest(repository, &fallback_tag(subject)).await else { return BTreeSet::new() };
     let index: Value = serde_json::from_slice(&index).unwrap();
@@ -88,7 +88,7 @@ async fn a_signature_after_the_image_is_added_to_the_list_of_the_destination() {
     source.pusher().push("app", "1", &image).await;
     let pair = Pair::new(&source.host(), &destination.host());
     assert_eq!(pair.copy("app", "1", &image.digest()).await.unwrap().referrers, 0);
-    // Somebody signs the replica itself.
+    // The replica itself is signed.
     attach(&destination.pusher(), "app", &image, std::slice::from_ref(&theirs)).await;
 
     attach(&source.pusher(), "app", &image, std::slice::from_ref(&ours)).await;

@@ -1,4 +1,4 @@
-//! What copying asks of registries stays close to the least that it takes: a guard on requests and bytes, not on time.
+//! Requests of a copy stay close to the least that it takes: a guard on requests and bytes, not on time.
 //!
 //! Each check runs with `sync` here, and with an operator in `operator_requests`.
 
@@ -29,7 +29,7 @@ pub enum By {
     Operator,
 }
 
-/// A program that replicates, with the objects that tell it what to do.
+/// A program that replicates, with the objects that configure it.
 enum Replicator {
     Sync(Files),
     Operator { scene: Box<Scene>, runs: u32 },
@@ -182,7 +182,7 @@ async fn settled(registry: &TestRegistry) -> Vec<Access> {
 }
 
 impl Requests {
-    /// Whether this is at most a twentieth more than the least, in what only reads and in each method that writes.
+    /// Checks that this is at most a twentieth more than the least, in reads and in each method that writes.
     fn is_within(&self, least: &Self) -> bool {
         let within = |found: usize, least: usize| found <= least + least.div_ceil(20);
         within(self.get + self.head, least.get + least.head)
@@ -216,7 +216,7 @@ pub async fn images_of_several_platforms(by: By, name: &str) {
 
 /// The manifest of the other platform, which did not change, and once a process whether there is a referrers API.
 const EXTRA_AT_SOURCE: usize = 2;
-/// What a new process asks of an image that may share blobs with those that are there: the tag, the other platform's manifest, and
+/// Requests of a new process about an image that may share blobs with those that are there: the tag, the other platform's manifest, and
 /// its ten blobs.
 const EXTRA_AT_DESTINATION: usize = 13;
 
@@ -256,7 +256,7 @@ pub async fn two_destinations(by: By, name: &str) {
     assert_eq!(traffic.moved, READS * ground.contents.unique_bytes(), "{traffic:#?}");
 }
 
-/// How often the source sends a blob that goes to two destinations.
+/// Counts how often the source sends a blob that goes to two destinations.
 const READS: u64 = 1;
 
 async fn cold_then_warm(by: By, name: &str, fixture: &Fixture) {

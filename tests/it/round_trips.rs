@@ -14,7 +14,7 @@ use crate::support::turns::turn;
 
 /// The work between the round trips is a small part of one that takes so long, also on a busy machine.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
-/// What that work may take, in round trips.
+/// The most round trips that the work may take.
 const WORK: f64 = 0.5;
 /// From the look at the source's tag until the destination has it.
 const VISIBLE: f64 = 8.0;

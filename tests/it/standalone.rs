@@ -33,7 +33,7 @@ impl Files {
         self.add("Registry", metadata, spec)
     }
 
-    /// What a docker client that is logged in has.
+    /// The configuration of a docker client that is logged in.
     fn login(&mut self, registry: &TestRegistry, user: &str, password: &str) {
         self.login_at(&registry.host(), user, password);
     }
@@ -134,8 +134,8 @@ async fn all_kinds_of_images_arrive_by_sync_a_second_asks_only_the_source() {
     let before = (new.access_log().len(), old.access_log().len());
     let again = files.run("sync", &["--state", &files.state(), "--output", "json"]).await;
     assert_eq!(again.status.code(), Some(0), "{}", text(&again));
-    let told: Value = serde_json::from_slice(&again.stdout).unwrap();
-    assert_eq!(told["summary"], json!({"images": images.len() * 2, "complete": images.len() * 2, "failed": 0}));
+    let printed: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(printed["summary"], json!({"images": images.len() * 2, "complete": images.len() * 2, "failed": 0}));
     assert_eq!(before, (new.access_log().len(), old.access_log().len()), "the destinations were not asked");
 
     let without_state = files.run("sync", &[]).await;
@@ -165,7 +165,7 @@ async fn another_owners_registry_needs_his_policy_also_without_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_named_and_the_exit_code_tells_whose_fault_it_is() {
+async fn faults_are_named_and_the_exit_code_says_whose_they_are() {
     let source = TestRegistry::distribution("sync-wrong").user("reader", PASSWORD).start().await;
     let destination = TestRegistry::distribution("sync-right").user("writer", PASSWORD).start().await;
     source.pusher().push("app", "v1", &Image::single(72, 1, 5_000)).await;
@@ -204,11 +204,11 @@ async fn no_output_of_a_sync_holds_a_credential() {
     let mut files = Files::new("canary");
     files.registry("team-a", "source", &source, "reader").registry("team-a", "d", &destination, "writer");
     files.configuration("app", "app", &[json!({"name": "d"})]);
-    let mut told = String::new();
+    let mut printed = String::new();
     for subcommand in ["plan", "sync"] {
         let state = files.state();
         for more in [vec![], vec!["--output", "json"], vec!["--state", &state]] {
-            told += &text(&files.run(subcommand, &more).await);
+            printed += &text(&files.run(subcommand, &more).await);
         }
     }
     let wrong = "another-canary-5f0c";
@@ -216,18 +216,18 @@ async fn no_output_of_a_sync_holds_a_credential() {
         files.login(registry, user, wrong);
         let refused = files.run("sync", &[]).await;
         assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
-        told += &text(&refused);
+        printed += &text(&refused);
     }
     for folder in ["", "records", "statuses"] {
         let entries = std::fs::read_dir(PathBuf::from(files.state()).join(folder)).unwrap().map(|entry| entry.unwrap());
         let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
-        files.for_each(|file| told += &std::fs::read_to_string(file.path()).unwrap());
+        files.for_each(|file| printed += &std::fs::read_to_string(file.path()).unwrap());
     }
-    assert!(told.contains("COMPLETE") && told.contains("401"), "{told}");
+    assert!(printed.contains("COMPLETE") && printed.contains("401"), "{printed}");
     for user in ["reader", "writer"] {
         for password in [PASSWORD, wrong] {
             for canary in [password.to_owned(), basic(user, password)] {
-                assert!(!told.contains(&canary), "{canary} is in what was told");
+                assert!(!printed.contains(&canary), "{canary} is in the output");
             }
         }
     }

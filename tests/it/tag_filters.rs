@@ -10,7 +10,7 @@ use crate::support::image::Image;
 use crate::support::memory::run_measured;
 use crate::support::scripted::{Login, Personality, ScriptedRegistry};
 
-/// A source and destinations of one team, nobody of whom asks for a login, and a rule for the repository `app`.
+/// A source and destinations of one team without logins, and a rule for the repository `app`.
 pub fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedRegistry]) -> Files {
     let mut files = Files::new(name);
     let names = (0..destinations.len()).map(|number| format!("d{number}"));
@@ -31,7 +31,7 @@ pub fn rule(files: &mut Files) -> &mut Value {
 }
 
 pub fn registry() -> ScriptedRegistry {
-    ScriptedRegistry::start(Personality { login: Login::Nobody, ..Personality::plain() })
+    ScriptedRegistry::start(Personality { login: Login::Anonymous, ..Personality::plain() })
 }
 
 fn only(filter_type: &str, filter: &str) -> Value {
@@ -76,9 +76,9 @@ async fn only_tags_that_the_filters_take_are_asked_for_copied_and_counted() {
     ] {
         assert!(planned.contains(why), "{why}: {planned}");
     }
-    let told = sync(&files, 0).await;
+    let printed = sync(&files, 0).await;
     let images: Vec<_> = tags(&destination).into_iter().filter(|tag| !tag.starts_with("sha256-")).collect();
-    assert_eq!(images, ["latest", "v1.1.0"], "{told}");
+    assert_eq!(images, ["latest", "v1.1.0"], "{printed}");
     assert_eq!(tags(&destination).len(), 4, "each with its signature");
     let asked: Vec<_> = asked(&source).into_iter().filter(|tag| !tag.starts_with("sha256-")).collect();
     assert_eq!(asked, ["latest", "v1.1.0"]);
@@ -102,8 +102,8 @@ async fn a_tag_that_no_longer_matches_is_neither_failed_nor_deleted() {
     sync(&files, 0).await;
     rule(&mut files)["tagFilters"] = only("EXACT_MATCH", "v2");
     source.push("app", "v1", &Image::single(7, 1, 1_000));
-    let told = sync(&files, 0).await;
-    assert!(!told.contains("app:v1") && !told.lines().any(|line| line.starts_with("FAILED")), "{told}");
+    let printed = sync(&files, 0).await;
+    assert!(!printed.contains("app:v1") && !printed.lines().any(|line| line.starts_with("FAILED")), "{printed}");
     assert_eq!(tags(&destination), ["v1", "v2"]);
     assert_ne!(destination.tags("app")["v1"], source.tags("app")["v1"], "it stays as it was");
     rule(&mut files)["tagFilters"] = only("REGEX_MATCH", "v[12]");
@@ -131,7 +131,7 @@ async fn rules_that_send_a_repository_to_one_destination_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_cannot_be_used_is_told_by_its_field() {
+async fn a_filter_that_cannot_be_used_is_named_by_its_field() {
     let (source, destination) = (registry(), registry());
     let mut files = files("unusable", &source, &[&destination]);
     rule(&mut files)["tagFilters"] = only("REGEX_MATCH", "v[");
@@ -171,12 +171,12 @@ async fn two_million_tags_stream_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_tags_than_can_be_kept_are_told_with_the_remedy() {
+async fn more_tags_than_can_be_kept_are_reported_with_the_remedy() {
     let (source, destination) = (registry(), registry());
     source.crowd("app", 101_000);
     let mut files = files("too-many", &source, &[&destination]);
-    let told = sync(&files, 1).await;
-    assert!(told.contains("over 100000 tags are wanted: narrow tagFilters"), "{told}");
+    let printed = sync(&files, 1).await;
+    assert!(printed.contains("over 100000 tags are wanted: narrow tagFilters"), "{printed}");
     rule(&mut files)["excludeTagFilters"] = only("GLOB_MATCH", "build-*");
     sync(&files, 0).await;
 }

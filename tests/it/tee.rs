@@ -108,7 +108,7 @@ async fn a_destination_that_does_not_answer_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_nobody_takes_any_more_is_not_read_to_its_end() {
+async fn a_layer_that_no_destination_takes_is_not_read_to_its_end() {
     let ground = Ground::of("tee-given-up", 5 * LAYER).await;
     ground.proxies[0].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     ground.proxies[1].set(Fault::Hold);
@@ -128,7 +128,7 @@ async fn a_layer_that_nobody_takes_any_more_is_not_read_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_at_the_source_is_told_of_both_destinations() {
+async fn a_fault_of_the_source_is_reported_for_both_destinations() {
     let ground = Ground::of("tee-corrupt", LAYER).await;
     let hex = ground.layer.trim_start_matches("sha256:");
     let file = ground.source.data_folder().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));

@@ -36,7 +36,7 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do
   [ "$attempt" = 1 ] || sleep 0.1 # the kernel lets go of a dead process's cgroup a moment later
   find "${roots[@]}" -depth -type d -exec rmdir {} \; 2>/dev/null || true
 done
-# Whoever shares the namespace and is none of ours would keep it alive unseen: say so. The caller itself may well be in it.
+# A foreign process in the namespace would keep it alive unseen: say so. The caller itself may well be in it.
 STRANGERS=""
 if [ -e "/run/netns/$NAME" ]; then
   own=" " pid=$$

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # image.sh ROOTFS_DIR IMAGE_REF OUTPUT.tar [--user N] [--entrypoint PATH]
 # A one-layer image of a folder as an OCI archive, for `ctr images import`: a test node can pull nothing, and no builder is needed for
-# static binaries. The same folder gives the same bytes, on any machine and whoever calls it.
+# static binaries. The same folder gives the same bytes, on any machine and for any caller.
 set -euo pipefail
 die() { echo "image.sh: $*" >&2 && exit 2; }
 [ $# -ge 3 ] || die "usage: image.sh ROOTFS_DIR IMAGE_REF OUTPUT.tar [--user N] [--entrypoint PATH]"

@@ -65,7 +65,7 @@ CGROUPS=()
 while read -r _ path type _; do
   case $type in cgroup | cgroup2) ;; *) continue ;; esac
   mkdir -p "$path/$NAME" 2>/dev/null || lacking "$path cannot be written"
-  if [ -e "$path/cpuset.cpus" ] && [ "$type" = cgroup ]; then # a new one has no processor, and nobody can enter it
+  if [ -e "$path/cpuset.cpus" ] && [ "$type" = cgroup ]; then # a new one has no processor, and no process can enter it
     for file in cpuset.cpus cpuset.mems; do cat "$path/$file" >"$path/$NAME/$file"; done
   fi
   if [ -s "$path/cgroup.controllers" ]; then

@@ -45,7 +45,7 @@ async fn answers_without_end_are_cut_off_and_are_failures_of_the_source() {
     }
 }
 
-/// What a server may have written that nobody has read: it lies in the buffers of both ends.
+/// Bytes that a server may have written and that are not read: they lie in the buffers of both ends.
 const IN_SOCKETS: u64 = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread")]

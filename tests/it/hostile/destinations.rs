@@ -73,8 +73,11 @@ async fn a_destination_that_never_has_what_it_claims_is_given_up_in_words() {
     pair.destination.fault(When::asked("HEAD", "/blobs/").always(), lie);
     pair.destination.fault(When::asked("PUT", "/manifests/").always(), Fault::error(404, "MANIFEST_BLOB_UNKNOWN"));
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
-    let told = given_up.to_string();
-    assert!(told.contains("MANIFEST_BLOB_UNKNOWN") && told.contains("in the end with all of its blobs"), "{told}");
+    let message = given_up.to_string();
+    assert!(
+        message.contains("MANIFEST_BLOB_UNKNOWN") && message.contains("in the end with all of its blobs"),
+        "{message}"
+    );
     assert_eq!(code(given_up), "VerificationFailed");
     assert_eq!(pair.destination.count("PUT", "/manifests/"), 3);
     assert_eq!(
@@ -117,7 +120,7 @@ async fn an_immutable_tag_that_is_there_is_a_success_even_after_a_lost_answer() 
     let (pair, image) = with_image(Personality { tags_are_immutable: true, ..Personality::plain() });
     let other = Image::single(7, 1, 500);
     pair.destination.push("app", "1", &other);
-    // Somebody was quicker: it is there, and no longer was when we looked.
+    // Another program was quicker: the tag is there, though it was absent when we looked.
     pair.destination.fault(When::asked("GET", "/tags/list").always(), empty_list());
     let refused = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(refused.to_string().contains("ImageTagAlreadyExistsException"), "{refused}");
@@ -130,7 +133,7 @@ fn empty_list() -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_is_full_is_told_and_nothing_is_left_open() {
+async fn a_full_destination_is_reported_and_nothing_is_left_open() {
     let full: [(u16, &str, &str); 4] = [
         (413, "SIZE_INVALID", "DestinationRejected"),
         (403, "DENIED", "DestinationDenied"),
@@ -143,12 +146,12 @@ async fn a_destination_that_is_full_is_told_and_nothing_is_left_open() {
             let (pair, image) = with_image(Personality::plain());
             let pair = Pair { engine: one_blob_at_a_time(), ..pair };
             pair.destination.fault(When::asked(method, part).always(), Fault::error(status, name));
-            // Whoever refuses a whole blob may take it in pieces: then the disk is full as well.
+            // A registry that refuses a whole blob may take it in pieces: then the disk is full as well.
             pair.destination.fault(When::asked("PATCH", "").always(), Fault::error(status, name));
             let error = pair.copy("1", &image.digest()).await.unwrap_err();
-            let told = error.to_string();
-            assert!(told.contains(&format!("answered {status} ({name}")), "{method} {part} {status}: {told}");
-            assert_eq!(code(error), expected, "{method} {part} {status}: {told}");
+            let message = error.to_string();
+            assert!(message.contains(&format!("answered {status} ({name}")), "{method} {part} {status}: {message}");
+            assert_eq!(code(error), expected, "{method} {part} {status}: {message}");
             assert!(pair.destination.tags("app").is_empty());
             let requests = pair.destination.log().len();
             assert!(requests < 60, "{method} {part} {status}: {requests} requests");
@@ -164,7 +167,7 @@ async fn a_destination_that_is_full_is_told_and_nothing_is_left_open() {
     }
 }
 
-/// A session whose answer is still on its way when another blob fails would be known to nobody.
+/// A session whose answer is still on its way when another blob fails would be lost.
 fn one_blob_at_a_time() -> Engine {
     Engine::new(EngineLimits { blobs: 1, ..EngineLimits::default() })
 }

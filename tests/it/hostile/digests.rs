@@ -13,7 +13,7 @@ use crate::support::image::{Blob, Image, OCI_INDEX, OCI_MANIFEST};
 use crate::support::scripted::{Fault, Personality, When};
 use crate::support::tls::install_crypto_provider;
 
-/// A client that is nobody, and may reach these hosts.
+/// An anonymous client that may reach these hosts.
 pub(super) fn client_to(url: &str, hosts: &[String]) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
@@ -60,7 +60,7 @@ async fn what_a_registry_states_wrongly_of_a_digest_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn digests_of_what_is_no_digest_are_asked_of_nobody() {
+async fn invalid_digests_are_never_requested() {
     let pair = Pair::start(Personality::plain(), Personality::plain());
     let image = Image::single(1, 1, 500);
     let layer = &image.blobs[1].digest;

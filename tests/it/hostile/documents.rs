@@ -97,7 +97,7 @@ async fn nesting_without_end_is_refused_or_passed_and_never_followed() {
     ] {
         refused(&pair, copy_of_served(&pair, OCI_MANIFEST, text).await, ErrorKind::InvalidContent);
     }
-    // Where nothing is read of it, it is nobody's business here; the registry of this test does not take it.
+    // Where nothing is read of it, it does not matter here; the registry of this test does not take it.
     let ignored = manifest(&image, &format!(r#","x":{}"#, nested("[", "]")));
     pair.source.push("app", "0", &image);
     let copied = copy_of_served(&pair, OCI_MANIFEST, ignored).await;
@@ -208,7 +208,7 @@ async fn what_many_indexes_name_is_read_and_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn urls_in_a_manifest_are_asked_of_nobody() {
+async fn urls_in_a_manifest_are_never_requested() {
     let pair = pair();
     let canary = crate::support::scripted::ScriptedRegistry::start(Personality::plain());
     let allow = [pair.source.host(), pair.destination.host(), canary.host(), canary.other_host()];

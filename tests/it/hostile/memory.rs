@@ -35,17 +35,17 @@ async fn synced(name: &str, tags: usize, images: usize, bytes: usize) -> (Option
 async fn manifests_beyond_what_an_image_may_have_are_refused_in_bounded_memory() {
     let (_, _, came, usual) = synced("light", 1, 1, 100).await;
     assert_eq!(came, 1);
-    let (code, told, came, peak) = synced("too-heavy", 1, 100, 4 * MIB - 1_000).await;
-    assert_eq!((code, came), (Some(1), 0), "{told}");
-    assert!(told.contains("the manifests of the image have more than 67108864 bytes"), "{told}");
+    let (code, printed, came, peak) = synced("too-heavy", 1, 100, 4 * MIB - 1_000).await;
+    assert_eq!((code, came), (Some(1), 0), "{printed}");
+    assert!(printed.contains("the manifests of the image have more than 67108864 bytes"), "{printed}");
     assert!(peak < usual + 160, "{peak} MiB after {usual} MiB, of 400 MiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_images_of_large_manifests_take_no_more_memory() {
-    let (code, told, came, few) = synced("heavy", 8, 12, MIB).await;
-    assert_eq!((code, came), (Some(0), 8), "{told}");
-    let (code, told, came, many) = synced("heavier", 24, 12, MIB).await;
-    assert_eq!((code, came), (Some(0), 24), "{told}");
+    let (code, printed, came, few) = synced("heavy", 8, 12, MIB).await;
+    assert_eq!((code, came), (Some(0), 8), "{printed}");
+    let (code, printed, came, many) = synced("heavier", 24, 12, MIB).await;
+    assert_eq!((code, came), (Some(0), 24), "{printed}");
     assert!(many < few + 120, "{many} MiB of 288 after {few} MiB of 96");
 }

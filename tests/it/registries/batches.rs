@@ -1,4 +1,4 @@
-//! What was written is read back by few calls, where a registry has a call for many blobs.
+//! Blobs are read back by few calls where a registry has a call for many.
 
 use transship::registry::Credentials;
 
@@ -19,7 +19,7 @@ fn to_ecr() -> Pair {
 const CALL: &str = "#BatchCheckLayerAvailability";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ecr_tells_of_all_blobs_of_an_image_by_one_call() {
+async fn ecr_lists_all_blobs_of_an_image_in_one_call() {
     let pair = to_ecr();
     let image = Image::single(1, 120, 500);
     let blobs = image.blobs.len();
@@ -38,7 +38,7 @@ async fn ecr_tells_of_all_blobs_of_an_image_by_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_ecr_does_not_tell_it_blobs_are_looked_for_one_by_one() {
+async fn where_ecr_does_not_list_them_blobs_are_requested_one_by_one() {
     let answer =
         |status, body: &'static str| Fault::Answer { status, headers: Vec::new(), body: body.as_bytes().into() };
     let image = Image::single(1, 5, 500);

@@ -12,8 +12,8 @@ async fn the_plain_personality_passes_the_conformance_suite() {
     // none that allows it to mount.
     let bearer = Login::Bearer(Bearer::plain());
     let table = [
-        ("1.1", "", Login::Nobody, &["/post cancel/"][..]),
-        ("dev", "OCI_DATA_SPARSE", Login::Nobody, &[]),
+        ("1.1", "", Login::Anonymous, &["/post cancel/"][..]),
+        ("dev", "OCI_DATA_SPARSE", Login::Anonymous, &[]),
         ("1.1", "", bearer, &["/post cancel/", "/mount/"]),
     ];
     for (version, more, login, may_be_skipped) in table {

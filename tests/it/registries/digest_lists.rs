@@ -1,4 +1,4 @@
-//! Lists that tell what tags point at, by an API that a registry has besides that of the specification.
+//! Lists of tags with their digests, by an API that a registry has besides that of the specification.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn asked(registry: &ScriptedRegistry, from: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn harbor_tells_what_tags_point_at_and_no_tag_is_asked_for() {
+async fn harbor_lists_digests_of_tags_and_no_tag_is_requested() {
     let registry = with_images(harbor_with(harbor(4)));
     let client = client(&registry);
     assert_eq!(right(&registry, &listing(&client).await), 50);
@@ -79,19 +79,22 @@ async fn harbor_tells_what_tags_point_at_and_no_tag_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_public_project_of_harbor_tells_it_to_everybody() {
+async fn a_public_project_of_harbor_lists_digests_for_everyone() {
     let login = |anonymous_pull| {
         Login::Bearer(Bearer { path: "/service/token", service: "harbor-registry", anonymous_pull, ..Bearer::plain() })
     };
     let registry = with_images(Personality { login: login(true), ..harbor_with(harbor(100)) });
-    let nobody = client_as(&registry, Credentials::Anonymous, &[]);
-    assert_eq!(right(&registry, &listing(&nobody).await), 50);
+    let anonymous = client_as(&registry, Credentials::Anonymous, &[]);
+    assert_eq!(right(&registry, &listing(&anonymous).await), 50);
     let of_api = registry.log().into_iter().filter(|seen| seen.path.starts_with("/api/"));
-    assert!(of_api.into_iter().all(|seen| !seen.authorized), "nobody has a password, and tokens are not for the API");
+    assert!(
+        of_api.into_iter().all(|seen| !seen.authorized),
+        "an anonymous client has no password, and tokens are not for the API"
+    );
 }
 
 #[tokio::test]
-async fn where_harbor_does_not_tell_it_tags_are_asked_for_one_by_one_for_an_hour() {
+async fn where_harbor_lists_no_digests_tags_are_requested_for_an_hour() {
     let refused = HarborApi { may_list: false, ..harbor(100) };
     let proxy = HarborApi { is_proxy: true, ..harbor(100) };
     let html = Fault::Answer { status: 200, headers: Vec::new(), body: "<html>a portal</html>".into() };
@@ -121,7 +124,7 @@ async fn where_harbor_does_not_tell_it_tags_are_asked_for_one_by_one_for_an_hour
 }
 
 #[tokio::test]
-async fn a_page_that_fails_leaves_what_the_others_told() {
+async fn a_page_that_fails_leaves_the_digests_of_the_others() {
     let registry = with_images(harbor_with(harbor(4)));
     registry.fault(When::asked("GET", "&page=3").always(), Fault::error(403, "FORBIDDEN"));
     let client = client(&registry);
@@ -141,7 +144,7 @@ async fn pages_are_not_read_where_asking_for_the_tags_costs_less() {
     let few = client.tags_and_digests(&repository.parse().unwrap(), &|_| true).await.unwrap().unwrap();
     assert_eq!((few.tags.len(), few.digests.len()), (2, 0));
     assert_eq!(registry.count("GET", "/api/"), 0, "two HEADs are no dearer than a page and a look at the project");
-    // As many pages as tags: the first page tells that.
+    // As many pages as tags: the first page shows that.
     let repository = "team/many";
     for seed in 0..4 {
         registry.push(repository, &seed.to_string(), &Image::single(seed, 1, 100));
@@ -216,7 +219,7 @@ fn temporary_key(session_token: &str) -> Credentials {
 }
 
 #[tokio::test]
-async fn ecr_tells_what_tags_point_at_to_who_has_an_access_key() {
+async fn ecr_lists_digests_of_tags_for_an_access_key() {
     for credentials in [access_key(SECRET_KEY), temporary_key(SESSION_TOKEN)] {
         let registry = ecr(20);
         let client = client_of_ecr(&registry, credentials);
@@ -231,7 +234,7 @@ async fn ecr_tells_what_tags_point_at_to_who_has_an_access_key() {
 }
 
 #[tokio::test]
-async fn where_ecr_does_not_tell_it_tags_are_asked_for_one_by_one() {
+async fn where_ecr_lists_no_digests_tags_are_requested_one_by_one() {
     let denied =
         r#"{"__type":"AccessDeniedException","message":"User: arn:aws:iam::123456789012:user/x is not authorized"}"#;
     let answer = |status, body: &str| Fault::Answer {
@@ -280,7 +283,7 @@ async fn an_ecr_login_is_got_once_by_access_key_and_renewed_when_refused() {
 }
 
 #[tokio::test]
-async fn an_access_key_that_is_refused_is_told_and_not_shown() {
+async fn a_refused_access_key_is_reported_and_not_shown() {
     let without_session =
         Credentials::Basic { username: TEMPORARY_KEY_ID.to_owned(), password: SECRET_KEY.to_owned().into() };
     let table = [
@@ -294,8 +297,8 @@ async fn an_access_key_that_is_refused_is_told_and_not_shown() {
         let client = client_of_ecr(&registry, credentials.clone());
         let refused = client.ping().await.unwrap_err();
         assert_eq!((refused.kind, registry.count("POST", "")), (ErrorKind::Unauthorized, asked), "{what}: {refused}");
-        let told = format!("{refused} {refused:?} {client:?} {credentials:?}");
-        assert!(told.contains(said) && !told.contains("canary"), "{what}: {told}");
+        let shown = format!("{refused} {refused:?} {client:?} {credentials:?}");
+        assert!(shown.contains(said) && !shown.contains("canary"), "{what}: {shown}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a source answers that is not as the specification has it, and what a connection does to it on its way.
+//! Sources that answer otherwise than the specification says, and connections that harm an answer on its way.
 
 use transship::copy::CopyError;
 use transship::registry::{ErrorKind, Reference};
@@ -46,7 +46,7 @@ async fn a_head_that_is_refused_is_no_missing_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_that_a_registry_hides_is_told_from_one_that_is_not_there() {
+async fn a_hidden_tag_differs_from_an_absent_one() {
     let hiding = Personality { missing_manifest: 403, ..Personality::plain() };
     let pair = Pair::start(Personality::plain(), hiding);
     let (image, other) = (Image::single(1, 1, 500), Image::single(2, 1, 500));
@@ -72,7 +72,7 @@ async fn a_media_type_that_was_forgotten_is_in_the_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_length_that_is_not_told_is_known_from_the_manifest() {
+async fn a_length_that_is_not_given_is_known_from_the_manifest() {
     let hiding = Personality { hides_lengths: true, ..Personality::plain() };
     copies_from(hiding.clone()).await;
     let pair = Pair::start(Personality::plain(), hiding);

@@ -10,7 +10,7 @@ fn signature(seed: u64, subject: &Image) -> Image {
     Image::artifact(seed, SIGNATURE, 400, Some(subject))
 }
 
-/// What a destination lists, as whoever verifies an image would ask it.
+/// The referrers that a destination lists, as a verifier would request them.
 async fn listed(pair: &Pair, subject: &Image) -> BTreeSet<String> {
     let found = pair.to.referrers(&"app".parse().unwrap(), &subject.digest().parse().unwrap(), None).await.unwrap();
     found.digests.iter().map(ToString::to_string).collect()

@@ -107,7 +107,7 @@ async fn a_tag_that_cannot_move_fails_once_and_an_equal_one_is_not_pushed_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_that_is_not_made_is_told_as_such() {
+async fn a_repository_that_is_not_created_is_reported_as_such() {
     let made = Personality { repositories_are_made: true, ..Personality::plain() };
     let pair = Pair::start(Personality::plain(), made);
     let image = Image::single(1, 1, 500);

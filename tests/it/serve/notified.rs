@@ -53,15 +53,15 @@ async fn a_push_is_replicated_by_notification_and_no_secret_gets_out() {
     let metrics = client().get(serve.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("transship_copies_total{outcome=\"complete\"} 3"), "{metrics}");
 
-    let mut told = metrics;
+    let mut output_of_all = metrics;
     for output in ["table", "wide", "json", "yaml"] {
-        told += &text(&status(&files, &["-o", output]).await);
+        output_of_all += &text(&status(&files, &["-o", output]).await);
     }
-    told += &serve.end().await;
-    files_below(files.state().as_ref()).iter().for_each(|(_, bytes)| told += &String::from_utf8_lossy(bytes));
+    output_of_all += &serve.end().await;
+    files_below(files.state().as_ref()).iter().for_each(|(_, bytes)| output_of_all += &String::from_utf8_lossy(bytes));
     let encoded = base64::engine::general_purpose::STANDARD.encode(TOKEN);
     for canary in [PASSWORD, TOKEN, &encoded, &basic("reader", PASSWORD), &basic("writer", PASSWORD)] {
-        assert!(!told.contains(canary), "{canary} is in what was told");
+        assert!(!output_of_all.contains(canary), "{canary} is in the output");
     }
 }
 

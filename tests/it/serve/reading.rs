@@ -145,7 +145,7 @@ async fn a_configuration_that_is_removed_loses_its_statuses() {
     source.push("app/one", "v2", &Image::single(2, 1, 1_000));
     serve.hint("app/one", "v2").await;
     let ignored = async || destination.tags("app/one").len() == 1 && left("statuses") == 1;
-    throughout(Duration::from_secs(1), "nobody wants it any more", ignored).await;
+    throughout(Duration::from_secs(1), "no configuration wants it any more", ignored).await;
 
     // It comes back with nothing recorded: what is there is found, and not written again.
     let (asked, writes) = (destination.log().len(), destination.count("PUT", "/v2/app/two/manifests/"));

@@ -24,7 +24,7 @@ async fn slow(files: &Files, source: &ScriptedRegistry, image: &Image, takes: Du
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_sync_on_a_folder_is_refused_and_a_later_one_tells_the_truth() {
+async fn a_second_sync_on_a_folder_is_refused_and_a_later_one_is_right() {
     let (source, destination) = (registry(), registry());
     let (a, b) = (Image::single(1, 1, 50_000), Image::single(2, 1, 50_000));
     source.push("app", "latest", &a);
@@ -39,10 +39,10 @@ async fn a_second_sync_on_a_folder_is_refused_and_a_later_one_tells_the_truth() 
     let first = first.wait_with_output().await.unwrap();
     assert!(matches!(first.status.code(), Some(0 | 1)), "{}", text(&first));
 
-    let told = sync(&files, 0).await;
-    assert_eq!(destination.tags("app")["latest"], moved, "{told}");
+    let printed = sync(&files, 0).await;
+    assert_eq!(destination.tags("app")["latest"], moved, "{printed}");
     assert_eq!(destination.tree("app", "latest"), b.tree_digests());
-    assert!(told.contains(&format!("source/app:latest -> d0/app:latest  {}", &moved[..19])), "{told}");
+    assert!(printed.contains(&format!("source/app:latest -> d0/app:latest  {}", &moved[..19])), "{printed}");
     files.documents[1]["spec"]["url"] = json!("http://127.0.0.1:1");
     let wrong = files.run("sync", &["--state", &files.state()]).await;
     assert_ne!(wrong.status.code(), Some(0), "another registry has no records: {}", text(&wrong));

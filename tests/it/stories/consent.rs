@@ -163,8 +163,8 @@ impl SlowLayer {
         assert!(!self.destination.access_log().iter().any(manifests), "{:?}", self.destination.access_log());
     }
 
-    /// The status tells it.
-    pub async fn is_told(&self) {
+    /// The status reports it.
+    pub async fn is_reported(&self) {
         let failed = self.scene.image_becomes("eu-west-1/app:v1", ReplicationState::Failed, SOON).await;
         // The first failure says that it was revoked; later attempts are denied before they begin.
         assert!(matches!(
@@ -178,16 +178,16 @@ impl SlowLayer {
 async fn a_policy_that_is_deleted_in_the_middle_of_a_layer_stops_the_copy() {
     let mut layer = SlowLayer::new("layer").await;
     layer.is_on_its_way().await;
-    let told = async {
-        eventually(SOON, "PolicyRevoked is told", async || {
+    let reported = async {
+        eventually(SOON, "PolicyRevoked is reported", async || {
             let images = layer.scene.images().await;
             let code = images.get("eu-west-1/app:v1").and_then(|image| image.failure_code);
             if code == Some(FailureCode::PolicyRevoked) { Ok(()) } else { Err(format!("{code:?}")) }
         })
         .await;
     };
-    tokio::join!(layer.is_stopped_by_its_owner(), told);
-    layer.is_told().await;
+    tokio::join!(layer.is_stopped_by_its_owner(), reported);
+    layer.is_reported().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,7 @@ async fn two_configurations_on_one_repository_do_not_flip_flop() {
     scene.registry(&namespace, "two", &two, Some("reader")).await;
     scene.registry(&namespace, "target", &target, Some("writer")).await;
     scene.configure("first", "one", &[to("target")], None, "10s").await;
-    tokio::time::sleep(Duration::from_millis(1100)).await; // Ages are told apart by the second.
+    tokio::time::sleep(Duration::from_millis(1100)).await; // Ages differ by the second.
     scene.configure("second", "two", &[to("target")], None, "10s").await;
     scene.start_operator().await;
     let message = scene

@@ -219,6 +219,6 @@ async fn a_retry_of_a_failed_image_never_makes_the_configuration_ready() {
     println!("{refused} attempts; reasons of Ready=False: {seen:?}");
     assert!(refused >= 5, "it was tried {refused} times");
     destination.clear_faults();
-    scene.compared_again(CONFIGURATION, "mended").await;
+    scene.compared_again(CONFIGURATION, "recovered").await;
     is_ready(&scene).await;
 }

@@ -10,7 +10,7 @@ async fn a_copy_stops_although_the_watch_of_its_policy_is_dead() {
     layer.scene.operator.cut_off().await;
     layer.is_stopped_by_its_owner().await;
     layer.scene.operator.reconnect().await;
-    layer.is_told().await;
+    layer.is_reported().await;
     let log = layer.scene.operator_log().await;
-    assert!(log.contains("PolicyRevoked"), "it was told as revoked: {log}");
+    assert!(log.contains("PolicyRevoked"), "it was reported as revoked: {log}");
 }

@@ -1,4 +1,4 @@
-//! What a configuration asks for that this operator cannot do, and Jobs that an earlier operator has left.
+//! Configurations that this operator cannot carry out, and Jobs that an earlier operator has left.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ async fn ask_for(scene: &Scene, execution: Value) {
     scene.configurations().patch("all", &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// It is told why the configuration stands still, and goes on as soon as it asks for something else.
-async fn is_told_and_mended(scene: &Scene, reason: &str, words: &str) {
+/// The condition says why the configuration stands still; it goes on as soon as it asks for something else.
+async fn is_reported_and_resolved(scene: &Scene, reason: &str, words: &str) {
     let namespace = &scene.namespace.name;
     let message = scene.condition::<ReplicationConfiguration>(namespace, "all", "Stalled", "True", reason, SOON).await;
     assert!(message.contains(words), "{message}");
@@ -60,7 +60,7 @@ async fn with_jobs(scene: &mut Scene, story: &str) -> (String, Port) {
 async fn jobs_are_asked_for_of_an_operator_that_can_start_none() {
     let (mut scene, _registries) = asking_for("no-jobs", json!({"mode": "Job"})).await;
     scene.start_operator().await;
-    is_told_and_mended(&scene, "JobsUnavailable", "--worker-image").await;
+    is_reported_and_resolved(&scene, "JobsUnavailable", "--worker-image").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +73,7 @@ async fn a_class_of_others_and_one_that_does_not_exist_read_the_same() {
     scene.operator.process().arguments.extend(["--execution-classes".to_owned(), file]);
     scene.start_operator().await;
     let namespace = scene.namespace.name.clone();
-    let told = async |class: &str| {
+    let reported = async |class: &str| {
         ask_for(&scene, json!({"class": class})).await;
         eventually(SOON, &format!("class {class} is refused"), async || {
             let message = scene
@@ -90,8 +90,8 @@ async fn a_class_of_others_and_one_that_does_not_exist_read_the_same() {
         })
         .await
     };
-    assert_eq!(told("large").await, told("none").await);
-    is_told_and_mended(&scene, "ExecutionClassNotAllowed", "none").await;
+    assert_eq!(reported("large").await, reported("none").await);
+    is_reported_and_resolved(&scene, "ExecutionClassNotAllowed", "none").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! A push is told by the source's notifications and replicated at once.
+//! A push is announced by the source's notifications and replicated at once.
 
 use std::time::{Duration, Instant};
 

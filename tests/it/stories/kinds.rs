@@ -59,7 +59,7 @@ async fn push_with_oras(source: &TestRegistry) {
     source.login().run("oras", &push).await.expect_success("oras push");
 }
 
-/// Compares the digests as crane tells them, and every manifest and blob below.
+/// Compares the digests as crane reports them, and every manifest and blob below.
 pub async fn arrived(source: &TestRegistry, destination: &TestRegistry, images: &[&str]) {
     for image in images {
         let digest = async |registry: &TestRegistry| {

@@ -1,4 +1,4 @@
-//! What people type: kubectl get, wait, explain; and what is accepted but cannot be carried out says so.
+//! The words that people type: kubectl get, wait, explain; and objects that are accepted but cannot be carried out say so.
 
 use std::time::Duration;
 
@@ -73,9 +73,9 @@ async fn kubectl_explains_every_field() {
         ("registrypermissionpolicy.spec.statements.resources", "as in ECR"),
         ("replicationstatus.status.images.failureCode", "a closed set"),
     ] {
-        let told = plane.kubectl(&["explain", field]).await.expect_success("kubectl explain");
-        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(word), "{field} is explained with {word:?}: {told}");
+        let explained = plane.kubectl(&["explain", field]).await.expect_success("kubectl explain");
+        let words = explained.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(word), "{field} is explained with {word:?}: {explained}");
     }
     for (file, yaml) in transship::api::custom_resource_definition_files() {
         let definition: Value = serde_saphyr::from_str(&yaml).unwrap();

@@ -1,4 +1,4 @@
-//! Stories that people tell of the operator, run against a real API server and real registries.
+//! Stories of the operator, run against a real API server and real registries.
 
 mod consent;
 mod core;

@@ -1,4 +1,4 @@
-//! What only a real node shows: workers that are stopped, killed or cannot run, an operator that is away, and the life of a release.
+//! Stories of a real node: workers that are stopped, killed or cannot run, an operator that is away, and the life of a release.
 //! These stories play inside of `tests/node/run.sh`.
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::registry::{Access, TestRegistry};
 
 pub const SOON: Duration = Duration::from_secs(30);
 pub const LONG: Duration = Duration::from_secs(120);
-/// What a large layer has, and so slow is its source that it takes about 30 s.
+/// The size of a large layer, whose source is so slow that it takes about 30 s.
 const LARGE: usize = 8 << 20;
 pub const SLOW: Fault = Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) };
 
@@ -184,7 +184,7 @@ async fn a_worker_that_outlives_the_operator_is_taken_up_and_not_doubled() {
     assert!(again < LARGE as u64, "the layer was read once: {again} bytes came after the kill");
 }
 
-/// How long the operator is away: in seconds, `TRANSSHIP_AWAY` or 30.
+/// The time for which the operator is away: in seconds, `TRANSSHIP_AWAY` or 30.
 fn away() -> Duration {
     let seconds = std::env::var("TRANSSHIP_AWAY").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(30))
@@ -204,7 +204,7 @@ async fn without_an_operator_no_tag_is_written_and_with_one_all_arrive() {
         story.push_small("app", &format!("v{tag}"), 30 + tag).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    assert_eq!(story.tag_writes().len(), written, "no tag is written while nobody gives grants");
+    assert_eq!(story.tag_writes().len(), written, "no tag is written without grants");
     let back = Instant::now();
     story.scene.start_operator().await;
     eventually(Duration::from_secs(20), "all have arrived", async || {

@@ -1,4 +1,4 @@
-//! What needs the node for itself: its container runtime stops, many images are counted, and the rights that were used are looked at.
+//! Stories that need the node alone: its container runtime stops, many images are counted, and the rights that were used are checked.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::support::proxy::Fault;
 use crate::support::registry::TestRegistry;
 use crate::support::stage;
 
-/// How long containerd is stopped: in seconds, `TRANSSHIP_STOPPED` or 30.
+/// The time for which containerd is stopped: in seconds, `TRANSSHIP_STOPPED` or 30.
 fn stopped() -> Duration {
     let seconds = std::env::var("TRANSSHIP_STOPPED").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(30))

@@ -1,4 +1,4 @@
-//! How long a push takes until its image is told as COMPLETE, stage by stage: by a new pod, and by a worker that lingers.
+//! The time from a push until its image is COMPLETE, stage by stage: by a new pod, and by a worker that lingers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::node::{Story, story};
 use crate::support::control_plane::AuditEvent;
 
-/// What every push passes, in this order. A lingering worker is there already.
+/// The stages of every push, in this order. A lingering worker is there already.
 const STAGES: [&str; 8] =
     ["notified", "Job created", "scheduled", "started", "first byte", "tag written", "verified", "COMPLETE"];
 const LINGERING: u64 = 50;

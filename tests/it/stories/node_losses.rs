@@ -10,7 +10,7 @@ use crate::support::image::Image;
 use crate::support::proxy::Fault;
 use crate::support::run_folder::new_folder;
 
-/// The manifests of one image, 3.5 MB each: whoever copies it has them all, and they are more than the memory of the class.
+/// The manifests of one image, 3.5 MB each: a copy holds them all, and they are more than the memory of the class.
 const MANIFESTS: u64 = 8;
 const MANIFEST: usize = 3_500_000;
 
@@ -32,7 +32,7 @@ async fn a_worker_without_memory_is_tried_thrice_and_shown_until_it_has_more() {
     let began = Instant::now();
     story.scene.start_operator().await;
     let failed = story.scene.image_becomes("destination/app:v0", ReplicationState::Failed, LONG).await;
-    println!("told after {:?}: {:?}", began.elapsed(), failed.message);
+    println!("reported after {:?}: {:?}", began.elapsed(), failed.message);
     assert_eq!(failed.failure_code, Some(FailureCode::WorkerFailed));
     let message = failed.message.unwrap_or_default();
     assert!(message.contains("3 workers ended") && message.contains("OOMKilled"), "{message}");
@@ -40,15 +40,15 @@ async fn a_worker_without_memory_is_tried_thrice_and_shown_until_it_has_more() {
         write.verb == "create" && write.object_ref.resource == "jobs" && write.response_status.code == 201
     };
     let jobs = story.scene.writes(None).into_iter().filter(is_job).count();
-    assert!((3..=6).contains(&jobs), "{jobs} Jobs until it was told");
+    assert!((3..=6).contains(&jobs), "{jobs} Jobs until it was reported");
 
     let namespaces = story.scene.namespaces.clone();
     let chart = story.scene.operator.chart();
     chart.values = vec![limit("256Mi")];
-    let mended = Instant::now();
+    let resolved = Instant::now();
     chart.helm("upgrade", &namespaces).await.expect_success("helm upgrade");
     story.complete("app:v0").await;
-    println!("with more memory: it is there after {:?}", mended.elapsed());
+    println!("with more memory: it is there after {:?}", resolved.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

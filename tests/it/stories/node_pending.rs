@@ -1,4 +1,4 @@
-//! Pending is not running: what keeps the pods of copy Jobs from running is told in its own words, and images arrive once it is mended.
+//! Pending is not running: an obstacle to the pods of copy Jobs is reported in its own words, and images arrive once it is resolved.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::node::{SOON, Story, story};
 use crate::support::eventually::eventually;
 use crate::support::run_folder::new_folder;
 
-/// How a lane's pods are kept from running, how that is mended, and what the condition says.
+/// An obstacle that keeps a lane's pods from running, its remedy, and the words of the condition.
 struct Pending {
     name: &'static str,
     value: &'static str,
@@ -35,20 +35,20 @@ async fn pending_is_not_running_and_says_why() {
         story.push_small("app", &tag, 40 + seed as u64).await;
         let began = Instant::now();
         let (namespace, scene) = (story.namespace.clone(), &story.scene);
-        let message = eventually(SOON, &format!("{} is told", case.name), async || {
+        let message = eventually(SOON, &format!("{} is reported", case.name), async || {
             let message = scene
                 .condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "False", "WorkerPending", SOON)
                 .await;
             if message.contains(case.says) { Ok(message) } else { Err(message) }
         })
         .await;
-        println!("{}: told after {:?}: {message}", case.name, began.elapsed());
+        println!("{}: reported after {:?}: {message}", case.name, began.elapsed());
         let image = &scene.images().await[&format!("destination/app:{tag}")];
         assert_eq!(image.status, ReplicationState::Pending, "{}", case.name);
-        story.mend_workers(case.value).await;
-        let mended = Instant::now();
+        story.let_workers_run(case.value).await;
+        let resolved = Instant::now();
         story.complete(&format!("app:{tag}")).await;
-        println!("{}: arrived {:?} after it was mended", case.name, mended.elapsed());
+        println!("{}: arrived {:?} after it was resolved", case.name, resolved.elapsed());
         story.end_workers().await;
     }
 }
@@ -69,7 +69,7 @@ impl Story {
                     "spec": {"limits": [{"type": "Container", "max": {"memory": "16Mi"}}]}});
                 self.create(&[range]).await;
             }
-            // Our pods satisfy Pod Security `restricted`. Somebody else's webhook or policy may change them so that they do not.
+            // Our pods satisfy Pod Security `restricted`. A foreign webhook or policy may change them so that they do not.
             "security" => {
                 let (name, objects) = self.injector();
                 self.create(&objects).await;
@@ -88,7 +88,7 @@ impl Story {
         }
     }
 
-    async fn mend_workers(&mut self, how: &str) {
+    async fn let_workers_run(&mut self, how: &str) {
         let chart = self.scene.operator.chart().namespace.clone();
         match how {
             "image" => self.set_worker("TRANSSHIP_WORKER_IMAGE=localhost/transship:test").await,

@@ -1,4 +1,4 @@
-//! What somebody can do who has stolen the credentials of the operator or of a worker.
+//! The power of a thief who has the credentials of the operator or of a worker.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ async fn stolen_credentials_of_the_operator_or_of_a_worker_open_nothing_else() {
         "--type=merge",
         "-p",
         r#"{"status":{"source":"forged"}}"#,
-        "--as=somebody",
+        "--as=stranger",
         "--as-group=system:masters",
     ];
     let refused = plane.kubectl(&patch).await;

@@ -44,7 +44,7 @@ impl Operator {
         }
     }
 
-    /// Where registries send their notifications.
+    /// The URL to which registries send their notifications.
     pub fn notify_url(&self) -> String {
         match self {
             Self::Process(process) => format!("http://127.0.0.1:{}", process.notify.number()),
@@ -100,7 +100,7 @@ impl Operator {
         }
     }
 
-    /// Holds everything between it and the API server, what is open included; nobody else is held.
+    /// Holds everything between it and the API server, open connections included; no other client is held.
     pub async fn cut_off(&self) {
         match self {
             Self::Process(process) => process.proxy.as_ref().expect("it was said before").set(Fault::Hold),
@@ -119,7 +119,7 @@ impl Operator {
         }
     }
 
-    /// What it counts, as text.
+    /// The metrics as text.
     pub async fn metrics(&self) -> String {
         let host = match self {
             Self::Process(process) => format!("127.0.0.1:{}", process.admin.number()),
@@ -224,7 +224,7 @@ async fn free_address(plane: &ControlPlane) -> Ipv4Addr {
 /// The chart in a namespace of its own, under Pod Security `restricted`, for the namespaces of one story.
 pub struct ChartOperator {
     plane: &'static ControlPlane,
-    /// Where the operator and its Jobs run.
+    /// The place in which the operator and its Jobs run.
     pub namespace: String,
     notify_address: Ipv4Addr,
     installed: bool,
@@ -302,7 +302,7 @@ impl ChartOperator {
         eventually(Duration::from_secs(90), "the operator is ready", async || {
             let pods = self.pods("operator").await;
             let is_ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == json!(true);
-            // One that was killed just now is still told as ready: its process has to be there.
+            // One that was killed just now still counts as ready: its process has to be there.
             let runs = pods.iter().any(is_ready) && !self.processes("operator").is_empty();
             if runs { Ok(()) } else { Err(format!("{:?}", pods.first().map(|pod| pod["status"].clone()))) }
         })

@@ -46,7 +46,7 @@ async fn a_changed_choice_of_platforms_is_carried_out_also_over_a_restart() {
     assert_eq!(complete.destination_digest, Some(rewritten.digest()));
     assert_eq!(destination.pusher().copy_tree_digests("app", "v1").await, rewritten.tree_digests());
 
-    // The rule changes while nobody looks: what the status says was verified by the earlier one.
+    // The rule changes while no operator runs: what the status says was verified by the earlier one.
     scene.end_operator().await;
     change_rule(&scene, json!({})).await;
     scene.start_operator().await;

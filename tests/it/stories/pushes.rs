@@ -24,7 +24,7 @@ const COMPARE_EVERY: Duration = Duration::from_millis(1_500);
 const LATE: Duration = Duration::from_millis(400);
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// How long tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
+/// The time for which tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
 fn duration() -> Duration {
     let seconds = std::env::var("TRANSSHIP_PUSH_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(15))
@@ -151,7 +151,7 @@ fn tags(registry: &ScriptedRegistry) -> BTreeMap<String, String> {
     tags.collect()
 }
 
-/// How many tags were written, and the ones of which a write was older than an earlier one.
+/// Counts the tags that were written, and names those of which a write was older than an earlier one.
 fn moves(source: &ScriptedRegistry, destination: &ScriptedRegistry) -> (usize, Vec<String>) {
     let (mut copies, mut went_back) = (0, Vec::new());
     for repository in repositories() {

@@ -51,7 +51,7 @@ async fn all_complete(scene: &Scene) {
     .await;
 }
 
-/// How often each blob was committed to each repository, from the registry's own log.
+/// Counts how often each blob was committed to each repository, from the registry's own log.
 fn commits(log: &[Access]) -> BTreeMap<String, usize> {
     let mut commits = BTreeMap::new();
     for access in log.iter().filter(|access| access.method == "PUT" && access.status == 201) {

@@ -58,7 +58,7 @@ async fn filters_that_change_are_carried_out_and_what_was_replicated_stays() {
     status_has(&scene, &["v1.0.0", "v2.0.0"]).await;
     assert!(destination.pusher().digest_of("app", "v1.1.0").await.is_some(), "it stays");
 
-    // The filters change while nobody looks: the status has tags that they do not take.
+    // The filters change while no operator runs: the status has tags that they do not take.
     scene.end_operator().await;
     change_rule(&scene, matching("EXACT_MATCH", "v2.0.0")).await;
     scene.start_operator().await;

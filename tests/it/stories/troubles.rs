@@ -1,4 +1,4 @@
-//! What goes wrong is told on the right object within 10 s, mends itself within 30 s of its cause, and delays nobody else.
+//! Problems are reported on the right object within 10 s, resolve within 30 s of their cause, and delay no other object.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::support::stage;
 use crate::support::tls::TestAuthority;
 
 /// On a node a pod has to start first.
-fn told() -> Duration {
+fn report_within() -> Duration {
     Duration::from_secs(if stage::node().is_some() { 30 } else { 10 })
 }
 
-const MENDED: Duration = Duration::from_secs(30);
+const RECOVERY: Duration = Duration::from_secs(30);
 
 /// A story of a destination that does not work, beside a configuration that does.
 struct Trouble {
@@ -46,12 +46,13 @@ async fn trouble(story: &str, broken: TestRegistry, spec: impl FnOnce(&TestRegis
 }
 
 impl Trouble {
-    /// Starts the operator; the Registry tells `reason` in time, and the healthy configuration is not delayed.
-    async fn is_told(&mut self, reason: &str, words: &str) {
+    /// Starts the operator; the Registry reports `reason` in time, and the healthy configuration is not delayed.
+    async fn is_reported(&mut self, reason: &str, words: &str) {
         self.scene.start_operator().await;
         let began = Instant::now();
         let scene = &self.scene;
-        let message = scene.condition::<Registry>(&self.namespace, "broken", "Ready", "False", reason, told()).await;
+        let message =
+            scene.condition::<Registry>(&self.namespace, "broken", "Ready", "False", reason, report_within()).await;
         assert!(message.contains(words), "{message}");
         assert!(!message.contains(PASSWORD), "{message}");
         scene
@@ -61,20 +62,20 @@ impl Trouble {
                 "Ready",
                 "False",
                 "ImagesFailed",
-                told(),
+                report_within(),
             )
             .await;
-        scene.image_becomes("healthy/app:v1", ReplicationState::Complete, told()).await;
-        println!("{reason}: told after {:?}", began.elapsed());
+        scene.image_becomes("healthy/app:v1", ReplicationState::Complete, report_within()).await;
+        println!("{reason}: reported after {:?}", began.elapsed());
     }
 
-    /// The cause was mended just now: so is everything else, by itself.
-    async fn is_mended(&self) {
+    /// The cause was resolved just now: all else recovers by itself.
+    async fn recovers(&self) {
         let began = Instant::now();
-        self.scene.condition::<Registry>(&self.namespace, "broken", "Ready", "True", "Reachable", MENDED).await;
-        let left = MENDED.saturating_sub(began.elapsed());
+        self.scene.condition::<Registry>(&self.namespace, "broken", "Ready", "True", "Reachable", RECOVERY).await;
+        let left = RECOVERY.saturating_sub(began.elapsed());
         self.scene.image_becomes("broken/app:v1", ReplicationState::Complete, left).await;
-        println!("mended after {:?}", began.elapsed());
+        println!("recovered after {:?}", began.elapsed());
     }
 }
 
@@ -88,23 +89,23 @@ async fn a_wrong_password() {
     let mut story = trouble("password", broken, with_secret).await;
     let host = story.broken.host();
     story.scene.secret(&story.namespace, "broken", &host, "writer", "not the password").await;
-    story.is_told("AuthenticationFailed", &host).await;
+    story.is_reported("AuthenticationFailed", &host).await;
     story.scene.secret(&story.namespace, "broken", &host, "writer", PASSWORD).await;
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_host() {
-    // The URL is immutable: it is mended by a Registry under a name that resolves.
+    // The URL is immutable: it is resolved by a Registry under a name that resolves.
     let broken = TestRegistry::distribution("unknown").user("writer", PASSWORD).start().await;
     let mut story = trouble("unknown", broken, |_| json!({"url": "https://no-such-host.invalid"})).await;
-    story.is_told("HostUnknown", "no-such-host.invalid").await;
+    story.is_reported("HostUnknown", "no-such-host.invalid").await;
     let registries = story.scene.api::<Registry>(&story.namespace);
     registries.delete("broken", &Default::default()).await.unwrap();
     let (namespace, host) = (story.namespace.clone(), story.broken.host());
     story.scene.secret(&namespace, "broken", &host, "writer", PASSWORD).await;
     story.scene.registry_object(&namespace, "broken", with_secret(&story.broken)).await;
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +119,7 @@ async fn a_refused_certificate() {
     .await;
     let host = story.broken.host();
     story.scene.secret(&story.namespace, "broken", &host, "writer", PASSWORD).await;
-    story.is_told("TlsRefused", &host).await;
+    story.is_reported("TlsRefused", &host).await;
     let ca = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca"}, "stringData": {"ca.crt": TestAuthority::shared().pem()}});
     let secrets = story.scene.api::<Secret>(&story.namespace);
     secrets.patch("ca", &PatchParams::apply("story"), &Patch::Apply(ca)).await.unwrap();
@@ -129,16 +130,16 @@ async fn a_refused_certificate() {
         .patch("broken", &PatchParams::default(), &Patch::Merge(tls))
         .await
         .unwrap();
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret() {
     let broken = TestRegistry::distribution("missing").user("writer", PASSWORD).start().await;
     let mut story = trouble("missing", broken, with_secret).await;
-    story.is_told("SecretNotFound", "Secret broken").await;
+    story.is_reported("SecretNotFound", "Secret broken").await;
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,10 +150,10 @@ async fn a_secret_of_the_wrong_type() {
         "stringData": {"ssh-privatekey": PASSWORD}});
     let secrets = story.scene.api::<Secret>(&story.namespace);
     secrets.create(&Default::default(), &serde_json::from_value(wrong).unwrap()).await.unwrap();
-    story.is_told("SecretInvalid", "kubernetes.io/ssh-auth").await;
+    story.is_reported("SecretInvalid", "kubernetes.io/ssh-auth").await;
     secrets.delete("broken", &Default::default()).await.unwrap();
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,10 +161,10 @@ async fn a_secret_that_is_bound_to_another_host_is_never_sent() {
     let broken = TestRegistry::distribution("bound").user("writer", PASSWORD).start().await;
     let mut story = trouble("bound", broken, with_secret).await;
     story.scene.secret(&story.namespace, "broken", "registry.example.com", "writer", PASSWORD).await;
-    story.is_told("SecretNotBoundToHost", "transship.dev/registry-host").await;
+    story.is_reported("SecretNotBoundToHost", "transship.dev/registry-host").await;
     assert!(story.broken.access_log().is_empty(), "nothing was sent there: {:?}", story.broken.access_log());
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
-    story.is_mended().await;
+    story.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,17 +179,24 @@ async fn a_missing_repository_and_a_missing_registry() {
     scene.allow(&destination.host());
     scene.start_operator().await;
     let message = scene
-        .condition::<ReplicationConfiguration>(&namespace, "app", "Stalled", "True", "RepositoryNotFound", told())
+        .condition::<ReplicationConfiguration>(
+            &namespace,
+            "app",
+            "Stalled",
+            "True",
+            "RepositoryNotFound",
+            report_within(),
+        )
         .await;
     assert!(message.contains("no repository app"), "{message}");
     source.pusher().push("app", "v1", &Image::single(61, 2, 5_000)).await;
     let message = scene
-        .condition::<ReplicationConfiguration>(&namespace, "app", "Stalled", "True", "RegistryNotFound", MENDED)
+        .condition::<ReplicationConfiguration>(&namespace, "app", "Stalled", "True", "RegistryNotFound", RECOVERY)
         .await;
     assert!(message.contains("destination"), "{message}");
     scene.registry(&namespace, "destination", &destination, Some("writer")).await;
-    scene.image_becomes("destination/app:v1", ReplicationState::Complete, MENDED).await;
-    scene.condition::<ReplicationConfiguration>(&namespace, "app", "Ready", "True", "Replicated", MENDED).await;
+    scene.image_becomes("destination/app:v1", ReplicationState::Complete, RECOVERY).await;
+    scene.condition::<ReplicationConfiguration>(&namespace, "app", "Ready", "True", "Replicated", RECOVERY).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,9 +210,9 @@ async fn a_repository_that_may_not_be_created() {
     .await;
     story.scene.secret(&story.namespace, "broken", &story.broken.host(), "writer", PASSWORD).await;
     story.scene.start_operator().await;
-    let failed = story.scene.image_becomes("broken/app:v1", ReplicationState::Failed, told()).await;
+    let failed = story.scene.image_becomes("broken/app:v1", ReplicationState::Failed, report_within()).await;
     assert_eq!(failed.failure_code, Some(transship::terms::FailureCode::RepositoryNotFound));
     story.broken.pusher().push("app", "seed", &Image::single(62, 1, 100)).await;
-    story.scene.image_becomes("broken/app:v1", ReplicationState::Complete, MENDED).await;
+    story.scene.image_becomes("broken/app:v1", ReplicationState::Complete, RECOVERY).await;
     assert!(story.source.process_id().is_some());
 }

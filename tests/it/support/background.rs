@@ -41,7 +41,7 @@ impl BackgroundServer {
         Self { address, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

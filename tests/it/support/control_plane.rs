@@ -64,15 +64,15 @@ pub struct AuditEvent {
     pub stage_timestamp: Timestamp,
 }
 
-/// Who asked.
+/// The user of the request.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AuditUser {
-    /// Empty where nobody was recognised.
+    /// Empty where no user was recognised.
     #[serde(default)]
     pub username: String,
 }
 
-/// What a request was about; parts that it did not have are empty.
+/// The object of a request; parts that it did not have are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectRef {
@@ -83,7 +83,7 @@ pub struct ObjectRef {
     pub name: String,
 }
 
-/// How a request was answered.
+/// The answer to a request.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ResponseStatus {
@@ -254,7 +254,7 @@ impl ControlPlane {
         run(command).await
     }
 
-    /// How long the audit log is by now: what to give to `audit_log_since` later.
+    /// The present length of the audit log, for a later call of `audit_log_since`.
     pub fn audit_position(&self) -> u64 {
         std::fs::metadata(self.audit_file()).map_or(0, |metadata| metadata.len())
     }

@@ -1,4 +1,4 @@
-//! What tests ask of an error of a copy.
+//! Questions that tests have about an error of a copy.
 
 use transship::copy::CopyError;
 

@@ -3,12 +3,12 @@
 use std::fmt::{Debug, Display};
 use std::time::{Duration, Instant};
 
-/// How long to pause between two looks.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What one look gives: a value, or the reason why there is none yet.
+/// The result of one look: a value, or the reason why there is none yet.
 pub trait Look {
-    /// What `eventually` hands back once it is there.
+    /// The value that `eventually` returns.
     type Value;
 
     /// The value, or a sentence about what was seen instead.

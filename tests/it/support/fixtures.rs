@@ -21,17 +21,17 @@ pub struct Fixture {
 pub struct Repository {
     pub name: String,
     pub tags: Vec<(String, Image)>,
-    /// What refers to the images of the tags, by the digest of its subject.
+    /// The referrers of the images of the tags, by the digest of their subject.
     pub referrers: Vec<(String, Image)>,
 }
 
-/// What has to be at a destination in the end: the fixture without its bytes.
+/// The content that a destination must have in the end: the fixture without its bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     pub repositories: BTreeMap<String, RepositoryContents>,
 }
 
-/// What one repository has to have.
+/// The content that one repository must have.
 #[derive(Debug, Clone, Default)]
 pub struct RepositoryContents {
     /// The digest of each tag.
@@ -40,9 +40,9 @@ pub struct RepositoryContents {
     pub manifests: BTreeSet<String>,
     /// The size of every blob.
     pub blobs: BTreeMap<String, u64>,
-    /// What has to be listed as referring to a digest.
+    /// The referrers that must be listed for a digest.
     pub referrers: BTreeMap<String, BTreeSet<String>>,
-    /// How many more tags the source lists.
+    /// The number of further tags that the source lists.
     pub other_tags: usize,
 }
 
@@ -181,7 +181,7 @@ impl Fixture {
         }
     }
 
-    /// What is to be at a destination.
+    /// Returns the content that a destination must have.
     pub fn contents(&self) -> Contents {
         let mut contents = Contents::default();
         for repository in &self.repositories {
@@ -220,27 +220,27 @@ impl Contents {
         self.unique_blobs().values().sum()
     }
 
-    /// How many tags there are.
+    /// Counts the tags.
     pub fn tags(&self) -> usize {
         self.repositories.values().map(|repository| repository.tags.len()).sum()
     }
 
-    /// How many manifests there are, counted once in each repository.
+    /// Counts the manifests, once in each repository.
     pub fn manifests(&self) -> usize {
         self.repositories.values().map(|repository| repository.manifests.len()).sum()
     }
 
-    /// How many blobs there are, counted once in each repository.
+    /// Counts the blobs, once in each repository.
     pub fn blobs(&self) -> usize {
         self.repositories.values().map(|repository| repository.blobs.len()).sum()
     }
 
-    /// How many manifests there are to which others refer.
+    /// Counts the manifests that have referrers.
     pub fn lists(&self) -> usize {
         self.repositories.values().map(|repository| repository.referrers.len()).sum()
     }
 
-    /// Whether all of it is there.
+    /// Checks that all of it is there.
     ///
     /// # Errors
     /// The first thing that is not, in a sentence.

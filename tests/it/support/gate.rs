@@ -20,7 +20,7 @@ pub enum Closing {
     Never,
     /// Before the request with this number, from 1, reaches the registry.
     Before(usize),
-    /// After the request with this number among those that write had its effect, and before its answer is told.
+    /// After the request with this number among those that write had its effect, and before its answer is sent.
     AfterWrite(usize),
 }
 
@@ -99,7 +99,7 @@ async fn forward(State(way): State<Way>, request: Request) -> Response {
     gate.pass(gate.closing == Closing::Before(number)).await;
     let is_write = !["GET", "HEAD"].contains(&head.method.as_str());
     let url = format!("http://{}{}", way.upstream, head.uri);
-    // The host stays the proxy's, so that the locations that the registry tells lead here.
+    // The host stays the proxy's, so that the locations that the registry names lead here.
     let sent = way.client.request(head.method.clone(), url).headers(head.headers).body(body).send().await;
     let answer = sent.expect("the registry answers");
     let (status, mut headers) = (answer.status(), answer.headers().clone());

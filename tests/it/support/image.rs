@@ -215,7 +215,7 @@ impl Image {
         sha256(&self.bytes)
     }
 
-    /// How an index names it.
+    /// Returns its entry in an index.
     pub fn descriptor(&self) -> Value {
         let mut descriptor = json!({ "mediaType": self.media_type, "digest": self.digest(), "size": self.bytes.len() });
         if let Some(platform) = &self.platform {

@@ -1,10 +1,10 @@
-//! The users of the test API server, so that requests can be told apart by who made them.
+//! The users of the test API server, so that each request has a user of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-/// How many operators and tenants there are.
+/// The number of operators and of tenants.
 const OPERATORS: usize = 64;
 const TENANTS: usize = 16;
 

@@ -8,7 +8,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How long a line is, and how wide; every connection has a line of its own.
+/// The delay and the bandwidth of a line; every connection has a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     /// The time there and back. To open a connection takes it once.

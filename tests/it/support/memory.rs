@@ -1,4 +1,4 @@
-//! How much memory a process takes at most.
+//! The peak memory of a process.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the pages of the documentation name of the tests.
+//! Names of tests in the pages of the documentation.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -93,7 +93,7 @@ impl Process {
         format!("the last lines of {}:\n{}", self.name, lines[lines.len().saturating_sub(25)..].join("\n"))
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked for its state")
     }
@@ -129,7 +129,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group's id is the child's, and so nobody else's until the child has been waited for.
+        // The group's id is the child's, and no other process gets it until the child has been waited for.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
@@ -137,7 +137,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process with this id exists and has not merely been left unwaited for.
+/// Returns true if a process with this id exists and is no zombie.
 pub fn is_running(id: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::background::BackgroundServer;
 use super::link::Link;
 
-/// What the proxy does with connections, the open ones included.
+/// The treatment of connections, the open ones included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Forwards everything.
@@ -30,7 +30,7 @@ pub enum Fault {
     Far(Link),
 }
 
-/// What went through since the start.
+/// Counts of the traffic since the start.
 #[derive(Default)]
 struct Counts {
     connections: AtomicU64,
@@ -67,7 +67,7 @@ impl FaultProxy {
         self.fault.send_replace(fault);
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -77,17 +77,17 @@ impl FaultProxy {
         self.address().to_string()
     }
 
-    /// How many connections clients have opened.
+    /// Counts the connections that clients have opened.
     pub fn connections(&self) -> u64 {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
-    /// How many bytes it has forwarded to upstream.
+    /// Counts the bytes that it has forwarded to upstream.
     pub fn bytes_to_upstream(&self) -> u64 {
         self.counts.to_upstream.load(Ordering::Relaxed)
     }
 
-    /// How many bytes it has forwarded to clients.
+    /// Counts the bytes that it has forwarded to clients.
     pub fn bytes_to_client(&self) -> u64 {
         self.counts.to_client.load(Ordering::Relaxed)
     }

@@ -123,7 +123,7 @@ impl Pusher {
         list["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// Whether a repository has a blob.
+    /// Returns true if a repository has a blob.
     pub async fn has_blob(&self, repository: &str, digest: &str) -> bool {
         self.blob_size(repository, digest).await.is_some()
     }

@@ -70,7 +70,7 @@ impl TestRegistry {
         panic!("registry {}: three ports in a row were taken", registry.options.name);
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(stage::address(), self.port.number())
     }
@@ -146,7 +146,7 @@ impl TestRegistry {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// Where a registry that is not in memory keeps its data.
+    /// The data folder of a registry that is not in memory.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.join("data")
     }

@@ -17,13 +17,13 @@ pub enum Software {
     Docker28,
 }
 
-/// Where a registry pushes its events.
+/// A URL to which a registry pushes its events.
 struct Endpoint {
     url: String,
     headers: Vec<(String, String)>,
 }
 
-/// What `auth.token` of a registry's configuration needs.
+/// The values of `auth.token` in a registry's configuration.
 struct TokenAuth {
     realm: String,
     service: String,
@@ -76,7 +76,7 @@ impl RegistryOptions {
         self.token_server_at(server, &server.realm())
     }
 
-    /// The same, and clients are told that the server is at this URL.
+    /// The same, with a challenge that names this URL of the server.
     #[must_use]
     pub fn token_server_at(mut self, server: &TokenServer, realm: &str) -> Self {
         self.token = Some(TokenAuth {

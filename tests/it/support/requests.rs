@@ -20,15 +20,15 @@ pub struct Requests {
     pub errors: usize,
 }
 
-/// What the access logs of a run tell.
+/// The traffic of a run, from the access logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     pub source: Requests,
-    /// What it took to copy.
+    /// The requests of the copy.
     pub destination: Requests,
     /// Looks at what this run had written there itself, or, once it had written a tag, at anything that is there.
     pub verification: Requests,
-    /// How many blobs were mounted; the requests are among the POSTs.
+    /// The number of blobs that were mounted; the requests are among the POSTs.
     pub mounts: usize,
     /// Bytes of blobs that the source sent, those of requests that were broken off included.
     pub moved: u64,
@@ -135,7 +135,7 @@ impl Traffic {
         destinations * (contents.tags() + contents.manifests() + contents.blobs() + contents.lists())
     }
 
-    /// What it took to copy: all that was asked but for the reading back.
+    /// Returns the requests of the copy: all but the reading back.
     pub fn copy_requests(&self) -> usize {
         self.source.total() + self.destination.total()
     }
@@ -149,7 +149,7 @@ fn pages(contents: &Contents) -> usize {
 /// A piece of content: its repository, and its digest or tag.
 type Content = (String, String);
 
-/// What a request has written: a manifest, or a blob that was uploaded or mounted.
+/// Returns the content that a request has written: a manifest, or a blob that was uploaded or mounted.
 fn written(access: &Access) -> Option<Content> {
     let (repository, _) = split(&access.path)?;
     if access.status != 201 {
@@ -171,7 +171,7 @@ fn looked_at(access: &Access) -> Option<Content> {
     Some((repository, reference.split('?').next()?.to_owned()))
 }
 
-/// Whether the path names a manifest by a tag.
+/// Returns true if the path names a manifest by a tag.
 fn is_tag(access: &Access) -> bool {
     access.path.split_once("/manifests/").is_some_and(|(_, reference)| !reference.starts_with("sha256:"))
 }
@@ -199,7 +199,7 @@ fn query(path: &str, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// How often each piece of content was looked at.
+/// Counts the looks at each piece of content.
 pub fn looks(accesses: &[Access]) -> BTreeMap<Content, usize> {
     let mut looks = BTreeMap::new();
     for content in accesses.iter().filter(|access| access.method != "PUT").filter_map(looked_at) {

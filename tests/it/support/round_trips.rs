@@ -1,4 +1,4 @@
-//! How many round trips a small image takes between two far registries, whose clients keep connections and tokens.
+//! Round trips that a small image takes between two far registries, whose clients keep connections and tokens.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::registry::TestRegistry;
 use super::tls::install_crypto_provider;
 use super::token_server::TokenServer;
 
-/// What one image took, in round trips, from the look at the source's tag.
+/// The round trips of one image, from the look at the source's tag.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct RoundTrips {
     /// Until the destination had its tag.
@@ -80,7 +80,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
         tag: &name,
         digest: &digest,
         options: &CopyOptions::default(),
-        // The listing that every comparison makes has told that there are none.
+        // The listing that every comparison makes has shown that there are none.
         was_there: false,
         referrer_tags: Some(Arc::new(BTreeSet::new())),
         scope: MountScope::new("a configuration"),

@@ -16,7 +16,7 @@ const ROOM_NEEDED: u64 = 2 << 30;
 
 struct RunFolder {
     path: PathBuf,
-    /// Its standard input is the pipe whose closing tells it that the run is over.
+    /// Its standard input is the pipe whose closing ends the run.
     _reaper: Option<Child>,
 }
 
@@ -76,7 +76,7 @@ impl RunFolder {
     }
 }
 
-/// Whether a file system can be written to and has room for etcd and the registries' blobs.
+/// Returns true if a file system can be written to and has room for etcd and the registries' blobs.
 fn has_room(folder: &Path) -> bool {
     let writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
     writable && rustix::fs::statvfs(folder).is_ok_and(|found| found.f_bavail * found.f_frsize >= ROOM_NEEDED)

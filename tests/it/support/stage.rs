@@ -1,4 +1,4 @@
-//! Where stories play: on loopback with an API server of their own, or in the network of a cluster with a real node.
+//! The network of stories: loopback with an API server of their own, or a cluster with a real node.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;

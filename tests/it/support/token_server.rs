@@ -63,7 +63,7 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts a server that signs tokens for one service, and so far grants nobody anything.
+    /// Starts a server that signs tokens for one service, and so far grants nothing.
     pub fn start(service: &str) -> Self {
         let state = Arc::new(Mutex::new(Authority {
             users: HashMap::new(),
@@ -88,12 +88,12 @@ impl TokenServer {
         self.state().users.insert(name.to_owned(), user);
     }
 
-    /// What may be done without credentials.
+    /// Grants rights to requests without credentials.
     pub fn set_anonymous(&self, grants: &[&str]) {
         self.state().anonymous = owned(grants);
     }
 
-    /// How long the tokens signed from now on are good for; the registries refuse them exactly from then on.
+    /// Sets the life of the tokens signed from now on; the registries refuse them exactly from then on.
     pub fn set_lifetime(&self, lifetime: Duration) {
         self.state().lifetime = lifetime;
     }
@@ -112,7 +112,7 @@ impl TokenServer {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -135,7 +135,7 @@ impl TokenServer {
     }
 }
 
-/// What a request asks for, and as whom; parsed from `GET` with basic credentials or from an OAuth2 `POST`.
+/// A request for rights, and its user; parsed from `GET` with basic credentials or from an OAuth2 `POST`.
 struct Question {
     service: String,
     scopes: Vec<String>,

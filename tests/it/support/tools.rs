@@ -16,7 +16,7 @@ use super::tls::TestAuthority;
 /// More than any tool needs on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How a tool ended and what it wrote.
+/// The exit status and the output of a tool.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub stdout: String,

@@ -41,7 +41,7 @@ async fn quiet() {
 
 /// The idle time of all processors since the start of the machine, and all their time.
 fn cpu_ticks() -> (u64, u64) {
-    let stat = std::fs::read_to_string("/proc/stat").expect("the kernel tells");
+    let stat = std::fs::read_to_string("/proc/stat").expect("the kernel has /proc/stat");
     let ticks = stat.lines().next().into_iter().flat_map(|line| line.split_whitespace().skip(1));
     let ticks: Vec<u64> = ticks.map(|field| field.parse().expect("a number")).collect();
     (ticks[3] + ticks[4], ticks[..8].iter().sum())

@@ -63,11 +63,11 @@ pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header's value"));
 }
 
-/// What happens to the body of an answer on its way.
+/// The treatment of the body of an answer on its way.
 pub(super) struct Way {
     pub(super) entry: Entry,
     pub(super) line: Cut,
-    /// How many bytes are sent before the connection breaks.
+    /// The number of bytes that are sent before the connection breaks.
     pub(super) cut_at: Option<u64>,
     /// The byte that is changed.
     pub(super) flip: Option<u64>,

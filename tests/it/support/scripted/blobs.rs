@@ -43,7 +43,7 @@ pub(super) fn of(call: &Call, repository: &str, digest: &str) -> Response {
     served(call, digest, content)
 }
 
-/// What the other origin keeps: for those who come with a signature, and with nothing else.
+/// Serves the other origin's blobs: to requests with a signature and without any other credentials.
 pub(super) fn stored(call: &Call, digest: &str) -> Response {
     let xml = |code: &str, message: &str| {
         let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
@@ -74,8 +74,8 @@ fn served(call: &Call, digest: &str, content: Bytes) -> Response {
         (Some(_), Range::Refused) => return refusal(400, "UNSUPPORTED", "no ranges"),
         (Some(range), Range::Served) => match part(range, content.len()) {
             Some((first, last)) => {
-                let told = format!("bytes {first}-{last}/{}", content.len());
-                answer(206, [octets, (CONTENT_RANGE.as_str(), told)], content.slice(first..=last))
+                let range_sent = format!("bytes {first}-{last}/{}", content.len());
+                answer(206, [octets, (CONTENT_RANGE.as_str(), range_sent)], content.slice(first..=last))
             }
             None => return empty(416, [(CONTENT_RANGE.as_str(), format!("bytes */{}", content.len()))]),
         },

@@ -16,11 +16,11 @@ use super::answer::document;
 use super::call::{Call, Gone};
 use super::personality::DigestApi;
 
-/// Whose registry it is, and where.
+/// The account and the region of the registry.
 pub const ACCOUNT: &str = "123456789012";
 pub const REGION: &str = "eu-central-1";
 
-/// Who may do everything: by a key that lasts, and by a temporary one.
+/// The user that may do everything: by a key that lasts, and by a temporary one.
 pub const KEY_ID: &str = "AKIAIOSFODNN7SCRIPTD";
 pub const TEMPORARY_KEY_ID: &str = "ASIAIOSFODNN7SCRIPTD";
 pub const SECRET_KEY: &str = "canary-secret-access-key-71c4";
@@ -32,14 +32,14 @@ pub(super) fn action(request: &Request) -> String {
     target.map(|(_, action)| format!("#{action}")).unwrap_or_default()
 }
 
-/// Whether the request has a login that was given here.
+/// Returns true if the request has a login that was given here.
 pub(super) fn is_login(call: &Call) -> bool {
     let encoded = call.header(AUTHORIZATION).and_then(|value| value.strip_prefix("Basic "));
     let decoded = encoded.and_then(|encoded| String::from_utf8(STANDARD.decode(encoded).ok()?).ok());
     decoded.is_some_and(|login| login.strip_prefix("AWS:").is_some_and(|token| call.shared.tokens.is_given(token)))
 }
 
-/// Answers a request to the API; nothing if it is for somebody else.
+/// Answers a request to the API; nothing if it is for another part.
 pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
     let Some(DigestApi::Ecr { page }) = call.personality.digest_api else { return Ok(None) };
     if call.method != Method::POST || call.path != "/" {
@@ -146,7 +146,7 @@ fn wrong(call: &Call, body: &Bytes) -> Option<Response> {
         && must.iter().all(|name| signed.split(';').any(|found| found == *name))
         && header("x-amz-security-token") == token
         && part("Signature") == hex(&key);
-    // As AWS does, it tells what it has seen.
+    // As AWS does, it shows the request that it has seen.
     let seen = format!("The request signature does not match. The canonical string should have been '{canonical}'");
     (!is_right).then(|| refused("InvalidSignatureException", &seen))
 }

@@ -42,7 +42,7 @@ impl When {
     }
 }
 
-/// What happens to a request.
+/// A treatment of one request.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// It is answered so, and nothing is done.
@@ -57,7 +57,7 @@ pub enum Fault {
     CutAnswer(u64),
     /// The connection breaks after so many bytes of the request's body came in.
     CutRequest(u64),
-    /// What is asked is done, and the connection breaks in place of the answer.
+    /// The request has its effect, and the connection breaks in place of the answer.
     LoseAnswer,
     /// There is never an answer.
     Hold,

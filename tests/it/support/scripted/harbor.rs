@@ -1,4 +1,4 @@
-//! Harbor's own API, as far as it lists what tags point at. It knows no tokens: who comes with one is nobody.
+//! Harbor's own API, as far as it lists what tags point at. It knows no tokens: a request with one is anonymous.
 
 use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
@@ -10,7 +10,7 @@ use super::call::Call;
 use super::logins::is_user;
 use super::personality::{DigestApi, HarborApi, Login};
 
-/// Answers a request to the API; nothing if it is for somebody else.
+/// Answers a request to the API; nothing if it is for another part.
 pub(super) fn api(call: &Call) -> Option<Response> {
     let Some(DigestApi::Harbor(api)) = call.personality.digest_api else { return None };
     let path = call.path.strip_prefix("/api/v2.0/")?;
@@ -33,7 +33,7 @@ fn is_public(call: &Call) -> bool {
     matches!(call.personality.login, Login::Bearer(bearer) if bearer.anonymous_pull)
 }
 
-/// The projects that one may see: who is nobody sees the public ones.
+/// The projects that a user may see: an anonymous one sees the public ones.
 fn projects(call: &Call, api: HarborApi) -> Response {
     let store = call.shared.store();
     let mut names: Vec<&str> = store.repositories.keys().filter_map(|name| Some(name.split_once('/')?.0)).collect();

@@ -1,4 +1,4 @@
-//! What a scripted registry was asked, and what it answered.
+//! Requests to a scripted registry, and their answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,9 +14,9 @@ pub struct Seen {
     pub received: u64,
     /// Bytes of the answer's body that were sent.
     pub sent: u64,
-    /// Whether it carried an `Authorization`.
+    /// True if it carried an `Authorization`.
     pub authorized: bool,
-    /// Whether it went to the other origin: the one that keeps blobs, or gives tokens.
+    /// True if it went to the other origin: the one that keeps blobs, or gives tokens.
     pub elsewhere: bool,
     pub range: Option<String>,
     pub content_range: Option<String>,
@@ -29,7 +29,7 @@ impl Seen {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether the method and a part of the path are these.
+    /// Returns true if the method and a part of the path are these.
     pub fn is(&self, method: &str, part: &str) -> bool {
         self.method == method && self.path.contains(part)
     }

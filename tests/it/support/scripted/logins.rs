@@ -22,7 +22,7 @@ pub const PASSWORD: &str = "secret";
 /// The answer to a request that is not allowed; nothing if it is.
 pub(super) fn challenge(call: &Call, path: &str) -> Option<Response> {
     match call.personality.login {
-        Login::Nobody => None,
+        Login::Anonymous => None,
         Login::Basic => (!is_user(call) && !ecr::is_login(call)).then(|| {
             let mut response = refusal(401, "UNAUTHORIZED", "authentication required");
             put(response.headers_mut(), "www-authenticate", "Basic realm=\"scripted\",service=\"scripted\"");
@@ -110,7 +110,7 @@ pub(super) async fn service(call: &mut Call) -> Result<Option<Response>, Gone> {
     grants.retain(|grant| is_known || grant.ends_with(":pull"));
     let token = call.shared.tokens.give(grants, Duration::from_secs_f64(bearer.life));
     let mut given = json!({ bearer.field: token });
-    if bearer.tells_life {
+    if bearer.has_expiry {
         given["expires_in"] = json!(bearer.life);
     }
     Ok(Some(document(200, &given)))

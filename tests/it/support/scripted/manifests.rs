@@ -69,7 +69,7 @@ fn read(call: &Call, repository: &str, reference: &str) -> Response {
     response
 }
 
-/// Who accepts nothing in particular accepts everything.
+/// A request that accepts nothing in particular accepts everything.
 fn is_accepted(call: &Call, media_type: &str) -> bool {
     let accepted: Vec<&str> = call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let mut ranges =
@@ -154,8 +154,8 @@ fn commit(call: &Call, name: &str, reference: &str, digest: &str, media_type: &s
         true => call.query.iter().filter(|(key, _)| key == "tag").map(|(_, tag)| tag.clone()).collect(),
         false => vec![reference.to_owned()],
     };
-    let told = reference.contains(':') && call.personality.tag_parameter;
-    for tag in tags.iter().filter(|_| told || !reference.contains(':')) {
+    let as_parameter = reference.contains(':') && call.personality.tag_parameter;
+    for tag in tags.iter().filter(|_| as_parameter || !reference.contains(':')) {
         found.tag(tag, digest);
     }
     let location = call.url(Role::Registry, &format!("/v2/{name}/manifests/{digest}"));
@@ -164,7 +164,7 @@ fn commit(call: &Call, name: &str, reference: &str, digest: &str, media_type: &s
     if call.personality.digest_header.2 {
         put(headers, "docker-content-digest", digest);
     }
-    tags.iter().filter(|_| told).for_each(|tag| put(headers, "oci-tag", tag));
+    tags.iter().filter(|_| as_parameter).for_each(|tag| put(headers, "oci-tag", tag));
     if let Some(subject) = found.manifests[digest].subject().filter(|_| call.personality.referrers.is_some()) {
         put(headers, "oci-subject", subject);
     }

@@ -226,12 +226,12 @@ impl ScriptedRegistry {
         self.shared.store().tree(repository, reference)
     }
 
-    /// How many upload sessions are open.
+    /// Counts the open upload sessions.
     pub fn open_uploads(&self) -> usize {
         self.shared.store().uploads.len()
     }
 
-    /// How many tokens were given.
+    /// Counts the tokens that were given.
     pub fn tokens_given(&self) -> usize {
         self.shared.tokens.given()
     }
@@ -247,12 +247,12 @@ impl ScriptedRegistry {
         self.shared.log.lines().into_iter().filter(is_ours).collect()
     }
 
-    /// How many connections were made to it, the pusher's too.
+    /// Counts the connections to it, the pusher's too.
     pub fn connections(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many requests of this method have a path that contains `part`.
+    /// Counts the requests of this method whose path contains `part`.
     pub fn count(&self, method: &str, part: &str) -> usize {
         self.log().iter().filter(|seen| seen.is(method, part)).count()
     }

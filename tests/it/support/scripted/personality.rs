@@ -1,5 +1,5 @@
-//! How a registry behaves, as plain data: one switch for each thing in which registries differ. Where a difference was seen is
-//! named behind it; `docs/reference/registries.md` tells what the client does about each.
+//! The behaviour of a registry as plain data: one switch for each thing in which registries differ. The place where a difference
+//! was seen is named behind it; `docs/reference/registries.md` says how the client treats each.
 
 /// The quirks of one registry. [`Personality::plain`] has none.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,11 +18,11 @@ pub struct Personality {
     pub put_needs_patch: bool,
     /// A body of over so many bytes is refused: ACR breaks off over about 20 MB (ocync docs), nginx and Cloudflare answer 413.
     pub body_limit: Option<(u64, Over)>,
-    /// What a chunk at another place than the end of what came before is answered: 416; Distribution 400 for the last PUT (spec#590).
+    /// The status for a chunk at another place than the end of the upload: 416; Distribution 400 for the last PUT (spec#590).
     pub disorder: (u16, u16),
     /// `OCI-Chunk-Min-Length` of an opened session.
     pub chunk_min_length: Option<u64>,
-    /// Whether POST with `digest` and the blob is taken; else it is answered 202 (Distribution).
+    /// True if POST with `digest` and the blob is taken; else it is answered 202 (Distribution).
     pub single_post: bool,
     /// The status of DELETE on a session: 204; Distribution wants the `delete` scope for it (regclient), GCR has none of it.
     pub cancel: u16,
@@ -39,7 +39,7 @@ pub struct Personality {
     pub digest_header: (bool, bool, bool),
     /// HEAD on any manifest is refused so: CentOS 403 (containerd#6684).
     pub head_manifest: Option<u16>,
-    /// What a manifest that is not there is answered: 404; Artifactory's virtual repositories 403 (ggcr#1691).
+    /// The status for a manifest that is not there: 404; Artifactory's virtual repositories 403 (ggcr#1691).
     pub missing_manifest: u16,
     /// Manifests are served as `application/json`: a Harbor proxy cache (harbor#13740).
     pub forgets_media_types: bool,
@@ -54,9 +54,9 @@ pub struct Personality {
     pub manifest_limit: usize,
     /// `?tag=` on a push by digest, answered with `OCI-Tag` (main of the specification).
     pub tag_parameter: bool,
-    /// A tag `sha256-<hex>` that nobody pushed is answered with that manifest itself: GitLab (oras-go#1396).
+    /// A tag `sha256-<hex>` that was never pushed is answered with that manifest itself: GitLab (oras-go#1396).
     pub digest_tags_are_aliases: bool,
-    /// So many GETs of manifests, and no more: Docker Hub counts them, and not HEADs. Told in `ratelimit-remaining`.
+    /// So many GETs of manifests, and no more: Docker Hub counts them, and not HEADs. The counters are in `ratelimit-remaining`.
     pub manifest_gets: Option<u32>,
 
     // Blobs.
@@ -79,7 +79,7 @@ pub struct Personality {
     pub google_lists: bool,
     /// Another API that lists what tags point at.
     pub digest_api: Option<DigestApi>,
-    /// What the catalog is answered; 200 where there is one.
+    /// The status of the catalog; 200 where there is one.
     pub catalog: u16,
     /// The referrers API; absent ones answer 404 (the table of the specification's conformance results).
     pub referrers: Option<Referrers>,
@@ -89,7 +89,7 @@ pub struct Personality {
     pub login: Login,
 }
 
-/// What PATCH does.
+/// The behaviour of PATCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patch {
     /// Takes any number of chunks.
@@ -102,13 +102,13 @@ pub enum Patch {
     Refused,
 }
 
-/// What the `Range` of answers to chunks says.
+/// The `Range` in answers to chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressRange {
     True,
     /// It stays at the end of the first chunk, though all are stored: ECR (containers-roadmap#2831).
     First,
-    /// Of the first chunk it tells so many bytes less than were sent, and those are all that is kept: zot (regclient#961).
+    /// Of the first chunk it confirms so many bytes less than were sent, and those are all that is kept: zot (regclient#961).
     Short(u64),
 }
 
@@ -124,7 +124,7 @@ pub enum Location {
     Elsewhere,
 }
 
-/// How a body that is too large ends.
+/// The end of a body that is too large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     /// 413.
@@ -133,7 +133,7 @@ pub enum Over {
     Breaks,
 }
 
-/// What mounts are answered.
+/// The answer to mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mount {
     /// 201 where the blob is, from anywhere if no `from` is named; else a session.
@@ -148,7 +148,7 @@ pub enum Mount {
     Refused(u16),
 }
 
-/// How blobs are served.
+/// The origin that serves blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
     Here,
@@ -161,7 +161,7 @@ pub enum Serving {
     },
 }
 
-/// What a range of a blob is answered.
+/// The answer to a range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     Served,
@@ -171,7 +171,7 @@ pub enum Range {
     Refused,
 }
 
-/// How long pages are.
+/// The length of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pages {
     /// Names in a page where none or more are asked for.
@@ -196,7 +196,7 @@ pub enum Links {
 pub enum DigestApi {
     /// `/api/v2.0` of Harbor.
     Harbor(HarborApi),
-    /// What is posted to `/` of ECR's API, signed with an access key; with the most images of a page, which are 1000 at ECR.
+    /// ECR's API at `/`, signed with an access key; with the most images of a page, which are 1000 at ECR.
     Ecr { page: usize },
 }
 
@@ -205,24 +205,24 @@ pub enum DigestApi {
 pub struct HarborApi {
     /// The most items of a page; Harbor gives 100.
     pub page: usize,
-    /// Whether the user may list artifacts: robots have each right on its own.
+    /// True if the user may list artifacts: robots have each right on its own.
     pub may_list: bool,
-    /// Whether projects are proxy caches.
+    /// True if projects are proxy caches.
     pub is_proxy: bool,
 }
 
 /// The referrers API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Referrers {
-    /// Whether `artifactType` filters, which `OCI-Filters-Applied` then says.
+    /// True if `artifactType` filters, which `OCI-Filters-Applied` then says.
     pub filters: bool,
 }
 
-/// How clients log in, as `transship` with the password `secret`.
+/// The login of clients, as `transship` with the password `secret`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Login {
     /// Everybody may do everything.
-    Nobody,
+    Anonymous,
     /// A password: ECR (whose token is one, good for 12 hours).
     Basic,
     Bearer(Bearer),
@@ -235,22 +235,22 @@ pub struct Bearer {
     pub path: &'static str,
     /// The `service` of the challenge.
     pub service: &'static str,
-    /// Whether it is on the other origin: Docker Hub's is on auth.docker.io.
+    /// True if it is on the other origin: Docker Hub's is on auth.docker.io.
     pub elsewhere: bool,
     /// For how many seconds a token is good; Docker Hub 300.
     pub life: f64,
-    /// Whether `expires_in` is told; without it, it is 60 s by Docker's specification.
-    pub tells_life: bool,
+    /// True if `expires_in` is in the answer; without it, it is 60 s by Docker's specification.
+    pub has_expiry: bool,
     /// The field that holds the token: `token`, or ACR's `access_token`.
     pub field: &'static str,
-    /// Whether one can read without an account.
+    /// True if one can read without an account.
     pub anonymous_pull: bool,
-    /// Whether a token for several repositories is refused with 403: cgr.dev (ocync docs).
+    /// True if a token for several repositories is refused with 403: cgr.dev (ocync docs).
     pub one_repository: bool,
-    /// Whether a mount without the right to pull from the other repository is answered 401, and no session: GitLab
+    /// True if a mount without the right to pull from the other repository is answered 401, and no session: GitLab
     /// (containers/image#1265).
     pub mount_wants_pull: bool,
-    /// Whether cancelling a session wants the `delete` scope: Distribution (regclient).
+    /// True if cancelling a session wants the `delete` scope: Distribution (regclient).
     pub cancel_wants_delete: bool,
 }
 
@@ -296,7 +296,7 @@ impl Personality {
             catalog: 200,
             referrers: Some(Referrers { filters: true }),
             warning: None,
-            login: Login::Nobody,
+            login: Login::Anonymous,
         }
     }
 }
@@ -309,7 +309,7 @@ impl Bearer {
             service: "scripted",
             elsewhere: false,
             life: 300.0,
-            tells_life: true,
+            has_expiry: true,
             field: "token",
             anonymous_pull: false,
             one_repository: false,

@@ -99,7 +99,7 @@ impl Personality {
             login: Login::Bearer(Bearer {
                 path: "/oauth2/token",
                 field: "access_token",
-                tells_life: false,
+                has_expiry: false,
                 ..Bearer::plain()
             }),
             ..Self::plain()
@@ -115,7 +115,7 @@ impl Personality {
             pages: Pages { names: 50, ..Self::plain().pages },
             serving: SIGNED,
             tag_parameter: false,
-            login: Login::Bearer(Bearer { path: "/v2/auth", tells_life: false, ..Bearer::plain() }),
+            login: Login::Bearer(Bearer { path: "/v2/auth", has_expiry: false, ..Bearer::plain() }),
             ..Self::plain()
         }
     }
@@ -196,7 +196,7 @@ impl Personality {
 
     /// Distribution 3.
     pub fn distribution_3() -> Self {
-        let login = Bearer { cancel_wants_delete: true, tells_life: false, ..Bearer::plain() };
+        let login = Bearer { cancel_wants_delete: true, has_expiry: false, ..Bearer::plain() };
         Self {
             name: "distribution-3",
             disorder: (416, 400),
@@ -210,5 +210,5 @@ impl Personality {
     }
 }
 
-/// Blobs are served by a storage service, which wants nobody's credentials.
+/// Blobs are served by a storage service, which wants no credentials.
 const SIGNED: Serving = Serving::Redirect { signed_for_get: true, uses: 1 };

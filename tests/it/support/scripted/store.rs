@@ -1,4 +1,4 @@
-//! What a scripted registry keeps: blobs, manifests, tags and upload sessions.
+//! The content of a scripted registry: blobs, manifests, tags and upload sessions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -27,7 +27,7 @@ impl Store {
         next
     }
 
-    /// Whether the signature is still good.
+    /// Returns true if the signature is still good.
     pub(super) fn use_signature(&mut self, signature: u64) -> bool {
         let left = self.signatures.get_mut(&signature).filter(|left| **left > 0);
         left.map(|left| *left -= 1).is_some()
@@ -84,7 +84,7 @@ pub(super) struct Repository {
     pub(super) tags: BTreeMap<String, String>,
     /// Every tag that was ever set, with its digest, in order.
     pub(super) moves: Vec<(String, String)>,
-    /// How many tags are listed besides these, which nobody keeps: `build-0000000` and so on.
+    /// The number of further tags that are listed and not kept: `build-0000000` and so on.
     pub(super) crowd: usize,
     /// Blobs that were committed while they were there already, until a manifest names them.
     pub(super) twice: HashSet<String>,
@@ -129,7 +129,7 @@ impl Manifest {
         children.filter_map(|descriptor| descriptor["digest"].as_str()).collect()
     }
 
-    /// How the referrers API names it.
+    /// Returns its entry in the referrers API.
     pub(super) fn descriptor(&self, digest: &str) -> Value {
         let mut descriptor =
             serde_json::json!({ "mediaType": self.media_type, "digest": digest, "size": self.bytes.len() });
@@ -157,12 +157,12 @@ impl Repository {
     }
 }
 
-/// Whether `bytes` have this digest, which may be one of SHA-256 or SHA-512.
+/// Returns true if `bytes` have this digest, which may be one of SHA-256 or SHA-512.
 pub(super) fn verifies(stated: &str, bytes: &[u8]) -> bool {
     digest_of(stated, bytes).is_some_and(|found| found == stated)
 }
 
-/// Whether this is the form of a digest that a registry takes.
+/// Returns true if this is the form of a digest that a registry takes.
 pub(super) fn is_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else { return false };
     let length = match algorithm {

@@ -111,7 +111,7 @@ fn open(call: &Call, repository: &str) -> Response {
     response
 }
 
-/// Where the session is and what it has; with this status.
+/// Answers with the place of the session and the bytes that it has; with this status.
 fn progress(call: &Call, session: &str, status: u16) -> Response {
     let mut store = call.shared.store();
     let Some(upload) = store.uploads.get_mut(session) else {
@@ -183,7 +183,7 @@ async fn finish(call: &mut Call, session: &str) -> Result<Response, Gone> {
     Ok(commit(call, &upload.repository, &digest, upload.bytes))
 }
 
-/// Whether `Content-Range` says that the body belongs at another place than the end.
+/// Returns true if `Content-Range` says that the body belongs at another place than the end.
 fn is_disorder(call: &Call, session: &str) -> bool {
     let Some(range) = call.header(CONTENT_RANGE) else { return false };
     let first = range.split_once('-').and_then(|(first, _)| first.parse::<u64>().ok());
