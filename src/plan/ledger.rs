@@ -227,10 +227,17 @@ impl Ledger {
 
     /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is not verified.
     pub fn owe(&mut self, begun: Timestamp) {
+        self.owe_where(|row| row.observed_at >= begun);
+    }
+
+    /// Counts every image as owed that is not verified: another process may have compared them meanwhile.
+    pub fn owe_all(&mut self) {
+        self.owe_where(|_| true);
+    }
+
+    fn owe_where(&mut self, is_meant: impl Fn(&Row) -> bool) {
         if self.counts.complete < self.counts.images {
-            self.change_all(|row| {
-                row.owed |= row.observed_at >= begun && !matches!(row.state, State::Complete { .. });
-            });
+            self.change_all(|row| row.owed |= is_meant(row) && !matches!(row.state, State::Complete { .. }));
         }
     }
 

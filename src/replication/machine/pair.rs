@@ -218,8 +218,10 @@ impl Pair {
         }
     }
 
-    /// Records that another process may have published meanwhile: the status is written again once every image was observed.
+    /// Records that another process may have compared and published meanwhile: what is not verified is owed, and the status is written
+    /// again once every image was observed.
     pub fn reopen(&mut self, now: Timestamp) {
+        self.ledger.owe_all();
         let images = self.ledger.counts().images;
         self.short = Some(Short { images, is_known: false, until: now + MAX_SHORT });
         self.was_closed = false;

@@ -383,6 +383,22 @@ fn what_was_observed_before_the_process_was_stopped_is_not_written() {
 }
 
 #[test]
+fn a_process_that_was_stopped_is_not_ready_before_what_waited_is_verified() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "A")])], true);
+    bench.copied(Ok(()));
+    bench.passes(60);
+    let pushed = bench.observed("app", "v2", "B", bench.now);
+    bench.step(Event::Looked(Looked::Seen(pushed)));
+    assert!(bench.is_ready(), "an image that was pushed since the comparison keeps it ready");
+    bench.step(Event::Frozen);
+    assert!(!bench.is_ready(), "another process may have compared since");
+    bench.compare(&[("app", &[("v1", "A"), ("v2", "B")])], true);
+    bench.copied(Ok(()));
+    assert!(bench.is_ready());
+}
+
+#[test]
 fn a_missing_registry_is_told_at_once_and_its_rows_are_kept() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")])], true);
