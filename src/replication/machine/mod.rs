@@ -101,6 +101,8 @@ pub struct Machine {
     reported: ConfigurationReport,
     /// True if counts changed since the last report.
     is_changed: bool,
+    /// True if another process may have reported since.
+    is_report_doubted: bool,
     reported_owes: bool,
     reported_fails: bool,
     reported_at: Timestamp,
@@ -164,6 +166,7 @@ impl Machine {
             handled: stored.handled_request,
             reported: ConfigurationReport::default(),
             is_changed: true,
+            is_report_doubted: false,
             reported_owes: false,
             reported_fails: false,
             reported_at: now,

@@ -89,6 +89,7 @@ impl Machine {
         self.observe_from = now;
         self.doubt_until = now + LONGEST_DOUBT;
         self.compare_at = now;
+        self.is_report_doubted = true;
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
             self.touch(id, now, |pair| pair.reopen(now));

@@ -85,7 +85,7 @@ impl Machine {
             self.handled = self.handling.take();
         }
         let (trouble, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
-        let is_urgent = (&trouble, phase, generation, &self.handled, self.owes(), self.fails())
+        let is_changed = (&trouble, phase, generation, &self.handled, self.owes(), self.fails())
             != (
                 &self.reported.trouble,
                 self.reported.phase,
@@ -94,6 +94,7 @@ impl Machine {
                 self.reported_owes,
                 self.reported_fails,
             );
+        let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported_at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
         if !is_urgent && !(self.is_changed && (is_due || is_quiet)) {
@@ -108,7 +109,8 @@ impl Machine {
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
         };
-        if report != self.reported {
+        if report != self.reported || self.is_report_doubted {
+            self.is_report_doubted = false;
             (self.reported_owes, self.reported_fails) = (self.owes(), self.fails());
             self.reported_at = now;
             self.reported = report.clone();
