@@ -1,6 +1,6 @@
 //! One writer per destination repository: the oldest configuration that wants it holds it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -29,8 +29,8 @@ pub struct Holder {
 pub struct Claims {
     held: HashMap<Place, Claim>,
     waiting: BTreeSet<String>,
-    /// The configuration that held a destination last, where that is another one than now, or none holds it.
-    former: HashMap<Place, String>,
+    /// Destinations that a configuration gave up, or lost to an older one.
+    former: HashSet<Place>,
     changes: u64,
 }
 
@@ -66,9 +66,8 @@ impl Claims {
         if reverse.is_some() {
             self.held.remove(source);
         }
-        if let Some(claim) = self.held.get(destination).filter(|claim| claim.holder.uid != holder.uid) {
-            let former = claim.holder.uid.clone();
-            self.remember(destination.clone(), former);
+        if self.held.get(destination).is_some_and(|claim| claim.holder.uid != holder.uid) {
+            self.remember(destination.clone());
         }
         self.changes += u64::from(!displaced.is_empty());
         self.held.insert(destination.clone(), Claim { holder: holder.clone(), source: source.clone() });
@@ -88,7 +87,7 @@ impl Claims {
         let given_up: Vec<Place> = self.held.iter().filter(given_up).map(|(place, _)| place.clone()).collect();
         for place in given_up {
             self.held.remove(&place);
-            self.remember(place, uid.to_owned());
+            self.remember(place);
         }
         self.waiting.remove(uid);
         if self.held.len() == before {
@@ -98,16 +97,16 @@ impl Claims {
         std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
-    /// Returns true if another configuration than `uid` held the destination before: its writes may still be under way.
-    pub fn is_inherited(&self, uid: &str, destination: &Place) -> bool {
-        self.former.get(destination).is_some_and(|former| former != uid)
+    /// Returns true if the destination was held before: writes of that time may still be under way.
+    pub fn is_inherited(&self, destination: &Place) -> bool {
+        self.former.contains(destination)
     }
 
-    fn remember(&mut self, place: Place, former: String) {
+    fn remember(&mut self, place: Place) {
         if self.former.len() >= MAX_FORMER {
             self.former.clear();
         }
-        self.former.insert(place, former);
+        self.former.insert(place);
     }
 
     /// Counts claims that were released or displaced: configurations look at theirs again when it changes.
@@ -116,7 +115,7 @@ impl Claims {
     }
 }
 
-/// Places whose former holder is remembered.
+/// Places that are remembered as held before.
 const MAX_FORMER: usize = 100_000;
 
 #[cfg(test)]
@@ -154,7 +153,7 @@ mod tests {
         assert_eq!(claims.release("o", |_| true), Vec::<String>::new());
         assert_eq!(claims.release("o", |_| false), ["y"]);
         assert!(claims.claim(&younger, &a, &target).is_ok());
-        assert!(claims.is_inherited("y", &target) && !claims.is_inherited("o", &target));
+        assert!(claims.is_inherited(&target) && !claims.is_inherited(&a));
     }
 
     #[test]

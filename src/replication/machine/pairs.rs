@@ -67,7 +67,7 @@ impl Machine {
             self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
             return None;
         }
-        let is_inherited = claims.is_inherited(&self.orders.holder.uid, &to);
+        let is_inherited = claims.is_inherited(&to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
             pair.doubt_until = now + LONGEST_DOUBT;
