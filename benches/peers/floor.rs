@@ -39,7 +39,7 @@ pub struct FloorFlags {
 }
 
 /// A manifest that was read.
-struct Manifest {
+struct FloorManifest {
     digest: String,
     media_type: String,
     bytes: Bytes,
@@ -49,10 +49,10 @@ struct Manifest {
 
 /// The content to be written to one repository.
 #[derive(Default)]
-struct Work {
+struct RepositoryWork {
     repository: String,
-    tags: Vec<(String, Arc<Manifest>)>,
-    children: Vec<Arc<Manifest>>,
+    tags: Vec<(String, Arc<FloorManifest>)>,
+    children: Vec<Arc<FloorManifest>>,
     /// With their sizes.
     blobs: BTreeMap<String, u64>,
 }
@@ -71,7 +71,7 @@ pub async fn run(flags: FloorFlags) -> Result<()> {
     let client = Client::builder().user_agent("floor").no_proxy().pool_max_idle_per_host(AT_ONCE).build()?;
     let floor = Floor { client, flags };
     let reads = futures::stream::iter(&floor.flags.repository).map(|repository| floor.read(repository));
-    let work: Vec<Work> = reads.buffered(AT_ONCE).try_collect().await?;
+    let work: Vec<RepositoryWork> = reads.buffered(AT_ONCE).try_collect().await?;
     floor.copy_blobs(&work).await?;
     for destination in &floor.flags.destination {
         let children =
@@ -92,8 +92,8 @@ pub async fn run(flags: FloorFlags) -> Result<()> {
 
 impl Floor {
     /// The tags of a repository with all manifests below them.
-    async fn read(&self, repository: &str) -> Result<Work> {
-        let mut work = Work { repository: repository.to_owned(), ..Work::default() };
+    async fn read(&self, repository: &str) -> Result<RepositoryWork> {
+        let mut work = RepositoryWork { repository: repository.to_owned(), ..RepositoryWork::default() };
         let mut tags = Vec::new();
         loop {
             let last = tags.last().map(|last| format!("&last={last}")).unwrap_or_default();
@@ -146,7 +146,7 @@ impl Floor {
         Ok(digests.len() == 1)
     }
 
-    async fn manifest(&self, repository: &str, reference: &str) -> Result<Arc<Manifest>> {
+    async fn manifest(&self, repository: &str, reference: &str) -> Result<Arc<FloorManifest>> {
         let url = format!("{}/v2/{repository}/manifests/{reference}", self.flags.source);
         let answer = ok(self.client.get(url).header(ACCEPT, manifests()).send().await?)?;
         let header = |name: &str| {
@@ -167,11 +167,11 @@ impl Floor {
         let blobs = named("config").into_iter().chain(named("layers"));
         let blobs = blobs.map(|entry| (digest_of(&entry), entry["size"].as_u64().unwrap_or_default())).collect();
         let children = named("manifests").iter().map(digest_of).collect();
-        Ok(Arc::new(Manifest { digest, media_type, bytes, children, blobs }))
+        Ok(Arc::new(FloorManifest { digest, media_type, bytes, children, blobs }))
     }
 
     /// Each blob goes to the first repository that needs it, and is mounted by the others.
-    async fn copy_blobs(&self, work: &[Work]) -> Result<()> {
+    async fn copy_blobs(&self, work: &[RepositoryWork]) -> Result<()> {
         let mut first: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
         let mut mounts = Vec::new();
         for work in work {
@@ -223,15 +223,21 @@ impl Floor {
         ok(put.send().await?).map(drop)
     }
 
-    async fn put_manifest(&self, registry: &str, repository: &str, reference: &str, manifest: &Manifest) -> Result<()> {
+    async fn put_manifest(
+        &self,
+        registry: &str,
+        repository: &str,
+        reference: &str,
+        manifest: &FloorManifest,
+    ) -> Result<()> {
         let put = self.client.put(format!("{registry}/v2/{repository}/manifests/{reference}"));
         let put = put.header(CONTENT_TYPE, &manifest.media_type).body(manifest.bytes.clone());
         ok(put.send().await?).map(drop)
     }
 
-    async fn read_back(&self, registry: &str, work: &[Work]) -> Result<()> {
+    async fn read_back(&self, registry: &str, work: &[RepositoryWork]) -> Result<()> {
         let mut paths = Vec::new();
-        for Work { repository, tags, children, blobs } in work {
+        for RepositoryWork { repository, tags, children, blobs } in work {
             paths.extend(tags.iter().map(|(tag, _)| format!("{registry}/v2/{repository}/manifests/{tag}")));
             paths.extend(children.iter().map(|m| format!("{registry}/v2/{repository}/manifests/{}", m.digest)));
             paths.extend(blobs.keys().map(|digest| format!("{registry}/v2/{repository}/blobs/{digest}")));

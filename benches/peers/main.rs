@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand};
 
 use operator::Cluster;
-use report::{Machine, QUIET, REGISTRIES, Report};
-use running::{Settings, program_knows};
+use report::{BenchMachine, BenchReport, QUIET, REGISTRIES};
+use running::{BenchSettings, program_knows};
 use scale::SIZES;
 use scenarios::{Course, Scenario, scenarios};
 use support::tools::{debian_tool, go_tool};
@@ -136,7 +136,7 @@ async fn bench(flags: &RunFlags) -> Result<(), String> {
     Ok(())
 }
 
-async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
+async fn measure_all(flags: &RunFlags, load: f64) -> Result<BenchReport, String> {
     let sizes = SIZES.iter().map(|size| size.name);
     let known: Vec<_> = scenarios().iter().map(|scenario| scenario.name).chain(sizes).map(str::to_owned).collect();
     let wanted = chosen(&flags.fixtures, &known)?;
@@ -146,7 +146,7 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
     let operates = |scenario: &Scenario| scenario.operator && is_wanted(scenario.name);
     let has_operator = scenarios().iter().any(operates) || SIZES.iter().any(|size| is_wanted(size.name));
     let has_operator = has_operator && tools.contains(&Tool::Operator.name());
-    let settings = Settings {
+    let settings = BenchSettings {
         tools: Tool::all().iter().copied().filter(|tool| tools.contains(&tool.name())).collect(),
         repetitions: flags.repetitions,
         seed: flags.seed,
@@ -159,8 +159,8 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<Report, String> {
     for (name, program) in REGISTRIES.into_iter().zip([go_tool("registry"), debian_tool("docker-registry")]) {
         versions.insert(name.to_owned(), version_of_registry(&program));
     }
-    let mut report = Report {
-        machine: Machine::this(load),
+    let mut report = BenchReport {
+        machine: BenchMachine::this(load),
         versions,
         repetitions: flags.repetitions,
         seed: flags.seed,
@@ -225,7 +225,7 @@ fn quiet(force: bool) -> Result<f64, String> {
             eprintln!("the load is {load}: what is measured now is no measure");
             return Ok(load);
         }
-        if began.elapsed() > LONGEST_WAIT {
+        if began.elapsed() > MAX_WAIT {
             return Err(format!(
                 "the load is {load}, and no measure above {QUIET}: set BENCH_FORCE=1 to go on all the same"
             ));
@@ -242,4 +242,4 @@ fn version_of_registry(program: &std::path::Path) -> String {
 
 /// Small images that one process copies one after the other.
 const IMAGES: u64 = 4;
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const MAX_WAIT: Duration = Duration::from_secs(300);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::support::process::Process;
+use crate::support::process::ChildProcess;
 use crate::support::run_folder::new_folder;
 
 /// The resources that a program took, with all its children.
@@ -27,7 +27,7 @@ pub struct Usage {
 
 /// A program that is being measured; dropping it kills it with all its children.
 pub struct Measured {
-    process: Process,
+    process: ChildProcess,
     report: PathBuf,
     log: PathBuf,
     since: Instant,
@@ -42,7 +42,7 @@ impl Measured {
         command.arg("measure").arg(&report).arg("--").arg(program.get_program()).args(program.get_args());
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let since = Instant::now();
-        Self { process: Process::start(name, command, &log), report, log, since }
+        Self { process: ChildProcess::start(name, command, &log), report, log, since }
     }
 
     /// Returns the time since the start.

@@ -19,7 +19,7 @@ use transship::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration,
 use crate::measure::{Usage, peak_memory, processor_time};
 use crate::support::control_plane::{ControlPlane, TestNamespace};
 use crate::support::kube_users::claim_operator;
-use crate::support::process::{Port, Process};
+use crate::support::process::{ChildProcess, Port};
 use crate::support::run_folder::new_folder;
 use crate::support::tls::client_builder;
 
@@ -30,10 +30,10 @@ pub struct Cluster {
 }
 
 /// An operator that is ready, and a namespace for what it is to do.
-pub struct Operator<'a> {
+pub struct BenchOperator<'a> {
     cluster: &'a Cluster,
     pub namespace: TestNamespace,
-    process: Process,
+    process: ChildProcess,
     folder: PathBuf,
     /// Given back after the process has ended.
     _ports: [Port; 2],
@@ -41,7 +41,7 @@ pub struct Operator<'a> {
 
 /// The resources that one piece of work took.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct OperatorWork {
     /// Of the operator; the time is that from the first request of the user to the last status.
     pub usage: Usage,
     pub api: ApiServer,
@@ -65,7 +65,7 @@ impl Cluster {
             let before = cluster.processor_time();
             tokio::time::sleep(SETTLING).await;
             let busy = (cluster.processor_time() - before) / SETTLING.as_secs_f64();
-            if busy < IDLE || began.elapsed() > LONGEST_SETTLING {
+            if busy < IDLE || began.elapsed() > MAX_SETTLING {
                 eprintln!("the API server takes {:.1} % of a core when it is idle", 100.0 * busy);
                 return cluster;
             }
@@ -76,7 +76,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If it is not ready in time.
-    pub async fn operator(&self, hosts: &[String]) -> Result<Operator<'_>, String> {
+    pub async fn operator(&self, hosts: &[String]) -> Result<BenchOperator<'_>, String> {
         let namespace = self.plane.namespace("bench").await;
         let ports = [Port::claim(), Port::claim()];
         let [admin, notify] = [0, 1].map(|port: usize| format!("127.0.0.1:{}", ports[port].number()));
@@ -88,8 +88,8 @@ impl Cluster {
             command.args(["--egress-allow", host]);
         }
         let folder = new_folder("operator");
-        let process = Process::start("operator", command, &folder.join("log"));
-        let mut operator = Operator { cluster: self, namespace, process, folder, _ports: ports };
+        let process = ChildProcess::start("operator", command, &folder.join("log"));
+        let mut operator = BenchOperator { cluster: self, namespace, process, folder, _ports: ports };
         operator.is_ready(&format!("http://{admin}/readyz")).await?;
         Ok(operator)
     }
@@ -99,7 +99,7 @@ impl Cluster {
     }
 }
 
-impl Operator<'_> {
+impl BenchOperator<'_> {
     async fn is_ready(&mut self, url: &str) -> Result<(), String> {
         let client = client_builder().build().map_err(|error| error.to_string())?;
         let began = Instant::now();
@@ -116,7 +116,7 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// A sentence if they are not `within` that time.
-    pub async fn replicate(&self, objects: &[Value], images: usize, within: Duration) -> Result<Work, String> {
+    pub async fn replicate(&self, objects: &[Value], images: usize, within: Duration) -> Result<OperatorWork, String> {
         let statuses: Api<ReplicationStatus> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
         // An event for each pair that comes to rest, and none for what is under way.
         let mut events = pin!(watcher(statuses, Config::default().fields("status.summary.status=COMPLETE")));
@@ -152,7 +152,7 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// A sentence if it is not `within` that time.
-    pub async fn compare(&self, name: &str, within: Duration) -> Result<Work, String> {
+    pub async fn compare(&self, name: &str, within: Duration) -> Result<OperatorWork, String> {
         let configurations: Api<ReplicationConfiguration> =
             Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
         let request = format!("{:?}", Instant::now());
@@ -173,7 +173,11 @@ impl Operator<'_> {
     }
 
     /// The resources that `work` takes.
-    async fn measured(&self, within: Duration, work: impl Future<Output = Result<(), String>>) -> Result<Work, String> {
+    async fn measured(
+        &self,
+        within: Duration,
+        work: impl Future<Output = Result<(), String>>,
+    ) -> Result<OperatorWork, String> {
         let position = self.cluster.plane.audit_position();
         let (cpu, api_cpu) = (processor_time(self.process.id()), self.cluster.processor_time());
         let began = Instant::now();
@@ -187,7 +191,7 @@ impl Operator<'_> {
         let events = self.cluster.plane.audit_log_of(&self.cluster.user, position);
         let writes = events.iter().filter(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch")).count();
         let usage = Usage { wall, cpu, memory: peak_memory(self.process.id()), exit_code: Some(0) };
-        Ok(Work { usage, api: ApiServer { writes, cpu: api_cpu } })
+        Ok(OperatorWork { usage, api: ApiServer { writes, cpu: api_cpu } })
     }
 
     async fn create(&self, object: &Value) -> Result<(), String> {
@@ -216,6 +220,6 @@ impl Operator<'_> {
 
 const START: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(2);
-const LONGEST_SETTLING: Duration = Duration::from_secs(60);
+const MAX_SETTLING: Duration = Duration::from_secs(60);
 /// Of a core.
 const IDLE: f64 = 0.06;

@@ -3,17 +3,17 @@
 use std::fmt::Write;
 
 use crate::paired::{Ratios, best_peer, median, median_wall};
-use crate::report::{Machine, QUIET, REGISTRIES, Report};
+use crate::report::{BenchMachine, BenchReport, QUIET, REGISTRIES};
 use crate::run::Run;
 use crate::scale;
 use crate::tables::seconds;
 use crate::targets;
 use crate::tools::Tool;
 
-impl Report {
+impl BenchReport {
     /// The page of the documentation.
     pub fn page(&self) -> String {
-        let Machine { date, processor, cores, memory_gib, kernel, load, release } = &self.machine;
+        let BenchMachine { date, processor, cores, memory_gib, kernel, load, release } = &self.machine;
         let forced = if *load > QUIET { ", which the bench was ordered not to wait for" } else { "" };
         let build = if *release { "release build" } else { "**debug build: no measure of anything**" };
         let small = if self.scale == 1 { String::new() } else { format!(" Sizes were divided by {}.", self.scale) };

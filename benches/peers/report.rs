@@ -17,8 +17,8 @@ pub const QUIET: f64 = 0.5;
 
 /// Everything that one call of the benchmark has found.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
-    pub machine: Machine,
+pub struct BenchReport {
+    pub machine: BenchMachine,
     /// The version of each tool and of the registries.
     pub versions: BTreeMap<String, String>,
     pub repetitions: usize,
@@ -37,7 +37,7 @@ pub struct Report {
 
 /// The time and the machine of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Machine {
+pub struct BenchMachine {
     pub date: String,
     pub processor: String,
     pub cores: usize,
@@ -49,7 +49,7 @@ pub struct Machine {
     pub release: bool,
 }
 
-impl Machine {
+impl BenchMachine {
     /// This one.
     pub fn this(load: f64) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Machine {
     }
 }
 
-impl Report {
+impl BenchReport {
     /// The tables of all scenarios that were run, in Markdown that can be read on a terminal, too.
     pub fn tables(&self) -> String {
         scenarios().iter().map(|scenario| self.scenario(scenario)).collect()

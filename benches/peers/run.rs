@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use transship::terms::Side;
 
 use crate::measure::Usage;
 use crate::operator::ApiServer;
-use crate::support::fixtures::Contents;
-use crate::support::registry::Access;
+use crate::support::fixtures::ExpectedContents;
+use crate::support::registry::AccessLine;
 use crate::support::requests::Traffic;
 use crate::tools::Tool;
 
@@ -46,13 +47,6 @@ pub struct Run {
     pub api: Option<ApiServer>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Source,
-    Destination,
-}
-
 /// The least that a run can take, computed from the images themselves.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Least {
@@ -67,17 +61,17 @@ pub struct Least {
 
 impl Least {
     /// Of a copy to empty destinations.
-    pub fn cold(contents: &Contents, destinations: usize) -> Self {
+    pub fn cold(contents: &ExpectedContents, destinations: usize) -> Self {
         Self::of(&Traffic::least_cold(contents, destinations), Traffic::most_checks(contents, destinations))
     }
 
     /// The least of a run that has nothing to do.
-    pub fn warm(contents: &Contents) -> Self {
+    pub fn warm(contents: &ExpectedContents) -> Self {
         Self::of(&Traffic::least_warm(contents), 0)
     }
 
     /// After a tag was moved to the image `changed`.
-    pub fn changed(before: &Contents, after: &Contents, changed: &Contents) -> Self {
+    pub fn changed(before: &ExpectedContents, after: &ExpectedContents, changed: &ExpectedContents) -> Self {
         Self::of(&Traffic::least_changed(before, after), Traffic::most_checks(changed, 1))
     }
 
@@ -94,7 +88,7 @@ impl Run {
 }
 
 /// Counts the requests that were answered with each status.
-pub fn statuses<'a>(log: impl IntoIterator<Item = &'a Access>) -> BTreeMap<u16, usize> {
+pub fn statuses<'a>(log: impl IntoIterator<Item = &'a AccessLine>) -> BTreeMap<u16, usize> {
     let mut statuses = BTreeMap::new();
     for access in log {
         *statuses.entry(access.status).or_default() += 1;

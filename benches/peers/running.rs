@@ -7,23 +7,24 @@ use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use transship::terms::Side;
 
 use crate::measure::{Measured, Usage, processor_time};
 use crate::operator::Cluster;
 use crate::paired::median_wall;
-use crate::run::{Least, Run, Side, by_tool, statuses};
+use crate::run::{Least, Run, by_tool, statuses};
 use crate::scenarios::{Course, Scenario};
-use crate::support::fixtures::{Contents, Fixture, Repository, changed_platform_image};
+use crate::support::fixtures::{ExpectedContents, Fixture, FixtureRepository, changed_platform_image};
 use crate::support::image::Image;
-use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::proxy::{FaultProxy, LineFault};
+use crate::support::registry::{AccessLine, TestRegistry};
 use crate::support::registry_config::Software;
 use crate::support::requests::Traffic;
 use crate::support::run_folder::new_folder;
-use crate::tools::{Task, Tool};
+use crate::tools::{CopyTask, Tool};
 
 /// The settings of all runs.
-pub struct Settings {
+pub struct BenchSettings {
     pub tools: Vec<Tool>,
     pub repetitions: usize,
     pub seed: u64,
@@ -39,14 +40,14 @@ pub struct Settings {
 struct Prepared<'a> {
     scenario: &'a Scenario,
     source: TestRegistry,
-    contents: Contents,
+    contents: ExpectedContents,
     /// The tag that changes: its name, what it is at first, and what then.
     change: Option<(String, Image, Image)>,
     deadline: Duration,
 }
 
 /// One tool with its destinations.
-struct Bench<'a> {
+struct ToolBench<'a> {
     prepared: &'a Prepared<'a>,
     tool: Tool,
     repetition: usize,
@@ -65,7 +66,7 @@ struct Mark {
 }
 
 /// Runs a scenario with every tool that takes part, in another order each time.
-pub async fn run(scenario: &Scenario, settings: &Settings, mut report: impl FnMut(&Run)) -> Vec<Run> {
+pub async fn run(scenario: &Scenario, settings: &BenchSettings, mut report: impl FnMut(&Run)) -> Vec<Run> {
     let fixture = (scenario.fixture)(settings.scale);
     let mut prepared = Prepared::new(scenario, fixture, settings.deadline).await;
     let repositories = prepared.contents.repositories.len();
@@ -80,7 +81,7 @@ pub async fn run(scenario: &Scenario, settings: &Settings, mut report: impl FnMu
         tools.shuffle(&mut chance);
         for tool in &tools {
             prepared.source.restart().await;
-            let bench = Bench::start(&prepared, *tool, repetition).await;
+            let bench = ToolBench::start(&prepared, *tool, repetition).await;
             let played = match settings.cluster.as_ref().filter(|_| *tool == Tool::Operator) {
                 Some(cluster) => vec![bench.replicated(cluster).await],
                 None => bench.play().await,
@@ -130,7 +131,7 @@ impl<'a> Prepared<'a> {
 }
 
 fn wanted(fixture: &Fixture, prefix: &str) -> Fixture {
-    let only = |repository: &Repository| Repository {
+    let only = |repository: &FixtureRepository| FixtureRepository {
         name: repository.name.clone(),
         tags: repository.tags.iter().filter(|(tag, _)| tag.starts_with(prefix)).cloned().collect(),
         referrers: Vec::new(),
@@ -146,7 +147,7 @@ async fn registry(software: Software, name: &str) -> TestRegistry {
     }
 }
 
-impl<'a> Bench<'a> {
+impl<'a> ToolBench<'a> {
     async fn start(prepared: &'a Prepared<'a>, tool: Tool, repetition: usize) -> Self {
         let scenario = prepared.scenario;
         let mut destinations = Vec::new();
@@ -157,7 +158,7 @@ impl<'a> Bench<'a> {
         if let Some(link) = scenario.link {
             for registry in std::iter::once(&prepared.source).chain(&destinations) {
                 let proxy = FaultProxy::start(registry.address());
-                proxy.set(Fault::Far(link));
+                proxy.set(LineFault::Far(link));
                 proxies.push(proxy);
             }
         }
@@ -179,7 +180,7 @@ impl<'a> Bench<'a> {
         if let Some((tag, image, changed)) = self.prepared.change.as_ref().filter(|_| ended_well(&runs)) {
             let pusher = self.prepared.source.pusher();
             let after = Fixture {
-                repositories: vec![Repository {
+                repositories: vec![FixtureRepository {
                     name: REPOSITORY.to_owned(),
                     tags: vec![(tag.clone(), changed.clone())],
                     referrers: Vec::new(),
@@ -195,7 +196,7 @@ impl<'a> Bench<'a> {
         runs
     }
 
-    async fn once(&self, phase: &str, contents: &Contents, least: Least) -> Run {
+    async fn once(&self, phase: &str, contents: &ExpectedContents, least: Least) -> Run {
         let mark = self.mark().await;
         let ended = self.begin(phase != "cold").finish(self.prepared.deadline).await;
         Run { least, ..self.result(phase, &mark, ended, contents).await }
@@ -243,7 +244,7 @@ impl<'a> Bench<'a> {
         let half = contents.unique_blobs().len() / 2;
         let mut first = self.begin(false);
         let uploaded = || {
-            let is_upload = |access: &&Access| access.status == 201 && access.path.contains("/blobs/uploads/");
+            let is_upload = |access: &&AccessLine| access.status == 201 && access.path.contains("/blobs/uploads/");
             self.destinations[0].access_log().iter().filter(is_upload).count()
         };
         while first.is_running() && first.elapsed() < self.prepared.deadline && uploaded() < half {
@@ -286,14 +287,14 @@ impl<'a> Bench<'a> {
         Measured::start(&self.tool.name(), self.tool.command(&self.task(again)))
     }
 
-    fn task(&self, again: bool) -> Task<'_> {
+    fn task(&self, again: bool) -> CopyTask<'_> {
         let host = |number: usize, registry: &TestRegistry| match self.proxies.get(number) {
             Some(proxy) => proxy.host(),
             None => registry.host(),
         };
         let destinations = self.destinations.iter().enumerate().map(|(number, registry)| host(number + 1, registry));
         let repositories = &self.prepared.contents.repositories;
-        Task {
+        CopyTask {
             source: host(0, &self.prepared.source),
             destinations: destinations.collect(),
             repositories: repositories.keys().map(String::as_str).collect(),
@@ -320,7 +321,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Returns the tool's requests to the source and to each destination since then.
-    async fn logs(&self, mark: &Mark) -> (Vec<Access>, Vec<Vec<Access>>) {
+    async fn logs(&self, mark: &Mark) -> (Vec<AccessLine>, Vec<Vec<AccessLine>>) {
         let source = by_the_tool(settled_log(&self.prepared.source).await, mark.source);
         let mut destinations = Vec::new();
         for (registry, position) in self.destinations.iter().zip(&mark.destinations) {
@@ -330,7 +331,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Returns the measurements of a run; a failure if content is missing.
-    async fn result(&self, phase: &str, mark: &Mark, ended: Result<Usage, String>, contents: &Contents) -> Run {
+    async fn result(&self, phase: &str, mark: &Mark, ended: Result<Usage, String>, contents: &ExpectedContents) -> Run {
         let (source_cpu, destination_cpu) = self.processor_times();
         let (source, destinations) = self.logs(mark).await;
         let mut failure = ended.as_ref().err().cloned();
@@ -362,20 +363,20 @@ impl<'a> Bench<'a> {
     }
 }
 
-impl Drop for Bench<'_> {
+impl Drop for ToolBench<'_> {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.home);
     }
 }
 
 /// Keeps the requests of the tool: not those of the check.
-fn by_the_tool(log: Vec<Access>, from: usize) -> Vec<Access> {
-    let is_ours = |access: &Access| access.user_agent.starts_with("transship-test-pusher");
+fn by_the_tool(log: Vec<AccessLine>, from: usize) -> Vec<AccessLine> {
+    let is_ours = |access: &AccessLine| access.user_agent.starts_with("transship-test-pusher");
     log.into_iter().skip(from).filter(|access| !is_ours(access)).collect()
 }
 
 /// The log once nothing is added to it any more: a line is written just after its answer.
-async fn settled_log(registry: &TestRegistry) -> Vec<Access> {
+async fn settled_log(registry: &TestRegistry) -> Vec<AccessLine> {
     let began = Instant::now();
     let mut log = registry.access_log();
     loop {

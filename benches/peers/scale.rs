@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::operator::{Cluster, Work};
+use crate::operator::{Cluster, OperatorWork};
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Personality, ScriptedRegistry};
 use crate::tools::{CONFIGURATION, objects};
@@ -35,16 +35,16 @@ pub struct Scale {
     pub name: String,
     pub of: Images,
     pub images: usize,
-    pub cold: Phase,
+    pub cold: ScalePhase,
     /// A comparison in which nothing has changed.
-    pub warm: Phase,
+    pub warm: ScalePhase,
     /// Bytes of memory at the peak.
     pub memory: u64,
 }
 
 /// One phase.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Phase {
+pub struct ScalePhase {
     /// Seconds of processor time of the operator.
     pub cpu: f64,
     pub seconds: f64,
@@ -98,8 +98,8 @@ async fn measure_one(size: Size, of: Images, cluster: &Cluster) -> Result<Scale,
     Ok(Scale { name: size.name.to_owned(), of, images, cold, warm, memory })
 }
 
-fn phase(work: &Work, requests: usize) -> Phase {
-    Phase { cpu: work.usage.cpu, seconds: work.usage.wall, requests, writes: work.api.writes }
+fn phase(work: &OperatorWork, requests: usize) -> ScalePhase {
+    ScalePhase { cpu: work.usage.cpu, seconds: work.usage.wall, requests, writes: work.api.writes }
 }
 
 fn fill(source: &ScriptedRegistry, size: Size, of: Images) {
@@ -124,7 +124,7 @@ fn check(source: &ScriptedRegistry, destination: &ScriptedRegistry, size: Size) 
 }
 
 impl Scale {
-    fn milliseconds(&self, phase: &Phase) -> f64 {
+    fn milliseconds(&self, phase: &ScalePhase) -> f64 {
         1e3 * phase.cpu / self.images as f64
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::paired::{Ratios, best_peer, median};
-use crate::report::Report;
+use crate::report::BenchReport;
 use crate::run::Run;
 use crate::scale::{Images, SIZES, Scale, Size};
 use crate::tools::Tool;
 
 /// One target of one phase of one scenario.
-struct Target {
+struct BenchTarget {
     scenario: &'static str,
     what: String,
     measured: String,
@@ -18,7 +18,7 @@ struct Target {
 }
 
 /// All runs of one phase of one scenario.
-struct Phase<'a> {
+struct TargetPhase<'a> {
     scenario: &'static str,
     name: &'static str,
     is_far: bool,
@@ -28,12 +28,12 @@ struct Phase<'a> {
 }
 
 /// The table of targets, and what bounds those that are missed.
-pub fn page(report: &Report) -> String {
+pub fn page(report: &BenchReport) -> String {
     let mut targets = Vec::new();
     for (scenario, name, runs) in report.phases() {
         let ours = runs.get(&Tool::Transship).into_iter().flatten().copied();
         let ours = ours.filter(|run| run.failure.is_none()).collect();
-        let phase = Phase { scenario: scenario.name, name, is_far: scenario.link.is_some(), runs: &runs, ours };
+        let phase = TargetPhase { scenario: scenario.name, name, is_far: scenario.link.is_some(), runs: &runs, ours };
         if !phase.ours.is_empty() {
             phase.targets(&mut targets);
         }
@@ -46,7 +46,7 @@ pub fn page(report: &Report) -> String {
     targets.extend(memory_of_large_blobs(report));
     targets.extend(processor_time_of_operator(report));
     let mut text = "| | Target | Measured | |\n|---|---|---|---|\n".to_owned();
-    for Target { scenario, what, measured, is_met } in &targets {
+    for BenchTarget { scenario, what, measured, is_met } in &targets {
         let met = if *is_met { "met" } else { "**missed**" };
         let _ = writeln!(text, "| {scenario} | {what} | {measured} | {met} |");
     }
@@ -61,8 +61,8 @@ pub fn page(report: &Report) -> String {
     text
 }
 
-impl Phase<'_> {
-    fn targets(&self, targets: &mut Vec<Target>) {
+impl TargetPhase<'_> {
+    fn targets(&self, targets: &mut Vec<BenchTarget>) {
         match self.name {
             "cold" => {
                 targets.extend(self.against_peers());
@@ -77,12 +77,12 @@ impl Phase<'_> {
         }
     }
 
-    fn target(&self, what: &str, measured: String, is_met: bool) -> Target {
-        Target { scenario: self.scenario, what: format!("{}: {what}", self.name), measured, is_met }
+    fn target(&self, what: &str, measured: String, is_met: bool) -> BenchTarget {
+        BenchTarget { scenario: self.scenario, what: format!("{}: {what}", self.name), measured, is_met }
     }
 
     /// No slower than the fastest of the others; faster in every repetition where the registries are far away.
-    fn against_peers(&self) -> Option<Target> {
+    fn against_peers(&self) -> Option<BenchTarget> {
         let (peer, ratios) = best_peer(self.runs)?;
         let (what, is_met) = match self.scenario {
             "D1" | "D4" => ("wall within noise of the best peer", ratios.lower_quartile() <= 1.0),
@@ -92,13 +92,13 @@ impl Phase<'_> {
         Some(self.target(what, format!("{} × {}", ratios.shown(), peer.name()), is_met))
     }
 
-    fn against_floor(&self) -> Option<Target> {
+    fn against_floor(&self) -> Option<BenchTarget> {
         let ratios = Ratios::of(self.runs, Tool::Transship, Tool::FloorReadBack)?;
         Some(self.target("wall ≤ 1.10 × the floor with read-back", ratios.shown(), ratios.median() <= 1.1))
     }
 
     /// The operator against `transship sync`.
-    fn of_operator(&self) -> Option<Target> {
+    fn of_operator(&self) -> Option<BenchTarget> {
         let runs = self.runs.get(&Tool::Operator)?;
         let what = format!("the operator, from apply to COMPLETE: wall ≤ {OPERATOR_LIMIT:.2} × sync");
         let failed = runs.iter().filter(|run| run.failure.is_some()).count();
@@ -109,7 +109,7 @@ impl Phase<'_> {
     }
 
     /// The requests that copying took, of the least.
-    fn requests(&self, limit: f64) -> Target {
+    fn requests(&self, limit: f64) -> BenchTarget {
         let (found, least) =
             self.worst(|run| (run.traffic.copy_requests() as f64, run.least.requests as f64)).unwrap_or_default();
         let what = match self.name {
@@ -119,14 +119,14 @@ impl Phase<'_> {
         self.target(&what, format!("{found:.0} of {least:.0} = {:.2}", found / least), found <= limit * least)
     }
 
-    fn checks(&self) -> Target {
+    fn checks(&self) -> BenchTarget {
         let (found, most) =
             self.worst(|run| (run.traffic.verification.total() as f64, run.least.checks as f64)).unwrap_or_default();
         let what = "looks to read back ≤ one for each manifest, blob and tag";
         self.target(what, format!("{found:.0} of {most:.0}"), found <= most)
     }
 
-    fn bytes(&self) -> Target {
+    fn bytes(&self) -> BenchTarget {
         let share = |found: u64, least: u64| found as f64 / least.max(1) as f64;
         let read = self.ours.iter().map(|run| share(run.traffic.moved, run.least.moved)).fold(0.0, f64::max);
         let written = self.ours.iter().map(|run| share(run.traffic.uploaded, run.least.uploaded)).fold(0.0, f64::max);
@@ -134,7 +134,7 @@ impl Phase<'_> {
         self.target("bytes read and written of the least = 1.00", format!("{read:.2}, {written:.2}"), is_met)
     }
 
-    fn sent_again(&self) -> Target {
+    fn sent_again(&self) -> BenchTarget {
         let (again, in_flight) = self
             .worst(|run| {
                 let again = run.traffic.moved.saturating_sub(run.unique_bytes);
@@ -149,7 +149,7 @@ impl Phase<'_> {
         self.runs.get(&Tool::Transship).is_some_and(|all| all.len() > self.ours.len())
     }
 
-    fn never_fails(&self) -> Target {
+    fn never_fails(&self) -> BenchTarget {
         let all = self.runs.get(&Tool::Transship).map_or(0, Vec::len);
         let failed = all - self.ours.len();
         self.target("no run fails", format!("{failed} of {all} failed"), failed == 0 && all > 0)
@@ -163,14 +163,14 @@ impl Phase<'_> {
 }
 
 /// A push as the operator sees it: connections and tokens are there. The first image of a process is shown besides.
-fn round_trips(report: &Report) -> Vec<Target> {
+fn round_trips(report: &BenchReport) -> Vec<BenchTarget> {
     let Some((first, warm)) = report.round_trips.split_first() else { return Vec::new() };
     let (Some(visible), Some(complete)) =
         (median(warm.iter().map(|one| one.visible)), median(warm.iter().map(|one| one.complete)))
     else {
         return Vec::new();
     };
-    let target = |what: &str, found: f64, cold: f64, limit: f64| Target {
+    let target = |what: &str, found: f64, cold: f64, limit: f64| BenchTarget {
         scenario: "single",
         what: format!("{what} after ≤ {limit:.0} round trips, connections and tokens being there"),
         measured: format!("{found:.1}; {cold:.1} for the first image of a process"),
@@ -183,28 +183,28 @@ fn round_trips(report: &Report) -> Vec<Target> {
 }
 
 /// The most of any run.
-fn memory(report: &Report) -> Option<Target> {
+fn memory(report: &BenchReport) -> Option<BenchTarget> {
     let ours = report.runs.iter().filter(|run| run.tool == Tool::Transship.name());
     let peaks = ours.filter_map(|run| Some((run.usage.as_ref()?.memory, run)));
     let (most, run) = peaks.max_by_key(|(memory, _)| *memory)?;
     let megabytes = most as f64 / 1e6;
     let measured = format!("{megabytes:.0} MB, in {} {}", run.scenario, run.phase);
-    Some(Target { scenario: "all", what: "peak memory ≤ 40 MB".to_owned(), measured, is_met: megabytes <= 40.0 })
+    Some(BenchTarget { scenario: "all", what: "peak memory ≤ 40 MB".to_owned(), measured, is_met: megabytes <= 40.0 })
 }
 
 /// A large blob takes no more memory than small ones.
-fn memory_of_large_blobs(report: &Report) -> Option<Target> {
+fn memory_of_large_blobs(report: &BenchReport) -> Option<BenchTarget> {
     let memory = |wanted: &str| {
         let ours = report.runs.iter().filter(|run| run.scenario == wanted && run.tool == Tool::Transship.name());
         median(ours.filter(|run| run.phase == "cold").filter_map(|run| Some(run.usage.as_ref()?.memory as f64 / 1e6)))
     };
     let more = memory("D1")? - memory("B")?;
     let what = "cold: peak memory ≤ 4 MB over that of B".to_owned();
-    Some(Target { scenario: "D1", what, measured: format!("{more:.1} MB"), is_met: more <= 4.0 })
+    Some(BenchTarget { scenario: "D1", what, measured: format!("{more:.1} MB"), is_met: more <= 4.0 })
 }
 
 /// The processor time of the operator for each image, in many repositories and in few large ones.
-fn processor_time_of_operator(report: &Report) -> Vec<Target> {
+fn processor_time_of_operator(report: &BenchReport) -> Vec<BenchTarget> {
     let mut targets = Vec::new();
     for of in [Images::Distinct, Images::Aliases] {
         let cold = |size: &Size| {
@@ -213,13 +213,13 @@ fn processor_time_of_operator(report: &Report) -> Vec<Target> {
         };
         let [many, large] = SIZES.each_ref().map(cold);
         let kind = format!("{of:?}").to_lowercase();
-        targets.extend(many.map(|many| Target {
+        targets.extend(many.map(|many| BenchTarget {
             scenario: SIZES[0].name,
             what: format!("the operator, {kind}: CPU ≤ 1.5 ms an image"),
             measured: format!("{many:.2} ms"),
             is_met: many <= 1.5,
         }));
-        targets.extend(many.zip(large).map(|(many, large)| Target {
+        targets.extend(many.zip(large).map(|(many, large)| BenchTarget {
             scenario: SIZES[1].name,
             what: format!("the operator, {kind}: CPU an image within 20 % of {}", SIZES[0].name),
             measured: format!("{large:.2} ms, {:+.0} %", 100.0 * (large / many - 1.0)),

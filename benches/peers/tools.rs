@@ -26,7 +26,7 @@ pub enum Tool {
 }
 
 /// The images to be copied.
-pub struct Task<'a> {
+pub struct CopyTask<'a> {
     /// The source's host and port.
     pub source: String,
     /// The same of each destination.
@@ -104,7 +104,7 @@ impl Tool {
     ///
     /// # Panics
     /// Of the operator, which has none.
-    pub fn command(self, task: &Task<'_>) -> Command {
+    pub fn command(self, task: &CopyTask<'_>) -> Command {
         let mut command = match self {
             Self::Transship => transship(task),
             Self::Operator => panic!("the operator is started before its task is there"),
@@ -130,7 +130,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-fn transship(task: &Task<'_>) -> Command {
+fn transship(task: &CopyTask<'_>) -> Command {
     let text: Vec<_> = task.objects("bench").iter().map(Value::to_string).collect();
     let file = task.home.join("all.yaml");
     std::fs::write(&file, text.join("\n---\n")).expect("the configuration's file");
@@ -139,7 +139,7 @@ fn transship(task: &Task<'_>) -> Command {
     command
 }
 
-impl Task<'_> {
+impl CopyTask<'_> {
     /// The Registries and the configuration of the task.
     pub fn objects(&self, namespace: &str) -> Vec<Value> {
         let exact = |name: &&str| json!({"filter": name, "filterType": "EXACT_MATCH"});
@@ -169,7 +169,7 @@ pub fn objects(namespace: &str, source: &str, destinations: &[String], mut rule:
     objects
 }
 
-fn floor(task: &Task<'_>, read_back: bool) -> Command {
+fn floor(task: &CopyTask<'_>, read_back: bool) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
     command.arg("floor").arg("--source").arg(format!("http://{}", task.source));
     for host in &task.destinations {
@@ -184,7 +184,7 @@ fn floor(task: &Task<'_>, read_back: bool) -> Command {
 }
 
 /// A line for every repository and destination.
-fn lines(task: &Task<'_>, line: impl Fn(&str, &str) -> String) -> String {
+fn lines(task: &CopyTask<'_>, line: impl Fn(&str, &str) -> String) -> String {
     let mut script = String::new();
     for destination in &task.destinations {
         for repository in &task.repositories {
@@ -194,7 +194,7 @@ fn lines(task: &Task<'_>, line: impl Fn(&str, &str) -> String) -> String {
     script
 }
 
-fn crane(task: &Task<'_>) -> String {
+fn crane(task: &CopyTask<'_>) -> String {
     let (crane, source) = (go_tool("crane").display().to_string(), &task.source);
     lines(task, |repository, destination| match task.prefix {
         None => format!("{crane} copy --all-tags {source}/{repository} {destination}/{repository}"),
@@ -204,7 +204,7 @@ fn crane(task: &Task<'_>) -> String {
     })
 }
 
-fn oras(task: &Task<'_>) -> String {
+fn oras(task: &CopyTask<'_>) -> String {
     let (oras, source) = (go_tool("oras").display().to_string(), &task.source);
     let (prefix, recursive) = (task.prefix.unwrap_or_default(), if task.referrers { "-r" } else { "" });
     lines(task, |repository, destination| {
@@ -215,7 +215,7 @@ fn oras(task: &Task<'_>) -> String {
     })
 }
 
-fn skopeo(task: &Task<'_>, at_once: usize) -> String {
+fn skopeo(task: &CopyTask<'_>, at_once: usize) -> String {
     let program = debian_tool("skopeo").display().to_string();
     let flags =
         "--insecure-policy sync --all --preserve-digests --src-tls-verify=false --dest-tls-verify=false --dest docker";
@@ -238,7 +238,7 @@ fn skopeo(task: &Task<'_>, at_once: usize) -> String {
     task.destinations.iter().map(one).collect()
 }
 
-fn regsync(task: &Task<'_>, defaults: &Value, limits: &Value) -> Command {
+fn regsync(task: &CopyTask<'_>, defaults: &Value, limits: &Value) -> Command {
     let merged = |mut into: Value, more: &Value| {
         into.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         into

@@ -19,8 +19,8 @@ use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, Registry
 use crate::support::copy_errors::is_transient;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
-use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::proxy::{FaultProxy, LineFault};
+use crate::support::registry::{AccessLine, TestRegistry};
 use crate::support::tls::install_crypto_provider;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ async fn all_kinds_of_images_arrive_with_equal_digests() {
     }
     for options in [TestRegistry::distribution("kinds-3"), TestRegistry::docker_2_8("kinds-2-8")] {
         let destination = options.start().await;
-        let pair = Pair::new(&source.host(), &destination.host());
+        let pair = CopiedPair::new(&source.host(), &destination.host());
         for (tag, image) in &images {
             let copied = pair.copy("kinds", tag, &image.digest()).await.unwrap();
             assert!(!copied.already_there && copied.moved <= copied.size, "{tag}: {copied:?}");
@@ -72,7 +72,7 @@ async fn a_shared_layer_crosses_once() {
         let before = source.access_log().len();
         for across_owners in [false, true] {
             // The second round finds everything: nothing is written again, whichever copy asks.
-            let pair = Pair { across_owners, ..Pair::new(&source.host(), &destination.host()) };
+            let pair = CopiedPair { across_owners, ..CopiedPair::new(&source.host(), &destination.host()) };
             let copies =
                 names.iter().zip(&digests).map(|((repository, tag), digest)| pair.copy(repository, tag, digest));
             for copied in futures::future::join_all(copies).await {
@@ -80,7 +80,7 @@ async fn a_shared_layer_crosses_once() {
             }
         }
         let put = format!("digest={}", base.digest.replace(':', "%3A"));
-        let is_upload = |access: &&Access| {
+        let is_upload = |access: &&AccessLine| {
             access.method == "PUT" && (access.path.contains(&put) || access.path.contains(&base.digest))
         };
         let writes = writes(&destination);
@@ -88,7 +88,7 @@ async fn a_shared_layer_crosses_once() {
         let mounts = writes.iter().filter(|write| write.path.contains("mount=") && write.status == 201).count();
         assert_eq!(mounts, 3, "the other repositories mount it");
         let reads = &source.access_log()[before..];
-        let is_read = |access: &&Access| access.method == "GET" && access.path.ends_with(&base.digest);
+        let is_read = |access: &&AccessLine| access.method == "GET" && access.path.ends_with(&base.digest);
         assert_eq!(reads.iter().filter(is_read).count(), 1, "reads of the base layer");
     }
 }
@@ -102,12 +102,12 @@ async fn another_owners_registry_mounts_only_what_this_source_has_served() {
         source.pusher().push(repository, "1", &image).await;
     }
     destination.pusher().push("a", "1", &image).await;
-    let pair = Pair { across_owners: true, ..Pair::new(&source.host(), &destination.host()) };
+    let pair = CopiedPair { across_owners: true, ..CopiedPair::new(&source.host(), &destination.host()) };
     assert!(pair.copy("a", "1", &image.digest()).await.unwrap().already_there);
     let moved: u64 = image.blobs.iter().map(|blob| blob.bytes.len() as u64).sum();
     assert_eq!(pair.copy("b", "1", &image.digest()).await.unwrap().moved, moved, "to know a digest proves nothing");
     assert_eq!(pair.copy("c", "1", &image.digest()).await.unwrap().moved, 0, "what was served is mounted");
-    let other = Pair { scope: MountScope::new("another configuration"), ..pair };
+    let other = CopiedPair { scope: MountScope::new("another configuration"), ..pair };
     source.pusher().push("d", "1", &image).await;
     assert_eq!(other.copy("d", "1", &image.digest()).await.unwrap().moved, moved, "scopes share nothing");
 }
@@ -121,15 +121,15 @@ async fn an_interrupted_copy_is_completed_by_the_next() {
         let image = Image::with_layers(1, "linux/amd64", layers.clone());
         source.pusher().push("app", "1", &image).await;
         let proxy = FaultProxy::start(source.address());
-        proxy.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(5) });
-        let slow = Pair { engine: one_blob_at_a_time(), ..Pair::new(&proxy.host(), &destination.host()) };
+        proxy.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(5) });
+        let slow = CopiedPair { engine: one_blob_at_a_time(), ..CopiedPair::new(&proxy.host(), &destination.host()) };
         {
             let digest = image.digest();
             let copy = slow.copy("app", "1", &digest);
             let held = async {
                 let first = 3 << 20;
                 eventually(SOON, "one layer is over", async || slow.progress.bytes() >= first).await;
-                proxy.set(Fault::Hold);
+                proxy.set(LineFault::Hold);
                 let arrived = async || destination.pusher().has_blob("app", &layers[0].digest).await;
                 eventually(SOON, "one layer has arrived", arrived).await;
             };
@@ -138,7 +138,7 @@ async fn an_interrupted_copy_is_completed_by_the_next() {
             assert!(matches!(done, futures::future::Either::Right(_)), "the copy hangs, and is dropped here");
         }
         assert_eq!(destination.pusher().digest_of("app", "1").await, None, "no tag before its content");
-        let next = Pair::new(&source.host(), &destination.host());
+        let next = CopiedPair::new(&source.host(), &destination.host());
         let copied = next.copy("app", "1", &image.digest()).await.unwrap();
         assert!(copied.moved < 3 << 20, "the layer that had arrived is found again: {copied:?}");
         assert_eq!(destination.pusher().copy_tree_digests("app", "1").await, image.tree_digests());
@@ -151,7 +151,7 @@ async fn without_a_grant_no_tag_is_written() {
     let destination = TestRegistry::distribution("grants-destination").start().await;
     let (old, new) = (Image::single(1, 1, 100), Image::single(2, 1, 100));
     source.pusher().push("app", "1", &new).await;
-    let pair = Pair::new(&source.host(), &destination.host());
+    let pair = CopiedPair::new(&source.host(), &destination.host());
 
     pair.grants.refuse(&["upload", "create", "tag"]);
     assert!(matches!(pair.copy("app", "1", &new.digest()).await, Err(CopyError::Denied(_))));
@@ -187,11 +187,11 @@ async fn a_consent_that_is_withdrawn_stops_a_blob_on_its_way() {
     let proxy = FaultProxy::start(destination.address());
     // Slow enough that it is still under way when consent goes.
     let slowly = Duration::from_millis(50);
-    proxy.set(Fault::Delay { to_upstream: slowly, to_client: Duration::ZERO });
-    let pair = Pair::new(&source.host(), &proxy.host());
+    proxy.set(LineFault::Delay { to_upstream: slowly, to_client: Duration::ZERO });
+    let pair = CopiedPair::new(&source.host(), &proxy.host());
     let held = async {
         eventually(SOON, "the layer is under way", async || pair.progress.bytes() > 0).await;
-        proxy.set(Fault::Hold);
+        proxy.set(LineFault::Hold);
         pair.grants.refuse(&["upload"]);
         Instant::now()
     };
@@ -209,7 +209,7 @@ async fn a_tag_whose_closure_lost_a_blob_is_repaired() {
         let destination = options.start().await;
         let image = Image::multi_platform(1, 2000);
         source.pusher().push("app", "1", &image).await;
-        let pair = Pair::new(&source.host(), &destination.host());
+        let pair = CopiedPair::new(&source.host(), &destination.host());
         pair.copy("app", "1", &image.digest()).await.unwrap();
         assert!(pair.copy("app", "1", &image.digest()).await.unwrap().already_there);
 
@@ -237,7 +237,7 @@ async fn what_is_remembered_of_a_destination_is_not_believed_over_it() {
         for (tag, seed) in [("1", 2), ("2", 3)] {
             source.pusher().push("app", tag, &image(seed)).await;
         }
-        let pair = Pair::new(&source.host(), &destination.host());
+        let pair = CopiedPair::new(&source.host(), &destination.host());
         pair.copy("app", "1", &image(2).digest()).await.unwrap();
         delete_blob(&destination, "app", &base.digest).await;
         pair.copy("app", "2", &image(3).digest()).await.unwrap();
@@ -252,16 +252,16 @@ async fn failures_name_their_side() {
     let image = Image::single(1, 2, 100_000);
     source.pusher().push("app", "1", &image).await;
     let proxy = FaultProxy::start(source.address());
-    let pair = Pair::new(&proxy.host(), &destination.host());
+    let pair = CopiedPair::new(&proxy.host(), &destination.host());
 
     let unknown = Digest::sha256(b"no registry has this").to_string();
     assert!(matches!(pair.copy("app", "1", &unknown).await, Err(CopyError::SourceChanged)));
-    proxy.set(Fault::CutAfter(20_000));
+    proxy.set(LineFault::CutAfter(20_000));
     let cut = pair.copy("app", "1", &image.digest()).await;
     assert!(matches!(&cut, Err(CopyError::Source(_))), "{cut:?}");
     assert!(is_transient(&cut.unwrap_err()));
     assert_eq!(destination.pusher().digest_of("app", "1").await, None);
-    proxy.set(Fault::None);
+    proxy.set(LineFault::None);
     destination.stop();
     let down = pair.copy("app", "1", &image.digest()).await;
     assert!(matches!(&down, Err(CopyError::Destination(error)) if error.kind == ErrorKind::Unavailable), "{down:?}");
@@ -288,7 +288,7 @@ async fn a_corrupt_layer_never_arrives_and_is_read_once_for_all_who_wait() {
     bytes[100_000] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let before = source.access_log().len();
-    let pair = Pair::new(&source.host(), &destination.host());
+    let pair = CopiedPair::new(&source.host(), &destination.host());
     let images: Vec<_> = (2..12).map(|seed| (seed.to_string(), image(seed).digest())).collect();
     let copies = images.iter().map(|(tag, digest)| pair.copy("app", tag, digest));
     for copied in futures::future::join_all(copies).await {
@@ -303,18 +303,18 @@ async fn a_corrupt_layer_never_arrives_and_is_read_once_for_all_who_wait() {
 }
 
 /// Two registries, an engine between them, and consent.
-pub(crate) struct Pair {
+pub(crate) struct CopiedPair {
     pub(crate) engine: Engine,
     pub(crate) source: Client,
     pub(crate) destination: Client,
     pub(crate) options: CopyOptions,
     pub(crate) scope: MountScope,
     pub(crate) across_owners: bool,
-    pub(crate) grants: Arc<Grants>,
+    pub(crate) grants: Arc<ScriptedGrants>,
     pub(crate) progress: ByteCounter,
 }
 
-impl Pair {
+impl CopiedPair {
     pub(crate) fn new(source: &str, destination: &str) -> Self {
         Self {
             engine: Engine::default(),
@@ -360,14 +360,14 @@ impl Pair {
 
 /// Consents to everything but the listed refusals; notes each request.
 #[derive(Default)]
-pub(crate) struct Grants {
+pub(crate) struct ScriptedGrants {
     refused: [AtomicBool; 4],
     asked: std::sync::Mutex<Vec<String>>,
 }
 
 const KINDS: [&str; 4] = ["upload", "create", "tag", "referrers tag"];
 
-impl Grants {
+impl ScriptedGrants {
     pub(crate) fn refuse(&self, kinds: &[&str]) {
         for (refused, kind) in self.refused.iter().zip(KINDS) {
             refused.store(kinds.contains(&kind), Ordering::SeqCst);
@@ -381,7 +381,7 @@ impl Grants {
     }
 }
 
-impl Authority for Grants {
+impl Authority for ScriptedGrants {
     fn permit<'a>(&'a self, effect: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         let (kind, asked) = match effect {
             Mutation::Upload { .. } => (0, "upload".to_owned()),
@@ -417,8 +417,8 @@ fn one_blob_at_a_time() -> Engine {
 }
 
 /// The requests of the engine that change something.
-fn writes(registry: &TestRegistry) -> Vec<Access> {
-    let is_write = |access: &Access| {
+fn writes(registry: &TestRegistry) -> Vec<AccessLine> {
+    let is_write = |access: &AccessLine| {
         !matches!(access.method.as_str(), "GET" | "HEAD") && !access.user_agent.starts_with("transship-test-pusher")
     };
     registry.access_log().into_iter().filter(is_write).collect()

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::{Fault, Personality, ScriptedRegistry, When};
+use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, When};
 
 /// An image, or an index of images, or one that nests another; layers are shared between them.
 fn images() -> impl Strategy<Value = Image> {
@@ -41,7 +41,7 @@ fn writes(registry: &ScriptedRegistry) -> usize {
 fn a_manifest_comes_after_its_content_and_a_second_copy_writes_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for_any(40, &images(), |image| {
-        let pair = Pair::start(Personality::plain(), Personality::plain());
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
         pair.source.push("app", "1", &image);
         let digest = image.digest();
         runtime.block_on(pair.copy("1", &digest)).unwrap();
@@ -49,7 +49,7 @@ fn a_manifest_comes_after_its_content_and_a_second_copy_writes_nothing() {
         prop_assert_eq!(refused(&pair.destination), Vec::<String>::new());
         prop_assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
         let before = writes(&pair.destination);
-        let fresh = Pair { engine: Default::default(), ..pair };
+        let fresh = RegistryPair { engine: Default::default(), ..pair };
         let again = runtime.block_on(fresh.copy("1", &digest)).unwrap();
         prop_assert!(again.already_there && again.moved == 0, "{again:?}");
         prop_assert_eq!(writes(&fresh.destination), before);
@@ -62,10 +62,10 @@ fn an_interrupted_copy_followed_by_a_whole_one_ends_as_a_whole_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let interrupted = AtomicU64::new(0);
     for_any(40, &(images(), 1_u32..40), |(image, request)| {
-        let pair = Pair::start(Personality::plain(), Personality::plain());
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
         pair.source.push("app", "1", &image);
         let digest = image.digest();
-        pair.destination.fault(When::asked("", "/v2/").nth(request).always(), Fault::error(403, "DENIED"));
+        pair.destination.fault(When::asked("", "/v2/").nth(request).always(), ScriptedFault::error(403, "DENIED"));
         if runtime.block_on(pair.copy("1", &digest)).is_err() {
             interrupted.fetch_add(1, Ordering::Relaxed);
         }
@@ -73,7 +73,7 @@ fn an_interrupted_copy_followed_by_a_whole_one_ends_as_a_whole_one() {
             prop_assert_eq!(pair.destination.tree("app", "1"), image.tree_digests(), "a tag is whole or is not there");
         }
         pair.destination.clear_faults();
-        let next = Pair { engine: Default::default(), ..pair };
+        let next = RegistryPair { engine: Default::default(), ..pair };
         runtime.block_on(next.copy("1", &digest)).unwrap();
         prop_assert_eq!(next.destination.contents("app"), image.tree_digests());
         prop_assert_eq!(next.destination.tags("app"), [("1".to_owned(), digest)].into());

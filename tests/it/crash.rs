@@ -15,16 +15,16 @@ use crate::support::registry::TestRegistry;
 use crate::support::run_folder::new_folder;
 
 /// Far longer than a sync of a small image takes on a busy machine.
-const LONGEST_SYNC: Duration = Duration::from_secs(60);
+const MAX_SYNC: Duration = Duration::from_secs(60);
 
 /// Syncs that run side by side, each with proxies of its own.
 const SIDE_BY_SIDE: usize = 3;
 
 /// More requests than any sync here sends: the search for the last one ends in any case.
-const MOST_REQUESTS: usize = 300;
+const MAX_REQUESTS: usize = 300;
 
 /// The digests below each tag of a repository.
-type Content = BTreeMap<String, BTreeSet<String>>;
+type DigestsByTag = BTreeMap<String, BTreeSet<String>>;
 
 /// Two registries, and the ways to them.
 struct Site<'a> {
@@ -97,13 +97,13 @@ impl Site<'_> {
 
     async fn sync_whole(&self, folder: &PathBuf, repository: &str) {
         let sync = self.sync(folder, repository, &Gate::new(Closing::Never)).wait_with_output();
-        let output = timeout(LONGEST_SYNC, sync).await.expect("a sync ends").unwrap();
+        let output = timeout(MAX_SYNC, sync).await.expect("a sync ends").unwrap();
         assert!(output.status.success(), "{repository}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Everything that is at the destination. Panics where a tag is there and something below it is not.
-    async fn content(&self, repository: &str) -> Content {
-        let (pusher, mut content) = (self.destination.pusher(), Content::new());
+    async fn content(&self, repository: &str) -> DigestsByTag {
+        let (pusher, mut content) = (self.destination.pusher(), DigestsByTag::new());
         for tag in pusher.tags(repository).await {
             content.insert(tag.clone(), pusher.copy_tree_digests(repository, &tag).await);
         }
@@ -111,7 +111,7 @@ impl Site<'_> {
     }
 
     /// Kills a sync at `closing` and lets another one finish; false if it had ended before it came to that request.
-    async fn survives(&self, signed: &Signed, closing: Closing, expected: &Content) -> bool {
+    async fn survives(&self, signed: &Signed, closing: Closing, expected: &DigestsByTag) -> bool {
         let repository = format!("crash/{}", format!("{closing:?}").to_lowercase().replace(['(', ')'], ""));
         signed.push(self.source, &repository).await;
         let folder = new_folder("crash");
@@ -120,7 +120,7 @@ impl Site<'_> {
         let mut sync = self.sync(&folder, &repository, &gate);
         let is_killed = tokio::select! {
             () = gate.closed() => true,
-            ended = timeout(LONGEST_SYNC, sync.wait()) => {
+            ended = timeout(MAX_SYNC, sync.wait()) => {
                 assert!(ended.expect("a sync ends").unwrap().success(), "{closing:?}");
                 false
             }
@@ -164,7 +164,7 @@ async fn a_sync_killed_at_any_request_is_completed_by_the_next_no_tag_early() {
         async move {
             let mut kills = 0;
             for kind in [Closing::Before as fn(usize) -> Closing, Closing::AfterWrite] {
-                for number in (1 + lane..MOST_REQUESTS).step_by(SIDE_BY_SIDE) {
+                for number in (1 + lane..MAX_REQUESTS).step_by(SIDE_BY_SIDE) {
                     if !site.survives(signed, kind(number), expected).await {
                         break;
                     }

@@ -13,13 +13,13 @@ use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
 use crate::support::kube_users::{claim_operator, claim_tenant};
 use crate::support::process::{is_running, spawn_bound};
-use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::proxy::{FaultProxy, LineFault};
 use crate::support::pusher::Pusher;
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 use crate::support::run_folder::{new_folder, run_folder};
 use crate::support::tls::TestAuthority;
 use crate::support::token_server::TokenServer;
-use crate::support::tools::Login;
+use crate::support::tools::ToolLogin;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -67,9 +67,9 @@ async fn both_registries_take_a_push_by_crane_and_log_it() {
         let registry = options.start().await;
         registry.pusher().push("team/app", "1.0", &Image::single(1, 3, 2000)).await;
         let (from, to) = (registry.image("team/app:1.0"), registry.image("team/copy:1.0"));
-        Login::anonymous().run("crane", &["copy", &from, &to]).await.expect_success("crane copy");
+        ToolLogin::anonymous().run("crane", &["copy", &from, &to]).await.expect_success("crane copy");
         eventually(SOON, "the push is in the access log", async || {
-            let pushed = |access: &Access| {
+            let pushed = |access: &AccessLine| {
                 access.method == "PUT" && access.path == "/v2/team/copy/manifests/1.0" && access.status == 201
                     && access.user_agent.starts_with("crane/")
             };
@@ -117,8 +117,8 @@ async fn basic_authentication_refuses_strangers_and_admits_users() {
         let registry = options.user("robot", "right").start().await;
         registry.pusher().push("app", "1", &Image::single(3, 1, 100)).await;
         let image = registry.image("app:1");
-        let wrong = Login::to(&registry.host(), "robot", "wrong");
-        assert!(!Login::anonymous().run("crane", &["digest", &image]).await.success);
+        let wrong = ToolLogin::to(&registry.host(), "robot", "wrong");
+        assert!(!ToolLogin::anonymous().run("crane", &["digest", &image]).await.success);
         assert!(!wrong.run("crane", &["digest", &image]).await.success);
         registry.login().run("crane", &["digest", &image]).await.expect_success("crane with the right password");
     });
@@ -133,10 +133,10 @@ async fn bearer_tokens_open_what_they_grant_and_nothing_else() {
         let pusher = Pusher::new(&registry.url()).user("robot", "right");
         pusher.push("team/app", "1", &Image::single(4, 1, 100)).await;
         let (granted, other) = (registry.image("team/app:1"), registry.image("other/app:1"));
-        let robot = Login::to(&registry.host(), "robot", "right");
+        let robot = ToolLogin::to(&registry.host(), "robot", "right");
         robot.run("crane", &["digest", &granted]).await.expect_success("crane with a token");
         assert!(!robot.run("crane", &["copy", &granted, &other]).await.success);
-        assert!(!Login::anonymous().run("crane", &["digest", &granted]).await.success);
+        assert!(!ToolLogin::anonymous().run("crane", &["digest", &granted]).await.success);
     });
     let asked = tokens.requests();
     let by_crane = asked.iter().find(|request| request.user_agent.starts_with("crane/")).expect("crane asked");
@@ -171,7 +171,7 @@ async fn tls_works_with_the_authority_and_not_without() {
         let registry = options.tls().start().await;
         registry.pusher().push("app", "1", &Image::single(6, 1, 100)).await;
         let image = registry.image("app:1");
-        let login = Login::anonymous();
+        let login = ToolLogin::anonymous();
         login.run("crane", &["digest", &image]).await.expect_success("crane with the authority");
         let mut distrusting = login.command("crane", &["digest", &image]);
         distrusting.env("SSL_CERT_FILE", TestAuthority::new("Another authority").file());
@@ -219,13 +219,13 @@ async fn the_fault_proxy_passes_holds_cuts_and_refuses() {
     };
     assert_eq!(fetch().await.unwrap(), blob.bytes);
     eventually(SOON, "the proxy has counted the answer", async || proxy.bytes_to_client() > 100_000).await;
-    proxy.set(Fault::CutAfter(50_000));
+    proxy.set(LineFault::CutAfter(50_000));
     assert!(!fetch().await.unwrap_err().is_timeout());
-    proxy.set(Fault::Refuse);
+    proxy.set(LineFault::Refuse);
     assert!(!fetch().await.unwrap_err().is_timeout());
-    proxy.set(Fault::Hold);
+    proxy.set(LineFault::Hold);
     assert!(fetch().await.unwrap_err().is_timeout());
-    proxy.set(Fault::Delay { to_upstream: Duration::from_millis(100), to_client: Duration::ZERO });
+    proxy.set(LineFault::Delay { to_upstream: Duration::from_millis(100), to_client: Duration::ZERO });
     assert_eq!(fetch().await.unwrap(), blob.bytes);
     assert_eq!(proxy.connections(), 5);
 }

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use transship::copy::CopyError;
 use transship::registry::{ErrorKind, RegistryError};
 
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::image::{Image, OCI_MANIFEST};
-use crate::support::scripted::{Fault, When};
+use crate::support::scripted::{ScriptedFault, When};
 
 /// A document as a manifest of this media type, whatever it is.
 fn document(media_type: &str, bytes: impl Into<Vec<u8>>) -> Image {
@@ -29,17 +29,17 @@ fn document(media_type: &str, bytes: impl Into<Vec<u8>>) -> Image {
 }
 
 /// Copies what the source serves for a manifest, whatever it is.
-async fn copy_of_served(pair: &Pair, content_type: &str, bytes: impl Into<Vec<u8>>) -> Result<(), CopyError> {
+async fn copy_of_served(pair: &RegistryPair, content_type: &str, bytes: impl Into<Vec<u8>>) -> Result<(), CopyError> {
     let served = document(content_type, bytes);
     let headers = vec![("content-type", content_type.to_owned())];
-    let answer = Fault::Answer { status: 200, headers, body: served.bytes.clone().into() };
+    let answer = ScriptedFault::Answer { status: 200, headers, body: served.bytes.clone().into() };
     pair.source.clear_faults();
     pair.source.fault(When::asked("GET", format!("/manifests/{}", served.digest())).always(), answer);
     pair.copy("1", &served.digest()).await.map(|_| ())
 }
 
 /// The error with which the source was refused. Panics where it is another one, or may pass by itself, or where anything was tagged.
-fn refused(pair: &Pair, copied: Result<impl std::fmt::Debug, CopyError>, kind: ErrorKind) -> RegistryError {
+fn refused(pair: &RegistryPair, copied: Result<impl std::fmt::Debug, CopyError>, kind: ErrorKind) -> RegistryError {
     assert!(pair.destination.tags("app").is_empty(), "{copied:?}");
     match copied {
         Err(CopyError::Source(error)) if error.kind == kind && !kind.is_transient() => error,

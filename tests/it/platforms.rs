@@ -8,7 +8,7 @@ use crate::standalone::{Files, text};
 use crate::stories::scene::PASSWORD;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -77,7 +77,7 @@ async fn a_kept_index_goes_where_it_is_taken_and_elsewhere_the_remedy_is_named()
     }
     let log = source.access_log().split_off(before);
     let left_out = [1, 2, 4, 5].map(|number: usize| image.children[number].digest());
-    let is_left_out = |access: &&Access| left_out.iter().any(|digest| access.path.ends_with(digest));
+    let is_left_out = |access: &&AccessLine| left_out.iter().any(|digest| access.path.ends_with(digest));
     assert_eq!(log.iter().filter(is_left_out).count(), 0, "what is left out is not even read: {log:?}");
 
     let again = sync(&files, &[], 1).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use transship::copy::CopyError;
 
-use crate::copy_images::Pair;
+use crate::copy_images::CopiedPair;
 use crate::support::image::Image;
 use crate::support::pusher::Pusher;
 use crate::support::registry::TestRegistry;
@@ -55,7 +55,7 @@ async fn what_refers_to_an_image_or_to_a_referrer_is_found_at_the_destination() 
 
     for options in [TestRegistry::distribution("referrers-3"), TestRegistry::docker_2_8("referrers-2-8")] {
         let destination = options.start().await;
-        let pair = Pair::new(&source.host(), &destination.host());
+        let pair = CopiedPair::new(&source.host(), &destination.host());
         let copied = pair.copy("app", "1", &image.digest()).await.unwrap();
         assert_eq!((copied.already_there, copied.referrers), (false, 7));
         let there = destination.pusher();
@@ -71,7 +71,8 @@ async fn what_refers_to_an_image_or_to_a_referrer_is_found_at_the_destination() 
         }
 
         let before = destination.access_log().len();
-        let again = Pair::new(&source.host(), &destination.host()).copy("app", "1", &image.digest()).await.unwrap();
+        let again =
+            CopiedPair::new(&source.host(), &destination.host()).copy("app", "1", &image.digest()).await.unwrap();
         assert_eq!((again.already_there, again.moved, again.referrers), (true, 0, 7));
         let writes: Vec<_> = destination.access_log().split_off(before);
         let writes: Vec<_> = writes.iter().filter(|access| !matches!(access.method.as_str(), "GET" | "HEAD")).collect();
@@ -86,13 +87,13 @@ async fn a_signature_after_the_image_is_added_to_the_list_of_the_destination() {
     let image = Image::single(910, 1, 2_000);
     let (theirs, ours) = (signature(911, &image), signature(912, &image));
     source.pusher().push("app", "1", &image).await;
-    let pair = Pair::new(&source.host(), &destination.host());
+    let pair = CopiedPair::new(&source.host(), &destination.host());
     assert_eq!(pair.copy("app", "1", &image.digest()).await.unwrap().referrers, 0);
     // The replica itself is signed.
     attach(&destination.pusher(), "app", &image, std::slice::from_ref(&theirs)).await;
 
     attach(&source.pusher(), "app", &image, std::slice::from_ref(&ours)).await;
-    let next = Pair::new(&source.host(), &destination.host());
+    let next = CopiedPair::new(&source.host(), &destination.host());
     let copied = next.copy("app", "1", &image.digest()).await.unwrap();
     assert_eq!((copied.already_there, copied.referrers), (true, 1), "the digest of the image did not change");
     let there = listed(&destination.pusher(), "app", &image).await;
@@ -109,7 +110,7 @@ async fn copies_of_two_tags_at_once_lose_no_signature() {
         source.pusher().push("app", tag, &image).await;
     }
     attach(&source.pusher(), "app", &image, &signatures).await;
-    let pair = Pair::new(&source.host(), &destination.host());
+    let pair = CopiedPair::new(&source.host(), &destination.host());
     let digest = image.digest();
     let copies = ["1", "2", "3"].map(|tag| pair.copy("app", tag, &digest));
     for copied in futures::future::join_all(copies).await {
@@ -126,7 +127,7 @@ async fn without_consent_to_their_tags_signatures_stay_and_the_copy_says_so() {
     let image = Image::single(930, 1, 2_000);
     source.pusher().push("app", "1", &image).await;
     attach(&source.pusher(), "app", &image, &[signature(931, &image)]).await;
-    let pair = Pair::new(&source.host(), &destination.host());
+    let pair = CopiedPair::new(&source.host(), &destination.host());
     pair.grants.refuse(&["referrers tag"]);
     let refused = pair.copy("app", "1", &image.digest()).await;
     assert!(matches!(refused, Err(CopyError::Denied(_))), "{refused:?}");

@@ -11,11 +11,11 @@ use crate::standalone::{Files, text};
 use crate::stories::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::fixtures::{
-    Contents, Fixture, KIB, MIB, Repository, aliases, changed_platform_image, multi_platform, plain_tar, shared_bases,
-    signed, small_tags,
+    ExpectedContents, Fixture, FixtureRepository, KIB, MIB, aliases, changed_platform_image, multi_platform, plain_tar,
+    shared_bases, signed, small_tags,
 };
 use crate::support::image::Image;
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 use crate::support::requests::{Requests, Traffic};
 use crate::support::turns::in_three_tries;
 use crate::tag_filters;
@@ -36,14 +36,14 @@ enum Replicator {
 }
 
 /// A source with a fixture, destinations, and a replicator between them.
-struct Ground {
+struct CountedReplication {
     source: TestRegistry,
     destinations: Vec<TestRegistry>,
     replicator: Replicator,
-    contents: Contents,
+    contents: ExpectedContents,
 }
 
-impl Ground {
+impl CountedReplication {
     async fn of(by: By, name: &str, fixture: &Fixture, destinations: usize) -> Self {
         let source = TestRegistry::distribution(&format!("{name}-source")).start().await;
         fixture.push(&source.pusher()).await;
@@ -127,7 +127,7 @@ impl Replicator {
     }
 
     /// Leaves out the requests by which an operator checks every Registry once a minute.
-    fn counted(&self, mut log: Vec<Access>) -> Vec<Access> {
+    fn counted(&self, mut log: Vec<AccessLine>) -> Vec<AccessLine> {
         if matches!(self, Self::Operator { .. }) {
             log.retain(|access| (access.method.as_str(), access.path.as_str()) != ("GET", "/v2/"));
         }
@@ -170,7 +170,7 @@ const CONFIGURATION: &str = "all";
 const WHOLE: Duration = Duration::from_secs(60);
 
 /// The log once nothing is added to it any more: a line is written just after its answer.
-async fn settled(registry: &TestRegistry) -> Vec<Access> {
+async fn settled(registry: &TestRegistry) -> Vec<AccessLine> {
     let mut last = registry.access_log();
     eventually(Duration::from_secs(10), "the log is written", async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -196,7 +196,7 @@ impl Requests {
 pub async fn images_of_several_platforms(by: By, name: &str) {
     let (layer, tags) = (MIB + KIB, 8);
     let fixture = multi_platform(tags, layer);
-    let mut ground = Ground::of(by, name, &fixture, 1).await;
+    let mut ground = CountedReplication::of(by, name, &fixture, 1).await;
     ground.cold_read_once().await;
     let warm = Traffic::least_warm(&ground.contents);
     assert_eq!(ground.replicate().await, warm, "nothing changed: a page of tags and one look at each");
@@ -220,13 +220,13 @@ const EXTRA_AT_SOURCE: usize = 2;
 /// its ten blobs.
 const EXTRA_AT_DESTINATION: usize = 13;
 
-fn of_one_tag(tag: &str, image: Image) -> Repository {
-    Repository { name: "app".to_owned(), tags: vec![(tag.to_owned(), image)], referrers: Vec::new() }
+fn of_one_tag(tag: &str, image: Image) -> FixtureRepository {
+    FixtureRepository { name: "app".to_owned(), tags: vec![(tag.to_owned(), image)], referrers: Vec::new() }
 }
 
 /// Small images, once.
 pub async fn small_images(by: By, name: &str) {
-    Ground::of(by, name, &small_tags(20, 16 * KIB), 1).await.cold_read_once().await;
+    CountedReplication::of(by, name, &small_tags(20, 16 * KIB), 1).await.cold_read_once().await;
 }
 
 /// Repositories that share a base; then nothing changes.
@@ -246,12 +246,12 @@ pub async fn tags_of_one_image(by: By, name: &str) {
 
 /// Layers that are plain archives, once.
 pub async fn plain_layers(by: By, name: &str) {
-    Ground::of(by, name, &plain_tar(6, 64 * KIB), 1).await.cold_read_once().await;
+    CountedReplication::of(by, name, &plain_tar(6, 64 * KIB), 1).await.cold_read_once().await;
 }
 
 /// Small images to two destinations, once.
 pub async fn two_destinations(by: By, name: &str) {
-    let mut ground = Ground::of(by, name, &small_tags(20, 16 * KIB), 2).await;
+    let mut ground = CountedReplication::of(by, name, &small_tags(20, 16 * KIB), 2).await;
     let traffic = ground.cold().await;
     assert_eq!(traffic.moved, READS * ground.contents.unique_bytes(), "{traffic:#?}");
 }
@@ -260,7 +260,7 @@ pub async fn two_destinations(by: By, name: &str) {
 const READS: u64 = 1;
 
 async fn cold_then_warm(by: By, name: &str, fixture: &Fixture) {
-    let mut ground = Ground::of(by, name, fixture, 1).await;
+    let mut ground = CountedReplication::of(by, name, fixture, 1).await;
     ground.cold_read_once().await;
     assert_eq!(ground.replicate().await, Traffic::least_warm(&ground.contents), "nothing changed");
 }

@@ -19,7 +19,7 @@ use transship::terms::{ImageStatus, ReplicationState};
 
 use crate::standalone::{Files, text};
 use crate::support::eventually::eventually;
-use crate::support::process::{Port, Process, Signal};
+use crate::support::process::{ChildProcess, Port, Signal};
 use crate::support::tls::client_builder;
 
 /// The token of the notifications of the Registry `source`.
@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(15);
 /// A running `transship serve`; dropping it kills the process.
 struct Serve {
     /// Ended before the port below is given back.
-    process: Process,
+    process: ChildProcess,
     port: Port,
 }
 
@@ -60,7 +60,7 @@ impl Serve {
         // The log of other crates is theirs; ours holds no secret at any level.
         command.args(more).env("RUST_LOG", "info,transship=trace");
         let log = (0..).map(|number| files.folder.join(format!("serve-{number}.log"))).find(|log| !log.exists());
-        let process = Process::start("serve", command.into_std(), &log.unwrap());
+        let process = ChildProcess::start("serve", command.into_std(), &log.unwrap());
         Self { process, port }
     }
 

@@ -5,23 +5,23 @@ use std::time::Duration;
 use transship::copy::{ByteCounter, CopyError};
 use transship::registry::ErrorKind;
 
-use crate::copy_images::{Pair, client};
+use crate::copy_images::{CopiedPair, client};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
-use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::proxy::{FaultProxy, LineFault};
 use crate::support::registry::TestRegistry;
 
 /// A source with one image, and two destinations behind proxies, copied to by one engine.
-struct Ground {
+struct TwoDestinations {
     source: TestRegistry,
     registries: [TestRegistry; 2],
     proxies: [FaultProxy; 2],
-    pairs: [Pair; 2],
+    pairs: [CopiedPair; 2],
     image: Image,
     layer: String,
 }
 
-impl Ground {
+impl TwoDestinations {
     async fn of(name: &str, layer: usize) -> Self {
         let source = TestRegistry::distribution(&format!("{name}-source")).start().await;
         let layer = Blob::layer(1, layer);
@@ -32,13 +32,13 @@ impl Ground {
             TestRegistry::distribution(&format!("{name}-other")).start().await,
         ];
         let proxies = [0, 1].map(|number: usize| FaultProxy::start(registries[number].address()));
-        let first = Pair::new(&source.host(), &proxies[0].host());
-        let second = Pair {
+        let first = CopiedPair::new(&source.host(), &proxies[0].host());
+        let second = CopiedPair {
             engine: first.engine.clone(),
             source: first.source.clone(),
             destination: client(&proxies[1].host()),
             progress: ByteCounter::default(),
-            ..Pair::new(&source.host(), &proxies[1].host())
+            ..CopiedPair::new(&source.host(), &proxies[1].host())
         };
         Self { source, registries, proxies, pairs: [first, second], image, layer: layer.digest }
     }
@@ -60,8 +60,8 @@ impl Ground {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
-    let ground = Ground::of("tee", LAYER).await;
-    ground.proxies[1].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
+    let ground = TwoDestinations::of("tee", LAYER).await;
+    ground.proxies[1].set(LineFault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     let (one, other) = futures::join!(ground.copy(0), ground.copy(1));
     one.unwrap();
     other.unwrap();
@@ -73,14 +73,14 @@ async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_stalls_within_a_layer_is_left_and_catches_up() {
-    let ground = Ground::of("tee-still", LAYER).await;
-    ground.proxies[1].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
+    let ground = TwoDestinations::of("tee-still", LAYER).await;
+    ground.proxies[1].set(LineFault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
     let mut other = Box::pin(ground.copy(1));
     let one = async {
         let begun = async || ground.pairs[1].progress.bytes() > 1 << 20;
         let watched = async {
             eventually(SOON, "the layer is on its way to both", begun).await;
-            ground.proxies[1].set(Fault::Hold);
+            ground.proxies[1].set(LineFault::Hold);
         };
         futures::join!(ground.copy(0), watched).0
     };
@@ -90,15 +90,15 @@ async fn a_destination_that_stalls_within_a_layer_is_left_and_catches_up() {
         futures::future::Either::Left(_) => panic!("nothing arrives where nothing moves"),
     }
     ground.has_arrived(0).await;
-    ground.proxies[1].set(Fault::None);
+    ground.proxies[1].set(LineFault::None);
     other.await.unwrap();
     ground.has_arrived(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_does_not_answer_is_not_waited_for() {
-    let ground = Ground::of("tee-absent", LAYER).await;
-    ground.proxies[1].set(Fault::Hold);
+    let ground = TwoDestinations::of("tee-absent", LAYER).await;
+    ground.proxies[1].set(LineFault::Hold);
     let ended = tokio::time::timeout(SOON, futures::future::select(Box::pin(ground.copy(0)), Box::pin(ground.copy(1))));
     match ended.await.expect("the first destination has its image") {
         futures::future::Either::Left((one, _)) => one.unwrap(),
@@ -109,9 +109,9 @@ async fn a_destination_that_does_not_answer_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_no_destination_takes_is_not_read_to_its_end() {
-    let ground = Ground::of("tee-given-up", 5 * LAYER).await;
-    ground.proxies[0].set(Fault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
-    ground.proxies[1].set(Fault::Hold);
+    let ground = TwoDestinations::of("tee-given-up", 5 * LAYER).await;
+    ground.proxies[0].set(LineFault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
+    ground.proxies[1].set(LineFault::Hold);
     let mut other = Box::pin(ground.copy(1));
     {
         let begun = eventually(SOON, "the layer is on its way", async || ground.pairs[0].progress.bytes() > 1 << 20);
@@ -129,7 +129,7 @@ async fn a_layer_that_no_destination_takes_is_not_read_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_source_is_reported_for_both_destinations() {
-    let ground = Ground::of("tee-corrupt", LAYER).await;
+    let ground = TwoDestinations::of("tee-corrupt", LAYER).await;
     let hex = ground.layer.trim_start_matches("sha256:");
     let file = ground.source.data_folder().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
     let mut bytes = std::fs::read(&file).unwrap();

@@ -1,6 +1,6 @@
 //! Functions and types as a file defines them.
 
-use super::sources::Token;
+use super::sources::CodeToken;
 
 /// A function with a body.
 pub struct Function {
@@ -19,7 +19,7 @@ pub struct Type {
 }
 
 /// Returns the types that `tokens` define. Associated types are none.
-pub fn types(tokens: &[&Token]) -> Vec<Type> {
+pub fn types(tokens: &[&CodeToken]) -> Vec<Type> {
     let (mut found, mut bodies, mut opens_body) = (Vec::new(), Vec::new(), false);
     for (index, token) in tokens.iter().enumerate() {
         let text = token.text.as_str();
@@ -44,12 +44,12 @@ pub fn types(tokens: &[&Token]) -> Vec<Type> {
 }
 
 /// Returns the functions of `tokens` that have a body.
-pub fn functions(tokens: &[&Token]) -> Vec<Function> {
+pub fn functions(tokens: &[&CodeToken]) -> Vec<Function> {
     let starts = tokens.iter().enumerate().filter(|(_, token)| token.text == "fn");
     starts.filter_map(|(start, _)| function(tokens, start)).collect()
 }
 
-fn function(tokens: &[&Token], start: usize) -> Option<Function> {
+fn function(tokens: &[&CodeToken], start: usize) -> Option<Function> {
     let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
     let name = tokens.get(start + 1).filter(|name| name.text.starts_with(|c: char| c.is_alphabetic() || c == '_'))?;
     let open = (start + 2..tokens.len()).find(|at| text(*at) == "(")?;
@@ -64,7 +64,7 @@ fn function(tokens: &[&Token], start: usize) -> Option<Function> {
     })
 }
 
-fn parameters(tokens: &[&Token]) -> usize {
+fn parameters(tokens: &[&CodeToken]) -> usize {
     let (mut depth, mut lists, mut has_tokens) = (0, Vec::new(), false);
     let mut is_self = false;
     for token in tokens {
@@ -85,7 +85,7 @@ fn parameters(tokens: &[&Token]) -> usize {
     lists.iter().filter(|is_self| !**is_self).count()
 }
 
-fn matching(tokens: &[&Token], open: usize) -> usize {
+fn matching(tokens: &[&CodeToken], open: usize) -> usize {
     let (opening, closing) = if tokens[open].text == "(" { ("(", ")") } else { ("{", "}") };
     let mut depth = 0;
     for (index, token) in tokens.iter().enumerate().skip(open) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::definitions::{Function, functions, types};
-use super::imports::{Arrow, Modules, Parts, circles};
-use super::sources::{DocBlock, SourceFile, Token};
+use super::imports::{Arrow, CountedParts, Modules, circles};
+use super::sources::{CodeToken, DocBlock, SourceFile};
 use crate::support::run_folder::repository;
 
 /// The columns of the table, separated by spaces; the project itself if it is not set.
@@ -66,8 +66,8 @@ fn shown(room: Option<&Room>) -> String {
 
 impl Figures {
     fn of(root: &Path) -> Self {
-        let modules = Modules::read(root, "src/lib.rs", Parts::Production);
-        let arrows = modules.arrows(Parts::Production);
+        let modules = Modules::read(root, "src/lib.rs", CountedParts::Production);
+        let arrows = modules.arrows(CountedParts::Production);
         let production: Vec<&SourceFile> = modules.files.iter().filter(|file| !file.is_test).collect();
         let mut sizes: Vec<usize> = production.iter().map(|file| file.production_lines().count()).collect();
         sizes.sort_unstable();
@@ -183,7 +183,7 @@ fn rooms(modules: &Modules, arrows: &[Arrow]) -> BTreeMap<String, Room> {
     rooms
 }
 
-fn tokens(file: &SourceFile) -> Vec<&Token> {
+fn tokens(file: &SourceFile) -> Vec<&CodeToken> {
     file.production().collect()
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use super::sources::{SourceFile, Token, closing, rust_files};
+use super::sources::{CodeToken, SourceFile, closing, rust_files};
 
 /// The files of a crate and the module tree that they make.
 pub struct Modules {
@@ -43,7 +43,7 @@ pub struct Arrow {
 
 /// The parts of a crate that count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Parts {
+pub enum CountedParts {
     Production,
     All,
 }
@@ -54,7 +54,7 @@ const MAX_DEPTH: usize = 16;
 
 impl Modules {
     /// Reads the crate whose root is `main` and whose files are beside and below it.
-    pub fn read(root: &Path, main: &str, parts: Parts) -> Self {
+    pub fn read(root: &Path, main: &str, parts: CountedParts) -> Self {
         let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder);
         let files = rust_files(root, folder);
         let scopes = files.iter().map(|_| Scope::default()).collect();
@@ -74,16 +74,16 @@ impl Modules {
     }
 
     /// Returns all arrows, several between two files if several lines name something.
-    pub fn arrows(&self, parts: Parts) -> Vec<Arrow> {
+    pub fn arrows(&self, parts: CountedParts) -> Vec<Arrow> {
         let mut arrows = Vec::new();
         for (from, file) in self.files.iter().enumerate().filter(|(from, _)| self.scopes[*from].is_reachable) {
-            let tokens: Vec<&Token> = counted(file, parts).collect();
+            let tokens: Vec<&CodeToken> = counted(file, parts).collect();
             let private = self.scopes[from].imports.iter().filter(|import| !import.is_public);
             let mut paths: Vec<_> = private.map(|import| (import.path.clone(), import.line)).collect();
             paths.extend(path_expressions(&tokens));
             for (path, line) in paths {
                 let to = self.resolve(from, &path, 0).filter(|to| *to != from);
-                if let Some(to) = to.filter(|to| parts == Parts::All || !self.files[*to].is_test) {
+                if let Some(to) = to.filter(|to| parts == CountedParts::All || !self.files[*to].is_test) {
                     arrows.push(Arrow { from, to, line, path: path.join("::") });
                 }
             }
@@ -91,7 +91,7 @@ impl Modules {
         arrows
     }
 
-    fn walk(&mut self, file: usize, parent: Option<usize>, is_test: bool, parts: Parts) {
+    fn walk(&mut self, file: usize, parent: Option<usize>, is_test: bool, parts: CountedParts) {
         self.files[file].is_test |= is_test;
         let path = self.files[file].path.clone();
         let (folder, name) = path.rsplit_once('/').unwrap();
@@ -106,7 +106,7 @@ impl Modules {
                 self.walk(index, Some(file), self.files[file].is_test || is_child_test, parts);
             }
         }
-        let tokens: Vec<&Token> = counted(&self.files[file], parts).collect();
+        let tokens: Vec<&CodeToken> = counted(&self.files[file], parts).collect();
         scope.items = items(&tokens);
         scope.imports = imports(&tokens);
         self.scopes[file] = scope;
@@ -197,18 +197,18 @@ fn reachable<N: Ord + Copy>(targets: &BTreeMap<N, BTreeSet<N>>, from: N) -> BTre
     reached
 }
 
-fn counted(file: &SourceFile, parts: Parts) -> impl Iterator<Item = &Token> {
-    file.tokens.iter().filter(move |token| parts == Parts::All || (!file.is_test && !token.is_test))
+fn counted(file: &SourceFile, parts: CountedParts) -> impl Iterator<Item = &CodeToken> {
+    file.tokens.iter().filter(move |token| parts == CountedParts::All || (!file.is_test && !token.is_test))
 }
 
 /// Returns the modules that have files of their own, and whether they are compiled for tests alone.
-fn declared_modules(tokens: &[Token]) -> Vec<(String, bool)> {
+fn declared_modules(tokens: &[CodeToken]) -> Vec<(String, bool)> {
     let declared = tokens.windows(3).filter(|window| window[0].text == "mod" && window[2].text == ";");
     declared.map(|window| (window[1].text.clone(), window[0].is_test)).collect()
 }
 
 /// Returns the names of the items at the top of a file.
-fn items(tokens: &[&Token]) -> HashSet<String> {
+fn items(tokens: &[&CodeToken]) -> HashSet<String> {
     let (mut depth, mut found) = (0, HashSet::new());
     for (index, token) in tokens.iter().enumerate() {
         match token.text.as_str() {
@@ -223,7 +223,7 @@ fn items(tokens: &[&Token]) -> HashSet<String> {
     found
 }
 
-fn imports(tokens: &[&Token]) -> Vec<Import> {
+fn imports(tokens: &[&CodeToken]) -> Vec<Import> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.text == "use") {
         if tokens.get(index + 1).is_some_and(|next| next.text == "<") {
@@ -240,7 +240,7 @@ fn imports(tokens: &[&Token]) -> Vec<Import> {
 }
 
 /// Calls `take` with each path of a `use` tree and the name that it gets.
-fn expand(tree: &[&Token], prefix: &[String], take: &mut dyn FnMut(Vec<String>, String)) {
+fn expand(tree: &[&CodeToken], prefix: &[String], take: &mut dyn FnMut(Vec<String>, String)) {
     let mut path = prefix.to_vec();
     let mut name = None;
     let mut at = 0;
@@ -277,7 +277,7 @@ fn expand(tree: &[&Token], prefix: &[String], take: &mut dyn FnMut(Vec<String>, 
 }
 
 /// Returns the paths of two or more segments outside of `use` and visibilities.
-fn path_expressions(tokens: &[&Token]) -> Vec<(Vec<String>, usize)> {
+fn path_expressions(tokens: &[&CodeToken]) -> Vec<(Vec<String>, usize)> {
     let (mut found, mut at) = (Vec::new(), 0);
     let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
     while at < tokens.len() {
@@ -288,7 +288,7 @@ fn path_expressions(tokens: &[&Token]) -> Vec<(Vec<String>, usize)> {
                 }
             }
             "pub" if text(at + 1) == "(" => {
-                let owned: Vec<Token> = tokens[at + 1..].iter().take(12).map(|token| (*token).clone()).collect();
+                let owned: Vec<CodeToken> = tokens[at + 1..].iter().take(12).map(|token| (*token).clone()).collect();
                 at += 1 + closing(&owned, 0);
             }
             word if is_name(word) && text(at + 1) == "::" => {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::imports::{Arrow, Modules, Parts, circles};
+use super::imports::{Arrow, CountedParts, Modules, circles};
 use crate::support::run_folder::repository;
 
 /// Crates, as their root files.
-const CRATES: [(&str, Parts); 2] = [("tests/it/main.rs", Parts::All), ("benches/peers/main.rs", Parts::All)];
+const CRATES: [(&str, CountedParts); 2] =
+    [("tests/it/main.rs", CountedParts::All), ("benches/peers/main.rs", CountedParts::All)];
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {

@@ -9,7 +9,7 @@ pub struct SourceFile {
     pub path: String,
     pub text: String,
     /// Without comments; each literal is one token.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<CodeToken>,
     /// True for `tests.rs`, `testing.rs`, `fuzzing` and every module that is declared under `#[cfg(test)]`.
     pub is_test: bool,
     /// The lines of items under `#[cfg(test)]`, counted from 1.
@@ -18,7 +18,7 @@ pub struct SourceFile {
 
 /// A word, a literal (as `""`) or a sign of a Rust file.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct CodeToken {
     pub text: String,
     /// Counted from 1.
     pub line: usize,
@@ -53,7 +53,7 @@ impl SourceFile {
     }
 
     /// Returns the tokens that end up in the program.
-    pub fn production(&self) -> impl Iterator<Item = &Token> {
+    pub fn production(&self) -> impl Iterator<Item = &CodeToken> {
         self.tokens.iter().filter(|token| !self.is_test && !token.is_test)
     }
 
@@ -115,7 +115,7 @@ pub fn rust_files(root: &Path, folder: &str) -> Vec<SourceFile> {
 }
 
 /// Returns the index of the token that closes the bracket at `open`.
-pub fn closing(tokens: &[Token], open: usize) -> usize {
+pub fn closing(tokens: &[CodeToken], open: usize) -> usize {
     let (opening, closing) = match tokens[open].text.as_str() {
         "(" => ("(", ")"),
         "[" => ("[", "]"),
@@ -135,7 +135,7 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
     tokens.len() - 1
 }
 
-fn mark_tests(tokens: &mut [Token]) -> Vec<RangeInclusive<usize>> {
+fn mark_tests(tokens: &mut [CodeToken]) -> Vec<RangeInclusive<usize>> {
     let mut ranges = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
@@ -161,7 +161,7 @@ fn mark_tests(tokens: &mut [Token]) -> Vec<RangeInclusive<usize>> {
 }
 
 /// Returns the index of the last token of the item that begins at `start`.
-fn item_end(tokens: &[Token], start: usize) -> usize {
+fn item_end(tokens: &[CodeToken], start: usize) -> usize {
     let mut at = start;
     let mut ends_in_semicolon = false;
     while at < tokens.len() {
@@ -179,12 +179,12 @@ fn item_end(tokens: &[Token], start: usize) -> usize {
     tokens.len() - 1
 }
 
-fn tokens(text: &str) -> Vec<Token> {
+fn tokens(text: &str) -> Vec<CodeToken> {
     let (mut found, mut rest, mut line) = (Vec::new(), text, 1);
     while let Some(first) = rest.chars().next() {
         let (length, token) = next_token(rest, first);
         if let Some(token) = token {
-            found.push(Token { text: token.to_owned(), line, is_test: false });
+            found.push(CodeToken { text: token.to_owned(), line, is_test: false });
         }
         line += rest[..length].matches('\n').count();
         rest = &rest[length..];

@@ -6,9 +6,9 @@ use transship::copy::CopyError;
 use transship::registry::ErrorKind;
 
 use super::refused;
-use crate::registries::pair::{Pair, client};
+use crate::registries::pair::{RegistryPair, client};
 use crate::support::image::{Image, OCI_INDEX, OCI_MANIFEST};
-use crate::support::scripted::{Bearer, Fault, Login, Personality, ScriptedRegistry, When, gzipped};
+use crate::support::scripted::{Bearer, Login, Personality, ScriptedFault, ScriptedRegistry, When, gzipped};
 
 fn with_tokens() -> Personality {
     Personality { login: Login::Bearer(Bearer::plain()), ..Personality::plain() }
@@ -16,9 +16,13 @@ fn with_tokens() -> Personality {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_without_end_are_cut_off_and_are_failures_of_the_source() {
-    let json =
-        |text: &'static str, more: &'static str| Fault::Endless { status: 200, headers: Vec::new(), first: text, more };
-    let spaces = |status| Fault::Endless { status, headers: Vec::new(), first: "", more: "        " };
+    let json = |text: &'static str, more: &'static str| ScriptedFault::Endless {
+        status: 200,
+        headers: Vec::new(),
+        first: text,
+        more,
+    };
+    let spaces = |status| ScriptedFault::Endless { status, headers: Vec::new(), first: "", more: "        " };
     const MIB: u64 = 1 << 20;
     // What is asked, what it is answered, with what that ends, and how much of it is read at most.
     let table = [
@@ -34,7 +38,7 @@ async fn answers_without_end_are_cut_off_and_are_failures_of_the_source() {
     ];
     let image = Image::single(1, 1, 500);
     for (part, fault, kind, most) in table {
-        let pair = Pair::start(with_tokens(), Personality::plain());
+        let pair = RegistryPair::start(with_tokens(), Personality::plain());
         pair.source.push("app", "1", &image);
         pair.source.fault(When::asked("GET", part).always(), fault);
         let copied = pair.copy("1", &image.digest()).await;
@@ -52,9 +56,9 @@ const IN_SOCKETS: u64 = 16 << 20;
 async fn what_a_destination_answers_without_end_is_cut_off_too() {
     let image = Image::single(1, 1, 500);
     for (method, part) in [("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/")] {
-        let pair = Pair::start(Personality::plain(), Personality::plain());
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
         pair.source.push("app", "1", &image);
-        let endless = Fault::Endless { status: 403, headers: Vec::new(), first: "", more: "        " };
+        let endless = ScriptedFault::Endless { status: 403, headers: Vec::new(), first: "", more: "        " };
         pair.destination.fault(When::asked(method, part).always(), endless);
         let copied = pair.copy("1", &image.digest()).await;
         assert!(matches!(&copied, Err(CopyError::Destination(error)) if error.kind == ErrorKind::Denied), "{copied:?}");
@@ -65,7 +69,7 @@ async fn what_a_destination_answers_without_end_is_cut_off_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_answers_are_never_unpacked() {
     let image = Image::single(1, 1, 500);
-    let gzip = |body: &[u8]| Fault::Answer {
+    let gzip = |body: &[u8]| ScriptedFault::Answer {
         status: 200,
         headers: vec![("content-encoding", "gzip".to_owned()), ("content-type", OCI_MANIFEST.to_owned())],
         body: gzipped(body).into(),
@@ -80,7 +84,7 @@ async fn compressed_answers_are_never_unpacked() {
         ("/referrers/", referrers.as_bytes()),
     ];
     for (part, body) in table {
-        let pair = Pair::start(with_tokens(), Personality::plain());
+        let pair = RegistryPair::start(with_tokens(), Personality::plain());
         pair.source.push("app", "1", &image);
         pair.source.fault(When::asked("GET", part).always(), gzip(body));
         let copied = pair.copy("1", &image.digest()).await;
@@ -91,10 +95,10 @@ async fn compressed_answers_are_never_unpacked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_is_only_said_to_be_compressed_passes_as_it_is() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let image = Image::single(1, 2, 5_000);
     pair.source.push("app", "1", &image);
-    let said = Fault::Headers(vec![("content-encoding", "gzip".to_owned())]);
+    let said = ScriptedFault::Headers(vec![("content-encoding", "gzip".to_owned())]);
     pair.source.fault(When::asked("GET", "").always(), said);
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
@@ -102,14 +106,14 @@ async fn content_that_is_only_said_to_be_compressed_passes_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_is_compressed_for_good_is_no_manifest() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let copied = super::copy_of_served(&pair, OCI_MANIFEST, gzipped(&Image::single(1, 1, 500).bytes)).await;
     refused(&pair, copied, ErrorKind::InvalidContent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_never_answers_holds_up_no_copy_from_another() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let (good, from) = {
         let registry = ScriptedRegistry::start(Personality::plain());
         let from = client(&registry);
@@ -123,9 +127,9 @@ async fn a_source_that_never_answers_holds_up_no_copy_from_another() {
     }
     // Twenty whose manifests never come, and four whose layers never do.
     for image in &held[..20] {
-        pair.source.fault(When::asked("GET", image.digest()).always(), Fault::Hold);
+        pair.source.fault(When::asked("GET", image.digest()).always(), ScriptedFault::Hold);
     }
-    pair.source.fault(When::asked("GET", "/blobs/").always(), Fault::Hold);
+    pair.source.fault(When::asked("GET", "/blobs/").always(), ScriptedFault::Hold);
     let waiting = held.iter().map(|image| {
         let digest = image.digest();
         let pair = &pair;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use transship::copy::{CodedError, CopyError, Engine, EngineLimits};
 use transship::registry::ErrorKind;
 
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::copy_errors::is_transient;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::{Fault, Personality, When};
+use crate::support::scripted::{Personality, ScriptedFault, When};
 
 /// A pair whose source has an image of two layers.
-fn with_image(destination: Personality) -> (Pair, Image) {
-    let pair = Pair::start(Personality::plain(), destination);
+fn with_image(destination: Personality) -> (RegistryPair, Image) {
+    let pair = RegistryPair::start(Personality::plain(), destination);
     let image = Image::single(1, 2, 5_000);
     pair.source.push("app", "1", &image);
     (pair, image)
@@ -27,7 +27,7 @@ fn code(error: CopyError) -> String {
 async fn blobs_that_are_collected_before_the_manifest_comes_are_sent_again() {
     for collections in [1, 2] {
         let (pair, image) = with_image(Personality::plain());
-        pair.destination.fault(When::asked("PUT", "/manifests/1").times(collections), Fault::CollectGarbage);
+        pair.destination.fault(When::asked("PUT", "/manifests/1").times(collections), ScriptedFault::CollectGarbage);
         let copied = pair.copy("1", &image.digest()).await.unwrap();
         assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
         let layers: u64 = image.blobs.iter().map(|blob| blob.bytes.len() as u64).sum();
@@ -39,7 +39,7 @@ async fn blobs_that_are_collected_before_the_manifest_comes_are_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_collects_for_ever_is_given_up_after_three_pushes() {
     let (pair, image) = with_image(Personality::plain());
-    pair.destination.fault(When::asked("PUT", "/manifests/1").always(), Fault::CollectGarbage);
+    pair.destination.fault(When::asked("PUT", "/manifests/1").always(), ScriptedFault::CollectGarbage);
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(given_up.to_string().contains("it was pushed 3 times"), "{given_up}");
     assert_eq!(code(given_up), "VerificationFailed");
@@ -57,7 +57,7 @@ async fn a_destination_that_says_it_has_what_it_lacks_gets_it_all_the_same() {
     let (pair, image) = with_image(Personality::plain());
     // As a cache in front of a storage that was cleaned does.
     for blob in &image.blobs {
-        let lie = Fault::Answer { status: 200, headers: Vec::new(), body: vec![b'x'; blob.bytes.len()].into() };
+        let lie = ScriptedFault::Answer { status: 200, headers: Vec::new(), body: vec![b'x'; blob.bytes.len()].into() };
         pair.destination.fault(When::asked("HEAD", format!("/blobs/{}", blob.digest)).always(), lie);
     }
     pair.copy("1", &image.digest()).await.unwrap();
@@ -69,9 +69,10 @@ async fn a_destination_that_says_it_has_what_it_lacks_gets_it_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_never_has_what_it_claims_is_given_up_in_words() {
     let (pair, image) = with_image(Personality::plain());
-    let lie = Fault::Answer { status: 200, headers: Vec::new(), body: Vec::new().into() };
+    let lie = ScriptedFault::Answer { status: 200, headers: Vec::new(), body: Vec::new().into() };
     pair.destination.fault(When::asked("HEAD", "/blobs/").always(), lie);
-    pair.destination.fault(When::asked("PUT", "/manifests/").always(), Fault::error(404, "MANIFEST_BLOB_UNKNOWN"));
+    pair.destination
+        .fault(When::asked("PUT", "/manifests/").always(), ScriptedFault::error(404, "MANIFEST_BLOB_UNKNOWN"));
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
     let message = given_up.to_string();
     assert!(
@@ -91,19 +92,19 @@ async fn a_destination_that_never_has_what_it_claims_is_given_up_in_words() {
 async fn a_manifest_that_appears_late_is_awaited_one_that_never_does_fails() {
     let (pair, image) = with_image(Personality::plain());
     pair.destination.push("app", "other", &Image::single(5, 1, 500));
-    pair.destination.fault(When::asked("HEAD", "/manifests/1").times(2), Fault::error(404, "MANIFEST_UNKNOWN"));
+    pair.destination.fault(When::asked("HEAD", "/manifests/1").times(2), ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.count("PUT", "/manifests/1"), 1);
 
     let (pair, image) = with_image(Personality::plain());
-    pair.destination.fault(When::asked("HEAD", "/manifests/1").always(), Fault::error(404, "MANIFEST_UNKNOWN"));
+    pair.destination.fault(When::asked("HEAD", "/manifests/1").always(), ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(given_up.to_string().contains("1 is not there after it was written"), "{given_up}");
     assert_eq!(code(given_up), "VerificationFailed");
     assert_eq!(pair.destination.count("PUT", "/manifests/1"), 1, "it is not written again and again");
 
     let (pair, image) = with_image(Personality::plain());
-    let other = Fault::Headers(vec![("docker-content-digest", Image::single(9, 1, 500).digest())]);
+    let other = ScriptedFault::Headers(vec![("docker-content-digest", Image::single(9, 1, 500).digest())]);
     pair.destination.fault(When::asked("HEAD", "/manifests/1").always(), other);
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(given_up.to_string().contains("another writer moves this tag"), "{given_up}");
@@ -112,7 +113,7 @@ async fn a_manifest_that_appears_late_is_awaited_one_that_never_does_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_immutable_tag_that_is_there_is_a_success_even_after_a_lost_answer() {
     let (pair, image) = with_image(Personality { tags_are_immutable: true, ..Personality::plain() });
-    pair.destination.fault(When::asked("PUT", "/manifests/1"), Fault::LoseAnswer);
+    pair.destination.fault(When::asked("PUT", "/manifests/1"), ScriptedFault::LoseAnswer);
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.count("PUT", "/manifests/1"), 2, "the second was refused, for what the first had done");
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
@@ -128,8 +129,8 @@ async fn an_immutable_tag_that_is_there_is_a_success_even_after_a_lost_answer() 
     assert_eq!(pair.destination.tags("app")["1"], other.digest());
 }
 
-fn empty_list() -> Fault {
-    Fault::Answer { status: 200, headers: Vec::new(), body: r#"{"name":"app","tags":[]}"#.into() }
+fn empty_list() -> ScriptedFault {
+    ScriptedFault::Answer { status: 200, headers: Vec::new(), body: r#"{"name":"app","tags":[]}"#.into() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,10 +145,10 @@ async fn a_full_destination_is_reported_and_nothing_is_left_open() {
     for (status, name, expected) in full {
         for (method, part) in places {
             let (pair, image) = with_image(Personality::plain());
-            let pair = Pair { engine: one_blob_at_a_time(), ..pair };
-            pair.destination.fault(When::asked(method, part).always(), Fault::error(status, name));
+            let pair = RegistryPair { engine: one_blob_at_a_time(), ..pair };
+            pair.destination.fault(When::asked(method, part).always(), ScriptedFault::error(status, name));
             // A registry that refuses a whole blob may take it in pieces: then the disk is full as well.
-            pair.destination.fault(When::asked("PATCH", "").always(), Fault::error(status, name));
+            pair.destination.fault(When::asked("PATCH", "").always(), ScriptedFault::error(status, name));
             let error = pair.copy("1", &image.digest()).await.unwrap_err();
             let message = error.to_string();
             assert!(message.contains(&format!("answered {status} ({name}")), "{method} {part} {status}: {message}");
@@ -175,7 +176,7 @@ fn one_blob_at_a_time() -> Engine {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_vanishes_at_the_source_fails_once_and_changes_nothing() {
     let (pair, image) = with_image(Personality::plain());
-    let pair = Pair { engine: one_blob_at_a_time(), ..pair };
+    let pair = RegistryPair { engine: one_blob_at_a_time(), ..pair };
     let before = Image::single(8, 1, 500);
     pair.destination.push("app", "1", &before);
     pair.source.lose_blob("app", &image.blobs[1].digest);

@@ -8,9 +8,9 @@ use transship::copy::CopyError;
 use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
 
 use super::document;
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::image::{Blob, Image, OCI_INDEX, OCI_MANIFEST};
-use crate::support::scripted::{Fault, Personality, When};
+use crate::support::scripted::{Personality, ScriptedFault, When};
 use crate::support::tls::install_crypto_provider;
 
 /// An anonymous client that may reach these hosts.
@@ -45,13 +45,13 @@ async fn what_a_registry_states_wrongly_of_a_digest_is_not_believed() {
         vec![own.clone(), own.clone()],
     ];
     for stated in table {
-        let pair = Pair::start(Personality::plain(), Personality::plain());
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
         pair.source.push("app", "1", &image);
         let mut headers = vec![(STATED, String::new())];
         headers.extend(stated.iter().map(|value| (STATED, value.clone())));
         for registry in [&pair.source, &pair.destination] {
             // Of the tag only: by its own digest each manifest is known anyway.
-            registry.fault(When::asked("", "/manifests/1").always(), Fault::Headers(headers.clone()));
+            registry.fault(When::asked("", "/manifests/1").always(), ScriptedFault::Headers(headers.clone()));
         }
         pair.copy("1", &own).await.unwrap_or_else(|error| panic!("{stated:?}: {error}"));
         assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
@@ -61,7 +61,7 @@ async fn what_a_registry_states_wrongly_of_a_digest_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_digests_are_never_requested() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let image = Image::single(1, 1, 500);
     let layer = &image.blobs[1].digest;
     let hex = layer.trim_start_matches("sha256:");
@@ -92,7 +92,7 @@ fn sha512(bytes: &[u8]) -> String {
 }
 
 /// An image whose parts are all named by SHA-512, in an index that names it so, too; and that index's digest.
-fn image_of_sha512(pair: &Pair) -> (String, Vec<String>) {
+fn image_of_sha512(pair: &RegistryPair) -> (String, Vec<String>) {
     let parts: Vec<Blob> =
         [Blob::new("application/vnd.oci.image.config.v1+json", b"{}".to_vec()), Blob::layer(1, 3_000)]
             .into_iter()
@@ -116,7 +116,7 @@ fn image_of_sha512(pair: &Pair) -> (String, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_sha512_digests_is_copied_and_found_there() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let (root, below) = image_of_sha512(&pair);
     pair.source.tag("app", "1", &root);
     let copied = pair.copy("1", &root).await.unwrap();
@@ -132,7 +132,7 @@ async fn an_image_of_sha512_digests_is_copied_and_found_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_does_not_have_its_sha512_digest_never_arrives() {
-    let pair = Pair::start(Personality::plain(), Personality::plain());
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
     let (root, below) = image_of_sha512(&pair);
     pair.source.corrupt(&below[1]);
     let copied = pair.copy("1", &root).await;

@@ -6,14 +6,14 @@ use transship::image::MAX_MANIFEST_BYTES;
 use transship::registry::ErrorKind;
 
 use super::{copy_of_served, document, manifest, refused};
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::image::{Image, OCI_INDEX, OCI_MANIFEST, sha256};
-use crate::support::scripted::{Fault, Personality, When};
+use crate::support::scripted::{Personality, ScriptedFault, When};
 
 const FOREIGN_DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
-fn pair() -> Pair {
-    Pair::start(Personality::plain(), Personality::plain())
+fn pair() -> RegistryPair {
+    RegistryPair::start(Personality::plain(), Personality::plain())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn nesting_without_end_is_refused_or_passed_and_never_followed() {
     for (part, status, kind) in [("/blobs/", 400, ErrorKind::Rejected), ("/referrers/", 200, ErrorKind::InvalidContent)]
     {
         pair.source.clear_faults();
-        let answer = Fault::Answer { status, headers: Vec::new(), body: nested(r#"{"errors":["#, "]}").into() };
+        let answer = ScriptedFault::Answer { status, headers: Vec::new(), body: nested(r#"{"errors":["#, "]}").into() };
         pair.source.fault(When::asked("GET", part).always(), answer);
         let copied = pair.copy("0", &other.digest()).await;
         assert!(matches!(&copied, Err(CopyError::Source(error)) if error.kind == kind), "{part}: {copied:?}");
@@ -128,7 +128,8 @@ async fn a_manifest_of_exactly_the_cap_is_copied_and_one_byte_more_is_refused() 
         assert_eq!(bytes.len(), length);
         Image { bytes, blobs: image.blobs[..1].to_vec(), ..image.clone() }
     };
-    let pair = Pair::start(Personality::plain(), Personality { manifest_limit: 16 << 20, ..Personality::plain() });
+    let pair =
+        RegistryPair::start(Personality::plain(), Personality { manifest_limit: 16 << 20, ..Personality::plain() });
     let over = of_length(MAX_MANIFEST_BYTES + 1);
     pair.source.push("app", "1", &over);
     let error = refused(&pair, pair.copy("1", &over.digest()).await, ErrorKind::TooLarge);
@@ -179,7 +180,7 @@ async fn an_index_that_is_served_as_its_own_child_is_no_circle() {
     let index = Image::index(vec![child.clone(), Image::single(2, 1, 500)]);
     pair.source.push("app", "1", &index);
     let headers = vec![("content-type", OCI_INDEX.to_owned()), ("docker-content-digest", child.digest())];
-    let answer = Fault::Answer { status: 200, headers, body: index.bytes.clone().into() };
+    let answer = ScriptedFault::Answer { status: 200, headers, body: index.bytes.clone().into() };
     pair.source.fault(When::asked("GET", child.digest()).always(), answer);
     let error = refused(&pair, pair.copy("1", &index.digest()).await, ErrorKind::InvalidContent);
     assert!(error.message.contains("does not have the digest"), "{error}");
@@ -213,7 +214,7 @@ async fn urls_in_a_manifest_are_never_requested() {
     let canary = crate::support::scripted::ScriptedRegistry::start(Personality::plain());
     let allow = [pair.source.host(), pair.destination.host(), canary.host(), canary.other_host()];
     let client = |url: String| super::digests::client_to(&url, &allow);
-    let pair = Pair { from: client(pair.source.url()), to: client(pair.destination.url()), ..pair };
+    let pair = RegistryPair { from: client(pair.source.url()), to: client(pair.destination.url()), ..pair };
     let image = Image::single(1, 2, 500);
     let urls = json!([format!("{}/x", canary.url()), format!("http://{}/y", canary.other_host())]);
     let mut manifest: Value = serde_json::from_slice(&image.bytes).unwrap();

@@ -2,18 +2,18 @@
 
 use transship::registry::Credentials;
 
-use super::pair::{Pair, client_of_ecr};
+use super::pair::{RegistryPair, client_of_ecr};
 use crate::support::image::Image;
 use crate::support::scripted::ecr::{KEY_ID, SECRET_KEY};
-use crate::support::scripted::{DigestApi, Fault, Personality, When};
+use crate::support::scripted::{Personality, ScriptedDigestApi, ScriptedFault, When};
 
 /// A pair whose destination is ECR, written to with an access key.
-fn to_ecr() -> Pair {
-    let ecr = Personality { digest_api: Some(DigestApi::Ecr { page: 1000 }), ..Personality::ecr() };
-    let pair = Pair::start(Personality::plain(), ecr);
+fn to_ecr() -> RegistryPair {
+    let ecr = Personality { digest_api: Some(ScriptedDigestApi::Ecr { page: 1000 }), ..Personality::ecr() };
+    let pair = RegistryPair::start(Personality::plain(), ecr);
     let key = Credentials::Basic { username: KEY_ID.to_owned(), password: SECRET_KEY.to_owned().into() };
     let to = client_of_ecr(&pair.destination, key);
-    Pair { to, ..pair }
+    RegistryPair { to, ..pair }
 }
 
 const CALL: &str = "#BatchCheckLayerAvailability";
@@ -39,8 +39,11 @@ async fn ecr_lists_all_blobs_of_an_image_in_one_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_ecr_does_not_list_them_blobs_are_requested_one_by_one() {
-    let answer =
-        |status, body: &'static str| Fault::Answer { status, headers: Vec::new(), body: body.as_bytes().into() };
+    let answer = |status, body: &'static str| ScriptedFault::Answer {
+        status,
+        headers: Vec::new(),
+        body: body.as_bytes().into(),
+    };
     let image = Image::single(1, 5, 500);
     for (what, fault) in [
         ("a key without the right", answer(400, r#"{"__type":"AccessDeniedException","message":"no"}"#)),
@@ -65,7 +68,7 @@ async fn where_ecr_does_not_list_them_blobs_are_requested_one_by_one() {
     );
     pair.destination.fault(
         When::asked("POST", CALL).always(),
-        Fault::Answer { status: 200, headers: Vec::new(), body: lie.into() },
+        ScriptedFault::Answer { status: 200, headers: Vec::new(), body: lie.into() },
     );
     let before = pair.destination.count("HEAD", "/blobs/");
     assert!(pair.copy("1", &image.digest()).await.unwrap().already_there);

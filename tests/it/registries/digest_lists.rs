@@ -13,7 +13,7 @@ use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::ecr::{KEY_ID, SECRET_KEY, SESSION_TOKEN, TEMPORARY_KEY_ID};
 use crate::support::scripted::{
-    Bearer, DigestApi, Fault, HarborApi, Login, PASSWORD, Personality, ScriptedRegistry, USER, When,
+    Bearer, HarborApi, Login, PASSWORD, Personality, ScriptedDigestApi, ScriptedFault, ScriptedRegistry, USER, When,
 };
 
 const REPOSITORY: &str = "team/apps/web";
@@ -36,7 +36,7 @@ fn harbor(page: usize) -> HarborApi {
 }
 
 fn harbor_with(api: HarborApi) -> Personality {
-    Personality { digest_api: Some(DigestApi::Harbor(api)), ..Personality::harbor() }
+    Personality { digest_api: Some(ScriptedDigestApi::Harbor(api)), ..Personality::harbor() }
 }
 
 async fn listing(client: &Client) -> Listing {
@@ -97,11 +97,11 @@ async fn a_public_project_of_harbor_lists_digests_for_everyone() {
 async fn where_harbor_lists_no_digests_tags_are_requested_for_an_hour() {
     let refused = HarborApi { may_list: false, ..harbor(100) };
     let proxy = HarborApi { is_proxy: true, ..harbor(100) };
-    let html = Fault::Answer { status: 200, headers: Vec::new(), body: "<html>a portal</html>".into() };
-    let list = Fault::Answer { status: 200, headers: Vec::new(), body: "[]".into() };
-    let no_project = Fault::error(404, "NOT_FOUND");
+    let html = ScriptedFault::Answer { status: 200, headers: Vec::new(), body: "<html>a portal</html>".into() };
+    let list = ScriptedFault::Answer { status: 200, headers: Vec::new(), body: "[]".into() };
+    let no_project = ScriptedFault::error(404, "NOT_FOUND");
     let away = vec![("location", "http://elsewhere.example/".to_owned())];
-    let away = Fault::Answer { status: 302, headers: away, body: bytes::Bytes::new() };
+    let away = ScriptedFault::Answer { status: 302, headers: away, body: bytes::Bytes::new() };
     let table = [
         ("a robot without the right to list", refused, None, 2),
         ("a proxy cache, which lists what its tags were", proxy, None, 1),
@@ -126,7 +126,7 @@ async fn where_harbor_lists_no_digests_tags_are_requested_for_an_hour() {
 #[tokio::test]
 async fn a_page_that_fails_leaves_the_digests_of_the_others() {
     let registry = with_images(harbor_with(harbor(4)));
-    registry.fault(When::asked("GET", "&page=3").always(), Fault::error(403, "FORBIDDEN"));
+    registry.fault(When::asked("GET", "&page=3").always(), ScriptedFault::error(403, "FORBIDDEN"));
     let client = client(&registry);
     assert_eq!(right(&registry, &listing(&client).await), 40);
     let before = registry.count("GET", "/api/");
@@ -160,7 +160,7 @@ async fn a_tag_that_moves_while_pages_are_read_is_asked_for() {
     let mut images: Vec<_> = registry.tags(REPOSITORY).into_iter().map(|(tag, digest)| (digest, tag)).collect();
     images.sort();
     let (moved, (last, _)) = (images[0].1.clone(), images[images.len() - 1].clone());
-    registry.fault(When::asked("GET", "&page=2"), Fault::Delay(Duration::from_millis(500)));
+    registry.fault(When::asked("GET", "&page=2"), ScriptedFault::Delay(Duration::from_millis(500)));
     let client = client(&registry);
     let moves = async {
         let is_reading = async || registry.count("GET", "&page=2") == 1;
@@ -206,7 +206,7 @@ async fn a_sync_of_nothing_new_costs_lists_and_no_look_at_a_tag() {
 }
 
 fn ecr(page: usize) -> ScriptedRegistry {
-    with_images(Personality { digest_api: Some(DigestApi::Ecr { page }), ..Personality::ecr() })
+    with_images(Personality { digest_api: Some(ScriptedDigestApi::Ecr { page }), ..Personality::ecr() })
 }
 
 fn access_key(secret: &str) -> Credentials {
@@ -237,7 +237,7 @@ async fn ecr_lists_digests_of_tags_for_an_access_key() {
 async fn where_ecr_lists_no_digests_tags_are_requested_one_by_one() {
     let denied =
         r#"{"__type":"AccessDeniedException","message":"User: arn:aws:iam::123456789012:user/x is not authorized"}"#;
-    let answer = |status, body: &str| Fault::Answer {
+    let answer = |status, body: &str| ScriptedFault::Answer {
         status,
         headers: Vec::new(),
         body: bytes::Bytes::copy_from_slice(body.as_bytes()),

@@ -5,7 +5,7 @@ use transship::registry::ErrorKind;
 
 use super::pair::client;
 use crate::support::image::Image;
-use crate::support::scripted::{Fault, Links, Pages, Personality, ScriptedRegistry, When};
+use crate::support::scripted::{Links, Pages, Personality, ScriptedFault, ScriptedRegistry, When};
 
 fn with_tags(personality: Personality, count: usize) -> ScriptedRegistry {
     let registry = ScriptedRegistry::start(personality);
@@ -65,7 +65,10 @@ async fn a_list_that_fails_is_no_empty_list() {
     let registry = with_tags(Personality { pages: Pages { names: 10, referrers: 10 }, ..Personality::plain() }, 25);
     let (client, repository) = (client(&registry), "app".parse().unwrap());
     for (status, body) in [(200, "{}"), (200, "<html>"), (403, ""), (404, "<html>no such page</html>")] {
-        registry.fault(When::asked("GET", "last="), Fault::Answer { status, headers: Vec::new(), body: body.into() });
+        registry.fault(
+            When::asked("GET", "last="),
+            ScriptedFault::Answer { status, headers: Vec::new(), body: body.into() },
+        );
         let listed = client.tags(&repository).await;
         assert!(listed.is_err(), "a second page of {status} {body}: {listed:?}");
     }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use transship::registry::{Credentials, ErrorKind, Reference};
 
-use super::pair::{Pair, client, client_as};
+use super::pair::{RegistryPair, client, client_as};
 use crate::support::image::Image;
-use crate::support::scripted::{Bearer, Fault, Login, PASSWORD, Personality, ScriptedRegistry, USER, When};
+use crate::support::scripted::{Bearer, Login, PASSWORD, Personality, ScriptedFault, ScriptedRegistry, USER, When};
 
 fn with_tokens(bearer: Bearer) -> Personality {
     Personality { login: Login::Bearer(bearer), ..Personality::plain() }
@@ -18,7 +18,7 @@ fn password() -> Credentials {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_tokens_serve_many_requests() {
-    let pair = Pair::start(with_tokens(Bearer::plain()), with_tokens(Bearer::plain()));
+    let pair = RegistryPair::start(with_tokens(Bearer::plain()), with_tokens(Bearer::plain()));
     for seed in 0..5 {
         pair.source.push("app", &seed.to_string(), &Image::single(seed, 4, 500));
     }
@@ -34,14 +34,14 @@ async fn few_tokens_serve_many_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_runs_out_during_an_upload_is_renewed() {
     for method in ["POST", "PUT", "HEAD"] {
-        let pair = Pair::start(Personality::plain(), with_tokens(Bearer::plain()));
+        let pair = RegistryPair::start(Personality::plain(), with_tokens(Bearer::plain()));
         // All tokens are there: none is got just when they run out, which would be refused for good.
         let earlier = Image::single(2, 1, 100);
         pair.source.push("app", "0", &earlier);
         pair.copy("0", &earlier.digest()).await.unwrap();
         let image = Image::single(1, 2, 1_500_000);
         pair.source.push("app", "1", &image);
-        pair.destination.fault(When::asked(method, "/blobs/").nth(2), Fault::ExpireTokens);
+        pair.destination.fault(When::asked(method, "/blobs/").nth(2), ScriptedFault::ExpireTokens);
         pair.copy("1", &image.digest()).await.unwrap_or_else(|error| panic!("{method}: {error}"));
         assert_eq!(pair.destination.tree("app", "1"), image.tree_digests(), "{method}");
     }
@@ -50,7 +50,7 @@ async fn a_token_that_runs_out_during_an_upload_is_renewed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_second_are_enough() {
     let short = with_tokens(Bearer { life: 1.0, ..Bearer::plain() });
-    let pair = Pair::start(short.clone(), short);
+    let pair = RegistryPair::start(short.clone(), short);
     for seed in 0..3 {
         let image = Image::single(seed, 2, 500);
         pair.source.push("app", &seed.to_string(), &image);
@@ -87,7 +87,7 @@ async fn a_mount_asks_for_the_right_to_pull_in_the_same_token() {
     // GitLab refuses the mount without it; cgr.dev gives no token for two repositories: then the blob is sent.
     for (one_repository, mounts) in [(false, 1), (true, 0)] {
         let bearer = Bearer { mount_wants_pull: true, one_repository, ..Bearer::plain() };
-        let pair = Pair::start(Personality::plain(), with_tokens(bearer));
+        let pair = RegistryPair::start(Personality::plain(), with_tokens(bearer));
         pair.copy_a_shared_layer().await;
         let log = pair.destination.log();
         let mounted = log.iter().filter(|seen| seen.is("POST", "mount=") && seen.status == 201).count();
@@ -100,12 +100,12 @@ async fn a_pause_is_understood_in_whichever_way_it_is_asked_for() {
     let date = jiff::Timestamp::try_from(SystemTime::now() + Duration::from_secs(2)).unwrap();
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let table = [
-        (Fault::too_many(Some("1")), Duration::from_secs(1)),
-        (Fault::too_many(Some(&date)), Duration::from_millis(500)),
-        (Fault::too_many(Some("23.722\u{b5}s")), Duration::ZERO),
-        (Fault::too_many(Some("soon")), Duration::ZERO),
-        (Fault::too_many(None), Duration::ZERO),
-        (Fault::Answer { status: 429, headers: Vec::new(), body: "Too Many Requests".into() }, Duration::ZERO),
+        (ScriptedFault::too_many(Some("1")), Duration::from_secs(1)),
+        (ScriptedFault::too_many(Some(&date)), Duration::from_millis(500)),
+        (ScriptedFault::too_many(Some("23.722\u{b5}s")), Duration::ZERO),
+        (ScriptedFault::too_many(Some("soon")), Duration::ZERO),
+        (ScriptedFault::too_many(None), Duration::ZERO),
+        (ScriptedFault::Answer { status: 429, headers: Vec::new(), body: "Too Many Requests".into() }, Duration::ZERO),
     ];
     let asks = table.into_iter().map(|(fault, least)| async move {
         let registry = ScriptedRegistry::start(Personality::plain());
@@ -122,7 +122,8 @@ async fn a_pause_is_understood_in_whichever_way_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_docker_hub_counts_is_not_asked_in_vain() {
-    let pair = Pair::start(Personality { manifest_gets: Some(1), ..Personality::docker_hub() }, Personality::plain());
+    let pair =
+        RegistryPair::start(Personality { manifest_gets: Some(1), ..Personality::docker_hub() }, Personality::plain());
     let image = Image::single(1, 2, 500);
     pair.source.push("app", "1", &image);
     let (repository, tag) = ("app".parse().unwrap(), "1".parse().unwrap());

@@ -1,6 +1,6 @@
 //! Every kind of image goes into every registry and comes out of it again.
 
-use crate::registries::pair::Pair;
+use crate::registries::pair::RegistryPair;
 use crate::support::image::Image;
 use crate::support::scripted::{Personality, ScriptedRegistry};
 
@@ -19,7 +19,7 @@ fn images() -> Vec<(&'static str, Image)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_kinds_of_images_arrive_at_every_registry() {
     for personality in Personality::products() {
-        let pair = Pair::start(Personality::plain(), personality);
+        let pair = RegistryPair::start(Personality::plain(), personality);
         arrive(&pair).await;
     }
 }
@@ -27,12 +27,12 @@ async fn all_kinds_of_images_arrive_at_every_registry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_kinds_of_images_come_out_of_every_registry() {
     for personality in Personality::products() {
-        let pair = Pair::start(personality, Personality::plain());
+        let pair = RegistryPair::start(personality, Personality::plain());
         arrive(&pair).await;
     }
 }
 
-async fn arrive(pair: &Pair) {
+async fn arrive(pair: &RegistryPair) {
     let names = format!("{} to {}", name(&pair.source), name(&pair.destination));
     for (tag, image) in images() {
         pair.source.push("app", tag, &image);

@@ -18,7 +18,7 @@ use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
 /// A source, a destination, and an engine.
-pub struct Pair {
+pub struct RegistryPair {
     pub source: ScriptedRegistry,
     pub destination: ScriptedRegistry,
     pub from: Client,
@@ -28,7 +28,7 @@ pub struct Pair {
     pub progress: ByteCounter,
 }
 
-impl Pair {
+impl RegistryPair {
     /// Both have started, and the destination has the repository `app`, wherever repositories are to be made.
     pub fn start(source: Personality, destination: Personality) -> Self {
         let (source, destination) = (ScriptedRegistry::start(source), ScriptedRegistry::start(destination));

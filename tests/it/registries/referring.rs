@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pair::Pair;
+use super::pair::RegistryPair;
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Pages, Personality, Referrers};
 
@@ -11,7 +11,7 @@ fn signature(seed: u64, subject: &Image) -> Image {
 }
 
 /// The referrers that a destination lists, as a verifier would request them.
-async fn listed(pair: &Pair, subject: &Image) -> BTreeSet<String> {
+async fn listed(pair: &RegistryPair, subject: &Image) -> BTreeSet<String> {
     let found = pair.to.referrers(&"app".parse().unwrap(), &subject.digest().parse().unwrap(), None).await.unwrap();
     found.digests.iter().map(ToString::to_string).collect()
 }
@@ -19,7 +19,7 @@ async fn listed(pair: &Pair, subject: &Image) -> BTreeSet<String> {
 async fn signed(source: Personality, destination: Personality) {
     let names = format!("{} to {}", source.name, destination.name);
     let lists_itself = source.referrers.is_some();
-    let pair = Pair::start(source, destination);
+    let pair = RegistryPair::start(source, destination);
     let image = Image::single(1, 1, 500);
     let signatures: Vec<_> = (2..5).map(|seed| signature(seed, &image)).collect();
     pair.source.push("app", "1", &image);
@@ -63,7 +63,7 @@ async fn referrers_come_page_by_page_and_filtered_or_not() {
 /// what came, in this order, and what of the referrers API was asked at the source.
 async fn chosen(source: Personality, types: &[&str]) -> ([bool; 3], Vec<String>) {
     let lists_itself = source.referrers.is_some();
-    let mut pair = Pair::start(source, Personality::plain());
+    let mut pair = RegistryPair::start(source, Personality::plain());
     pair.options.referrer_artifact_types = types.iter().map(ToString::to_string).collect();
     let image = Image::single(1, 1, 500);
     let sbom = Image::artifact(2, SBOM, 400, Some(&image));
@@ -122,7 +122,7 @@ async fn a_registry_is_asked_for_a_type_only_where_it_is_one() {
 async fn tags_of_cosign_count_by_the_types_of_their_layers() {
     const SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
     for (types, expected) in [(vec![], [true, true]), (vec![SIGNING], [true, false]), (vec![SBOM], [false, false])] {
-        let mut pair = Pair::start(Personality::plain(), Personality::plain());
+        let mut pair = RegistryPair::start(Personality::plain(), Personality::plain());
         pair.options.referrer_artifact_types = types.iter().map(ToString::to_string).collect();
         let image = Image::single(1, 1, 500);
         pair.source.push("app", "1", &image);

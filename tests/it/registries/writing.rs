@@ -3,25 +3,25 @@
 use transship::copy::CopyError;
 use transship::registry::ErrorKind;
 
-use super::pair::{Pair, client_as};
+use super::pair::{RegistryPair, client_as};
 use crate::support::copy_errors::is_transient;
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::{Fault, Location, Mount, Over, Patch, Personality, ProgressRange, When};
+use crate::support::scripted::{Location, Mount, Over, Patch, Personality, ProgressRange, ScriptedFault, When};
 
 /// An image whose layer is in two repositories, and how the copies of both went on at the destination.
-async fn copied_twice(destination: Personality) -> Pair {
-    let pair = Pair::start(Personality::plain(), destination);
+async fn copied_twice(destination: Personality) -> RegistryPair {
+    let pair = RegistryPair::start(Personality::plain(), destination);
     pair.destination.create_repository("other");
     pair.copy_a_shared_layer().await;
     pair
 }
 
 /// The statuses of the mounts that were asked for.
-fn mounts(pair: &Pair) -> Vec<u16> {
+fn mounts(pair: &RegistryPair) -> Vec<u16> {
     pair.destination.log().iter().filter(|seen| seen.is("POST", "mount=")).map(|seen| seen.status).collect()
 }
 
-fn sessions(pair: &Pair) -> usize {
+fn sessions(pair: &RegistryPair) -> usize {
     pair.destination.log().iter().filter(|seen| seen.method == "POST" && seen.status == 202).count()
 }
 
@@ -47,7 +47,7 @@ async fn a_mount_is_done_answered_with_a_session_or_refused_and_the_blob_is_ther
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounts_are_no_longer_asked_of_a_registry_that_never_mounts() {
-    let pair = Pair::start(Personality::plain(), Personality { mount: Mount::Never, ..Personality::plain() });
+    let pair = RegistryPair::start(Personality::plain(), Personality { mount: Mount::Never, ..Personality::plain() });
     let layers: Vec<_> = (0..20).map(|seed| Blob::layer(seed, 500)).collect();
     for (repository, seed) in [("app", 50), ("second", 51), ("third", 52)] {
         let image = Image::with_layers(seed, "linux/amd64", layers.clone());
@@ -78,7 +78,7 @@ async fn uploads_to_another_host_need_trust_and_go_without_credentials() {
     let puts: Vec<_> = log.iter().filter(|seen| seen.is("PUT", "/blobs/uploads/")).collect();
     assert!(puts.len() == 3 && puts.iter().all(|put| put.elsewhere && !put.authorized), "{puts:?}");
 
-    let pair = Pair { to: client_as(&pair.destination, pair_password(), &[]), ..pair };
+    let pair = RegistryPair { to: client_as(&pair.destination, pair_password(), &[]), ..pair };
     let before = pair.destination.log().len();
     let image = Image::single(9, 1, 500);
     pair.source.push("app", "9", &image);
@@ -93,7 +93,8 @@ fn pair_password() -> transship::registry::Credentials {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_cannot_move_fails_once_and_an_equal_one_is_not_pushed_again() {
-    let pair = Pair::start(Personality::plain(), Personality { tags_are_immutable: true, ..Personality::plain() });
+    let pair =
+        RegistryPair::start(Personality::plain(), Personality { tags_are_immutable: true, ..Personality::plain() });
     let (first, second) = (Image::single(1, 1, 500), Image::single(2, 1, 500));
     pair.source.push("app", "1", &first);
     pair.copy("1", &first.digest()).await.unwrap();
@@ -109,7 +110,7 @@ async fn a_tag_that_cannot_move_fails_once_and_an_equal_one_is_not_pushed_again(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_that_is_not_created_is_reported_as_such() {
     let made = Personality { repositories_are_made: true, ..Personality::plain() };
-    let pair = Pair::start(Personality::plain(), made);
+    let pair = RegistryPair::start(Personality::plain(), made);
     let image = Image::single(1, 1, 500);
     pair.source.push("other", "1", &image);
     let refused = pair.copy_of("other", "1", &image.digest()).await.unwrap_err();
@@ -123,7 +124,7 @@ async fn a_repository_that_is_not_created_is_reported_as_such() {
 async fn a_blob_that_many_tags_share_is_committed_once() {
     // Distribution 2.8.2 refuses manifests after a second commit of a blob that it has.
     let collides = Personality { commits_collide: true, ..Personality::plain() };
-    let pair = Pair::start(Personality::plain(), collides);
+    let pair = RegistryPair::start(Personality::plain(), collides);
     let base = Blob::layer(1, 50_000);
     let images: Vec<_> =
         (10..30).map(|seed| (seed.to_string(), Image::with_layers(seed, "linux/amd64", vec![base.clone()]))).collect();
@@ -142,11 +143,11 @@ async fn a_blob_that_many_tags_share_is_committed_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_a_registry_refuses_for_content_it_has_is_pushed_again() {
-    let pair = Pair::start(Personality::plain(), Personality::distribution_2_8());
+    let pair = RegistryPair::start(Personality::plain(), Personality::distribution_2_8());
     let image = Image::single(1, 2, 500);
     pair.source.push("app", "1", &image);
     let body = r#"{"errors":[{"code":"DIGEST_INVALID","message":""},{"code":"MANIFEST_BLOB_UNKNOWN","message":""}]}"#;
-    let refusal = Fault::Answer { status: 400, headers: Vec::new(), body: body.into() };
+    let refusal = ScriptedFault::Answer { status: 400, headers: Vec::new(), body: body.into() };
     pair.destination.fault(When::asked("PUT", "/manifests/1"), refusal);
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
@@ -155,7 +156,7 @@ async fn a_manifest_that_a_registry_refuses_for_content_it_has_is_pushed_again()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_is_too_large_is_refused_for_good() {
-    let pair = Pair::start(Personality::plain(), Personality { manifest_limit: 100, ..Personality::plain() });
+    let pair = RegistryPair::start(Personality::plain(), Personality { manifest_limit: 100, ..Personality::plain() });
     let image = Image::single(1, 2, 500);
     pair.source.push("app", "1", &image);
     let refused = pair.copy("1", &image.digest()).await.unwrap_err();
@@ -168,15 +169,15 @@ async fn an_answer_that_is_lost_or_a_connection_that_breaks_costs_a_repetition()
     let layer = Blob::layer(1, 300_000);
     let put = layer.digest.replace(':', "%3A");
     let table = [
-        ("PUT", put.as_str(), Fault::LoseAnswer),
-        ("PUT", put.as_str(), Fault::CutRequest(100_000)),
-        ("PUT", "/manifests/1", Fault::LoseAnswer),
-        ("POST", "/blobs/uploads/", Fault::LoseAnswer),
-        ("PUT", put.as_str(), Fault::error(503, "UNAVAILABLE")),
-        ("PUT", put.as_str(), Fault::error(404, "BLOB_UPLOAD_UNKNOWN")),
+        ("PUT", put.as_str(), ScriptedFault::LoseAnswer),
+        ("PUT", put.as_str(), ScriptedFault::CutRequest(100_000)),
+        ("PUT", "/manifests/1", ScriptedFault::LoseAnswer),
+        ("POST", "/blobs/uploads/", ScriptedFault::LoseAnswer),
+        ("PUT", put.as_str(), ScriptedFault::error(503, "UNAVAILABLE")),
+        ("PUT", put.as_str(), ScriptedFault::error(404, "BLOB_UPLOAD_UNKNOWN")),
     ];
     for (method, part, fault) in table {
-        let pair = Pair::start(Personality::plain(), Personality::plain());
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
         let image = Image::with_layers(1, "linux/amd64", vec![layer.clone()]);
         pair.source.push("app", "1", &image);
         pair.destination.fault(When::asked(method, part), fault.clone());
@@ -190,11 +191,11 @@ async fn a_session_that_cannot_be_cancelled_is_left_alone() {
     for product in
         [Personality::plain(), Personality { cancel: 405, ..Personality::plain() }, Personality::distribution_3()]
     {
-        let pair = Pair::start(Personality::plain(), product);
+        let pair = RegistryPair::start(Personality::plain(), product);
         let layer = Blob::layer(1, 300_000);
         let image = Image::with_layers(1, "linux/amd64", vec![layer.clone()]);
         pair.source.push("app", "1", &image);
-        pair.source.fault(When::asked("GET", &layer.digest).always(), Fault::Flip(200_000));
+        pair.source.fault(When::asked("GET", &layer.digest).always(), ScriptedFault::Flip(200_000));
         let failed = pair.copy("1", &image.digest()).await;
         assert!(matches!(failed, Err(CopyError::Source(_))), "cancelling changes nothing of the cause: {failed:?}");
         let soon = std::time::Duration::from_secs(10);
@@ -224,7 +225,7 @@ async fn a_registry_that_does_not_take_a_blob_at_once_gets_it_in_another_way() {
         ("416 over 4 MiB", Personality { put_needs_patch: true, patch: Patch::UpTo(4 << 20), ..Personality::plain() }),
     ];
     for (name, personality) in table {
-        let pair = Pair::start(Personality::plain(), personality);
+        let pair = RegistryPair::start(Personality::plain(), personality);
         for (tag, seed) in [("1", 1), ("2", 2)] {
             let image = Image::single(seed, 1, 9_000_000);
             pair.source.push("app", tag, &image);
@@ -244,10 +245,10 @@ async fn a_registry_that_does_not_take_a_blob_at_once_gets_it_in_another_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_breaks_is_taken_up_where_the_registry_says() {
     let limited = Personality { body_limit: Some((5_000_000, Over::Answers)), ..Personality::plain() };
-    let pair = Pair::start(Personality::plain(), limited);
+    let pair = RegistryPair::start(Personality::plain(), limited);
     let image = Image::single(1, 1, 12_000_000);
     pair.source.push("app", "1", &image);
-    pair.destination.fault(When::asked("PATCH", "/blobs/uploads/").nth(2), Fault::CutRequest(1_000_000));
+    pair.destination.fault(When::asked("PATCH", "/blobs/uploads/").nth(2), ScriptedFault::CutRequest(1_000_000));
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
     assert!(pair.destination.count("GET", "/blobs/uploads/") >= 1, "it is asked what it has");

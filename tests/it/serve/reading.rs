@@ -11,7 +11,7 @@ use crate::support::eventually::{eventually, throughout};
 use crate::support::image::Image;
 use crate::support::process::Signal;
 use crate::support::run_folder::files_below;
-use crate::support::scripted::{Fault, ScriptedRegistry, When};
+use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::registry;
 
 const READ: &str = "the files were read again";
@@ -59,7 +59,7 @@ async fn a_policy_that_is_added_lets_images_go_on_and_a_removed_one_stops_them()
     let image = Image::single(2, 1, 1_000);
     source.push("app", "v2", &image);
     let layer = image.blobs.last().unwrap().digest.clone();
-    source.fault(When::asked("GET", format!("/blobs/{layer}")), Fault::Delay(Duration::from_secs(7)));
+    source.fault(When::asked("GET", format!("/blobs/{layer}")), ScriptedFault::Delay(Duration::from_secs(7)));
     serve.hint("app", "v2").await;
     eventually(SOON, "the layer is asked for", async || source.count("GET", &layer) > 0).await;
     let read = serve.count(READ);

@@ -10,13 +10,13 @@ use super::SOON;
 use crate::standalone::{Files, text};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::{Fault, ScriptedRegistry, When};
+use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry, sync};
 
 /// Starts a sync whose one layer takes so long, and waits until it reads that.
 async fn slow(files: &Files, source: &ScriptedRegistry, image: &Image, takes: Duration) -> Child {
     let layer = image.blobs.last().unwrap().digest.clone();
-    source.fault(When::asked("GET", format!("/blobs/{layer}")), Fault::Delay(takes));
+    source.fault(When::asked("GET", format!("/blobs/{layer}")), ScriptedFault::Delay(takes));
     let mut command = files.command("sync", &["--state", &files.state()]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(SOON, "the layer is asked for", async || source.count("GET", &layer) > 0).await;

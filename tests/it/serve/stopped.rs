@@ -10,7 +10,7 @@ use crate::standalone::text;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::process::Signal;
-use crate::support::scripted::{Fault, When};
+use crate::support::scripted::{ScriptedFault, When};
 use crate::tag_filters::{files, registry};
 
 /// Longer than a consent lasts, and than a process waits before it takes a stopped one's place.
@@ -37,7 +37,7 @@ async fn never_writes_a_over_b(slow: Slow) {
         Slow::Layer => (&source, When::asked("GET", format!("/blobs/{layer}"))),
         Slow::Upload => (&*destination, When::asked("PUT", layer.clone().replace(':', "%3A"))),
     };
-    registry.fault(when, Fault::Delay(Duration::from_secs(2)));
+    registry.fault(when, ScriptedFault::Delay(Duration::from_secs(2)));
     let serve = Serve::start(&files).await;
     eventually(SOON, "the copy waits", async || {
         let log = registry.log();

@@ -9,8 +9,8 @@ use transship::terms::{FailureCode, ReplicationState};
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
-use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::proxy::{FaultProxy, LineFault};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -139,7 +139,7 @@ impl SlowLayer {
     /// Starts the operator, and waits until the layer is on its way.
     pub async fn is_on_its_way(&mut self) {
         self.scene.start_operator().await;
-        self.source.set(Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
+        self.source.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
         self.scene.configure("cross", "source", &[to_other(&self.other, "eu-west-1")], None, "10s").await;
         eventually(SOON, "the layer is on its way", async || self.source.bytes_to_client() > 500_000).await;
     }
@@ -159,7 +159,7 @@ impl SlowLayer {
         }
         println!("the last bytes of the layer came {:?} after the policy was deleted", last.1);
         assert!(last.1 < Duration::from_secs(10), "{last:?}");
-        let manifests = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
+        let manifests = |access: &AccessLine| access.method == "PUT" && access.path.contains("/manifests/");
         assert!(!self.destination.access_log().iter().any(manifests), "{:?}", self.destination.access_log());
     }
 

@@ -13,7 +13,7 @@ use super::scene::{Scene, to};
 use crate::support::eventually::{eventually, throughout};
 use crate::support::image::{Blob, Image};
 use crate::support::registry::TestRegistry;
-use crate::support::scripted::{Fault, ScriptedRegistry, When};
+use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::registry;
 
 pub(super) const SOON: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ async fn a_late_answer_of_a_comparison_does_not_undo_a_newer_push() {
     scene.start_operator().await;
     is_ready(&scene).await;
     let late = Duration::from_secs(4);
-    source.fault(When::asked("HEAD", "/manifests/latest"), Fault::AnswerLate(late));
+    source.fault(When::asked("HEAD", "/manifests/latest"), ScriptedFault::AnswerLate(late));
     let looks = source.count("HEAD", "/manifests/latest");
     scene.request_comparison(CONFIGURATION, "late").await;
     eventually(SOON, "the comparison looks at the tag", async || source.count("HEAD", "/manifests/latest") > looks)
@@ -141,7 +141,7 @@ async fn one_catalog_that_is_empty_deletes_no_status() {
     };
     eventually(SOON, "all are counted", async || counted().await == Some((PAIRS, PAIRS))).await;
     let (before, position) = (uids(&scene).await, scene.plane.audit_position());
-    let empty = Fault::Answer {
+    let empty = ScriptedFault::Answer {
         status: 200,
         headers: vec![("content-type", "application/json".to_owned())],
         body: r#"{"repositories":[]}"#.into(),
@@ -197,7 +197,7 @@ async fn a_retry_of_a_failed_image_never_makes_the_configuration_ready() {
     let (source, destination) = (registry(), registry());
     source.push("app", "good", &Image::single(1, 1, 1_000));
     source.push("app", "bad", &Image::single(10, 1, 1_000));
-    destination.fault(When::asked("PUT", "/manifests/bad").always(), Fault::error(403, "DENIED"));
+    destination.fault(When::asked("PUT", "/manifests/bad").always(), ScriptedFault::error(403, "DENIED"));
     let mut scene = between("retries", &source, &destination, None).await;
     scene.start_operator().await;
     let (began, mut seen, mut requests) = (Instant::now(), Vec::new(), 0);

@@ -13,7 +13,7 @@ use super::scene::{Scene, to};
 use crate::support::eventually::{eventually, throughout};
 use crate::support::image::Image;
 use crate::support::process::Signal;
-use crate::support::scripted::{Fault, ScriptedRegistry, When};
+use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::registry;
 
 /// An image is read back a minute after a copy of the same process was stopped, and two minutes after a restart.
@@ -31,7 +31,7 @@ async fn writes_late(destination: &ScriptedRegistry, repository: &str) {
 
 fn late(destination: &ScriptedRegistry, repository: &str, late: Duration) {
     let path = format!("/v2/{repository}/manifests/latest");
-    destination.fault(When::asked("PUT", path), Fault::EffectLate(late));
+    destination.fault(When::asked("PUT", path), ScriptedFault::EffectLate(late));
 }
 
 /// Waits until the destination has had these images, in this order and before any others.
@@ -106,7 +106,7 @@ async fn an_operator_that_was_frozen_does_not_undo_what_its_successor_wrote() {
     is_ready(&scene).await;
 
     // It is stopped in the middle of a copy: the source's answer is on its way.
-    source.fault(When::asked("GET", "/blobs/"), Fault::AnswerLate(Duration::from_secs(1)));
+    source.fault(When::asked("GET", "/blobs/"), ScriptedFault::AnswerLate(Duration::from_secs(1)));
     let blobs = source.count("GET", "/blobs/");
     let old = source.push("app", "latest", &Image::single(10, 1, 1_000));
     scene.notify("source", "app", "latest", &old).await;

@@ -10,14 +10,14 @@ use transship::terms::ReplicationState;
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
-use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::proxy::{FaultProxy, LineFault};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 pub const SOON: Duration = Duration::from_secs(30);
 pub const LONG: Duration = Duration::from_secs(120);
 /// The size of a large layer, whose source is so slow that it takes about 30 s.
 const LARGE: usize = 8 << 20;
-pub const SLOW: Fault = Fault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) };
+pub const SLOW: LineFault = LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) };
 
 /// A configuration whose source can be slowed down.
 pub struct Story {
@@ -68,8 +68,8 @@ impl Story {
         self.scene.image_becomes(&format!("destination/{image}"), ReplicationState::Complete, LONG).await;
     }
 
-    pub fn tag_writes(&self) -> Vec<Access> {
-        let is_write = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
+    pub fn tag_writes(&self) -> Vec<AccessLine> {
+        let is_write = |access: &AccessLine| access.method == "PUT" && access.path.contains("/manifests/");
         self.destination.access_log().into_iter().filter(is_write).collect()
     }
 
@@ -111,7 +111,7 @@ async fn a_worker_that_was_stopped_while_another_wrote_a_newer_tag_writes_nothin
     assert_eq!(stopped.len(), 1);
     kill_process(stopped[0], Signal::STOP).unwrap();
     let began = Instant::now();
-    story.proxy.set(Fault::None);
+    story.proxy.set(LineFault::None);
     let newer = story.push_large("latest", 2).await;
     let digest_there = async || story.destination.pusher().digest_of("app", "latest").await;
     eventually(LONG, "another worker has written the newer tag", async || {
@@ -155,7 +155,7 @@ async fn the_image_arrives_though_job_secret_pod_or_both_processes_go() {
             }
             kind => drop(story.kubectl(&["delete", kind, &job]).await),
         }
-        story.proxy.set(Fault::None);
+        story.proxy.set(LineFault::None);
         story.complete(&format!("app:{loss}")).await;
         println!("{loss} lost: complete after {:?}", began.elapsed());
     }

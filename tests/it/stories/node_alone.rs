@@ -13,7 +13,7 @@ use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::control_plane::ControlPlane;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::proxy::Fault;
+use crate::support::proxy::LineFault;
 use crate::support::registry::TestRegistry;
 use crate::support::stage;
 
@@ -35,7 +35,7 @@ async fn containerd_may_stop_for_half_a_minute() {
     let containerd = Pid::from_raw(id.trim().parse().unwrap()).unwrap();
     kill_process(containerd, Signal::STOP).unwrap();
     story.scene.operator.chart().signal("worker", Signal::KILL);
-    story.proxy.set(Fault::None);
+    story.proxy.set(LineFault::None);
     tokio::time::sleep(stopped()).await;
     kill_process(containerd, Signal::CONT).unwrap();
     let began = Instant::now();

@@ -48,7 +48,7 @@ async fn fifty_pushes_by_cold_pods_and_by_a_lingering_worker() {
         }
     }
     worker_lines.extend(lines(&story.worker_log().await));
-    let records = Records {
+    let records = LatencyRecords {
         operator: lines(&story.scene.operator_log().await),
         worker: worker_lines,
         audit: story.scene.plane.audit_log_since(position),
@@ -72,7 +72,7 @@ impl Story {
 }
 
 /// Everything that has a time.
-struct Records {
+struct LatencyRecords {
     operator: Vec<Value>,
     worker: Vec<Value>,
     audit: Vec<AuditEvent>,
@@ -80,7 +80,7 @@ struct Records {
     tenant: String,
 }
 
-impl Records {
+impl LatencyRecords {
     /// Finds when a push reached each stage; panics where it did not, or not in order.
     fn follow(&self, push: &mut Push, story: &Story) {
         let Push { repository, tag, began, by_new_pod, .. } = &*push;

@@ -7,7 +7,7 @@ use transship::terms::{FailureCode, ReplicationState};
 
 use super::node::{LONG, SLOW, names, story};
 use crate::support::image::Image;
-use crate::support::proxy::Fault;
+use crate::support::proxy::LineFault;
 use crate::support::run_folder::new_folder;
 
 /// The manifests of one image, 3.5 MB each: a copy holds them all, and they are more than the memory of the class.
@@ -67,7 +67,7 @@ async fn a_worker_that_is_evicted_is_replaced() {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{}/eviction", before[0]);
     let began = Instant::now();
     story.kubectl(&["create", "--raw", &path, "-f", &file.display().to_string()]).await;
-    story.proxy.set(Fault::None);
+    story.proxy.set(LineFault::None);
     story.complete("app:v1").await;
     println!("evicted: complete after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(60));

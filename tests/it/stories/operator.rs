@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::support::control_plane::ControlPlane;
 use crate::support::eventually::eventually;
 use crate::support::kube_users::claim_operator;
-use crate::support::process::{Port, Process};
-use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::process::{ChildProcess, Port};
+use crate::support::proxy::{FaultProxy, LineFault};
 use crate::support::run_folder::{new_folder, repository};
 use crate::support::stage;
 use crate::support::tls::client_builder;
@@ -22,7 +22,7 @@ use crate::support::tools::{Output, go_tool, run};
 
 /// The operator of one story.
 pub enum Operator {
-    Process(ProcessOperator),
+    ChildProcess(ProcessOperator),
     Chart(ChartOperator),
 }
 
@@ -33,13 +33,21 @@ impl Operator {
             return Self::Chart(ChartOperator::new(plane, story).await);
         }
         let (user, admin, notify) = (claim_operator(), Port::claim(), Port::claim());
-        Self::Process(ProcessOperator { plane, user, admin, notify, running: None, proxy: None, arguments: Vec::new() })
+        Self::ChildProcess(ProcessOperator {
+            plane,
+            user,
+            admin,
+            notify,
+            running: None,
+            proxy: None,
+            arguments: Vec::new(),
+        })
     }
 
     /// Its name in the audit log.
     pub fn user(&self) -> String {
         match self {
-            Self::Process(process) => process.user.clone(),
+            Self::ChildProcess(process) => process.user.clone(),
             Self::Chart(chart) => format!("system:serviceaccount:{}:transship", chart.namespace),
         }
     }
@@ -47,7 +55,7 @@ impl Operator {
     /// The URL to which registries send their notifications.
     pub fn notify_url(&self) -> String {
         match self {
-            Self::Process(process) => format!("http://127.0.0.1:{}", process.notify.number()),
+            Self::ChildProcess(process) => format!("http://127.0.0.1:{}", process.notify.number()),
             Self::Chart(chart) => format!("http://{}:8081", chart.notify_address),
         }
     }
@@ -55,7 +63,7 @@ impl Operator {
     /// Starts it and waits until it is ready.
     pub async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
         match self {
-            Self::Process(process) => process.start(namespaces, hosts).await,
+            Self::ChildProcess(process) => process.start(namespaces, hosts).await,
             Self::Chart(chart) => chart.start(namespaces).await,
         }
     }
@@ -63,7 +71,7 @@ impl Operator {
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         match self {
-            Self::Process(process) => drop(process.running.take().expect("the operator runs")),
+            Self::ChildProcess(process) => drop(process.running.take().expect("the operator runs")),
             Self::Chart(chart) => assert_eq!(chart.signal("operator", Signal::KILL), 1, "the operator runs"),
         }
     }
@@ -71,7 +79,7 @@ impl Operator {
     /// Ends it as Kubernetes does.
     pub async fn end(&mut self) {
         match self {
-            Self::Process(process) => {
+            Self::ChildProcess(process) => {
                 let running = process.running.take().expect("the operator runs");
                 let status = running.terminate(Duration::from_secs(20)).await;
                 assert!(status.success(), "the operator ends well: {status}");
@@ -83,7 +91,7 @@ impl Operator {
     /// Everything that it has logged since it was started.
     pub async fn log(&self) -> String {
         match self {
-            Self::Process(process) => process.running.as_ref().map(Process::log).unwrap_or_default(),
+            Self::ChildProcess(process) => process.running.as_ref().map(ChildProcess::log).unwrap_or_default(),
             Self::Chart(chart) => {
                 let all =
                     ["logs", "-n", &chart.namespace, "-l", "app.kubernetes.io/name=transship", "--tail=-1", "--prefix"];
@@ -94,7 +102,7 @@ impl Operator {
 
     /// Says, before it is started, that [`Operator::cut_off`] will be called.
     pub fn will_be_cut_off(&mut self) {
-        if let Self::Process(process) = self {
+        if let Self::ChildProcess(process) = self {
             let server = process.plane.server().trim_start_matches("https://").parse().expect("an address");
             process.proxy = Some(FaultProxy::start(server));
         }
@@ -103,7 +111,7 @@ impl Operator {
     /// Holds everything between it and the API server, open connections included; no other client is held.
     pub async fn cut_off(&self) {
         match self {
-            Self::Process(process) => process.proxy.as_ref().expect("it was said before").set(Fault::Hold),
+            Self::ChildProcess(process) => process.proxy.as_ref().expect("it was said before").set(LineFault::Hold),
             Self::Chart(chart) => {
                 let drop = "chain out { type filter hook output priority 0; ip daddr 10.96.0.1 drop; };";
                 chart.in_network(&["nft", &format!("table ip cut {{ {drop} }}")]).await;
@@ -114,7 +122,7 @@ impl Operator {
     /// Lets everything through again.
     pub async fn reconnect(&self) {
         match self {
-            Self::Process(process) => process.proxy.as_ref().expect("it was said before").set(Fault::None),
+            Self::ChildProcess(process) => process.proxy.as_ref().expect("it was said before").set(LineFault::None),
             Self::Chart(chart) => chart.in_network(&["nft", "delete table ip cut"]).await,
         }
     }
@@ -122,7 +130,7 @@ impl Operator {
     /// The metrics as text.
     pub async fn metrics(&self) -> String {
         let host = match self {
-            Self::Process(process) => format!("127.0.0.1:{}", process.admin.number()),
+            Self::ChildProcess(process) => format!("127.0.0.1:{}", process.admin.number()),
             Self::Chart(chart) => {
                 let pods = chart.pods("operator").await;
                 format!("{}:8080", pods[0]["status"]["podIP"].as_str().expect("an address"))
@@ -142,7 +150,7 @@ impl Operator {
     /// The process's side, for stories that play without a node only.
     pub fn process(&mut self) -> &mut ProcessOperator {
         match self {
-            Self::Process(process) => process,
+            Self::ChildProcess(process) => process,
             Self::Chart(_) => panic!("this story plays without a node"),
         }
     }
@@ -150,7 +158,7 @@ impl Operator {
     /// The chart's side, for stories that play on a node only.
     pub fn chart(&mut self) -> &mut ChartOperator {
         match self {
-            Self::Process(_) => panic!("this story plays on a node: run it with `make test-node`"),
+            Self::ChildProcess(_) => panic!("this story plays on a node: run it with `make test-node`"),
             Self::Chart(chart) => chart,
         }
     }
@@ -162,7 +170,7 @@ pub struct ProcessOperator {
     user: String,
     admin: Port,
     notify: Port,
-    running: Option<Process>,
+    running: Option<ChildProcess>,
     proxy: Option<FaultProxy>,
     /// Further arguments.
     pub arguments: Vec<String>,
@@ -170,7 +178,7 @@ pub struct ProcessOperator {
 
 impl ProcessOperator {
     /// The running process.
-    pub fn running(&self) -> &Process {
+    pub fn running(&self) -> &ChildProcess {
         self.running.as_ref().expect("the operator runs")
     }
 
@@ -195,7 +203,7 @@ impl ProcessOperator {
             command.arg("--egress-allow").arg(host);
         }
         let log = new_folder("operator").join("operator.log");
-        self.running = Some(Process::start("operator", command, &log));
+        self.running = Some(ChildProcess::start("operator", command, &log));
         let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
         let client = client_builder().build().expect("a client");
         eventually(Duration::from_secs(60), "the operator is ready", async || {

@@ -10,7 +10,7 @@ use transship::terms::ReplicationState;
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -87,8 +87,9 @@ async fn a_tag_that_never_moves_costs_no_request_once_it_is_replicated() {
     let heads = |since: usize| {
         let log = source.access_log().split_off(since);
         // A tag is asked for with its manifest where that is about to be copied.
-        let is_asked =
-            |access: &Access| matches!(access.method.as_str(), "GET" | "HEAD") && access.path.contains("/manifests/");
+        let is_asked = |access: &AccessLine| {
+            matches!(access.method.as_str(), "GET" | "HEAD") && access.path.contains("/manifests/")
+        };
         let ours = log.into_iter().filter(|access| access.user_agent.starts_with("transship/") && is_asked(access));
         ours.map(|access| access.path.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
     };

@@ -12,7 +12,7 @@ use transship::terms::ReplicationState;
 use super::scene::{Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::{Fault, ScriptedRegistry, When};
+use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::support::turns::turn;
 use crate::tag_filters::registry;
 
@@ -46,7 +46,7 @@ async fn no_tag_goes_back_while_pushes_and_comparisons_cross() {
     for (method, number) in
         ["HEAD", "GET"].into_iter().flat_map(|method| (1..1_000).step_by(2).map(move |n| (method, n)))
     {
-        source.fault(When::asked(method, "/manifests/v7").nth(number), Fault::AnswerLate(LATE));
+        source.fault(When::asked(method, "/manifests/v7").nth(number), ScriptedFault::AnswerLate(LATE));
     }
     let before = cpu_seconds(&mut scene);
     let scene = Arc::new(scene);

@@ -9,7 +9,7 @@ use transship::terms::{FailureCode, PairSummary, ReplicationState};
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 const REPOSITORIES: u64 = 10;
 const TAGS: u64 = 20;
@@ -52,7 +52,7 @@ async fn all_complete(scene: &Scene) {
 }
 
 /// Counts how often each blob was committed to each repository, from the registry's own log.
-fn commits(log: &[Access]) -> BTreeMap<String, usize> {
+fn commits(log: &[AccessLine]) -> BTreeMap<String, usize> {
     let mut commits = BTreeMap::new();
     for access in log.iter().filter(|access| access.method == "PUT" && access.status == 201) {
         if let Some((repository, rest)) = access.path.split_once("/blobs/uploads/") {
@@ -99,7 +99,7 @@ async fn an_operator_that_is_killed_goes_on_where_it_was() {
     let destination = TestRegistry::distribution("kill-destination").user("writer", PASSWORD).start().await;
     push_two_hundred(&source).await;
     let mut scene = scene_of_two_hundred("kill", &source, &destination).await;
-    let tags_written = |log: &[Access]| {
+    let tags_written = |log: &[AccessLine]| {
         log.iter().filter(|a| a.method == "PUT" && a.path.contains("/manifests/") && a.status == 201).count()
     };
     for share in [40, 120] {

@@ -9,7 +9,7 @@ use super::operator::Operator;
 use super::scene::{NOTIFY_TOKEN, PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::registry::{Access, TestRegistry};
+use crate::support::registry::{AccessLine, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(60);
 const MOVES: u64 = 12;
@@ -49,7 +49,7 @@ async fn two_operators_double_no_status_and_agree_on_the_newest_of_every_tag() {
     .await;
     scene.condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "True", "Replicated", SOON).await;
     assert_eq!(scene.statuses().await.len(), 1, "one status for the pair");
-    let is_write = |access: &Access| access.method == "PUT" && access.path.contains("/manifests/");
+    let is_write = |access: &AccessLine| access.method == "PUT" && access.path.contains("/manifests/");
     let writes = || destination.access_log().into_iter().filter(is_write).count();
     let settled = writes();
     // A comparison of each: neither finds anything to correct.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::kube_users::{ADMIN, kubeconfig, token_file};
-use super::process::{Port, Process};
+use super::process::{ChildProcess, Port};
 use super::run_folder::{new_folder, repository};
 use super::stage;
 use super::tls::{TestAuthority, client_builder, install_crypto_provider};
@@ -34,7 +34,7 @@ pub struct ControlPlane {
     folder: PathBuf,
     server: String,
     /// Ended in this order, and before the ports are given back.
-    _processes: Vec<Process>,
+    _processes: Vec<ChildProcess>,
     _ports: Vec<Port>,
 }
 
@@ -193,7 +193,7 @@ impl ControlPlane {
 
     /// The ids of its processes; none of a node's.
     pub fn process_ids(&self) -> impl Iterator<Item = u32> {
-        self._processes.iter().map(Process::id)
+        self._processes.iter().map(ChildProcess::id)
     }
 
     /// A kubeconfig that may do everything.
@@ -286,17 +286,17 @@ impl ControlPlane {
     }
 }
 
-fn start_etcd(folder: &Path, clients: u16, peers: u16) -> Process {
+fn start_etcd(folder: &Path, clients: u16, peers: u16) -> ChildProcess {
     let (client_url, peer_url) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
     let mut etcd = component("etcd");
     etcd.arg("--data-dir").arg(folder.join("etcd")).arg("--unsafe-no-fsync").arg("--log-level=warn");
     etcd.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
     etcd.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
     etcd.args(["--initial-cluster", &format!("default={peer_url}")]);
-    Process::start("etcd", etcd, &folder.join("etcd.log"))
+    ChildProcess::start("etcd", etcd, &folder.join("etcd.log"))
 }
 
-fn start_api_server(folder: &Path, etcd: u16, port: u16) -> Process {
+fn start_api_server(folder: &Path, etcd: u16, port: u16) -> ChildProcess {
     let write = |name: &str, content: String| {
         let path = folder.join(name);
         std::fs::write(&path, content).expect("a file of the API server");
@@ -327,5 +327,5 @@ fn start_api_server(folder: &Path, etcd: u16, port: u16) -> Process {
         format!("--audit-log-path={}", folder.join("audit.log").display()),
         "--audit-log-maxsize=100000".to_owned(),
     ]);
-    Process::start("kube-apiserver", server, &folder.join("kube-apiserver.log"))
+    ChildProcess::start("kube-apiserver", server, &folder.join("kube-apiserver.log"))
 }

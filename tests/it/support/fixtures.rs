@@ -13,12 +13,12 @@ pub const MIB: usize = 1024 * KIB;
 /// Repositories to copy.
 #[derive(Debug, Clone)]
 pub struct Fixture {
-    pub repositories: Vec<Repository>,
+    pub repositories: Vec<FixtureRepository>,
 }
 
 /// One of them.
 #[derive(Debug, Clone)]
-pub struct Repository {
+pub struct FixtureRepository {
     pub name: String,
     pub tags: Vec<(String, Image)>,
     /// The referrers of the images of the tags, by the digest of their subject.
@@ -27,7 +27,7 @@ pub struct Repository {
 
 /// The content that a destination must have in the end: the fixture without its bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Contents {
+pub struct ExpectedContents {
     pub repositories: BTreeMap<String, RepositoryContents>,
 }
 
@@ -131,8 +131,8 @@ fn one_repository(name: &str, tags: Vec<(String, Image)>) -> Fixture {
     Fixture { repositories: vec![repository_of(name, tags)] }
 }
 
-fn repository_of(name: &str, tags: Vec<(String, Image)>) -> Repository {
-    Repository { name: name.to_owned(), tags, referrers: Vec::new() }
+fn repository_of(name: &str, tags: Vec<(String, Image)>) -> FixtureRepository {
+    FixtureRepository { name: name.to_owned(), tags, referrers: Vec::new() }
 }
 
 fn base(seed: u64, layers: u64, layer: usize) -> Vec<Blob> {
@@ -182,8 +182,8 @@ impl Fixture {
     }
 
     /// Returns the content that a destination must have.
-    pub fn contents(&self) -> Contents {
-        let mut contents = Contents::default();
+    pub fn contents(&self) -> ExpectedContents {
+        let mut contents = ExpectedContents::default();
         for repository in &self.repositories {
             let into = contents.repositories.entry(repository.name.clone()).or_default();
             for (tag, image) in &repository.tags {
@@ -208,7 +208,7 @@ fn collect<'a>(image: &'a Image, blobs: &mut BTreeMap<&'a str, &'a Blob>, childr
     }
 }
 
-impl Contents {
+impl ExpectedContents {
     /// The size of every blob, each once however many repositories have it.
     pub fn unique_blobs(&self) -> BTreeMap<&str, u64> {
         let blobs = self.repositories.values().flat_map(|repository| &repository.blobs);

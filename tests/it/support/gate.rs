@@ -61,7 +61,7 @@ pub struct GateProxy {
 }
 
 #[derive(Clone)]
-struct Way {
+struct GatedRoute {
     upstream: SocketAddr,
     client: reqwest::Client,
     gate: Arc<Mutex<Arc<Gate>>>,
@@ -75,7 +75,8 @@ impl GateProxy {
         let server = BackgroundServer::start("gate-proxy", move |listener| async move {
             let redirects = reqwest::redirect::Policy::none();
             let client = reqwest::Client::builder().no_proxy().redirect(redirects).build().expect("a client");
-            let router = axum::Router::new().fallback(forward).with_state(Way { upstream, client, gate: shared });
+            let router =
+                axum::Router::new().fallback(forward).with_state(GatedRoute { upstream, client, gate: shared });
             let _ = axum::serve(listener, router).await;
         });
         Self { server, gate }
@@ -91,7 +92,7 @@ impl GateProxy {
     }
 }
 
-async fn forward(State(way): State<Way>, request: Request) -> Response {
+async fn forward(State(way): State<GatedRoute>, request: Request) -> Response {
     let gate = Arc::clone(&way.gate.lock().unwrap());
     let (head, body) = request.into_parts();
     let body: Bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();

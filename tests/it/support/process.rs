@@ -58,13 +58,13 @@ pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
 }
 
 /// A long-running child with its output in a log file; dropping it kills its process group and waits for its end.
-pub struct Process {
+pub struct ChildProcess {
     name: String,
     child: Child,
     log: PathBuf,
 }
 
-impl Process {
+impl ChildProcess {
     /// Starts a command whose standard output and error are both appended to `log`.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log file");
@@ -127,7 +127,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // The group's id is the child's, and no other process gets it until the child has been waited for.
         if matches!(self.child.try_wait(), Ok(None)) {

@@ -15,7 +15,7 @@ use super::link::Link;
 
 /// The treatment of connections, the open ones included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum LineFault {
     /// Forwards everything.
     None,
     /// Keeps connections open and forwards nothing, until another mode is set.
@@ -32,7 +32,7 @@ pub enum Fault {
 
 /// Counts of the traffic since the start.
 #[derive(Default)]
-struct Counts {
+struct ProxyCounts {
     connections: AtomicU64,
     to_upstream: AtomicU64,
     to_client: AtomicU64,
@@ -41,8 +41,8 @@ struct Counts {
 /// A running proxy in front of one address.
 pub struct FaultProxy {
     server: BackgroundServer,
-    fault: watch::Sender<Fault>,
-    counts: Arc<Counts>,
+    fault: watch::Sender<LineFault>,
+    counts: Arc<ProxyCounts>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,8 @@ enum Direction {
 impl FaultProxy {
     /// Listens on a free port and forwards to `upstream`, for now without a fault.
     pub fn start(upstream: SocketAddr) -> Self {
-        let (fault, current) = watch::channel(Fault::None);
-        let counts = Arc::new(Counts::default());
+        let (fault, current) = watch::channel(LineFault::None);
+        let counts = Arc::new(ProxyCounts::default());
         let shared = Arc::clone(&counts);
         let server =
             BackgroundServer::start("fault-proxy", move |listener| accept(listener, upstream, current, shared));
@@ -63,7 +63,7 @@ impl FaultProxy {
     }
 
     /// Changes what happens to connections.
-    pub fn set(&self, fault: Fault) {
+    pub fn set(&self, fault: LineFault) {
         self.fault.send_replace(fault);
     }
 
@@ -93,14 +93,24 @@ impl FaultProxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, fault: watch::Receiver<Fault>, counts: Arc<Counts>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    fault: watch::Receiver<LineFault>,
+    counts: Arc<ProxyCounts>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(forward(client, upstream, fault.clone(), Arc::clone(&counts)));
     }
 }
 
-async fn forward(mut client: TcpStream, upstream: SocketAddr, fault: watch::Receiver<Fault>, counts: Arc<Counts>) {
+async fn forward(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    fault: watch::Receiver<LineFault>,
+    counts: Arc<ProxyCounts>,
+) {
     if carry(&mut client, upstream, fault, &counts).await.is_err() {
         // Closing is then a reset: a client must not take a cut for a proper end.
         let _ = client.set_zero_linger();
@@ -111,22 +121,22 @@ async fn forward(mut client: TcpStream, upstream: SocketAddr, fault: watch::Rece
 async fn carry(
     client: &mut TcpStream,
     upstream: SocketAddr,
-    fault: watch::Receiver<Fault>,
-    counts: &Counts,
+    fault: watch::Receiver<LineFault>,
+    counts: &ProxyCounts,
 ) -> Result<(), ()> {
     let mut refusal = fault.clone();
     let at_first = *refusal.borrow();
     match at_first {
-        Fault::Refuse => return Err(()),
+        LineFault::Refuse => return Err(()),
         // The kernel has accepted the connection at once; over a line it would not be open yet.
-        Fault::Far(link) => tokio::time::sleep(link.round_trip).await,
+        LineFault::Far(link) => tokio::time::sleep(link.round_trip).await,
         _ => {}
     }
     let mut server = TcpStream::connect(upstream).await.map_err(drop)?;
     server.set_nodelay(true).and_then(|()| client.set_nodelay(true)).map_err(drop)?;
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
-    if let Fault::Far(link) = at_first {
+    if let LineFault::Far(link) = at_first {
         let up = link.forward(client_read, server_write, &counts.to_upstream);
         let down = link.forward(server_read, client_write, &counts.to_client);
         return tokio::try_join!(up, down).map(drop);
@@ -135,7 +145,7 @@ async fn carry(
     let down = pump(server_read, client_write, Direction::ToClient, fault, counts);
     tokio::select! {
         both = async { tokio::try_join!(up, down) } => both.map(drop),
-        _ = refusal.wait_for(|fault| *fault == Fault::Refuse) => Err(()),
+        _ = refusal.wait_for(|fault| *fault == LineFault::Refuse) => Err(()),
     }
 }
 
@@ -144,8 +154,8 @@ async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     direction: Direction,
-    mut fault: watch::Receiver<Fault>,
-    counts: &Counts,
+    mut fault: watch::Receiver<LineFault>,
+    counts: &ProxyCounts,
 ) -> Result<(), ()> {
     let counter = if direction == Direction::ToUpstream { &counts.to_upstream } else { &counts.to_client };
     let mut buffer = vec![0; 64 * 1024];
@@ -155,21 +165,21 @@ async fn pump(
         if length == 0 {
             return to.shutdown().await.map_err(drop);
         }
-        let current = *fault.wait_for(|fault| *fault != Fault::Hold).await.map_err(drop)?;
+        let current = *fault.wait_for(|fault| *fault != LineFault::Hold).await.map_err(drop)?;
         let mut cut = false;
         match current {
-            Fault::None | Fault::Hold | Fault::Far(_) => {}
-            Fault::Refuse => return Err(()),
-            Fault::Delay { to_upstream, .. } if direction == Direction::ToUpstream => {
+            LineFault::None | LineFault::Hold | LineFault::Far(_) => {}
+            LineFault::Refuse => return Err(()),
+            LineFault::Delay { to_upstream, .. } if direction == Direction::ToUpstream => {
                 tokio::time::sleep(to_upstream).await
             }
-            Fault::Delay { to_client, .. } => tokio::time::sleep(to_client).await,
-            Fault::CutAfter(limit) if direction == Direction::ToClient => {
+            LineFault::Delay { to_client, .. } => tokio::time::sleep(to_client).await,
+            LineFault::CutAfter(limit) if direction == Direction::ToClient => {
                 let left = limit.saturating_sub(carried);
                 cut = left <= length as u64;
                 length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
-            Fault::CutAfter(_) => {}
+            LineFault::CutAfter(_) => {}
         }
         to.write_all(&buffer[..length]).await.map_err(drop)?;
         carried += length as u64;

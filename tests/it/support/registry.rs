@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::process::{Port, Process, Signal};
+use super::process::{ChildProcess, Port, Signal};
 use super::pusher::Pusher;
-use super::registry_config::{RegistryOptions, Software};
+use super::registry_config::{Software, TestRegistryOptions};
 use super::run_folder::new_folder;
 use super::stage;
-use super::tools::{Login, debian_tool, go_tool};
+use super::tools::{ToolLogin, debian_tool, go_tool};
 
 /// More than a registry needs to start on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
 /// A running registry; dropping it ends the process and removes its data.
 pub struct TestRegistry {
-    options: RegistryOptions,
+    options: TestRegistryOptions,
     /// `None` while it is stopped. Ended before the port below is given back.
-    process: Option<Process>,
+    process: Option<ChildProcess>,
     port: Port,
     folder: PathBuf,
 }
 
 /// One line of a registry's access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct AccessLine {
     pub method: String,
     /// With the query, as it was asked for.
     pub path: String,
@@ -38,7 +38,7 @@ pub struct Access {
     pub user_agent: String,
 }
 
-impl RegistryOptions {
+impl TestRegistryOptions {
     /// Starts the registry and waits until it accepts connections.
     pub async fn start(self) -> TestRegistry {
         TestRegistry::start(self).await
@@ -47,17 +47,17 @@ impl RegistryOptions {
 
 impl TestRegistry {
     /// Distribution v3.
-    pub fn distribution(name: &str) -> RegistryOptions {
-        RegistryOptions::new(name, Software::Distribution3)
+    pub fn distribution(name: &str) -> TestRegistryOptions {
+        TestRegistryOptions::new(name, Software::Distribution3)
     }
 
     /// docker-registry 2.8.
-    pub fn docker_2_8(name: &str) -> RegistryOptions {
-        RegistryOptions::new(name, Software::Docker28)
+    pub fn docker_2_8(name: &str) -> TestRegistryOptions {
+        TestRegistryOptions::new(name, Software::Docker28)
     }
 
     /// Starts a registry; once more on another port, should another program have taken the first.
-    async fn start(options: RegistryOptions) -> Self {
+    async fn start(options: TestRegistryOptions) -> Self {
         let folder = new_folder(&format!("registry-{}", options.name));
         let mut registry = Self { options, process: None, port: Port::claim(), folder };
         for _ in 0..3 {
@@ -103,16 +103,16 @@ impl TestRegistry {
     }
 
     /// Credentials of the first user for the command-line tools, or none if there are no users.
-    pub fn login(&self) -> Login {
+    pub fn login(&self) -> ToolLogin {
         match self.options.users.first() {
-            Some((user, password)) => Login::to(&self.host(), user, password),
-            None => Login::anonymous(),
+            Some((user, password)) => ToolLogin::to(&self.host(), user, password),
+            None => ToolLogin::anonymous(),
         }
     }
 
     /// The process id, while it runs.
     pub fn process_id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+        self.process.as_ref().map(ChildProcess::id)
     }
 
     /// Sends the process a signal, such as `Signal::STOP` to make it hang and `Signal::CONT` to let it go on.
@@ -122,9 +122,9 @@ impl TestRegistry {
 
     /// Everything it has answered since it was first started. A line is written just *after* its answer, so it may be a
     /// moment late: ask again with `eventually` before concluding that a request is missing.
-    pub fn access_log(&self) -> Vec<Access> {
+    pub fn access_log(&self) -> Vec<AccessLine> {
         let log = std::fs::read(self.log_file()).unwrap_or_default();
-        String::from_utf8_lossy(&log).lines().filter_map(Access::parse).collect()
+        String::from_utf8_lossy(&log).lines().filter_map(AccessLine::parse).collect()
     }
 
     /// The path of every request of a method that it has answered well, and when, to the microsecond.
@@ -176,7 +176,7 @@ impl TestRegistry {
         let configuration = self.options.write(&self.folder, self.port.number());
         let mut command = Command::new(program);
         command.arg("serve").arg(configuration).env("OTEL_TRACES_EXPORTER", "none").current_dir(&self.folder);
-        let mut process = Process::start(&self.options.name, command, &self.log_file());
+        let mut process = ChildProcess::start(&self.options.name, command, &self.log_file());
         let started = Instant::now();
         loop {
             if process.ended().is_some() {
@@ -204,7 +204,7 @@ impl Drop for TestRegistry {
     }
 }
 
-impl Access {
+impl AccessLine {
     /// Reads a line of the Combined Log Format: `peer - user [time] "request" status bytes "referer" "agent"`.
     fn parse(line: &str) -> Option<Self> {
         let mut quoted = line.split('"');

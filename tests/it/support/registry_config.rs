@@ -32,7 +32,7 @@ struct TokenAuth {
 }
 
 /// The choices for one registry; `start` makes it run.
-pub struct RegistryOptions {
+pub struct TestRegistryOptions {
     pub(super) name: String,
     pub(super) software: Software,
     pub(super) users: Vec<(String, String)>,
@@ -46,7 +46,7 @@ pub struct RegistryOptions {
     validates_indexes: bool,
 }
 
-impl RegistryOptions {
+impl TestRegistryOptions {
     pub(super) fn new(name: &str, software: Software) -> Self {
         Self {
             name: name.to_owned(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::fixtures::Contents;
-use super::registry::Access;
+use super::fixtures::ExpectedContents;
+use super::registry::AccessLine;
 
 /// Requests of one side by their method.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Requests {
         self.get + self.head + self.post + self.put + self.patch + self.delete
     }
 
-    fn add(&mut self, access: &Access) {
+    fn add(&mut self, access: &AccessLine) {
         match access.method.as_str() {
             "GET" => self.get += 1,
             "HEAD" => self.head += 1,
@@ -57,7 +57,7 @@ impl Requests {
 
 impl Traffic {
     /// Counts one run: the part of the logs that it has made.
-    pub fn of(source: &[Access], destinations: &[Vec<Access>], contents: &Contents) -> Self {
+    pub fn of(source: &[AccessLine], destinations: &[Vec<AccessLine>], contents: &ExpectedContents) -> Self {
         let mut traffic = Self::default();
         for access in source {
             traffic.source.add(access);
@@ -90,7 +90,7 @@ impl Traffic {
     /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a page of
     /// tags, every manifest and blob, and every list of referrers once from the source; two requests for each upload, and one for
     /// each mount, manifest, and list of a registry that keeps none itself.
-    pub fn least_cold(contents: &Contents, destinations: usize) -> Self {
+    pub fn least_cold(contents: &ExpectedContents, destinations: usize) -> Self {
         let (unique, blobs, manifests) = (contents.unique_blobs().len(), contents.blobs(), contents.manifests());
         // Tags of one image are written one by one, although its manifest is one.
         let tagged: BTreeSet<_> =
@@ -113,14 +113,14 @@ impl Traffic {
 
     /// The least it takes to find out that nothing is to be done, trusting what was verified before. A list of referrers is a tag
     /// as well where a registry keeps none itself.
-    pub fn least_warm(contents: &Contents) -> Self {
+    pub fn least_warm(contents: &ExpectedContents) -> Self {
         let head = contents.tags() + contents.lists();
         let source = Requests { get: pages(contents), head, ..Requests::default() };
         Self { source, ..Self::default() }
     }
 
     /// The least it takes to copy one image that a tag was moved to, by one who knows what was verified before.
-    pub fn least_changed(before: &Contents, after: &Contents) -> Self {
+    pub fn least_changed(before: &ExpectedContents, after: &ExpectedContents) -> Self {
         let manifests = after.manifests() - before.manifests();
         let blobs = after.unique_blobs().len() - before.unique_blobs().len();
         let bytes = after.unique_bytes() - before.unique_bytes();
@@ -131,7 +131,7 @@ impl Traffic {
     }
 
     /// As many looks as it may take to read everything back: one for each tag, manifest, blob and list of referrers.
-    pub fn most_checks(contents: &Contents, destinations: usize) -> usize {
+    pub fn most_checks(contents: &ExpectedContents, destinations: usize) -> usize {
         destinations * (contents.tags() + contents.manifests() + contents.blobs() + contents.lists())
     }
 
@@ -142,15 +142,15 @@ impl Traffic {
 }
 
 /// The pages of tags: of a thousand, as is usual. A full one names a next one, which may be empty.
-fn pages(contents: &Contents) -> usize {
+fn pages(contents: &ExpectedContents) -> usize {
     contents.repositories.values().map(|listed| (listed.tags.len() + listed.other_tags) / 1_000 + 1).sum()
 }
 
 /// A piece of content: its repository, and its digest or tag.
-type Content = (String, String);
+type WrittenContent = (String, String);
 
 /// Returns the content that a request has written: a manifest, or a blob that was uploaded or mounted.
-fn written(access: &Access) -> Option<Content> {
+fn written(access: &AccessLine) -> Option<WrittenContent> {
     let (repository, _) = split(&access.path)?;
     if access.status != 201 {
         return None;
@@ -165,23 +165,23 @@ fn written(access: &Access) -> Option<Content> {
 }
 
 /// The manifest or blob that the path names.
-fn looked_at(access: &Access) -> Option<Content> {
+fn looked_at(access: &AccessLine) -> Option<WrittenContent> {
     let (repository, rest) = split(&access.path)?;
     let reference = rest.strip_prefix("manifests/").or_else(|| rest.strip_prefix("blobs/"))?;
     Some((repository, reference.split('?').next()?.to_owned()))
 }
 
 /// Returns true if the path names a manifest by a tag.
-fn is_tag(access: &Access) -> bool {
+fn is_tag(access: &AccessLine) -> bool {
     access.path.split_once("/manifests/").is_some_and(|(_, reference)| !reference.starts_with("sha256:"))
 }
 
-fn is_mount(access: &Access) -> bool {
+fn is_mount(access: &AccessLine) -> bool {
     access.method == "POST" && access.status == 201 && query(&access.path, "mount").is_some()
 }
 
 /// The digest of the blob whose upload a request has ended.
-fn uploaded(access: &Access) -> Option<String> {
+fn uploaded(access: &AccessLine) -> Option<String> {
     let ended = matches!(access.method.as_str(), "PUT" | "POST") && access.status == 201;
     (ended && access.path.contains("/blobs/uploads/") && !is_mount(access)).then(|| query(&access.path, "digest"))?
 }
@@ -200,7 +200,7 @@ fn query(path: &str, name: &str) -> Option<String> {
 }
 
 /// Counts the looks at each piece of content.
-pub fn looks(accesses: &[Access]) -> BTreeMap<Content, usize> {
+pub fn looks(accesses: &[AccessLine]) -> BTreeMap<WrittenContent, usize> {
     let mut looks = BTreeMap::new();
     for content in accesses.iter().filter(|access| access.method != "PUT").filter_map(looked_at) {
         *looks.entry(content).or_default() += 1;

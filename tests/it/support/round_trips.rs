@@ -17,7 +17,7 @@ use super::eventually::eventually;
 use super::fixtures::KIB;
 use super::image::Image;
 use super::link::Link;
-use super::proxy::{Fault, FaultProxy};
+use super::proxy::{FaultProxy, LineFault};
 use super::registry::TestRegistry;
 use super::tls::install_crypto_provider;
 use super::token_server::TokenServer;
@@ -85,7 +85,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
         referrer_tags: Some(Arc::new(BTreeSet::new())),
         scope: MountScope::new("a configuration"),
         across_owners: false,
-        authority: &Consent,
+        authority: &ConsentToAll,
         counter: &ByteCounter::default(),
     };
     let copied = engine.copy(&task).await.expect("the image is copied");
@@ -115,14 +115,14 @@ impl Far {
 
     /// The way to it is long for connections that are opened from now on.
     pub fn move_away(&self, round_trip: Duration) {
-        let far = Fault::Far(Link { round_trip, bandwidth: 1 << 30 });
+        let far = LineFault::Far(Link { round_trip, bandwidth: 1 << 30 });
         self.proxy.set(far);
         self.realm.set(far);
     }
 
     fn come_back(&self) {
-        self.proxy.set(Fault::None);
-        self.realm.set(Fault::None);
+        self.proxy.set(LineFault::None);
+        self.realm.set(LineFault::None);
     }
 
     /// When the registry answered a request for a tag, by its own log.
@@ -148,9 +148,9 @@ fn client(host: &str, realm: &str) -> Client {
 }
 
 /// Consents at once to everything, as a channel does that is near.
-struct Consent;
+struct ConsentToAll;
 
-impl Authority for Consent {
+impl Authority for ConsentToAll {
     fn permit<'a>(&'a self, _: Mutation<'a>) -> BoxFuture<'a, Result<Instant, Denied>> {
         async { Ok(Instant::now() + CONSENT_LASTS) }.boxed()
     }

@@ -43,7 +43,7 @@ struct User {
     grants: Vec<String>,
 }
 
-struct Authority {
+struct TokenState {
     users: HashMap<String, User>,
     anonymous: Vec<String>,
     lifetime: Duration,
@@ -53,19 +53,19 @@ struct Authority {
     issued: u64,
 }
 
-type Shared = Arc<Mutex<Authority>>;
+type SharedTokenState = Arc<Mutex<TokenState>>;
 
 /// A running token server. Its settings can be changed while it runs.
 pub struct TokenServer {
     server: BackgroundServer,
     service: String,
-    state: Shared,
+    state: SharedTokenState,
 }
 
 impl TokenServer {
     /// Starts a server that signs tokens for one service, and so far grants nothing.
     pub fn start(service: &str) -> Self {
-        let state = Arc::new(Mutex::new(Authority {
+        let state = Arc::new(Mutex::new(TokenState {
             users: HashMap::new(),
             anonymous: Vec::new(),
             lifetime: Duration::from_secs(300),
@@ -108,7 +108,7 @@ impl TokenServer {
         self.state().requests.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, Authority> {
+    fn state(&self) -> MutexGuard<'_, TokenState> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -142,7 +142,13 @@ struct Question {
     credentials: Option<(String, String)>,
 }
 
-async fn answer(State(state): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(state): State<SharedTokenState>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let question = Question::parse(&method, &uri, &headers, &body);
     let mut authority = state.lock().expect("no holder panics");
     let user = question.credentials.as_ref().map(|(name, password)| {
@@ -193,7 +199,7 @@ fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))
 }
 
-impl Authority {
+impl TokenState {
     /// Signs a token for what is both asked for and granted; that may be nothing, which a registry then refuses.
     fn token(&mut self, user: Option<&str>, question: &Question) -> Value {
         let grants = user.and_then(|name| self.users.get(name)).map_or(&self.anonymous, |user| &user.grants);

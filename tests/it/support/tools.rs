@@ -72,12 +72,12 @@ pub async fn run(mut command: Command) -> Output {
 }
 
 /// The registry credentials and certificates that tools such as crane, oras, regctl, helm and skopeo work with.
-pub struct Login {
+pub struct ToolLogin {
     folder: PathBuf,
     auths: Map<String, Value>,
 }
 
-impl Login {
+impl ToolLogin {
     /// No credentials at all, whatever the person who runs the tests has in their home folder.
     pub fn anonymous() -> Self {
         let login = Self { folder: new_folder("docker-config"), auths: Map::new() };

@@ -64,7 +64,7 @@ pub(super) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// The treatment of the body of an answer on its way.
-pub(super) struct Way {
+pub(super) struct AnswerRoute {
     pub(super) entry: Entry,
     pub(super) line: Cut,
     /// The number of bytes that are sent before the connection breaks.
@@ -75,7 +75,7 @@ pub(super) struct Way {
 }
 
 /// Sends `response` that way, and counts what of it is sent.
-pub(super) fn send(response: Response, way: Way) -> Response {
+pub(super) fn send(response: Response, way: AnswerRoute) -> Response {
     let status = response.status().as_u16();
     way.entry.update(|seen| seen.status = status);
     if way.is_head {

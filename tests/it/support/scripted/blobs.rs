@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::answer::{answer, empty, put, refusal};
 use super::call::Call;
-use super::personality::{Range, Serving};
+use super::personality::{BlobServing, Range};
 use super::shared::Role;
 use super::store::is_digest;
 
@@ -33,7 +33,7 @@ pub(super) fn of(call: &Call, repository: &str, digest: &str) -> Response {
     if !matches!(call.method, Method::GET | Method::HEAD) {
         return refusal(405, "UNSUPPORTED", "not for blobs");
     }
-    if let Serving::Redirect { uses, .. } = call.personality.serving {
+    if let BlobServing::Redirect { uses, .. } = call.personality.serving {
         let signature = store.sign(uses);
         let path = format!("/storage/{digest}?X-Amz-Signature={signature}");
         return empty(307, [("location", call.url(Role::Other, &path))]);
@@ -52,7 +52,7 @@ pub(super) fn stored(call: &Call, digest: &str) -> Response {
     if call.headers.contains_key(AUTHORIZATION) {
         return xml("InvalidArgument", "Only one auth mechanism allowed");
     }
-    let signed_for_get = matches!(call.personality.serving, Serving::Redirect { signed_for_get: true, .. });
+    let signed_for_get = matches!(call.personality.serving, BlobServing::Redirect { signed_for_get: true, .. });
     if signed_for_get && call.method == Method::HEAD {
         return xml("AccessDenied", "signed for another method");
     }

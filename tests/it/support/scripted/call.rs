@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use super::log::Entry;
 use super::personality::{Over, Personality};
-use super::shared::{Role, Shared};
+use super::shared::{RegistryState, Role};
 
 /// A request.
 pub(super) struct Call {
@@ -21,7 +21,7 @@ pub(super) struct Call {
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RegistryState>,
     pub(super) role: Role,
     pub(super) personality: Arc<Personality>,
     body: BodyDataStream,
@@ -44,7 +44,7 @@ pub(super) enum Piece {
 impl Call {
     pub(super) fn new(
         request: Request,
-        shared: Arc<Shared>,
+        shared: Arc<RegistryState>,
         role: Role,
         personality: Arc<Personality>,
         entry: Entry,

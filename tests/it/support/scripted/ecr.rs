@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::answer::document;
 use super::call::{Call, Gone};
-use super::personality::DigestApi;
+use super::personality::ScriptedDigestApi;
 
 /// The account and the region of the registry.
 pub const ACCOUNT: &str = "123456789012";
@@ -41,7 +41,7 @@ pub(super) fn is_login(call: &Call) -> bool {
 
 /// Answers a request to the API; nothing if it is for another part.
 pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
-    let Some(DigestApi::Ecr { page }) = call.personality.digest_api else { return Ok(None) };
+    let Some(ScriptedDigestApi::Ecr { page }) = call.personality.digest_api else { return Ok(None) };
     if call.method != Method::POST || call.path != "/" {
         return Ok(None);
     }

@@ -44,7 +44,7 @@ impl When {
 
 /// A treatment of one request.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub enum ScriptedFault {
     /// It is answered so, and nothing is done.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: Bytes },
     /// It is answered with `first`, and then with `more` again and again, without end and without a length.
@@ -73,7 +73,7 @@ pub enum Fault {
     Flip(u64),
 }
 
-impl Fault {
+impl ScriptedFault {
     /// An answer with the error document of the specification.
     pub fn error(status: u16, code: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": "as the test wants it" }] }).to_string();
@@ -89,10 +89,10 @@ impl Fault {
 }
 
 #[derive(Default)]
-pub(super) struct Faults(Mutex<Vec<(When, Fault)>>);
+pub(super) struct Faults(Mutex<Vec<(When, ScriptedFault)>>);
 
 impl Faults {
-    pub(super) fn add(&self, when: When, fault: Fault) {
+    pub(super) fn add(&self, when: When, fault: ScriptedFault) {
         self.0.lock().expect("no holder panics").push((when, fault));
     }
 
@@ -101,7 +101,7 @@ impl Faults {
     }
 
     /// The fault that this request meets; each request meets one at most, but counts for all.
-    pub(super) fn next(&self, method: &str, path: &str) -> Option<Fault> {
+    pub(super) fn next(&self, method: &str, path: &str) -> Option<ScriptedFault> {
         let mut found = None;
         for (when, fault) in self.0.lock().expect("no holder panics").iter_mut() {
             if !(when.method.is_empty() || when.method == method) || !path.contains(&when.part) {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::answer::{document, put, refusal};
 use super::call::Call;
 use super::logins::is_user;
-use super::personality::{DigestApi, HarborApi, Login};
+use super::personality::{HarborApi, Login, ScriptedDigestApi};
 
 /// Answers a request to the API; nothing if it is for another part.
 pub(super) fn api(call: &Call) -> Option<Response> {
-    let Some(DigestApi::Harbor(api)) = call.personality.digest_api else { return None };
+    let Some(ScriptedDigestApi::Harbor(api)) = call.personality.digest_api else { return None };
     let path = call.path.strip_prefix("/api/v2.0/")?;
     if call.method != Method::GET {
         return Some(refusal(405, "METHOD_NOT_ALLOWED", "lists only"));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 /// One request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenRequest {
     pub method: String,
     /// With the query, as it was asked for; of ECR's API with the action behind a `#`.
     pub path: String,
@@ -23,7 +23,7 @@ pub struct Seen {
     pub user_agent: String,
 }
 
-impl Seen {
+impl SeenRequest {
     /// `GET /v2/`, and so on.
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
@@ -36,7 +36,7 @@ impl Seen {
 }
 
 #[derive(Default)]
-pub(super) struct Log(Mutex<Vec<Seen>>);
+pub(super) struct Log(Mutex<Vec<SeenRequest>>);
 
 /// One line of the log, to be completed.
 #[derive(Clone)]
@@ -46,19 +46,19 @@ pub(super) struct Entry {
 }
 
 impl Log {
-    pub(super) fn begin(self: &Arc<Self>, seen: Seen) -> Entry {
+    pub(super) fn begin(self: &Arc<Self>, seen: SeenRequest) -> Entry {
         let mut lines = self.0.lock().expect("no holder panics");
         lines.push(seen);
         Entry { log: self.clone(), index: lines.len() - 1 }
     }
 
-    pub(super) fn lines(&self) -> Vec<Seen> {
+    pub(super) fn lines(&self) -> Vec<SeenRequest> {
         self.0.lock().expect("no holder panics").clone()
     }
 }
 
 impl Entry {
-    pub(super) fn update(&self, change: impl FnOnce(&mut Seen)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut SeenRequest)) {
         change(&mut self.log.0.lock().expect("no holder panics")[self.index]);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{answer, document, empty, put, refusal};
 use super::call::{Call, Gone};
 use super::shared::Role;
-use super::store::{Manifest, Repository, is_digest, verifies};
+use super::store::{StoredManifest, StoredRepository, is_digest, verifies};
 
 /// Answers a request for a manifest.
 pub(super) async fn of(call: &mut Call, repository: &str, reference: &str) -> Result<Response, Gone> {
@@ -114,12 +114,12 @@ fn check(call: &Call, name: &str, reference: &str, media_type: &str, bytes: &Byt
         let message = format!("ImageTagAlreadyExistsException: the tag {reference} exists and is immutable");
         return Err(refusal(400, "TAG_INVALID", &message).into());
     }
-    let manifest = Manifest { media_type: media_type.to_owned(), bytes: bytes.clone(), view };
+    let manifest = StoredManifest { media_type: media_type.to_owned(), bytes: bytes.clone(), view };
     complete(call, found, &manifest).map(|()| digest)
 }
 
 /// Makes sure that what the manifest names is there, as far as the registry wants it.
-fn complete(call: &Call, found: &mut Repository, manifest: &Manifest) -> Result<(), Box<Response>> {
+fn complete(call: &Call, found: &mut StoredRepository, manifest: &StoredManifest) -> Result<(), Box<Response>> {
     let missing =
         |digest: &str| json!({ "code": "MANIFEST_BLOB_UNKNOWN", "message": "unknown to registry", "detail": digest });
     let mut errors = Vec::new();

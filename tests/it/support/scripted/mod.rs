@@ -4,7 +4,7 @@
 //! ```ignore
 //! let registry = ScriptedRegistry::start(Personality::plain());
 //! registry.push("team/app", "1", &Image::single(1, 2, 500));
-//! registry.fault(When::asked("GET", "/blobs/").nth(2), Fault::CutAnswer(100));
+//! registry.fault(When::asked("GET", "/blobs/").nth(2), ScriptedFault::CutAnswer(100));
 //! assert_eq!(registry.count("PUT", "/blobs/uploads/"), 2);
 //! ```
 
@@ -35,8 +35,8 @@ use std::sync::atomic::Ordering;
 #[allow(unused_imports, reason = "not every program that includes this takes everything")]
 pub use blobs::gzipped;
 use bytes::Bytes;
-pub use faults::{Fault, When};
-pub use log::Seen;
+pub use faults::{ScriptedFault, When};
+pub use log::SeenRequest;
 pub use logins::{PASSWORD, USER};
 pub use personality::*;
 
@@ -44,20 +44,20 @@ use super::background::BackgroundServer;
 use super::image::Image;
 use super::pusher::Pusher;
 use server::serve;
-use shared::{Role, Shared};
+use shared::{RegistryState, Role};
 
 /// A running registry with two origins: its own, and another one that keeps blobs or gives tokens where a personality wants
 /// that.
 pub struct ScriptedRegistry {
     own: BackgroundServer,
     other: BackgroundServer,
-    shared: Arc<Shared>,
+    shared: Arc<RegistryState>,
 }
 
 impl ScriptedRegistry {
     /// Starts an empty one on free ports.
     pub fn start(personality: Personality) -> Self {
-        let shared = Arc::new(Shared::new(personality));
+        let shared = Arc::new(RegistryState::new(personality));
         let server = |role| {
             let shared = shared.clone();
             BackgroundServer::start("scripted-registry", move |listener| serve(listener, shared, role))
@@ -76,7 +76,7 @@ impl ScriptedRegistry {
     }
 
     /// Lets requests meet a fault.
-    pub fn fault(&self, when: When, fault: Fault) {
+    pub fn fault(&self, when: When, fault: ScriptedFault) {
         self.shared.faults.add(when, fault);
     }
 
@@ -242,8 +242,8 @@ impl ScriptedRegistry {
     }
 
     /// Every request so far, in the order they came in; those of a [`Pusher`] left out.
-    pub fn log(&self) -> Vec<Seen> {
-        let is_ours = |seen: &Seen| !seen.user_agent.starts_with("transship-test-pusher");
+    pub fn log(&self) -> Vec<SeenRequest> {
+        let is_ours = |seen: &SeenRequest| !seen.user_agent.starts_with("transship-test-pusher");
         self.shared.log.lines().into_iter().filter(is_ours).collect()
     }
 

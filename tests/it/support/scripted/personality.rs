@@ -60,7 +60,7 @@ pub struct Personality {
     pub manifest_gets: Option<u32>,
 
     // Blobs.
-    pub serving: Serving,
+    pub serving: BlobServing,
     pub range: Range,
     /// Blobs are sent without `Content-Length`, and HEAD states 0: Harbor (its source says so of proxies).
     pub hides_lengths: bool,
@@ -78,7 +78,7 @@ pub struct Personality {
     /// Tags come with a `manifest` object of Google's own (ggcr's google list).
     pub google_lists: bool,
     /// Another API that lists what tags point at.
-    pub digest_api: Option<DigestApi>,
+    pub digest_api: Option<ScriptedDigestApi>,
     /// The status of the catalog; 200 where there is one.
     pub catalog: u16,
     /// The referrers API; absent ones answer 404 (the table of the specification's conformance results).
@@ -150,7 +150,7 @@ pub enum Mount {
 
 /// The origin that serves blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serving {
+pub enum BlobServing {
     Here,
     /// A redirect to the other origin, which refuses requests with an `Authorization` as S3 does ("Only one auth mechanism
     /// allowed", opa#6580, renovate#3877); where `signed_for_get`, it refuses HEAD with 403 too (moby#50065). A URL is good for `uses`
@@ -193,7 +193,7 @@ pub enum Links {
 
 /// An API that lists what tags point at, besides that of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DigestApi {
+pub enum ScriptedDigestApi {
     /// `/api/v2.0` of Harbor.
     Harbor(HarborApi),
     /// ECR's API at `/`, signed with an access key; with the most images of a page, which are 1000 at ECR.
@@ -283,7 +283,7 @@ impl Personality {
             tag_parameter: true,
             digest_tags_are_aliases: false,
             manifest_gets: None,
-            serving: Serving::Here,
+            serving: BlobServing::Here,
             range: Range::Served,
             hides_lengths: false,
             gzips_blobs: false,

@@ -38,7 +38,7 @@ impl Personality {
             serving: SIGNED,
             largest_n: Some(1000),
             unsorted: true,
-            digest_api: Some(DigestApi::Ecr { page: 1000 }),
+            digest_api: Some(ScriptedDigestApi::Ecr { page: 1000 }),
             login: Login::Basic,
             ..Self::plain()
         }
@@ -144,7 +144,7 @@ impl Personality {
             single_post: false,
             tag_parameter: false,
             pages: Pages { names: 100, ..Self::plain().pages },
-            digest_api: Some(DigestApi::Harbor(HarborApi { page: 100, may_list: true, is_proxy: false })),
+            digest_api: Some(ScriptedDigestApi::Harbor(HarborApi { page: 100, may_list: true, is_proxy: false })),
             login: Login::Bearer(Bearer { path: "/service/token", service: "harbor-registry", ..Bearer::plain() }),
             ..Self::plain()
         }
@@ -211,4 +211,4 @@ impl Personality {
 }
 
 /// Blobs are served by a storage service, which wants no credentials.
-const SIGNED: Serving = Serving::Redirect { signed_for_get: true, uses: 1 };
+const SIGNED: BlobServing = BlobServing::Redirect { signed_for_get: true, uses: 1 };

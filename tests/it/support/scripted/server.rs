@@ -10,16 +10,16 @@ use axum::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, USER_AGENT};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
-use super::answer::{Way, document, empty, endless, put, refusal, replace, send};
+use super::answer::{AnswerRoute, document, empty, endless, put, refusal, replace, send};
 use super::call::{Call, Gone};
-use super::faults::Fault;
-use super::log::Seen;
-use super::shared::{Role, Shared};
+use super::faults::ScriptedFault;
+use super::log::SeenRequest;
+use super::shared::{RegistryState, Role};
 use super::wire::{Cut, Lines};
 use super::{blobs, ecr, harbor, listing, logins, manifests, uploads};
 
 /// Serves one origin.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, role: Role) {
+pub(super) async fn serve(listener: TcpListener, shared: Arc<RegistryState>, role: Role) {
     let lines = Lines { listener, accepted: shared.accepted.clone() };
     let router = Router::new().fallback(handle).with_state((shared, role));
     let served = axum::serve(lines, router.into_make_service_with_connect_info::<Cut>()).await;
@@ -27,7 +27,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, role: Role
 }
 
 async fn handle(
-    State((shared, role)): State<(Arc<Shared>, Role)>,
+    State((shared, role)): State<(Arc<RegistryState>, Role)>,
     ConnectInfo(line): ConnectInfo<Cut>,
     request: Request,
 ) -> Response {
@@ -35,36 +35,36 @@ async fn handle(
     let fault = shared.faults.next(&seen.method, &seen.path);
     let is_head = seen.method == "HEAD";
     let entry = shared.log.begin(seen);
-    let mut way = Way { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, is_head };
+    let mut way = AnswerRoute { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, is_head };
     let mut cut_request = None;
     let mut loses_answer = false;
     let mut other_headers = Vec::new();
     let mut answer_after = Duration::ZERO;
     match fault {
         None => {}
-        Some(Fault::Answer { status, headers, body }) => {
+        Some(ScriptedFault::Answer { status, headers, body }) => {
             let mut response = super::answer::answer(status, [], body);
             for (name, value) in headers {
                 put(response.headers_mut(), name, &value);
             }
             return send(response, way);
         }
-        Some(Fault::Endless { status, headers, first, more }) => {
+        Some(ScriptedFault::Endless { status, headers, first, more }) => {
             let mut response = endless(status, first, more);
             headers.iter().for_each(|(name, value)| put(response.headers_mut(), name, value));
             return send(response, way);
         }
-        Some(Fault::Headers(headers)) => other_headers = headers,
-        Some(Fault::CollectGarbage) => shared.store().collect_garbage(),
-        Some(Fault::CutAnswer(at)) => way.cut_at = Some(at),
-        Some(Fault::CutRequest(at)) => cut_request = Some(at),
-        Some(Fault::LoseAnswer) => loses_answer = true,
-        Some(Fault::Hold) => return std::future::pending().await,
-        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-        Some(Fault::AnswerLate(time)) => answer_after = time,
-        Some(Fault::EffectLate(time)) => return effect_late(shared, role, request, way, time).await,
-        Some(Fault::ExpireTokens) => shared.tokens.expire(),
-        Some(Fault::Flip(at)) => way.flip = Some(at),
+        Some(ScriptedFault::Headers(headers)) => other_headers = headers,
+        Some(ScriptedFault::CollectGarbage) => shared.store().collect_garbage(),
+        Some(ScriptedFault::CutAnswer(at)) => way.cut_at = Some(at),
+        Some(ScriptedFault::CutRequest(at)) => cut_request = Some(at),
+        Some(ScriptedFault::LoseAnswer) => loses_answer = true,
+        Some(ScriptedFault::Hold) => return std::future::pending().await,
+        Some(ScriptedFault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(ScriptedFault::AnswerLate(time)) => answer_after = time,
+        Some(ScriptedFault::EffectLate(time)) => return effect_late(shared, role, request, way, time).await,
+        Some(ScriptedFault::ExpireTokens) => shared.tokens.expire(),
+        Some(ScriptedFault::Flip(at)) => way.flip = Some(at),
     }
     let personality = shared.personality.lock().expect("no holder panics").clone();
     let mut call = Call::new(request, shared, role, personality, entry, cut_request);
@@ -83,7 +83,13 @@ async fn handle(
 }
 
 /// Carries a request out after a while, as a registry does whose client has given it up.
-async fn effect_late(shared: Arc<Shared>, role: Role, request: Request, way: Way, after: Duration) -> Response {
+async fn effect_late(
+    shared: Arc<RegistryState>,
+    role: Role,
+    request: Request,
+    way: AnswerRoute,
+    after: Duration,
+) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let carried_out = tokio::spawn(async move {
@@ -99,9 +105,9 @@ async fn effect_late(shared: Arc<Shared>, role: Role, request: Request, way: Way
     carried_out.await.expect("it is carried out")
 }
 
-fn seen(request: &Request, role: Role) -> Seen {
+fn seen(request: &Request, role: Role) -> SeenRequest {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Seen {
+    SeenRequest {
         method: request.method().to_string(),
         path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string) + &ecr::action(request),
         authorized: request.headers().contains_key(AUTHORIZATION),
@@ -109,7 +115,7 @@ fn seen(request: &Request, role: Role) -> Seen {
         range: text(RANGE),
         content_range: text(CONTENT_RANGE),
         user_agent: text(USER_AGENT).unwrap_or_default(),
-        ..Seen::default()
+        ..SeenRequest::default()
     }
 }
 

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use super::faults::Faults;
 use super::log::Log;
 use super::personality::Personality;
-use super::store::Store;
+use super::store::RegistryStore;
 use super::tokens::Tokens;
 
 /// The state of a registry, which its two origins share.
-pub(super) struct Shared {
+pub(super) struct RegistryState {
     pub(super) personality: Mutex<Arc<Personality>>,
-    store: Mutex<Store>,
+    store: Mutex<RegistryStore>,
     pub(super) log: Arc<Log>,
     pub(super) faults: Faults,
     pub(super) tokens: Tokens,
@@ -29,7 +29,7 @@ pub(super) enum Role {
     Other,
 }
 
-impl Shared {
+impl RegistryState {
     pub(super) fn new(personality: Personality) -> Self {
         Self {
             personality: Mutex::new(Arc::new(personality)),
@@ -46,7 +46,7 @@ impl Shared {
         self.origins.set((own, other)).expect("origins are set once");
     }
 
-    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+    pub(super) fn store(&self) -> MutexGuard<'_, RegistryStore> {
         self.store.lock().expect("no holder panics")
     }
 

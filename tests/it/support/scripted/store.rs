@@ -8,18 +8,18 @@ use serde_json::Value;
 
 /// Everything.
 #[derive(Default)]
-pub(super) struct Store {
+pub(super) struct RegistryStore {
     /// Each content once, by each digest it was pushed under.
     pub(super) contents: HashMap<String, Bytes>,
-    pub(super) repositories: BTreeMap<String, Repository>,
-    pub(super) uploads: HashMap<String, Upload>,
+    pub(super) repositories: BTreeMap<String, StoredRepository>,
+    pub(super) uploads: HashMap<String, StoredUpload>,
     pub(super) begun: u64,
     pub(super) manifest_gets: u32,
     /// The URLs of the other origin that were signed, and how often each may still be used.
     signatures: HashMap<u64, u32>,
 }
 
-impl Store {
+impl RegistryStore {
     /// A signature that is good for so many requests.
     pub(super) fn sign(&mut self, uses: u32) -> u64 {
         let next = self.signatures.len() as u64 + 1;
@@ -43,7 +43,7 @@ impl Store {
 
     pub(super) fn put_manifest(&mut self, repository: &str, digest: &str, media_type: &str, bytes: Bytes) {
         let view = serde_json::from_slice(&bytes).expect("a manifest is JSON");
-        let manifest = Manifest { media_type: media_type.to_owned(), bytes, view };
+        let manifest = StoredManifest { media_type: media_type.to_owned(), bytes, view };
         let repository = self.repositories.entry(repository.to_owned()).or_default();
         repository.manifests.insert(digest.to_owned(), manifest);
     }
@@ -52,7 +52,7 @@ impl Store {
     pub(super) fn collect_garbage(&mut self) {
         for repository in self.repositories.values_mut() {
             let named: HashSet<String> =
-                repository.manifests.values().flat_map(Manifest::blobs).map(str::to_owned).collect();
+                repository.manifests.values().flat_map(StoredManifest::blobs).map(str::to_owned).collect();
             repository.blobs.retain(|blob| named.contains(blob));
         }
     }
@@ -78,9 +78,9 @@ impl Store {
 
 /// One repository.
 #[derive(Default, Clone)]
-pub(super) struct Repository {
+pub(super) struct StoredRepository {
     pub(super) blobs: BTreeSet<String>,
-    pub(super) manifests: BTreeMap<String, Manifest>,
+    pub(super) manifests: BTreeMap<String, StoredManifest>,
     pub(super) tags: BTreeMap<String, String>,
     /// Every tag that was ever set, with its digest, in order.
     pub(super) moves: Vec<(String, String)>,
@@ -92,7 +92,7 @@ pub(super) struct Repository {
 
 /// A manifest and what of it is looked at.
 #[derive(Clone)]
-pub(super) struct Manifest {
+pub(super) struct StoredManifest {
     pub(super) media_type: String,
     pub(super) bytes: Bytes,
     pub(super) view: Value,
@@ -100,7 +100,7 @@ pub(super) struct Manifest {
 
 /// An upload session.
 #[derive(Default, Clone)]
-pub(super) struct Upload {
+pub(super) struct StoredUpload {
     pub(super) repository: String,
     pub(super) bytes: Vec<u8>,
     pub(super) patches: u32,
@@ -108,7 +108,7 @@ pub(super) struct Upload {
     pub(super) first_end: u64,
 }
 
-impl Manifest {
+impl StoredManifest {
     pub(super) fn subject(&self) -> Option<&str> {
         self.view["subject"]["digest"].as_str()
     }
@@ -144,14 +144,14 @@ impl Manifest {
     }
 }
 
-impl Repository {
+impl StoredRepository {
     pub(super) fn tag(&mut self, tag: &str, digest: &str) {
         self.tags.insert(tag.to_owned(), digest.to_owned());
         self.moves.push((tag.to_owned(), digest.to_owned()));
     }
 
     /// The manifest that a tag or digest names, with its digest.
-    pub(super) fn find(&self, reference: &str) -> Option<(&str, &Manifest)> {
+    pub(super) fn find(&self, reference: &str) -> Option<(&str, &StoredManifest)> {
         let digest = if reference.contains(':') { reference } else { self.tags.get(reference)? };
         self.manifests.get_key_value(digest).map(|(digest, manifest)| (digest.as_str(), manifest))
     }

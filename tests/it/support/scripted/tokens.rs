@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 /// The tokens that were given.
 #[derive(Default)]
 pub(super) struct Tokens {
-    given: Mutex<HashMap<String, Token>>,
+    given: Mutex<HashMap<String, GivenToken>>,
     count: AtomicUsize,
 }
 
-struct Token {
+struct GivenToken {
     /// `repository:<name>:<action>` one by one, and `registry:catalog:*`.
     grants: Vec<String>,
     until: Instant,
@@ -44,7 +44,7 @@ impl Tokens {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let name = format!("token-{number}");
         let until = Instant::now() + life;
-        self.given.lock().expect("no holder panics").insert(name.clone(), Token { grants, until });
+        self.given.lock().expect("no holder panics").insert(name.clone(), GivenToken { grants, until });
         name
     }
 }

@@ -9,7 +9,7 @@ use super::call::{Call, Gone, Piece};
 use super::logins;
 use super::personality::{Location, Login, Mount, Patch, ProgressRange};
 use super::shared::Role;
-use super::store::{Upload, is_digest, verifies};
+use super::store::{StoredUpload, is_digest, verifies};
 
 /// Answers a request for a session; `session` is empty where one is to be opened.
 pub(super) async fn of(call: &mut Call, repository: &str, session: &str) -> Result<Response, Gone> {
@@ -101,7 +101,9 @@ fn open(call: &Call, repository: &str) -> Response {
     let mut store = call.shared.store();
     store.begun += 1;
     let session = format!("session-{}", store.begun);
-    store.uploads.insert(session.clone(), Upload { repository: repository.to_owned(), ..Upload::default() });
+    store
+        .uploads
+        .insert(session.clone(), StoredUpload { repository: repository.to_owned(), ..StoredUpload::default() });
     drop(store);
     let mut response = progress(call, &session, 202);
     response.headers_mut().remove("range");
