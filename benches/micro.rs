@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName, Tag};
-use transship::plan::{CopyOptions, DestinationReference, Filter, Rule, Selection, TagFilters};
+use transship::plan::{CopyOptions, NamespacedName, RepositoryPattern, Rule, Selection, TagFilters};
 use transship::terms::{TagFilter, TagFilterType};
 
 criterion_group!(benches, hashing, selection, manifests);
@@ -71,12 +71,12 @@ fn selection(criterion: &mut Criterion) {
     let unwanted = [filter(".*-(rc|beta)[0-9]*", TagFilterType::RegexMatch)];
     let tags = Arc::new(TagFilters::parse(Some(&wanted), &unwanted).unwrap());
     let rule = |number: usize| {
-        let prefixes = (0..4).map(|part| Filter::Prefix(format!("team-{}/", 4 * number + part)));
-        let exact = Filter::Exact(names[number].clone());
+        let prefixes = (0..4).map(|part| RepositoryPattern::Prefix(format!("team-{}/", 4 * number + part)));
+        let exact = RepositoryPattern::Exact(names[number].clone());
         Rule {
             name: format!("rule-{number}"),
             filters: Some(prefixes.chain([exact]).collect()),
-            destinations: vec![DestinationReference { namespace: "team".to_owned(), name: format!("d-{number}") }],
+            destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }],
             options: CopyOptions::default(),
             tags: tags.clone(),
             immutable_tags: Vec::new(),

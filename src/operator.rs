@@ -27,7 +27,7 @@ use crate::copy::Engine;
 use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
 use crate::metrics::Metrics;
 use crate::notify;
-use crate::plan::AUTHORITY_LASTS;
+use crate::plan::AUTHORITY_TTL;
 use crate::replication::{Clock, Configurations, Core, SharedClaims};
 use crate::workers_channel;
 
@@ -242,7 +242,7 @@ async fn start(
     };
     if context.view.stores.configurations.state().iter().any(is_processed) {
         // An earlier process may have sent writes that are still under way.
-        dispatcher.hold_back(Instant::now() + AUTHORITY_LASTS);
+        dispatcher.hold_back(Instant::now() + AUTHORITY_TTL);
     }
     while let Some(jobs) = &jobs
         && let Err(error) = adopt_jobs(jobs).await

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
-use crate::plan::{AUTHORITY_LASTS, Lane, WaitingLane, WorkerView};
+use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerView};
 use crate::terms::FailureCode;
 
 /// All images that Jobs copy, and the workers that copy them. Decides nothing about Jobs, sends nothing.
@@ -187,7 +187,7 @@ impl WorkQueue {
         }
         let mut answer = ReportAnswer {
             sequence: report.sequence,
-            authority_ms: u64::try_from(AUTHORITY_LASTS.as_millis()).unwrap_or(u64::MAX),
+            authority_ms: u64::try_from(AUTHORITY_TTL.as_millis()).unwrap_or(u64::MAX),
             ..ReportAnswer::default()
         };
         let may_wait = adopted_at.is_some_and(|at| now.saturating_duration_since(at) < ADOPTED_WAIT);

@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::call;
 use crate::api::RegistryPermissionPolicy;
-use crate::policy::{Decision, Policy, Request, evaluate, unreadable};
+use crate::policy::{Decision, PermissionRequest, Policy, evaluate, unreadable};
 use crate::terms::RegistryPermissionPolicySpec;
 
 /// The policies of every namespace that decisions were asked about lately.
@@ -33,7 +33,7 @@ impl Policies {
     }
 
     /// Decides `request` by policies that were read at most [`MAX_AGE`] ago. A read that fails denies.
-    pub async fn decide(&self, request: &Request<'_>) -> Decision {
+    pub async fn decide(&self, request: &PermissionRequest<'_>) -> Decision {
         match self.policies(request.registry_namespace).await {
             Ok(policies) => evaluate(request, &policies),
             Err(cause) => unreadable(&cause),

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::{Policies, Registries, notification_token};
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
-use crate::plan::DestinationReference;
-use crate::policy::{Decision, Request};
+use crate::plan::NamespacedName;
+use crate::policy::{Decision, PermissionRequest};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
 use crate::replication::{Access, Unusable};
 use crate::terms::{CreateRepositories, reason};
@@ -86,9 +86,9 @@ impl View {
 }
 
 impl Access for View {
-    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<registry::Client, Unusable>> {
+    fn client<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Result<registry::Client, Unusable>> {
         async move {
-            let DestinationReference { namespace, name } = registry;
+            let NamespacedName { namespace, name } = registry;
             match self.object(namespace, name) {
                 Some(object) => self.registries.client(&object).await,
                 None => Err(Unusable {
@@ -100,21 +100,21 @@ impl Access for View {
         .boxed()
     }
 
-    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)> {
+    fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)> {
         let object = self.object(&registry.namespace, &registry.name)?;
         Some((object.uid()?, object.spec.create_repositories))
     }
 
-    fn suspect(&self, registry: &DestinationReference) {
+    fn suspect(&self, registry: &NamespacedName) {
         let Some(object) = self.object(&registry.namespace, &registry.name) else { return };
         self.registries.read_again(&object.uid().unwrap_or_default());
         // A full channel means that checks are on their way already.
         let _ = self.checks.try_send(ObjectRef::from_obj(&*object));
     }
 
-    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>> {
+    fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>> {
         async move {
-            let DestinationReference { namespace, name } = registry;
+            let NamespacedName { namespace, name } = registry;
             let object = self.object(namespace, name)?;
             let (uid, generation) = (object.uid()?, object.metadata.generation);
             let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
@@ -134,7 +134,7 @@ impl Access for View {
         .boxed()
     }
 
-    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, request: PermissionRequest<'a>) -> BoxFuture<'a, Decision> {
         async move { self.policies.decide(&request).await }.boxed()
     }
 }

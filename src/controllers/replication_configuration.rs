@@ -18,8 +18,7 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
-    Configuration, ConfigurationReport, DestinationReference, Holder, SpecError, configuration_status,
-    parse_configuration,
+    Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, configuration_status, parse_configuration,
 };
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -76,7 +75,7 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
     Orders {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        holder: Holder { created, uid: object.uid().unwrap_or_default() },
+        holder: Claimant { created, uid: object.uid().unwrap_or_default() },
         generation: object.metadata.generation,
         request: object.annotations().get(REPLICATE_REQUESTED_AT).cloned(),
         registries: named
@@ -93,9 +92,8 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
 }
 
 /// The Registries that exist, of those that the configuration names.
-fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<DestinationReference, Arc<Registry>> {
-    let source =
-        DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
+fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<NamespacedName, Arc<Registry>> {
+    let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     let destinations = configuration.selection.destinations().into_iter().cloned();
     let named = std::iter::once(source).chain(destinations);
     named
@@ -150,7 +148,7 @@ async fn publish(
 
 /// A fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its destinations, and the
 /// claims that were released or taken.
-fn dependencies(named: &BTreeMap<DestinationReference, Arc<Registry>>, context: &Context) -> u64 {
+fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (reference, registry) in named {
         (&reference.namespace, &reference.name, registry.uid(), registry.metadata.generation).hash(&mut hasher);

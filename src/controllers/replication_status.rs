@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use super::Context;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
 use crate::cluster::CallError;
-use crate::plan::{Holder, Place};
+use crate::plan::{Claimant, RepositoryAddress};
 use crate::registry::canonical_host;
 use crate::replication::Store;
 use crate::replication::machine::StoredPair;
@@ -73,12 +73,12 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
-fn holder_of(context: &Context, pair: &StoredPair) -> Option<Holder> {
+fn holder_of(context: &Context, pair: &StoredPair) -> Option<Claimant> {
     let reference = &pair.identity.spec.configuration_ref;
     let key = kube::runtime::reflector::ObjectRef::new(&reference.name).within(&pair.identity.namespace);
     let configuration = context.view.stores.configurations.get(&key)?;
     let created = configuration.metadata.creation_timestamp.as_ref()?.0;
-    configuration.uid().filter(|uid| *uid == reference.uid).map(|uid| Holder { created, uid })
+    configuration.uid().filter(|uid| *uid == reference.uid).map(|uid| Claimant { created, uid })
 }
 
 fn seed_claim(context: &Context, pair: &StoredPair) {
@@ -86,7 +86,7 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         let namespace = end.registry_ref.namespace.as_deref().unwrap_or(&pair.identity.namespace);
         let registry = context.view.object(namespace, &end.registry_ref.name)?;
         let host = canonical_host(&registry.spec.url.parse().ok()?);
-        Some(Place { host, repository: end.repository.parse().ok()? })
+        Some(RepositoryAddress { host, repository: end.repository.parse().ok()? })
     };
     let spec = &pair.identity.spec;
     if let (Some(holder), Some(source), Some(destination)) =

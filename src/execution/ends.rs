@@ -1,7 +1,7 @@
 //! The Registries at both ends of a copy.
 
 use crate::copy::{CodedError, Ends};
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 use crate::replication::Access;
 use crate::replication::machine::Assignment;
 use crate::terms::{FailureCode, Side};
@@ -12,7 +12,7 @@ use crate::terms::{FailureCode, Side};
 /// [`FailureCode::RegistryNotReady`].
 pub(super) async fn ends_of(access: &dyn Access, assignment: &Assignment) -> Result<Ends, CodedError> {
     let not_ready = |message| CodedError::new(FailureCode::RegistryNotReady, message);
-    let DestinationReference { namespace, name } = &assignment.destination;
+    let NamespacedName { namespace, name } = &assignment.destination;
     let destination = access.client(&assignment.destination).await.map_err(|unusable| {
         not_ready(if *namespace == assignment.configuration.0 {
             format!("Registry {name}: {}", unusable.message)

@@ -19,7 +19,7 @@ use crate::cluster::{
     CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by,
 };
 use crate::metrics::Metrics;
-use crate::plan::{AUTHORITY_LASTS, Lane, WorkerView, WorkforceLimits, WorkforceOrder, decide_workforce};
+use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
 
 /// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are deleted.
 ///
@@ -35,7 +35,7 @@ pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
                 control.dispatcher.queue().adopt_worker(&name, lane, now);
                 control.dispatcher.admit(&hash, &name);
                 // Its grants may still be in use.
-                control.dispatcher.hold_back(now + AUTHORITY_LASTS);
+                control.dispatcher.hold_back(now + AUTHORITY_TTL);
             }
             _ => control.jobs.delete(&name).await?,
         }
@@ -80,7 +80,7 @@ pub struct JobControl {
 /// The Jobs and pods as observed, and their problems.
 struct Workforce {
     control: Arc<JobControl>,
-    limits: WorkforceLimits,
+    limits: JobLimits,
     known_jobs: Store<Job>,
     known_pods: Store<Pod>,
     /// Jobs that the store has shown: a known Job that it does not show any more is gone.
@@ -115,7 +115,7 @@ impl Workforce {
                 }
             }
         });
-        let limits = WorkforceLimits::default();
+        let limits = JobLimits::default();
         let (shown, failed_starts, pod_refusals, last_ends) = Default::default();
         let quiet = false;
         let workforce =
@@ -135,14 +135,14 @@ impl Workforce {
         self.failed_starts.retain(|_, (_, until)| *until > now);
         waiting.retain(|waiting| !self.failed_starts.contains_key(&waiting.lane));
         self.quiet = waiting.is_empty() && workers.is_empty() && self.failed_starts.is_empty();
-        for order in decide_workforce(&waiting, &workers, &self.limits, now) {
+        for order in decide_jobs(&waiting, &workers, &self.limits, now) {
             match order {
-                WorkforceOrder::Start(lane) => self.start(lane).await,
-                WorkforceOrder::Dismiss(job) => {
+                JobOrder::Start(lane) => self.start(lane).await,
+                JobOrder::Dismiss(job) => {
                     self.control.dispatcher.queue().dismiss(&job);
                     self.control.dispatcher.wake();
                 }
-                WorkforceOrder::GiveUp(job) => self.give_up(&job, ended.get(&job)).await,
+                JobOrder::GiveUp(job) => self.give_up(&job, ended.get(&job)).await,
             }
         }
         self.delete_orphans().await;

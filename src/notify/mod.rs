@@ -17,7 +17,7 @@ use axum::routing::post;
 use subtle::ConstantTimeEq;
 
 use crate::metrics::Metrics;
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
 
 /// Takes notifications.
@@ -45,7 +45,7 @@ async fn receive(
     body: Bytes,
 ) -> StatusCode {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let registry = DestinationReference { namespace, name };
+    let registry = NamespacedName { namespace, name };
     let expected = receiver.access.notification_token(&registry).await.unwrap_or_default();
     let matches = bool::from(shown.unwrap_or_default().ct_eq(&expected));
     if expected.is_empty() || !matches {

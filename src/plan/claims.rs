@@ -8,7 +8,7 @@ use crate::image::RepositoryName;
 
 /// A repository of a registry, whatever Registry objects name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct RepositoryAddress {
     /// The canonical host of the registry, with its port unless that is the default.
     pub host: String,
     /// The repository.
@@ -17,7 +17,7 @@ pub struct Place {
 
 /// A configuration, ordered by age: the oldest first, by uid where two are equally old.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Holder {
+pub struct Claimant {
     /// When the configuration was created.
     pub created: Timestamp,
     /// Its uid.
@@ -27,18 +27,18 @@ pub struct Holder {
 /// Who writes to which repository, over all configurations.
 #[derive(Debug, Default)]
 pub struct Claims {
-    held: HashMap<Place, Claim>,
+    held: HashMap<RepositoryAddress, Claim>,
     waiting: BTreeSet<String>,
     /// Destinations that a configuration gave up, or lost to an older one.
-    former: HashSet<Place>,
+    former: HashSet<RepositoryAddress>,
     changes: u64,
 }
 
 /// What a configuration holds.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    holder: Holder,
-    source: Place,
+    claimant: Claimant,
+    source: RepositoryAddress,
 }
 
 /// An older configuration holds the destination. It is not named: it may be of another owner.
@@ -46,45 +46,51 @@ pub struct Claim {
 pub struct Conflict;
 
 impl Claims {
-    /// Claims `destination` for `holder`, which copies there from `source`.
+    /// Claims `destination` for `claimant`, which copies there from `source`.
     ///
     /// Two configurations that would copy one repository to and fro count as a conflict too. Answers with the uids of younger
     /// configurations that lose a claim by this.
     ///
     /// # Errors
-    /// [`Conflict`] if an older configuration holds it. `holder` is then told by [`Claims::release`] when to ask again.
-    pub fn claim(&mut self, holder: &Holder, source: &Place, destination: &Place) -> Result<Vec<String>, Conflict> {
-        let same_target = self.held.get(destination).filter(|claim| claim.holder.uid != holder.uid);
+    /// [`Conflict`] if an older configuration holds it. `claimant` is then told by [`Claims::release`] when to ask again.
+    pub fn claim(
+        &mut self,
+        claimant: &Claimant,
+        source: &RepositoryAddress,
+        destination: &RepositoryAddress,
+    ) -> Result<Vec<String>, Conflict> {
+        let same_target = self.held.get(destination).filter(|claim| claim.claimant.uid != claimant.uid);
         let reverse =
-            self.held.get(source).filter(|claim| claim.source == *destination && claim.holder.uid != holder.uid);
-        if [same_target, reverse].into_iter().flatten().any(|claim| claim.holder < *holder) {
-            self.waiting.insert(holder.uid.clone());
+            self.held.get(source).filter(|claim| claim.source == *destination && claim.claimant.uid != claimant.uid);
+        if [same_target, reverse].into_iter().flatten().any(|claim| claim.claimant < *claimant) {
+            self.waiting.insert(claimant.uid.clone());
             return Err(Conflict);
         }
         let displaced: Vec<String> =
-            [same_target, reverse].into_iter().flatten().map(|claim| claim.holder.uid.clone()).collect();
+            [same_target, reverse].into_iter().flatten().map(|claim| claim.claimant.uid.clone()).collect();
         if reverse.is_some() {
             self.held.remove(source);
         }
-        if self.held.get(destination).is_some_and(|claim| claim.holder.uid != holder.uid) {
+        if self.held.get(destination).is_some_and(|claim| claim.claimant.uid != claimant.uid) {
             self.remember(destination.clone());
         }
         self.changes += u64::from(!displaced.is_empty());
-        self.held.insert(destination.clone(), Claim { holder: holder.clone(), source: source.clone() });
+        self.held.insert(destination.clone(), Claim { claimant: claimant.clone(), source: source.clone() });
         Ok(displaced)
     }
 
     /// Whether `uid` still holds `destination`.
-    pub fn holds(&self, uid: &str, destination: &Place) -> bool {
-        self.held.get(destination).is_some_and(|claim| claim.holder.uid == uid)
+    pub fn holds(&self, uid: &str, destination: &RepositoryAddress) -> bool {
+        self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid)
     }
 
     /// Gives up what `uid` holds, except where `keep` says so. Answers with the uids of those that wait for a claim, if
     /// anything was given up.
-    pub fn release(&mut self, uid: &str, keep: impl Fn(&Place) -> bool) -> Vec<String> {
+    pub fn release(&mut self, uid: &str, keep: impl Fn(&RepositoryAddress) -> bool) -> Vec<String> {
         let before = self.held.len();
-        let given_up = |(place, claim): &(&Place, &Claim)| claim.holder.uid == uid && !keep(place);
-        let given_up: Vec<Place> = self.held.iter().filter(given_up).map(|(place, _)| place.clone()).collect();
+        let given_up = |(place, claim): &(&RepositoryAddress, &Claim)| claim.claimant.uid == uid && !keep(place);
+        let given_up: Vec<RepositoryAddress> =
+            self.held.iter().filter(given_up).map(|(place, _)| place.clone()).collect();
         for place in given_up {
             self.held.remove(&place);
             self.remember(place);
@@ -98,11 +104,11 @@ impl Claims {
     }
 
     /// Returns true if the destination was held before: writes of that time may still be under way.
-    pub fn is_inherited(&self, destination: &Place) -> bool {
+    pub fn is_inherited(&self, destination: &RepositoryAddress) -> bool {
         self.former.contains(destination)
     }
 
-    fn remember(&mut self, place: Place) {
+    fn remember(&mut self, place: RepositoryAddress) {
         if self.former.len() >= MAX_FORMER {
             self.former.clear();
         }
@@ -122,17 +128,17 @@ const MAX_FORMER: usize = 100_000;
 mod tests {
     use super::*;
 
-    fn holder(age: i64, uid: &str) -> Holder {
-        Holder { created: Timestamp::from_second(age).unwrap(), uid: uid.to_owned() }
+    fn claimant(age: i64, uid: &str) -> Claimant {
+        Claimant { created: Timestamp::from_second(age).unwrap(), uid: uid.to_owned() }
     }
 
-    fn place(host: &str, repository: &str) -> Place {
-        Place { host: host.to_owned(), repository: repository.parse().unwrap() }
+    fn place(host: &str, repository: &str) -> RepositoryAddress {
+        RepositoryAddress { host: host.to_owned(), repository: repository.parse().unwrap() }
     }
 
     #[test]
     fn the_older_configuration_keeps_the_destination_whoever_comes_first() {
-        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, b, target) = (place("a", "x"), place("b", "x"), place("t", "x"));
         let mut claims = Claims::default();
         assert_eq!(claims.claim(&older, &a, &target), Ok(vec![]));
@@ -145,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_released_destination_goes_to_the_one_that_waits() {
-        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, target) = (place("a", "x"), place("t", "x"));
         let mut claims = Claims::default();
         claims.claim(&older, &a, &target).unwrap();
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn two_registries_are_not_copied_to_and_fro() {
-        let (older, younger) = (holder(1, "o"), holder(2, "y"));
+        let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, b) = (place("a", "x"), place("b", "x"));
         let mut claims = Claims::default();
         claims.claim(&older, &a, &b).unwrap();
@@ -173,8 +179,8 @@ mod tests {
     fn equally_old_configurations_are_told_apart_by_uid() {
         let (a, target) = (place("a", "x"), place("t", "x"));
         let mut claims = Claims::default();
-        claims.claim(&holder(1, "b"), &a, &target).unwrap();
-        assert_eq!(claims.claim(&holder(1, "a"), &a, &target), Ok(vec!["b".to_owned()]));
-        assert_eq!(claims.claim(&holder(1, "b"), &a, &target), Err(Conflict));
+        claims.claim(&claimant(1, "b"), &a, &target).unwrap();
+        assert_eq!(claims.claim(&claimant(1, "a"), &a, &target), Ok(vec!["b".to_owned()]));
+        assert_eq!(claims.claim(&claimant(1, "b"), &a, &target), Err(Conflict));
     }
 }

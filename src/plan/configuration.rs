@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::destination_reference::DestinationReference;
+use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
-use super::selection::{Filter, Rule, Selection};
+use super::selection::{RepositoryPattern, Rule, Selection};
 use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, Execution, FilterType, INTERVAL_RULES,
-    MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN,
-    REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, TAG_PATTERN,
-    parse_interval, reason,
+    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
+    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPOSITORY_FILTER_RULES,
+    ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, RepositoryFilterType, RuleDestination,
+    TAG_PATTERN, parse_interval, reason,
 };
 
 /// A configuration that can be carried out.
@@ -49,7 +49,7 @@ pub fn parse_configuration(
     if spec.rules.len() > MAX_RULES {
         return Err(SpecError::invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
     }
-    let source = DestinationReference { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
+    let source = NamespacedName { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
     let rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<_, _>>()?;
     let interval = parse_interval(&spec.interval)
         .ok_or_else(|| SpecError::invalid(format!("{}, not {:?}", INTERVAL_RULES[0].message, spec.interval)))?;
@@ -67,7 +67,7 @@ pub fn parse_configuration(
     })
 }
 
-fn parse_rule(source: &DestinationReference, rule: &ReplicationRule) -> Result<Rule, SpecError> {
+fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, SpecError> {
     let field = format!("spec.rules[{}]", rule.name);
     let filters = rule.repository_filters.as_deref().map(|filters| parse_repository_filters(&field, filters));
     let filters = filters.transpose()?;
@@ -79,15 +79,15 @@ fn parse_rule(source: &DestinationReference, rule: &ReplicationRule) -> Result<R
     Ok(Rule { name, filters, tags, destinations, options, immutable_tags })
 }
 
-fn parse_repository_filters(field: &str, filters: &[RepositoryFilter]) -> Result<Vec<Filter>, SpecError> {
+fn parse_repository_filters(field: &str, filters: &[RepositoryFilter]) -> Result<Vec<RepositoryPattern>, SpecError> {
     let parse = |(index, filter): (usize, &RepositoryFilter)| {
         let field = format!("{field}.repositoryFilters[{index}]");
         check_field(&REPOSITORY_FILTER_RULES, filter, &field)?;
         match filter.filter_type {
-            FilterType::PrefixMatch => Ok(Filter::Prefix(filter.filter.clone())),
-            FilterType::ExactMatch => {
+            RepositoryFilterType::PrefixMatch => Ok(RepositoryPattern::Prefix(filter.filter.clone())),
+            RepositoryFilterType::ExactMatch => {
                 let name = filter.filter.parse();
-                name.map(Filter::Exact).map_err(|error| SpecError::invalid(format!("{field}: {error}")))
+                name.map(RepositoryPattern::Exact).map_err(|error| SpecError::invalid(format!("{field}: {error}")))
             }
         }
     };
@@ -96,15 +96,15 @@ fn parse_repository_filters(field: &str, filters: &[RepositoryFilter]) -> Result
 
 fn parse_destinations(
     field: &str,
-    source: &DestinationReference,
-    destinations: &[Destination],
-) -> Result<Vec<DestinationReference>, SpecError> {
+    source: &NamespacedName,
+    destinations: &[RuleDestination],
+) -> Result<Vec<NamespacedName>, SpecError> {
     let field = format!("{field}.destinations");
     check_field(&DESTINATIONS_RULES, destinations, &field)?;
     let mut parsed = Vec::with_capacity(destinations.len());
-    for Destination { registry_ref } in destinations {
+    for RuleDestination { registry_ref } in destinations {
         let namespace = registry_ref.namespace.clone().unwrap_or_else(|| source.namespace.clone());
-        let destination = DestinationReference { namespace, name: registry_ref.name.clone() };
+        let destination = NamespacedName { namespace, name: registry_ref.name.clone() };
         if destination == *source {
             let message = format!("{field} names the source registry {}: remove it", source.name);
             return Err(SpecError { reason: reason::SELF_REPLICATION, message });

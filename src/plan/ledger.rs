@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use self::row::LONGEST_DOUBT;
-use self::row::{AUDIT_EVERY, MAX_RESTORED_WAIT, phase};
-pub use self::row::{Attempt, Counts, FailedAttempt, Failure, Observation, ReferrersRow, Replica, Row, State};
+pub use self::row::MAX_LATE_WRITE;
+use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT, phase};
+pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
 use super::backoff::retry_delay;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
@@ -39,11 +39,11 @@ impl Ledger {
                     let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
                     let at = image.completed_at.unwrap_or(now);
                     (row.since, row.was_there) = (at, true);
-                    row.state = State::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
+                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
                 }
                 (ReplicationState::Failed, Some(code)) => {
                     row.owed = true;
-                    row.state = State::Failed(Failure {
+                    row.state = RowState::Failed(RowFailure {
                         code,
                         message: image.message.clone().unwrap_or_default(),
                         attempts: image.attempts.unwrap_or(1),
@@ -55,7 +55,7 @@ impl Ledger {
             row.referrers.verified = image.referrers.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
             // Spread over a day, so that a restart does not look at everything at once.
-            row.audit_at = now + AUDIT_EVERY.mul_f64(phase(&image.tag));
+            row.audit_at = now + AUDIT_INTERVAL.mul_f64(phase(&image.tag));
             ledger.counts.add(&row);
             ledger.rows.insert(tag, row);
         }
@@ -66,41 +66,41 @@ impl Ledger {
     /// Has the images read back soon that were verified last: an earlier process may have doubted them, and ended before it did so.
     fn doubt_latest(&mut self, now: Timestamp) {
         let verified_at = |row: &Row| match row.state {
-            State::Complete { at, .. } => Some(at),
+            RowState::Complete { at, .. } => Some(at),
             _ => None,
         };
         let Some(latest) = self.rows.values().filter_map(verified_at).max() else { return };
         for row in self.rows.values_mut() {
-            if verified_at(row).is_some_and(|at| at + LONGEST_DOUBT >= latest && at + MAX_RESTORED_WAIT >= now) {
-                row.audit_at = now + LONGEST_DOUBT;
+            if verified_at(row).is_some_and(|at| at + MAX_LATE_WRITE >= latest && at + MAX_RESTORED_WAIT >= now) {
+                row.audit_at = now + MAX_LATE_WRITE;
             }
         }
     }
 
     /// Records that the source had `digest` under `tag` when the request was sent that observed it. Nothing changes unless that is
     /// the newest observation.
-    pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Observation {
+    pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Freshness {
         let is_new = !self.rows.contains_key(tag);
         if is_new {
             let row = Row::new(digest, sent_at, now);
             self.counts.add(&row);
             self.rows.insert(tag.clone(), row);
-            return Observation::Taken;
+            return Freshness::Newest;
         }
         let observed = self.change(tag, |row| {
             if sent_at < row.observed_at {
-                return Observation::Outdated;
+                return Freshness::Outdated;
             }
             if row.digest != *digest && sent_at < row.taken_at {
-                return Observation::Unclear;
+                return Freshness::Unclear;
             }
             (row.observed_at, row.taken_at, row.missed) = (sent_at, now, false);
             if row.digest != *digest {
                 *row = Row { was_there: row.was_there, owed: row.owed, ..Row::new(digest, sent_at, now) };
             }
-            Observation::Taken
+            Freshness::Newest
         });
-        observed.unwrap_or(Observation::Outdated)
+        observed.unwrap_or(Freshness::Outdated)
     }
 
     /// Records fingerprints of what refers to the image under `tag` at the source: of its tags, and of the referrers API where that was
@@ -117,8 +117,8 @@ impl Ledger {
             if let Some(listed) = listed {
                 row.referrers.seen.listed = listed;
             }
-            if matches!(row.state, State::Complete { .. }) && row.referrers.seen != row.referrers.verified {
-                (row.state, row.since) = (State::Pending, now);
+            if matches!(row.state, RowState::Complete { .. }) && row.referrers.seen != row.referrers.verified {
+                (row.state, row.since) = (RowState::Pending, now);
             }
         });
     }
@@ -137,10 +137,10 @@ impl Ledger {
     pub fn progress(&mut self, tag: &Tag, digest: &Digest, bytes: u64) -> bool {
         let changed = self.change(tag, |row| {
             // An image that is read back again stays complete meanwhile.
-            if row.digest != *digest || matches!(row.state, State::Complete { .. }) {
+            if row.digest != *digest || matches!(row.state, RowState::Complete { .. }) {
                 return false;
             }
-            let state = State::InProgress { attempts: row.attempts(), bytes };
+            let state = RowState::InProgress { attempts: row.attempts(), bytes };
             let is_new = row.state != state;
             row.state = state;
             is_new
@@ -165,15 +165,15 @@ impl Ledger {
             }
             let Replica { bytes, destination_digest } = replica;
             let at = match row.state {
-                State::Complete { at, .. } => at,
+                RowState::Complete { at, .. } => at,
                 _ => now,
             };
-            row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_EVERY };
+            row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_INTERVAL };
             row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
             if row.referrers.verified == row.referrers.seen {
-                (row.state, row.owed) = (State::Complete { bytes, at, destination_digest }, false);
+                (row.state, row.owed) = (RowState::Complete { bytes, at, destination_digest }, false);
             } else {
-                row.state = State::Pending;
+                row.state = RowState::Pending;
             }
             true
         });
@@ -189,7 +189,7 @@ impl Ledger {
             let FailedAttempt { code, message, retry_after, jitter } = failed;
             let attempts = 1 + row.attempts();
             let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
-            row.state = State::Failed(Failure { code, message, attempts, next_attempt_at });
+            row.state = RowState::Failed(RowFailure { code, message, attempts, next_attempt_at });
             row.owed = true;
         });
     }
@@ -198,7 +198,7 @@ impl Ledger {
     pub fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) -> bool {
         let mut any = false;
         for row in self.rows.values_mut() {
-            if let State::Failed(failure) = &mut row.state
+            if let RowState::Failed(failure) = &mut row.state
                 && chosen(failure.code)
             {
                 failure.next_attempt_at = failure.next_attempt_at.min(now);
@@ -211,9 +211,9 @@ impl Ledger {
     /// Records that the copy of `tag` was stopped. Returns true if the status showed one.
     pub fn interrupt(&mut self, tag: &Tag) -> bool {
         let changed = self.change(tag, |row| {
-            let was_running = matches!(row.state, State::InProgress { .. });
+            let was_running = matches!(row.state, RowState::InProgress { .. });
             if was_running {
-                row.state = State::Pending;
+                row.state = RowState::Pending;
             }
             was_running
         });
@@ -222,7 +222,7 @@ impl Ledger {
 
     /// Makes every image pending: what was verified, or failed, says nothing about what is wanted now.
     pub fn start_over(&mut self, now: Timestamp) {
-        self.change_all(|row| (row.state, row.since, row.owed) = (State::Pending, now, true));
+        self.change_all(|row| (row.state, row.since, row.owed) = (RowState::Pending, now, true));
     }
 
     /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is not verified.
@@ -237,13 +237,13 @@ impl Ledger {
 
     fn owe_where(&mut self, is_meant: impl Fn(&Row) -> bool) {
         if self.counts.complete < self.counts.images {
-            self.change_all(|row| row.owed |= is_meant(row) && !matches!(row.state, State::Complete { .. }));
+            self.change_all(|row| row.owed |= is_meant(row) && !matches!(row.state, RowState::Complete { .. }));
         }
     }
 
     /// Returns true if the tag is verified at the destination, with the newest digest that was observed.
     pub fn is_complete(&self, tag: &Tag) -> bool {
-        self.rows.get(tag).is_some_and(|row| matches!(row.state, State::Complete { .. }))
+        self.rows.get(tag).is_some_and(|row| matches!(row.state, RowState::Complete { .. }))
     }
 
     /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack. A listing
@@ -299,7 +299,7 @@ impl Ledger {
             match row.attempt(now) {
                 Attempt::Copy(_) => due.push(tag.clone()),
                 Attempt::Wait(until) => next = next.into_iter().chain([until]).min(),
-                Attempt::Nothing if matches!(row.state, State::Complete { .. }) => {
+                Attempt::Nothing if matches!(row.state, RowState::Complete { .. }) => {
                     next = next.into_iter().chain([row.audit_at]).min();
                 }
                 Attempt::Nothing => {}
@@ -311,9 +311,9 @@ impl Ledger {
     /// When a tag is due by itself: the next attempt of one that failed, the next audit of one that is complete.
     pub fn due_at(&self, tag: &Tag) -> Option<Timestamp> {
         match &self.rows.get(tag)?.state {
-            State::Failed(failure) => Some(failure.next_attempt_at),
-            State::Complete { .. } => Some(self.rows[tag].audit_at),
-            State::InProgress { .. } | State::Pending => None,
+            RowState::Failed(failure) => Some(failure.next_attempt_at),
+            RowState::Complete { .. } => Some(self.rows[tag].audit_at),
+            RowState::InProgress { .. } | RowState::Pending => None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::image::{Digest, Tag, cosign_tags, fallback_tag};
 
 /// How often a referrers API is asked about images whose digest did not change; changes of tags are seen whenever tags are listed.
-pub const REFERRERS_EVERY: Duration = Duration::from_secs(3600);
+pub const REFERRERS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What refers to the images of one source repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::destination_reference::DestinationReference;
-use super::ledger::{Counts, Ledger, Row, State};
+use super::ledger::{Counts, Ledger, Row, RowState};
+use super::namespaced_name::NamespacedName;
 use crate::image::Tag;
 use crate::policy::Decision;
 use crate::terms::{
@@ -59,13 +59,13 @@ pub struct ConfigurationReport {
     /// The generation that is told about.
     pub generation: Option<i64>,
     /// What stands in the way of the whole configuration.
-    pub trouble: Option<Trouble>,
+    pub problem: Option<Problem>,
     /// How far the comparison of this generation is.
-    pub phase: Phase,
+    pub phase: ComparisonPhase,
     /// The source repositories that the rules match.
     pub repositories: u64,
     /// The sums over the pairs of each destination.
-    pub destinations: BTreeMap<DestinationReference, DestinationTotals>,
+    pub destinations: BTreeMap<NamespacedName, DestinationTotals>,
     /// The request whose comparison is finished.
     pub handled_request: Option<String>,
 }
@@ -81,7 +81,7 @@ pub struct DestinationTotals {
 
 /// How far the comparison of a generation is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub enum ComparisonPhase {
     /// No comparison of this generation is complete yet.
     #[default]
     Comparing,
@@ -93,7 +93,7 @@ pub enum Phase {
 
 /// What stands in the way of a whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Problem {
     /// Whether somebody has to change something.
     pub stalled: bool,
     /// One of [`crate::terms::reason`].
@@ -111,12 +111,12 @@ pub fn configuration_status(
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
     let (ready, why, message) = readiness(report, &counts);
-    let stalled = report.trouble.as_ref().filter(|trouble| trouble.stalled);
+    let stalled = report.problem.as_ref().filter(|problem| problem.stalled);
     let reconciling = (why == reason::PROGRESSING)
         .then_some((reason::PROGRESSING, "the source is being compared, or images are being copied"));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set(condition_type::READY, ready, why, &message)
-        .set_or_remove(condition_type::STALLED, stalled.map(|trouble| (trouble.reason, trouble.message.as_str())))
+        .set_or_remove(condition_type::STALLED, stalled.map(|problem| (problem.reason, problem.message.as_str())))
         .set_or_remove(condition_type::RECONCILING, reconciling)
         .into_list();
     ReplicationConfigurationStatus {
@@ -145,7 +145,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
     let counts = ledger.counts();
     let mut latest: Option<(Timestamp, &Tag)> = None;
     for (tag, row) in ledger.rows() {
-        if let State::Complete { at, .. } = &row.state {
+        if let RowState::Complete { at, .. } = &row.state {
             latest = latest.max(Some((whole_seconds(*at), tag)));
         }
     }
@@ -173,24 +173,26 @@ pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     if counts.complete == counts.images {
         return None;
     }
-    let waiting = ledger.rows().filter(|(_, row)| !matches!(row.state, State::Complete { .. }));
+    let waiting = ledger.rows().filter(|(_, row)| !matches!(row.state, RowState::Complete { .. }));
     waiting.map(|(_, row)| whole_seconds(row.since)).min()
 }
 
 /// Ready means that every image of the last complete comparison is verified. Images that arrived since do not take it away, and the
 /// message must not follow each of them either.
 fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static str, String) {
-    if let Some(trouble) = &report.trouble {
-        return (false, trouble.reason, trouble.message.clone());
+    if let Some(problem) = &report.problem {
+        return (false, problem.reason, problem.message.clone());
     }
     match report.phase {
-        Phase::Suspended => (false, reason::SUSPENDED, "spec.suspend is true: nothing is read or written".to_owned()),
+        ComparisonPhase::Suspended => {
+            (false, reason::SUSPENDED, "spec.suspend is true: nothing is read or written".to_owned())
+        }
         _ if counts.failed > 0 => {
             let message =
                 format!("{} of {} images failed; see kubectl get replicationstatus", counts.failed, counts.images);
             (false, reason::IMAGES_FAILED, message)
         }
-        Phase::Compared if counts.owed == 0 => {
+        ComparisonPhase::Compared if counts.owed == 0 => {
             (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned())
         }
         _ => {
@@ -208,7 +210,7 @@ fn total(report: &ConfigurationReport) -> Counts {
 
 fn destination_summary(
     namespace: &str,
-    destination: &DestinationReference,
+    destination: &NamespacedName,
     DestinationTotals { counts, oldest_pending_since }: &DestinationTotals,
 ) -> DestinationSummary {
     DestinationSummary {
@@ -227,11 +229,11 @@ fn destination_summary(
 fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     let mut rows: Vec<(&Tag, &Row)> = ledger.rows().collect();
     rows.sort_by_key(|(tag, row)| match &row.state {
-        State::Failed(_) => (0, Reverse(Timestamp::MIN), *tag),
-        State::InProgress { .. } => (1, Reverse(Timestamp::MIN), *tag),
-        State::Pending => (2, Reverse(Timestamp::MIN), *tag),
+        RowState::Failed(_) => (0, Reverse(Timestamp::MIN), *tag),
+        RowState::InProgress { .. } => (1, Reverse(Timestamp::MIN), *tag),
+        RowState::Pending => (2, Reverse(Timestamp::MIN), *tag),
         // As a status shows it: the order is the same after a restart.
-        State::Complete { at, .. } => (3, Reverse(whole_seconds(*at)), *tag),
+        RowState::Complete { at, .. } => (3, Reverse(whole_seconds(*at)), *tag),
     });
     let mut size = 0;
     let mut images = Vec::new();
@@ -262,26 +264,26 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
         referrers: None,
     };
     match &row.state {
-        State::Complete { bytes, at, destination_digest } => {
+        RowState::Complete { bytes, at, destination_digest } => {
             image.status = ReplicationState::Complete;
             image.destination_digest = destination_digest.as_ref().map(ToString::to_string);
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
             image.referrers = row.referrers.verified.word();
         }
-        State::Failed(failure) => {
+        RowState::Failed(failure) => {
             image.status = ReplicationState::Failed;
             image.failure_code = Some(failure.code);
             image.message = Some(shorten(&failure.message, MAX_MESSAGE_BYTES));
             image.attempts = Some(failure.attempts);
             image.next_attempt_at = Some(whole_seconds(failure.next_attempt_at));
         }
-        State::InProgress { attempts, bytes } => {
+        RowState::InProgress { attempts, bytes } => {
             image.status = ReplicationState::InProgress;
             image.bytes = (*bytes > 0).then_some(*bytes);
             image.attempts = (*attempts > 0).then_some(*attempts);
         }
-        State::Pending => {}
+        RowState::Pending => {}
     }
     image
 }
@@ -289,7 +291,7 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
 fn group_failures(ledger: &Ledger) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<FailureCode, FailureGroup> = BTreeMap::new();
     for (tag, row) in ledger.rows() {
-        let State::Failed(failure) = &row.state else { continue };
+        let RowState::Failed(failure) = &row.state else { continue };
         let group = groups.entry(failure.code).or_insert_with(|| FailureGroup {
             failure_code: failure.code,
             message: shorten(&failure.message, MAX_MESSAGE_BYTES),
@@ -373,8 +375,8 @@ mod tests {
         let after = Ledger::restore(&status(&before).images, None, at(0));
         assert_eq!(after.rows().count(), 120);
         assert_eq!(summarize(&after).complete, 100);
-        let complete = |ledger: &Ledger| -> Vec<State> {
-            ledger.rows().map(|(_, row)| row.state.clone()).filter(|s| matches!(s, State::Complete { .. })).collect()
+        let complete = |ledger: &Ledger| -> Vec<RowState> {
+            ledger.rows().map(|(_, row)| row.state.clone()).filter(|s| matches!(s, RowState::Complete { .. })).collect()
         };
         assert_eq!(complete(&after), complete(&before), "the digests at the destination too");
     }
@@ -391,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_configuration_is_ready_once_all_is_compared_and_nothing_is_due() {
-        let destination = DestinationReference { namespace: "team-b".to_owned(), name: "eu".to_owned() };
+        let destination = NamespacedName { namespace: "team-b".to_owned(), name: "eu".to_owned() };
         let mut report = ConfigurationReport { generation: Some(2), repositories: 1, ..ConfigurationReport::default() };
         let totals = |counts| DestinationTotals { counts, oldest_pending_since: None };
         report.destinations.insert(destination.clone(), totals(ledger(2, 0).counts()));
@@ -400,7 +402,7 @@ mod tests {
             s.conditions.iter().map(|c| format!("{}={}:{}", c.type_, c.status, c.reason)).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(types(&status(&report)), "Ready=False:Progressing Reconciling=True:Progressing");
-        report.phase = Phase::Compared;
+        report.phase = ComparisonPhase::Compared;
         assert_eq!(types(&status(&report)), "Ready=True:Replicated");
         assert_eq!(status(&report).destinations[0].registry_ref.namespace.as_deref(), Some("team-b"));
         let retried = Counts { images: 3, complete: 2, in_progress: 1, owed: 1, untried: 1, ..Counts::default() };
@@ -415,7 +417,7 @@ mod tests {
         assert_eq!(types(&status(&report)), "Ready=True:Replicated", "it arrived since the comparison");
         report.destinations.insert(destination, totals(ledger(2, 1).counts()));
         assert_eq!(types(&status(&report)), "Ready=False:ImagesFailed");
-        report.trouble = Some(Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message: "m".to_owned() });
+        report.problem = Some(Problem { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message: "m".to_owned() });
         assert_eq!(types(&status(&report)), "Ready=False:RegistryNotFound Stalled=True:RegistryNotFound");
     }
 }

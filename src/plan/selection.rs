@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::destination_reference::DestinationReference;
+use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
 use super::tag_filters::TagFilters;
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
@@ -21,11 +21,11 @@ pub struct Rule {
     /// The name of the rule.
     pub name: String,
     /// `None` takes every repository; otherwise one of them has to match.
-    pub filters: Option<Vec<Filter>>,
+    pub filters: Option<Vec<RepositoryPattern>>,
     /// Which of their tags are taken.
     pub tags: Arc<TagFilters>,
     /// Where they go.
-    pub destinations: Vec<DestinationReference>,
+    pub destinations: Vec<NamespacedName>,
     /// How their images are copied.
     pub options: CopyOptions,
     /// Patterns of tags that are promised never to move.
@@ -34,7 +34,7 @@ pub struct Rule {
 
 /// A filter of repository names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
+pub enum RepositoryPattern {
     /// The whole name.
     Exact(RepositoryName),
     /// The beginning of the name, character by character, as ECR's PREFIX_MATCH.
@@ -45,7 +45,7 @@ pub enum Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
     /// The destination.
-    pub destination: DestinationReference,
+    pub destination: NamespacedName,
     /// The rule that says so (the first of them) and its filter, for people.
     pub because: String,
     /// How images are copied there: as the first of the rules says.
@@ -87,7 +87,7 @@ impl Selection {
     }
 
     /// Whether `tag` of `repository` goes to `destination`: if some rule that sends the repository there takes it.
-    pub fn takes(&self, repository: &RepositoryName, destination: &DestinationReference, tag: &Tag) -> bool {
+    pub fn takes(&self, repository: &RepositoryName, destination: &NamespacedName, tag: &Tag) -> bool {
         let is_sent = |rule: &&Rule| rule.destinations.contains(destination) && rule.takes(repository);
         self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
     }
@@ -113,7 +113,7 @@ impl Selection {
     pub fn needs_listing(&self) -> bool {
         self.rules.iter().any(|rule| match &rule.filters {
             None => true,
-            Some(filters) => filters.iter().any(|filter| matches!(filter, Filter::Prefix(_))),
+            Some(filters) => filters.iter().any(|filter| matches!(filter, RepositoryPattern::Prefix(_))),
         })
     }
 
@@ -124,8 +124,8 @@ impl Selection {
             .iter()
             .flat_map(|rule| rule.filters.iter().flatten())
             .filter_map(|filter| match filter {
-                Filter::Exact(name) => Some(name),
-                Filter::Prefix(_) => None,
+                RepositoryPattern::Exact(name) => Some(name),
+                RepositoryPattern::Prefix(_) => None,
             })
             .collect();
         names.sort();
@@ -134,7 +134,7 @@ impl Selection {
     }
 
     /// Every destination, each once.
-    pub fn destinations(&self) -> Vec<&DestinationReference> {
+    pub fn destinations(&self) -> Vec<&NamespacedName> {
         let mut destinations: Vec<_> = self.rules.iter().flat_map(|rule| &rule.destinations).collect();
         destinations.sort();
         destinations.dedup();
@@ -191,12 +191,12 @@ impl Rule {
     }
 
     fn filters_for_people(&self) -> String {
-        let filters: Vec<_> = self.filters.iter().flatten().map(Filter::for_people).collect();
+        let filters: Vec<_> = self.filters.iter().flatten().map(RepositoryPattern::for_people).collect();
         filters.join(" or ")
     }
 }
 
-impl Filter {
+impl RepositoryPattern {
     fn matches(&self, repository: &RepositoryName) -> bool {
         match self {
             Self::Exact(name) => name == repository,
@@ -217,11 +217,11 @@ mod tests {
     use super::*;
     use crate::terms::{TagFilter, TagFilterType};
 
-    fn destination(name: &str) -> DestinationReference {
-        DestinationReference { namespace: "team-a".to_owned(), name: name.to_owned() }
+    fn destination(name: &str) -> NamespacedName {
+        NamespacedName { namespace: "team-a".to_owned(), name: name.to_owned() }
     }
 
-    fn rule(name: &str, filters: Option<Vec<Filter>>, destinations: &[&str]) -> Rule {
+    fn rule(name: &str, filters: Option<Vec<RepositoryPattern>>, destinations: &[&str]) -> Rule {
         let destinations = destinations.iter().map(|d| destination(d)).collect();
         Rule {
             name: name.to_owned(),
@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_prefix_is_compared_character_by_character_as_in_ecr() {
-        let selection = Selection { rules: vec![rule("r", Some(vec![Filter::Prefix("prod".into())]), &["d"])] };
+        let selection =
+            Selection { rules: vec![rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"])] };
         for taken in ["prod", "prod-a", "production/x", "prod/y"] {
             assert_eq!(selection.matches(&name(taken)).len(), 1, "{taken}");
         }
@@ -252,7 +253,11 @@ mod tests {
     fn several_filters_are_alternatives_and_several_rules_a_union() {
         let selection = Selection {
             rules: vec![
-                rule("one", Some(vec![Filter::Exact(name("a")), Filter::Prefix("b".into())]), &["x", "y"]),
+                rule(
+                    "one",
+                    Some(vec![RepositoryPattern::Exact(name("a")), RepositoryPattern::Prefix("b".into())]),
+                    &["x", "y"],
+                ),
                 rule("two", None, &["y", "z"]),
             ],
         };
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn exact_names_alone_need_no_listing() {
-        let exact = rule("r", Some(vec![Filter::Exact(name("a"))]), &["d"]);
+        let exact = rule("r", Some(vec![RepositoryPattern::Exact(name("a"))]), &["d"]);
         assert!(!Selection { rules: vec![exact.clone()] }.needs_listing());
         assert!(Selection { rules: vec![exact.clone(), rule("all", None, &["d"])] }.needs_listing());
         assert!(!Selection::default().needs_listing());
@@ -273,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_promise_holds_for_the_repositories_of_its_rule() {
-        let mut promising = rule("r", Some(vec![Filter::Prefix("prod".into())]), &["d"]);
+        let mut promising = rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"]);
         promising.immutable_tags = vec!["v?.*".into(), "stable".into()];
         let selection = Selection { rules: vec![rule("all", None, &["d"]), promising] };
         let is_immutable =
@@ -289,8 +294,11 @@ mod tests {
             Rule { tags: Arc::new(TagFilters::parse(Some(&[filter]), &[]).unwrap()), ..rule }
         };
         let releases = with_tags(rule("releases", None, &["x", "y"]), TagFilterType::SemverMatch, "*");
-        let edge =
-            with_tags(rule("edge", Some(vec![Filter::Exact(name("a"))]), &["y"]), TagFilterType::ExactMatch, "edge");
+        let edge = with_tags(
+            rule("edge", Some(vec![RepositoryPattern::Exact(name("a"))]), &["y"]),
+            TagFilterType::ExactMatch,
+            "edge",
+        );
         let selection = Selection { rules: vec![releases, edge] };
         let taken = |repository: &str, tag: &str| {
             let (repository, tag) = (name(repository), tag.parse().unwrap());
@@ -311,7 +319,8 @@ mod tests {
 
     #[test]
     fn the_reason_names_rule_and_filter() {
-        let selection = Selection { rules: vec![rule("r", Some(vec![Filter::Prefix("prod".into())]), &["d"])] };
+        let selection =
+            Selection { rules: vec![rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"])] };
         assert_eq!(selection.matches(&name("prod1"))[0].because, "rule r: PREFIX_MATCH prod");
         assert_eq!(selection.why_not(&name("dev")), "dev matches no filter of r (PREFIX_MATCH prod)");
     }

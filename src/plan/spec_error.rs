@@ -1,6 +1,6 @@
 //! The error of a spec that cannot be carried out.
 
-use crate::terms::{Rules, broken, reason};
+use crate::terms::{ValidationRules, broken, reason};
 
 /// The error of a spec that cannot be carried out, with the reason of the `Stalled` condition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +20,11 @@ impl SpecError {
 }
 
 /// Checks a value whose rules name its field in their messages.
-pub(super) fn check<T: ?Sized>(rules: &Rules<T>, value: &T) -> Result<(), SpecError> {
+pub(super) fn check<T: ?Sized>(rules: &ValidationRules<T>, value: &T) -> Result<(), SpecError> {
     broken(rules, value).map_or(Ok(()), |message| Err(SpecError::invalid(message)))
 }
 
 /// Checks the value of `field`, which an error begins with.
-pub(super) fn check_field<T: ?Sized>(rules: &Rules<T>, value: &T, field: &str) -> Result<(), SpecError> {
+pub(super) fn check_field<T: ?Sized>(rules: &ValidationRules<T>, value: &T, field: &str) -> Result<(), SpecError> {
     broken(rules, value).map_or(Ok(()), |message| Err(SpecError::invalid(format!("{field}: {message}"))))
 }

@@ -6,12 +6,12 @@
 
 mod wildcard;
 
-use crate::terms::{Action, Effect, Principal, RegistryPermissionPolicySpec, Statement, reason};
+use crate::terms::{Action, Principal, RegistryPermissionPolicySpec, Statement, StatementEffect, reason};
 pub use wildcard::wildcard_matches;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct PermissionRequest<'a> {
     /// The namespace of the configuration that asks.
     pub namespace: &'a str,
     /// The name of the configuration that asks.
@@ -49,14 +49,14 @@ pub struct Decision {
 /// Decides `request` by the `policies` of the destination's namespace.
 ///
 /// An empty principal and a policy that cannot be decoded deny.
-pub fn evaluate(request: &Request<'_>, policies: &[Policy]) -> Decision {
+pub fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decision {
     if let Some(policy) = policies.iter().filter(|p| p.spec.is_none()).min_by_key(|p| &p.name) {
         return unreadable(&format!("RegistryPermissionPolicy {} cannot be decoded", policy.name));
     }
     if request.namespace.is_empty() || request.configuration.is_empty() {
         return Decision::no(reason::NO_STATEMENT_ALLOWS, "the principal is empty".to_owned());
     }
-    if let Some((policy, statement)) = deciding(request, policies, Effect::Deny) {
+    if let Some((policy, statement)) = deciding(request, policies, StatementEffect::Deny) {
         let message = format!(
             "{:?} is denied by statement {} of RegistryPermissionPolicy {policy}",
             request.action, statement.sid
@@ -72,7 +72,7 @@ pub fn evaluate(request: &Request<'_>, policies: &[Policy]) -> Decision {
         Action::OverwriteTag => Action::ReplicateImage,
         action => action,
     };
-    match deciding(&Request { action, ..*request }, policies, Effect::Allow) {
+    match deciding(&PermissionRequest { action, ..*request }, policies, StatementEffect::Allow) {
         Some((policy, statement)) => Decision {
             allowed: true,
             reason: reason::STATEMENT_ALLOWS,
@@ -104,7 +104,11 @@ impl Decision {
 }
 
 /// The first matching statement in the order of policy name and sid, so that the answer does not depend on their order.
-fn deciding<'a>(request: &Request<'_>, policies: &'a [Policy], effect: Effect) -> Option<(&'a str, &'a Statement)> {
+fn deciding<'a>(
+    request: &PermissionRequest<'_>,
+    policies: &'a [Policy],
+    effect: StatementEffect,
+) -> Option<(&'a str, &'a Statement)> {
     policies
         .iter()
         .filter_map(|policy| policy.spec.as_ref().map(|spec| (policy.name.as_str(), spec)))
@@ -114,13 +118,13 @@ fn deciding<'a>(request: &Request<'_>, policies: &'a [Policy], effect: Effect) -
         .min_by_key(|(name, statement)| (*name, statement.sid.as_str()))
 }
 
-fn speaks_of(statement: &Statement, request: &Request<'_>) -> bool {
+fn speaks_of(statement: &Statement, request: &PermissionRequest<'_>) -> bool {
     statement.actions.contains(&request.action)
         && statement.principals.iter().any(|principal| is_meant(principal, request))
         && statement.resources.iter().any(|pattern| wildcard_matches(pattern, request.repository))
 }
 
-fn is_meant(principal: &Principal, request: &Request<'_>) -> bool {
+fn is_meant(principal: &Principal, request: &PermissionRequest<'_>) -> bool {
     let namespace = principal.namespace == "*" || principal.namespace == request.namespace;
     let configuration = principal.configuration.as_deref().is_none_or(|name| name == request.configuration);
     namespace && configuration

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::terms::LocalRegistryReference;
 
-fn statement(sid: &str, effect: Effect, namespace: &str, actions: &[Action], resource: &str) -> Statement {
+fn statement(sid: &str, effect: StatementEffect, namespace: &str, actions: &[Action], resource: &str) -> Statement {
     Statement {
         sid: sid.to_owned(),
         effect,
@@ -20,8 +20,8 @@ fn policy(name: &str, registry: &str, statements: Vec<Statement>) -> Policy {
     Policy { name: name.to_owned(), spec: Some(RegistryPermissionPolicySpec { registry_ref, statements }) }
 }
 
-fn request<'a>(namespace: &'a str, action: Action, repository: &'a str) -> Request<'a> {
-    Request {
+fn request<'a>(namespace: &'a str, action: Action, repository: &'a str) -> PermissionRequest<'a> {
+    PermissionRequest {
         namespace,
         configuration: "services",
         action,
@@ -47,7 +47,7 @@ fn another_namespace_is_denied_without_a_statement_that_allows() {
 
 #[test]
 fn an_allow_names_the_statement_that_decided() {
-    let allow = statement("CrossAccount", Effect::Allow, "team-a", &[Action::ReplicateImage], "prod-*");
+    let allow = statement("CrossAccount", StatementEffect::Allow, "team-a", &[Action::ReplicateImage], "prod-*");
     let policies = [policy("allow-team-a", "eu-west-1", vec![allow])];
     let allowed = evaluate(&request("team-a", Action::ReplicateImage, "prod-x"), &policies);
     assert!(allowed.allowed);
@@ -59,8 +59,8 @@ fn an_allow_names_the_statement_that_decided() {
 
 #[test]
 fn a_deny_wins_over_every_allow_and_over_the_own_namespace() {
-    let allow = statement("A", Effect::Allow, "*", &[Action::ReplicateImage], "*");
-    let deny = statement("D", Effect::Deny, "*", &[Action::ReplicateImage], "secret/*");
+    let allow = statement("A", StatementEffect::Allow, "*", &[Action::ReplicateImage], "*");
+    let deny = statement("D", StatementEffect::Deny, "*", &[Action::ReplicateImage], "secret/*");
     let policies = [policy("a", "eu-west-1", vec![allow]), policy("d", "eu-west-1", vec![deny])];
     for namespace in ["team-a", "team-b"] {
         let decision = evaluate(&request(namespace, Action::ReplicateImage, "secret/x"), &policies);
@@ -71,8 +71,8 @@ fn a_deny_wins_over_every_allow_and_over_the_own_namespace() {
 
 #[test]
 fn overwriting_comes_with_replicating_and_can_be_denied() {
-    let allow = statement("A", Effect::Allow, "team-a", &[Action::ReplicateImage], "*");
-    let deny = statement("D", Effect::Deny, "team-a", &[Action::OverwriteTag], "*");
+    let allow = statement("A", StatementEffect::Allow, "team-a", &[Action::ReplicateImage], "*");
+    let deny = statement("D", StatementEffect::Deny, "team-a", &[Action::OverwriteTag], "*");
     let allowing = [policy("a", "eu-west-1", vec![allow.clone()])];
     assert!(evaluate(&request("team-a", Action::OverwriteTag, "x"), &allowing).allowed);
     let both = [policy("a", "eu-west-1", vec![allow, deny])];
@@ -82,7 +82,7 @@ fn overwriting_comes_with_replicating_and_can_be_denied() {
 
 #[test]
 fn a_policy_of_another_registry_does_not_count() {
-    let allow = statement("A", Effect::Allow, "*", &[Action::ReplicateImage], "*");
+    let allow = statement("A", StatementEffect::Allow, "*", &[Action::ReplicateImage], "*");
     let policies = [policy("a", "us-west-2", vec![allow])];
     assert!(!evaluate(&request("team-a", Action::ReplicateImage, "x"), &policies).allowed);
 }
@@ -92,21 +92,21 @@ fn a_policy_that_cannot_be_decoded_and_an_empty_principal_deny() {
     let broken = [Policy { name: "broken".to_owned(), spec: None }];
     let decision = evaluate(&request("team-b", Action::ReplicateImage, "x"), &broken);
     assert_eq!((decision.allowed, decision.reason), (false, reason::POLICY_UNREADABLE));
-    let allow = statement("A", Effect::Allow, "*", &[Action::ReplicateImage], "*");
+    let allow = statement("A", StatementEffect::Allow, "*", &[Action::ReplicateImage], "*");
     let policies = [policy("a", "eu-west-1", vec![allow])];
     assert!(!evaluate(&request("", Action::ReplicateImage, "x"), &policies).allowed);
 }
 
 #[test]
 fn a_principal_may_be_narrowed_to_one_configuration() {
-    let mut allow = statement("A", Effect::Allow, "team-a", &[Action::ReplicateImage], "*");
+    let mut allow = statement("A", StatementEffect::Allow, "team-a", &[Action::ReplicateImage], "*");
     allow.principals[0].configuration = Some("other".to_owned());
     let policies = [policy("a", "eu-west-1", vec![allow])];
     assert!(!evaluate(&request("team-a", Action::ReplicateImage, "x"), &policies).allowed);
 }
 
 /// The evaluator once more, as nested loops that vote, with a recursive wildcard.
-fn second_opinion(request: &Request<'_>, policies: &[Policy]) -> bool {
+fn second_opinion(request: &PermissionRequest<'_>, policies: &[Policy]) -> bool {
     fn glob(pattern: &[char], text: &[char]) -> bool {
         match (pattern.first(), text.first()) {
             (None, None) => true,
@@ -127,7 +127,7 @@ fn second_opinion(request: &Request<'_>, policies: &[Policy]) -> bool {
                         let pattern: Vec<char> = resource.chars().collect();
                         let text: Vec<char> = request.repository.chars().collect();
                         let covers = *action == request.action
-                            || (statement.effect == Effect::Allow
+                            || (statement.effect == StatementEffect::Allow
                                 && request.action == Action::OverwriteTag
                                 && *action == Action::ReplicateImage);
                         let applies = spec.registry_ref.name == request.registry
@@ -136,8 +136,8 @@ fn second_opinion(request: &Request<'_>, policies: &[Policy]) -> bool {
                                 || principal.configuration.as_deref() == Some(request.configuration))
                             && covers
                             && glob(&pattern, &text);
-                        votes_for |= applies && statement.effect == Effect::Allow;
-                        votes_against |= applies && statement.effect == Effect::Deny;
+                        votes_for |= applies && statement.effect == StatementEffect::Allow;
+                        votes_against |= applies && statement.effect == StatementEffect::Deny;
                     }
                 }
             }
@@ -166,7 +166,7 @@ fn any_statement() -> impl Strategy<Value = Statement> {
             }
             Statement {
                 sid,
-                effect: if allow { Effect::Allow } else { Effect::Deny },
+                effect: if allow { StatementEffect::Allow } else { StatementEffect::Deny },
                 principals: principals
                     .into_iter()
                     .map(|(namespace, configuration)| Principal {

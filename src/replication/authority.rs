@@ -11,7 +11,7 @@ use super::machine::Assignment;
 use super::ports::Access;
 use crate::copy::{Authority, CONSENT_LASTS, Denied, Mutation};
 use crate::plan::{Claims, ImageRequest};
-use crate::policy::Request;
+use crate::policy::PermissionRequest;
 use crate::terms::{Action, CreateRepositories};
 
 /// The claims of all configurations of a process.
@@ -78,8 +78,8 @@ fn refusal(message: String) -> Denied {
 
 impl Assignment {
     /// The question to the policies.
-    pub fn policy_request(&self, action: Action) -> Request<'_> {
-        Request {
+    pub fn policy_request(&self, action: Action) -> PermissionRequest<'_> {
+        PermissionRequest {
             namespace: &self.configuration.0,
             configuration: &self.configuration.1,
             action,

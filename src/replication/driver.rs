@@ -23,8 +23,8 @@ use super::ports::{Access, Executor, Store};
 use crate::copy::{CodedError, Engine};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
-use crate::plan::{DestinationReference, PairIdentity, Trouble};
-use crate::policy::Request;
+use crate::plan::{NamespacedName, PairIdentity, Problem};
+use crate::policy::PermissionRequest;
 use crate::terms::{Action, ReplicationStatusStatus, reason};
 
 /// Everything that the configurations of a process share.
@@ -172,8 +172,8 @@ impl Driver {
             Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),
             Some((copy, progress)) = self.progress.1.recv() => self.step(Event::Progress(copy, progress)),
             Ok(()) = self.inlets.workers.changed(), if !is_ending => {
-                let trouble = self.inlets.workers.borrow_and_update().clone();
-                self.step(Event::Workers(trouble));
+                let problem = self.inlets.workers.borrow_and_update().clone();
+                self.step(Event::Workers(problem));
             }
             (hints, lost) = self.inlets.hints.take(hints), if hints > 0 => self.take_hints(hints, lost),
             () = tokio::time::sleep(wake.min(MAX_SLEEP)) => self.step(Event::Wake),
@@ -255,8 +255,8 @@ impl Driver {
         }
         if has_panicked {
             let message = "the comparison met a fault of its own; the log says more".to_owned();
-            let trouble = Trouble { stalled: false, reason: reason::SOURCE_UNREADABLE, message };
-            self.step(Event::Found(id, Finding::Trouble(trouble)));
+            let problem = Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message };
+            self.step(Event::Found(id, Finding::Problem(problem)));
         }
         self.step(Event::Found(id, finding));
     }
@@ -269,13 +269,13 @@ impl Driver {
     }
 
     /// Looks at a repository that images are about to be copied to, with the consent of its owner.
-    fn look_ahead(&mut self, destination: DestinationReference, repository: RepositoryName) {
+    fn look_ahead(&mut self, destination: NamespacedName, repository: RepositoryName) {
         let (access, engine) = (self.core.access.clone(), self.core.engine.clone());
         let (namespace, name) = (self.machine.orders().namespace.clone(), self.machine.orders().name.clone());
         let background = self.background.clone();
         let look = async move {
             let _place = background.acquire().await;
-            let request = Request {
+            let request = PermissionRequest {
                 namespace: &namespace,
                 configuration: &name,
                 action: Action::ReplicateImage,

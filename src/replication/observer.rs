@@ -14,7 +14,7 @@ use super::machine::{Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Configuration, DestinationReference, Trouble};
+use crate::plan::{Configuration, NamespacedName, Problem};
 use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
 use crate::terms::{ReferrersMode, reason};
 
@@ -28,7 +28,7 @@ pub struct Observer {
     /// Stamps observations.
     pub clock: Clock,
     /// The source Registry.
-    pub source: DestinationReference,
+    pub source: NamespacedName,
 }
 
 /// One finding on its way to the state machine.
@@ -50,8 +50,8 @@ impl Observer {
         let comparison = Comparison { observer: &self, places: Arc::new(Semaphore::new(PLACES)), findings: &findings };
         let is_complete = match comparison.run(&configuration).await {
             Ok(is_complete) => is_complete,
-            Err(trouble) => {
-                comparison.send(Finding::Trouble(trouble));
+            Err(problem) => {
+                comparison.send(Finding::Problem(problem));
                 false
             }
         };
@@ -115,8 +115,8 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     /// Returns true if everything could be read.
-    async fn run(&self, configuration: &Configuration) -> Result<bool, Trouble> {
-        let client = self.observer.access.client(&self.observer.source).await.map_err(|unusable| Trouble {
+    async fn run(&self, configuration: &Configuration) -> Result<bool, Problem> {
+        let client = self.observer.access.client(&self.observer.source).await.map_err(|unusable| Problem {
             stalled: true,
             reason: reason::REGISTRY_NOT_READY,
             message: format!("source Registry {}: {}", self.observer.source.name, unusable.message),
@@ -140,14 +140,14 @@ impl Comparison<'_> {
         Ok(observed.fold(true, |complete, one| std::future::ready(complete && one)).await)
     }
 
-    async fn list(&self, client: &Client, configuration: &Configuration) -> Result<BTreeSet<RepositoryName>, Trouble> {
+    async fn list(&self, client: &Client, configuration: &Configuration) -> Result<BTreeSet<RepositoryName>, Problem> {
         if !configuration.selection.needs_listing() {
             return Ok(BTreeSet::new());
         }
         let listed = client.repositories().await.map_err(|error| {
             self.observer.suspect(&error);
             match error.kind {
-                ErrorKind::Unsupported => Trouble {
+                ErrorKind::Unsupported => Problem {
                     stalled: true,
                     reason: reason::REPOSITORY_LISTING_UNSUPPORTED,
                     message: format!(
@@ -182,8 +182,8 @@ impl Comparison<'_> {
             Ok(None) => {
                 let message =
                     format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
-                let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
-                self.send(Finding::Trouble(trouble));
+                let problem = Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+                self.send(Finding::Problem(problem));
                 return false;
             }
             Err(error) => return self.report(&error),
@@ -212,12 +212,12 @@ impl Comparison<'_> {
 
     fn report(&self, error: &RegistryError) -> bool {
         self.observer.suspect(error);
-        self.send(Finding::Trouble(self.unreadable(error)));
+        self.send(Finding::Problem(self.unreadable(error)));
         false
     }
 
-    fn unreadable(&self, error: &RegistryError) -> Trouble {
-        Trouble {
+    fn unreadable(&self, error: &RegistryError) -> Problem {
+        Problem {
             stalled: !error.kind.is_transient(),
             reason: reason::SOURCE_UNREADABLE,
             message: format!("source Registry {}: {}", self.observer.source.name, error.message),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::machine::{Assignment, CopyProgress, Outcome, Record};
-use crate::plan::{ConfigurationReport, DestinationReference, PairIdentity};
-use crate::policy::{Decision, Request};
+use crate::plan::{ConfigurationReport, NamespacedName, PairIdentity};
+use crate::policy::{Decision, PermissionRequest};
 use crate::registry::Client;
 use crate::terms::{CreateRepositories, ReplicationStatusStatus};
 
@@ -16,19 +16,19 @@ pub trait Access: Send + Sync {
     ///
     /// # Errors
     /// [`Unusable`] if the Registry does not exist, or its spec or credentials cannot be used.
-    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<Client, Unusable>>;
+    fn client<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Result<Client, Unusable>>;
 
     /// Returns the uid of a Registry and whether repositories may be created there; `None` if it does not exist.
-    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)>;
+    fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)>;
 
     /// Has a Registry checked soon: its credentials, name or certificate failed in use.
-    fn suspect(&self, registry: &DestinationReference);
+    fn suspect(&self, registry: &NamespacedName);
 
     /// Returns the token that the sender of notifications for a Registry has to show; `None` if it takes none.
-    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>>;
+    fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>>;
 
     /// Decides by the present policies of the destination's owner. Doubt denies.
-    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision>;
+    fn decide<'a>(&'a self, request: PermissionRequest<'a>) -> BoxFuture<'a, Decision>;
 }
 
 /// Why a Registry cannot be used.

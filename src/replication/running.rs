@@ -98,13 +98,13 @@ impl Configurations {
         }
     }
 
-    /// Passes on what keeps the Jobs of a source's images from running: `trouble` returns it for a namespace and a Registry's name.
-    pub fn workers(&self, trouble: impl Fn(&str, &str) -> Option<String>) {
+    /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a Registry's name.
+    pub fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
         for handle in self.lock().values() {
-            let trouble = trouble(&handle.source.0, &handle.source.1);
+            let problem = problem(&handle.source.0, &handle.source.1);
             handle.workers.send_if_modified(|present| {
-                let is_new = *present != trouble;
-                *present = trouble;
+                let is_new = *present != problem;
+                *present = problem;
                 is_new
             });
         }

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 
 use super::files::Documents;
 use super::registries::FileRegistries;
-use crate::plan::DestinationReference;
-use crate::policy::{Decision, Request, evaluate};
+use crate::plan::NamespacedName;
+use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::registry::Client;
 use crate::replication::{Access, Unusable};
 use crate::terms::{CreateRepositories, reason};
@@ -42,9 +42,9 @@ impl FileAccess {
 }
 
 impl Access for FileAccess {
-    fn client<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Result<Client, Unusable>> {
+    fn client<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Result<Client, Unusable>> {
         let known = self.content().registries.get(registry).map(|known| known.client.clone());
-        let DestinationReference { namespace, name } = registry;
+        let NamespacedName { namespace, name } = registry;
         let missing = || Unusable {
             reason: reason::REGISTRY_NOT_FOUND,
             message: format!("no file has Registry {namespace}/{name}"),
@@ -52,18 +52,18 @@ impl Access for FileAccess {
         std::future::ready(known.ok_or_else(missing)).boxed()
     }
 
-    fn registry(&self, registry: &DestinationReference) -> Option<(String, CreateRepositories)> {
+    fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)> {
         self.content().registries.get(registry).map(|known| (known.host.clone(), known.create))
     }
 
     /// Logins are read with the files.
-    fn suspect(&self, _registry: &DestinationReference) {}
+    fn suspect(&self, _registry: &NamespacedName) {}
 
-    fn notification_token<'a>(&'a self, registry: &'a DestinationReference) -> BoxFuture<'a, Option<Vec<u8>>> {
+    fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>> {
         std::future::ready(self.content().documents.notification_token(registry)).boxed()
     }
 
-    fn decide<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, request: PermissionRequest<'a>) -> BoxFuture<'a, Decision> {
         let content = self.content();
         let policies = content.documents.policies.get(request.registry_namespace).map_or(&[][..], Vec::as_slice);
         std::future::ready(evaluate(&request, policies)).boxed()

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 
 pub use super::store::StateError;
 
@@ -88,7 +88,7 @@ pub enum DocumentError {
         /// The configuration as `namespace/name`.
         configuration: String,
         /// The Registry that it names.
-        registry: DestinationReference,
+        registry: NamespacedName,
     },
 }
 
@@ -131,7 +131,7 @@ pub enum SetupError {
     #[error("Registry {}/{}: {error}", registry.namespace, registry.name)]
     Registry {
         /// The Registry.
-        registry: DestinationReference,
+        registry: NamespacedName,
         /// Its fault.
         error: ClientError,
     },

@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use super::error::{DocumentError, ObjectError};
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
-use crate::plan::{Configuration, DestinationReference, check_policy, check_registry, parse_configuration};
+use crate::plan::{Configuration, NamespacedName, check_policy, check_registry, parse_configuration};
 use crate::policy::Policy;
 
 /// The objects of all files, checked.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     /// By namespace and name.
-    pub(super) registries: BTreeMap<DestinationReference, Registry>,
+    pub(super) registries: BTreeMap<NamespacedName, Registry>,
     /// In the order of the files: where two want one destination repository, the first has it.
     pub(super) configurations: Vec<Configuration>,
     /// By the namespace of the Registries that they speak of.
@@ -47,13 +47,13 @@ impl Documents {
     }
 
     /// The Registries whose notifications cannot be authenticated.
-    pub(super) fn registries_without_token(&self) -> impl Iterator<Item = &DestinationReference> {
+    pub(super) fn registries_without_token(&self) -> impl Iterator<Item = &NamespacedName> {
         let wanting = self.registries.iter().filter(|(_, registry)| registry.spec.notifications.is_some());
         wanting.map(|(reference, _)| reference).filter(|reference| self.notification_token(reference).is_none())
     }
 
     /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is not in the files.
-    pub(super) fn notification_token(&self, reference: &DestinationReference) -> Option<Vec<u8>> {
+    pub(super) fn notification_token(&self, reference: &NamespacedName) -> Option<Vec<u8>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
         let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;
         let text =
@@ -96,7 +96,7 @@ impl Documents {
             ("transship.dev/v1alpha1", "Registry") => {
                 let registry: Registry = decode(value).map_err(undecodable)?;
                 check_registry(&registry.spec).map_err(|error| invalid(error.message))?;
-                let reference = DestinationReference { namespace, name };
+                let reference = NamespacedName { namespace, name };
                 unique(self.registries.insert(reference, registry).is_none(), &object)
             }
             ("transship.dev/v1alpha1", "ReplicationConfiguration") => {
@@ -136,7 +136,7 @@ impl Documents {
     fn check_references(&self, errors: &mut Vec<DocumentError>) {
         for configuration in &self.configurations {
             let Configuration { namespace, name, source, .. } = configuration;
-            let source = DestinationReference { namespace: namespace.clone(), name: source.clone() };
+            let source = NamespacedName { namespace: namespace.clone(), name: source.clone() };
             let named = configuration.selection.destinations().into_iter().chain([&source]);
             for reference in named.filter(|reference| !self.registries.contains_key(*reference)) {
                 errors.push(DocumentError::MissingRegistry {

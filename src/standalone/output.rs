@@ -10,7 +10,7 @@ use super::text::{bytes, problem_lines, short_digest, short_name, table};
 use super::wiring::name_of;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
-use crate::plan::{Row, State};
+use crate::plan::{Row, RowState};
 use crate::replication::machine::{Assignment, Machine};
 use crate::terms::FailureCode;
 
@@ -41,9 +41,9 @@ impl ImageResult {
     /// The result for an image that was not copied in this run.
     fn of_row(row: &Row, source: &str, destination: &str, tag: &Tag) -> Self {
         let copied = match &row.state {
-            State::Complete { .. } => None,
-            State::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
-            State::InProgress { .. } | State::Pending => {
+            RowState::Complete { .. } => None,
+            RowState::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
+            RowState::InProgress { .. } | RowState::Pending => {
                 Some(Err(CodedError::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
             }
         };

@@ -14,8 +14,8 @@ use super::store::FileStore;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
-use crate::plan::{Configuration, State};
-use crate::policy::Request;
+use crate::plan::{Configuration, RowState};
+use crate::policy::PermissionRequest;
 use crate::registry::Reference;
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair};
@@ -79,7 +79,7 @@ impl Preview {
 
     async fn take_pair(&mut self, pair: &Pair, configuration: &Configuration, access: &FileAccess) {
         let (repository, to) = (&pair.key.repository, &pair.key.destination);
-        let request = Request {
+        let request = PermissionRequest {
             namespace: &configuration.namespace,
             configuration: &configuration.name,
             action: Action::ReplicateImage,
@@ -93,7 +93,7 @@ impl Preview {
         let images = observed.map(|(tag, row)| {
             let (action, reason) = match &row.state {
                 _ if !decision.allowed => (PlannedAction::Denied, decision.message.clone()),
-                State::Complete { .. } => {
+                RowState::Complete { .. } => {
                     (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
                 }
                 _ => (PlannedAction::Copy, decision.message.clone()),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::flags::Format;
 use super::text::{problem_lines, short_digest, table};
 use crate::image::{Digest, Tag};
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 
 /// The images that `sync` would copy, and the reasons why others stay.
 #[derive(Debug, Default, Serialize)]
@@ -59,7 +59,7 @@ pub(super) struct PlannedImage {
     pub(super) reason: String,
     /// The Registry of the destination.
     #[serde(skip)]
-    pub(super) to: DestinationReference,
+    pub(super) to: NamespacedName,
     /// True if the destination may have another digest than the source for the same image.
     #[serde(skip)]
     pub(super) may_rewrite: bool,

@@ -11,12 +11,12 @@ use super::error::{ClientError, SetupError};
 use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 use crate::registry::{Client, Credentials, DockerConfig, EgressPolicy, RegistryOptions, canonical_host};
 use crate::terms::{CaReference, CreateRepositories};
 
 /// The Registries of the files, by reference.
-pub(super) struct FileRegistries(BTreeMap<DestinationReference, FileRegistry>);
+pub(super) struct FileRegistries(BTreeMap<NamespacedName, FileRegistry>);
 
 /// The client of one Registry, and the parts of its spec that the core asks for.
 #[derive(Clone)]
@@ -61,13 +61,13 @@ impl FileRegistries {
     }
 
     /// Returns the Registry of a reference.
-    pub(super) fn get(&self, reference: &DestinationReference) -> Option<&FileRegistry> {
+    pub(super) fn get(&self, reference: &NamespacedName) -> Option<&FileRegistry> {
         self.0.get(reference)
     }
 }
 
 /// Parses the URL of every Registry. Returns an error for each that has no host.
-fn urls(documents: &Documents) -> (BTreeMap<DestinationReference, Url>, Vec<SetupError>) {
+fn urls(documents: &Documents) -> (BTreeMap<NamespacedName, Url>, Vec<SetupError>) {
     let (mut urls, mut errors) = (BTreeMap::new(), Vec::new());
     for (reference, registry) in &documents.registries {
         match registry.spec.url.parse::<Url>() {
@@ -91,7 +91,7 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn registry(&self, reference: &DestinationReference, url: Url) -> Result<FileRegistry, ClientError> {
+    fn registry(&self, reference: &NamespacedName, url: Url) -> Result<FileRegistry, ClientError> {
         let registry = &self.documents.registries[reference];
         let host = canonical_host(&url);
         let options = RegistryOptions {
@@ -128,7 +128,7 @@ impl Setup<'_> {
     fn ca_bundle(
         &self,
         registry: &Registry,
-        reference: &DestinationReference,
+        reference: &NamespacedName,
         host: &str,
     ) -> Result<Option<Vec<u8>>, ClientError> {
         if let Some((_, file)) = self.flags.ca.iter().find(|(of, _)| of == host) {

@@ -20,7 +20,7 @@ use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
 use crate::copy::{CodedError, Copied};
 use crate::notify;
-use crate::plan::{DestinationReference, Place};
+use crate::plan::{NamespacedName, RepositoryAddress};
 use crate::replication::machine::Assignment;
 use crate::replication::{Configurations, Store};
 
@@ -152,7 +152,7 @@ impl Serving {
 
 /// Warns of Registries whose notifications cannot be authenticated.
 fn warn_of_missing_tokens(content: &FileContent) {
-    for DestinationReference { namespace, name } in content.documents.registries_without_token() {
+    for NamespacedName { namespace, name } in content.documents.registries_without_token() {
         tracing::warn!(
             "Registry {namespace}/{name}: no file has the Secret of spec.notifications with a token of 16 characters or \
              more: its notifications are refused"
@@ -194,7 +194,7 @@ async fn delete_removed(wiring: &Wiring) {
 fn seed_claims(wiring: &Wiring) {
     let place = |end: &crate::terms::PairEnd| {
         // The uid of a Registry of files is its host.
-        Some(Place { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
+        Some(RepositoryAddress { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
     };
     for orders in wiring.orders(Mode::Serve) {
         let pairs = wiring.stored(&orders).pairs;

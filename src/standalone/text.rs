@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 
 /// Aligns columns at their widest cells; the last is not filled up.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
@@ -18,7 +18,7 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// Returns `name` of a Registry, with its namespace in front where that is not `own`.
-pub(super) fn short_name(reference: &DestinationReference, own: &str) -> String {
+pub(super) fn short_name(reference: &NamespacedName, own: &str) -> String {
     if reference.namespace == own {
         reference.name.clone()
     } else {

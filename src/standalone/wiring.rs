@@ -14,7 +14,7 @@ use super::store::FileStore;
 use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
-use crate::plan::{Configuration, DestinationReference, Holder};
+use crate::plan::{Claimant, Configuration, NamespacedName};
 use crate::replication::machine::{Orders, RegistryIdentity, Stored};
 use crate::replication::{Clock, Core, SharedClaims};
 
@@ -88,7 +88,7 @@ impl Wiring {
 
     fn orders_of(&self, content: &FileContent, index: usize, configuration: &Configuration, mode: Mode) -> Orders {
         let named = named(configuration);
-        let identity = |reference: &DestinationReference| {
+        let identity = |reference: &NamespacedName| {
             let known = content.registries.get(reference)?;
             Some((reference.clone(), RegistryIdentity { uid: known.host.clone(), host: known.host.clone() }))
         };
@@ -97,7 +97,7 @@ impl Wiring {
             namespace: configuration.namespace.clone(),
             name: configuration.name.clone(),
             // Where two want one destination repository, the first in the files has it.
-            holder: Holder {
+            holder: Claimant {
                 created: Timestamp::UNIX_EPOCH + Duration::from_secs(index as u64),
                 uid: name_of(configuration),
             },
@@ -116,7 +116,7 @@ impl Wiring {
     }
 
     /// A fingerprint of Registries, policies and claims.
-    fn dependencies(&self, content: &FileContent, named: &[DestinationReference]) -> u64 {
+    fn dependencies(&self, content: &FileContent, named: &[NamespacedName]) -> u64 {
         let mut hasher = DefaultHasher::new();
         for reference in named {
             let known = content.registries.get(reference);
@@ -140,9 +140,8 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
 }
 
 /// The Registries that a configuration names, its source first.
-fn named(configuration: &Configuration) -> Vec<DestinationReference> {
-    let source =
-        DestinationReference { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
+fn named(configuration: &Configuration) -> Vec<NamespacedName> {
+    let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     std::iter::once(source).chain(configuration.selection.destinations().into_iter().cloned()).collect()
 }
 

@@ -5,7 +5,7 @@ use super::name::NAME_RULES;
 use super::registry::{REGISTRY_RULES, TLS_RULES, URL_RULES};
 use super::registry_permission_policy::STATEMENT_RULES;
 use super::replication_configuration::{DESTINATIONS_RULES, INTERVAL_RULES};
-use super::rule::Rules;
+use super::rule::ValidationRules;
 
 /// Returns the expression and the message of every rule that a value can break by itself, without an earlier value.
 pub fn all_rules() -> Vec<(&'static str, &'static str)> {
@@ -23,6 +23,6 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
     lists.concat()
 }
 
-fn texts<T: ?Sized>(rules: &'static Rules<T>) -> Vec<(&'static str, &'static str)> {
+fn texts<T: ?Sized>(rules: &'static ValidationRules<T>) -> Vec<(&'static str, &'static str)> {
     rules.iter().map(|rule| (rule.cel.as_str(), rule.message)).collect()
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
-use super::rule::{Rule, Rules, checked_by};
+use super::rule::{ValidationRule, ValidationRules, checked_by};
 
 /// Matches names of repositories.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,13 +15,13 @@ pub struct RepositoryFilter {
     #[schemars(length(min = 2, max = 255))]
     pub filter: String,
     /// How `filter` is compared.
-    pub filter_type: FilterType,
+    pub filter_type: RepositoryFilterType,
 }
 
 /// How a filter is compared with a repository name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum FilterType {
+pub enum RepositoryFilterType {
     /// The name is `filter`. Needs no listing of repositories.
     ExactMatch,
     /// The name starts with `filter`, character by character, as in ECR: `prod` takes `prod`, `prod-a`, `production/x`.
@@ -61,35 +61,37 @@ pub enum TagFilterType {
 }
 
 /// The rules for a filter of repositories.
-pub static REPOSITORY_FILTER_RULES: Rules<RepositoryFilter> = Rules::new(|| {
+pub static REPOSITORY_FILTER_RULES: ValidationRules<RepositoryFilter> = ValidationRules::new(|| {
     vec![
-        Rule::new(
+        ValidationRule::new(
             format!("self.filterType != 'PREFIX_MATCH' || self.filter.matches('{REPOSITORY_PREFIX}')"),
             "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
-            |filter| filter.filter_type != FilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter),
+            |filter| {
+                filter.filter_type != RepositoryFilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter)
+            },
         ),
-        Rule::new(
+        ValidationRule::new(
             format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{REPOSITORY}')"),
             "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; wildcards are not understood",
-            |filter| filter.filter_type != FilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
+            |filter| filter.filter_type != RepositoryFilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
         ),
     ]
 });
 
 /// The rules for a filter of tags.
-pub static TAG_FILTER_RULES: Rules<TagFilter> = Rules::new(|| {
+pub static TAG_FILTER_RULES: ValidationRules<TagFilter> = ValidationRules::new(|| {
     vec![
-        Rule::new(
+        ValidationRule::new(
             format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{TAG}')"),
             "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH",
             |filter| filter.filter_type != TagFilterType::ExactMatch || TAG.matches(&filter.filter),
         ),
-        Rule::new(
+        ValidationRule::new(
             format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
             "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters",
             |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
         ),
-        Rule::new(
+        ValidationRule::new(
             format!("self.filterType != 'SEMVER_MATCH' || self.filter.matches('{VERSION_RANGE}')"),
             "filter must be a range of versions such as '>=1.2 <2'",
             |filter| filter.filter_type != TagFilterType::SemverMatch || VERSION_RANGE.matches(&filter.filter),

@@ -28,8 +28,8 @@ pub use all_rules::all_rules;
 pub use condition::{Condition, Conditions, ready_transition, shorten};
 pub use failure_code::FailureCode;
 pub use filters::{
-    FilterType, MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, TAG_FILTER_RULES, TagFilter,
-    TagFilterType,
+    MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, RepositoryFilterType, TAG_FILTER_RULES,
+    TagFilter, TagFilterType,
 };
 pub use interval::parse_interval;
 pub use name::NAME_RULES;
@@ -43,17 +43,18 @@ pub use registry::{
     URL_RULES,
 };
 pub use registry_permission_policy::{
-    Effect, Principal, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, STATEMENT_RULES, Statement,
+    Principal, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, STATEMENT_RULES, Statement,
+    StatementEffect,
 };
 pub use replication_configuration::{
-    ARTIFACT_TYPE, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Destination, DestinationSummary,
-    Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS,
-    MAX_RULES, MAX_TAG_PATTERN, ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule, Source,
-    TAG_PATTERN,
+    ARTIFACT_TYPE, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES,
+    DestinationSummary, Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS,
+    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, ReplicationConfigurationSpec,
+    ReplicationConfigurationStatus, ReplicationRule, RuleDestination, TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
     ReplicationStatusStatus, ResolvedRegistryReference,
 };
-pub use rule::{Rule, Rules, broken};
+pub use rule::{ValidationRule, ValidationRules, broken};
 pub use side::Side;

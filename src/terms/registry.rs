@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use super::lists::keyed_by;
 use super::pattern::Pattern;
-use super::rule::{Rule, Rules, checked_by, immutable};
+use super::rule::{ValidationRule, ValidationRules, checked_by, immutable};
 
 /// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner; whoever
 /// may write there decides what is replicated from it, and by policy what is replicated into it.
@@ -201,14 +201,14 @@ pub struct RegistryStatus {
 }
 
 /// The rules for the spec of a Registry.
-pub static REGISTRY_RULES: Rules<RegistrySpec> = Rules::new(|| {
+pub static REGISTRY_RULES: ValidationRules<RegistrySpec> = ValidationRules::new(|| {
     vec![
-        Rule::new(
+        ValidationRule::new(
             "!self.url.startsWith('http://') || self.allowHttp",
             "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted",
             |spec| !spec.url.starts_with("http://") || spec.allow_http,
         ),
-        Rule::new(
+        ValidationRule::new(
             "!has(self.tls) || self.url.startsWith('https://')",
             "spec.tls has no effect on a plain http spec.url: use https or remove spec.tls",
             |spec| spec.tls.is_none() || spec.url.starts_with("https://"),
@@ -217,8 +217,8 @@ pub static REGISTRY_RULES: Rules<RegistrySpec> = Rules::new(|| {
 });
 
 /// The rules for `spec.url` of a Registry.
-pub static URL_RULES: Rules<str> = Rules::new(|| {
-    vec![Rule::new(
+pub static URL_RULES: ValidationRules<str> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
         format!("self.matches('{URL}')"),
         "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong into the Secret of spec.credentials.secretRef",
         |url| URL.matches(url),
@@ -226,8 +226,8 @@ pub static URL_RULES: Rules<str> = Rules::new(|| {
 });
 
 /// The rules for `spec.tls` of a Registry.
-pub static TLS_RULES: Rules<Tls> = Rules::new(|| {
-    vec![Rule::new(
+pub static TLS_RULES: ValidationRules<Tls> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
         "has(self.caSecretRef) != has(self.caConfigMapRef)",
         "spec.tls needs exactly one of caSecretRef and caConfigMapRef",
         |tls| tls.ca_secret_ref.is_some() != tls.ca_config_map_ref.is_some(),

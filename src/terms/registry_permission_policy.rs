@@ -7,7 +7,7 @@ use super::action::Action;
 use super::condition::Condition;
 use super::lists::keyed_by;
 use super::references::LocalRegistryReference;
-use super::rule::{Rule, Rules, checked_by};
+use super::rule::{ValidationRule, ValidationRules, checked_by};
 
 /// Who may replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all policies of one
 /// Registry count together and in no order: another namespace may do what a statement allows and no statement denies; the
@@ -32,7 +32,7 @@ pub struct Statement {
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub sid: String,
     /// Whether the statement allows or denies. A Deny always wins.
-    pub effect: Effect,
+    pub effect: StatementEffect,
     /// Who it speaks of, 1 to 50.
     #[schemars(length(min = 1, max = 50))]
     pub principals: Vec<Principal>,
@@ -47,7 +47,7 @@ pub struct Statement {
 
 /// Whether a statement allows or denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Effect {
+pub enum StatementEffect {
     /// Allows, unless another statement denies.
     Allow,
     /// Denies, whatever other statements allow.
@@ -82,10 +82,10 @@ pub struct RegistryPermissionPolicyStatus {
 }
 
 /// The rules for a statement.
-pub static STATEMENT_RULES: Rules<Statement> = Rules::new(|| {
-    vec![Rule::new(
+pub static STATEMENT_RULES: ValidationRules<Statement> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
         "self.effect == 'Deny' || !('OverwriteTag' in self.actions)",
         "OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it from actions",
-        |statement| statement.effect == Effect::Deny || !statement.actions.contains(&Action::OverwriteTag),
+        |statement| statement.effect == StatementEffect::Deny || !statement.actions.contains(&Action::OverwriteTag),
     )]
 });

@@ -12,14 +12,14 @@ use super::pattern::Pattern;
 use super::platform_index::PlatformIndex;
 use super::references::{LocalRegistryReference, RegistryReference};
 use super::referrers_mode::ReferrersMode;
-use super::rule::{Rule, Rules, checked_by};
+use super::rule::{ValidationRule, ValidationRules, checked_by};
 
 /// What is replicated from one source registry, and where to. Owned by the side of the source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationConfigurationSpec {
     /// Where images are read.
-    pub source: Source,
+    pub source: ConfigurationSource,
     /// What goes where, at most 25 rules. A repository that several rules match goes to the destinations of all of them.
     /// No rules: nothing is replicated.
     #[serde(default)]
@@ -76,7 +76,7 @@ fn default_interval() -> String {
 /// Where images are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Source {
+pub struct ConfigurationSource {
     /// The Registry to read from: always one of the own namespace.
     pub registry_ref: LocalRegistryReference,
 }
@@ -150,13 +150,13 @@ pub struct ReplicationRule {
     pub immutable_tags: Vec<String>,
     /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
     #[schemars(length(min = 1, max = MAX_DESTINATIONS), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<RuleDestination>,
 }
 
 /// Where repositories go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Destination {
+pub struct RuleDestination {
     /// The Registry to write to. One of another namespace needs a RegistryPermissionPolicy there.
     pub registry_ref: RegistryReference,
 }
@@ -192,7 +192,7 @@ pub struct ReplicationConfigurationStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationSummary {
-    /// Source repositories that the rules match.
+    /// ConfigurationSource repositories that the rules match.
     pub repositories: u64,
     /// All images.
     pub images: u64,
@@ -226,8 +226,8 @@ pub struct DestinationSummary {
 }
 
 /// The rules for `spec.interval`.
-pub static INTERVAL_RULES: Rules<str> = Rules::new(|| {
-    vec![Rule::new(
+pub static INTERVAL_RULES: ValidationRules<str> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
         "duration(self) >= duration('10s') && duration(self) <= duration('24h')",
         "spec.interval must be from 10s to 24h",
         |interval| parse_interval(interval).is_some(),
@@ -235,8 +235,8 @@ pub static INTERVAL_RULES: Rules<str> = Rules::new(|| {
 });
 
 /// The rules for the destinations of a rule.
-pub static DESTINATIONS_RULES: Rules<[Destination]> = Rules::new(|| {
-    vec![Rule::new(
+pub static DESTINATIONS_RULES: ValidationRules<[RuleDestination]> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
         "self.all(x, self.exists_one(y, x == y))",
         "destinations of a rule must be unique: remove the repeated registryRef",
         |destinations| destinations.iter().all(|x| destinations.iter().filter(|y| x == *y).count() == 1),

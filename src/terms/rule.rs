@@ -7,11 +7,11 @@ use schemars::transform::Transform;
 use serde_json::{Value, json};
 
 /// The rules for one kind of value, built when they are first used.
-pub type Rules<T> = LazyLock<Vec<Rule<T>>>;
+pub type ValidationRules<T> = LazyLock<Vec<ValidationRule<T>>>;
 
 /// A rule for a value, in CEL for the API server and as a function for this program.
 #[derive(Debug)]
-pub struct Rule<T: ?Sized> {
+pub struct ValidationRule<T: ?Sized> {
     /// The expression, in which `self` is the value.
     pub cel: String,
     /// The sentence that a user reads whose value breaks the rule.
@@ -19,7 +19,7 @@ pub struct Rule<T: ?Sized> {
     holds: fn(&T) -> bool,
 }
 
-impl<T: ?Sized> Rule<T> {
+impl<T: ?Sized> ValidationRule<T> {
     pub(super) fn new(cel: impl Into<String>, message: &'static str, holds: fn(&T) -> bool) -> Self {
         Self { cel: cel.into(), message, holds }
     }
@@ -31,12 +31,12 @@ impl<T: ?Sized> Rule<T> {
 }
 
 /// Returns the message of the first rule that `value` breaks.
-pub fn broken<T: ?Sized>(rules: &[Rule<T>], value: &T) -> Option<&'static str> {
+pub fn broken<T: ?Sized>(rules: &[ValidationRule<T>], value: &T) -> Option<&'static str> {
     rules.iter().find(|rule| !rule.holds(value)).map(|rule| rule.message)
 }
 
 /// Adds `rules` to the schema of a value.
-pub(super) fn checked_by<T: ?Sized>(rules: &'static Rules<T>) -> impl Transform {
+pub(super) fn checked_by<T: ?Sized>(rules: &'static ValidationRules<T>) -> impl Transform {
     |schema: &mut Schema| rules.iter().for_each(|rule| add(schema, &rule.cel, rule.message))
 }
 

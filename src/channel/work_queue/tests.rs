@@ -253,7 +253,7 @@ proptest::proptest! {
                         continue;
                     }
                     worker.ended.clear();
-                    let until = now + AUTHORITY_LASTS;
+                    let until = now + AUTHORITY_TTL;
                     if let Some((version, lease, _)) = &mut worker.copying {
                         if answer.cancel.contains(&id(*version)) {
                             worker.copying = None;
@@ -290,7 +290,7 @@ proptest::proptest! {
                     let (_, views) = queue.overview();
                     let Some(view) = views.iter().find(|view| view.job == jobs[index]) else { continue };
                     let silent = now.saturating_duration_since(view.seen.unwrap_or(view.made));
-                    if silent > AUTHORITY_LASTS && !alive[1 - index] {
+                    if silent > AUTHORITY_TTL && !alive[1 - index] {
                         queue.give_up(jobs[index], "silence", now);
                         alive[index] = false;
                         alive[1 - index] = true;
@@ -301,7 +301,7 @@ proptest::proptest! {
                 }
                 QueueStep::NewLeader => {
                     (queue, grants) = (WorkQueue::default(), Grants::default());
-                    grants.hold_back(now + AUTHORITY_LASTS);
+                    grants.hold_back(now + AUTHORITY_TTL);
                     for index in 0..2 {
                         if alive[index] {
                             queue.adopt_worker(jobs[index], lane(), now);

@@ -37,7 +37,7 @@ pub struct Row {
     /// The digest that the source has under the tag.
     pub digest: Digest,
     /// The state of that digest at the destination.
-    pub state: State,
+    pub state: RowState,
     /// Since when that digest is wanted.
     pub since: Timestamp,
     /// Fingerprints of what refers to the image.
@@ -69,9 +69,9 @@ pub struct ReferrersRow {
 
 /// The effect of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observation {
+pub enum Freshness {
     /// It is the newest one.
-    Taken,
+    Newest,
     /// A newer one is known.
     Outdated,
     /// It has another digest than one whose request was under way at the same time: which is newer is unknown.
@@ -80,7 +80,7 @@ pub enum Observation {
 
 /// The state of an image at the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RowState {
     /// Verified there.
     Complete {
         /// The bytes of the image.
@@ -91,7 +91,7 @@ pub enum State {
         destination_digest: Option<Digest>,
     },
     /// The last attempt failed.
-    Failed(Failure),
+    Failed(RowFailure),
     /// Being copied.
     InProgress {
         /// Failures so far.
@@ -115,7 +115,7 @@ pub struct Replica {
 
 /// Why an attempt failed, and when the next one is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct RowFailure {
     /// The cause.
     pub code: FailureCode,
     /// A sentence.
@@ -187,10 +187,10 @@ impl Counts {
     fn of(row: &Row) -> Self {
         let mut counts = Self { images: 1, owed: row.owed.into(), ..Self::default() };
         match &row.state {
-            State::Complete { bytes, .. } => (counts.complete, counts.bytes) = (1, *bytes),
-            State::Failed(_) => counts.failed = 1,
-            State::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
-            State::Pending => (counts.pending, counts.untried) = (1, counts.owed),
+            RowState::Complete { bytes, .. } => (counts.complete, counts.bytes) = (1, *bytes),
+            RowState::Failed(_) => counts.failed = 1,
+            RowState::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
+            RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
         }
         counts
     }
@@ -200,12 +200,12 @@ impl Row {
     pub(super) fn new(digest: &Digest, observed_at: Timestamp, now: Timestamp) -> Self {
         Self {
             digest: digest.clone(),
-            state: State::Pending,
+            state: RowState::Pending,
             since: now,
             referrers: ReferrersRow::default(),
             observed_at,
             taken_at: now,
-            audit_at: now + AUDIT_EVERY,
+            audit_at: now + AUDIT_INTERVAL,
             owed: false,
             missed: false,
             was_there: false,
@@ -214,19 +214,19 @@ impl Row {
 
     pub(super) fn attempts(&self) -> u32 {
         match &self.state {
-            State::Failed(failure) => failure.attempts,
-            State::InProgress { attempts, .. } => *attempts,
+            RowState::Failed(failure) => failure.attempts,
+            RowState::InProgress { attempts, .. } => *attempts,
             _ => 0,
         }
     }
 
     pub(super) fn attempt(&self, now: Timestamp) -> Attempt {
         match &self.state {
-            State::Pending => Attempt::Copy(self.digest.clone()),
-            State::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
-            State::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
-            State::Complete { .. } if self.audit_at <= now => Attempt::Copy(self.digest.clone()),
-            State::InProgress { .. } | State::Complete { .. } => Attempt::Nothing,
+            RowState::Pending => Attempt::Copy(self.digest.clone()),
+            RowState::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
+            RowState::Failed(failure) => Attempt::Wait(failure.next_attempt_at),
+            RowState::Complete { .. } if self.audit_at <= now => Attempt::Copy(self.digest.clone()),
+            RowState::InProgress { .. } | RowState::Complete { .. } => Attempt::Nothing,
         }
     }
 }
@@ -239,7 +239,7 @@ pub(super) fn phase(tag: &str) -> f64 {
 }
 
 /// The interval of audits: a destination may lose what it had.
-pub(super) const AUDIT_EVERY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const AUDIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
-pub const LONGEST_DOUBT: Duration = Duration::from_secs(120);
+pub const MAX_LATE_WRITE: Duration = Duration::from_secs(120);
 pub(super) const MAX_RESTORED_WAIT: Duration = Duration::from_secs(3600);

@@ -15,7 +15,7 @@ fn unavailable(jitter: f64) -> FailedAttempt {
 
 /// Observes a tag by a request that was sent just now, and returns the next step.
 fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> Attempt {
-    assert_eq!(ledger.observe(tag, digest, now, now), Observation::Taken);
+    assert_eq!(ledger.observe(tag, digest, now, now), Freshness::Newest);
     ledger.attempt(tag, now)
 }
 
@@ -46,15 +46,15 @@ fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
 #[test]
 fn an_observation_that_was_sent_earlier_never_overrides_a_later_one() {
     let (mut ledger, old, new, v1) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"), tag("v1"));
-    assert_eq!(ledger.observe(&v1, &new, at(5), at(6)), Observation::Taken);
-    assert_eq!(ledger.observe(&v1, &old, at(4), at(7)), Observation::Outdated, "its answer came late");
+    assert_eq!(ledger.observe(&v1, &new, at(5), at(6)), Freshness::Newest);
+    assert_eq!(ledger.observe(&v1, &old, at(4), at(7)), Freshness::Outdated, "its answer came late");
     assert_eq!(ledger.attempt(&v1, at(7)), Attempt::Copy(new.clone()));
-    assert_eq!(ledger.observe(&v1, &old, at(8), at(8)), Observation::Taken, "the tag moved back at the source");
+    assert_eq!(ledger.observe(&v1, &old, at(8), at(8)), Freshness::Newest, "the tag moved back at the source");
     assert_eq!(ledger.attempt(&v1, at(8)), Attempt::Copy(old));
     let overlapping = ledger.observe(&v1, &new, at(8), at(9));
-    assert_eq!(overlapping, Observation::Taken, "it was sent when the answer before had come");
+    assert_eq!(overlapping, Freshness::Newest, "it was sent when the answer before had come");
     let overlapping = ledger.observe(&v1, &Digest::sha256(b"3"), at(8), at(10));
-    assert_eq!(overlapping, Observation::Unclear, "either may be the newer one");
+    assert_eq!(overlapping, Freshness::Unclear, "either may be the newer one");
     assert_eq!(ledger.attempt(&v1, at(10)), Attempt::Copy(new));
 }
 
@@ -94,7 +94,7 @@ fn bytes_are_news_once_and_an_image_whose_worker_was_lost_waits_again() {
     assert!(ledger.progress(&v1, &one, 5) && !ledger.progress(&v1, &one, 5) && ledger.progress(&v1, &one, 6));
     assert!(!ledger.progress(&v1, &Digest::sha256(b"2"), 7), "another digest is another image");
     assert!(ledger.interrupt(&v1) && !ledger.interrupt(&v1));
-    assert_eq!(ledger.row(&v1).unwrap().state, State::Pending);
+    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Pending);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn nothing_stays_in_progress_without_a_living_owner() {
     };
     let ledger = Ledger::restore(&[image], Some(at(-5)), at(0));
     let row = ledger.row(&tag("v1")).unwrap();
-    assert_eq!((&row.state, row.since, row.was_there), (&State::Pending, at(-5), false));
+    assert_eq!((&row.state, row.since, row.was_there), (&RowState::Pending, at(-5), false));
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
     ledger.begin(&v1);
     assert!(!ledger.progress(&v1, &one, 5), "the status does not show that");
     complete(&mut ledger, &v1, &one, at(day + 11));
-    assert_eq!(ledger.row(&v1).unwrap().state, State::Complete { bytes: 7, at: at(10), destination_digest: None });
+    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10), destination_digest: None });
     assert_eq!(observe(&mut ledger, &v1, &one, at(day + 12)), Attempt::Nothing);
     assert_eq!(observe(&mut ledger, &v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
     ledger.fail(&v1, &one, unavailable(0.0), at(2 * day + 13));
-    assert!(matches!(ledger.row(&v1).unwrap().state, State::Failed(_)), "a loss at the destination shows");
+    assert!(matches!(ledger.row(&v1).unwrap().state, RowState::Failed(_)), "a loss at the destination shows");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, REFERRERS_EVERY, SeenReferrers, Trouble};
+use crate::plan::{Claims, Problem, REFERRERS_INTERVAL, SeenReferrers};
 use crate::terms::{ReferrersMode, reason};
 
 /// A comparison that is under way.
@@ -16,7 +16,7 @@ pub(super) struct Comparison {
     id: ComparisonId,
     begun: Timestamp,
     request: Option<String>,
-    pub(super) problems: Vec<Trouble>,
+    pub(super) problems: Vec<Problem>,
     /// True if something that came meanwhile needs another comparison.
     pub(super) is_outdated: bool,
     /// True if a list was suddenly empty, which proves nothing.
@@ -94,7 +94,7 @@ impl Machine {
                 self.source_repository(&repository).seen.see_listed(&subject, &listed);
             }
             Finding::Closed(repository) => self.close(&repository, now),
-            Finding::Trouble(trouble) => self.note(trouble),
+            Finding::Problem(problem) => self.note(problem),
             Finding::Done(is_complete) => self.finish(is_complete, now),
         }
     }
@@ -182,7 +182,7 @@ impl Machine {
         if is_first && source.asked_at.is_none() {
             (source.asked_at, source.is_first) = (Some(now), true);
         }
-        source.is_asked = source.asked_at.is_none_or(|asked_at| asked_at + REFERRERS_EVERY <= now);
+        source.is_asked = source.asked_at.is_none_or(|asked_at| asked_at + REFERRERS_INTERVAL <= now);
         let referrers = match (with_referrers, source.is_asked) {
             (false, _) => ReferrerLooks::Nowhere,
             (true, false) => ReferrerLooks::Tags,
@@ -244,7 +244,7 @@ impl Machine {
         self.problems = comparison.problems;
         // Claims of others are told when they are free; everything else has to be looked at again.
         let is_told =
-            |trouble: &Trouble| matches!(trouble.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+            |problem: &Problem| matches!(problem.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
         let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
         let is_whole = is_complete && self.problems.iter().all(is_told);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Attempt, CopyOptions, FailedAttempt, Place, image_status};
+use crate::plan::{Attempt, CopyOptions, FailedAttempt, RepositoryAddress, image_status};
 use crate::terms::FailureCode;
 
 /// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
@@ -24,7 +24,7 @@ pub(super) struct Queued {
 #[derive(Debug)]
 pub(super) struct Copying {
     pair: PairId,
-    place: Place,
+    place: RepositoryAddress,
     tag: Tag,
     digest: Digest,
     options: CopyOptions,
@@ -230,7 +230,7 @@ impl Machine {
     }
 
     /// Until when a write of the tag that was sent earlier, and never answered, may still take effect.
-    fn doubt(&mut self, place: &Place, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
+    fn doubt(&mut self, place: &RepositoryAddress, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
         if is_unanswered {
             self.doubts.retain(|_, until| *until > now);
             self.doubts.insert((place.clone(), tag.clone()), now + DOUBT_AFTER_WRITE);
@@ -275,7 +275,7 @@ impl Machine {
         self.follow_up(id, tag, digest, now);
     }
 
-    fn pair_at(&self, place: &Place) -> Option<PairId> {
+    fn pair_at(&self, place: &RepositoryAddress) -> Option<PairId> {
         let ids = self.by_repository.get(&place.repository)?;
         ids.iter().find(|id| self.pairs[id].place == *place).copied()
     }

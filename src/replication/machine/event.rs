@@ -9,8 +9,8 @@ use super::pair::PairId;
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Configuration, ConfigurationReport, CopyOptions, DestinationReference, Holder, PairIdentity, Place, Replica,
-    SpecError, Trouble,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Problem, Replica,
+    RepositoryAddress, SpecError,
 };
 use crate::policy::Decision;
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -23,7 +23,7 @@ pub struct Orders {
     /// Its name.
     pub name: String,
     /// Its age and uid, by which destinations are claimed.
-    pub holder: Holder,
+    pub holder: Claimant,
     /// The generation of its spec; another value means that the spec changed.
     pub generation: Option<i64>,
     /// Its spec. An invalid one suspends the configuration and keeps everything.
@@ -31,7 +31,7 @@ pub struct Orders {
     /// The value of the annotation that requests a comparison.
     pub request: Option<String>,
     /// The Registries that exist, of those that the configuration names.
-    pub registries: BTreeMap<DestinationReference, RegistryIdentity>,
+    pub registries: BTreeMap<NamespacedName, RegistryIdentity>,
     /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.
     pub dependencies: u64,
     /// The class of the Jobs that copy; `None` to copy in this process.
@@ -184,7 +184,7 @@ pub enum Finding {
     /// Every image of a repository was observed; its referrers too, where that was asked for.
     Closed(RepositoryName),
     /// Something could not be read.
-    Trouble(Trouble),
+    Problem(Problem),
     /// The comparison ended; true if everything could be read.
     Done(bool),
 }
@@ -265,7 +265,7 @@ pub enum Effect {
         hinted: Option<Digest>,
     },
     /// Look at a destination repository that images are about to be copied to, if there is consent.
-    LookAhead(Box<DestinationReference>, RepositoryName),
+    LookAhead(Box<NamespacedName>, RepositoryName),
     /// Copy an image.
     Copy(CopyId, Arc<Assignment>),
     /// Stop a copy.
@@ -331,15 +331,15 @@ pub struct Assignment {
     /// Its uid.
     pub uid: String,
     /// The source Registry.
-    pub source: DestinationReference,
+    pub source: NamespacedName,
     /// The uid of the source Registry.
     pub source_uid: String,
     /// The destination Registry.
-    pub destination: DestinationReference,
+    pub destination: NamespacedName,
     /// The uid of the destination Registry.
     pub destination_uid: String,
     /// The destination as it is claimed.
-    pub place: Place,
+    pub place: RepositoryAddress,
     /// The repository, of the same name at both ends.
     pub repository: RepositoryName,
     /// The tag.

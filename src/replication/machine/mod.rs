@@ -31,8 +31,8 @@ use self::copies::{Copying, Queued, Slot};
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    AUTHORITY_LASTS, Claims, Configuration, ConfigurationReport, Counts, DestinationReference, LONGEST_DOUBT,
-    PairIdentity, Place, Trouble,
+    AUTHORITY_TTL, Claims, Configuration, ConfigurationReport, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity,
+    Problem, RepositoryAddress,
 };
 
 /// One running configuration.
@@ -47,7 +47,7 @@ pub struct Machine {
     ids: HashMap<PairKey, PairId>,
     by_repository: HashMap<RepositoryName, BTreeSet<PairId>>,
     next_pair: PairId,
-    totals: BTreeMap<DestinationReference, Counts>,
+    totals: BTreeMap<NamespacedName, Counts>,
     /// Pairs of an earlier process whose Registry is missing.
     stored: Vec<StoredPair>,
     /// Status objects whose deletion is under way, by name.
@@ -61,7 +61,7 @@ pub struct Machine {
     copies: HashMap<CopyId, Copying>,
     groups: HashMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
-    writing: HashMap<(Place, Tag), CopyId>,
+    writing: HashMap<(RepositoryAddress, Tag), CopyId>,
     next_copy: CopyId,
     retries: Timers<PairId>,
     progressed_at: Timestamp,
@@ -79,7 +79,7 @@ pub struct Machine {
     /// Writes until then may be followed by one that an earlier process sent.
     doubt_until: Timestamp,
     /// The same for single tags of a destination, also if their pair or row is gone.
-    doubts: HashMap<(Place, Tag), Timestamp>,
+    doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
     /// Pairs that were dropped while their status was being published: it is deleted after that.
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
@@ -91,8 +91,8 @@ pub struct Machine {
 
     publications: Timers<PairId>,
     publishing: usize,
-    problems: Vec<Trouble>,
-    missing: Vec<Trouble>,
+    problems: Vec<Problem>,
+    missing: Vec<Problem>,
     workers: Option<String>,
     compared: Option<Option<i64>>,
     requested: Option<String>,
@@ -146,8 +146,8 @@ impl Machine {
             incomplete_comparisons: 0,
             empty_lists: 0,
             observe_from: now,
-            copy_from: if stored.may_run { now + AUTHORITY_LASTS } else { now },
-            doubt_until: if is_resumed { now + LONGEST_DOUBT } else { now },
+            copy_from: if stored.may_run { now + AUTHORITY_TTL } else { now },
+            doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
             doubts: HashMap::new(),
             doomed: HashMap::new(),
             looks: 0,
@@ -192,7 +192,7 @@ impl Machine {
             Event::Published(pair, is_written) => self.take_published(pair, is_written, now),
             Event::Deleted(name, is_deleted) => self.take_deleted(&name, is_deleted, now),
             Event::StatusesLost(names) => self.take_lost(&names, now),
-            Event::Workers(trouble) => self.workers = trouble,
+            Event::Workers(problem) => self.workers = problem,
             Event::Frozen => self.thaw(now),
             Event::Wake => {}
             Event::Interrupt => self.end(Ending::Interrupt, now),
@@ -279,7 +279,7 @@ impl Machine {
     }
 
     /// The problems of the whole configuration, the most important first.
-    pub fn problems(&self) -> impl Iterator<Item = &Trouble> {
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().chain(&self.missing)
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Effect, Ending, Machine, Orders, PairId};
-use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, Trouble};
+use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem};
 use crate::terms::{FailureCode, reason};
 
 impl Machine {
@@ -87,7 +87,7 @@ impl Machine {
         self.stop_copies(now);
         self.stop_comparison();
         self.observe_from = now;
-        self.doubt_until = now + LONGEST_DOUBT;
+        self.doubt_until = now + MAX_LATE_WRITE;
         self.compare_at = now;
         self.is_report_doubted = true;
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
@@ -96,28 +96,28 @@ impl Machine {
         }
     }
 
-    pub(super) fn missing_registries(&self) -> Vec<Trouble> {
+    pub(super) fn missing_registries(&self) -> Vec<Problem> {
         let Some(configuration) = &self.configuration else { return Vec::new() };
-        let trouble = |message| Trouble { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message };
+        let problem = |message| Problem { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message };
         let mut missing = Vec::new();
         if !self.orders.registries.contains_key(&self.source()) {
-            missing.push(trouble(format!(
+            missing.push(problem(format!(
                 "spec.source.registryRef: there is no Registry {} in this namespace",
                 configuration.source
             )));
         }
         let destinations = configuration.selection.destinations();
         let absent = destinations.into_iter().filter(|destination| !self.orders.registries.contains_key(*destination));
-        missing.extend(absent.map(|DestinationReference { namespace, name }| {
-            trouble(format!("a rule's destinations name Registry {namespace}/{name}, which does not exist"))
+        missing.extend(absent.map(|NamespacedName { namespace, name }| {
+            problem(format!("a rule's destinations name Registry {namespace}/{name}, which does not exist"))
         }));
         missing
     }
 
     /// The source Registry.
-    pub fn source(&self) -> DestinationReference {
+    pub fn source(&self) -> NamespacedName {
         let name = self.configuration.as_ref().map(|configuration| configuration.source.clone()).unwrap_or_default();
-        DestinationReference { namespace: self.orders.namespace.clone(), name }
+        NamespacedName { namespace: self.orders.namespace.clone(), name }
     }
 
     pub(super) fn end(&mut self, ending: Ending, now: Timestamp) {

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::event::{CopyId, StoredPair};
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    CopyOptions, Counts, DestinationReference, Ledger, Pace, PairIdentity, Place, Publication, pair_status,
+    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
+    pair_status,
 };
 use crate::policy::Decision;
 use crate::terms::{PairEnd, PairSummary, ReplicationStatusStatus};
@@ -23,7 +24,7 @@ pub struct PairKey {
     /// The repository, of the same name at both ends.
     pub repository: RepositoryName,
     /// The destination.
-    pub destination: DestinationReference,
+    pub destination: NamespacedName,
 }
 
 /// The state of a pair.
@@ -36,7 +37,7 @@ pub struct Pair {
     /// The uid of the destination's Registry.
     pub destination_uid: String,
     /// The destination repository, as it is claimed.
-    pub place: Place,
+    pub place: RepositoryAddress,
     /// How its images are copied.
     pub options: CopyOptions,
     /// Its rows.
@@ -64,7 +65,7 @@ pub struct Pair {
     publishing: Option<Box<ReplicationStatusStatus>>,
     /// The object was deleted while it was being written: whether it is there is unknown.
     is_lost: bool,
-    pace: Pace,
+    pace: StatusThrottle,
 }
 
 impl Pair {
@@ -72,7 +73,7 @@ impl Pair {
     pub fn new(
         key: PairKey,
         identity: PairIdentity,
-        (destination_uid, place): (String, Place),
+        (destination_uid, place): (String, RepositoryAddress),
         options: CopyOptions,
         now: Timestamp,
     ) -> Self {
@@ -96,7 +97,7 @@ impl Pair {
             published: None,
             publishing: None,
             is_lost: false,
-            pace: Pace::default(),
+            pace: StatusThrottle::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{Claims, DestinationReference, LONGEST_DOUBT, PairIdentity, Place, Trouble};
+use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem, RepositoryAddress};
 use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 
 impl Machine {
@@ -42,8 +42,10 @@ impl Machine {
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
             return self.ids.get(key).copied(); // Its rows are kept; the missing Registry is a problem of its own.
         };
-        let place =
-            |registry: &RegistryIdentity| Place { host: registry.host.clone(), repository: key.repository.clone() };
+        let place = |registry: &RegistryIdentity| RepositoryAddress {
+            host: registry.host.clone(),
+            repository: key.repository.clone(),
+        };
         let (from, to) = (place(&source), place(&destination));
         if !self.claim(key, &from, &to, claims) {
             if let Some(id) = self.ids.get(key).copied() {
@@ -70,7 +72,7 @@ impl Machine {
         let is_inherited = claims.is_inherited(&to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
-            pair.doubt_until = now + LONGEST_DOUBT;
+            pair.doubt_until = now + MAX_LATE_WRITE;
         }
         let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
         if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
@@ -178,7 +180,7 @@ impl Machine {
 
     /// Gives up claims to places that no pair writes to any more.
     pub(super) fn release_claims(&mut self, claims: &mut Claims) {
-        let kept: std::collections::HashSet<&Place> = self.pairs.values().map(|pair| &pair.place).collect();
+        let kept: std::collections::HashSet<&RepositoryAddress> = self.pairs.values().map(|pair| &pair.place).collect();
         let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
         if !waiting.is_empty() {
             self.effects.push(Effect::WakeOthers(waiting));
@@ -217,13 +219,13 @@ impl Machine {
         }
     }
 
-    fn claim(&mut self, key: &PairKey, from: &Place, to: &Place, claims: &mut Claims) -> bool {
+    fn claim(&mut self, key: &PairKey, from: &RepositoryAddress, to: &RepositoryAddress, claims: &mut Claims) -> bool {
         if from == to {
             let message = format!(
                 "repository {} of Registry {} is the source itself: remove it from destinations",
                 key.repository, key.destination.name
             );
-            self.note(Trouble { stalled: true, reason: reason::SELF_REPLICATION, message });
+            self.note(Problem { stalled: true, reason: reason::SELF_REPLICATION, message });
             return false;
         }
         if claims.holds(&self.orders.holder.uid, to) && self.ids.contains_key(key) {
@@ -240,20 +242,20 @@ impl Machine {
                     "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
                     key.repository, key.destination.name
                 );
-                self.note(Trouble { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
+                self.note(Problem { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
                 false
             }
         }
     }
 
     /// Notes a problem of the whole configuration, until the next comparison ends.
-    pub(super) fn note(&mut self, trouble: Trouble) {
+    pub(super) fn note(&mut self, problem: Problem) {
         let problems = match &mut self.comparison {
             Some(comparison) => &mut comparison.problems,
             None => &mut self.problems,
         };
-        if problems.len() < MAX_PROBLEMS && !problems.contains(&trouble) {
-            problems.push(trouble);
+        if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
+            problems.push(problem);
         }
     }
 
@@ -273,7 +275,7 @@ impl Machine {
     fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
         let reference = &spec.destination.registry_ref;
         let namespace = reference.namespace.clone().unwrap_or_else(|| self.orders.namespace.clone());
-        let destination = DestinationReference { namespace, name: reference.name.clone() };
+        let destination = NamespacedName { namespace, name: reference.name.clone() };
         Some(PairKey { repository: spec.destination.repository.parse().ok()?, destination })
     }
 
@@ -283,7 +285,7 @@ impl Machine {
         source: &RegistryIdentity,
         destination: &RegistryIdentity,
     ) -> ReplicationStatusSpec {
-        let end = |reference: &DestinationReference, uid: &str| PairEnd {
+        let end = |reference: &NamespacedName, uid: &str| PairEnd {
             registry_ref: ResolvedRegistryReference {
                 namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),
                 name: reference.name.clone(),

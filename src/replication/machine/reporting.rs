@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Effect, Machine, PairId};
-use crate::plan::{ConfigurationReport, DestinationReference, DestinationTotals, Phase, Trouble, oldest_pending_since};
+use crate::plan::{
+    ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
+};
 use crate::terms::reason;
 
 impl Machine {
@@ -84,10 +86,10 @@ impl Machine {
         if self.handling.is_some() && is_settled {
             self.handled = self.handling.take();
         }
-        let (trouble, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
-        let is_changed = (&trouble, phase, generation, &self.handled, self.owes(), self.fails())
+        let (problem, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
+        let is_changed = (&problem, phase, generation, &self.handled, self.owes(), self.fails())
             != (
-                &self.reported.trouble,
+                &self.reported.problem,
                 self.reported.phase,
                 self.reported.generation,
                 &self.reported.handled_request,
@@ -103,7 +105,7 @@ impl Machine {
         self.is_changed = false;
         let report = ConfigurationReport {
             generation,
-            trouble,
+            problem,
             phase,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),
@@ -125,30 +127,30 @@ impl Machine {
     }
 
     /// The problem to show: of several the first that needs a change by a person.
-    fn present_trouble(&self) -> Option<Trouble> {
+    fn present_trouble(&self) -> Option<Problem> {
         if let Err(invalid) = &self.orders.configuration {
-            return Some(Trouble { stalled: true, reason: invalid.reason, message: invalid.message.clone() });
+            return Some(Problem { stalled: true, reason: invalid.reason, message: invalid.message.clone() });
         }
         if !self.is_active() {
             return None;
         }
-        let first = self.problems().find(|trouble| trouble.stalled).or_else(|| self.problems().next());
-        let Some(trouble) = first else {
+        let first = self.problems().find(|problem| problem.stalled).or_else(|| self.problems().next());
+        let Some(problem) = first else {
             let message = self.workers.clone()?;
-            return Some(Trouble { stalled: false, reason: reason::WORKER_PENDING, message });
+            return Some(Problem { stalled: false, reason: reason::WORKER_PENDING, message });
         };
-        let (mut trouble, count) = (trouble.clone(), self.problems().count());
+        let (mut problem, count) = (problem.clone(), self.problems().count());
         if count > 1 {
-            trouble.message = format!("{} (and {} more)", trouble.message, count - 1);
+            problem.message = format!("{} (and {} more)", problem.message, count - 1);
         }
-        Some(trouble)
+        Some(problem)
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ComparisonPhase {
         match (self.is_active(), self.compared) {
-            (false, _) => Phase::Suspended,
-            (true, Some(generation)) if generation == self.orders.generation => Phase::Compared,
-            _ => Phase::Comparing,
+            (false, _) => ComparisonPhase::Suspended,
+            (true, Some(generation)) if generation == self.orders.generation => ComparisonPhase::Compared,
+            _ => ComparisonPhase::Comparing,
         }
     }
 
@@ -164,7 +166,7 @@ impl Machine {
         self.totals.values().map(|counts| counts.untried).sum()
     }
 
-    fn destination_totals(&self) -> BTreeMap<DestinationReference, DestinationTotals> {
+    fn destination_totals(&self) -> BTreeMap<NamespacedName, DestinationTotals> {
         let totals = self.totals.iter().filter(|(_, counts)| counts.images > 0).map(|(destination, counts)| {
             let is_waiting = counts.complete < counts.images;
             let pairs = self.pairs.values().filter(|pair| is_waiting && pair.key.destination == *destination);

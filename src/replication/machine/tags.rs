@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Effect, Hints, Looked, Machine, Observed, PairId};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Attempt, Claims, Observation};
+use crate::plan::{Attempt, Claims, Freshness};
 use crate::terms::ReferrersMode;
 
 impl Machine {
@@ -59,8 +59,8 @@ impl Machine {
             let attempt = self.touch(id, now, |pair| {
                 let before = pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone()));
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
-                is_unclear |= observation == Observation::Unclear;
-                if observation != Observation::Taken {
+                is_unclear |= observation == Freshness::Unclear;
+                if observation != Freshness::Newest {
                     return Attempt::Nothing;
                 }
                 if pair.options.referrers == ReferrersMode::Replicate {

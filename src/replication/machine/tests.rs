@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::copy::CodedError;
 use crate::image::Digest;
-use crate::plan::{Holder, Phase, Replica, parse_configuration};
+use crate::plan::{Claimant, ComparisonPhase, Replica, parse_configuration};
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, reason};
 
@@ -22,12 +22,12 @@ fn digest(content: &str) -> Digest {
 
 fn orders(generation: i64, rule: &str) -> Orders {
     let spec: ReplicationConfigurationSpec = serde_saphyr::from_str(&SPEC.replace("RULE", rule)).unwrap();
-    let reference = |name: &str| DestinationReference { namespace: "a".to_owned(), name: name.to_owned() };
+    let reference = |name: &str| NamespacedName { namespace: "a".to_owned(), name: name.to_owned() };
     let identity = |name: &str| RegistryIdentity { uid: format!("uid-{name}"), host: format!("{name}.example") };
     Orders {
         namespace: "a".to_owned(),
         name: "c".to_owned(),
-        holder: Holder { created: at(-1), uid: "uid-c".to_owned() },
+        holder: Claimant { created: at(-1), uid: "uid-c".to_owned() },
         generation: Some(generation),
         configuration: parse_configuration("a", "c", &spec).map(Arc::new),
         request: None,
@@ -173,10 +173,12 @@ impl Bench {
             sum.include(&totals.counts);
             sum
         });
-        self.report.trouble.is_none() && self.report.phase == Phase::Compared && counts.failed + counts.owed == 0
+        self.report.problem.is_none()
+            && self.report.phase == ComparisonPhase::Compared
+            && counts.failed + counts.owed == 0
     }
 
-    fn row(&self, tag: &str) -> Option<crate::plan::State> {
+    fn row(&self, tag: &str) -> Option<crate::plan::RowState> {
         let tag = tag.parse().unwrap();
         self.machine.pairs().find_map(|pair| pair.ledger.row(&tag).map(|row| row.state.clone()))
     }
@@ -249,7 +251,7 @@ fn an_invalid_spec_keeps_everything_and_the_correction_goes_on() {
     let wrong = orders(2, "tagFilters: [{filter: 'v[', filterType: REGEX_MATCH}],");
     assert!(wrong.configuration.is_err());
     bench.step(Event::Orders(Box::new(wrong)));
-    assert_eq!(bench.report.trouble.as_ref().map(|trouble| trouble.reason), Some(reason::INVALID_SPEC));
+    assert_eq!(bench.report.problem.as_ref().map(|problem| problem.reason), Some(reason::INVALID_SPEC));
     assert_eq!(bench.machine.wake_at(bench.now), None, "nothing is done meanwhile");
     bench.step(Event::Orders(Box::new(orders(3, ""))));
     bench.compare(&[("app", &[("v1", "1")])], true);
@@ -406,11 +408,11 @@ fn a_missing_registry_is_told_at_once_and_its_rows_are_kept() {
     let mut without = orders(1, "");
     without.registries.retain(|reference, _| reference.name == "s");
     bench.step(Event::Orders(Box::new(without)));
-    assert_eq!(bench.report.trouble.as_ref().map(|trouble| trouble.reason), Some(reason::REGISTRY_NOT_FOUND));
+    assert_eq!(bench.report.problem.as_ref().map(|problem| problem.reason), Some(reason::REGISTRY_NOT_FOUND));
     bench.step(Event::Orders(Box::new(orders(1, ""))));
     bench.compare(&[("app", &[("v1", "1")])], true);
     assert!(bench.is_ready() && bench.copies.is_empty());
-    assert!(matches!(bench.row("v1"), Some(crate::plan::State::Complete { .. })));
+    assert!(matches!(bench.row("v1"), Some(crate::plan::RowState::Complete { .. })));
 }
 
 #[test]
@@ -428,7 +430,7 @@ fn an_ended_configuration_leaves_no_claim_an_interrupted_one_no_progress() {
     bench.copied(Ok(()));
     bench.step(Event::Retire);
     assert!(bench.machine.is_done() && bench.statuses.is_empty());
-    let place = Place { host: "d.example".to_owned(), repository: "app".parse().unwrap() };
+    let place = RepositoryAddress { host: "d.example".to_owned(), repository: "app".parse().unwrap() };
     assert!(!bench.claims.holds("uid-c", &place));
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
-use crate::plan::{Configuration, CopyOptions, Filter, Holder, Rule, Selection, SpecError, TagFilters};
+use crate::plan::{Claimant, Configuration, CopyOptions, RepositoryPattern, Rule, Selection, SpecError, TagFilters};
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{Execution, TagFilter, TagFilterType, reason};
 
@@ -48,8 +48,8 @@ impl Shape {
 
     fn selection(&self) -> Selection {
         let filters = match &self.exact {
-            None => vec![Filter::Prefix("app/".to_owned())],
-            Some(exact) => exact.iter().map(|index| Filter::Exact(repository(*index))).collect(),
+            None => vec![RepositoryPattern::Prefix("app/".to_owned())],
+            Some(exact) => exact.iter().map(|index| RepositoryPattern::Exact(repository(*index))).collect(),
         };
         let mut options = CopyOptions::default();
         if self.with_platforms {
@@ -114,7 +114,7 @@ impl Declared {
         Orders {
             namespace: NAMESPACE.to_owned(),
             name: self.name(),
-            holder: Holder { created: at(self.created), uid: self.uid() },
+            holder: Claimant { created: at(self.created), uid: self.uid() },
             generation: Some(self.generation),
             configuration,
             request: self.request.map(|request| request.to_string()),

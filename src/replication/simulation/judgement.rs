@@ -5,7 +5,7 @@ use super::oracles::destination_index_of;
 use super::process::is_ready;
 use super::store::Status;
 use super::world::World;
-use crate::plan::{Holder, Place};
+use crate::plan::{Claimant, RepositoryAddress};
 use crate::terms::ReplicationState;
 
 impl World {
@@ -67,7 +67,7 @@ impl World {
         let wanting = (0..CONFIGURATIONS).filter(|index| self.wants(*index, to, repository));
         wanting.min_by_key(|index| {
             let declared = &self.declared[*index];
-            Holder { created: super::names::at(declared.created), uid: declared.uid() }
+            Claimant { created: super::names::at(declared.created), uid: declared.uid() }
         })
     }
 
@@ -172,7 +172,7 @@ impl World {
         if is_fine && !is_ready(&report) {
             self.violate("I7 converge", || format!("c{index} is not Ready: {report:?}"));
         }
-        if is_missing && report.trouble.is_none() {
+        if is_missing && report.problem.is_none() {
             self.violate("I8 no loss", || format!("c{index} does not say what is missing, or another's"));
         }
         if !is_missing && report.handled_request != request {
@@ -186,7 +186,7 @@ impl World {
         let uid = self.declared[index].uid();
         let pairs = (0..super::names::REPOSITORIES).flat_map(|repository| [(0, repository), (1, repository)]);
         let wrong = pairs.into_iter().find(|(to, number)| {
-            let place = Place { host: super::cluster::host(*to), repository: repository(*number) };
+            let place = RepositoryAddress { host: super::cluster::host(*to), repository: repository(*number) };
             process.claims.holds(&uid, &place) && self.holder(*to, *number).is_some_and(|holder| holder != index)
         });
         if let Some((to, number)) = wrong {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::DestinationReference;
+use crate::plan::NamespacedName;
 
 /// Milliseconds since the simulation began.
 pub type Millis = i64;
@@ -53,15 +53,15 @@ pub fn tag_index(tag: &Tag) -> usize {
     last_digit(tag.as_str())
 }
 
-pub fn source() -> DestinationReference {
-    DestinationReference { namespace: NAMESPACE.to_owned(), name: "source".to_owned() }
+pub fn source() -> NamespacedName {
+    NamespacedName { namespace: NAMESPACE.to_owned(), name: "source".to_owned() }
 }
 
-pub fn destination(index: usize) -> DestinationReference {
+pub fn destination(index: usize) -> NamespacedName {
     NAMES.2[index].clone()
 }
 
-pub fn destination_index(reference: &DestinationReference) -> usize {
+pub fn destination_index(reference: &NamespacedName) -> usize {
     last_digit(&reference.name)
 }
 
@@ -78,11 +78,11 @@ pub fn last_digit(text: &str) -> usize {
 }
 
 /// Repositories, tags and destinations: to parse a name takes long.
-static NAMES: LazyLock<(Vec<RepositoryName>, Vec<Tag>, Vec<DestinationReference>)> = LazyLock::new(|| {
+static NAMES: LazyLock<(Vec<RepositoryName>, Vec<Tag>, Vec<NamespacedName>)> = LazyLock::new(|| {
     let repositories = (0..REPOSITORIES).map(|index| format!("app/r{index}").parse().expect("a repository name"));
     let tags = (0..TAGS).map(|index| format!("t{index}").parse().expect("a tag"));
     let destinations = (0..DESTINATIONS)
-        .map(|index| DestinationReference { namespace: format!("team-b{index}"), name: format!("d{index}") });
+        .map(|index| NamespacedName { namespace: format!("team-b{index}"), name: format!("d{index}") });
     (repositories.collect(), tags.collect(), destinations.collect())
 });
 

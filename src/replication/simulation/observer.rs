@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
 use crate::image::Tag;
-use crate::plan::{Configuration, Trouble};
+use crate::plan::{Configuration, Problem};
 use crate::replication::machine::{ComparisonId, Event, Finding, Listed, Looked, Looks, Observed};
 use crate::terms::reason;
 
@@ -121,7 +121,7 @@ impl World {
                 self.take_catalog(&request, listed);
             }
             (Kind::Catalog, _) => {
-                self.find(target, id, Finding::Trouble(unreadable()));
+                self.find(target, id, Finding::Problem(unreadable()));
                 self.find(target, id, Finding::Done(false));
             }
             (Kind::Tags(repository), Answer::List(listed, is_lie)) => {
@@ -174,9 +174,9 @@ impl World {
         }
     }
 
-    fn unreadable_repository(&mut self, target: Target, id: ComparisonId, trouble: Trouble) {
+    fn unreadable_repository(&mut self, target: Target, id: ComparisonId, problem: Problem) {
         self.comparing(target).is_whole = false;
-        self.find(target, id, Finding::Trouble(trouble));
+        self.find(target, id, Finding::Problem(problem));
         self.next_repository(target, id);
     }
 
@@ -185,8 +185,8 @@ impl World {
         let comparing = self.comparing(target);
         if listed.is_empty() && !comparing.listed.contains(&index) {
             let message = format!("there is no repository {}", repository(index));
-            let trouble = Trouble { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
-            return self.unreadable_repository(target, id, trouble);
+            let problem = Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+            return self.unreadable_repository(target, id, problem);
         }
         let choice = comparing.configuration.selection.tags_of(&repository(index));
         comparing.tags = listed.iter().copied().filter(|index| choice.takes(&tag(*index))).collect();
@@ -218,7 +218,7 @@ impl World {
             _ => {
                 let comparing = self.comparing(target);
                 (comparing.is_whole, comparing.is_whole_repository) = (false, false);
-                Finding::Trouble(unreadable())
+                Finding::Problem(unreadable())
             }
         };
         self.find(target, id, finding);
@@ -268,6 +268,6 @@ fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> 
     Observed { repository: repository(index), tag: tag(number), digest: digest(*content), sent_at: at(request.sent_at) }
 }
 
-fn unreadable() -> Trouble {
-    Trouble { stalled: false, reason: reason::SOURCE_UNREADABLE, message: "the source does not answer".to_owned() }
+fn unreadable() -> Problem {
+    Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message: "the source does not answer".to_owned() }
 }

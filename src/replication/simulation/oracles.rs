@@ -9,7 +9,7 @@ use super::names::{
 use super::process::{Running, is_ready};
 use super::world::{Target, World};
 use crate::image::Tag;
-use crate::plan::{ConfigurationReport, PairIdentity, Row, State};
+use crate::plan::{ConfigurationReport, PairIdentity, Row, RowState};
 use crate::replication::machine::{Assignment, Effect, Pair, PairId};
 
 /// An invariant that did not hold.
@@ -215,7 +215,7 @@ impl World {
         });
         let latest = format!("uid-d{to}-{}", self.destinations[to].last_uid);
         let is_replaced = spec.destination.registry_ref.uid != latest;
-        let place = crate::plan::Place { host: super::cluster::host(to), repository: repository(index) };
+        let place = crate::plan::RepositoryAddress { host: super::cluster::host(to), repository: repository(index) };
         let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
         let is_lost = others.into_iter().any(|other| process.claims.holds(&other.uid(), &place));
         // It may have been dropped some time ago, and be there anew: it is published again then.
@@ -278,5 +278,5 @@ pub fn destination_index_of(identity: &PairIdentity) -> usize {
 }
 
 fn is_complete(row: &Row) -> bool {
-    matches!(row.state, State::Complete { .. })
+    matches!(row.state, RowState::Complete { .. })
 }

@@ -8,7 +8,7 @@ use super::names::{Content, Key, Millis, at, content, millis, repository_index, 
 use super::observer::Comparing;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
-use crate::plan::{Claims, ConfigurationReport, PairIdentity, Phase};
+use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Effect, Event, Finding, Looked, Machine, Observed, PairId};
 use crate::terms::ReplicationStatusStatus;
 
@@ -345,7 +345,8 @@ impl Running {
 /// Returns true if the condition Ready of a configuration is True.
 pub fn is_ready(report: &ConfigurationReport) -> bool {
     let status = crate::plan::configuration_status(super::names::NAMESPACE, report, &Default::default(), at(0));
-    report.phase == Phase::Compared && status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    report.phase == ComparisonPhase::Compared
+        && status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// How long after its last sign of life a process is replaced, and how long its grants may still be in use.

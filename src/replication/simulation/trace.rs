@@ -51,10 +51,10 @@ pub fn brief_effect(effect: &Effect) -> String {
         Effect::Observe(id, looks) => format!("Observe({id}, {})", looks.repository),
         Effect::Report(report) => {
             let totals: Vec<_> = report.destinations.values().map(|totals| totals.counts).collect();
-            let trouble = report.trouble.as_ref().map(|trouble| trouble.reason);
+            let problem = report.problem.as_ref().map(|problem| problem.reason);
             let ready = if is_ready(report) { "Ready" } else { "not ready" };
             format!(
-                "Report({ready}, {:?}, {:?}, {trouble:?}, {:?}, {totals:?})",
+                "Report({ready}, {:?}, {:?}, {problem:?}, {:?}, {totals:?})",
                 report.generation, report.phase, report.handled_request
             )
         }

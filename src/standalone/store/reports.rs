@@ -56,7 +56,7 @@ fn log(configuration: &str, ready: &Condition) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Phase, Trouble};
+    use crate::plan::{ComparisonPhase, Problem};
 
     #[test]
     fn the_last_report_is_kept_and_only_a_transition_is_logged() {
@@ -68,17 +68,17 @@ mod tests {
         };
         reports.take("team-a", "app", ConfigurationReport::default());
         assert_eq!(logged(&reports), None, "work that is under way is no news");
-        let compared = ConfigurationReport { phase: Phase::Compared, ..ConfigurationReport::default() };
+        let compared = ConfigurationReport { phase: ComparisonPhase::Compared, ..ConfigurationReport::default() };
         reports.take("team-a", "app", compared.clone());
         assert_eq!(logged(&reports).unwrap().0, "Replicated");
-        let trouble = |message: &str| Trouble { stalled: false, reason: "Unreachable", message: message.to_owned() };
+        let problem = |message: &str| Problem { stalled: false, reason: "Unreachable", message: message.to_owned() };
         for message in ["first", "second"] {
-            reports.take("team-a", "app", ConfigurationReport { trouble: Some(trouble(message)), ..compared.clone() });
+            reports.take("team-a", "app", ConfigurationReport { problem: Some(problem(message)), ..compared.clone() });
             assert_eq!(logged(&reports), Some(("Unreachable".to_owned(), "first".to_owned())));
         }
         reports.take("team-a", "other", compared.clone());
         let all = reports.all();
-        assert_eq!(all[&("team-a".to_owned(), "app".to_owned())].trouble, Some(trouble("second")));
+        assert_eq!(all[&("team-a".to_owned(), "app".to_owned())].problem, Some(problem("second")));
         assert_eq!(all[&("team-a".to_owned(), "other".to_owned())], compared);
     }
 }

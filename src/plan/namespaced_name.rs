@@ -2,7 +2,7 @@
 
 /// The Registry that images go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DestinationReference {
+pub struct NamespacedName {
     /// Its namespace, written out.
     pub namespace: String,
     /// Its name.

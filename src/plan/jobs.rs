@@ -54,7 +54,7 @@ pub struct WorkerView {
 
 /// Bounds of all workers together.
 #[derive(Clone, Copy, Debug)]
-pub struct WorkforceLimits {
+pub struct JobLimits {
     /// Most Jobs at a time.
     pub jobs: usize,
     /// Most Jobs that write to one destination at a time.
@@ -66,10 +66,10 @@ pub struct WorkforceLimits {
     /// How long a worker without work waits for more.
     pub linger: Duration,
     /// How long one Job is given new images.
-    pub longest_shift: Duration,
+    pub max_age: Duration,
 }
 
-impl Default for WorkforceLimits {
+impl Default for JobLimits {
     fn default() -> Self {
         Self {
             jobs: 20,
@@ -77,14 +77,14 @@ impl Default for WorkforceLimits {
             images_per_job: 500,
             bytes_per_job: 20 << 30,
             linger: Duration::from_secs(30),
-            longest_shift: Duration::from_secs(1_800),
+            max_age: Duration::from_secs(1_800),
         }
     }
 }
 
 /// What is to be done about the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkforceOrder {
+pub enum JobOrder {
     /// Start a Job.
     Start(Lane),
     /// Tell a worker to end when it has nothing to do.
@@ -95,19 +95,14 @@ pub enum WorkforceOrder {
 
 /// Decides about the workers. A lane has at most one; the namespace with the fewest Jobs comes first, then who waits longest.
 ///
-/// A worker that was not heard for [`AUTHORITY_LASTS`] can mutate nothing any more: only then it is given up.
-pub fn decide_workforce(
-    waiting: &[WaitingLane],
-    workers: &[WorkerView],
-    limits: &WorkforceLimits,
-    now: Instant,
-) -> Vec<WorkforceOrder> {
+/// A worker that was not heard for [`AUTHORITY_TTL`] can mutate nothing any more: only then it is given up.
+pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &JobLimits, now: Instant) -> Vec<JobOrder> {
     let mut orders = Vec::new();
     let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
     let mut at_destination: BTreeMap<&str, usize> = BTreeMap::new();
     for worker in workers {
         if is_lost(worker, now) {
-            orders.push(WorkforceOrder::GiveUp(worker.job.clone()));
+            orders.push(JobOrder::GiveUp(worker.job.clone()));
             continue;
         }
         *jobs.entry(&worker.lane.namespace).or_default() += 1;
@@ -131,17 +126,17 @@ pub fn decide_workforce(
         total += 1;
         *beside += 1;
         *jobs.entry(&lane.namespace).or_default() += 1;
-        orders.push(WorkforceOrder::Start(lane.clone()));
+        orders.push(JobOrder::Start(lane.clone()));
     }
     for worker in workers.iter().filter(|worker| !worker.leaving && !is_lost(worker, now)) {
         let in_the_way = crowded.iter().any(|lane| total >= limits.jobs || lane.destination == worker.lane.destination);
         let idle = worker.idle_since.map(|since| now.saturating_duration_since(since));
         let is_over = worker.given >= limits.images_per_job
             || worker.moved >= limits.bytes_per_job
-            || now.saturating_duration_since(worker.made) >= limits.longest_shift
+            || now.saturating_duration_since(worker.made) >= limits.max_age
             || idle.is_some_and(|idle| idle >= limits.linger || in_the_way);
         if is_over {
-            orders.push(WorkforceOrder::Dismiss(worker.job.clone()));
+            orders.push(JobOrder::Dismiss(worker.job.clone()));
         }
     }
     orders
@@ -154,11 +149,11 @@ fn is_lost(worker: &WorkerView, now: Instant) -> bool {
         // It has not called yet: its pod may still wait for a node or an image.
         (None, false) => return worker.ended,
     };
-    worker.ended || now.saturating_duration_since(last) > AUTHORITY_LASTS + MARGIN
+    worker.ended || now.saturating_duration_since(last) > AUTHORITY_TTL + MARGIN
 }
 
 /// For how long a worker may mutate after the operator's last answer.
-pub const AUTHORITY_LASTS: Duration = Duration::from_secs(10);
+pub const AUTHORITY_TTL: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -193,38 +188,32 @@ mod tests {
         }
     }
 
-    fn started(orders: &[WorkforceOrder]) -> Vec<&Lane> {
-        orders
-            .iter()
-            .filter_map(|order| if let WorkforceOrder::Start(lane) = order { Some(lane) } else { None })
-            .collect()
+    fn started(orders: &[JobOrder]) -> Vec<&Lane> {
+        orders.iter().filter_map(|order| if let JobOrder::Start(lane) = order { Some(lane) } else { None }).collect()
     }
 
     #[test]
     fn a_lane_has_one_job_and_no_namespace_starves_another() {
         let now = Instant::now();
-        let limits = WorkforceLimits { jobs: 4, jobs_per_destination: 9, ..WorkforceLimits::default() };
+        let limits = JobLimits { jobs: 4, jobs_per_destination: 9, ..JobLimits::default() };
         let mut waiting: Vec<_> = (0..10).map(|n| waits("loud", &format!("d{n}"), now)).collect();
         waiting.push(waits("quiet", "d", now + Duration::from_secs(1)));
-        let orders = decide_workforce(&waiting, &[], &limits, now);
+        let orders = decide_jobs(&waiting, &[], &limits, now);
         assert_eq!(started(&orders).len(), 4);
         assert!(started(&orders).iter().any(|lane| lane.namespace == "quiet"), "{orders:?}");
         let busy = worker("j", lane("loud", "d0"), now);
-        assert!(!started(&decide_workforce(&waiting[..1], &[busy], &limits, now)).contains(&&lane("loud", "d0")));
+        assert!(!started(&decide_jobs(&waiting[..1], &[busy], &limits, now)).contains(&&lane("loud", "d0")));
     }
 
     #[test]
     fn no_destination_has_more_than_its_jobs_and_an_idle_worker_makes_room() {
         let now = Instant::now();
-        let limits = WorkforceLimits { jobs_per_destination: 1, ..WorkforceLimits::default() };
+        let limits = JobLimits { jobs_per_destination: 1, ..JobLimits::default() };
         let mut idle = worker("j", lane("a", "d"), now);
         idle.idle_since = Some(now);
-        let orders = decide_workforce(&[waits("b", "d", now)], &[idle.clone()], &limits, now);
-        assert_eq!(orders, [WorkforceOrder::Dismiss("j".into())]);
-        assert_eq!(
-            decide_workforce(&[waits("b", "e", now)], &[idle], &limits, now),
-            [WorkforceOrder::Start(lane("b", "e"))]
-        );
+        let orders = decide_jobs(&[waits("b", "d", now)], &[idle.clone()], &limits, now);
+        assert_eq!(orders, [JobOrder::Dismiss("j".into())]);
+        assert_eq!(decide_jobs(&[waits("b", "e", now)], &[idle], &limits, now), [JobOrder::Start(lane("b", "e"))]);
     }
 
     #[test]
@@ -232,11 +221,11 @@ mod tests {
         let now = Instant::now();
         let silent = worker("j", lane("a", "d"), now);
         let waiting = [waits("a", "d", now)];
-        let limits = WorkforceLimits::default();
-        assert_eq!(decide_workforce(&waiting, std::slice::from_ref(&silent), &limits, now + AUTHORITY_LASTS), []);
-        let later = now + AUTHORITY_LASTS + Duration::from_secs(2);
-        let orders = decide_workforce(&waiting, &[silent], &limits, later);
-        assert_eq!(orders, [WorkforceOrder::GiveUp("j".into()), WorkforceOrder::Start(lane("a", "d"))]);
+        let limits = JobLimits::default();
+        assert_eq!(decide_jobs(&waiting, std::slice::from_ref(&silent), &limits, now + AUTHORITY_TTL), []);
+        let later = now + AUTHORITY_TTL + Duration::from_secs(2);
+        let orders = decide_jobs(&waiting, &[silent], &limits, later);
+        assert_eq!(orders, [JobOrder::GiveUp("j".into()), JobOrder::Start(lane("a", "d"))]);
     }
 
     #[test]
@@ -245,25 +234,19 @@ mod tests {
         let mut pending = worker("j", lane("a", "d"), now);
         pending.seen = None;
         let later = now + Duration::from_secs(600);
-        assert_eq!(
-            decide_workforce(&[waits("a", "d", now)], &[pending.clone()], &WorkforceLimits::default(), later),
-            []
-        );
+        assert_eq!(decide_jobs(&[waits("a", "d", now)], &[pending.clone()], &JobLimits::default(), later), []);
         pending.ended = true;
-        assert_eq!(
-            decide_workforce(&[], &[pending], &WorkforceLimits::default(), now),
-            [WorkforceOrder::GiveUp("j".into())]
-        );
+        assert_eq!(decide_jobs(&[], &[pending], &JobLimits::default(), now), [JobOrder::GiveUp("j".into())]);
     }
 
     #[test]
     fn a_worker_that_has_done_its_share_is_given_no_more() {
         let now = Instant::now();
-        let limits = WorkforceLimits::default();
+        let limits = JobLimits::default();
         let (mut many, mut large) = (worker("many", lane("a", "d"), now), worker("large", lane("b", "d"), now));
-        assert_eq!(decide_workforce(&[], &[many.clone(), large.clone()], &limits, now), []);
+        assert_eq!(decide_jobs(&[], &[many.clone(), large.clone()], &limits, now), []);
         (many.given, large.moved) = (500, 20 << 30);
-        assert_eq!(decide_workforce(&[], &[many, large], &limits, now).len(), 2);
+        assert_eq!(decide_jobs(&[], &[many, large], &limits, now).len(), 2);
     }
 
     #[test]
@@ -271,11 +254,11 @@ mod tests {
         let now = Instant::now();
         let mut idle = worker("j", lane("a", "d"), now);
         idle.idle_since = Some(now);
-        let limits = WorkforceLimits::default();
+        let limits = JobLimits::default();
         for (seconds, expected) in [(29, 0), (30, 1)] {
             let at = now + Duration::from_secs(seconds);
             idle.seen = Some(at);
-            assert_eq!(decide_workforce(&[], &[idle.clone()], &limits, at).len(), expected);
+            assert_eq!(decide_jobs(&[], &[idle.clone()], &limits, at).len(), expected);
         }
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 /// changes in between wait a second, since they are usually over by then, and at least [`REFILL`] since the last write.
 /// So a person who pushes a few images sees each at once, and an object under load is written at most once in 5 s.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct StatusThrottle {
     writes: f64,
     counted_at: Option<Timestamp>,
     last_write: Option<Timestamp>,
@@ -25,13 +25,13 @@ pub enum Publication {
     At(Timestamp),
 }
 
-impl Default for Pace {
+impl Default for StatusThrottle {
     fn default() -> Self {
         Self { writes: BURST, counted_at: None, last_write: None }
     }
 }
 
-impl Pace {
+impl StatusThrottle {
     /// When a change of `changed_at` may be written, asked at `now`.
     pub fn publication(&self, changed_at: Timestamp, at_rest: bool, now: Timestamp) -> Publication {
         let writes = self.writes_at(now);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_at_rest_is_written_at_once() {
-        let mut pace = Pace::default();
+        let mut pace = StatusThrottle::default();
         for _ in 0..10 {
             assert_eq!(pace.publication(at(100), true, at(100)), Publication::Now);
             pace.written(at(100));
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn work_under_way_is_written_once_in_five_seconds() {
-        let mut pace = Pace::default();
+        let mut pace = StatusThrottle::default();
         assert_eq!(pace.publication(at(100), false, at(100)), Publication::At(at(101)));
         assert_eq!(pace.publication(at(100), false, at(101)), Publication::Now);
         pace.written(at(101));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn over_time_there_is_at_most_one_write_in_five_seconds_and_the_burst() {
-        let mut pace = Pace::default();
+        let mut pace = StatusThrottle::default();
         let mut writes = 0;
         for second in 0..1000 {
             if pace.publication(at(second), second % 3 == 0, at(second)) == Publication::Now {
