@@ -18,7 +18,7 @@ use super::task::{CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Digest, Manifest, ManifestKind, Tag, fallback_tag};
 use crate::plan::CopyOptions;
-use crate::registry::Reference;
+use crate::registry::{FallbackTag, Reference};
 
 /// Copies referrers.
 pub(super) struct ReferrerCopier {
@@ -189,7 +189,8 @@ impl ReferrerCopier {
         task.permit(Mutation::Upload { repository: task.destination_repository }).await?;
         let (destination, repository) = (task.destination, task.destination_repository);
         let at = Instant::now();
-        let listed = destination.referrers(repository, subject, Some(false)).await.map_err(CopyError::Destination)?;
+        let listed =
+            destination.referrers(repository, subject, FallbackTag::Absent).await.map_err(CopyError::Destination)?;
         if listed.by_api {
             return Ok(ListedReferrers {
                 digests: listed.digests.into_iter().collect(),

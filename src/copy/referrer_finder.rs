@@ -13,7 +13,7 @@ use super::memo::Memo;
 use super::task::{CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Digest, Manifest, Tag, cosign_tags, fallback_tag, is_referrer_tag};
-use crate::registry::{ErrorKind, Reference, RegistryError};
+use crate::registry::{ErrorKind, FallbackTag, Reference, RegistryError};
 
 /// Looks for referrers at sources.
 pub(super) struct ReferrerFinder {
@@ -120,10 +120,13 @@ impl ReferrerFinder {
         subject: Digest,
         known: &BTreeSet<Tag>,
     ) -> Result<Attached, CopyError> {
-        let has_fallback = known.contains(&fallback_tag(&subject));
-        let read = if has_fallback { self.seen_list(task, &subject) } else { None };
+        let fallback = if known.contains(&fallback_tag(&subject)) {
+            self.seen_list(task, &subject).map_or(FallbackTag::Present, FallbackTag::Read)
+        } else {
+            FallbackTag::Absent
+        };
         let types = task.options.referrer_artifact_types.as_slice();
-        let found = task.source.referrers_of_types(task.source_repository, &subject, (has_fallback, read), types).await;
+        let found = task.source.referrers_of_types(task.source_repository, &subject, fallback, types).await;
         let mut listed = Vec::new();
         for referrer in found.map_err(CopyError::Source)? {
             let is_wanted = types.is_empty()

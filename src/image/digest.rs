@@ -133,15 +133,14 @@ impl DigestHasher {
             Algorithm::Sha256 => "sha256:",
             Algorithm::Sha512 => "sha512:",
         };
-        let mut text = String::with_capacity(prefix.len() + 128);
-        text.push_str(prefix);
-        for byte in self.context.finish().as_ref() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-            }
-        }
-        Digest(text)
+        Digest(format!("{prefix}{}", hex(self.context.finish().as_ref())))
     }
+}
+
+/// Returns `bytes` as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])).collect()
 }
 
 /// Text that is not a digest of a supported algorithm.

@@ -11,7 +11,7 @@ mod name;
 mod platform;
 mod referrer_tag;
 
-pub use digest::{Algorithm, Digest, DigestError, DigestHasher};
+pub use digest::{Algorithm, Digest, DigestError, DigestHasher, hex};
 pub use fields::MAX_DESCRIPTORS;
 pub use index::{EntryRole, IndexEntry, cut_index, keep_chosen};
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};

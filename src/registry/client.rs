@@ -1,240 +1,346 @@
-//! The client of one registry.
+//! The client of one registry: puts the layers together, and delegates to them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use http::Method;
-use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::image::{Digest, Tag};
+use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use crate::registry::auth::Auth;
-use crate::registry::auth::token::Scopes;
-use crate::registry::error::{ErrorKind, RegistryError};
+use crate::registry::auth::credentials::Credentials;
+use crate::registry::auth::issuer::LoginIssuer;
+use crate::registry::content::blobs::{BlobStream, Blobs};
+use crate::registry::content::manifests::{Lookup, ManifestHead, Manifests, Reference};
+use crate::registry::error::RegistryError;
+use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
 use crate::registry::http::hosts::{Hosts, canonical_host};
-use crate::registry::http::limiter::Limiter;
-use crate::registry::http::retry::Pause;
 use crate::registry::http::transport::Transport;
-use crate::registry::lists::referrers::ApiSupport;
-use crate::registry::session::{Inner, RegistryRequest};
-use crate::registry::upload;
-use crate::registry::upload::{Ladder, UploadProfile};
-use crate::registry::vendors::digest_apis::ApiVerdicts;
+use crate::registry::lists::catalog::Catalog;
+use crate::registry::lists::page::Keep;
+use crate::registry::lists::referrer_page::Referrer;
+use crate::registry::lists::referrers::{FallbackTag, ReferrerList, ReferrerLists};
+use crate::registry::lists::tags::{FirstTags, TagLists};
+use crate::registry::session::Session;
+use crate::registry::upload::{UploadOutcome, Uploads};
 use crate::registry::vendors::ecr::{Ecr, EcrApi};
+use crate::registry::vendors::profiles::{KNOWN_REALMS, upload_profile};
+use crate::registry::vendors::{Listing, Vendors};
 
-/// How one registry is reached.
+/// The options of a registry.
 #[derive(Clone)]
 pub struct RegistryOptions {
     /// `https://host[:port]`, or `http://…` where the owner allows that. Any path is ignored.
     pub url: Url,
-    /// Who we are.
+    /// The credentials for this registry and its token service.
     pub credentials: Credentials,
     /// PEM certificates to trust instead of the system's: at most 256 KiB and 100 certificates.
     pub ca_bundle: Option<Vec<u8>>,
     /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
     /// and 80, any other is written as `host:port`.
     pub trusted_hosts: Vec<String>,
-    /// Most blobs that are read, and most that are written, at once; as many small requests of each kind besides. At
+    /// The maximum of blobs that are read, and that are written, at once; as many small requests of each kind besides. At
     /// least 1. While the registry answers 429 or 503, or connections fail, fewer are made.
     pub concurrency: usize,
 }
 
-/// Who we are to a registry.
-#[derive(Clone)]
-pub enum Credentials {
-    /// Nobody in particular.
-    Anonymous,
-    /// A user name and a password or access token.
-    Basic {
-        /// The name, without a colon.
-        username: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// An OAuth2 refresh token (`identitytoken` of a docker config).
-    IdentityToken(SecretString),
-    /// A temporary access key of AWS, for Amazon ECR. One that lasts is taken as `Basic`, with its id as the name.
-    TemporaryKey {
-        /// Its id, `ASIA…`.
-        id: String,
-        /// Its secret access key.
-        secret: SecretString,
-        /// Its session token.
-        session_token: SecretString,
-    },
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic { .. } => "Basic(***)",
-            Self::IdentityToken(_) => "IdentityToken(***)",
-            Self::TemporaryKey { .. } => "TemporaryKey(***)",
-        })
-    }
-}
-
-/// Tells clients apart: tables about what a registry holds are keyed by it, never by host.
+/// The identity of a client: tables about the content of a registry are keyed by it, never by host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(u64);
 
-/// The client of one registry; cheap to clone, shared by all that use the same Registry object and credentials.
+/// The client of one registry; cheap to clone, shared by all users of the same Registry object and credentials.
 ///
 /// It repeats requests that meet transient failures up to 4 times, and waits up to 30 s where the registry asks for
 /// it; every error that comes out has been through that.
 #[derive(Clone)]
-pub struct Client(pub(crate) Arc<Inner>);
+pub struct Client(Arc<Layers>);
 
-/// A tag or a digest.
-#[derive(Clone, Copy, Debug)]
-pub enum Reference<'a> {
-    /// Whatever the tag points to at the moment.
-    Tag(&'a Tag),
-    /// This very content.
-    Digest(&'a Digest),
-}
-
-impl Reference<'_> {
-    /// The text behind `manifests/` in a path.
-    pub(crate) fn as_str(&self) -> &str {
-        match self {
-            Self::Tag(tag) => tag.as_str(),
-            Self::Digest(digest) => digest.as_str(),
-        }
-    }
-
-    /// The text behind the name of a repository in a message.
-    pub(crate) fn suffix(&self) -> String {
-        match self {
-            Self::Tag(tag) => format!(":{tag}"),
-            Self::Digest(digest) => format!("@{digest}"),
-        }
-    }
-}
-
-/// What a HEAD on a manifest tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestHead {
-    /// The digest as the registry states it, or computed where it does not.
-    pub digest: Digest,
-    /// The size in bytes, if told.
-    pub size: Option<u64>,
-}
-
-/// The bytes of a blob on their way; fails at its end if the digest or the size differs. The last piece comes out
-/// only after both were found right.
-pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
-
-/// How a blob came to be in the repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadOutcome {
-    /// The registry had it in another repository: no byte was sent.
-    Mounted,
-    /// Its bytes were sent.
-    Uploaded,
+struct Layers {
+    id: ClientId,
+    session: Arc<Session>,
+    manifests: Manifests,
+    blobs: Blobs,
+    tags: TagLists,
+    catalog: Catalog,
+    referrers: ReferrerLists,
+    uploads: Uploads,
+    vendors: Vendors,
 }
 
 impl Client {
-    /// A client that has not spoken to its registry yet.
+    /// Creates a client, without a request to its registry.
     ///
     /// # Errors
-    /// `Configuration` when an option cannot be used.
+    /// `Configuration` if an option cannot be used.
     pub fn new(options: RegistryOptions, egress: Arc<EgressPolicy>) -> Result<Self, RegistryError> {
-        Self::with_deadlines(options, egress, Deadlines::default())
+        let ecr = EcrApi::of_host(&canonical_host(&options.url));
+        Self::build(options, egress, Deadlines::default(), ecr)
     }
 
-    /// The client of a registry of Amazon ECR that goes by another name, so that its host does not tell its API.
+    /// Creates the client of a registry of Amazon ECR whose host name does not reveal its API, as that of a test server.
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn of_ecr(options: RegistryOptions, egress: Arc<EgressPolicy>, api: EcrApi) -> Result<Self, RegistryError> {
-        Self::with_api(options, egress, Deadlines::default(), Some(api))
-    }
-
-    pub(crate) fn with_deadlines(
+    pub fn with_ecr_api(
         options: RegistryOptions,
         egress: Arc<EgressPolicy>,
-        deadlines: Deadlines,
+        api: EcrApi,
     ) -> Result<Self, RegistryError> {
-        let ecr = EcrApi::of_host(&canonical_host(&options.url));
-        Self::with_api(options, egress, deadlines, ecr)
+        Self::build(options, egress, Deadlines::default(), Some(api))
     }
 
-    fn with_api(
+    fn build(
         options: RegistryOptions,
         egress: Arc<EgressPolicy>,
         deadlines: Deadlines,
         ecr: Option<EcrApi>,
     ) -> Result<Self, RegistryError> {
-        let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let ca_bundle = options.ca_bundle.as_deref();
-        let site = Hosts::new(&options.url, &options.trusted_hosts)?;
-        let ladder = Ladder::new(UploadProfile::of(site.host()));
-        Ok(Self(Arc::new(Inner {
+        let RegistryOptions { url, credentials, ca_bundle, trusted_hosts, concurrency } = options;
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let hosts = Hosts::new(&url, &trusted_hosts, &KNOWN_REALMS)?;
+        let profile = upload_profile(hosts.host());
+        let transport = Transport::new(egress, ca_bundle.as_deref(), concurrency, &deadlines)?;
+        let http = Arc::new(Http::new(hosts, transport, deadlines, concurrency));
+        let ecr = ecr.and_then(|api| Ecr::new(http.clone(), api, &credentials)).map(Arc::new);
+        let issuer = ecr.clone().map(|ecr| ecr as Arc<dyn LoginIssuer>);
+        let session = Arc::new(Session::new(http.clone(), Auth::new(http, credentials, issuer)));
+        let (manifests, blobs) = (Manifests::new(session.clone()), Blobs::new(session.clone()));
+        let tags = TagLists::new(session.clone());
+        Ok(Self(Arc::new(Layers {
             id: ClientId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            site,
-            transport: Transport::new(egress, ca_bundle, concurrency, &deadlines)?,
-            ecr: ecr.and_then(|api| Ecr::new(api, &options.credentials)),
-            auth: Auth::new(options.credentials),
-            deadlines,
-            pause: Pause::default(),
-            token_pause: Pause::default(),
-            referrers_api: ApiSupport::default(),
-            reads: Limiter::new(concurrency),
-            writes: Limiter::new(concurrency),
-            chunk_memory: Semaphore::new(upload::chunk_memory(concurrency)),
-            ladder,
-            digest_apis: ApiVerdicts::default(),
+            catalog: Catalog::new(session.clone()),
+            referrers: ReferrerLists::new(session.clone(), manifests.clone()),
+            uploads: Uploads::new(session.clone(), blobs.clone(), profile, concurrency),
+            vendors: Vendors::new(session.clone(), tags.clone(), ecr),
+            session,
+            manifests,
+            blobs,
+            tags,
         })))
     }
 
-    /// Different for each client that was ever made in this process.
+    /// Returns the identity, which differs for each client that was ever created in this process.
     pub fn id(&self) -> ClientId {
         self.0.id
     }
 
-    /// `host[:port]`, canonical.
+    /// Returns `host[:port]`, canonical.
     pub fn host(&self) -> &str {
-        self.0.site.host()
+        self.0.session.http().hosts().host()
     }
 
-    /// Whether the registry answers and takes the credentials: `GET /v2/`, with a token where it asks for one.
+    /// Checks that the registry answers and accepts the credentials: `GET /v2/`, with a token where it asks for one.
     ///
     /// A token service may refuse an anonymous client before it names a repository; that is no failure here.
     ///
     /// # Errors
-    /// `NotFound` when there is something else than a registry at that host.
+    /// `NotFound` if there is something else than a registry at that host.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        let inner = &self.0;
-        let task = inner.task("asking for the API", "");
-        let _permit = inner.read_permit().await;
-        let request = RegistryRequest::new(Method::GET, inner.site.root(), Scopes::default(), &task);
-        match inner.call(&request).await {
-            Ok(answer) if answer.status().is_success() => Ok(()),
-            Ok(answer) => Err(answer.refusal(&inner.deadlines).await.error(&task)),
-            Err(error)
-                if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied)
-                    && matches!(inner.auth.credentials, Credentials::Anonymous)
-                    && inner.auth.is_bearer() =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
+        self.0.session.ping().await
+    }
+
+    /// Resolves a tag, or checks a digest; `None` if the manifest does not exist.
+    ///
+    /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A tag that may not be
+    /// read is absent if the list of tags may be read and lacks it: virtual repositories of Artifactory answer 403 for a
+    /// tag that does not exist (RTFACT-13797).
+    ///
+    /// # Errors
+    /// `InvalidContent` if the registry states another digest than the requested one.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
+        match (self.0.manifests.head(repository, reference).await?, reference) {
+            (Lookup::Found(head), _) => Ok(Some(head)),
+            (Lookup::Absent, _) => Ok(None),
+            (Lookup::Denied(_), Reference::Tag(tag)) if self.0.tags.lacks(repository, tag).await => Ok(None),
+            (Lookup::Denied(denied), _) => Err(denied),
         }
+    }
+
+    /// Reads a manifest, and verifies it against the requested digest, or the one that the registry states with a tag.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidContent` for another digest or a document that is no manifest; `TooLarge` over 8 MiB.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+    ) -> Result<Manifest, RegistryError> {
+        self.0.manifests.read(repository, reference).await
+    }
+
+    /// Writes a manifest, byte for byte.
+    ///
+    /// # Errors
+    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept the
+    /// manifest; `InvalidContent` if it states another digest than the manifest has.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+        manifest: &Manifest,
+    ) -> Result<(), RegistryError> {
+        self.0.manifests.write(repository, reference, manifest).await
+    }
+
+    /// Returns true if the blob exists. If HEAD is refused, the first byte is requested.
+    ///
+    /// # Errors
+    /// `InvalidContent` if the registry states another size; anything but success and 404.
+    pub async fn has_blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
+        self.0.blobs.exists(repository, blob).await
+    }
+
+    /// Returns those of `blobs` that the registry states to have, by few calls. The others need [`Client::has_blob`]: they
+    /// may be absent, or the registry has no such API.
+    pub async fn blobs_at_once(&self, repository: &RepositoryName, blobs: &[&Descriptor]) -> HashSet<Digest> {
+        self.0.vendors.existing_blobs(repository, blobs).await
+    }
+
+    /// Streams the bytes of a blob.
+    ///
+    /// A connection that breaks is resumed up to 3 times: by a range if the registry serves that, else from the start,
+    /// without the bytes that came out before.
+    ///
+    /// # Errors
+    /// At once `NotFound` and other refusals; in the stream `Unavailable`, and `InvalidContent` in place of the last
+    /// piece if size or digest differ.
+    pub async fn blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
+        self.0.blobs.read(repository, blob).await
+    }
+
+    /// Uploads a blob: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` returns.
+    ///
+    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the way that it takes is remembered
+    /// for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after the stream has
+    /// ended without an error, so content that turns out to be wrong never becomes a blob.
+    ///
+    /// # Errors
+    /// Errors of `open` and its stream come out unchanged. Only within an upload in chunks it is opened again, up to
+    /// 3 times, and bytes that the registry has are not sent again.
+    pub async fn upload<F, Fut>(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+        mount_from: Option<&RepositoryName>,
+        open: F,
+    ) -> Result<UploadOutcome, RegistryError>
+    where
+        F: Fn() -> Fut + Send + Sync,
+        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
+    {
+        self.0.uploads.upload(repository, blob, mount_from, open).await
+    }
+
+    /// Lists every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
+    ///
+    /// # Errors
+    /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
+    /// credentials as such; `TooLarge` over 100,000 repositories.
+    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
+        self.0.catalog.repositories().await
+    }
+
+    /// Lists the tags that `keep` selects, with their digests as far as the registry lists them; `None` if the repository does
+    /// not exist. Of the other tags only the number is kept, however many there are.
+    ///
+    /// # Errors
+    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404 that
+    /// does not come from a registry is one too, and no absent repository.
+    pub async fn tags_and_digests(
+        &self,
+        repository: &RepositoryName,
+        keep: Keep<'_, Tag>,
+    ) -> Result<Option<Listing>, RegistryError> {
+        self.0.vendors.tags_and_digests(repository, keep).await
+    }
+
+    /// Returns the first page of the tags; `None` if the repository does not exist. Takes one request.
+    ///
+    /// # Errors
+    /// As [`Client::tags_and_digests`].
+    pub async fn first_tags(&self, repository: &RepositoryName) -> Result<Option<FirstTags>, RegistryError> {
+        self.0.tags.first(repository).await
+    }
+
+    /// Lists the referrers of `subject`. A registry that was found to have no API is not asked for it again for an hour.
+    ///
+    /// # Errors
+    /// Everything but a clear answer: a failed read never counts as an empty list. `TooLarge` over 1,000 referrers.
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        fallback: FallbackTag,
+    ) -> Result<ReferrerList, RegistryError> {
+        self.0.referrers.all(repository, subject, fallback).await
+    }
+
+    /// Like [`Client::referrers`], without those of other artifact types than `types` if the registry or the list states
+    /// their type; if neither does, the type is `None`, and only the manifest may state it.
+    ///
+    /// # Errors
+    /// As [`Client::referrers`]; referrers that are left out do not count.
+    pub async fn referrers_of_types(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        fallback: FallbackTag,
+        types: &[String],
+    ) -> Result<Vec<Referrer>, RegistryError> {
+        self.0.referrers.of_types(repository, subject, fallback, types).await
+    }
+
+    /// Reads the index under the fallback tag of `subject`; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub async fn fallback_index(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Manifest>, RegistryError> {
+        self.0.referrers.fallback_index(repository, subject).await
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    pub(crate) fn with_deadlines(
+        options: RegistryOptions,
+        egress: Arc<EgressPolicy>,
+        deadlines: Deadlines,
+    ) -> Result<Self, RegistryError> {
+        Self::build(options, egress, deadlines, None)
+    }
+
+    /// Lists every tag, by the distribution API alone.
+    pub(crate) async fn tags(&self, repository: &RepositoryName) -> Result<Option<Vec<Tag>>, RegistryError> {
+        let selected = self.0.tags.select(repository, &|_| true, &mut |_| ()).await?;
+        Ok(selected.map(|selected| selected.tags.into_iter().collect()))
+    }
+
+    pub(crate) fn http(&self) -> &Http {
+        self.0.session.http()
+    }
+
+    /// The uploads of a client that was never cloned.
+    pub(crate) fn uploads_mut(&mut self) -> &mut Uploads {
+        &mut Arc::get_mut(&mut self.0).expect("the client was never cloned").uploads
     }
 }
 
 #[cfg(test)]
 impl ClientId {
-    /// The id of a client that there is none of.
-    pub fn of_test(number: u64) -> Self {
+    /// A fake id for tests.
+    pub(crate) fn of_test(number: u64) -> Self {
         Self(u64::MAX - number)
     }
 }

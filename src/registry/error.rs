@@ -1,4 +1,7 @@
-//! What can go wrong when talking to a registry, with the class that decides about a retry.
+//! The errors of registries, with the class that decides about retries.
+//!
+//! An [`HttpError`] becomes an [`AttemptError`] once the [`Operation`] is known, and a [`RegistryError`] once no further
+//! attempt is made.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -6,33 +9,33 @@ use std::time::Duration;
 /// A request to a registry that failed for good, after the retries inside the client.
 ///
 /// Displays as one sentence that names the registry and its answer; holds no credential, token or signed URL, and at
-/// most 300 characters of what the registry said.
+/// most 300 characters of the registry's own text.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct RegistryError {
-    /// What kind of failure it is.
+    /// The class of the failure.
     pub kind: ErrorKind,
     /// One sentence for people.
     pub message: String,
-    /// How long the registry asked to wait, if it did; at most one hour.
+    /// The wait that the registry asked for, if any; at most one hour.
     pub retry_after: Option<Duration>,
 }
 
 impl RegistryError {
-    /// A failure of `kind` that asks for no wait.
+    /// Creates an error without a requested wait.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None }
     }
 }
 
-/// The kinds of failures, as far as anything is decided by them.
+/// The class of a failure; every decision about a failure is made by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The credentials were refused (401 after one renewal of the token).
     Unauthorized,
-    /// The credentials are good, but not for this (403).
+    /// The credentials are valid, but do not permit this (403).
     Denied,
-    /// The repository, manifest or blob is not there (404).
+    /// The repository, manifest or blob does not exist (404).
     NotFound,
     /// The registry does not offer this at all (405, or 404/401/403 for a catalog).
     Unsupported,
@@ -42,7 +45,7 @@ pub enum ErrorKind {
     Unavailable,
     /// The host name does not resolve.
     HostUnknown,
-    /// The certificate was refused, or it is no TLS at all.
+    /// The certificate was refused, or the server does not speak TLS.
     TlsRefused,
     /// The egress guard refuses the address.
     EgressRefused,
@@ -50,23 +53,23 @@ pub enum ErrorKind {
     InvalidContent,
     /// The registry says that content which a manifest names is missing (`MANIFEST_BLOB_UNKNOWN`, `BLOB_UNKNOWN`).
     ContentMissing,
-    /// The registry does not take a manifest as it is (400 `MANIFEST_INVALID`).
+    /// The registry does not accept a manifest as it is (400 `MANIFEST_INVALID`).
     ManifestInvalid,
     /// A bound was exceeded: a body, a list, a number of pages.
     TooLarge,
-    /// Any other 4xx: trying again unchanged cannot help.
+    /// Any other 4xx: an unchanged retry cannot help.
     Rejected,
     /// The options themselves cannot be used (a CA bundle without a certificate …).
     Configuration,
 }
 
 impl ErrorKind {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns true if the same request may succeed later without any change by people.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::RateLimited | Self::Unavailable | Self::HostUnknown | Self::ContentMissing)
     }
 
-    /// How often a request that fails in this way is tried in all, when nothing more is known about the failure.
+    /// Returns the default number of attempts, the first included, for requests that fail in this way.
     fn max_tries(self) -> u32 {
         match self {
             Self::RateLimited | Self::Unavailable => MAX_TRIES,
@@ -76,38 +79,38 @@ impl ErrorKind {
     }
 }
 
-/// What is being done, to which registry: the front of every message.
+/// An operation on a registry, named at the front of every message about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     host: String,
-    operation: &'static str,
+    name: &'static str,
     subject: String,
 }
 
 impl Operation {
-    /// `operation` reads like "reading the manifest"; `subject` like `team/app:v1`, or is empty.
-    pub(crate) fn new(host: &str, operation: &'static str, subject: impl Display) -> Self {
-        Self { host: host.to_owned(), operation, subject: subject.to_string() }
+    /// `name` reads like "reading the manifest"; `subject` like `team/app:v1`, or is empty.
+    pub(crate) fn new(host: &str, name: &'static str, subject: impl Display) -> Self {
+        Self { host: host.to_owned(), name, subject: subject.to_string() }
     }
 
-    /// The error for `detail`, with this task in front.
+    /// Returns the error for `detail`, with this operation in front.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl Display) -> RegistryError {
         let of = if self.subject.is_empty() { "" } else { " of " };
-        RegistryError::new(kind, format!("{}: {}{of}{}: {detail}", self.host, self.operation, self.subject))
+        RegistryError::new(kind, format!("{}: {}{of}{}: {detail}", self.host, self.name, self.subject))
     }
 
-    /// The failure that `trouble` is to this task.
-    pub(crate) fn failure(&self, trouble: HttpError) -> AttemptError {
-        AttemptError { error: self.error(trouble.kind, trouble.detail), max_tries: trouble.max_tries }
+    /// Returns the failure of one attempt of this operation that `error` ended.
+    pub(crate) fn attempt_error(&self, error: HttpError) -> AttemptError {
+        AttemptError { error: self.error(error.kind, error.detail), max_tries: error.max_tries }
     }
 }
 
-/// Something went wrong below the level that knows what is being done.
+/// A failure below the level that knows the operation.
 #[derive(Debug)]
 pub(crate) struct HttpError {
     pub(crate) kind: ErrorKind,
     pub(crate) detail: String,
-    /// How often such a request is tried in all.
+    /// The attempts that such a request is worth in all.
     pub(crate) max_tries: u32,
 }
 
@@ -116,18 +119,30 @@ impl HttpError {
         Self { kind, detail: detail.into(), max_tries: kind.max_tries() }
     }
 
-    /// No connection could be made: worth fewer tries than a connection that broke.
+    /// Creates the error for a connection that could not be made: worth fewer attempts than one that broke.
     pub(crate) fn connecting(detail: impl Into<String>) -> Self {
         Self { max_tries: MAX_TRIES_TO_CONNECT, ..Self::new(ErrorKind::Unavailable, detail) }
     }
 }
 
-/// One attempt that failed, and whether another one is worth it.
+/// One attempt that failed, and the number of attempts it is worth.
 #[derive(Debug)]
 pub(crate) struct AttemptError {
     pub(crate) error: RegistryError,
-    /// How often such a request is tried in all.
+    /// The attempts that such a request is worth in all.
     pub(crate) max_tries: u32,
+}
+
+impl AttemptError {
+    /// An error that no further attempt is worth.
+    pub(crate) fn last(error: RegistryError) -> Self {
+        Self { error, max_tries: 1 }
+    }
+
+    /// An error that is retried like a broken connection, whatever its kind.
+    pub(crate) fn retried(error: RegistryError) -> Self {
+        Self { error, max_tries: MAX_TRIES }
+    }
 }
 
 impl From<RegistryError> for AttemptError {
@@ -136,8 +151,8 @@ impl From<RegistryError> for AttemptError {
     }
 }
 
-/// The tries of a request that meets transient failures, the first one included.
-pub(crate) const MAX_TRIES: u32 = 4;
+/// The attempts of a request that meets transient failures, the first one included.
+const MAX_TRIES: u32 = 4;
 
-/// The tries where no connection can be made at all.
+/// The attempts if no connection can be made at all.
 const MAX_TRIES_TO_CONNECT: u32 = 2;

@@ -1,6 +1,6 @@
-//! Entry points for fuzzers: each gives the bytes of a stranger to one parser, and asserts what must hold whatever they are.
+//! Entry points for fuzzers: each passes untrusted bytes to one parser, and asserts its invariants.
 //!
-//! Tests run them on some thousand changed examples each; the crate in `fuzz/` runs them for as long as one likes.
+//! Tests run them on some thousand mutated examples each; the crate in `fuzz/` runs them without end.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::{Debug, Display};
@@ -14,29 +14,29 @@ use url::Url;
 
 use crate::image::{Digest, MAX_DESCRIPTORS, Manifest, ManifestKind, Platform, RepositoryName, Tag};
 use crate::registry::auth::challenge::{Challenge, challenges};
+use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::docker_config::{DockerConfig, is_host_like};
 use crate::registry::auth::token::parse_token;
-use crate::registry::client::Credentials;
 use crate::registry::content::blobs::content_range;
 use crate::registry::error::HttpError;
 use crate::registry::http::egress::HostPort;
 use crate::registry::http::hosts::{Hosts, canonical_host};
 use crate::registry::http::response::said;
 use crate::registry::http::retry;
-use crate::registry::lists::page::{next_link_of, read_page};
-use crate::registry::vendors::tag_digests::PageDigests;
+use crate::registry::lists::page::{NameField, next_link_of, read_page};
+use crate::registry::vendors::google::PageDigests;
 
 /// One parser under test.
 pub struct FuzzTarget {
-    /// As the binary in `fuzz/` is called.
+    /// The name of the binary in `fuzz/`.
     pub name: &'static str,
-    /// Parses and asserts; whether the input was well-formed. Panics where something does not hold.
+    /// Parses and asserts; returns true if the input was well-formed. Panics if an invariant does not hold.
     pub run: fn(&[u8]) -> bool,
-    /// Well-formed inputs, to begin with.
+    /// Well-formed inputs to start from.
     pub seeds: &'static [&'static str],
 }
 
-/// All of them.
+/// All parsers under test.
 pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "challenge",
@@ -136,7 +136,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     },
 ];
 
-/// `WWW-Authenticate`, a header a line.
+/// Parses `WWW-Authenticate`, one header per line.
 pub fn challenge(data: &[u8]) -> bool {
     let found = challenges(&headers(WWW_AUTHENTICATE, data));
     assert!(found.len() <= 16, "{} challenges", found.len());
@@ -150,10 +150,10 @@ pub fn challenge(data: &[u8]) -> bool {
     !found.is_empty()
 }
 
-/// The URL of a token service: credentials go to the registry itself, or to hosts that its owner trusts.
+/// Judges the URL of a token service: credentials go to the registry itself, or to hosts that its owner trusts.
 pub fn realm(data: &[u8]) -> bool {
     let Some(text) = text(data) else { return false };
-    match site().realm(text) {
+    match hosts().realm(text) {
         Ok(url) => {
             let place = (url.scheme(), url.host_str().unwrap_or_default(), url.port());
             let places = [("https", REGISTRY, Some(5000)), ("https", REGISTRY, None), ("https", TRUSTED, None)];
@@ -162,30 +162,30 @@ pub fn realm(data: &[u8]) -> bool {
             assert!(url.username().is_empty() && url.password().is_none());
             true
         }
-        Err(trouble) => is_told(&trouble),
+        Err(error) => is_safe(&error),
     }
 }
 
-/// Where a redirect or an upload session leads.
+/// Judges the location of a redirect or an upload session.
 pub fn location(data: &[u8]) -> bool {
     let Some(text) = text(data) else { return false };
-    let site = site();
-    let from = site.root();
+    let hosts = hosts();
+    let from = hosts.root();
     let is_allowed = |url: &Url| {
         assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
         assert!(url.scheme() == "https" || (url.scheme() == "http" && host(url) == TRUSTED), "{url}");
         assert!(url.host_str().is_some_and(|host| host.len() <= 255));
     };
-    let led = [site.redirect(&from, text), site.upload(&from, text)];
+    let led = [hosts.redirect(&from, text), hosts.upload(&from, text)];
     led.iter().flatten().for_each(is_allowed);
-    if let Ok(page) = site.next_page(&from, text) {
-        assert!(site.is_own_origin(&page), "{page}");
+    if let Ok(page) = hosts.next_page(&from, text) {
+        assert!(hosts.is_own_origin(&page), "{page}");
         assert_eq!((host(&page), page.port(), page.scheme()), (REGISTRY.to_owned(), Some(5000), "https"));
     }
-    led.into_iter().all(|led| led.map_or_else(|trouble| is_told(&trouble), |_| true))
+    led.into_iter().all(|led| led.map_or_else(|error| is_safe(&error), |_| true))
 }
 
-/// `Link`: the next page of a list.
+/// Parses `Link`: the next page of a list.
 pub fn link(data: &[u8]) -> bool {
     let headers = headers(LINK, data);
     let texts = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
@@ -200,7 +200,7 @@ pub fn link(data: &[u8]) -> bool {
     !targets.is_empty()
 }
 
-/// `Content-Range`.
+/// Parses `Content-Range`.
 pub fn range(data: &[u8]) -> bool {
     let Some(range) = text(data).and_then(content_range) else { return false };
     let total = range.total.map_or_else(|| "*".to_owned(), |total| total.to_string());
@@ -209,29 +209,29 @@ pub fn range(data: &[u8]) -> bool {
     true
 }
 
-/// `Retry-After`.
+/// Parses `Retry-After`.
 pub fn retry_after(data: &[u8]) -> bool {
     let wait = retry::retry_after(&headers(RETRY_AFTER, data));
     assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(3600)), "{wait:?}");
     wait.is_some()
 }
 
-/// The name of a repository.
+/// Parses the name of a repository.
 pub fn repository(data: &[u8]) -> bool {
     parsed::<RepositoryName>(data).is_some_and(|name| {
         assert!(name.as_str().len() <= RepositoryName::MAX_LENGTH && !name.as_str().ends_with('/'));
-        let url = site().of(&name, "tags/list");
+        let url = hosts().of(&name, "tags/list");
         assert_eq!(url.path(), format!("/v2/{name}/tags/list"), "a name is a path");
         true
     })
 }
 
-/// A tag.
+/// Parses a tag.
 pub fn tag(data: &[u8]) -> bool {
     parsed::<Tag>(data).is_some_and(|tag| is_one_segment(tag.as_str()))
 }
 
-/// A digest.
+/// Parses a digest.
 pub fn digest(data: &[u8]) -> bool {
     parsed::<Digest>(data).is_some_and(|digest| {
         let expected = if digest.as_str().starts_with("sha512:") { 128 } else { 64 };
@@ -242,12 +242,12 @@ pub fn digest(data: &[u8]) -> bool {
     })
 }
 
-/// A platform.
+/// Parses a platform.
 pub fn platform(data: &[u8]) -> bool {
     parsed::<Platform>(data).is_some()
 }
 
-/// A host and port, as an administrator lists it.
+/// Parses a host and port, as an administrator lists it.
 pub fn host_port(data: &[u8]) -> bool {
     let Some(text) = text(data) else { return false };
     match text.parse::<HostPort>() {
@@ -259,16 +259,16 @@ pub fn host_port(data: &[u8]) -> bool {
     }
 }
 
-/// The URL of a registry: its canonical host names the same registry.
+/// Parses the URL of a registry: its canonical host names the same registry.
 pub fn registry_url(data: &[u8]) -> bool {
     let Some(url) = text(data).and_then(|text| Url::parse(text).ok()) else { return false };
-    let Ok(site) = Hosts::new(&url, &[]) else { return false };
-    let again = Url::parse(&format!("{}://{}", url.scheme(), site.host())).expect("a canonical host is a host");
-    assert_eq!(canonical_host(&again), site.host(), "{url}");
+    let Ok(hosts) = Hosts::new(&url, &[], &[]) else { return false };
+    let again = Url::parse(&format!("{}://{}", url.scheme(), hosts.host())).expect("a canonical host is a host");
+    assert_eq!(canonical_host(&again), hosts.host(), "{url}");
     true
 }
 
-/// A manifest or index, behind a line with its content type.
+/// Parses a manifest or index, behind a line with its content type.
 pub fn manifest(data: &[u8]) -> bool {
     let at = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
     let content_type = std::str::from_utf8(&data[..at]).ok().filter(|text| !text.is_empty());
@@ -295,7 +295,7 @@ pub fn manifest(data: &[u8]) -> bool {
     true
 }
 
-/// The body of a refusal.
+/// Parses the body of a refusal.
 pub fn error_envelope(data: &[u8]) -> bool {
     let (codes, text) = said(data);
     assert!(codes.len() <= 100);
@@ -308,7 +308,7 @@ pub fn error_envelope(data: &[u8]) -> bool {
     !codes.is_empty()
 }
 
-/// A docker configuration: no password in what is printed.
+/// Parses a docker configuration: its debug output holds no password.
 pub fn docker_config(data: &[u8]) -> bool {
     let Ok(config) = DockerConfig::parse(data) else { return false };
     let repository = "team/app".parse().ok();
@@ -322,7 +322,7 @@ pub fn docker_config(data: &[u8]) -> bool {
     true
 }
 
-/// A pattern of hosts and a host, a line each, against a matcher that is slow and plain.
+/// Matches a pattern of hosts and a host, one per line, and compares with a matcher that is slow and plain.
 pub fn host_pattern(data: &[u8]) -> bool {
     let Some((pattern, host)) = text(data).and_then(|text| text.split_once('\n')) else { return false };
     let found = is_host_like(pattern, host);
@@ -332,24 +332,24 @@ pub fn host_pattern(data: &[u8]) -> bool {
     found
 }
 
-/// A page of tags and repositories.
+/// Parses a page of tags and repositories.
 pub fn page(data: &[u8]) -> bool {
-    let tags = read_page::<Tag>(data, "tags", &|_| true);
-    let names = read_page::<RepositoryName>(data, "repositories", &|_| true);
+    let tags = read_page::<Tag>(data, NameField::Tags, &|_| true);
+    let names = read_page::<RepositoryName>(data, NameField::Repositories, &|_| true);
     if let Some(page) = &tags {
-        let some = read_page::<Tag>(data, "tags", &|tag| tag.as_str().len() % 2 == 0).expect("the same page");
+        let some = read_page::<Tag>(data, NameField::Tags, &|tag| tag.as_str().len() % 2 == 0).expect("the same page");
         assert!(some.kept.iter().all(|tag| page.kept.contains(tag)) && some.invalid == page.invalid);
         assert!(page.kept.len() + page.invalid <= data.len() && (page.kept.is_empty() || !page.is_empty()));
     }
     if let Some(manifests) = tags.as_ref().and_then(|page| page.manifests) {
         let (mut digests, every) = (PageDigests::default(), tags.iter().flat_map(|page| page.kept.clone()).collect());
-        digests.take(manifests, &|_| true);
+        digests.add(manifests, &|_| true);
         assert!([0, BTreeSet::len(&every)].contains(&digests.of(&every).len()));
     }
     tags.is_some() || names.is_some()
 }
 
-/// The answer of a token service.
+/// Parses the document of a token service.
 pub fn token(data: &[u8]) -> bool {
     let now = Instant::now();
     parse_token(data, now).is_some_and(|token| {
@@ -377,18 +377,18 @@ where
     }
 }
 
-/// Asserts that `text` is one segment of a path, and stays it in a URL.
+/// Asserts that `text` is one segment of a path, and remains one in a URL.
 fn is_one_segment(text: &str) -> bool {
-    let url = site().of(&"a".parse().expect("a name"), &format!("manifests/{text}"));
+    let url = hosts().of(&"a".parse().expect("a name"), &format!("manifests/{text}"));
     assert_eq!(url.path(), format!("/v2/a/manifests/{text}"));
     assert!(url.query().is_none() && url.fragment().is_none());
     true
 }
 
-/// Asserts that a message is fit to be shown. Never true, so that it can end a function.
-fn is_shown(message: &impl Display, most: usize) -> bool {
+/// Asserts that a message may be shown. Returns false, so that it can end a function.
+fn is_shown(message: &impl Display, max: usize) -> bool {
     let text = message.to_string();
-    assert!(text.chars().count() <= most, "{} characters", text.chars().count());
+    assert!(text.chars().count() <= max, "{} characters", text.chars().count());
     let is_fit = |c: char| {
         !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
@@ -396,9 +396,10 @@ fn is_shown(message: &impl Display, most: usize) -> bool {
     false
 }
 
-fn is_told(trouble: &HttpError) -> bool {
-    assert!(!trouble.detail.contains(['?', '@', '#']), "{}", trouble.detail);
-    is_shown(&trouble.detail, 1000)
+/// Asserts that the message of an error names no query, user or fragment. Returns false.
+fn is_safe(error: &HttpError) -> bool {
+    assert!(!error.detail.contains(['?', '@', '#']), "{}", error.detail);
+    is_shown(&error.detail, 1000)
 }
 
 fn plainly_matches(pattern: &str, host: &str) -> bool {
@@ -431,9 +432,9 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().trim_end_matches('.').to_owned()
 }
 
-fn site() -> Hosts {
+fn hosts() -> Hosts {
     let url = format!("https://{REGISTRY}:5000").parse().expect("a URL");
-    Hosts::new(&url, &[TRUSTED.to_owned()]).expect("a site")
+    Hosts::new(&url, &[TRUSTED.to_owned()], &[]).expect("valid hosts")
 }
 
 const REGISTRY: &str = "registry.example";

@@ -1,4 +1,14 @@
 //! Speaks the OCI distribution API to one registry: authentication, manifests, blobs, uploads, and the egress guard.
+//!
+//! The layers import only from those below them:
+//!
+//! - `client`: puts the layers together
+//! - `vendors`: APIs that some registries have besides, and known traits of public registries
+//! - `upload`, `lists`, `content`: the distribution API
+//! - `session`: one request with authentication and retries
+//! - `auth`: credentials, challenges and tokens
+//! - `http`: one request on the wire, to hosts that it may reach
+//! - `error`: the errors of all layers
 
 mod auth;
 mod client;
@@ -18,10 +28,15 @@ mod testing;
 
 pub use self::http::egress::{EgressPolicy, HostPort};
 pub use self::http::hosts::canonical_host;
+pub use auth::credentials::Credentials;
 pub use auth::docker_config::{DockerConfig, DockerConfigError};
-pub use client::{BlobStream, Client, ClientId, Credentials, ManifestHead, Reference, RegistryOptions, UploadOutcome};
+pub use client::{Client, ClientId, RegistryOptions};
+pub use content::blobs::BlobStream;
+pub use content::manifests::{ManifestHead, Reference};
 pub use error::{ErrorKind, RegistryError};
-pub use lists::referrers::{Referrer, ReferrerList};
+pub use lists::referrer_page::Referrer;
+pub use lists::referrers::{FallbackTag, ReferrerList};
 pub use lists::tags::FirstTags;
+pub use upload::UploadOutcome;
+pub use vendors::Listing;
 pub use vendors::ecr::EcrApi;
-pub use vendors::tag_digests::Listing;

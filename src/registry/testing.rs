@@ -1,4 +1,4 @@
-//! A scripted HTTP server for the tests of this module, which answers as they say and remembers what it was asked.
+//! A scripted HTTP server for the tests of this room, which records the requests it gets.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,11 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::image::{Descriptor, Digest};
-use crate::registry::client::{Client, Credentials, RegistryOptions};
+use crate::registry::auth::credentials::Credentials;
+use crate::registry::client::{Client, RegistryOptions};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
 
-/// A request that the server saw.
+/// A request that the server got.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -19,7 +20,7 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Whether the body had the length that was announced.
+    /// True if the body had the announced length.
     pub(crate) is_complete: bool,
 }
 
@@ -28,23 +29,23 @@ impl Seen {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// `GET /v2/`, and so on.
+    /// The method and the target, such as `GET /v2/`.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 }
 
-/// What the server answers.
+/// A response of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// How much of the body is sent.
+    /// The number of bytes of the body that are sent.
     sent: usize,
-    /// Whether the connection is kept open in silence afterwards.
+    /// True if the connection is kept open in silence afterwards.
     stalls: bool,
-    /// What is waited for before each byte of the head, and of the body.
+    /// The delays before each byte of the head, and of the body.
     drips: (Duration, Duration),
 }
 
@@ -54,12 +55,12 @@ impl Reply {
         Self { status, headers: Vec::new(), sent: body.len(), body, stalls: false, drips: Default::default() }
     }
 
-    /// Nothing at all.
+    /// No bytes, and an open connection.
     pub(crate) fn silence() -> Self {
         Self::new(0, "")
     }
 
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     pub(crate) fn reset(mut self) -> Self {
         self.status = 1;
         self
@@ -102,7 +103,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `answer` gets the request, and how many there were with the same method and path before.
+    /// `answer` gets the request, and the number of earlier ones with the same method and path.
     pub(crate) async fn start(answer: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -140,12 +141,12 @@ impl Server {
         panic!("{start} was not seen, but {:?}", self.lines());
     }
 
-    /// A client that is nobody.
+    /// Creates a client without credentials.
     pub(crate) fn client(&self) -> Client {
         self.client_as(Credentials::Anonymous)
     }
 
-    /// The same with other deadlines.
+    /// Creates a client without credentials and with other deadlines.
     pub(crate) fn client_with(&self, change: impl FnOnce(&mut Deadlines)) -> Client {
         let allow = [format!("127.0.0.1:{}", self.port).parse().unwrap()].into();
         let policy = EgressPolicy { allow, ..EgressPolicy::default() };
@@ -159,7 +160,7 @@ impl Server {
         self.client_trusting(credentials, &[], &[self])
     }
 
-    /// A client that trusts `trusted`, where the administrator lists the ports of `listed` on this machine.
+    /// Creates a client that trusts `trusted`; the administrator lists the ports of `listed` on this machine.
     pub(crate) fn client_trusting(&self, credentials: Credentials, trusted: &[String], listed: &[&Server]) -> Client {
         let hosts = listed.iter().flat_map(|server| ["127.0.0.1", "localhost"].map(|host| (host, server.port)));
         let allow = hosts.map(|(host, port)| format!("{host}:{port}").parse().unwrap()).collect();

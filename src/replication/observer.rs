@@ -15,7 +15,7 @@ use super::ports::Access;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, NamespacedName, Problem};
-use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, FallbackTag, Listing, Reference, RegistryError};
 use crate::terms::{ReferrersMode, reason};
 
 /// Observes the source of one configuration.
@@ -306,7 +306,7 @@ impl Repository<'_> {
             asked.entry(subject.clone()).or_default().clone()
         };
         let asked = cell.get_or_try_init(|| async {
-            let listed = self.client.referrers(&self.looks.repository, subject, Some(false)).await?;
+            let listed = self.client.referrers(&self.looks.repository, subject, FallbackTag::Absent).await?;
             if listed.by_api {
                 let (repository, subject) = (self.looks.repository.clone(), subject.clone());
                 self.comparison.send(Finding::Referrers { repository, subject, listed: listed.digests });

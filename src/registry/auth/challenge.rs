@@ -1,19 +1,19 @@
-//! Reads `WWW-Authenticate`: the ways to log in that a registry offers.
+//! Parses `WWW-Authenticate`: the authentication schemes that a registry offers.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// One offered way (RFC 9110, 11.3).
+/// One offered scheme (RFC 9110, 11.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// Lower case: `basic`, `bearer`, or something that is not understood.
+    /// Lower case: `basic`, `bearer`, or an unknown scheme.
     pub(crate) scheme: String,
     /// Names in lower case, values without quotes.
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// The value of the first parameter called `name`.
+    /// Returns the value of the first parameter called `name`.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
@@ -31,7 +31,7 @@ impl std::fmt::Display for Challenge {
     }
 }
 
-/// All challenges of an answer; reading stops quietly at whatever is malformed or over 8 KiB.
+/// Parses all challenges of a response, up to the first that is malformed or beyond 8 KiB.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let mut found = Vec::new();
     let mut budget = MAX_BYTES;
@@ -86,7 +86,7 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !is_token(c)).unwrap_or(text.len()))
 }
 
-/// Splits off a token or a quoted string; nothing if the string does not end.
+/// Splits off a token or a quoted string; `None` if the string does not end.
 fn parameter_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         // Unquoted values with characters that are no token, such as URLs, are common enough to be read.

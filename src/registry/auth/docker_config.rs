@@ -1,4 +1,4 @@
-//! Reads a docker configuration document and finds the entry for an image, as the kubelet does.
+//! Parses a docker configuration document and finds the entry for an image, as the kubelet does.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::image::RepositoryName;
-use crate::registry::client::Credentials;
+use crate::registry::auth::credentials::Credentials;
 use crate::registry::http::hosts::is_docker_hub;
 
-/// The logins of a `.dockerconfigjson` or `.dockercfg` document.
+/// The credentials in a `.dockerconfigjson` or `.dockercfg` document.
 #[derive(Debug)]
 pub struct DockerConfig {
     entries: Vec<ConfigEntry>,
@@ -20,15 +20,15 @@ pub struct DockerConfig {
 }
 
 impl DockerConfig {
-    /// The most bytes of a document, as Kubernetes bounds a Secret.
+    /// The maximum size of a document in bytes, as Kubernetes bounds a Secret.
     pub const MAX_BYTES: usize = 1024 * 1024;
 
-    /// Reads either form: with the logins under `auths`, or on the top level (`.dockercfg`).
+    /// Parses either form: with the entries under `auths`, or on the top level (`.dockercfg`).
     ///
-    /// Entries without a login are left out; credential helpers are never run.
+    /// Entries without credentials are left out; credential helpers are never run.
     ///
     /// # Errors
-    /// [`DockerConfigError`], which repeats nothing of the document.
+    /// [`DockerConfigError`], which quotes nothing of the document.
     pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
         if document.len() > Self::MAX_BYTES {
             return Err(DockerConfigError::TooLarge);
@@ -45,31 +45,31 @@ impl DockerConfig {
         };
         let mut entries = Vec::new();
         for (key, login) in logins {
-            // Other fields of the top level are no logins.
+            // Other fields of the top level are no entries.
             let Ok(login) = AuthFields::deserialize(&login) else {
                 if is_modern {
                     return Err(DockerConfigError::Malformed);
                 }
                 continue;
             };
-            let (place, credentials) = (HostPattern::of(&key), login.credentials()?);
-            entries.extend(place.zip(credentials).map(|(place, credentials)| ConfigEntry { place, credentials }));
+            let (pattern, credentials) = (HostPattern::parse(&key), login.credentials()?);
+            entries.extend(pattern.zip(credentials).map(|(pattern, credentials)| ConfigEntry { pattern, credentials }));
         }
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.place.rank()));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.pattern.rank()));
         Ok(Self { entries, has_helpers })
     }
 
-    /// The login for `host` (`host[:port]`), and more closely for `repository`: that of the longest entry that fits.
+    /// Returns the credentials for `host` (`host[:port]`) and `repository`: those of the longest entry that matches.
     ///
     /// Entries match as in the kubelet: scheme, `/v1/` and `/v2/` are ignored, `*` stands for (part of) one label of the
     /// host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are one.
     pub fn credentials_for(&self, host: &str, repository: Option<&RepositoryName>) -> Option<Credentials> {
-        let wanted = HostPattern::of(host)?;
+        let wanted = HostPattern::parse(host)?;
         let path = repository.map_or("", RepositoryName::as_str);
-        self.entries.iter().find(|entry| entry.place.covers(&wanted, path)).map(|entry| entry.credentials.clone())
+        self.entries.iter().find(|entry| entry.pattern.covers(&wanted, path)).map(|entry| entry.credentials.clone())
     }
 
-    /// Whether the document names credential helpers, which are ignored.
+    /// Returns true if the document names credential helpers, which are ignored.
     pub fn has_helpers(&self) -> bool {
         self.has_helpers
     }
@@ -91,11 +91,11 @@ pub enum DockerConfigError {
 
 #[derive(Debug)]
 struct ConfigEntry {
-    place: HostPattern,
+    pattern: HostPattern,
     credentials: Credentials,
 }
 
-/// What a key of the document says: a host, possibly with wildcards, and the front part of a path.
+/// A key of the document: a host, possibly with wildcards, and the front part of a path.
 #[derive(Debug, PartialEq, Eq)]
 struct HostPattern {
     host: String,
@@ -104,7 +104,7 @@ struct HostPattern {
 }
 
 impl HostPattern {
-    fn of(key: &str) -> Option<Self> {
+    fn parse(key: &str) -> Option<Self> {
         let key = key.trim();
         let (scheme, rest) = key.split_once("://").unwrap_or(("", key));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -125,7 +125,7 @@ impl HostPattern {
         (!host.is_empty()).then(|| Self { host, port, path: path.to_owned() })
     }
 
-    /// Whether this entry is for `wanted`, whose path is `repository`.
+    /// Returns true if this pattern matches the host of `wanted` and `repository`.
     fn covers(&self, wanted: &Self, repository: &str) -> bool {
         let is_below = match repository.strip_prefix(self.path.as_str()) {
             Some(rest) => self.path.is_empty() || rest.is_empty() || rest.starts_with('/'),
@@ -134,13 +134,13 @@ impl HostPattern {
         is_below && self.port == wanted.port && is_host_like(&self.host, &wanted.host)
     }
 
-    /// Longer paths come first, then hosts without a wildcard, then longer hosts.
+    /// The precedence: longer paths come first, then hosts without a wildcard, then longer hosts.
     fn rank(&self) -> (usize, bool, usize) {
         (self.path.len(), !self.host.contains('*'), self.host.len())
     }
 }
 
-/// Whether `host` matches `pattern`, label by label.
+/// Returns true if `host` matches `pattern`, label by label.
 pub(crate) fn is_host_like(pattern: &str, host: &str) -> bool {
     let (patterns, labels) = (pattern.split('.'), host.split('.'));
     patterns.clone().count() == labels.clone().count()
@@ -177,7 +177,7 @@ struct AuthFields {
 }
 
 impl AuthFields {
-    /// An identity token before `auth`, that before `username` and `password`; nothing if none is there.
+    /// Returns an identity token before `auth`, that before `username` and `password`; `None` if all are absent.
     fn credentials(self) -> Result<Option<Credentials>, DockerConfigError> {
         let is_set = |secret: &String| !secret.is_empty();
         if let Some(token) = self.identitytoken.filter(is_set) {

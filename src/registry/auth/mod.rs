@@ -1,67 +1,83 @@
-//! Logs in to a registry: remembers how it wants it, and answers its challenges.
+//! The authentication layer: answers the challenges of a registry, and remembers how it authenticates.
+//!
+//! [`Auth`] owns the credentials and the tokens. It uses the HTTP layer for requests to token services alone.
 
 pub(crate) mod challenge;
+pub(crate) mod credentials;
 pub(crate) mod docker_config;
+pub(crate) mod issuer;
+pub(crate) mod scopes;
 pub(crate) mod token;
+pub(crate) mod token_service;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::registry::auth::challenge::{Challenge, challenges};
-use crate::registry::auth::token::{Scopes, TokenCache, TokenService};
-use crate::registry::client::Credentials;
-use crate::registry::error::{Operation, RegistryError};
-use crate::registry::session::Inner;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use http::HeaderMap;
 use http::header::HeaderValue;
-use secrecy::ExposeSecret;
+use tokio::time::timeout;
 
-/// How one client logs in.
+use crate::registry::auth::challenge::{Challenge, challenges};
+use crate::registry::auth::credentials::Credentials;
+use crate::registry::auth::issuer::LoginIssuer;
+use crate::registry::auth::scopes::Scopes;
+use crate::registry::auth::token::{AccessToken, ObtainedToken, TokenCache};
+use crate::registry::auth::token_service::{TokenFetcher, TokenService};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::Http;
+
+/// The authentication of one client.
 pub(crate) struct Auth {
-    pub(crate) credentials: Credentials,
-    pub(crate) tokens: TokenCache,
-    /// What the last challenge asked for; nothing until the first one.
+    http: Arc<Http>,
+    credentials: Credentials,
+    issuer: Option<Arc<dyn LoginIssuer>>,
+    fetcher: TokenFetcher,
+    tokens: TokenCache,
+    /// The scheme of the last challenge; `None` until the first one.
     scheme: Mutex<Option<Scheme>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 enum Scheme {
     Basic,
-    /// A password that ECR gives for an access key.
-    Ecr,
+    /// A login from the [`LoginIssuer`].
+    Issued,
     Bearer(TokenService),
 }
 
-/// What one request logs in with.
+/// The authentication of one request.
 #[derive(Default)]
 pub(crate) struct Authorization {
     /// The value of `Authorization`.
-    pub(crate) header: Option<HeaderValue>,
+    header: Option<HeaderValue>,
     scheme: Option<Scheme>,
-    /// Whether the token was got for this very request: another one would be no better.
+    /// The credentials are as fresh as they can be: asking for others would give nothing better.
     is_new: bool,
 }
 
 impl Authorization {
-    /// Just this value of `Authorization`, whatever the registry asks for.
-    pub(crate) fn with(header: Option<HeaderValue>) -> Self {
-        Self { header, ..Self::default() }
+    pub(crate) fn header(&self) -> Option<&HeaderValue> {
+        self.header.as_ref()
     }
 }
 
 impl Auth {
-    pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, tokens: TokenCache::default(), scheme: Mutex::default() }
+    /// `issuer` replaces the credentials by logins of limited life, if the registry has such an API.
+    pub(crate) fn new(http: Arc<Http>, credentials: Credentials, issuer: Option<Arc<dyn LoginIssuer>>) -> Self {
+        let fetcher = TokenFetcher::new(http.clone());
+        Self { http, credentials, issuer, fetcher, tokens: TokenCache::default(), scheme: Mutex::default() }
     }
 
-    /// Whether the registry wants tokens.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Returns true if the last challenge asked for a token.
     pub(crate) fn is_bearer(&self) -> bool {
         matches!(self.scheme(), Some(Scheme::Bearer(_)))
     }
 
-    /// The token service that the last challenge named.
+    /// Returns the token service that the last challenge named.
     pub(crate) fn token_service(&self) -> Option<TokenService> {
         match self.scheme() {
             Some(Scheme::Bearer(service)) => Some(service),
@@ -69,108 +85,112 @@ impl Auth {
         }
     }
 
-    fn scheme(&self) -> Option<Scheme> {
-        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Inner {
-    /// What a request for `scopes` is sent with at first: what the last challenge taught, if there was any.
-    pub(crate) async fn login(&self, scopes: &Scopes, task: &Operation) -> Result<Authorization, RegistryError> {
-        match self.auth.scheme() {
+    /// Returns the authorization that a request for `scopes` is first sent with, by the scheme of the last challenge.
+    pub(crate) async fn authorize(
+        &self,
+        scopes: &Scopes,
+        operation: &Operation,
+    ) -> Result<Authorization, RegistryError> {
+        match self.scheme() {
             None => Ok(Authorization::default()),
-            Some(scheme) => self.login_by(scheme, scopes, None, task).await,
+            Some(scheme) => self.authorize_by(scheme, scopes, None, operation).await,
         }
     }
 
-    /// What to send a request with again that `used` was not enough for; nothing if there is nothing better.
+    /// Returns the authorization to repeat a request with that was refused with `used`; `None` if there is none better.
     pub(crate) async fn answer_challenge(
         &self,
         headers: &HeaderMap,
         scopes: &Scopes,
         used: &Authorization,
-        task: &Operation,
+        operation: &Operation,
     ) -> Result<Option<Authorization>, RegistryError> {
-        let Some(scheme) = self.choose(&challenges(headers), task)? else {
+        let Some(scheme) = self.choose(&challenges(headers), operation)? else {
             return Ok(None);
         };
-        *self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme.clone());
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme.clone());
         let is_same = used.scheme.as_ref() == Some(&scheme);
         if is_same && (used.is_new || scheme == Scheme::Basic) {
             return Ok(None);
         }
-        let login = self.login_by(scheme, scopes, used.header.as_ref(), task).await?;
-        Ok(login.header.is_some().then_some(login))
+        let better = self.authorize_by(scheme, scopes, used.header.as_ref(), operation).await?;
+        Ok(better.header.is_some().then_some(better))
     }
 
-    /// Forgets the token that `used` holds, as the registry does not take it any longer.
+    /// Replaces the token in `used`, which the registry no longer accepts.
     pub(crate) async fn renew(
         &self,
         scopes: &Scopes,
         used: &Authorization,
-        task: &Operation,
+        operation: &Operation,
     ) -> Result<(), RegistryError> {
-        if let Some(scheme @ (Scheme::Bearer(_) | Scheme::Ecr)) = used.scheme.clone() {
-            self.login_by(scheme, scopes, used.header.as_ref(), task).await?;
+        if let Some(scheme @ (Scheme::Bearer(_) | Scheme::Issued)) = used.scheme.clone() {
+            self.authorize_by(scheme, scopes, used.header.as_ref(), operation).await?;
         }
         Ok(())
     }
 
-    async fn login_by(
+    async fn authorize_by(
         &self,
         scheme: Scheme,
         scopes: &Scopes,
         rejected: Option<&HeaderValue>,
-        task: &Operation,
+        operation: &Operation,
     ) -> Result<Authorization, RegistryError> {
         let (header, is_new) = match &scheme {
-            Scheme::Basic => (basic(&self.auth.credentials), true),
-            Scheme::Ecr => {
-                let Some(ecr) = &self.ecr else { return Ok(Authorization::default()) };
-                let fetch = || self.ecr_login(ecr, task).boxed();
-                let name = || ecr.host();
-                let (header, is_new) = self.kept_token(&Scopes::default(), rejected, fetch, name, task).await?;
+            Scheme::Basic => (self.credentials.basic(), true),
+            Scheme::Issued => {
+                let Some(issuer) = &self.issuer else { return Ok(Authorization::default()) };
+                let fetch = || self.in_time(issuer.issue(operation), || issuer.host(), operation).boxed();
+                let ObtainedToken { header, is_new } = self.tokens.get(&Scopes::default(), rejected, fetch).await?;
                 (Some(header), is_new)
             }
             Scheme::Bearer(service) => {
-                let (header, is_new) = self.token(service, scopes, rejected, task).await?;
+                let fetched = || self.fetcher.fetch(&self.credentials, service, scopes, operation);
+                let fetch = || self.in_time(fetched(), || service.host(), operation).boxed();
+                let ObtainedToken { header, is_new } = self.tokens.get(scopes, rejected, fetch).await?;
                 (Some(header), is_new)
             }
         };
         Ok(Authorization { header, scheme: Some(scheme), is_new })
     }
 
-    /// A token where the registry offers that, for it is the safer way; else the password.
-    fn choose(&self, offered: &[Challenge], task: &Operation) -> Result<Option<Scheme>, RegistryError> {
-        if self.ecr.is_some() {
-            // The access key itself is shown to nobody.
-            return Ok(offered.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Ecr));
+    async fn in_time(
+        &self,
+        fetched: impl Future<Output = Result<AccessToken, RegistryError>>,
+        host: impl FnOnce() -> String,
+        operation: &Operation,
+    ) -> Result<AccessToken, RegistryError> {
+        match timeout(self.http.deadlines().token, fetched).await {
+            Ok(fetched) => fetched,
+            Err(_) => Err(operation.error(ErrorKind::Unavailable, format!("{} gave no token in time", host()))),
         }
-        let has_password = matches!(self.auth.credentials, Credentials::Basic { .. });
+    }
+
+    /// Chooses a token if the registry offers one, as it reveals less than the password.
+    fn choose(&self, offered: &[Challenge], operation: &Operation) -> Result<Option<Scheme>, RegistryError> {
+        if self.issuer.is_some() {
+            // The credentials themselves are never sent to the registry.
+            return Ok(offered.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Issued));
+        }
+        let has_password = matches!(self.credentials, Credentials::Basic { .. });
         let basic = offered.iter().any(|challenge| challenge.scheme == "basic" && has_password);
         let bearer = offered.iter().find_map(|challenge| {
             let realm = challenge.parameter("realm").filter(|_| challenge.scheme == "bearer")?;
             Some((realm, challenge.parameter("service")))
         });
-        match bearer.map(|(realm, service)| (self.site.realm(realm), service)) {
+        match bearer.map(|(realm, service)| (self.http.hosts().realm(realm), service)) {
             Some((Ok(realm), service)) => {
                 Ok(Some(Scheme::Bearer(TokenService { realm, service: service.map(str::to_owned) })))
             }
-            Some((Err(trouble), _)) if !basic => Err(task.failure(trouble).error),
+            Some((Err(error), _)) if !basic => Err(operation.attempt_error(error).error),
             _ => Ok(basic.then_some(Scheme::Basic)),
         }
     }
-}
 
-/// The value of `Authorization` for a user name and password.
-pub(crate) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
-    let Credentials::Basic { username, password } = credentials else {
-        return None;
-    };
-    let encoded = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    fn scheme(&self) -> Option<Scheme> {
+        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! How the client logs in.
+//! The authentication of the client.
 
-use crate::registry::client::{Client, Credentials};
-use crate::registry::error::ErrorKind;
-use crate::registry::testing::{Reply, Seen, Server, password};
 use futures::future::join_all;
+
+use crate::registry::testing::{Reply, Seen, Server, password};
+use crate::registry::{Client, Credentials, ErrorKind};
 
 const TAGS: &str = r#"{"tags":["v1"]}"#;
 
@@ -114,7 +114,7 @@ async fn a_token_service_that_refuses_is_named() {
     let error = server.client_as(password()).ping().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthorized);
     assert!(error.message.contains("token service") && !error.message.contains("secret"), "{error}");
-    server.client().ping().await.expect("nobody is asked for a login before there is a repository");
+    server.client().ping().await.expect("an anonymous client may be refused before it names a repository");
 }
 
 #[tokio::test]

@@ -1,79 +1,95 @@
-//! Looks for blobs, and streams them: verified on the way, resumed when the connection breaks, never buffered whole.
+//! Looks blobs up, and streams them: verified on the way, resumed when the connection breaks, never buffered whole.
+
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::Method;
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use tokio::time::Instant;
 
 use crate::image::{Descriptor, DigestHasher, RepositoryName};
-use crate::registry::auth::token::Scopes;
-use crate::registry::client::{BlobStream, Client};
+use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
-use crate::registry::http::body;
-use crate::registry::http::body::MinimumRate;
-use crate::registry::http::limiter::{Feedback, Load, Permit};
+use crate::registry::http::body::{self, MinimumRate};
+use crate::registry::http::limiter::{Load, Permit};
 use crate::registry::http::response::HttpResponse;
-use crate::registry::session::RegistryRequest;
+use crate::registry::session::{RegistryRequest, Session};
 
-impl Client {
-    /// Whether the blob is there; when the registry tells a size that differs, `InvalidContent`.
-    ///
-    /// Where HEAD is refused, the first byte is asked for.
-    ///
-    /// # Errors
-    /// Anything but success and 404.
-    pub async fn has_blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
-        let inner = &self.0;
-        let task = inner.task("looking for the blob", format_args!("{repository}@{}", blob.digest));
-        let _permit = inner.read_permit().await;
-        let answer = inner.call(&self.blob_request(Method::HEAD, repository, blob, &task)).await?;
-        let is_refused = answer.elsewhere.is_some() || matches!(answer.status().as_u16(), 400 | 403 | 405 | 501);
-        if !is_refused || answer.status().is_success() {
-            return is_there(answer, blob, &task, self).await;
-        }
-        let mut request = self.blob_request(Method::GET, repository, blob, &task);
-        if blob.size > 0 {
-            request.headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-        }
-        is_there(inner.call(&request).await?, blob, &task, self).await
+/// The bytes of a blob as they arrive; fails at its end if the digest or the size differs. The last piece comes out
+/// only after both were found right.
+pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+
+/// The blobs of one registry.
+#[derive(Clone)]
+pub(crate) struct Blobs {
+    session: Arc<Session>,
+}
+
+impl Blobs {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session }
     }
 
-    /// The bytes of a blob.
+    /// Returns true if the blob exists. If HEAD is refused, the first byte is requested.
     ///
-    /// Where the connection breaks it is taken up again up to 3 times: by a range where the registry serves that, else
-    /// from the start, without what came out before.
+    /// # Errors
+    /// `InvalidContent` if the registry states another size; anything but success and 404.
+    pub(crate) async fn exists(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
+        let operation =
+            self.session.http().operation("looking for the blob", format_args!("{repository}@{}", blob.digest));
+        let _permit = self.session.http().read_permit(Load::Small).await;
+        let response = self.session.call(&self.request(Method::HEAD, repository, blob, &operation)).await?;
+        let is_refused = response.elsewhere.is_some() || matches!(response.status().as_u16(), 400 | 403 | 405 | 501);
+        if !is_refused || response.status().is_success() {
+            return self.is_found(response, blob, &operation).await;
+        }
+        let mut request = self.request(Method::GET, repository, blob, &operation);
+        if blob.size > 0 {
+            request = request.header(RANGE, HeaderValue::from_static("bytes=0-0"));
+        }
+        self.is_found(self.session.call(&request).await?, blob, &operation).await
+    }
+
+    /// Streams the bytes of a blob.
+    ///
+    /// A connection that breaks is resumed up to 3 times: by a range if the registry serves that, else from the start,
+    /// without the bytes that came out before.
     ///
     /// # Errors
     /// At once `NotFound` and other refusals; in the stream `Unavailable`, and `InvalidContent` in place of the last
-    /// piece when size or digest differ.
-    pub async fn blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
-        let inner = &self.0;
-        let pass = inner.reads.enter(Load::of_blob(blob.size)).await;
-        let task = inner.task("reading the blob", format_args!("{repository}@{}", blob.digest));
+    /// piece if size or digest differ.
+    pub(crate) async fn read(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+    ) -> Result<BlobStream, RegistryError> {
+        let http = self.session.http();
+        let permit = http.read_permit(Load::of_blob(blob.size)).await;
+        let operation = http.operation("reading the blob", format_args!("{repository}@{}", blob.digest));
         let sent_at = Instant::now();
-        let answer = inner.call(&self.blob_request(Method::GET, repository, blob, &task)).await?;
-        let answer = self.accept(answer, blob, &task).await?;
-        let hasher = DigestHasher::new(blob.digest.algorithm());
-        let reading = BlobReader {
-            client: self.clone(),
+        let response = self.session.call(&self.request(Method::GET, repository, blob, &operation)).await?;
+        let response = self.accept(response, blob, &operation).await?;
+        let reader = BlobReader {
+            blobs: self.clone(),
             repository: repository.clone(),
             blob: blob.clone(),
-            task,
-            response: answer.response,
-            hasher: Some(hasher),
+            operation,
+            response: response.response,
+            hasher: Some(DigestHasher::new(blob.digest.algorithm())),
             offset: 0,
             skip: 0,
             resumes_left: MAX_RESUMES,
             serves_ranges: true,
             sent_at,
-            pace: MinimumRate::default(),
-            _pass: pass,
+            rate: MinimumRate::default(),
+            _permit: permit,
         };
-        let pieces = futures::stream::unfold(Some(reading), |reading| async {
-            let mut reading = reading?;
-            match reading.next().await {
-                Ok(Some(piece)) => Some((Ok(piece), Some(reading))),
+        let pieces = futures::stream::unfold(Some(reader), |reader| async {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
                 Ok(None) => None,
                 Err(error) => Some((Err(error), None)),
             }
@@ -81,98 +97,98 @@ impl Client {
         Ok(pieces.boxed())
     }
 
-    fn blob_request<'a>(
+    fn request<'a>(
         &self,
         method: Method,
         repository: &RepositoryName,
         blob: &Descriptor,
-        task: &'a Operation,
+        operation: &'a Operation,
     ) -> RegistryRequest<'a> {
-        let url = self.0.site.of(repository, &format!("blobs/{}", blob.digest));
-        RegistryRequest::new(method, url, Scopes::pull(repository), task)
+        let url = self.session.http().hosts().of(repository, &format!("blobs/{}", blob.digest));
+        RegistryRequest::new(method, url, Scopes::pull(repository), operation)
     }
 
-    /// Makes sure that `answer` holds the whole blob.
+    /// Checks that `response` holds the whole blob.
     async fn accept(
         &self,
-        answer: HttpResponse,
+        response: HttpResponse,
         blob: &Descriptor,
-        task: &Operation,
+        operation: &Operation,
     ) -> Result<HttpResponse, RegistryError> {
-        if !answer.status().is_success() {
-            return Err(answer.refusal(&self.0.deadlines).await.error(task));
+        if !response.status().is_success() {
+            return Err(response.into_error_response(self.session.http().deadlines()).await.error(operation));
         }
-        match answer.content_length() {
-            Some(length) if length != blob.size => Err(wrong_size(blob, length, task)),
-            _ => Ok(answer),
+        match response.content_length() {
+            Some(length) if length != blob.size => Err(wrong_size(blob, length, operation)),
+            _ => Ok(response),
+        }
+    }
+
+    async fn is_found(
+        &self,
+        response: HttpResponse,
+        blob: &Descriptor,
+        operation: &Operation,
+    ) -> Result<bool, RegistryError> {
+        let stated = match response.status().as_u16() {
+            206 => response.header(CONTENT_RANGE).and_then(content_range).and_then(|range| range.total),
+            // Some proxies add a length of 0 to a response without a body.
+            200..=299 => response.content_length().filter(|length| *length > 0),
+            404 => return Ok(false),
+            _ => return Err(response.into_error_response(self.session.http().deadlines()).await.error(operation)),
+        };
+        match stated {
+            Some(size) if size != blob.size => Err(wrong_size(blob, size, operation)),
+            _ => Ok(true),
         }
     }
 }
 
-async fn is_there(
-    answer: HttpResponse,
-    blob: &Descriptor,
-    task: &Operation,
-    client: &Client,
-) -> Result<bool, RegistryError> {
-    let told = match answer.status().as_u16() {
-        206 => answer.header(CONTENT_RANGE).and_then(content_range).and_then(|range| range.total),
-        // A length of 0 is what some proxies make of an answer without a body.
-        200..=299 => answer.content_length().filter(|length| *length > 0),
-        404 => return Ok(false),
-        _ => return Err(answer.refusal(&client.0.deadlines).await.error(task)),
-    };
-    match told {
-        Some(size) if size != blob.size => Err(wrong_size(blob, size, task)),
-        _ => Ok(true),
-    }
-}
-
-/// A blob on its way.
+/// A blob that is being read.
 struct BlobReader {
-    client: Client,
+    blobs: Blobs,
     repository: RepositoryName,
     blob: Descriptor,
-    task: Operation,
+    operation: Operation,
     response: reqwest::Response,
-    /// Nothing once the digest has been checked.
+    /// `None` once the digest has been checked.
     hasher: Option<DigestHasher>,
-    /// How many bytes came out.
+    /// The number of bytes that came out.
     offset: u64,
-    /// How many of the next bytes came out before.
+    /// The number of bytes ahead that came out before.
     skip: u64,
     resumes_left: u32,
     serves_ranges: bool,
-    /// When the answer that is being read was asked for.
+    /// The time at which the current response was requested.
     sent_at: Instant,
-    pace: MinimumRate,
-    _pass: Permit,
+    rate: MinimumRate,
+    _permit: Permit,
 }
 
 impl BlobReader {
-    /// The next piece; nothing at the end, when everything was verified.
+    /// Returns the next piece; `None` at the end, when everything was verified.
     async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
             if self.offset == self.blob.size {
                 return self.check().map(|()| None);
             }
-            match self.pace.next_piece(&mut self.response, &self.client.0.deadlines).await {
+            match self.rate.next_piece(&mut self.response, self.blobs.session.http().deadlines()).await {
                 Ok(Some(piece)) if piece.len() as u64 <= self.skip => self.skip -= piece.len() as u64,
                 Ok(Some(mut piece)) => {
                     piece.advance(std::mem::take(&mut self.skip) as usize);
                     return self.take(piece).await.map(Some);
                 }
-                Ok(None) => return Err(wrong_size(&self.blob, self.offset - self.skip, &self.task)),
-                Err(trouble) => self.resume(self.task.failure(trouble).error).await?,
+                Ok(None) => return Err(wrong_size(&self.blob, self.offset - self.skip, &self.operation)),
+                Err(error) => self.resume(self.operation.attempt_error(error).error).await?,
             }
         }
     }
 
-    /// Adds `piece`. The last one is let out only if everything is right and nothing follows.
+    /// Adds `piece`. The last one comes out only if everything is right and nothing follows.
     async fn take(&mut self, piece: Bytes) -> Result<Bytes, RegistryError> {
         let length = self.offset + piece.len() as u64;
         if length > self.blob.size {
-            return Err(wrong_size(&self.blob, length, &self.task));
+            return Err(wrong_size(&self.blob, length, &self.operation));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&piece);
@@ -180,11 +196,11 @@ impl BlobReader {
         self.offset = length;
         if length == self.blob.size {
             self.check()?;
-            let more = body::next_piece(&mut self.response, &self.client.0.deadlines).await;
+            let more = body::next_piece(&mut self.response, self.blobs.session.http().deadlines()).await;
             if let Ok(Some(more)) = more
                 && !more.is_empty()
             {
-                return Err(wrong_size(&self.blob, length + more.len() as u64, &self.task));
+                return Err(wrong_size(&self.blob, length + more.len() as u64, &self.operation));
             }
         }
         Ok(piece)
@@ -193,52 +209,59 @@ impl BlobReader {
     fn check(&mut self) -> Result<(), RegistryError> {
         match self.hasher.take().map(DigestHasher::finish) {
             Some(found) if found != self.blob.digest => {
-                Err(self.task.error(ErrorKind::InvalidContent, format!("the content has the digest {found}")))
+                Err(self.operation.error(ErrorKind::InvalidContent, format!("the content has the digest {found}")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Asks for the rest, after `error` ended the answer: always at the registry, as a URL it has signed runs out.
+    /// Requests the rest, after `error` ended the response: always from the registry, as a URL it has signed expires.
     async fn resume(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        let inner = &self.client.0;
-        inner.reads.note(self.sent_at, Feedback::Overloaded);
+        self.blobs.session.http().record_broken_read(self.sent_at);
         if self.resumes_left == 0 {
             return Err(error);
         }
         self.resumes_left -= 1;
         tracing::debug!(error = %error.message, offset = self.offset, "resuming");
         if self.serves_ranges && self.offset > 0 {
-            let mut request = self.client.blob_request(Method::GET, &self.repository, &self.blob, &self.task);
             let range = HeaderValue::from_str(&format!("bytes={}-", self.offset)).expect("digits are a header value");
-            request.headers.insert(RANGE, range);
+            let request = self.blobs.request(Method::GET, &self.repository, &self.blob, &self.operation);
             self.sent_at = Instant::now();
-            let answer = inner.call(&request).await?;
-            match answer.status().as_u16() {
-                206 if self.is_rest(&answer) => return self.go_on(answer, 0),
+            let response = self.blobs.session.call(&request.header(RANGE, range)).await?;
+            match response.status().as_u16() {
+                206 if self.is_rest(&response) => {
+                    self.continue_with(response, 0);
+                    return Ok(());
+                }
                 // registry.k8s.io refuses ranges with 400 now and then, and others get the numbers wrong.
                 206 | 400 | 416 => self.serves_ranges = false,
                 // The whole blob, from a cache that is still cold or a server that knows no ranges.
-                _ => return self.go_on(self.client.accept(answer, &self.blob, &self.task).await?, self.offset),
+                _ => return self.restart_with(response).await,
             }
         }
-        let request = self.client.blob_request(Method::GET, &self.repository, &self.blob, &self.task);
+        let request = self.blobs.request(Method::GET, &self.repository, &self.blob, &self.operation);
         self.sent_at = Instant::now();
-        let answer = inner.call(&request).await?;
-        self.go_on(self.client.accept(answer, &self.blob, &self.task).await?, self.offset)
+        let response = self.blobs.session.call(&request).await?;
+        self.restart_with(response).await
     }
 
-    /// Whether `answer` says that it holds what has not come out yet.
-    fn is_rest(&self, answer: &HttpResponse) -> bool {
-        answer.header(CONTENT_RANGE).and_then(content_range).is_some_and(|range| {
+    /// Returns true if `response` states to hold exactly the bytes that have not come out yet.
+    fn is_rest(&self, response: &HttpResponse) -> bool {
+        response.header(CONTENT_RANGE).and_then(content_range).is_some_and(|range| {
             (range.first, range.last.saturating_add(1)) == (self.offset, self.blob.size)
                 && range.total.is_none_or(|total| total == self.blob.size)
         })
     }
 
-    fn go_on(&mut self, answer: HttpResponse, skip: u64) -> Result<(), RegistryError> {
-        (self.response, self.skip, self.pace) = (answer.response, skip, MinimumRate::default());
+    /// Reads on in `response`, which holds the whole blob again.
+    async fn restart_with(&mut self, response: HttpResponse) -> Result<(), RegistryError> {
+        let response = self.blobs.accept(response, &self.blob, &self.operation).await?;
+        self.continue_with(response, self.offset);
         Ok(())
+    }
+
+    fn continue_with(&mut self, response: HttpResponse, skip: u64) {
+        (self.response, self.skip, self.rate) = (response.response, skip, MinimumRate::default());
     }
 }
 
@@ -248,15 +271,15 @@ pub(crate) struct ContentRange {
     pub(crate) total: Option<u64>,
 }
 
-/// Reads `bytes 0-0/10` (RFC 9110, 14.4).
+/// Parses `bytes 0-0/10` (RFC 9110, 14.4).
 pub(crate) fn content_range(text: &str) -> Option<ContentRange> {
     let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
     Some(ContentRange { first: first.parse().ok()?, last: last.parse().ok()?, total: total.parse().ok() })
 }
 
-fn wrong_size(blob: &Descriptor, found: u64, task: &Operation) -> RegistryError {
-    task.error(ErrorKind::InvalidContent, format!("it has {found} bytes where {} are stated", blob.size))
+fn wrong_size(blob: &Descriptor, found: u64, operation: &Operation) -> RegistryError {
+    operation.error(ErrorKind::InvalidContent, format!("it has {found} bytes where {} are stated", blob.size))
 }
 
 const MAX_RESUMES: u32 = 3;

@@ -1,111 +1,160 @@
-//! Reads and writes manifests, and asks what a tag points to.
+//! Reads and writes manifests, and resolves tags.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName};
-use crate::registry::auth::token::Scopes;
-use crate::registry::client::{Client, ManifestHead, Reference};
+use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName, Tag};
+use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
-use crate::registry::session::{Fetched, RegistryRequest};
+use crate::registry::http::limiter::Load;
+use crate::registry::session::{Fetched, RegistryRequest, Session};
 
-impl Client {
-    /// The digest of a manifest; `None` when it is not there.
-    ///
-    /// Where the registry refuses HEAD or tells no digest, the manifest is read and its digest computed. A tag that may not be
-    /// read is not there if the list of tags may be read and lacks it.
+/// A tag or a digest.
+#[derive(Clone, Copy, Debug)]
+pub enum Reference<'a> {
+    /// The manifest that the tag points to at the moment.
+    Tag(&'a Tag),
+    /// The manifest with this digest.
+    Digest(&'a Digest),
+}
+
+impl Reference<'_> {
+    /// Returns the text behind `manifests/` in a path.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Tag(tag) => tag.as_str(),
+            Self::Digest(digest) => digest.as_str(),
+        }
+    }
+
+    /// Returns the text behind the name of a repository in a message.
+    fn suffix(&self) -> String {
+        match self {
+            Self::Tag(tag) => format!(":{tag}"),
+            Self::Digest(digest) => format!("@{digest}"),
+        }
+    }
+}
+
+/// The result of a HEAD on a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// The digest as the registry states it, or computed if it states none.
+    pub digest: Digest,
+    /// The size in bytes, if stated.
+    pub size: Option<u64>,
+}
+
+/// The result of a lookup.
+pub(crate) enum Lookup {
+    Found(ManifestHead),
+    Absent,
+    /// Neither HEAD nor GET is permitted. Some registries answer so for a tag that does not exist.
+    Denied(RegistryError),
+}
+
+/// The manifests of one registry.
+#[derive(Clone)]
+pub(crate) struct Manifests {
+    session: Arc<Session>,
+}
+
+impl Manifests {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+
+    /// Looks a manifest up. If the registry refuses HEAD or states no digest, the manifest is read.
     ///
     /// # Errors
-    /// `InvalidContent` when another digest than the one asked for is stated.
-    pub async fn head_manifest(
+    /// `InvalidContent` if the registry states another digest than the requested one.
+    pub(crate) async fn head(
         &self,
         repository: &RepositoryName,
         reference: Reference<'_>,
-    ) -> Result<Option<ManifestHead>, RegistryError> {
-        let inner = &self.0;
-        let task = self.manifest_task("asking for the manifest", repository, reference);
-        let answer = {
-            let _permit = inner.read_permit().await;
-            inner.call(&self.manifest_request(Method::HEAD, repository, reference, &task)).await?
+    ) -> Result<Lookup, RegistryError> {
+        let http = self.session.http();
+        let operation = self.operation("asking for the manifest", repository, reference);
+        let response = {
+            let _permit = http.read_permit(Load::Small).await;
+            self.session.call(&self.request(Method::HEAD, repository, reference, &operation)).await?
         };
-        let stated = stated_digest(answer.headers());
-        match (answer.status().as_u16(), stated) {
-            (404, _) => Ok(None),
+        let stated = stated_digest(response.headers());
+        match (response.status().as_u16(), stated) {
+            (404, _) => Ok(Lookup::Absent),
             (200..=299, Some(stated)) => {
                 let digest = match reference {
                     Reference::Digest(asked) if asked.algorithm() != stated.algorithm() => asked.clone(),
                     Reference::Digest(asked) if *asked != stated => {
-                        return Err(task.error(ErrorKind::InvalidContent, format!("the registry states {stated}")));
+                        return Err(operation.error(ErrorKind::InvalidContent, format!("the registry states {stated}")));
                     }
                     _ => stated,
                 };
-                Ok(Some(ManifestHead { digest, size: answer.content_length().filter(|size| *size > 0) }))
+                let size = response.content_length().filter(|size| *size > 0);
+                Ok(Lookup::Found(ManifestHead { digest, size }))
             }
             (200..=299 | 400 | 403 | 405 | 501, _) => self.head_by_reading(repository, reference).await,
-            _ if answer.elsewhere.is_some() => self.head_by_reading(repository, reference).await,
-            _ => Err(answer.refusal(&inner.deadlines).await.error(&task)),
+            _ if response.elsewhere.is_some() => self.head_by_reading(repository, reference).await,
+            _ => Err(response.into_error_response(http.deadlines()).await.error(&operation)),
         }
     }
 
-    /// A manifest, verified: against the digest that was asked for, or that the registry states with a tag.
+    /// Reads a manifest, and verifies it against the requested digest, or the one that the registry states with a tag.
     ///
     /// # Errors
     /// `NotFound`; `InvalidContent` for another digest or a document that is no manifest; `TooLarge` over 8 MiB.
-    pub async fn manifest(
+    pub(crate) async fn read(
         &self,
         repository: &RepositoryName,
         reference: Reference<'_>,
     ) -> Result<Manifest, RegistryError> {
-        let inner = &self.0;
-        let task = self.manifest_task("reading the manifest", repository, reference);
-        let request = self.manifest_request(Method::GET, repository, reference, &task);
-        let fetched = {
-            let _permit = inner.read_permit().await;
-            inner.fetch(&request, MAX_MANIFEST_BYTES).await?
-        };
-        match fetched {
-            Fetched::Good { headers, body, .. } => verified(reference, &headers, body, &task),
-            Fetched::Refused(refusal) => Err(refusal.error(&task)),
+        let operation = self.operation("reading the manifest", repository, reference);
+        let request = self.request(Method::GET, repository, reference, &operation);
+        match self.session.fetch_small(&request, MAX_MANIFEST_BYTES).await? {
+            Fetched::Document { headers, body, .. } => verified(reference, &headers, body, &operation),
+            Fetched::Refused(refused) => Err(refused.error(&operation)),
         }
     }
 
-    /// Puts a manifest there, byte for byte.
+    /// Writes a manifest, byte for byte.
     ///
     /// # Errors
-    /// `ContentMissing` when the registry misses content that the manifest names; `ManifestInvalid` when it does not take the
-    /// manifest; `InvalidContent` when it states another digest than the manifest has.
-    pub async fn put_manifest(
+    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept the
+    /// manifest; `InvalidContent` if it states another digest than the manifest has.
+    pub(crate) async fn write(
         &self,
         repository: &RepositoryName,
         reference: Reference<'_>,
         manifest: &Manifest,
     ) -> Result<(), RegistryError> {
-        let inner = &self.0;
-        let task = self.manifest_task("writing the manifest", repository, reference);
+        let http = self.session.http();
+        let operation = self.operation("writing the manifest", repository, reference);
         let content_type = HeaderValue::from_str(&manifest.media_type)
-            .map_err(|_| task.error(ErrorKind::InvalidContent, "its media type is not valid"))?;
-        let url = inner.site.of(repository, &format!("manifests/{}", reference.as_str()));
-        let mut request = RegistryRequest::new(Method::PUT, url, Scopes::push(repository), &task);
-        request.headers.insert(CONTENT_TYPE, content_type);
-        request.body = Some(manifest.bytes.clone());
-        let _permit = inner.write_permit().await;
-        let answer = inner.call(&request).await?;
-        if !answer.status().is_success() {
-            let is_final = answer.status().is_client_error();
-            let refusal = answer.refusal(&inner.deadlines).await;
-            return Err(if is_final && refusal.has_code(&MISSING_CODES) {
-                refusal.error_of(ErrorKind::ContentMissing, &task)
-            } else if is_final && refusal.has_code(&["MANIFEST_INVALID"]) {
-                refusal.error_of(ErrorKind::ManifestInvalid, &task)
+            .map_err(|_| operation.error(ErrorKind::InvalidContent, "its media type is not valid"))?;
+        let url = http.hosts().of(repository, &format!("manifests/{}", reference.as_str()));
+        let request = RegistryRequest::new(Method::PUT, url, Scopes::push(repository), &operation)
+            .header(CONTENT_TYPE, content_type)
+            .body(manifest.bytes.clone());
+        let _permit = http.write_permit(Load::Small).await;
+        let response = self.session.call(&request).await?;
+        if !response.status().is_success() {
+            let is_final = response.status().is_client_error();
+            let refused = response.into_error_response(http.deadlines()).await;
+            return Err(if is_final && refused.has_code(&MISSING_CODES) {
+                refused.error_as(ErrorKind::ContentMissing, &operation)
+            } else if is_final && refused.has_code(&["MANIFEST_INVALID"]) {
+                refused.error_as(ErrorKind::ManifestInvalid, &operation)
             } else {
-                refusal.error(&task)
+                refused.error(&operation)
             });
         }
-        match stated_digest(answer.headers()) {
+        match stated_digest(response.headers()) {
             Some(stated) if !manifest.has_digest(&stated) => {
                 let detail = format!("the registry took {} for {stated}", manifest.digest);
-                Err(task.error(ErrorKind::InvalidContent, detail))
+                Err(operation.error(ErrorKind::InvalidContent, detail))
             }
             _ => Ok(()),
         }
@@ -115,54 +164,36 @@ impl Client {
         &self,
         repository: &RepositoryName,
         reference: Reference<'_>,
-    ) -> Result<Option<ManifestHead>, RegistryError> {
-        match self.manifest(repository, reference).await {
-            Ok(manifest) => Ok(Some(ManifestHead { size: Some(manifest.bytes.len() as u64), digest: manifest.digest })),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind == ErrorKind::Denied => self.head_by_listing(repository, reference, error).await,
+    ) -> Result<Lookup, RegistryError> {
+        match self.read(repository, reference).await {
+            Ok(manifest) => {
+                let size = Some(manifest.bytes.len() as u64);
+                Ok(Lookup::Found(ManifestHead { size, digest: manifest.digest }))
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Lookup::Absent),
+            Err(error) if error.kind == ErrorKind::Denied => Ok(Lookup::Denied(error)),
             Err(error) => Err(error),
         }
     }
 
-    /// Virtual repositories of Artifactory answer 403 for a tag that is not there (RTFACT-13797): the list of tags, where it may be
-    /// read, tells the two apart.
-    async fn head_by_listing(
-        &self,
-        repository: &RepositoryName,
-        reference: Reference<'_>,
-        denied: RegistryError,
-    ) -> Result<Option<ManifestHead>, RegistryError> {
-        let Reference::Tag(tag) = reference else { return Err(denied) };
-        match self.tags_and_digests(repository, &|listed| listed == tag).await {
-            Ok(listed) if listed.iter().all(|listing| listing.tags.is_empty()) => Ok(None),
-            _ => Err(denied),
-        }
+    fn operation(&self, name: &'static str, repository: &RepositoryName, reference: Reference<'_>) -> Operation {
+        self.session.http().operation(name, format_args!("{repository}{}", reference.suffix()))
     }
 
-    fn manifest_task(
-        &self,
-        operation: &'static str,
-        repository: &RepositoryName,
-        reference: Reference<'_>,
-    ) -> Operation {
-        self.0.task(operation, format_args!("{repository}{}", reference.suffix()))
-    }
-
-    fn manifest_request<'a>(
+    fn request<'a>(
         &self,
         method: Method,
         repository: &RepositoryName,
         reference: Reference<'_>,
-        task: &'a Operation,
+        operation: &'a Operation,
     ) -> RegistryRequest<'a> {
-        let url = self.0.site.of(repository, &format!("manifests/{}", reference.as_str()));
-        let mut request = RegistryRequest::new(method, url, Scopes::pull(repository), task);
-        request.headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_ACCEPT));
-        request
+        let url = self.session.http().hosts().of(repository, &format!("manifests/{}", reference.as_str()));
+        RegistryRequest::new(method, url, Scopes::pull(repository), operation)
+            .header(ACCEPT, HeaderValue::from_static(MANIFEST_ACCEPT))
     }
 }
 
-/// The digest that the registry states, if it is one, and one that can be verified.
+/// Returns the digest that the registry states, if it states exactly one that can be verified.
 pub(crate) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     let mut values = headers.get_all(CONTENT_DIGEST).iter();
     let stated = values.next()?;
@@ -174,19 +205,20 @@ fn verified(
     reference: Reference<'_>,
     headers: &HeaderMap,
     body: Bytes,
-    task: &Operation,
+    operation: &Operation,
 ) -> Result<Manifest, RegistryError> {
     let expected = match reference {
         Reference::Digest(asked) => Some(asked.clone()),
         Reference::Tag(_) => stated_digest(headers),
     };
     if let Some(expected) = expected.as_ref().filter(|expected| !expected.verifies(&body)) {
-        return Err(task.error(ErrorKind::InvalidContent, format!("the content does not have the digest {expected}")));
+        let detail = format!("the content does not have the digest {expected}");
+        return Err(operation.error(ErrorKind::InvalidContent, detail));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let manifest = Manifest::parse(content_type, body).map_err(|error| {
         let is_size = matches!(error, ManifestError::TooLarge | ManifestError::TooManyDescriptors);
-        task.error(if is_size { ErrorKind::TooLarge } else { ErrorKind::InvalidContent }, error)
+        operation.error(if is_size { ErrorKind::TooLarge } else { ErrorKind::InvalidContent }, error)
     })?;
     Ok(match expected {
         Some(digest) => Manifest { digest, ..manifest },
@@ -196,7 +228,7 @@ fn verified(
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// The codes that say that something the manifest names is not there.
+/// The codes that say that content which the manifest names is missing.
 const MISSING_CODES: [&str; 3] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
 
 #[cfg(test)]

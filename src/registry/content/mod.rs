@@ -1,4 +1,4 @@
-//! The content of repositories: manifests and blobs.
+//! The content of repositories: manifests and blobs, verified by digest and size.
 
 pub(crate) mod blobs;
 pub(crate) mod manifests;

@@ -1,17 +1,18 @@
-//! Reads the body of an answer into memory, within a bound and a deadline.
+//! Reads bodies of responses, within bounds and deadlines.
 
 use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout};
 
 use crate::registry::error::{ErrorKind, HttpError};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::transport::root_cause;
-use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout};
 
-/// The whole body of `response`.
+/// Reads the whole body of `response` into memory.
 ///
 /// # Errors
-/// `TooLarge` over `limit` bytes; `Unavailable` when the body breaks, stalls, or drips past the deadline.
+/// `TooLarge` over `limit` bytes; `Unavailable` if the body breaks, stalls, or drips past the deadline.
 pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, HttpError> {
     let whole = deadlines.whole_body;
     match timeout(whole, collect(response, limit, deadlines)).await {
@@ -20,10 +21,10 @@ pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &
     }
 }
 
-/// The next piece of the body of `response`, or nothing at its end.
+/// Reads the next piece of the body of `response`; `None` at its end.
 ///
 /// # Errors
-/// `Unavailable` when the body breaks or stalls.
+/// `Unavailable` if the body breaks or stalls.
 pub(crate) async fn next_piece(
     response: &mut reqwest::Response,
     deadlines: &Deadlines,
@@ -35,16 +36,16 @@ pub(crate) async fn next_piece(
     }
 }
 
-/// Sees to it that a body does not drip: the deadline of each piece alone is kept by one byte a minute.
+/// Enforces a minimum rate on a body: the deadline of each piece alone is met by one byte a minute.
 #[derive(Default)]
 pub(crate) struct MinimumRate {
-    /// How long the body was waited for; the time in which nobody wanted more of it does not count.
+    /// The time spent waiting for the body; the time in which the caller did not read does not count.
     waited: Duration,
     bytes: usize,
 }
 
 impl MinimumRate {
-    /// As [`next_piece`]; `Unavailable`, too, when fewer than [`MIN_BYTES`] came while it was waited for `idle` in all.
+    /// Like [`next_piece`]; `Unavailable` also if fewer than [`MIN_BYTES`] arrive in `idle` of waiting.
     pub(crate) async fn next_piece(
         &mut self,
         response: &mut reqwest::Response,
@@ -83,5 +84,5 @@ fn stalled(detail: String) -> HttpError {
     HttpError::new(ErrorKind::Unavailable, detail)
 }
 
-/// About 1 KiB a second, at the deadlines of everyday use.
+/// About 1 KiB a second, at the default deadlines.
 const MIN_BYTES: usize = 64 * 1024;

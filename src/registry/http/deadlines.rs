@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
-/// How long anything may take.
+/// The deadlines and waits of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadlines {
     /// DNS, TCP and TLS together.
     pub(crate) connect: Duration,
-    /// From sending a request to the headers of its answer.
+    /// From sending a request to the headers of its response.
     pub(crate) headers: Duration,
-    /// Between two pieces of a body, in either direction, and from the end of an upload to its answer.
+    /// Between two pieces of a body, in either direction, and from the end of an upload to its response.
     pub(crate) idle: Duration,
     /// A body that is read into memory.
     pub(crate) whole_body: Duration,
-    /// A page of a list, with what is tried again.
+    /// A page of a list, with its retries.
     pub(crate) page: Duration,
     /// A list with all its pages: of two million names, when pages are short.
     pub(crate) listing: Duration,
-    /// What refers to a manifest, with all pages.
+    /// The referrers of a manifest, with all pages.
     pub(crate) referrers: Duration,
-    /// Getting a token.
+    /// Fetching a token, with its retries.
     pub(crate) token: Duration,
-    /// Giving up an upload session.
+    /// Cancelling an upload session.
     pub(crate) cancel: Duration,
-    /// The bound of the first wait before another try, and of the last one.
+    /// The bounds of the first and of the longest backoff.
     pub(crate) first_backoff: Duration,
     pub(crate) last_backoff: Duration,
-    /// No pause after a 429 is shorter, whatever the registry asks for.
+    /// The shortest pause after a 429, whatever the registry asks for.
     pub(crate) min_pause: Duration,
     /// A longer wait than this is left to the caller.
     pub(crate) max_wait: Duration,

@@ -1,4 +1,4 @@
-//! The egress guard: which addresses registry traffic may reach, checked after DNS, on each connection.
+//! The egress guard: the addresses that registry traffic may reach, checked after DNS, on each connection.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// What the administrator allows registry traffic to reach.
+/// The addresses that the administrator allows registry traffic to reach.
 ///
 /// Whatever is set here, unspecified, link-local, metadata, multicast and reserved addresses are refused.
 #[derive(Clone, Debug, Default)]
@@ -21,34 +21,34 @@ pub struct EgressPolicy {
 }
 
 impl EgressPolicy {
-    /// Whether the administrator lists the host and port that `url` names.
-    pub(crate) fn lists(&self, url: &Url) -> bool {
+    /// Returns true if the administrator lists the host and port of `url`.
+    pub(super) fn lists(&self, url: &Url) -> bool {
         HostPort::of(url).is_some_and(|target| self.allow.contains(&target))
     }
 
     /// Judges one address by how much its host is trusted.
     ///
     /// # Errors
-    /// What the address is, in words that fit behind "which is".
-    pub(crate) fn judge(&self, address: IpAddr, reach: Reach) -> Result<(), &'static str> {
+    /// The class of the address, in words that fit behind "which is".
+    pub(super) fn judge(&self, address: IpAddr, reach: Reach) -> Result<(), &'static str> {
         if self.refused.iter().any(|refused| embedded(*refused) == embedded(address)) {
             return Err("an address of the cluster that registry traffic may never reach");
         }
         match (class(address), reach) {
-            (Class::Never(what), _) => Err(what),
-            (Class::Public, _) | (_, Reach::Listed) => Ok(()),
-            (Class::Loopback, _) => Err("a loopback address"),
-            (Class::Private, Reach::Public) => Err("a private address of a host that is not this registry's"),
-            (Class::Private, Reach::Guarded) if self.strict => Err("a private address"),
-            (Class::Private, Reach::Guarded) => Ok(()),
+            (AddressClass::Never(what), _) => Err(what),
+            (AddressClass::Public, _) | (_, Reach::Listed) => Ok(()),
+            (AddressClass::Loopback, _) => Err("a loopback address"),
+            (AddressClass::Private, Reach::Public) => Err("a private address of a host that is not this registry's"),
+            (AddressClass::Private, Reach::Guarded) if self.strict => Err("a private address"),
+            (AddressClass::Private, Reach::Guarded) => Ok(()),
         }
     }
 }
 
-/// How far a request may reach, by the host that it names.
+/// The addresses that a request may reach, by the host that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// A host that a registry's answer named: public addresses only.
+pub(super) enum Reach {
+    /// A host that a response named: public addresses only.
     Public,
     /// The registry's own and trusted hosts: private ranges too, unless the policy is strict.
     Guarded,
@@ -66,8 +66,8 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// The host and port that `url` names, the port of its scheme when it has none.
-    pub(crate) fn of(url: &Url) -> Option<Self> {
+    /// Returns the host and port of `url`, with the default port of its scheme.
+    pub(super) fn of(url: &Url) -> Option<Self> {
         Some(Self { host: bare(&url.host()?.to_string()), port: url.port_or_known_default()? })
     }
 }
@@ -80,11 +80,11 @@ impl fmt::Display for HostPort {
 }
 
 impl FromStr for HostPort {
-    type Err = String;
+    type Err = HostPortError;
 
-    /// Reads `host:port`; an IPv6 address stands in brackets.
+    /// Parses `host:port`; an IPv6 address stands in brackets.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || format!("{:?} is not of the form host:port", text.chars().take(80).collect::<String>());
+        let invalid = || HostPortError(text.chars().take(80).collect());
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
         let host = bare(&Host::parse(host).map_err(|_| invalid())?.to_string());
@@ -92,27 +92,32 @@ impl FromStr for HostPort {
     }
 }
 
-/// `host` without brackets and trailing dot, in lower case.
-pub(crate) fn bare(host: &str) -> String {
+/// A text that is no host and port; holds its first 80 characters.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not of the form host:port")]
+pub struct HostPortError(String);
+
+/// Returns `host` without brackets and trailing dot, in lower case.
+pub(super) fn bare(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-enum Class {
+enum AddressClass {
     Public,
     Private,
     Loopback,
     Never(&'static str),
 }
 
-fn class(address: IpAddr) -> Class {
+fn class(address: IpAddr) -> AddressClass {
     match embedded(address) {
         IpAddr::V4(address) => class_v4(address),
         IpAddr::V6(address) => class_v6(address),
     }
 }
 
-/// The IPv4 address that an IPv6 form of it leads to: mapped, compatible, 6to4 (RFC 3056) or NAT64 (RFC 6052).
+/// Returns the IPv4 address that an IPv6 form of it leads to: mapped, compatible, 6to4 (RFC 3056) or NAT64 (RFC 6052).
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -128,34 +133,36 @@ fn embedded(address: IpAddr) -> IpAddr {
     }
 }
 
-fn class_v4(address: Ipv4Addr) -> Class {
+fn class_v4(address: Ipv4Addr) -> AddressClass {
     match address.octets() {
-        [0, ..] => Class::Never("an unspecified address"),
-        [169, 254, ..] => Class::Never("a link-local address"),
-        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, _] => Class::Never("a metadata address"),
-        [224..=239, ..] => Class::Never("a multicast address"),
-        [240..=255, ..] => Class::Never("a broadcast or reserved address"),
-        [127, ..] => Class::Loopback,
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => Class::Private,
-        _ => Class::Public,
+        [0, ..] => AddressClass::Never("an unspecified address"),
+        [169, 254, ..] => AddressClass::Never("a link-local address"),
+        [100, 100, 100, 200] | [168, 63, 129, 16] | [192, 0, 0, _] => AddressClass::Never("a metadata address"),
+        [224..=239, ..] => AddressClass::Never("a multicast address"),
+        [240..=255, ..] => AddressClass::Never("a broadcast or reserved address"),
+        [127, ..] => AddressClass::Loopback,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => {
+            AddressClass::Private
+        }
+        _ => AddressClass::Public,
     }
 }
 
-fn class_v6(address: Ipv6Addr) -> Class {
+fn class_v6(address: Ipv6Addr) -> AddressClass {
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Never("an unspecified address"),
-        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
-        [0xfe80..=0xfebf, ..] => Class::Never("a link-local address"),
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressClass::Never("an unspecified address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
+        [0xfe80..=0xfebf, ..] => AddressClass::Never("a link-local address"),
         // Amazon's instance metadata and pod identity (fd00:ec2::254, ::23), Google's, Oracle's and Scaleway's.
         [0xfd00, 0xec2, ..]
         | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
         | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
-        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Class::Never("a metadata address"),
-        [0xff00..=0xffff, ..] => Class::Never("a multicast address"),
+        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => AddressClass::Never("a metadata address"),
+        [0xff00..=0xffff, ..] => AddressClass::Never("a multicast address"),
         // Teredo, and NAT64 prefixes of local use: they hide an IPv4 address where it cannot be judged.
-        [0x2001, 0, ..] | [0x64, 0xff9b, ..] => Class::Never("a tunnel address"),
-        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Class::Private,
-        _ => Class::Public,
+        [0x2001, 0, ..] | [0x64, 0xff9b, ..] => AddressClass::Never("a tunnel address"),
+        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => AddressClass::Private,
+        _ => AddressClass::Public,
     }
 }
 

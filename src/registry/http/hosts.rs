@@ -1,4 +1,6 @@
-//! The hosts of one registry: its own, those its owner trusts, and which URLs in its answers may be followed.
+//! The hosts of one registry: its own, those its owner trusts, and the URLs in its responses that may be followed.
+//!
+//! The names of Docker Hub are here, as they belong to the syntax of image names: `docker.io` is served by another host.
 
 use url::Url;
 
@@ -6,7 +8,7 @@ use crate::image::RepositoryName;
 use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::egress::{HostPort, bare};
 
-/// The host of `url` as registries are told apart by: `host`, or `host:port` where the port is not the scheme's own;
+/// Returns the host of `url` that identifies a registry: `host`, or `host:port` if the port is not the default of the scheme;
 /// lower case, and `docker.io` for each of its names.
 pub fn canonical_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -18,26 +20,39 @@ pub fn canonical_host(url: &Url) -> String {
     }
 }
 
-/// Whether `host` is one of the names of Docker Hub.
+/// Returns true if `host` is one of the names of Docker Hub.
 pub(crate) fn is_docker_hub(host: &str) -> bool {
     matches!(host, DOCKER_HUB | DOCKER_HUB_WIRE | "index.docker.io" | "www.docker.io" | "registry.hub.docker.com")
 }
 
-/// Where a registry is, and which other hosts belong to it.
+/// A token service on another host that a registry is known to use.
+pub(crate) struct KnownRealm {
+    /// The host that serves the API of the registry.
+    pub(crate) registry: &'static str,
+    /// The host of the token service, reached by https at the default port.
+    pub(crate) realm: &'static str,
+}
+
+/// The hosts of one registry.
 pub(crate) struct Hosts {
-    /// As it is spoken to.
+    /// The URL that requests go to, without a path.
     base: Url,
-    /// As it is named.
+    /// The canonical host.
     host: String,
     trusted: Vec<HostPort>,
+    known_realms: &'static [KnownRealm],
 }
 
 impl Hosts {
     /// `trusted` holds `host` (with the port of the scheme in use) and `host:port`.
     ///
     /// # Errors
-    /// `Configuration` when one of them cannot be read.
-    pub(crate) fn new(url: &Url, trusted: &[String]) -> Result<Self, RegistryError> {
+    /// `Configuration` if one of them is malformed.
+    pub(crate) fn new(
+        url: &Url,
+        trusted: &[String],
+        known_realms: &'static [KnownRealm],
+    ) -> Result<Self, RegistryError> {
         let unusable = |detail: String| RegistryError::new(ErrorKind::Configuration, detail);
         let host = canonical_host(url);
         if !matches!(url.scheme(), "https" | "http") || !is_host(url) || has_userinfo(url) {
@@ -59,55 +74,60 @@ impl Hosts {
             }
             known.extend(found);
         }
-        Ok(Self { base, host, trusted: known })
+        Ok(Self { base, host, trusted: known, known_realms })
     }
 
-    /// The canonical host.
+    /// Returns the canonical host.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// The URL of `/v2/`.
+    /// Returns the URL of `/v2/`.
     pub(crate) fn root(&self) -> Url {
         self.at("/v2/")
     }
 
-    /// The URL of `what` (without a leading slash) in `repository`.
-    pub(crate) fn of(&self, repository: &RepositoryName, what: &str) -> Url {
-        self.at(&format!("/v2/{repository}/{what}"))
+    /// Returns the URL of `path` (without a leading slash) in `repository`.
+    pub(crate) fn of(&self, repository: &RepositoryName, path: &str) -> Url {
+        self.at(&format!("/v2/{repository}/{path}"))
     }
 
-    /// The URL of the catalog.
+    /// Returns the URL of the catalog.
     pub(crate) fn catalog(&self) -> Url {
         self.at("/v2/_catalog")
     }
 
-    /// The URL of a path.
+    /// Returns the URL of a path on the registry's own origin.
     pub(crate) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
         url
     }
 
-    /// Whether `url` has the scheme, host and port of the registry: only then it gets an `Authorization`.
+    /// Returns true if `url` has the scheme, host and port of the registry: only then it gets an `Authorization`.
     pub(crate) fn is_own_origin(&self, url: &Url) -> bool {
         is_same_origin(&self.base, url)
     }
 
-    /// Whether `url` is on the registry's own host (any port) or on a trusted one.
+    /// Returns the canonical host of `url` if that is not the registry's own origin.
+    pub(crate) fn elsewhere(&self, url: &Url) -> Option<String> {
+        (!self.is_own_origin(url)).then(|| canonical_host(url))
+    }
+
+    /// Returns true if `url` is on the registry's own host (any port) or on a trusted one.
     pub(crate) fn is_trusted(&self, url: &Url) -> bool {
         self.is_own_host(url) || HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
     }
 
-    /// Whether `url` is on the registry's own host, at any port.
+    /// Returns true if `url` is on the registry's own host, at any port.
     pub(crate) fn is_own_host(&self, url: &Url) -> bool {
         host_of(url) == host_of(&self.base)
     }
 
-    /// Where a redirect of `from` to `location` leads.
+    /// Returns the URL that a redirect of `from` to `location` leads to.
     ///
     /// # Errors
-    /// When it may not be followed: it must be https, or go to the same origin or a trusted host.
+    /// `Rejected` if it may not be followed: it must be https, or go to the same origin or a trusted host.
     pub(crate) fn redirect(&self, from: &Url, location: &str) -> Result<Url, HttpError> {
         let target = resolve(from, location)?;
         if is_same_origin(from, &target) || target.scheme() == "https" || self.is_trusted_strictly(&target) {
@@ -119,24 +139,24 @@ impl Hosts {
         ))
     }
 
-    /// Where an upload session is. On the registry's own host its own scheme and port are kept: registries behind a
+    /// Returns the URL of an upload session. On the registry's own host its own scheme and port are kept: registries behind a
     /// proxy often name the wrong ones (distribution#2225).
     ///
     /// # Errors
     /// As [`Hosts::redirect`].
     pub(crate) fn upload(&self, from: &Url, location: &str) -> Result<Url, HttpError> {
         self.redirect(from, location)
-            .or_else(|trouble| match resolve(from, location) {
+            .or_else(|error| match resolve(from, location) {
                 Ok(target) if self.is_own_host(&target) => Ok(target),
-                _ => Err(trouble),
+                _ => Err(error),
             })
             .map(|target| self.homed(target))
     }
 
-    /// Where the next page of a list is: at the registry itself and nowhere else.
+    /// Returns the URL of the next page of a list, which must be at the registry itself.
     ///
     /// # Errors
-    /// When it is elsewhere.
+    /// `InvalidContent` if it is elsewhere.
     pub(crate) fn next_page(&self, from: &Url, link: &str) -> Result<Url, HttpError> {
         let target = self.homed(resolve(from, link)?);
         if self.is_own_origin(&target) {
@@ -146,10 +166,10 @@ impl Hosts {
         Err(HttpError::new(ErrorKind::InvalidContent, detail))
     }
 
-    /// The URL of a token service, if the credentials may be sent there.
+    /// Returns the URL of a token service that the credentials may be sent to.
     ///
     /// # Errors
-    /// `Configuration`, naming the field `trustedHosts`, when not.
+    /// `Configuration`, naming the field `trustedHosts`, if they may not.
     pub(crate) fn realm(&self, text: &str) -> Result<Url, HttpError> {
         let invalid = || HttpError::new(ErrorKind::InvalidContent, "names a token service that is no URL");
         let mut realm = Url::parse(text).map_err(|_| invalid())?;
@@ -177,14 +197,14 @@ impl Hosts {
 
     fn is_known_realm(&self, realm: &str) -> bool {
         let registry = host_of(&self.base);
-        KNOWN_REALMS.contains(&(registry.as_str(), realm))
+        self.known_realms.iter().any(|known| known.registry == registry && known.realm == realm)
     }
 
     fn is_trusted_strictly(&self, url: &Url) -> bool {
         HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
     }
 
-    /// `target` with the registry's own scheme and port, if it is on its host and not trusted with another one.
+    /// Returns `target` with the registry's own scheme and port, if it is on its host and not trusted with another one.
     fn homed(&self, mut target: Url) -> Url {
         if self.is_own_host(&target) && !self.is_trusted_strictly(&target) {
             let path = target.path().to_owned();
@@ -210,19 +230,19 @@ fn resolve(from: &Url, location: &str) -> Result<Url, HttpError> {
     Ok(target)
 }
 
-/// Whether two URLs have the same scheme, host and port.
-pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
+/// Returns true if two URLs have the same scheme, host and port.
+pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && host_of(one) == host_of(other)
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// The host of `url` alone, bare.
-pub(crate) fn host_of(url: &Url) -> String {
+/// Returns the host of `url`, without brackets, trailing dot and port.
+fn host_of(url: &Url) -> String {
     bare(url.host_str().unwrap_or_default())
 }
 
-/// Whether `url` names a host that there can be: not empty, and no longer than the DNS allows (RFC 1035, 2.3.4).
+/// Returns true if the host of `url` can exist: not empty, and no longer than the DNS allows (RFC 1035, 2.3.4).
 fn is_host(url: &Url) -> bool {
     let host = host_of(url);
     !host.is_empty() && !host.ends_with('.') && host.len() <= MAX_HOST_BYTES
@@ -233,15 +253,6 @@ fn has_userinfo(url: &Url) -> bool {
 }
 
 const MAX_HOST_BYTES: usize = 253;
-
-/// Registries whose token service is on another host.
-const KNOWN_REALMS: [(&str, &str); 5] = [
-    (DOCKER_HUB_WIRE, "auth.docker.io"),
-    ("registry.gitlab.com", "gitlab.com"),
-    ("registry.redhat.io", "sso.redhat.com"),
-    ("registry.connect.redhat.com", "sso.redhat.com"),
-    ("registry.digitalocean.com", "api.digitalocean.com"),
-];
 
 const DOCKER_HUB: &str = "docker.io";
 
@@ -254,9 +265,11 @@ const MAX_LOCATION_BYTES: usize = 16 * 1024;
 mod tests {
     use super::*;
 
-    fn site(url: &str, trusted: &[&str]) -> Hosts {
+    const KNOWN_REALMS: [KnownRealm; 1] = [KnownRealm { registry: "known.example", realm: "auth.example" }];
+
+    fn hosts(url: &str, trusted: &[&str]) -> Hosts {
         let trusted: Vec<_> = trusted.iter().map(|host| (*host).to_owned()).collect();
-        Hosts::new(&url.parse().unwrap(), &trusted).unwrap()
+        Hosts::new(&url.parse().unwrap(), &trusted, &KNOWN_REALMS).unwrap()
     }
 
     #[test]
@@ -273,7 +286,7 @@ mod tests {
         for (url, expected) in table {
             assert_eq!(canonical_host(&url.parse().unwrap()), expected, "{url}");
         }
-        assert_eq!(site("https://docker.io", &[]).root().as_str(), "https://registry-1.docker.io/v2/");
+        assert_eq!(hosts("https://docker.io", &[]).root().as_str(), "https://registry-1.docker.io/v2/");
     }
 
     #[test]
@@ -295,22 +308,23 @@ mod tests {
             ("https://r.example", "auth.example", "https://auth.example:8443/token", false),
             ("https://r.example", "auth.example:8443", "https://auth.example:8443/token", true),
             ("http://r.example", "auth.example:80", "http://auth.example/token", true),
-            ("https://docker.io", "", "https://auth.docker.io/token", true),
-            ("https://registry.gitlab.com", "", "https://gitlab.com/jwt/auth", true),
-            ("https://r.example", "", "https://auth.docker.io/token", false),
+            ("https://known.example", "", "https://auth.example/token", true),
+            ("https://known.example", "", "https://auth.example:8443/token", false),
+            ("https://known.example", "", "http://auth.example/token", false),
+            ("https://r.example", "", "https://auth.example/token", false),
         ];
         for (registry, trusted, realm, expected) in table {
             let trusted: &[&str] = if trusted.is_empty() { &[] } else { &[trusted] };
-            assert_eq!(site(registry, trusted).realm(realm).is_ok(), expected, "{registry} {realm}");
+            assert_eq!(hosts(registry, trusted).realm(realm).is_ok(), expected, "{registry} {realm}");
         }
-        let refused = site("https://r.example", &[]).realm("https://evil.example/token").unwrap_err();
+        let refused = hosts("https://r.example", &[]).realm("https://evil.example/token").unwrap_err();
         assert!(refused.detail.contains("trustedHosts") && refused.detail.contains("evil.example"), "{refused:?}");
     }
 
     #[test]
     fn upload_locations_keep_the_scheme_and_port_of_the_registry() {
-        let site = site("https://r.example:5000", &["storage.example:9000"]);
-        let from = site.root();
+        let hosts = hosts("https://r.example:5000", &["storage.example:9000"]);
+        let from = hosts.root();
         let table = [
             ("/v2/a/blobs/uploads/1?_state=x%3D", Some("https://r.example:5000/v2/a/blobs/uploads/1?_state=x%3D")),
             ("http://r.example/v2/u", Some("https://r.example:5000/v2/u")),
@@ -322,20 +336,20 @@ mod tests {
             ("https://user:secret@public.example/u", None),
         ];
         for (location, expected) in table {
-            let found = site.upload(&from, location).ok();
+            let found = hosts.upload(&from, location).ok();
             assert_eq!(found.as_ref().map(Url::as_str), expected, "{location}");
         }
     }
 
     #[test]
     fn pages_and_redirects_stay_where_they_may() {
-        let site = site("https://r.example", &[]);
-        let from = site.catalog();
-        assert_eq!(site.next_page(&from, "/v2/_catalog?last=b&n=2").unwrap().query(), Some("last=b&n=2"));
-        assert!(site.next_page(&from, "http://r.example/v2/_catalog?last=b").is_ok());
-        assert!(site.next_page(&from, "https://evil.example/v2/_catalog").is_err());
-        assert!(site.redirect(&from, "https://cdn.example/blob").is_ok());
-        assert!(site.redirect(&from, "http://cdn.example/blob").is_err());
-        assert!(site.redirect(&from, "http://r.example/blob").is_err());
+        let hosts = hosts("https://r.example", &[]);
+        let from = hosts.catalog();
+        assert_eq!(hosts.next_page(&from, "/v2/_catalog?last=b&n=2").unwrap().query(), Some("last=b&n=2"));
+        assert!(hosts.next_page(&from, "http://r.example/v2/_catalog?last=b").is_ok());
+        assert!(hosts.next_page(&from, "https://evil.example/v2/_catalog").is_err());
+        assert!(hosts.redirect(&from, "https://cdn.example/blob").is_ok());
+        assert!(hosts.redirect(&from, "http://cdn.example/blob").is_err());
+        assert!(hosts.redirect(&from, "http://r.example/blob").is_err());
     }
 }

@@ -1,23 +1,23 @@
-//! Bounds the requests of one kind that are under way to one registry, and learns how many of them it bears.
+//! Limits the concurrent requests to one registry, and adapts the limit to its load.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The requests that read from one registry, or those that write to it.
+/// The limiter of the reads from one registry, or of the writes to it.
 ///
-/// Bodies of blobs and small requests have places of their own, so that no HEAD or manifest waits behind layers. How
-/// many places there are of each is one number: it starts at the most there may be, is halved when the registry is
-/// overloaded, once for all requests that were sent before the cut, and grows by one for each windowful of successes.
+/// Bodies of blobs and small requests have permits of their own, so that no HEAD or manifest waits behind layers. Both
+/// have the same limit: it starts at the maximum, is halved when the registry is overloaded, once for all requests that
+/// were sent before the cut, and grows by one for each limit's worth of successes.
 pub(crate) struct Limiter {
-    most: usize,
-    size: Mutex<LimitState>,
+    max: usize,
+    state: Mutex<LimitState>,
     small: Arc<PermitPool>,
     bodies: Arc<PermitPool>,
 }
 
-/// What a place is asked for.
+/// The load of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// A request whose body and answer are small.
@@ -27,13 +27,13 @@ pub(crate) enum Load {
 }
 
 impl Load {
-    /// What a blob of `size` bytes is.
+    /// Returns the load of a blob of `size` bytes.
     pub(crate) fn of_blob(size: u64) -> Self {
         if size <= MAX_SMALL_BLOB { Self::Small } else { Self::Body }
     }
 }
 
-/// How a request went, as far as it tells how much the registry bears.
+/// The result of a request, as far as it shows the load of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feedback {
     /// It was answered.
@@ -43,75 +43,76 @@ pub(crate) enum Feedback {
 }
 
 struct LimitState {
-    now: f64,
+    limit: f64,
     cut_at: Option<Instant>,
 }
 
-/// A place in a window; given back when it is dropped.
+/// The permission to send a request; returned to its pool when dropped.
 pub(crate) struct Permit {
-    lane: Arc<PermitPool>,
+    pool: Arc<PermitPool>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Limiter {
-    /// With `most` places of each kind, at least one.
-    pub(crate) fn new(most: usize) -> Self {
-        let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        let lane = || Arc::new(PermitPool { places: Arc::new(Semaphore::new(most)), surplus: Mutex::new(0) });
-        Self { most, size: Mutex::new(LimitState { now: most as f64, cut_at: None }), small: lane(), bodies: lane() }
+    /// `max` is the number of permits for each load, at least one.
+    pub(super) fn new(max: usize) -> Self {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        let pool = || Arc::new(PermitPool { permits: Arc::new(Semaphore::new(max)), surplus: Mutex::new(0) });
+        let state = LimitState { limit: max as f64, cut_at: None };
+        Self { max, state: Mutex::new(state), small: pool(), bodies: pool() }
     }
 
-    /// Waits for a place; who came first gets the first one.
-    pub(crate) async fn enter(&self, load: Load) -> Permit {
-        let lane = match load {
+    /// Waits for a permit; requests get them in the order of arrival.
+    pub(super) async fn acquire(&self, load: Load) -> Permit {
+        let pool = match load {
             Load::Small => &self.small,
             Load::Body => &self.bodies,
         };
-        let permit = lane.places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Permit { lane: lane.clone(), permit: Some(permit) }
+        let permit = pool.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Permit { pool: pool.clone(), permit: Some(permit) }
     }
 
-    /// Takes into account how a request went that was sent at `sent_at`.
-    pub(crate) fn note(&self, sent_at: Instant, outcome: Feedback) {
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was sent before the last cut tells nothing about the window as it is now.
-        if size.cut_at.is_some_and(|cut_at| sent_at <= cut_at) {
+    /// Adapts the limit to the result of a request that was sent at `sent_at`.
+    pub(super) fn record(&self, sent_at: Instant, feedback: Feedback) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A request that was sent before the last cut says nothing about the present limit.
+        if state.cut_at.is_some_and(|cut_at| sent_at <= cut_at) {
             return;
         }
-        let before = size.now as usize;
-        match outcome {
-            Feedback::Answered => size.now = (size.now + 1.0 / size.now).min(self.most as f64),
+        let before = state.limit as usize;
+        match feedback {
+            Feedback::Answered => state.limit = (state.limit + 1.0 / state.limit).min(self.max as f64),
             Feedback::Overloaded => {
-                size.now = (size.now / 2.0).max(1.0);
-                size.cut_at = Some(Instant::now());
+                state.limit = (state.limit / 2.0).max(1.0);
+                state.cut_at = Some(Instant::now());
             }
         }
-        let after = size.now as usize;
-        for lane in [&self.small, &self.bodies] {
-            lane.resize(before, after);
+        let after = state.limit as usize;
+        for pool in [&self.small, &self.bodies] {
+            pool.resize(before, after);
         }
         if after < before {
             tracing::debug!(before, after, "fewer requests at once");
         }
     }
 
-    /// How many places there are of each kind.
+    /// The number of permits for each load.
     #[cfg(test)]
-    pub(crate) fn places(&self) -> usize {
-        self.size.lock().unwrap().now as usize
+    pub(crate) fn limit(&self) -> usize {
+        self.state.lock().unwrap().limit as usize
     }
 
-    /// How many bodies may still start at this moment.
+    /// The number of bodies that may start at this moment.
     #[cfg(test)]
     pub(crate) fn free_for_bodies(&self) -> usize {
-        self.bodies.places.available_permits()
+        self.bodies.permits.available_permits()
     }
 }
 
-/// The places for one kind of load.
+/// The permits for one load.
 struct PermitPool {
-    places: Arc<Semaphore>,
-    /// The places that are taken, and go away when they are given back.
+    permits: Arc<Semaphore>,
+    /// The permits that are in use, and are removed when they are returned.
     surplus: Mutex<usize>,
 }
 
@@ -119,11 +120,11 @@ impl PermitPool {
     fn resize(&self, before: usize, after: usize) {
         let mut surplus = self.surplus();
         if after < before {
-            *surplus += before - after - self.places.forget_permits(before - after);
+            *surplus += before - after - self.permits.forget_permits(before - after);
         } else {
             let kept = (after - before).min(*surplus);
             *surplus -= kept;
-            self.places.add_permits(after - before - kept);
+            self.permits.add_permits(after - before - kept);
         }
     }
 
@@ -134,7 +135,7 @@ impl PermitPool {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut surplus = self.lane.surplus();
+        let mut surplus = self.pool.surplus();
         if let Some(permit) = self.permit.take()
             && *surplus > 0
         {
@@ -144,7 +145,7 @@ impl Drop for Permit {
     }
 }
 
-/// A blob up to this size is no more than a manifest.
+/// A blob up to this size is no larger than a manifest.
 const MAX_SMALL_BLOB: u64 = 64 * 1024;
 
 #[cfg(test)]
@@ -159,55 +160,55 @@ mod tests {
     }
 
     #[test]
-    fn an_overload_halves_the_window_once_and_successes_open_it_again() {
-        let window = Limiter::new(8);
+    fn an_overload_halves_the_limit_once_and_successes_raise_it_again() {
+        let limiter = Limiter::new(8);
         let sent_at = Instant::now();
         for _ in 0..8 {
-            window.note(sent_at, Feedback::Overloaded);
+            limiter.record(sent_at, Feedback::Overloaded);
         }
-        assert_eq!(window.places(), 4, "eight requests of one moment are one overload");
-        window.note(sent_at, Feedback::Answered);
-        assert_eq!(window.places(), 4, "an answer to what was sent before the cut tells nothing");
-        for places in [2, 1, 1] {
-            window.note(later(), Feedback::Overloaded);
-            assert_eq!(window.places(), places);
+        assert_eq!(limiter.limit(), 4, "eight requests of one moment are one overload");
+        limiter.record(sent_at, Feedback::Answered);
+        assert_eq!(limiter.limit(), 4, "a response to a request from before the cut says nothing");
+        for limit in [2, 1, 1] {
+            limiter.record(later(), Feedback::Overloaded);
+            assert_eq!(limiter.limit(), limit);
         }
         let mut successes = 0;
-        while window.places() < 8 {
-            window.note(later(), Feedback::Answered);
+        while limiter.limit() < 8 {
+            limiter.record(later(), Feedback::Answered);
             successes += 1;
         }
-        assert!((20..40).contains(&successes), "one more place for each windowful: {successes}");
+        assert!((20..40).contains(&successes), "one more permit for each limit's worth: {successes}");
         for _ in 0..100 {
-            window.note(later(), Feedback::Answered);
+            limiter.record(later(), Feedback::Answered);
         }
-        assert_eq!((window.places(), window.free_for_bodies()), (8, 8), "never more than configured");
+        assert_eq!((limiter.limit(), limiter.free_for_bodies()), (8, 8), "never more than configured");
     }
 
     #[tokio::test]
-    async fn places_that_are_taken_when_the_window_is_cut_go_away_when_they_come_back() {
-        let window = Limiter::new(4);
+    async fn permits_in_use_when_the_limit_is_cut_are_removed_when_returned() {
+        let limiter = Limiter::new(4);
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(window.enter(Load::Body).await);
+            taken.push(limiter.acquire(Load::Body).await);
         }
-        window.note(Instant::now(), Feedback::Overloaded);
-        assert_eq!(window.free_for_bodies(), 0);
+        limiter.record(Instant::now(), Feedback::Overloaded);
+        assert_eq!(limiter.free_for_bodies(), 0);
         drop(taken.pop());
-        assert_eq!(window.free_for_bodies(), 0, "two are still under way, and two are all there is");
+        assert_eq!(limiter.free_for_bodies(), 0, "two are still under way, and two are all there is");
         drop(taken.pop());
-        assert_eq!(window.free_for_bodies(), 1);
+        assert_eq!(limiter.free_for_bodies(), 1);
         drop(taken.pop());
-        assert_eq!(window.free_for_bodies(), 2);
+        assert_eq!(limiter.free_for_bodies(), 2);
     }
 
     #[tokio::test]
     async fn a_small_request_does_not_wait_behind_bodies() {
-        let window = Limiter::new(1);
-        let _body = window.enter(Load::Body).await;
-        let _small = window.enter(Load::of_blob(MAX_SMALL_BLOB)).await;
+        let limiter = Limiter::new(1);
+        let _body = limiter.acquire(Load::Body).await;
+        let _small = limiter.acquire(Load::of_blob(MAX_SMALL_BLOB)).await;
         let second =
-            tokio::time::timeout(Duration::from_millis(20), window.enter(Load::of_blob(MAX_SMALL_BLOB + 1))).await;
+            tokio::time::timeout(Duration::from_millis(20), limiter.acquire(Load::of_blob(MAX_SMALL_BLOB + 1))).await;
         assert!(second.is_err());
     }
 }

@@ -1,13 +1,187 @@
-//! One request on the wire, to the hosts it may reach, within deadlines and limits.
+//! The HTTP layer: requests to one registry, to hosts that they may reach, within deadlines and limits.
+//!
+//! It knows no credentials beyond a finished `Authorization` header, and no API. [`Http`] owns the registry's hosts, its
+//! connections, its limiters, and the pause that a 429 asks for.
 
 pub(crate) mod body;
 pub(crate) mod deadlines;
 pub(crate) mod egress;
 pub(crate) mod hosts;
 pub(crate) mod limiter;
-pub(crate) mod resolver;
+pub(crate) mod request;
+mod resolver;
 pub(crate) mod response;
 pub(crate) mod retry;
 pub(crate) mod text;
 pub(crate) mod transport;
-pub(crate) mod warnings;
+mod warnings;
+
+use std::fmt::Display;
+
+use http::header::{HeaderValue, LOCATION};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::registry::error::{AttemptError, ErrorKind, HttpError, Operation, RegistryError};
+use crate::registry::http::deadlines::Deadlines;
+use crate::registry::http::hosts::{Hosts, is_same_origin};
+use crate::registry::http::limiter::{Feedback, Limiter, Load, Permit};
+use crate::registry::http::request::HttpRequest;
+use crate::registry::http::response::HttpResponse;
+use crate::registry::http::retry::{Pause, Retries};
+use crate::registry::http::transport::Transport;
+
+/// The connections, hosts and limits of one registry.
+pub(crate) struct Http {
+    hosts: Hosts,
+    transport: Transport,
+    deadlines: Deadlines,
+    pause: Pause,
+    /// The limiter of GET and HEAD. Writes have one of their own: an upload that holds a permit to write may wait for a
+    /// blob that comes through this same client.
+    reads: Limiter,
+    writes: Limiter,
+}
+
+impl Http {
+    /// `concurrency` bounds the reads, and the writes, that run at once.
+    pub(crate) fn new(hosts: Hosts, transport: Transport, deadlines: Deadlines, concurrency: usize) -> Self {
+        let (reads, writes) = (Limiter::new(concurrency), Limiter::new(concurrency));
+        Self { hosts, transport, deadlines, pause: Pause::default(), reads, writes }
+    }
+
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// Names an operation on this registry for messages.
+    pub(crate) fn operation(&self, name: &'static str, subject: impl Display) -> Operation {
+        Operation::new(self.hosts.host(), name, subject)
+    }
+
+    /// Waits for a permit to read.
+    pub(crate) async fn read_permit(&self, load: Load) -> Permit {
+        self.reads.acquire(load).await
+    }
+
+    /// Waits for a permit to write.
+    pub(crate) async fn write_permit(&self, load: Load) -> Permit {
+        self.writes.acquire(load).await
+    }
+
+    /// Records that the body of a response broke off, whose request was sent at `sent_at`.
+    pub(crate) fn record_broken_read(&self, sent_at: Instant) {
+        self.reads.record(sent_at, Feedback::Overloaded);
+    }
+
+    /// Starts the attempts of one request.
+    pub(crate) fn retries(&self) -> Retries<'_> {
+        Retries::new(&self.pause, &self.deadlines)
+    }
+
+    /// Waits for the end of the pause that the registry asked for.
+    ///
+    /// # Errors
+    /// `RateLimited` if that is further away than the longest wait.
+    pub(crate) async fn wait_for_pause(&self, operation: &Operation) -> Result<(), RegistryError> {
+        self.pause.wait(operation, &self.deadlines).await
+    }
+
+    /// Sends `request`, and follows redirects of GET and HEAD as far as they may be followed. Another origin gets no
+    /// `Authorization`.
+    pub(crate) async fn exchange(
+        &self,
+        request: &HttpRequest,
+        authorization: Option<&HeaderValue>,
+        operation: &Operation,
+    ) -> Result<HttpResponse, AttemptError> {
+        let mut url = request.url.clone();
+        let mut authorization = authorization;
+        let is_read = is_read(&request.method);
+        for _ in 0..=MAX_REDIRECTS {
+            let (outgoing, sent_at) = (request.at(&url, authorization), Instant::now());
+            let is_trusted = self.hosts.is_trusted(&url);
+            let sent = self.transport.send(outgoing, is_trusted, Some(self.deadlines.headers)).await;
+            self.record(&request.method, &url, sent_at, &sent);
+            let response = sent.map_err(|error| operation.attempt_error(error))?;
+            let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()) && is_read);
+            let Some(location) = location else {
+                return Ok(HttpResponse { response, elsewhere: self.hosts.elsewhere(&url), url });
+            };
+            let target = self.hosts.redirect(&url, &String::from_utf8_lossy(location.as_bytes()));
+            let target = target.map_err(|error| operation.attempt_error(error))?;
+            if !is_same_origin(&url, &target) {
+                authorization = None;
+            }
+            url = target;
+        }
+        Err(operation.error(ErrorKind::Rejected, format!("redirects over {MAX_REDIRECTS} times")).into())
+    }
+
+    /// Sends a request whose body is a stream, without a deadline and without following redirects. The caller watches
+    /// the stream, and passes the result to [`Http::record`].
+    pub(crate) async fn send_stream(&self, request: reqwest::Request) -> Result<reqwest::Response, HttpError> {
+        let is_trusted = self.hosts.is_trusted(request.url());
+        self.transport.send(request, is_trusted, None).await
+    }
+
+    /// Sends a request to a service beside the registry's API, such as its token service. The limiters do not count it.
+    pub(crate) async fn send_to_service(
+        &self,
+        request: reqwest::Request,
+        is_trusted: bool,
+    ) -> Result<reqwest::Response, HttpError> {
+        self.transport.send(request, is_trusted, Some(self.deadlines.headers)).await
+    }
+
+    /// Adapts the limiter to the result of a request, and logs the registry's warnings.
+    pub(crate) fn record(
+        &self,
+        method: &Method,
+        url: &Url,
+        sent_at: Instant,
+        sent: &Result<reqwest::Response, HttpError>,
+    ) {
+        let limiter = if is_read(method) { &self.reads } else { &self.writes };
+        match sent {
+            Ok(response) => {
+                let is_overload = matches!(response.status().as_u16(), 429 | 503);
+                limiter.record(sent_at, if is_overload { Feedback::Overloaded } else { Feedback::Answered });
+                if self.hosts.is_own_origin(url) {
+                    warnings::log(self.hosts.host(), response.headers());
+                    if retry::remaining(response.headers()) == Some(0) {
+                        tracing::debug!(registry = self.hosts.host(), "the quota of requests is used up");
+                    }
+                }
+            }
+            Err(error) if error.kind == ErrorKind::Unavailable => limiter.record(sent_at, Feedback::Overloaded),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+impl Http {
+    pub(crate) fn reads(&self) -> &Limiter {
+        &self.reads
+    }
+
+    pub(crate) fn writes(&self) -> &Limiter {
+        &self.writes
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+const MAX_REDIRECTS: usize = 5;

@@ -1,19 +1,20 @@
-//! Resolves host names for the transport, and keeps only the addresses that the egress guard allows.
+//! Resolves host names for the transport, and drops addresses that the egress guard refuses.
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::registry::http::egress::{EgressPolicy, Reach};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::registry::http::egress::{EgressPolicy, Reach};
 
 /// The system's resolver behind the egress guard.
 ///
-/// A name that has allowed and refused addresses is reached at the allowed ones only. As the addresses that come out
-/// are the ones connected to, an answer of the DNS that changes meanwhile cannot slip past the check.
-pub(crate) struct GuardedResolver {
-    pub(crate) policy: Arc<EgressPolicy>,
-    pub(crate) reach: Reach,
+/// A name that has allowed and refused addresses is reached at the allowed ones only. The returned addresses are the ones
+/// connected to, so a DNS answer that changes meanwhile cannot bypass the check.
+pub(super) struct GuardedResolver {
+    pub(super) policy: Arc<EgressPolicy>,
+    pub(super) reach: Reach,
 }
 
 impl Resolve for GuardedResolver {
@@ -30,10 +31,10 @@ impl Resolve for GuardedResolver {
     }
 }
 
-/// The addresses out of `found` that may be connected to.
+/// Returns the addresses in `found` that may be connected to.
 ///
 /// # Errors
-/// [`HostNotFoundError`] when there was none to begin with, [`AddressRefusedError`] when none is left.
+/// [`HostNotFoundError`] if `found` is empty, [`AddressRefusedError`] if no address is left.
 fn allowed(
     host: &str,
     found: Vec<SocketAddr>,
@@ -60,12 +61,12 @@ fn allowed(
 /// The egress guard refuses every address of a host.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct AddressRefusedError(pub(crate) String);
+pub(super) struct AddressRefusedError(pub(super) String);
 
 /// A name has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("the host name {0} does not resolve")]
-pub(crate) struct HostNotFoundError(pub(crate) String);
+pub(super) struct HostNotFoundError(pub(super) String);
 
 #[cfg(test)]
 mod tests {

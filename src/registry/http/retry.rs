@@ -1,16 +1,17 @@
-//! Decides whether and when a failed request is tried again: backoff, `Retry-After`, and the pause after a 429.
+//! Retries of failed requests: backoff, `Retry-After`, and the pause after a 429.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
-use crate::registry::http::deadlines::Deadlines;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use rand::RngExt;
 use tokio::time::Instant;
 
-/// The tries of one request.
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
+use crate::registry::http::deadlines::Deadlines;
+
+/// The attempts of one request.
 pub(crate) struct Retries<'a> {
     pause: &'a Pause,
     deadlines: &'a Deadlines,
@@ -22,13 +23,13 @@ impl<'a> Retries<'a> {
         Self { pause, deadlines, tries: 0 }
     }
 
-    /// Waits until the request is to be tried again.
+    /// Waits until the request is to be repeated.
     ///
     /// # Errors
-    /// The failure itself, when another try is not worth it or would have to wait for too long.
-    pub(crate) async fn again(&mut self, failure: AttemptError) -> Result<(), RegistryError> {
+    /// The failure itself, if another attempt is not worth it or would have to wait for too long.
+    pub(crate) async fn again(&mut self, failed: AttemptError) -> Result<(), RegistryError> {
         self.tries += 1;
-        let error = failure.error;
+        let error = failed.error;
         let backoff = self.backoff();
         let mut wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
         if error.kind == ErrorKind::RateLimited {
@@ -37,7 +38,7 @@ impl<'a> Retries<'a> {
             self.pause.until(Instant::now() + asked);
             wait = wait.max(asked);
         }
-        if self.tries >= failure.max_tries || wait > self.deadlines.max_wait {
+        if self.tries >= failed.max_tries || wait > self.deadlines.max_wait {
             return Err(error);
         }
         tracing::debug!(error = %error.message, tries = self.tries, ?wait, "trying again");
@@ -45,14 +46,14 @@ impl<'a> Retries<'a> {
         Ok(())
     }
 
-    /// Full jitter: anything from nothing to a bound that doubles with each try.
+    /// Full jitter: a random wait up to a bound that doubles with each attempt.
     fn backoff(&self) -> Duration {
         let bound = self.deadlines.first_backoff.saturating_mul(1 << self.tries.min(16)) / 2;
         rand::rng().random_range(Duration::ZERO..=bound.min(self.deadlines.last_backoff))
     }
 }
 
-/// The instant before which a client sends nothing, because its registry asked for a pause.
+/// The pause that a registry asked for; until it ends, the client sends nothing.
 #[derive(Default)]
 pub(crate) struct Pause(Mutex<Option<Instant>>);
 
@@ -66,8 +67,8 @@ impl Pause {
     /// Waits for the end of the pause.
     ///
     /// # Errors
-    /// `RateLimited` when that is further away than the longest wait.
-    pub(crate) async fn wait(&self, task: &Operation, deadlines: &Deadlines) -> Result<(), RegistryError> {
+    /// `RateLimited` if that is further away than the longest wait.
+    pub(crate) async fn wait(&self, operation: &Operation, deadlines: &Deadlines) -> Result<(), RegistryError> {
         loop {
             let not_before = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let left = not_before.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()));
@@ -76,7 +77,7 @@ impl Pause {
             }
             if left > deadlines.max_wait {
                 let detail = format!("waits for {} s, as the registry asked for", left.as_secs());
-                let error = task.error(ErrorKind::RateLimited, detail);
+                let error = operation.error(ErrorKind::RateLimited, detail);
                 return Err(RegistryError { retry_after: Some(left), ..error });
             }
             tokio::time::sleep(left).await;
@@ -84,21 +85,21 @@ impl Pause {
     }
 }
 
-/// How long the headers of an answer ask to wait; at most one hour.
+/// Returns the wait that the headers of a response ask for; at most one hour.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     // Not only ASCII: GHCR writes microseconds with their sign.
     let text = String::from_utf8_lossy(headers.get(RETRY_AFTER)?.as_bytes());
     parse_retry_after(&text, SystemTime::now())
 }
 
-/// How many requests are left of a quota, as Docker Hub tells with `RateLimit-Remaining: 76;w=21600`.
-pub(crate) fn remaining(headers: &HeaderMap) -> Option<u64> {
+/// Returns the requests that are left of a quota, as Docker Hub states it: `RateLimit-Remaining: 76;w=21600`.
+pub(super) fn remaining(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
     text.split(';').next()?.trim().parse().ok()
 }
 
-/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds or a date; besides, what registries send instead, such as `1.5` and
-/// `23.722µs`. Nothing is negative, nothing over one hour.
+/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date; also `1.5`, `23.722µs` and the like, which registries send. The
+/// result is neither negative nor over one hour.
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let seconds = match text.parse::<f64>() {
@@ -114,7 +115,7 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// Reads a duration as Go prints it (`1m30.5s`), in seconds.
+/// Parses a duration as Go prints it (`1m30.5s`), in seconds.
 fn parse_go_duration(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut seconds = 0.0;
@@ -138,7 +139,7 @@ fn parse_go_duration(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(seconds)
 }
 
-/// The most that `Retry-After` is believed.
+/// A longer `Retry-After` is cut to this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_quota_is_read_as_docker_hub_writes_it() {
+    fn the_rest_of_a_quota_is_read_as_docker_hub_writes_it() {
         for (text, expected) in [("0;w=21600", Some(0)), ("76", Some(76)), (" 1 ;w=60", Some(1)), ("soon", None)] {
             let headers = HeaderMap::from_iter([("ratelimit-remaining".parse().unwrap(), text.parse().unwrap())]);
             assert_eq!(remaining(&headers), expected, "{text}");
@@ -186,14 +187,14 @@ mod tests {
         let pause = Pause::default();
         let deadlines =
             Deadlines { max_wait: Duration::from_millis(10), min_pause: Duration::ZERO, ..Deadlines::default() };
-        let task = Operation::new("registry.example", "reading", "");
+        let operation = Operation::new("registry.example", "reading", "");
         let asked = Some(Duration::from_millis(60));
-        let error = RegistryError { retry_after: asked, ..task.error(ErrorKind::RateLimited, "answered 429") };
+        let error = RegistryError { retry_after: asked, ..operation.error(ErrorKind::RateLimited, "answered 429") };
         let refused = Retries::new(&pause, &deadlines).again(error.into()).await.unwrap_err();
         assert_eq!(refused.retry_after, asked);
-        let other = pause.wait(&task, &deadlines).await.unwrap_err();
+        let other = pause.wait(&operation, &deadlines).await.unwrap_err();
         assert_eq!(other.kind, ErrorKind::RateLimited);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        pause.wait(&task, &deadlines).await.unwrap();
+        pause.wait(&operation, &deadlines).await.unwrap();
     }
 }

@@ -6,18 +6,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::registry::error::{ErrorKind, HttpError, RegistryError};
-use crate::registry::http::deadlines::Deadlines;
-use crate::registry::http::egress::{EgressPolicy, Reach};
-use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
-use crate::registry::http::text::clean;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Request, Response};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-/// Sends requests for one registry.
+use crate::registry::error::{ErrorKind, HttpError, RegistryError};
+use crate::registry::http::deadlines::Deadlines;
+use crate::registry::http::egress::{EgressPolicy, Reach};
+use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
+use crate::registry::http::text::clean;
+
+/// Sends the requests of one client.
 pub(crate) struct Transport {
     policy: Arc<EgressPolicy>,
     /// The only certificates to trust; the system's when there are none.
@@ -25,13 +26,13 @@ pub(crate) struct Transport {
     connections: usize,
     connect: Duration,
     /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https, as http needs no
-    /// certificates: the system may have none, and to read them takes longer than to copy a small image. Made when needed.
+    /// certificates: the system may have none, and reading them takes longer than copying a small image. Created when needed.
     clients: [[OnceCell<reqwest::Client>; 2]; 3],
 }
 
 impl Transport {
     /// # Errors
-    /// `Configuration` when the CA bundle cannot be used.
+    /// `Configuration` if the CA bundle cannot be used.
     pub(crate) fn new(
         policy: Arc<EgressPolicy>,
         ca_bundle: Option<&[u8]>,
@@ -42,17 +43,15 @@ impl Transport {
         let clients = [const { [const { OnceCell::const_new() }; 2] }; 3];
         let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
         if transport.roots.is_some() {
-            transport
-                .build(Reach::Guarded, true)
-                .map_err(|trouble| RegistryError::new(trouble.kind, trouble.detail))?;
+            transport.build(Reach::Guarded, true).map_err(|error| RegistryError::new(error.kind, error.detail))?;
         }
         Ok(transport)
     }
 
-    /// Sends `request` and waits for the headers of the answer, not longer than `deadline`.
+    /// Sends `request` and waits for the headers of the response, not longer than `deadline`.
     ///
-    /// `is_trusted` says that the request goes to the registry's own host or one that its owner trusts; any other
-    /// host is reached at public addresses only.
+    /// `is_trusted` is true for the registry's own host and those that its owner trusts; any other host is reached at public
+    /// addresses only.
     pub(crate) async fn send(
         &self,
         request: Request,
@@ -82,7 +81,7 @@ impl Transport {
         }
     }
 
-    /// Addresses in a URL bypass the resolver, so they are judged here.
+    /// Judges an address in a URL, which bypasses the resolver.
     fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), HttpError> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
@@ -124,8 +123,8 @@ impl Transport {
     }
 }
 
-/// The text of the innermost cause of `error`: names no URL.
-pub(crate) fn root_cause(error: &reqwest::Error) -> String {
+/// Returns the text of the innermost cause of `error`, which names no URL.
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let last = causes(error).last();
     last.filter(|cause| !cause.is::<reqwest::Error>())
         .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
@@ -157,7 +156,7 @@ fn refused(detail: &str) -> HttpError {
     HttpError::new(ErrorKind::EgressRefused, detail)
 }
 
-/// `error` and its causes, also those inside I/O errors, which their `source` skips.
+/// Returns `error` and its causes, also those inside I/O errors, which their `source` skips.
 fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error as &'a (dyn Error + 'static)), |cause: &&'a (dyn Error + 'static)| {
         let cause: &'a (dyn Error + 'static) = *cause;
@@ -181,14 +180,14 @@ fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, RegistryError> {
     }
 }
 
-/// What to do about the one certificate that works elsewhere and not with rustls.
+/// The advice for the one kind of certificate that works elsewhere and not with rustls.
 const SELF_SIGNED_HINT: &str = " (a CA certificate cannot be a server's own; sign one for the server with it)";
 
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 const MAX_BUNDLE_CERTIFICATES: usize = 100;
 
-/// What reads and what writes have their windows, each with places for bodies and for small requests (see `window`): fewer
-/// connections than there are places would be closed and opened again all the time.
+/// Reads and writes each have permits for bodies and for small requests (see `limiter`): with fewer connections than
+/// permits, connections would be closed and opened again all the time.
 const CONNECTIONS_PER_PERMIT: usize = 4;
-/// Idle connections are given up before registries and load balancers usually do, so that few requests meet a dead one.
+/// Idle connections are closed before registries and load balancers usually do it, so that few requests meet a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(20);

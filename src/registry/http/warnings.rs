@@ -1,14 +1,15 @@
-//! Shows the warnings that registries send along with their answers, each once; nothing is decided by them.
+//! Logs the warnings that registries send with their responses, each once; nothing is decided by them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use crate::registry::http::text::clean;
 use http::HeaderMap;
 use http::header::WARNING;
 
-/// Logs each warning in `headers` that `host` has not given before (distribution specification, "Warnings").
-pub(crate) fn show(host: &str, headers: &HeaderMap) {
+use crate::registry::http::text::clean;
+
+/// Logs each warning in `headers` that `host` has not sent before (distribution specification, "Warnings").
+pub(super) fn log(host: &str, headers: &HeaderMap) {
     for text in headers.get_all(WARNING).iter().take(MAX_TEXTS).filter_map(|value| warning(value.to_str().ok()?)) {
         if SHOWN.lock().unwrap_or_else(PoisonError::into_inner).is_new(host, &text) {
             tracing::warn!(registry = host, warning = text, "the registry warns");
@@ -16,7 +17,7 @@ pub(crate) fn show(host: &str, headers: &HeaderMap) {
     }
 }
 
-/// Reads `299 - "text"`, the only form that the specification knows.
+/// Parses `299 - "text"`, the only form that the specification knows.
 fn warning(value: &str) -> Option<String> {
     let quoted = value.trim().strip_prefix("299 - \"")?;
     let mut text = String::new();
@@ -31,12 +32,12 @@ fn warning(value: &str) -> Option<String> {
     Some(clean(&text)).filter(|text| !text.is_empty())
 }
 
-/// What was shown by this process.
+/// The warnings that this process has logged.
 #[derive(Default)]
 struct ShownWarnings(HashMap<String, HashSet<String>>);
 
 impl ShownWarnings {
-    /// Whether `text` is new, and is to be shown: of a host that says ever new things no more than the first ones.
+    /// Returns true if `text` is new. A host that sends ever new texts gets only the first ones logged.
     fn is_new(&mut self, host: &str, text: &str) -> bool {
         if !self.0.contains_key(host) && self.0.len() >= MAX_HOSTS {
             return false;

@@ -1,4 +1,4 @@
-//! Reads one page of a list: the names on it, what else it tells, and where the next page is.
+//! Parses one page of a list: the names, the manifests that some registries add, and the link to the next page.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,26 +10,49 @@ use serde_json::value::RawValue;
 
 /// One page of a list.
 pub(crate) struct NamePage<'a, T> {
-    /// The names that are kept, as they come.
+    /// The names that were selected, in the order of the page.
     pub(crate) kept: Vec<T>,
-    /// How many names there are besides that nothing could be called.
+    /// The number of names that are not valid.
     pub(crate) invalid: usize,
-    /// The names as the page has them.
+    /// The JSON text of the names.
     pub(crate) text: &'a str,
-    /// What Google's registries tell of the manifests.
+    /// The field `manifest`, which some registries add.
     pub(crate) manifests: Option<&'a RawValue>,
 }
 
-/// Whether a name of a list is to be kept.
+/// Selects the names of a list to keep.
 pub(crate) type Keep<'a, T> = &'a (dyn Fn(&T) -> bool + Sync);
 
-/// Reads the names under `key`; nothing if it is no page. It takes the memory of what is kept, however many names there are.
-pub(crate) fn read_page<'a, T: FromStr>(body: &'a [u8], key: &str, keep: Keep<'_, T>) -> Option<NamePage<'a, T>> {
+/// The field of a page that holds the names.
+#[derive(Clone, Copy)]
+pub(crate) enum NameField {
+    Repositories,
+    Tags,
+}
+
+impl NameField {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Repositories => "repositories",
+            Self::Tags => "tags",
+        }
+    }
+}
+
+/// Parses the names in `field`; `None` if `body` is no page. Takes memory for the selected names only.
+pub(crate) fn read_page<'a, T: FromStr>(
+    body: &'a [u8],
+    field: NameField,
+    keep: Keep<'_, T>,
+) -> Option<NamePage<'a, T>> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return None; // serde would take a list for the fields of a document.
     }
     let document: PageFields<'a> = serde_json::from_slice(body).ok()?;
-    let names = if key == "tags" { document.tags } else { document.repositories }?;
+    let names = match field {
+        NameField::Repositories => document.repositories,
+        NameField::Tags => document.tags,
+    }?;
     let mut page = NamePage { kept: Vec::new(), invalid: 0, text: names.get(), manifests: document.manifest };
     each_text(names, &mut |name| match name.and_then(|name| name.parse().ok()) {
         Some(name) if keep(&name) => page.kept.push(name),
@@ -39,13 +62,14 @@ pub(crate) fn read_page<'a, T: FromStr>(body: &'a [u8], key: &str, keep: Keep<'_
     Some(page)
 }
 
-/// Gives each element of a list to `take`: its text, or nothing where it is none. `None` if it is no list; null is an empty one.
+/// Passes each element of a list to `take`: its text, or `None` if it is no text. Returns `None` if it is no list; null is an
+/// empty one.
 pub(crate) fn each_text(list: &RawValue, take: &mut dyn FnMut(Option<&str>)) -> Option<()> {
     serde_json::Deserializer::from_str(list.get()).deserialize_any(TextVisitor(take)).ok()
 }
 
 impl<T> NamePage<'_, T> {
-    /// Whether there are no names on it.
+    /// Returns true if the page has no names.
     pub(crate) fn is_empty(&self) -> bool {
         self.text == "null" || self.text.trim_matches(|c: char| c.is_ascii_whitespace() || "[]".contains(c)).is_empty()
     }
@@ -61,7 +85,7 @@ struct PageFields<'a> {
     manifest: Option<&'a RawValue>,
 }
 
-/// A field that is null is there.
+/// Deserializes a field that is null as present.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -87,7 +111,7 @@ impl<'de> Visitor<'de> for TextVisitor<'_> {
     }
 }
 
-/// What a JSON string says; nothing if it is something else.
+/// Returns the text of a JSON string; `None` if it is another value.
 fn text(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     match inner.contains('\\') {
@@ -96,7 +120,7 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The target of the first link with the relation `next` (RFC 8288).
+/// Returns the target of the first link with the relation `next` (RFC 8288).
 pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
 }
@@ -128,14 +152,14 @@ mod tests {
     #[test]
     fn names_are_taken_as_they_are_read_and_only_those_that_are_kept() {
         let body = br#" {"more":[{"tags":1}],"tags":["v1","w\u0031","v\u0032","",7,null,["v3"]],"name":"x"}"#;
-        let page = read_page::<Tag>(body, "tags", &|tag| tag.as_str().starts_with('v')).unwrap();
+        let page = read_page::<Tag>(body, NameField::Tags, &|tag| tag.as_str().starts_with('v')).unwrap();
         let kept: Vec<&str> = page.kept.iter().map(Tag::as_str).collect();
         assert_eq!((kept, page.invalid, page.is_empty()), (vec!["v1", "v2"], 4, false));
         for empty in [r#"{"tags":null}"#, r#"{"tags":[ ]}"#] {
-            assert!(read_page::<Tag>(empty.as_bytes(), "tags", &|_| true).unwrap().is_empty(), "{empty}");
+            assert!(read_page::<Tag>(empty.as_bytes(), NameField::Tags, &|_| true).unwrap().is_empty(), "{empty}");
         }
         for wrong in [r#"[["v1"]]"#, r#"{"tags":"v1"}"#, r#"{"tags":["v1"]"#, r#"{"repositories":[]}"#, "null"] {
-            assert!(read_page::<Tag>(wrong.as_bytes(), "tags", &|_| true).is_none(), "{wrong}");
+            assert!(read_page::<Tag>(wrong.as_bytes(), NameField::Tags, &|_| true).is_none(), "{wrong}");
         }
     }
 

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::registry::client::{Client, Credentials};
-use crate::registry::error::{ErrorKind, RegistryError};
-use crate::registry::http::egress::EgressPolicy;
-use crate::registry::testing::{Reply, Server, options, password};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+
+use crate::registry::testing::{Reply, Server, options, password};
+use crate::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryError};
 
 async fn ping(url: &str, policy: EgressPolicy) -> RegistryError {
     let client = Client::new(options(url, Credentials::Anonymous, &[]), Arc::new(policy)).unwrap();
@@ -123,7 +122,7 @@ async fn this_machine_is_refused_unless_it_is_listed() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_or_without_a_listener_is_told_apart() {
+async fn a_server_without_tls_or_without_a_listener_is_recognised() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

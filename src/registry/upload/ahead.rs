@@ -1,37 +1,38 @@
-//! Opens a source while the registry is still asked whether it takes the bytes.
+//! Opens a source while a request to the registry is under way.
 
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::registry::client::BlobStream;
-use crate::registry::error::RegistryError;
 use futures::future::{join, maybe_done};
 use tokio::time::timeout;
 
-/// What comes of opening a source.
+use crate::registry::content::blobs::BlobStream;
+use crate::registry::error::RegistryError;
+
+/// The result of opening a source.
 pub(super) type OpenResult = Result<BlobStream, RegistryError>;
 
-/// What comes of `asked`, and of `open` where neither takes long: what is open holds a place at the source that others need too.
-pub(super) async fn meanwhile<T>(
-    asked: impl Future<Output = T>,
+/// Awaits `request`, and `open` as well if both are done within [`MAX_WAIT`]: an open source holds a permit that others need too.
+pub(super) async fn open_while<T>(
+    request: impl Future<Output = T>,
     open: impl Future<Output = OpenResult>,
 ) -> (T, Option<OpenResult>) {
-    within(MAX_WAIT, asked, open).await
+    within(MAX_WAIT, request, open).await
 }
 
 async fn within<T>(
     longest: Duration,
-    asked: impl Future<Output = T>,
+    request: impl Future<Output = T>,
     open: impl Future<Output = OpenResult>,
 ) -> (T, Option<OpenResult>) {
-    let (mut asked, mut open) = (pin!(maybe_done(asked)), Box::pin(maybe_done(open)));
-    let opened = match timeout(longest, join(asked.as_mut(), open.as_mut())).await {
+    let (mut request, mut open) = (pin!(maybe_done(request)), Box::pin(maybe_done(open)));
+    let opened = match timeout(longest, join(request.as_mut(), open.as_mut())).await {
         Ok(_) => open.as_mut().take_output(),
         Err(_) => None,
     };
     drop(open);
-    asked.as_mut().await;
-    (asked.take_output().expect("it has just been waited for"), opened)
+    request.as_mut().await;
+    (request.take_output().expect("it has just been waited for"), opened)
 }
 
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -59,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_are_waited_for_while_neither_takes_long() {
-        let (asked, opened) = meanwhile(soon("yes"), late(stream())).await;
+        let (asked, opened) = open_while(soon("yes"), late(stream())).await;
         assert_eq!((asked, opened.is_some()), ("yes", true));
     }
 

@@ -1,35 +1,36 @@
-//! The body of an upload: counts its bytes, keeps the last ones back until the source has ended well, sees stalls.
+//! The body of an upload: counts its bytes, holds the last ones back until the source has ended well, detects stalls.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::registry::client::BlobStream;
-use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
+use crate::registry::content::blobs::BlobStream;
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+
 /// Bytes from a source, on the way into a request.
 pub(super) struct UploadBody {
     source: BlobStream,
-    /// How many bytes the source still owes.
+    /// The number of bytes that the source still owes.
     owed: u64,
     /// The piece that would complete the request.
     last: Option<Bytes>,
     is_ended: bool,
     progress: Arc<UploadProgress>,
-    task: Operation,
+    operation: Operation,
 }
 
 impl UploadBody {
-    /// `size` is how many bytes the request announces; at least one.
-    pub(super) fn new(source: BlobStream, size: u64, progress: Arc<UploadProgress>, task: Operation) -> Self {
-        Self { source, owed: size, last: None, is_ended: false, progress, task }
+    /// `size` is the number of bytes that the request announces; at least one.
+    pub(super) fn new(source: BlobStream, size: u64, progress: Arc<UploadProgress>, operation: Operation) -> Self {
+        Self { source, owed: size, last: None, is_ended: false, progress, operation }
     }
 
-    /// Ends the request for a reason that lies in the source.
+    /// Ends the request because of the source.
     fn fail(&mut self, error: RegistryError) -> Poll<Option<Result<Bytes, SourceError>>> {
         self.is_ended = true;
         self.progress.state().source_error = Some(error);
@@ -37,7 +38,8 @@ impl UploadBody {
     }
 
     fn fail_size(&mut self, what: &str) -> Poll<Option<Result<Bytes, SourceError>>> {
-        let error = self.task.error(ErrorKind::InvalidContent, format!("the source gave {what} bytes than stated"));
+        let error =
+            self.operation.error(ErrorKind::InvalidContent, format!("the source gave {what} bytes than stated"));
         self.fail(error)
     }
 }
@@ -67,7 +69,7 @@ impl Stream for UploadBody {
                 None if self.owed > 0 => return self.fail_size("fewer"),
                 None => {
                     self.is_ended = true;
-                    self.progress.state().is_all_given = true;
+                    self.progress.state().is_all_sent = true;
                     return Poll::Ready(self.last.take().map(Ok));
                 }
             }
@@ -75,35 +77,35 @@ impl Stream for UploadBody {
     }
 }
 
-/// What the body of a request ends with when its source failed; the reason itself is kept in [`UploadProgress`].
+/// Ends the body of a request whose source failed; [`UploadProgress`] keeps the error of the source.
 #[derive(Debug, thiserror::Error)]
 #[error("the source of the upload failed")]
 pub(super) struct SourceError;
 
-/// How an upload gets on, seen from both ends.
+/// The progress of an upload, shared by its body and the sender of the request.
 pub(super) struct UploadProgress {
     idle: Duration,
-    state: Mutex<UploadState>,
+    state: Mutex<UploadBodyState>,
 }
 
-struct UploadState {
+struct UploadBodyState {
     last_move: Instant,
     is_waiting_for_source: bool,
-    is_all_given: bool,
+    is_all_sent: bool,
     source_error: Option<RegistryError>,
 }
 
 impl UploadProgress {
-    /// `idle` is how long nothing may move.
+    /// `idle` is the longest time without progress.
     pub(super) fn new(idle: Duration) -> Self {
-        let (last_move, is_waiting_for_source, is_all_given) = (Instant::now(), false, false);
-        let state = UploadState { last_move, is_waiting_for_source, is_all_given, source_error: None };
+        let (last_move, is_waiting_for_source, is_all_sent) = (Instant::now(), false, false);
+        let state = UploadBodyState { last_move, is_waiting_for_source, is_all_sent, source_error: None };
         Self { idle, state: Mutex::new(state) }
     }
 
-    /// Waits until nothing has moved for too long; says so in words. A source that is waited for has twice the time,
-    /// so that its own deadline, which knows more, comes first; if none comes, it is the source that has failed.
-    pub(super) async fn stalled(&self, task: &Operation) -> RegistryError {
+    /// Waits until there is no progress for too long, and returns the error. A source has twice the time, so that its own
+    /// deadline, whose error is more precise, comes first; if none comes, the source counts as failed.
+    pub(super) async fn stalled(&self, operation: &Operation) -> RegistryError {
         loop {
             let end = {
                 let mut state = self.state();
@@ -111,7 +113,7 @@ impl UploadProgress {
                 let end = state.last_move + allowed;
                 if Instant::now() >= end {
                     let what = if state.is_waiting_for_source { "the source gave" } else { "the registry took" };
-                    let error = task.error(ErrorKind::Unavailable, format!("{what} nothing for {allowed:?}"));
+                    let error = operation.error(ErrorKind::Unavailable, format!("{what} nothing for {allowed:?}"));
                     if state.is_waiting_for_source {
                         state.source_error = Some(error.clone());
                     }
@@ -123,14 +125,14 @@ impl UploadProgress {
         }
     }
 
-    /// The failure of the source, if that is what ended the upload.
+    /// Returns the failure of the source, if that ended the upload.
     pub(super) fn take_source_error(&self) -> Option<RegistryError> {
         self.state().source_error.take()
     }
 
-    /// Whether the connection was given all bytes.
-    pub(super) fn is_all_given(&self) -> bool {
-        self.state().is_all_given
+    /// Returns true if the connection was given all bytes.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.state().is_all_sent
     }
 
     fn moved(&self, is_waiting_for_source: bool) {
@@ -141,7 +143,7 @@ impl UploadProgress {
         state.is_waiting_for_source = is_waiting_for_source;
     }
 
-    fn state(&self) -> MutexGuard<'_, UploadState> {
+    fn state(&self) -> MutexGuard<'_, UploadBodyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

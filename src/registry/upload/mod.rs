@@ -1,42 +1,72 @@
-//! Puts blobs into a repository: by mounting them, or through an upload session in the way that the registry takes.
+//! Uploads of blobs: by a mount, or through an upload session on the first rung of the ladder that the registry takes.
 
 mod ahead;
+mod blob_upload;
 mod body;
 mod chunks;
-mod ladder;
+mod descent;
+pub(crate) mod ladder;
 mod session;
 mod source;
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub(crate) use self::ladder::{Ladder, UploadProfile};
 use crate::image::{Descriptor, RepositoryName};
-use crate::registry::auth::token::Scopes;
-use crate::registry::client::{BlobStream, Client, UploadOutcome};
-use crate::registry::content::manifests::stated_digest;
-use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
+use crate::registry::content::blobs::{BlobStream, Blobs};
+use crate::registry::error::RegistryError;
 use crate::registry::http::limiter::Load;
-use crate::registry::http::response::{ErrorResponse, HttpResponse, is_passing};
-use crate::registry::session::{Inner, RegistryRequest};
-use crate::registry::upload::ahead::{OpenResult, meanwhile};
-use crate::registry::upload::ladder::{DescentReason, MAX_CHUNK, Rung};
-use crate::registry::upload::session::{Payload, UploadError, UploadSession, given_up};
+use crate::registry::session::Session;
+use crate::registry::upload::ahead::{OpenResult, open_while};
+use crate::registry::upload::blob_upload::{BlobUpload, Completion, Mount};
+use crate::registry::upload::descent::Descent;
+use crate::registry::upload::ladder::{DescentReason, Ladder, MAX_CHUNK, Rung, UploadProfile};
+use crate::registry::upload::session::{Payload, UploadError, UploadSession};
 
-impl Client {
-    /// Puts a blob there: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` gives.
+/// The way in which a blob came to the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadOutcome {
+    /// The registry had it in another repository: no byte was sent.
+    Mounted,
+    /// Its bytes were sent.
+    Uploaded,
+}
+
+/// The uploads to one registry.
+pub(crate) struct Uploads {
+    session: Arc<Session>,
+    blobs: Blobs,
+    ladder: Ladder,
+    /// The memory for chunks, in KiB. It is waited for with a permit to write and without one to read, so that its holder
+    /// can always proceed.
+    chunk_memory: Semaphore,
+}
+
+impl Uploads {
+    /// `concurrency` is the number of blobs that are written at once.
+    pub(crate) fn new(session: Arc<Session>, blobs: Blobs, profile: UploadProfile, concurrency: usize) -> Self {
+        let chunk_memory = Semaphore::new(chunk_memory(concurrency));
+        Self { session, blobs, ladder: Ladder::new(profile), chunk_memory }
+    }
+
+    /// Replaces the profile, and forgets everything learned.
+    #[cfg(test)]
+    pub(crate) fn set_profile(&mut self, profile: UploadProfile) {
+        self.ladder = Ladder::new(profile);
+    }
+
+    /// Uploads a blob: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` returns.
     ///
-    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; what it takes is remembered
-    /// for an hour. `open` is called again for each try. The last byte of the stream is sent only after the stream has
+    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the rung that it takes is remembered
+    /// for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after the stream has
     /// ended without an error, so content that turns out to be wrong never becomes a blob.
     ///
     /// # Errors
-    /// What `open` or its stream fails with comes out as it is. Only within an upload in chunks it is opened again up
-    /// to 3 times, and what the registry has is not sent again.
-    pub async fn upload<F, Fut>(
+    /// Errors of `open` and its stream come out unchanged. Only within an upload in chunks it is opened again, up to
+    /// 3 times, and bytes that the registry has are not sent again.
+    pub(crate) async fn upload<F, Fut>(
         &self,
         repository: &RepositoryName,
         blob: &Descriptor,
@@ -47,351 +77,167 @@ impl Client {
         F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
     {
-        let inner = &self.0;
-        let task = inner.task("uploading the blob", format_args!("{repository}@{}", blob.digest));
-        let upload = Upload { client: self, inner, repository, blob, task: &task };
-        let mount_from = mount_from.filter(|_| inner.ladder.may_mount(Instant::now()));
-        let is_streamed = inner.ladder.first(blob.size, Instant::now()) != Rung::Chunks;
-        // To mount from itself only asks whether it is there; what is small is asked for at the source meanwhile.
+        let http = self.session.http();
+        let operation = http.operation("uploading the blob", format_args!("{repository}@{}", blob.digest));
+        let upload = BlobUpload {
+            session: &self.session,
+            blobs: &self.blobs,
+            ladder: &self.ladder,
+            chunk_memory: &self.chunk_memory,
+            repository,
+            blob,
+            operation: &operation,
+        };
+        let mount_from = mount_from.filter(|_| self.ladder.may_mount(Instant::now()));
+        let is_streamed = self.ladder.first(blob.size, Instant::now()) != Rung::Chunks;
+        // A mount from the repository itself is an existence check; small blobs are opened at the source meanwhile.
         let (asks_first, asks_ahead) = match mount_from {
             Some(from) if from == repository && is_streamed && blob.size <= MAX_PREFETCHED_BLOB => (None, Some(from)),
             mount_from => (mount_from, None),
         };
         let mounted = match asks_first {
             Some(from) => {
-                let _place = inner.write_permit().await;
+                let _permit = http.write_permit(Load::Small).await;
                 upload.mount(from).await?
             }
-            None => Mounted::No,
+            None => Mount::None,
         };
         let session = match mounted {
-            Mounted::Blob => return Ok(UploadOutcome::Mounted),
-            Mounted::UploadSession(session) => Some(session),
-            Mounted::No => None,
+            Mount::Blob => return Ok(UploadOutcome::Mounted),
+            Mount::Session(session) => Some(session),
+            Mount::None => None,
         };
-        // A session without a place for its bytes would be of no use: both wait for the same one.
-        let _pass = inner.writes.enter(Load::of_blob(blob.size)).await;
+        // A session is opened under the permit for its bytes: without one, both would wait for the same permit.
+        let _permit = http.write_permit(Load::of_blob(blob.size)).await;
         let (mounted, ahead) = match asks_ahead {
-            Some(from) => meanwhile(upload.mount(from), open()).await,
-            None => (Ok(Mounted::No), None),
+            Some(from) => open_while(upload.mount(from), open()).await,
+            None => (Ok(Mount::None), None),
         };
         let session = match mounted? {
-            Mounted::Blob => return Ok(UploadOutcome::Mounted),
-            Mounted::UploadSession(session) => Some(session),
-            Mounted::No => session,
+            Mount::Blob => return Ok(UploadOutcome::Mounted),
+            Mount::Session(session) => Some(session),
+            Mount::None => session,
         };
-        upload.bring(session, ahead, &open).await.map(|()| UploadOutcome::Uploaded)
+        transfer(&upload, session, ahead, &open).await.map(|()| UploadOutcome::Uploaded)
     }
 }
 
-/// The memory for chunks of a client that writes `concurrency` blobs at once, in KiB.
-pub(crate) fn chunk_memory(concurrency: usize) -> usize {
+/// Sends the bytes, in `session` or else a new one, on the first rung that the registry takes. `ahead` is the source, if it is
+/// open already.
+async fn transfer<F, Fut>(
+    upload: &BlobUpload<'_>,
+    mut session: Option<UploadSession>,
+    mut ahead: Option<OpenResult>,
+    open: &F,
+) -> Result<(), RegistryError>
+where
+    F: Fn() -> Fut + Send + Sync,
+    Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
+{
+    // A further session needs no other token than the first one.
+    let scopes = session.as_ref().map_or_else(|| upload.scopes(None), |session| session.scopes.clone());
+    let mut retries = upload.session.http().retries();
+    let mut descent = Descent::new(upload.ladder, upload.blob.size);
+    let mut is_first = true;
+    loop {
+        let opened = match session.take() {
+            Some(session) => Ok(session),
+            // The source is opened meanwhile; once only, as a registry that opens no session may not do so for long.
+            None if is_first && ahead.is_none() && descent.rung != Rung::Chunks && upload.blob.size > 0 => {
+                let (session, stream) = open_while(upload.begin(&scopes), open()).await;
+                ahead = stream;
+                session.map_err(UploadError::Refused)
+            }
+            None => upload.begin(&scopes).await.map_err(UploadError::Refused),
+        };
+        is_first = false;
+        let ended = match opened {
+            Ok(session) => fill(upload, session, descent.rung, ahead.take(), open).await,
+            Err(error) => Err(error),
+        };
+        ahead = None;
+        let (failed, is_all_sent) = match ended {
+            Ok(()) => {
+                descent.succeeded();
+                return Ok(());
+            }
+            Err(UploadError::Source(error)) => return Err(error),
+            Err(UploadError::Method { error, reason }) => {
+                descent.descend(error, reason)?;
+                continue;
+            }
+            Err(UploadError::SessionLost(failed)) if descent.is_lost_again() => {
+                descent.descend(failed.error, DescentReason::Refused)?;
+                continue;
+            }
+            Err(UploadError::Connection { failed, is_all_sent }) => {
+                descent.connection_broke(&failed.error);
+                (failed, is_all_sent)
+            }
+            Err(UploadError::SessionLost(failed) | UploadError::Refused(failed)) => (failed, false),
+        };
+        retries.again(failed).await?;
+        if is_all_sent && has_arrived(upload).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends the bytes into `session` on one rung, and completes it.
+async fn fill<F, Fut>(
+    upload: &BlobUpload<'_>,
+    mut session: UploadSession,
+    rung: Rung,
+    ahead: Option<OpenResult>,
+    open: &F,
+) -> Result<(), UploadError>
+where
+    F: Fn() -> Fut + Send + Sync,
+    Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
+{
+    let complete = match rung {
+        Rung::Put => Some(&upload.blob.digest),
+        Rung::Patch => None,
+        Rung::Chunks => {
+            // The source is opened again for chunks: an open one holds a permit there that they would wait for.
+            drop(ahead);
+            return chunks::send(upload, session, open).await;
+        }
+    };
+    if complete.is_some() || upload.blob.size > 0 {
+        let opened = match ahead {
+            Some(opened) => opened,
+            None => open().await,
+        };
+        let payload = Payload::Whole(opened.map_err(UploadError::Source)?, upload.blob.size);
+        let response = session.send(payload, complete).await?;
+        if !response.status().is_success() {
+            let refused = session.read_refusal(response).await;
+            return Err(session.judge(&refused));
+        }
+        if complete.is_some() {
+            return upload.accept(&mut session, &response);
+        }
+        session.follow(&response).map_err(UploadError::Refused)?;
+    }
+    match upload.complete(&mut session).await? {
+        Completion::Blob => Ok(()),
+        Completion::Refused(refused) => Err(session.judge(&refused)),
+    }
+}
+
+/// Returns true if a blob whose last response got lost exists; a small one is sent again instead of checked.
+async fn has_arrived(upload: &BlobUpload<'_>) -> bool {
+    upload.blob.size >= descent::MIN_BLOB_TO_CHECK && upload.exists().await
+}
+
+/// Returns the memory for chunks if `concurrency` blobs are written at once, in KiB.
+fn chunk_memory(concurrency: usize) -> usize {
     let bytes = (concurrency as u64).saturating_mul(CHUNK_MEMORY_PER_UPLOAD).clamp(MAX_CHUNK, MAX_CHUNK_MEMORY);
     (bytes / 1024) as usize
 }
 
-/// One blob on its way to one repository.
-struct Upload<'a> {
-    client: &'a Client,
-    inner: &'a Arc<Inner>,
-    repository: &'a RepositoryName,
-    blob: &'a Descriptor,
-    task: &'a Operation,
-}
-
-/// What comes of asking for a mount.
-enum Mounted {
-    Blob,
-    UploadSession(UploadSession),
-    No,
-}
-
-/// What comes of completing an upload.
-enum Completed {
-    Blob,
-    Refused(ErrorResponse),
-}
-
-impl Upload<'_> {
-    /// Asks the registry to take the blob from another repository, or whether it is in its own. Where it opens a session instead,
-    /// that is used.
-    async fn mount(&self, from: &RepositoryName) -> Result<Mounted, RegistryError> {
-        let ladder = &self.inner.ladder;
-        let mut retries = self.inner.retries();
-        loop {
-            match self.post(Some(from), &self.scopes(Some(from))).await {
-                Ok(answer) if answer.status() == StatusCode::CREATED => {
-                    ladder.mounted();
-                    return Ok(Mounted::Blob);
-                }
-                Ok(answer) if answer.status().is_success() => {
-                    // To mount from itself only asks whether it is there.
-                    if from != self.repository {
-                        ladder.not_mounted(false, Instant::now());
-                    }
-                    let session = UploadSession::open(self.inner, &answer, self.scopes(Some(from)), self.task);
-                    return session.map(Mounted::UploadSession).map_err(|failure| failure.error);
-                }
-                Ok(answer) => {
-                    tracing::debug!(status = answer.status().as_u16(), "the registry refuses to mount");
-                    // Other refusals may be about this one repository.
-                    let is_unknown = matches!(answer.status().as_u16(), 400 | 405 | 501);
-                    ladder.not_mounted(is_unknown, Instant::now());
-                    return Ok(Mounted::No);
-                }
-                Err(failure) if failure.error.kind.is_transient() => retries.again(failure).await?,
-                Err(failure) => {
-                    tracing::debug!(error = %failure.error.message, "the registry refuses to mount");
-                    ladder.not_mounted(false, Instant::now());
-                    return Ok(Mounted::No);
-                }
-            }
-        }
-    }
-
-    /// Opens a session.
-    async fn begin(&self, scopes: &Scopes) -> Result<UploadSession, AttemptError> {
-        let answer = self.post(None, scopes).await?;
-        if answer.status().is_success() {
-            return UploadSession::open(self.inner, &answer, scopes.clone(), self.task);
-        }
-        Err(answer.refusal(&self.inner.deadlines).await.failure(self.task))
-    }
-
-    async fn post(&self, mount_from: Option<&RepositoryName>, scopes: &Scopes) -> Result<HttpResponse, AttemptError> {
-        let mut url = self.inner.site.of(self.repository, "blobs/uploads/");
-        if let Some(from) = mount_from {
-            url.query_pairs_mut().append_pair("mount", self.blob.digest.as_str()).append_pair("from", from.as_str());
-        }
-        let mut request = RegistryRequest::new(Method::POST, url, scopes.clone(), self.task);
-        request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        Box::pin(self.inner.send(&request)).await
-    }
-
-    fn scopes(&self, mount_from: Option<&RepositoryName>) -> Scopes {
-        let scopes = Scopes::push(self.repository);
-        match mount_from {
-            Some(from) if from != self.repository => scopes.and_pull(from),
-            _ => scopes,
-        }
-    }
-
-    /// Brings the bytes there, in `session` or else a new one, on whichever rung the registry takes them. `ahead` is what `open`
-    /// gave already.
-    async fn bring<F, Fut>(
-        &self,
-        mut session: Option<UploadSession>,
-        mut ahead: Option<OpenResult>,
-        open: &F,
-    ) -> Result<(), RegistryError>
-    where
-        F: Fn() -> Fut + Send + Sync,
-        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
-    {
-        // A further session needs no other token than the first one.
-        let scopes = session.as_ref().map_or_else(|| self.scopes(None), |session| session.scopes.clone());
-        let mut retries = self.inner.retries();
-        let mut descent = Descent::new(&self.inner.ladder, self.blob.size);
-        let mut is_first = true;
-        loop {
-            let opened = match session.take() {
-                Some(session) => Ok(session),
-                // The source is asked meanwhile; once only, as a registry that opens no session may not do so for long.
-                None if is_first && ahead.is_none() && descent.rung != Rung::Chunks && self.blob.size > 0 => {
-                    let (session, stream) = meanwhile(self.begin(&scopes), open()).await;
-                    ahead = stream;
-                    session.map_err(UploadError::Refused)
-                }
-                None => self.begin(&scopes).await.map_err(UploadError::Refused),
-            };
-            is_first = false;
-            let ended = match opened {
-                Ok(session) => self.fill(session, descent.rung, ahead.take(), open).await,
-                Err(broken) => Err(broken),
-            };
-            ahead = None;
-            let (failure, is_all_sent) = match ended {
-                Ok(()) => {
-                    descent.arrived();
-                    return Ok(());
-                }
-                Err(UploadError::Source(error)) => return Err(error),
-                Err(UploadError::Method(error, cause)) => {
-                    descent.below(error, cause)?;
-                    continue;
-                }
-                Err(UploadError::Lost(failure)) if descent.is_lost_again() => {
-                    descent.below(failure.error, DescentReason::Refused)?;
-                    continue;
-                }
-                Err(UploadError::Connection(failure, is_all_sent)) => {
-                    descent.broke(&failure.error);
-                    (failure, is_all_sent)
-                }
-                Err(UploadError::Lost(failure) | UploadError::Refused(failure)) => (failure, false),
-            };
-            retries.again(failure).await?;
-            if is_all_sent && self.has_arrived().await {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn fill<F, Fut>(
-        &self,
-        mut session: UploadSession,
-        rung: Rung,
-        ahead: Option<OpenResult>,
-        open: &F,
-    ) -> Result<(), UploadError>
-    where
-        F: Fn() -> Fut + Send + Sync,
-        Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
-    {
-        let complete = match rung {
-            Rung::Put => Some(&self.blob.digest),
-            Rung::Patch => None,
-            Rung::Chunks => {
-                // The source is opened again for them: what is open holds a place there that they would wait for.
-                drop(ahead);
-                return chunks::send(self, session, open).await;
-            }
-        };
-        if complete.is_some() || self.blob.size > 0 {
-            let opened = match ahead {
-                Some(opened) => opened,
-                None => open().await,
-            };
-            let content = Payload::Whole(opened.map_err(UploadError::Source)?, self.blob.size);
-            let answer = session.send(content, complete).await?;
-            if !answer.status().is_success() {
-                let refusal = session.refusal(answer).await;
-                return Err(session.judge(&refusal));
-            }
-            if complete.is_some() {
-                return self.take(&mut session, &answer);
-            }
-            session.follow(&answer).map_err(UploadError::Refused)?;
-        }
-        match self.complete(&mut session).await? {
-            Completed::Blob => Ok(()),
-            Completed::Refused(refusal) => Err(session.judge(&refusal)),
-        }
-    }
-
-    /// Makes a blob of what `session` was sent. This request has tries of its own, as it repeats no bytes.
-    async fn complete(&self, session: &mut UploadSession) -> Result<Completed, UploadError> {
-        let mut retries = self.inner.retries();
-        let mut may_be_done = false;
-        loop {
-            let failure = match session.send(Payload::Nothing, Some(&self.blob.digest)).await {
-                Ok(answer) if answer.status().is_success() => {
-                    return self.take(session, &answer).map(|()| Completed::Blob);
-                }
-                Ok(answer) => {
-                    let refusal = session.refusal(answer).await;
-                    let failure = refusal.failure(self.task);
-                    if !is_passing(refusal.status) && failure.error.kind != ErrorKind::RateLimited {
-                        // The session is gone if the registry had done it already when the connection broke.
-                        let is_done = may_be_done && refusal.status == StatusCode::NOT_FOUND && self.is_there().await;
-                        return Ok(if is_done { Completed::Blob } else { Completed::Refused(refusal) });
-                    }
-                    failure
-                }
-                Err(UploadError::Connection(failure, _)) => failure,
-                Err(other) => return Err(other),
-            };
-            may_be_done = true;
-            retries.again(failure).await.map_err(|error| UploadError::Refused(given_up(error)))?;
-        }
-    }
-
-    /// Takes `answer` for success, unless the registry says that it took other bytes.
-    fn take(&self, session: &mut UploadSession, answer: &HttpResponse) -> Result<(), UploadError> {
-        session.close();
-        match stated_digest(answer.headers()) {
-            Some(stated) if stated.algorithm() == self.blob.digest.algorithm() && stated != self.blob.digest => {
-                let detail = format!("the registry took it for {stated}");
-                Err(UploadError::Refused(self.task.error(ErrorKind::InvalidContent, detail).into()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a blob whose last answer got lost is there, if it is large enough to ask before it is sent again.
-    async fn has_arrived(&self) -> bool {
-        self.blob.size >= MIN_BLOB_TO_CHECK && self.is_there().await
-    }
-
-    async fn is_there(&self) -> bool {
-        matches!(self.client.has_blob(self.repository, self.blob).await, Ok(true))
-    }
-}
-
-/// The rungs that one upload goes down.
-struct Descent<'a> {
-    ladder: &'a Ladder,
-    size: u64,
-    rung: Rung,
-    tried: Vec<Rung>,
-    /// Why the last rung did not do.
-    cause: Option<DescentReason>,
-    lost: u32,
-    broken: u32,
-    /// What to say if it was a broken connection that led to a rung which does not do either.
-    broke_with: Option<RegistryError>,
-}
-
-impl<'a> Descent<'a> {
-    fn new(ladder: &'a Ladder, size: u64) -> Self {
-        let rung = ladder.first(size, Instant::now());
-        Self { ladder, size, rung, tried: vec![rung], cause: None, lost: 0, broken: 0, broke_with: None }
-    }
-
-    /// Goes to the next rung.
-    ///
-    /// # Errors
-    /// `error`, when there is none.
-    fn below(&mut self, error: RegistryError, cause: DescentReason) -> Result<(), RegistryError> {
-        if self.tried.len() == 1 && cause != DescentReason::Broke {
-            self.ladder.forget();
-        }
-        let Some(rung) = self.ladder.below(&self.tried, cause) else {
-            return Err(self.broke_with.take().unwrap_or(error));
-        };
-        tracing::debug!(error = %error.message, ?rung, "the registry is to take the upload in another way");
-        (self.rung, self.cause) = (rung, Some(cause));
-        self.tried.push(rung);
-        Ok(())
-    }
-
-    /// The registry does not know a session that it has just opened: once that may have been a restart.
-    fn is_lost_again(&mut self) -> bool {
-        self.lost += 1;
-        self.lost == 2 && self.rung != Rung::Chunks
-    }
-
-    /// A connection broke. One that does so again may be cut at a certain size or time: chunks can get through.
-    fn broke(&mut self, error: &RegistryError) {
-        self.broken += 1;
-        let is_worth_it = self.broken >= 2 && self.size >= MIN_BLOB_TO_CHECK && self.rung != Rung::Chunks;
-        if is_worth_it && self.below(error.clone(), DescentReason::Broke).is_ok() {
-            self.broke_with = Some(error.clone());
-        }
-    }
-
-    /// The upload worked out.
-    fn arrived(&self) {
-        if let Some(cause) = self.cause {
-            self.ladder.worked(self.rung, self.size, cause, Instant::now());
-        }
-    }
-}
-
-/// From this size on a question is worth it before the bytes are sent again, and chunks before they are cut again.
-const MIN_BLOB_TO_CHECK: u64 = 1024 * 1024;
-
-/// Up to this size the bytes that come for nothing, where the blob is there after all, are not worth waiting for an answer.
+/// Up to this size, bytes that are read in vain, as the blob exists after all, cost less than waiting for that answer.
 const MAX_PREFETCHED_BLOB: u64 = 1024 * 1024;
 
 const CHUNK_MEMORY_PER_UPLOAD: u64 = 4 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! One upload session at a registry: where it is now, the requests that go into it, and how it is given up.
+//! One upload session at a registry: its location, the requests that go into it, and its cancellation.
 
 use std::sync::Arc;
 
@@ -11,29 +11,28 @@ use url::Url;
 
 use crate::image::Digest;
 use crate::registry::auth::Authorization;
-use crate::registry::auth::token::Scopes;
-use crate::registry::client::BlobStream;
-use crate::registry::error::{AttemptError, ErrorKind, MAX_TRIES, Operation, RegistryError};
-use crate::registry::http::hosts::canonical_host;
+use crate::registry::auth::scopes::Scopes;
+use crate::registry::content::blobs::BlobStream;
+use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::response::{ErrorResponse, HttpResponse};
-use crate::registry::session::{Inner, RegistryRequest};
+use crate::registry::session::{RegistryRequest, Session};
 use crate::registry::upload::body::{UploadBody, UploadProgress};
 use crate::registry::upload::ladder::DescentReason;
 
-/// An upload session, which is given up when it is dropped open.
+/// An upload session, which is cancelled if it is dropped open.
 pub(super) struct UploadSession {
-    inner: Arc<Inner>,
+    session: Arc<Session>,
     url: Url,
     pub(super) scopes: Scopes,
-    task: Operation,
+    operation: Operation,
     /// The smallest chunk that the registry takes, in bytes.
     pub(super) min_chunk: u64,
     is_open: bool,
 }
 
-/// What a request into a session carries.
+/// The bytes in a request of a session.
 pub(super) enum Payload {
-    /// A whole blob of so many bytes; it can be sent once only.
+    /// A whole blob and its size in bytes; it can be sent once only.
     Whole(BlobStream, u64),
     /// The bytes of a blob from an offset on.
     Chunk(Bytes, u64),
@@ -41,141 +40,140 @@ pub(super) enum Payload {
     Nothing,
 }
 
-/// Why an upload ended early.
+/// The reason why an upload ended early.
 #[derive(Debug)]
 pub(super) enum UploadError {
     /// The source failed.
     Source(RegistryError),
-    /// The registry, or something in front of it, does not take uploads in this way.
-    Method(RegistryError, DescentReason),
+    /// The registry, or something in front of it, does not take uploads on this rung.
+    Method { error: RegistryError, reason: DescentReason },
     /// The registry does not know the session.
-    Lost(AttemptError),
-    /// The connection broke; whether all bytes were on their way by then.
-    Connection(AttemptError, bool),
+    SessionLost(AttemptError),
+    /// The connection broke, possibly after all bytes were sent.
+    Connection { failed: AttemptError, is_all_sent: bool },
     /// The registry refused.
     Refused(AttemptError),
 }
 
 impl UploadSession {
-    /// The session that `answer` to a POST opens.
+    /// Returns the session that `response` to a POST opens.
     pub(super) fn open(
-        inner: &Arc<Inner>,
-        answer: &HttpResponse,
+        session: &Arc<Session>,
+        response: &HttpResponse,
         scopes: Scopes,
-        task: &Operation,
+        operation: &Operation,
     ) -> Result<Self, AttemptError> {
-        let min_chunk = answer.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
-        let mut session = Self {
-            inner: inner.clone(),
-            url: answer.url.clone(),
+        let min_chunk = response.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
+        let mut opened = Self {
+            session: session.clone(),
+            url: response.url.clone(),
             scopes,
-            task: task.clone(),
+            operation: operation.clone(),
             min_chunk: min_chunk.unwrap_or(0),
             is_open: false,
         };
-        if !session.follow(answer)? {
+        if !opened.follow(response)? {
             let detail = "the registry opens an upload session, but says not where";
-            return Err(task.error(ErrorKind::InvalidContent, detail).into());
+            return Err(operation.error(ErrorKind::InvalidContent, detail).into());
         }
-        session.is_open = true;
-        Ok(session)
+        opened.is_open = true;
+        Ok(opened)
     }
 
-    /// Goes where `answer` says that the session is from now on; whether it says so.
-    pub(super) fn follow(&mut self, answer: &HttpResponse) -> Result<bool, AttemptError> {
-        let Some(location) = answer.headers().get(LOCATION) else {
+    /// Follows the location in `response`; returns false if it has none.
+    pub(super) fn follow(&mut self, response: &HttpResponse) -> Result<bool, AttemptError> {
+        let Some(location) = response.headers().get(LOCATION) else {
             return Ok(false);
         };
         let location = String::from_utf8_lossy(location.as_bytes());
-        let url = self.inner.site.upload(&answer.url, &location).map_err(|trouble| self.task.failure(trouble))?;
-        self.url = url;
+        let url = self.session.http().hosts().upload(&response.url, &location);
+        self.url = url.map_err(|error| self.operation.attempt_error(error))?;
         Ok(true)
     }
 
-    /// The registry has taken the blob, or given the session up itself.
+    /// Marks the session as completed, or cancelled by the registry.
     pub(super) fn close(&mut self) {
         self.is_open = false;
     }
 
-    /// Sends `content` with PATCH, or with the PUT that makes a blob `digest` of all that was sent; waits for the answer.
+    /// Sends `payload` with PATCH, or with the PUT that makes a blob `complete` of all that was sent; waits for the response.
     ///
-    /// When the token has run out, what can be sent again is sent again.
+    /// If the token has expired, a payload that can be repeated is sent again.
     ///
     /// # Errors
-    /// `Source`, `Connection`, and `Refused` where the credentials are refused. Any other refusal is an answer.
-    pub(super) async fn send(&self, content: Payload, complete: Option<&Digest>) -> Result<HttpResponse, UploadError> {
-        self.inner.pause.wait(&self.task, &self.inner.deadlines).await.map_err(|e| UploadError::Refused(e.into()))?;
-        let is_own = self.inner.site.is_own_origin(&self.url);
-        let mut login = match is_own {
-            true => self.inner.login(&self.scopes, &self.task).await.map_err(|e| UploadError::Refused(e.into()))?,
-            // Whatever a URL elsewhere needs is in it.
-            false => Authorization::default(),
+    /// `Source`, `Connection`, and `Refused` if the credentials are refused. Any other refusal is a response.
+    pub(super) async fn send(&self, payload: Payload, complete: Option<&Digest>) -> Result<HttpResponse, UploadError> {
+        let refused = |error: RegistryError| UploadError::Refused(error.into());
+        let (http, auth) = (self.session.http(), self.session.auth());
+        http.wait_for_pause(&self.operation).await.map_err(refused)?;
+        let is_own = http.hosts().is_own_origin(&self.url);
+        let mut authorization = if is_own {
+            auth.authorize(&self.scopes, &self.operation).await.map_err(refused)?
+        } else {
+            // A URL on another host carries its authorization in itself.
+            Authorization::default()
         };
-        let (mut content, mut has_logged_in) = (content, false);
+        let (mut payload, mut has_renewed) = (payload, false);
         loop {
-            let again = content.again();
-            let answer = self.send_as(&login, content, complete).await?;
-            if answer.status() != StatusCode::UNAUTHORIZED || !is_own || has_logged_in {
-                return Ok(answer);
+            let again = payload.again();
+            let response = self.send_with(&authorization, payload, complete).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || !is_own || has_renewed {
+                return Ok(response);
             }
-            let headers = answer.headers().clone();
-            let refusal = answer.refusal(&self.inner.deadlines).await.failure(&self.task);
-            let better = self.better_login(&headers, &login).await;
-            match (better.map_err(|e| UploadError::Refused(e.into()))?, again) {
-                (None, _) => return Err(UploadError::Refused(refusal)),
-                // The new token is kept: once more, from the start.
-                (Some(_), None) => return Err(UploadError::Refused(AttemptError { max_tries: 2, ..refusal })),
-                (Some(better), Some(again)) => (login, content, has_logged_in) = (better, again, true),
+            let headers = response.headers().clone();
+            let failed = self.read_refusal(response).await.attempt_error(&self.operation);
+            match (self.better(&headers, &authorization).await.map_err(refused)?, again) {
+                (None, _) => return Err(UploadError::Refused(failed)),
+                // The new token is cached: once more, from the start.
+                (Some(_), None) => return Err(UploadError::Refused(AttemptError { max_tries: 2, ..failed })),
+                (Some(better), Some(again)) => (authorization, payload, has_renewed) = (better, again, true),
             }
         }
     }
 
-    /// What to log in with instead of `used`; a token is renewed also where the registry does not ask for that.
-    async fn better_login(
-        &self,
-        headers: &HeaderMap,
-        used: &Authorization,
-    ) -> Result<Option<Authorization>, RegistryError> {
-        let better = self.inner.answer_challenge(headers, &self.scopes, used, &self.task).await?;
-        if better.is_some() || !self.inner.auth.is_bearer() {
+    /// Returns the authorization to use instead of `used`; a token is renewed even if the registry does not ask for that.
+    async fn better(&self, headers: &HeaderMap, used: &Authorization) -> Result<Option<Authorization>, RegistryError> {
+        let auth = self.session.auth();
+        let better = auth.answer_challenge(headers, &self.scopes, used, &self.operation).await?;
+        if better.is_some() || !auth.is_bearer() {
             return Ok(better);
         }
-        self.inner.renew(&self.scopes, used, &self.task).await?;
-        self.inner.login(&self.scopes, &self.task).await.map(Some)
+        auth.renew(&self.scopes, used, &self.operation).await?;
+        auth.authorize(&self.scopes, &self.operation).await.map(Some)
     }
 
-    async fn send_as(
+    async fn send_with(
         &self,
-        login: &Authorization,
-        content: Payload,
+        authorization: &Authorization,
+        payload: Payload,
         complete: Option<&Digest>,
     ) -> Result<HttpResponse, UploadError> {
-        let progress = Arc::new(UploadProgress::new(self.inner.deadlines.idle));
-        let mut request = self.request(content, complete, &progress);
-        if let Some(header) = &login.header {
+        let http = self.session.http();
+        let progress = Arc::new(UploadProgress::new(http.deadlines().idle));
+        let mut request = self.request(payload, complete, &progress);
+        if let Some(header) = authorization.header() {
             request.headers_mut().insert(AUTHORIZATION, header.clone());
         }
         let (method, sent_at) = (request.method().clone(), Instant::now());
         let sent = tokio::select! {
-            sent = self.inner.transport.send(request, self.inner.site.is_trusted(&self.url), None) => Ok(sent),
-            stall = progress.stalled(&self.task) => Err(stall),
+            sent = http.send_stream(request) => Ok(sent),
+            stall = progress.stalled(&self.operation) => Err(stall),
         };
         if let Some(error) = progress.take_source_error() {
             return Err(UploadError::Source(error));
         }
-        let is_all_sent = progress.is_all_given();
-        let sent = sent.map_err(|stall| UploadError::Connection(stall.into(), is_all_sent))?;
-        self.inner.learn(&method, &self.url, sent_at, &sent);
-        let response = sent.map_err(|trouble| {
-            let is_broken = trouble.kind == ErrorKind::Unavailable;
-            let failure = self.task.failure(trouble);
-            if is_broken { UploadError::Connection(failure, is_all_sent) } else { UploadError::Refused(failure) }
+        let is_all_sent = progress.is_all_sent();
+        let sent = sent.map_err(|stall| UploadError::Connection { failed: stall.into(), is_all_sent })?;
+        http.record(&method, &self.url, sent_at, &sent);
+        let response = sent.map_err(|error| {
+            let is_broken = error.kind == ErrorKind::Unavailable;
+            let failed = self.operation.attempt_error(error);
+            if is_broken { UploadError::Connection { failed, is_all_sent } } else { UploadError::Refused(failed) }
         })?;
-        let elsewhere = (!self.inner.site.is_own_origin(&self.url)).then(|| canonical_host(&self.url));
-        Ok(HttpResponse { response, url: self.url.clone(), elsewhere })
+        Ok(HttpResponse { response, url: self.url.clone(), elsewhere: http.hosts().elsewhere(&self.url) })
     }
 
-    fn request(&self, content: Payload, complete: Option<&Digest>, progress: &Arc<UploadProgress>) -> reqwest::Request {
+    fn request(&self, payload: Payload, complete: Option<&Digest>, progress: &Arc<UploadProgress>) -> reqwest::Request {
         let mut url = self.url.clone();
         let method = match complete {
             Some(digest) => {
@@ -186,13 +184,13 @@ impl UploadSession {
         };
         let mut request = reqwest::Request::new(method, url);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        if let Payload::Chunk(bytes, first) = &content {
-            // Not of the form that RFC 9110 knows: the distribution specification leaves the unit out.
+        if let Payload::Chunk(bytes, first) = &payload {
+            // Not the form of RFC 9110: the distribution specification leaves the unit out.
             let range = format!("{first}-{}", (first + bytes.len() as u64).saturating_sub(1));
             let range = HeaderValue::from_str(&range).expect("digits are a header value");
             request.headers_mut().insert(CONTENT_RANGE, range);
         }
-        let (source, size) = match content {
+        let (source, size) = match payload {
             Payload::Whole(source, size) => (source, size),
             Payload::Chunk(bytes, _) => {
                 let size = bytes.len() as u64;
@@ -204,60 +202,64 @@ impl UploadSession {
         *request.body_mut() = Some(match size {
             0 => reqwest::Body::from(""),
             size => {
-                reqwest::Body::wrap_stream(UploadBody::new(source, size, progress.clone(), self.task.clone()).boxed())
+                let body = UploadBody::new(source, size, progress.clone(), self.operation.clone());
+                reqwest::Body::wrap_stream(body.boxed())
             }
         });
         request
     }
 
-    /// How many bytes the registry has, as it says itself.
+    /// Requests the number of bytes that the registry has.
     ///
     /// # Errors
-    /// `Lost` where it does not say.
-    pub(super) async fn ask(&mut self) -> Result<u64, UploadError> {
-        let lost = |failure: AttemptError| UploadError::Lost(AttemptError { max_tries: MAX_TRIES, ..failure });
-        let silent = self.task.error(ErrorKind::Unavailable, "the registry does not say how much of an upload it has");
-        if !self.inner.site.is_own_origin(&self.url) {
-            return Err(lost(silent.into()));
+    /// `SessionLost` if it states none.
+    pub(super) async fn stored(&mut self) -> Result<u64, UploadError> {
+        let http = self.session.http();
+        let silent =
+            self.operation.error(ErrorKind::Unavailable, "the registry does not say how much of an upload it has");
+        if !http.hosts().is_own_origin(&self.url) {
+            return Err(UploadError::SessionLost(AttemptError::retried(silent)));
         }
-        let request = RegistryRequest::new(Method::GET, self.url.clone(), self.scopes.clone(), &self.task);
-        let answer = self.inner.call(&request).await.map_err(|error| UploadError::Refused(given_up(error)))?;
-        if !answer.status().is_success() {
-            return Err(lost(answer.refusal(&self.inner.deadlines).await.failure(&self.task)));
+        let request = RegistryRequest::new(Method::GET, self.url.clone(), self.scopes.clone(), &self.operation);
+        let called = self.session.call(&request).await;
+        let response = called.map_err(|error| UploadError::Refused(AttemptError::last(error)))?;
+        if !response.status().is_success() {
+            let refused = response.into_error_response(http.deadlines()).await;
+            return Err(UploadError::SessionLost(AttemptError::retried(refused.error(&self.operation))));
         }
-        self.follow(&answer).map_err(UploadError::Refused)?;
-        match answer.header(RANGE).and_then(received) {
+        self.follow(&response).map_err(UploadError::Refused)?;
+        match response.header(RANGE).and_then(received) {
             Some(offset) => Ok(offset),
-            None => Err(lost(silent.into())),
+            None => Err(UploadError::SessionLost(AttemptError::retried(silent))),
         }
     }
 
-    /// Reads a refusal.
-    pub(super) async fn refusal(&self, answer: HttpResponse) -> ErrorResponse {
-        answer.refusal(&self.inner.deadlines).await
+    /// Reads the body of a refusal.
+    pub(super) async fn read_refusal(&self, response: HttpResponse) -> ErrorResponse {
+        response.into_error_response(self.session.http().deadlines()).await
     }
 
-    /// What a refusal of bytes means to the upload.
-    pub(super) fn judge(&self, refusal: &ErrorResponse) -> UploadError {
-        let failure = refusal.failure(&self.task);
-        let status = refusal.status.as_u16();
-        match status {
-            404 if refusal.has_code(&["NAME_UNKNOWN", "DENIED"]) => UploadError::Refused(failure),
-            404 if refusal.has_code(&["BLOB_UPLOAD_UNKNOWN"]) => {
-                UploadError::Lost(AttemptError { max_tries: MAX_TRIES, ..failure })
+    /// Returns the meaning of a refusal of bytes for the upload.
+    pub(super) fn judge(&self, refused: &ErrorResponse) -> UploadError {
+        let failed = refused.attempt_error(&self.operation);
+        let method = |error, reason| UploadError::Method { error, reason };
+        match refused.status.as_u16() {
+            404 if refused.has_code(&["NAME_UNKNOWN", "DENIED"]) => UploadError::Refused(failed),
+            404 if refused.has_code(&["BLOB_UPLOAD_UNKNOWN"]) => {
+                UploadError::SessionLost(AttemptError::retried(failed.error))
             }
-            404 | 405 | 416 | 501 => UploadError::Method(failure.error, DescentReason::Refused),
-            413 => UploadError::Method(failure.error, DescentReason::TooLarge),
-            400 if refusal.has_code(&["UNSUPPORTED", "BLOB_UPLOAD_INVALID"]) => {
-                UploadError::Method(failure.error, DescentReason::Refused)
+            404 | 405 | 416 | 501 => method(failed.error, DescentReason::Refused),
+            413 => method(failed.error, DescentReason::TooLarge),
+            400 if refused.has_code(&["UNSUPPORTED", "BLOB_UPLOAD_INVALID"]) => {
+                method(failed.error, DescentReason::Refused)
             }
-            _ => UploadError::Refused(failure),
+            _ => UploadError::Refused(failed),
         }
     }
 }
 
 impl Payload {
-    /// The same once more, if it can be sent once more.
+    /// Returns the same payload, if it can be repeated.
     fn again(&self) -> Option<Self> {
         match self {
             Self::Whole(..) => None,
@@ -267,18 +269,13 @@ impl Payload {
     }
 }
 
-/// A failure that has had its tries.
-pub(super) fn given_up(error: RegistryError) -> AttemptError {
-    AttemptError { error, max_tries: 1 }
-}
-
-/// The pieces in which a chunk is written, so that a slow registry can be told from one that takes nothing.
+/// Splits a chunk into the pieces that are written, so that a slow registry differs from one that takes nothing.
 fn slices(bytes: Bytes) -> BlobStream {
     let starts = (0..bytes.len()).step_by(SLICE_BYTES);
     futures::stream::iter(starts.map(move |at| Ok(bytes.slice(at..bytes.len().min(at + SLICE_BYTES))))).boxed()
 }
 
-/// Reads `0-9` as ten bytes. `0-0` is how registries write that they have nothing.
+/// Parses `0-9` as ten bytes. Registries that have nothing write `0-0`.
 fn received(range: &str) -> Option<u64> {
     let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
     let last: u64 = last.trim().parse().ok().filter(|_| first.trim() == "0")?;
@@ -290,19 +287,19 @@ impl Drop for UploadSession {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        if self.is_open && self.inner.site.is_own_origin(&self.url) {
-            runtime.spawn(cancel(self.inner.clone(), self.url.clone(), self.scopes.clone()));
+        if self.is_open && self.session.http().hosts().is_own_origin(&self.url) {
+            runtime.spawn(cancel(self.session.clone(), self.url.clone(), self.scopes.clone()));
         }
     }
 }
 
-/// Gives up an upload session, if the registry can do that; nothing depends on it.
-async fn cancel(inner: Arc<Inner>, url: Url, scopes: Scopes) {
-    let task = inner.task("giving up an upload", "");
-    let request = RegistryRequest::new(Method::DELETE, url, scopes, &task);
-    match timeout(inner.deadlines.cancel, inner.send(&request)).await {
-        Ok(Ok(answer)) => tracing::debug!(status = answer.status().as_u16(), "gave up an upload session"),
-        Ok(Err(failure)) => tracing::debug!(error = %failure.error.message, "could not give up an upload session"),
+/// Cancels an upload session, if the registry supports that; a failure has no consequence.
+async fn cancel(session: Arc<Session>, url: Url, scopes: Scopes) {
+    let operation = session.http().operation("giving up an upload", "");
+    let request = RegistryRequest::new(Method::DELETE, url, scopes, &operation);
+    match timeout(session.http().deadlines().cancel, session.send(&request)).await {
+        Ok(Ok(response)) => tracing::debug!(status = response.status().as_u16(), "gave up an upload session"),
+        Ok(Err(failed)) => tracing::debug!(error = %failed.error.message, "could not give up an upload session"),
         Err(_) => tracing::debug!("could not give up an upload session in time"),
     }
 }

@@ -1,25 +1,25 @@
-//! Reads a blob in chunks from streams that may break, and makes sure that all that was read is the one right blob.
+//! Reads a blob in chunks from streams that may break, and checks that all chunks belong to the one right blob.
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::time::{Duration, timeout};
 
 use crate::image::{Descriptor, Digest, DigestHasher};
-use crate::registry::client::BlobStream;
+use crate::registry::content::blobs::BlobStream;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 
 /// A blob that is read chunk by chunk.
 ///
-/// A stream that breaks is opened anew, and what it gives again is passed over. As that may come from another server,
-/// it is compared with what was read before by its digest, so that no mixture of two contents comes out whole.
+/// A stream that breaks is opened again, and the bytes that were read before are skipped. As they may come from another
+/// server, their digest is compared with that of the earlier read, so that no mixture of two contents comes out whole.
 pub(super) struct ResumingSource<'a, F> {
     open: &'a F,
     blob: &'a Descriptor,
-    task: &'a Operation,
-    /// How long a stream may give nothing.
+    operation: &'a Operation,
+    /// The longest time without bytes from the stream.
     patience: Duration,
     stream: Option<OpenStream>,
-    /// What was read in earlier streams: its length and its digest.
+    /// The length and the digest of the bytes that earlier streams gave.
     earlier: Vec<(u64, Digest)>,
     reopens_left: u32,
     /// The last chunk that came out, and the offset of its first byte.
@@ -28,7 +28,7 @@ pub(super) struct ResumingSource<'a, F> {
 
 struct OpenStream {
     stream: BlobStream,
-    /// What was taken from the stream and not asked for yet.
+    /// The bytes that were taken from the stream and not yet returned.
     rest: Bytes,
     /// The offset of the first byte of `rest`.
     at: u64,
@@ -40,16 +40,16 @@ where
     F: Fn() -> Fut + Send + Sync,
     Fut: Future<Output = Result<BlobStream, RegistryError>> + Send,
 {
-    pub(super) fn new(open: &'a F, blob: &'a Descriptor, task: &'a Operation, patience: Duration) -> Self {
+    pub(super) fn new(open: &'a F, blob: &'a Descriptor, operation: &'a Operation, patience: Duration) -> Self {
         let (earlier, held) = (Vec::new(), (0, Bytes::new()));
-        Self { open, blob, task, patience, stream: None, earlier, reopens_left: MAX_REOPENS, held }
+        Self { open, blob, operation, patience, stream: None, earlier, reopens_left: MAX_REOPENS, held }
     }
 
-    /// The bytes from `from` on, which is not after the end of the last chunk: `length` of them, or all there are. The last ones come out only
-    /// after the source has ended well and all bytes were found right.
+    /// Returns `length` bytes from `from` on, or as many as exist. `from` is not after the end of the last chunk. The last bytes
+    /// come out only after the source has ended well and all bytes were found right.
     ///
     /// # Errors
-    /// What the source fails with; `InvalidContent` when size or digest are not those of the blob.
+    /// The error of the source; `InvalidContent` if size or digest are not those of the blob.
     pub(super) async fn chunk(&mut self, from: u64, length: u64) -> Result<Bytes, RegistryError> {
         let length = length.min(self.blob.size - from);
         let (held_from, held) = &self.held;
@@ -78,15 +78,15 @@ where
         Ok(self.held.1.clone())
     }
 
-    /// Some bytes from `at` on, at most `most`.
-    async fn piece(&mut self, at: u64, most: u64) -> Result<Bytes, RegistryError> {
+    /// Returns some bytes from `at` on, at most `max`.
+    async fn piece(&mut self, at: u64, max: u64) -> Result<Bytes, RegistryError> {
         loop {
-            if self.stream.as_ref().is_none_or(|reading| reading.at > at) {
+            if self.stream.as_ref().is_none_or(|stream| stream.at > at) {
                 self.reopen().await?;
             }
             let wanted = match &self.stream {
-                Some(reading) if reading.at < at => at - reading.at,
-                _ => most,
+                Some(stream) if stream.at < at => at - stream.at,
+                _ => max,
             };
             match self.take(wanted).await {
                 Ok((start, piece)) if start == at => return Ok(piece),
@@ -100,27 +100,27 @@ where
         }
     }
 
-    /// The next bytes of the stream, at most `most`, and their offset; hashed.
-    async fn take(&mut self, most: u64) -> Result<(u64, Bytes), RegistryError> {
-        let reading = self.stream.as_mut().expect("a stream was opened");
-        while reading.rest.is_empty() {
-            reading.rest = match next(&mut reading.stream, self.patience, self.task).await? {
+    /// Returns the next bytes of the stream, at most `max`, and their offset; hashes them.
+    async fn take(&mut self, max: u64) -> Result<(u64, Bytes), RegistryError> {
+        let stream = self.stream.as_mut().expect("a stream was opened");
+        while stream.rest.is_empty() {
+            stream.rest = match next(&mut stream.stream, self.patience, self.operation).await? {
                 Some(piece) => piece,
-                None => return Err(wrong(self.task, "fewer bytes than stated")),
+                None => return Err(wrong(self.operation, "fewer bytes than stated")),
             };
         }
-        // No piece reaches over a place where an earlier stream ended.
-        let places = self.earlier.iter().map(|(end, _)| *end).filter(|end| *end > reading.at);
-        let most = places.map(|end| end - reading.at).min().unwrap_or(most).min(most);
-        let start = reading.at;
-        let piece = reading.rest.split_to(reading.rest.len().min(most as usize));
-        reading.hasher.update(&piece);
-        reading.at += piece.len() as u64;
-        let at = reading.at;
+        // No piece reaches beyond the end of an earlier stream, where the digest is compared.
+        let ends = self.earlier.iter().map(|(end, _)| *end).filter(|end| *end > stream.at);
+        let max = ends.map(|end| end - stream.at).min().unwrap_or(max).min(max);
+        let start = stream.at;
+        let piece = stream.rest.split_to(stream.rest.len().min(max as usize));
+        stream.hasher.update(&piece);
+        stream.at += piece.len() as u64;
+        let at = stream.at;
         if let Some((_, expected)) = self.earlier.iter().find(|(end, _)| *end == at)
-            && reading.hasher.clone().finish() != *expected
+            && stream.hasher.clone().finish() != *expected
         {
-            return Err(wrong(self.task, "other bytes than before"));
+            return Err(wrong(self.operation, "other bytes than before"));
         }
         Ok((start, piece))
     }
@@ -129,7 +129,7 @@ where
         if self.stream.is_some() || !self.earlier.is_empty() {
             self.set_aside();
             if self.reopens_left == 0 {
-                return Err(self.task.error(ErrorKind::Unavailable, "the source has to be read too often"));
+                return Err(self.operation.error(ErrorKind::Unavailable, "the source has to be read too often"));
             }
             self.reopens_left -= 1;
         }
@@ -138,48 +138,55 @@ where
         Ok(())
     }
 
-    /// Closes the stream, and keeps the digest of what came out of it.
+    /// Closes the stream, and keeps the digest of the bytes that it gave.
     fn set_aside(&mut self) {
-        if let Some(reading) = self.stream.take() {
-            self.earlier.push((reading.at, reading.hasher.finish()));
+        if let Some(stream) = self.stream.take() {
+            self.earlier.push((stream.at, stream.hasher.finish()));
         }
     }
 
-    /// Makes sure, at the end of the blob, that everything is right.
+    /// Checks size and digest at the end of the blob.
     async fn check(&mut self) -> Result<(), RegistryError> {
-        let Some(mut reading) = self.stream.take() else {
+        let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        let is_over = reading.rest.is_empty() && next(&mut reading.stream, self.patience, self.task).await?.is_none();
+        let is_over =
+            stream.rest.is_empty() && next(&mut stream.stream, self.patience, self.operation).await?.is_none();
         if !is_over {
-            return Err(wrong(self.task, "more bytes than stated"));
+            return Err(wrong(self.operation, "more bytes than stated"));
         }
-        let found = reading.hasher.finish();
+        let found = stream.hasher.finish();
         if found != self.blob.digest {
-            return Err(wrong(self.task, &format!("content with the digest {found}")));
+            return Err(wrong(self.operation, &format!("content with the digest {found}")));
         }
         self.earlier.push((self.blob.size, found));
         Ok(())
     }
 }
 
-/// The next piece of `stream` that is not empty.
-async fn next(stream: &mut BlobStream, patience: Duration, task: &Operation) -> Result<Option<Bytes>, RegistryError> {
+/// Returns the next piece of `stream` that is not empty.
+async fn next(
+    stream: &mut BlobStream,
+    patience: Duration,
+    operation: &Operation,
+) -> Result<Option<Bytes>, RegistryError> {
     loop {
         match timeout(patience, stream.next()).await {
             Ok(Some(Ok(piece))) if piece.is_empty() => {}
             Ok(Some(piece)) => return piece.map(Some),
             Ok(None) => return Ok(None),
             Err(_) => {
-                return Err(task.error(ErrorKind::Unavailable, format!("the source gave nothing for {patience:?}")));
+                return Err(
+                    operation.error(ErrorKind::Unavailable, format!("the source gave nothing for {patience:?}"))
+                );
             }
         }
     }
 }
 
-fn wrong(task: &Operation, what: &str) -> RegistryError {
-    task.error(ErrorKind::InvalidContent, format!("the source gave {what}"))
+fn wrong(operation: &Operation, what: &str) -> RegistryError {
+    operation.error(ErrorKind::InvalidContent, format!("the source gave {what}"))
 }
 
-/// How often a source is opened again within one session.
+/// The times that a source is opened again within one session.
 const MAX_REOPENS: u32 = 3;

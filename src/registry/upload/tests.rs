@@ -7,9 +7,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::image::{Descriptor, RepositoryName};
-use crate::registry::client::{BlobStream, Client, UploadOutcome};
-use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::testing::{Reply, Seen, Server, descriptor, password};
+use crate::registry::{BlobStream, Client, ErrorKind, RegistryError, UploadOutcome};
 
 const CONTENT: &[u8] = b"0123456789";
 const POST: &str = "POST /v2/team/app/blobs/uploads/";
@@ -29,7 +28,7 @@ async fn upload(client: &Client, mount_from: Option<&str>) -> Result<UploadOutco
     client.upload(&repository(), &descriptor(CONTENT), from.as_ref(), open).await
 }
 
-/// What a sound registry answers.
+/// The response of a sound registry.
 fn sound(seen: &Seen) -> Reply {
     match seen.method.as_str() {
         "POST" => Reply::new(202, "").header("Location", "/u/1?_state=a%3Db"),

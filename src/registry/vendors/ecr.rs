@@ -1,6 +1,11 @@
-//! Amazon ECR's API: signed calls, a login to the registry with an access key, and what tags point at.
+//! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, and existing layers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -10,23 +15,24 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::image::{Digest, RepositoryName};
+use crate::image::{Descriptor, Digest, RepositoryName};
+use crate::registry::auth::credentials::Credentials;
+use crate::registry::auth::issuer::LoginIssuer;
 use crate::registry::auth::token::AccessToken;
-use crate::registry::client::Credentials;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::hosts::canonical_host;
+use crate::registry::http::limiter::Load;
 use crate::registry::http::response::is_passing;
-use crate::registry::http::retry::{Pause, Retries};
+use crate::registry::http::retry::{self, Pause, Retries};
 use crate::registry::http::text::clean;
-use crate::registry::http::{body, retry};
-use crate::registry::session::Inner;
-use crate::registry::vendors::digest_apis::DigestLookup;
+use crate::registry::http::{Http, body};
+use crate::registry::vendors::digest_lookup::DigestLookup;
 use crate::registry::vendors::sigv4::Signer;
 
 /// The API of Amazon ECR that a registry belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EcrApi {
-    /// Where it is: the only place that requests signed with the access key go to.
+    /// Its URL: requests signed with the access key go nowhere else.
     pub url: Url,
     /// Its region, such as `us-east-1`.
     pub region: String,
@@ -35,31 +41,33 @@ pub struct EcrApi {
 }
 
 impl EcrApi {
-    /// The API for the registry at `host`, if that is one of the names that ECR gives to registries.
-    pub fn of_host(host: &str) -> Option<Self> {
+    /// Returns the API of the registry at `host`, if that has the form of ECR's host names.
+    pub(crate) fn of_host(host: &str) -> Option<Self> {
         let (account, rest) = host.split_at_checked(ACCOUNT_DIGITS)?;
-        let (region, api_front, api_end) = NAMES.iter().find_map(|(front, end, api_front, api_end)| {
-            Some((rest.strip_prefix(front)?.strip_suffix(end)?, api_front, api_end))
+        let (region, form) = HOST_FORMS.iter().find_map(|form| {
+            let region = rest.strip_prefix(form.registry.0)?.strip_suffix(form.registry.1)?;
+            Some((region, form))
         })?;
         let is_region = !region.is_empty() && region.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         let is_account = account.bytes().all(|byte| byte.is_ascii_digit());
-        let url = format!("https://{api_front}{region}{api_end}/").parse().ok()?;
+        let url = format!("https://{}{region}{}/", form.api.0, form.api.1).parse().ok()?;
         (is_account && is_region).then(|| Self { url, region: region.to_owned(), account: account.to_owned() })
     }
 }
 
-/// How one client uses that API.
+/// The use of that API by one client.
 pub(crate) struct Ecr {
+    http: Arc<Http>,
     api: EcrApi,
     key: AccessKey,
-    /// It is another server than the registry, with limits of its own.
+    /// The API is another server than the registry, with limits of its own.
     pause: Pause,
 }
 
 struct AccessKey {
     id: String,
     secret: SecretString,
-    /// What belongs to a temporary key.
+    /// Present for a temporary key.
     session_token: Option<SecretString>,
 }
 
@@ -77,30 +85,108 @@ impl AccessKey {
     }
 }
 
-/// Whether a user name has the form of an access key's id.
+/// Returns true if a user name has the form of the id of an access key.
 fn is_key_id(username: &str) -> bool {
     let rest = KEY_PREFIXES.iter().find_map(|prefix| username.strip_prefix(prefix));
     rest.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9')))
 }
 
 impl Ecr {
-    /// Nothing if `credentials` are no access key: then they are a user name and a password, as everywhere.
-    pub(crate) fn new(api: EcrApi, credentials: &Credentials) -> Option<Self> {
+    /// Returns `None` if `credentials` are no access key: then they are a user name and a password, as everywhere.
+    pub(crate) fn new(http: Arc<Http>, api: EcrApi, credentials: &Credentials) -> Option<Self> {
         let key = AccessKey::of(credentials)?;
-        Some(Self { api, key, pause: Pause::default() })
+        Some(Self { http, api, key, pause: Pause::default() })
     }
 
-    /// The host of the API.
-    pub(crate) fn host(&self) -> String {
-        canonical_host(&self.api.url)
+    /// Reads pages into `lookup` for as long as they cost less than HEADs for the missing tags.
+    ///
+    /// # Errors
+    /// The error of a page; `lookup` keeps the digests of the others.
+    pub(super) async fn list_images(
+        &self,
+        repository: &RepositoryName,
+        lookup: &mut DigestLookup<'_>,
+        operation: &Operation,
+    ) -> Result<(), RegistryError> {
+        let mut query = json!({ "registryId": self.api.account, "repositoryName": repository.as_str(),
+            "maxResults": PAGE_SIZE, "filter": { "tagStatus": "TAGGED" } });
+        for _ in 0..lookup.missing() {
+            let page = {
+                let _permit = self.http.read_permit(Load::Small).await;
+                self.call("ListImages", &query, operation).await?
+            };
+            for image in page["imageIds"].as_array().ok_or_else(|| unexpected(operation))? {
+                let digest = image["imageDigest"].as_str().and_then(|text| text.parse::<Digest>().ok());
+                let digest = digest.ok_or_else(|| unexpected(operation))?;
+                image["imageTag"].as_str().into_iter().for_each(|tag| lookup.add(tag, &digest));
+            }
+            if page["nextToken"].is_null() || lookup.missing() <= 1 {
+                break;
+            }
+            query["nextToken"] = page["nextToken"].clone();
+        }
+        Ok(())
     }
 
-    /// Whose registry it is.
-    pub(crate) fn account(&self) -> &str {
-        &self.api.account
+    /// Adds to `found` those of `blobs` that are available with the stated size. Everyone who may push has the right to ask.
+    ///
+    /// # Errors
+    /// The error of a call; `found` keeps the results of the others.
+    pub(super) async fn check_layers(
+        &self,
+        repository: &RepositoryName,
+        blobs: &[&Descriptor],
+        found: &mut HashSet<Digest>,
+        operation: &Operation,
+    ) -> Result<(), RegistryError> {
+        for blobs in blobs.chunks(MAX_LAYERS) {
+            let digests: Vec<&Digest> = blobs.iter().map(|blob| &blob.digest).collect();
+            let query = json!({ "registryId": self.api.account, "repositoryName": repository.as_str(),
+                "layerDigests": digests });
+            let answer = {
+                let _permit = self.http.read_permit(Load::Small).await;
+                self.call("BatchCheckLayerAvailability", &query, operation).await?
+            };
+            for layer in answer["layers"].as_array().ok_or_else(|| unexpected(operation))? {
+                let is_available = |blob: &&&Descriptor| {
+                    layer["layerDigest"] == blob.digest.as_str()
+                        && layer["layerAvailability"] == "AVAILABLE"
+                        && layer["layerSize"] == blob.size
+                };
+                found.extend(blobs.iter().find(is_available).map(|blob| blob.digest.clone()));
+            }
+        }
+        Ok(())
     }
 
-    /// A call of `action`, signed as of `at`; nothing if the key cannot be written into a header.
+    /// Calls `action`, with retries.
+    async fn call(&self, action: &str, query: &Value, operation: &Operation) -> Result<Value, RegistryError> {
+        let query = Bytes::from(query.to_string());
+        let mut retries = Retries::new(&self.pause, self.http.deadlines());
+        loop {
+            match self.try_call(action, &query, operation).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => retries.again(failed).await?,
+            }
+        }
+    }
+
+    async fn try_call(&self, action: &str, query: &Bytes, operation: &Operation) -> Result<Value, AttemptError> {
+        self.pause.wait(operation, self.http.deadlines()).await?;
+        let request = self.request(action, query, Timestamp::now());
+        let request = request.ok_or_else(|| operation.error(ErrorKind::Unauthorized, KEY_UNWRITABLE))?;
+        // Its host follows from that of the registry, which its owner chose: it may be in a private network as well.
+        let sent = self.http.send_to_service(request, true).await;
+        let response = sent.map_err(|error| operation.attempt_error(error))?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response, operation).await);
+        }
+        let text = body::read(response, MAX_PAGE_BYTES, self.http.deadlines()).await;
+        let text = text.map_err(|error| operation.attempt_error(error))?;
+        serde_json::from_slice(&text).map_err(|_| unexpected(operation).into())
+    }
+
+    /// Creates a call of `action`, signed as of `at`; `None` if the key cannot be written into a header.
     fn request(&self, action: &str, body: &Bytes, at: Timestamp) -> Option<reqwest::Request> {
         let AccessKey { id, secret, session_token } = &self.key;
         let signer =
@@ -122,90 +208,15 @@ impl Ecr {
         *request.body_mut() = Some(body.clone().into());
         Some(request)
     }
-}
 
-impl Inner {
-    /// A login to the registry, good for 12 hours: a user name and a password as the value of `Authorization`.
-    pub(crate) async fn ecr_login(&self, ecr: &Ecr, task: &Operation) -> Result<AccessToken, RegistryError> {
-        if ecr.key.session_token.is_none() && !ecr.key.id.starts_with(LASTING) {
-            return Err(task.error(ErrorKind::Unauthorized, SESSION_TOKEN_MISSING));
-        }
-        let answer = self.ask_ecr(ecr, "GetAuthorizationToken", &json!({}), task).await?;
-        read_login(&answer, Instant::now(), Timestamp::now()).ok_or_else(|| odd(task))
-    }
-
-    /// Reads pages into `told` for as long as they cost less than asking for what is lacking.
-    ///
-    /// # Errors
-    /// Whatever a page fails with; `told` keeps what the others said.
-    pub(crate) async fn read_ecr(
-        &self,
-        ecr: &Ecr,
-        repository: &RepositoryName,
-        told: &mut DigestLookup<'_>,
-        task: &Operation,
-    ) -> Result<(), RegistryError> {
-        let mut ask = json!({ "registryId": ecr.api.account, "repositoryName": repository.as_str(),
-            "maxResults": PAGE_SIZE, "filter": { "tagStatus": "TAGGED" } });
-        for _ in 0..told.lacking() {
-            let page = {
-                let _permit = self.read_permit().await;
-                self.ask_ecr(ecr, "ListImages", &ask, task).await?
-            };
-            for image in page["imageIds"].as_array().ok_or_else(|| odd(task))? {
-                let digest = image["imageDigest"].as_str().and_then(|text| text.parse::<Digest>().ok());
-                let digest = digest.ok_or_else(|| odd(task))?;
-                image["imageTag"].as_str().into_iter().for_each(|tag| told.take(tag, &digest));
-            }
-            if page["nextToken"].is_null() || told.lacking() <= 1 {
-                break;
-            }
-            ask["nextToken"] = page["nextToken"].clone();
-        }
-        Ok(())
-    }
-
-    /// One call, with its tries.
-    pub(crate) async fn ask_ecr(
-        &self,
-        ecr: &Ecr,
-        action: &str,
-        ask: &Value,
-        task: &Operation,
-    ) -> Result<Value, RegistryError> {
-        let ask = Bytes::from(ask.to_string());
-        let mut retries = Retries::new(&ecr.pause, &self.deadlines);
-        loop {
-            match self.try_ask_ecr(ecr, action, &ask, task).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => retries.again(failure).await?,
-            }
-        }
-    }
-
-    async fn try_ask_ecr(&self, ecr: &Ecr, action: &str, ask: &Bytes, task: &Operation) -> Result<Value, AttemptError> {
-        ecr.pause.wait(task, &self.deadlines).await?;
-        let request = ecr.request(action, ask, Timestamp::now());
-        let request = request.ok_or_else(|| task.error(ErrorKind::Unauthorized, KEY_UNWRITABLE))?;
-        // Its host follows from that of the registry, which its owner chose: it may be in a private network as well.
-        let response = self.transport.send(request, true, Some(self.deadlines.headers)).await;
-        let response = response.map_err(|trouble| task.failure(trouble))?;
-        if response.status() != StatusCode::OK {
-            return Err(self.ecr_refused(response, &ecr.host(), task).await);
-        }
-        let text = body::read(response, MAX_PAGE_BYTES, &self.deadlines).await;
-        let text = text.map_err(|trouble| task.failure(trouble))?;
-        serde_json::from_slice(&text).map_err(|_| odd(task).into())
-    }
-
-    async fn ecr_refused(&self, response: Response, host: &str, task: &Operation) -> AttemptError {
+    async fn refused(&self, response: Response, operation: &Operation) -> AttemptError {
         let (status, retry_after) = (response.status(), retry::retry_after(response.headers()));
-        let text = body::read(response, MAX_ERROR_BYTES, &self.deadlines).await.unwrap_or_default();
-        let said: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let name = said["__type"].as_str().and_then(|name| name.rsplit('#').next()).map(clean).unwrap_or_default();
-        let kind = kind_of(status, &name);
-        let detail = match said["message"].as_str().or_else(|| said["Message"].as_str()) {
-            // AWS repeats there what was signed, the session token too.
+        let text = body::read(response, MAX_ERROR_BYTES, self.http.deadlines()).await.unwrap_or_default();
+        let document: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let name = document["__type"].as_str().and_then(|name| name.rsplit('#').next()).map(clean).unwrap_or_default();
+        let (kind, host) = (kind_of(status, &name), self.host());
+        let detail = match document["message"].as_str().or_else(|| document["Message"].as_str()) {
+            // AWS repeats the signed text there, the session token included.
             _ if kind == ErrorKind::Unauthorized => {
                 format!(
                     "{host} refuses the access key ({name}): correct the Secret, or the clock, which may be wrong by 5 minutes"
@@ -215,7 +226,26 @@ impl Inner {
             None => format!("{host} answered {} ({name})", status.as_u16()),
         };
         let retry_after = retry_after.filter(|_| kind.is_transient());
-        RegistryError { retry_after, ..task.error(kind, detail) }.into()
+        RegistryError { retry_after, ..operation.error(kind, detail) }.into()
+    }
+
+    async fn login(&self, operation: &Operation) -> Result<AccessToken, RegistryError> {
+        if self.key.session_token.is_none() && !self.key.id.starts_with(LASTING) {
+            return Err(operation.error(ErrorKind::Unauthorized, SESSION_TOKEN_MISSING));
+        }
+        let answer = self.call("GetAuthorizationToken", &json!({}), operation).await?;
+        read_login(&answer, Instant::now(), Timestamp::now()).ok_or_else(|| unexpected(operation))
+    }
+}
+
+impl LoginIssuer for Ecr {
+    fn host(&self) -> String {
+        canonical_host(&self.api.url)
+    }
+
+    /// Requests a user name and a password for the registry, valid for 12 hours.
+    fn issue<'a>(&'a self, operation: &'a Operation) -> BoxFuture<'a, Result<AccessToken, RegistryError>> {
+        self.login(operation).boxed()
     }
 }
 
@@ -241,27 +271,33 @@ fn read_login(answer: &Value, received_at: Instant, now: Timestamp) -> Option<Ac
     let data = &answer["authorizationData"][0];
     let header = HeaderValue::from_str(&format!("Basic {}", data["authorizationToken"].as_str()?)).ok()?;
     let now = now.as_duration().as_secs_f64();
-    let seconds = data["expiresAt"].as_f64().map_or(LIFE, |at| (at - now).clamp(MIN_LIFE, LIFE));
+    let seconds = data["expiresAt"].as_f64().map_or(MAX_LIFE, |at| (at - now).clamp(MIN_LIFE, MAX_LIFE));
     Some(AccessToken::new(header, seconds, received_at))
 }
 
-/// What is no answer to what was asked.
-pub(crate) fn odd(task: &Operation) -> RegistryError {
-    task.error(ErrorKind::InvalidContent, "ECR's API answered with another document than was asked for")
+fn unexpected(operation: &Operation) -> RegistryError {
+    let detail = "ECR's API answered with another document than was asked for";
+    operation.error(ErrorKind::InvalidContent, detail)
 }
 
-/// The names of registries: behind the account and behind the region; and those of their APIs, around the region.
-const NAMES: [(&str, &str, &str, &str); 5] = [
-    (".dkr.ecr.", ".amazonaws.com", "api.ecr.", ".amazonaws.com"),
-    (".dkr.ecr.", ".amazonaws.com.cn", "api.ecr.", ".amazonaws.com.cn"),
-    (".dkr.ecr-fips.", ".amazonaws.com", "ecr-fips.", ".amazonaws.com"),
-    (".dkr-ecr.", ".on.aws", "ecr.", ".api.aws"),
-    (".dkr-ecr-fips.", ".on.aws", "ecr-fips.", ".api.aws"),
+/// A form of ECR's host names: the text before and after the region.
+struct HostForm {
+    /// Behind the account.
+    registry: (&'static str, &'static str),
+    api: (&'static str, &'static str),
+}
+
+const HOST_FORMS: [HostForm; 5] = [
+    HostForm { registry: (".dkr.ecr.", ".amazonaws.com"), api: ("api.ecr.", ".amazonaws.com") },
+    HostForm { registry: (".dkr.ecr.", ".amazonaws.com.cn"), api: ("api.ecr.", ".amazonaws.com.cn") },
+    HostForm { registry: (".dkr.ecr-fips.", ".amazonaws.com"), api: ("ecr-fips.", ".amazonaws.com") },
+    HostForm { registry: (".dkr-ecr.", ".on.aws"), api: ("ecr.", ".api.aws") },
+    HostForm { registry: (".dkr-ecr-fips.", ".on.aws"), api: ("ecr-fips.", ".api.aws") },
 ];
 
 const ACCOUNT_DIGITS: usize = 12;
 
-/// How the ids of access keys begin: of those that last, and of temporary ones.
+/// The first letters of the ids of access keys: of lasting and of temporary ones.
 const KEY_PREFIXES: [&str; 2] = [LASTING, "ASIA"];
 const LASTING: &str = "AKIA";
 
@@ -273,14 +309,17 @@ const SESSION_TOKEN: &str = "x-amz-security-token";
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921";
 const CONTENT: &str = "application/x-amz-json-1.1";
 
-/// The most that ECR gives.
+/// The largest page of ECR.
 const PAGE_SIZE: usize = 1000;
+
+/// The layers that one call of ECR may name.
+const MAX_LAYERS: usize = 100;
 
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// The life of a login in seconds, as AWS documents it, and the least that is believed.
-const LIFE: f64 = 12.0 * 3600.0;
+/// The life of a login in seconds, as AWS documents it, and the shortest that is believed.
+const MAX_LIFE: f64 = 12.0 * 3600.0;
 const MIN_LIFE: f64 = 60.0;
 
 #[cfg(test)]

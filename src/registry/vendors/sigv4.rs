@@ -4,29 +4,31 @@ use aws_lc_rs::{digest, hmac};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Who signs what for whom.
-pub(crate) struct Signer<'a> {
+use crate::image::hex;
+
+/// The key, service and time of a signature.
+pub(super) struct Signer<'a> {
     /// The id of the access key.
-    pub(crate) key_id: &'a str,
+    pub(super) key_id: &'a str,
     /// The secret access key.
-    pub(crate) secret: &'a str,
+    pub(super) secret: &'a str,
     /// The region of the service, such as `us-east-1`.
-    pub(crate) region: &'a str,
+    pub(super) region: &'a str,
     /// The service, such as `ecr`.
-    pub(crate) service: &'a str,
-    /// When it is signed: AWS takes 5 minutes more or less.
-    pub(crate) at: Timestamp,
+    pub(super) service: &'a str,
+    /// The time of the signature: AWS accepts a difference of 5 minutes.
+    pub(super) at: Timestamp,
 }
 
 impl Signer<'_> {
-    /// The value of `X-Amz-Date`, which is to be among the headers.
-    pub(crate) fn date(&self) -> String {
+    /// Returns the value of `X-Amz-Date`, which must be among the headers.
+    pub(super) fn date(&self) -> String {
         self.at.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 
-    /// The value of `Authorization` for a request to the path `/` without a query. `headers` are all that are signed, `host`
+    /// Returns the value of `Authorization` for a request to the path `/` without a query. `headers` are those to sign, `host`
     /// among them: names in lower case, values without spaces around them.
-    pub(crate) fn authorization(&self, method: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
+    pub(super) fn authorization(&self, method: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let mut headers = headers.to_vec();
         headers.sort_unstable();
         let signed = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
@@ -40,7 +42,7 @@ impl Signer<'_> {
         format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, Signature={signature}", self.key_id)
     }
 
-    /// The key of one day, region and service.
+    /// Returns the key of one day, region and service.
     fn key(&self, day: &str) -> Vec<u8> {
         let first = format!("AWS4{}", self.secret).into_bytes();
         let parts = [day, self.region, self.service, "aws4_request"];
@@ -54,10 +56,6 @@ fn keyed(key: &[u8], text: &str) -> hmac::Tag {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

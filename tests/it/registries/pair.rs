@@ -108,7 +108,7 @@ pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted:
 pub fn client_of_ecr(registry: &ScriptedRegistry, credentials: Credentials) -> Client {
     let api = EcrApi { url: registry.url().parse().unwrap(), region: REGION.to_owned(), account: ACCOUNT.to_owned() };
     let (options, egress) = access(registry, credentials, &[registry.other_host()]);
-    Client::of_ecr(options, egress, api).unwrap()
+    Client::with_ecr_api(options, egress, api).unwrap()
 }
 
 fn access(

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use transship::registry::FallbackTag;
+
 use super::pair::RegistryPair;
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Pages, Personality, Referrers};
@@ -12,7 +14,11 @@ fn signature(seed: u64, subject: &Image) -> Image {
 
 /// The referrers that a destination lists, as a verifier would request them.
 async fn listed(pair: &RegistryPair, subject: &Image) -> BTreeSet<String> {
-    let found = pair.to.referrers(&"app".parse().unwrap(), &subject.digest().parse().unwrap(), None).await.unwrap();
+    let found = pair
+        .to
+        .referrers(&"app".parse().unwrap(), &subject.digest().parse().unwrap(), FallbackTag::Unknown)
+        .await
+        .unwrap();
     found.digests.iter().map(ToString::to_string).collect()
 }
 

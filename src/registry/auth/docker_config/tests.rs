@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use super::{DockerConfig, DockerConfigError};
-use crate::registry::client::Credentials;
+use crate::registry::Credentials;
 
 /// The user names of the entries are their keys.
 fn config(keys: &[&str]) -> DockerConfig {

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 
 use crate::image::{Descriptor, RepositoryName};
-use crate::registry::client::Client;
-use crate::registry::error::ErrorKind;
 use crate::registry::testing::{Reply, Server, descriptor, password};
+use crate::registry::{Client, ErrorKind};
 
 const CONTENT: &[u8] = b"0123456789";
 
@@ -15,7 +14,7 @@ fn repository() -> RepositoryName {
     "team/app".parse().unwrap()
 }
 
-/// What comes out of the stream, and what it ends with.
+/// Reads the stream to its end; returns the content and the error.
 async fn read(client: &Client, blob: &Descriptor) -> (Vec<u8>, Option<ErrorKind>) {
     let mut stream = match client.blob(&repository(), blob).await {
         Ok(stream) => stream,
@@ -268,9 +267,9 @@ async fn a_place_is_held_while_a_blob_streams_and_given_back_after_it() {
     let server = Server::start(move |_, _| Reply::new(200, &content)).await;
     let client = server.client();
     let stream = client.blob(&repository(), &descriptor(&large)).await.unwrap();
-    assert_eq!(client.0.reads.free_for_bodies(), 3);
+    assert_eq!(client.http().reads().free_for_bodies(), 3);
     drop(stream);
-    assert_eq!(client.0.reads.free_for_bodies(), 4);
+    assert_eq!(client.http().reads().free_for_bodies(), 4);
 }
 
 #[tokio::test]
@@ -287,7 +286,7 @@ async fn small_requests_never_wait_behind_large_blobs() {
     for _ in 0..4 {
         streams.push(client.blob(&repository(), &descriptor(&large)).await.unwrap());
     }
-    assert_eq!(client.0.reads.free_for_bodies(), 0);
+    assert_eq!(client.http().reads().free_for_bodies(), 0);
     assert!(client.has_blob(&repository(), &descriptor(CONTENT)).await.unwrap());
     assert_eq!(read(&client, &descriptor(CONTENT)).await, (CONTENT.to_vec(), None), "a config is as small");
 }
@@ -302,8 +301,8 @@ async fn a_registry_that_is_overloaded_gets_fewer_requests_at_once() {
         })
         .await;
         let client = server.client();
-        assert_eq!(client.0.reads.places(), 4);
+        assert_eq!(client.http().reads().limit(), 4);
         assert!(client.has_blob(&repository(), &descriptor(CONTENT)).await.unwrap(), "{shown}");
-        assert_eq!((client.0.reads.places(), client.0.writes.places()), (2, 4), "{shown}");
+        assert_eq!((client.http().reads().limit(), client.http().writes().limit()), (2, 4), "{shown}");
     }
 }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, RepositoryName, Tag, media_type};
-use crate::registry::client::{ManifestHead, Reference};
-use crate::registry::error::ErrorKind;
 use crate::registry::testing::{Reply, Server};
+use crate::registry::{ErrorKind, ManifestHead, Reference};
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 const SHA512_OF_NOTHING: &str = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
@@ -34,7 +33,7 @@ async fn a_head_is_enough_where_the_registry_states_the_digest() {
 }
 
 #[tokio::test]
-async fn the_manifest_is_read_where_a_head_tells_nothing() {
+async fn the_manifest_is_read_where_a_head_states_nothing() {
     for status in [200, 403, 405] {
         let server = Server::start(move |seen, _| match seen.method.as_str() {
             "HEAD" => Reply::new(status, "").header("Docker-Content-Digest", "nonsense"),
@@ -128,7 +127,7 @@ async fn oversize_and_odd_documents_are_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_put_byte_for_byte_and_refusals_are_told_apart() {
+async fn a_manifest_is_put_byte_for_byte_and_refusals_are_classified() {
     let (repository, tag) = names();
     let manifest = Manifest::parse(None, Bytes::from_static(INDEX.as_bytes())).unwrap();
     let codes = |codes: &str| format!(r#"{{"errors":[{codes}]}}"#);

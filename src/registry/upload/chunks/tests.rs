@@ -7,10 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::image::RepositoryName;
-use crate::registry::client::{BlobStream, Client, UploadOutcome};
-use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::testing::{Reply, Seen, Server, descriptor, password};
-use crate::registry::upload::{Ladder, Rung, UploadProfile};
+use crate::registry::upload::ladder::{Rung, UploadProfile};
+use crate::registry::{BlobStream, Client, ErrorKind, RegistryError, UploadOutcome};
 
 const CONTENT: &[u8] = b"0123456789";
 
@@ -18,21 +17,21 @@ fn repository() -> RepositoryName {
     "team/app".parse().unwrap()
 }
 
-fn manner(rungs: &'static [Rung]) -> UploadProfile {
+fn profile(rungs: &'static [Rung]) -> UploadProfile {
     UploadProfile { rungs, chunk: 4, min_chunk: 1, max_single_request: u64::MAX }
 }
 
-/// `client`, for a registry of this manner.
-fn with_manner(mut client: Client, manner: UploadProfile) -> Client {
-    Arc::get_mut(&mut client.0).unwrap().ladder = Ladder::new(manner);
+/// Returns `client` with another profile of its registry.
+fn with_profile(mut client: Client, profile: UploadProfile) -> Client {
+    client.uploads_mut().set_profile(profile);
     client
 }
 
 /// A client that sends chunks of 4 bytes from the start.
 fn chunking(server: &Server) -> Client {
-    with_manner(
+    with_profile(
         server.client(),
-        UploadProfile { max_single_request: 0, ..manner(&[Rung::Put, Rung::Patch, Rung::Chunks]) },
+        UploadProfile { max_single_request: 0, ..profile(&[Rung::Put, Rung::Patch, Rung::Chunks]) },
     )
 }
 
@@ -135,7 +134,7 @@ async fn a_refused_way_leads_to_the_next_and_the_next_blob_starts_there() {
             _ => session.answer(seen),
         })
         .await;
-        let client = with_manner(server.client(), manner(&[Rung::Put, Rung::Patch, Rung::Chunks]));
+        let client = with_profile(server.client(), profile(&[Rung::Put, Rung::Patch, Rung::Chunks]));
         upload(&client).await.unwrap();
         assert!(kept.is_right(), "{shown}");
         let methods = || {
@@ -307,8 +306,8 @@ async fn a_token_that_expires_between_chunks_is_renewed_in_the_same_session() {
         }
     })
     .await;
-    let client = UploadProfile { max_single_request: 0, ..manner(&[Rung::Chunks]) };
-    upload(&with_manner(server.client_as(password()), client)).await.unwrap();
+    let client = UploadProfile { max_single_request: 0, ..profile(&[Rung::Chunks]) };
+    upload(&with_profile(server.client_as(password()), client)).await.unwrap();
     assert!(kept.is_right());
     assert_eq!(ranges(&server), ["0-3", "4-7", "4-7", "8-9"]);
     assert_eq!(server.count("GET /token"), 2);

@@ -1,34 +1,11 @@
-//! What is known and learned of a registry's way with uploads.
+//! The profile and the experience of a registry.
 
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn ladder() -> Ladder {
-    Ladder::new(UploadProfile::of("registry.example"))
-}
-
-#[test]
-fn the_great_registries_are_known() {
-    // host; the first way for a small and a large blob; the last way; the chunk in MiB
-    let table = [
-        ("registry.example:5000", Rung::Put, Rung::Put, Rung::Chunks, 4),
-        ("team.azurecr.io", Rung::Put, Rung::Chunks, Rung::Chunks, 4),
-        ("azurecr.io.evil.example", Rung::Put, Rung::Put, Rung::Chunks, 4),
-        ("notazurecr.io", Rung::Put, Rung::Put, Rung::Chunks, 4),
-        ("europe-west1-docker.pkg.dev", Rung::Put, Rung::Put, Rung::Patch, 4),
-        ("gcr.io", Rung::Put, Rung::Put, Rung::Patch, 4),
-        ("eu.gcr.io", Rung::Put, Rung::Put, Rung::Patch, 4),
-        ("ghcr.io", Rung::Put, Rung::Put, Rung::Patch, 4),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Rung::Put, Rung::Put, Rung::Chunks, 10),
-    ];
-    for (host, small, large, last, chunk) in table {
-        let ladder = Ladder::new(UploadProfile::of(host));
-        let now = Instant::now();
-        assert_eq!((ladder.first(19_000_000, now), ladder.first(21_000_000, now)), (small, large), "{host}");
-        assert_eq!(ladder.manner.rungs.last(), Some(&last), "{host}");
-        assert_eq!(ladder.chunk(0, now), Some(chunk * 1024 * 1024), "{host}");
-    }
+    Ladder::new(UploadProfile::default())
 }
 
 #[test]
@@ -39,7 +16,7 @@ fn what_worked_is_where_the_next_blob_starts_for_an_hour() {
     assert_eq!(ladder.first(1, now + HOUR), Rung::Put, "the registry is tried again");
     ladder.forget();
     assert_eq!(ladder.first(1, now), Rung::Put);
-    ladder.worked(Rung::Chunks, 100, DescentReason::Broke, now);
+    ladder.worked(Rung::Chunks, 100, DescentReason::ConnectionBroke, now);
     assert_eq!(ladder.first(100, now), Rung::Put, "a connection that broke says nothing about the registry");
 }
 
@@ -64,8 +41,12 @@ fn every_way_is_tried_once_and_none_that_cannot_help() {
     assert_eq!(below(&[Put, Patch, Chunks], DescentReason::Refused), None);
     assert_eq!(below(&[Put], DescentReason::TooLarge), Some(Chunks));
     assert_eq!(below(&[Put, Chunks], DescentReason::TooLarge), None);
-    assert_eq!(below(&[Put], DescentReason::Broke), Some(Chunks));
-    assert_eq!(Ladder::new(UploadProfile::of("gcr.io")).below(&[Put], DescentReason::TooLarge), None);
+    assert_eq!(below(&[Put], DescentReason::ConnectionBroke), Some(Chunks));
+    assert_eq!(
+        Ladder::new(UploadProfile { rungs: &[Put, Patch], ..UploadProfile::default() })
+            .below(&[Put], DescentReason::TooLarge),
+        None
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Reads the digests that some registries tell with a list of tags.
+//! Parses the digests that Google's registries add to a list of tags.
 //!
-//! Google's Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with the
-//! tags that point at it. It is of use only where it says one digest for every tag; else the tags are asked for one by one.
+//! Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with the
+//! tags that point at it. It is used only if it states one digest for every tag; else the tags are resolved one by one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,18 +14,7 @@ use serde_json::value::RawValue;
 use crate::image::{Digest, Tag};
 use crate::registry::lists::page::{Keep, each_text};
 
-/// The tags of a repository that were to be kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// Every one of them.
-    pub tags: BTreeSet<Tag>,
-    /// What they point at, by tag, as far as the registry tells it with a list.
-    pub digests: BTreeMap<Tag, Digest>,
-    /// How many tags of images were not to be kept; one that is listed twice counts twice.
-    pub left_out: usize,
-}
-
-/// What the pages of a list said so far.
+/// The digests in the pages of a list so far.
 #[derive(Debug, Default)]
 pub(crate) struct PageDigests {
     found: BTreeMap<Tag, Digest>,
@@ -33,15 +22,15 @@ pub(crate) struct PageDigests {
 }
 
 impl PageDigests {
-    /// Takes what one page says of the tags that are kept.
-    pub(crate) fn take(&mut self, manifests: &RawValue, keep: Keep<'_, Tag>) {
+    /// Adds the digests that one page states of the tags that are kept.
+    pub(crate) fn add(&mut self, manifests: &RawValue, keep: Keep<'_, Tag>) {
         let mut json = serde_json::Deserializer::from_str(manifests.get());
         if self.is_doubtful || json.deserialize_map(ManifestVisitor(&mut self.found, keep)).is_err() {
             (self.is_doubtful, self.found) = (true, BTreeMap::new());
         }
     }
 
-    /// The digests of `tags`, if every one has exactly one.
+    /// Returns the digests of `tags`, if each has exactly one.
     pub(crate) fn of(mut self, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, Digest> {
         self.found.retain(|tag, _| tags.contains(tag));
         if self.found.len() == tags.len() { self.found } else { BTreeMap::new() }
@@ -68,7 +57,7 @@ impl<'de> Visitor<'de> for ManifestVisitor<'_> {
         while let Some((digest, manifest)) = map.next_entry::<Cow<'_, str>, ManifestEntry<'_>>()? {
             let digest: Digest = digest.parse().map_err(A::Error::custom)?;
             let mut is_doubtful = false;
-            // Names that no tag can have are in no list either.
+            // Names that no tag can have are in no list of tags either.
             let read = each_text(manifest.tag, &mut |tag| {
                 if let Some(tag) = tag.and_then(|tag| tag.parse::<Tag>().ok()).filter(|tag| keep(tag)) {
                     is_doubtful |= found.insert(tag, digest.clone()).is_some_and(|earlier| earlier != digest);
@@ -82,5 +71,8 @@ impl<'de> Visitor<'de> for ManifestVisitor<'_> {
     }
 }
 
-/// More than a list may have.
+/// More tags than a list may have.
 const MAX_TAGS: usize = 100_000;
+
+#[cfg(test)]
+mod tests;

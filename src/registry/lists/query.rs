@@ -1,0 +1,154 @@
+//! Reads a list of names with all its pages.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::BuildHasher;
+use std::str::FromStr;
+
+use http::Method;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::registry::auth::scopes::Scopes;
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::limiter::Load;
+use crate::registry::http::response::ErrorResponse;
+use crate::registry::lists::page::{Keep, NameField, NamePage, next_link, read_page};
+use crate::registry::session::{Fetched, RegistryRequest, Session};
+
+/// A list of names to read.
+pub(super) struct ListQuery<'a> {
+    /// The URL of the first page, without a query.
+    pub(super) first: Url,
+    pub(super) scopes: Scopes,
+    pub(super) field: NameField,
+    pub(super) operation: &'a Operation,
+    /// The advice for a list that has too many names.
+    pub(super) remedy: &'static str,
+}
+
+/// Receives the field `manifest` of each page that has one.
+pub(crate) type ManifestObserver<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
+
+/// The names of a list, or the refusal of its first page.
+pub(super) enum ListResult<T> {
+    Names(BTreeSet<T>),
+    Refused(ErrorResponse),
+}
+
+impl ListQuery<'_> {
+    /// Reads all pages, and returns the names that `keep` selects.
+    ///
+    /// # Errors
+    /// `TooLarge` over 100,000 names that are kept. Anything that keeps the list from being complete is an error.
+    pub(super) async fn read<T: FromStr + Ord + Send>(
+        self,
+        session: &Session,
+        keep: Keep<'_, T>,
+        observer: ManifestObserver<'_>,
+    ) -> Result<ListResult<T>, RegistryError> {
+        let (limit, operation) = (session.http().deadlines().listing, self.operation);
+        match timeout(limit, self.read_pages(session, keep, observer)).await {
+            Ok(result) => result,
+            Err(_) => Err(operation.error(ErrorKind::Unavailable, format!("the list did not end within {limit:?}"))),
+        }
+    }
+
+    async fn read_pages<T: FromStr + Ord + Send>(
+        self,
+        session: &Session,
+        keep: Keep<'_, T>,
+        observer: ManifestObserver<'_>,
+    ) -> Result<ListResult<T>, RegistryError> {
+        let Self { first: mut url, scopes, field, operation, remedy } = self;
+        url.set_query(Some(PAGE_SIZE));
+        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), 0_usize);
+        walk.enter(&url);
+        loop {
+            let request = RegistryRequest::new(Method::GET, url, scopes.clone(), operation);
+            let (from, headers, body) = match fetch_page(session, &request, operation).await? {
+                Fetched::Document { url, headers, body } => (url, headers, body),
+                Fetched::Refused(refused) if walk.pages.len() == 1 => return Ok(ListResult::Refused(refused)),
+                Fetched::Refused(refused) => return Err(refused.error(operation)),
+            };
+            let page = read_page(&body, field, keep).ok_or_else(|| {
+                operation.error(ErrorKind::InvalidContent, format!("the answer has no {:?}", field.as_str()))
+            })?;
+            page.manifests.into_iter().for_each(&mut *observer);
+            let is_nothing_new = walk.is_nothing_new(&page);
+            invalid += page.invalid;
+            names.extend(page.kept);
+            if names.len() > MAX_NAMES {
+                let detail = format!("over {MAX_NAMES} {} are wanted: {remedy}", field.as_str());
+                return Err(operation.error(ErrorKind::TooLarge, detail));
+            }
+            let Some(link) = next_link(&headers) else { break };
+            let next = session.http().hosts().next_page(&from, &link);
+            url = next.map_err(|error| operation.attempt_error(error).error)?;
+            if !walk.enter(&url) {
+                if is_nothing_new {
+                    break;
+                }
+                return Err(operation.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
+            }
+            if walk.pages.len() > MAX_PAGES {
+                return Err(operation.error(ErrorKind::TooLarge, format!("the list has over {MAX_PAGES} pages")));
+            }
+        }
+        if invalid > 0 {
+            tracing::debug!(invalid, "the list holds names that are not valid");
+        }
+        Ok(ListResult::Names(names))
+    }
+}
+
+/// Fetches one page. The permit is held for this page only, as a list may be long.
+async fn fetch_page(
+    session: &Session,
+    request: &RegistryRequest<'_>,
+    operation: &Operation,
+) -> Result<Fetched, RegistryError> {
+    let _permit = session.http().read_permit(Load::Small).await;
+    let limit = session.http().deadlines().page;
+    match timeout(limit, session.fetch(request, MAX_PAGE_BYTES)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let detail = format!("a page of the list did not come within {limit:?}");
+            Err(operation.error(ErrorKind::Unavailable, detail))
+        }
+    }
+}
+
+/// The pages that were read: as hashes, since a list may have very many. Their keys are random, so that no registry can
+/// produce a collision.
+#[derive(Default)]
+struct PageWalk {
+    hashes: RandomState,
+    /// Hashes of the URLs.
+    pages: HashSet<u64>,
+    /// Hash of the names of the last page.
+    names: Option<u64>,
+}
+
+impl PageWalk {
+    /// Goes on to a page; returns false if it was read before.
+    fn enter(&mut self, url: &Url) -> bool {
+        self.pages.insert(self.hashes.hash_one(url.as_str()))
+    }
+
+    /// Returns true if a page has no names, or those of the page before it, as registries send that link their last page
+    /// to itself.
+    fn is_nothing_new<T>(&mut self, page: &NamePage<'_, T>) -> bool {
+        let hash = self.hashes.hash_one(page.text);
+        self.names.replace(hash) == Some(hash) || page.is_empty()
+    }
+}
+
+/// The requested page size: ECR accepts no more than 1000 (ggcr#1091).
+pub(super) const PAGE_SIZE: &str = "n=1000";
+pub(super) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Registries may make shorter pages than requested: two million names in pages of 100 are 20,000.
+const MAX_PAGES: usize = 100_000;
+/// Names that are kept.
+const MAX_NAMES: usize = 100_000;
