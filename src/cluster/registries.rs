@@ -9,6 +9,7 @@ use url::Url;
 
 use super::credentials::registry_credentials;
 use crate::api::Registry;
+use crate::image::hex;
 use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
 use crate::replication::Unusable;
 use crate::terms::reason;
@@ -54,7 +55,7 @@ impl Registries {
                 &aws_lc_rs::digest::SHA256,
                 &[&known.fingerprint[..], &generation[..]].concat(),
             );
-            digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            hex(&digest.as_ref()[..8])
         };
         self.known(registry, |known| (version(known), known.options.clone())).await
     }

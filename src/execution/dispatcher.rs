@@ -17,7 +17,7 @@ use crate::channel::{
 };
 use crate::cluster::View;
 use crate::copy::{Authority, Denied, Mutation};
-use crate::image::is_referrer_tag;
+use crate::image::{hex, is_referrer_tag};
 use crate::plan::Lane;
 use crate::replication::Consent;
 use crate::replication::machine::Assignment;
@@ -170,7 +170,7 @@ fn requested_mutation<'a>(request: &'a GrantRequest, assignment: &'a Assignment)
 
 /// Returns the hash of a token: tokens themselves are not kept.
 pub(super) fn token_hash(token: &str) -> String {
-    digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA256, token.as_bytes()).as_ref())
 }
 
 impl WorkerApi for Dispatcher {

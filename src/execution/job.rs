@@ -11,6 +11,7 @@ use super::in_process::{InProcess, REPORT_EVERY};
 use super::outcome::{outcome, with_consent};
 use crate::channel::{EndedItem, Item, ItemError, ItemId, ItemState, Submission};
 use crate::copy::CodedError;
+use crate::image::hex;
 use crate::plan::{Lane, Replica};
 use crate::replication::machine::{Assignment, CopyProgress, Outcome};
 use crate::replication::{Access, Consent, ReportProgress};
@@ -88,8 +89,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
     let Assignment { repository, tag, digest: pinned, uid, options, .. } = assignment;
     let name = format!("{uid} {} {repository} {tag} {pinned} {options:?}", lane.destination);
     let hash = digest(&SHA256, name.as_bytes());
-    let id = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    Item { id: ItemId(id), image: assignment.image_request() }
+    Item { id: ItemId(hex(&hash.as_ref()[..16])), image: assignment.image_request() }
 }
 
 fn result_of(ended: EndedItem, access: &dyn Access, assignment: &Assignment) -> Result<Replica, CodedError> {

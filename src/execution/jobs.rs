@@ -18,6 +18,7 @@ use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
     CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by,
 };
+use crate::image::hex;
 use crate::metrics::Metrics;
 use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
 
@@ -198,7 +199,7 @@ impl Workforce {
         }
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::NoToken)?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = hex(&bytes);
         let hash = token_hash(&token);
         self.control.dispatcher.queue().add_worker(name, lane.clone(), Instant::now());
         self.control.dispatcher.admit(&hash, name);
