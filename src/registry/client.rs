@@ -128,7 +128,7 @@ impl Client {
         self.0.id
     }
 
-    /// Returns `host[:port]`, canonical.
+    /// Returns the canonical `host[:port]`, without the default port of its scheme.
     pub fn host(&self) -> &str {
         self.0.session.http().hosts().host()
     }

@@ -39,7 +39,7 @@ pub enum ErrorKind {
     NotFound,
     /// The registry does not offer this at all (405, or 404/401/403 for a catalog).
     Unsupported,
-    /// 429.
+    /// The registry limits the rate of requests (429).
     RateLimited,
     /// 5xx, a connection that broke or could not be made, or a deadline that passed.
     Unavailable,

@@ -26,7 +26,7 @@ mod vendors;
 #[cfg(test)]
 mod testing;
 
-pub use self::http::egress::{EgressPolicy, HostPort};
+pub use self::http::egress::{EgressPolicy, HostPort, HostPortError};
 pub use self::http::hosts::canonical_host;
 pub use auth::credentials::Credentials;
 pub use auth::docker_config::{DockerConfig, DockerConfigError};

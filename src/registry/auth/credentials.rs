@@ -10,13 +10,13 @@ use secrecy::{ExposeSecret, SecretString};
 /// The credentials for a registry; `Debug` shows no secret.
 #[derive(Clone)]
 pub enum Credentials {
-    /// No credentials.
+    /// Requests carry no credentials; a token service may still give a token.
     Anonymous,
     /// A user name and a password or access token.
     Basic {
         /// The name, without a colon.
         username: String,
-        /// The password.
+        /// The password, or the secret of a lasting access key.
         password: SecretString,
     },
     /// An OAuth2 refresh token (`identitytoken` of a docker config).

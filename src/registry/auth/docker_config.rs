@@ -78,7 +78,7 @@ impl DockerConfig {
 /// A document that is no docker configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
-    /// Over [`DockerConfig::MAX_BYTES`].
+    /// The document is over [`DockerConfig::MAX_BYTES`].
     #[error("the docker configuration is over 1 MiB")]
     TooLarge,
     /// Not JSON of that form.

@@ -61,7 +61,7 @@ pub(super) enum Reach {
 pub struct HostPort {
     /// Lower case, without brackets or a trailing dot.
     pub host: String,
-    /// The port.
+    /// The TCP port; never 0 in a parsed text.
     pub port: u16,
 }
 

@@ -36,9 +36,9 @@ impl Load {
 /// The result of a request, as far as it shows the load of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feedback {
-    /// It was answered.
+    /// Any response but 429 and 503.
     Answered,
-    /// It was answered with 429 or 503, or the connection failed.
+    /// A response of 429 or 503, or a failed connection.
     Overloaded,
 }
 

@@ -41,19 +41,19 @@ fn allowed(
     policy: &EgressPolicy,
     reach: Reach,
 ) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
-    let mut refusal = None;
+    let mut refused = None;
     let mut allowed = Vec::new();
     for address in found {
         match policy.judge(address.ip(), reach) {
             Ok(()) => allowed.push(address),
             Err(what) => {
-                refusal = Some(AddressRefusedError(format!("{host} resolves to {}, which is {what}", address.ip())))
+                refused = Some(AddressRefusedError(format!("{host} resolves to {}, which is {what}", address.ip())))
             }
         }
     }
-    match refusal {
+    match refused {
         _ if !allowed.is_empty() => Ok(allowed),
-        Some(refusal) => Err(refusal.into()),
+        Some(refused) => Err(refused.into()),
         None => Err(HostNotFoundError(host.to_owned()).into()),
     }
 }

@@ -58,20 +58,22 @@ impl Transport {
         is_trusted: bool,
         deadline: Option<Duration>,
     ) -> Result<Response, HttpError> {
-        let reach = match is_trusted {
-            false => Reach::Public,
-            true if self.policy.lists(request.url()) => Reach::Listed,
-            true => Reach::Guarded,
+        let reach = if !is_trusted {
+            Reach::Public
+        } else if self.policy.lists(request.url()) {
+            Reach::Listed
+        } else {
+            Reach::Guarded
         };
         self.check_literal(request.url(), reach)?;
         let is_tls = request.url().scheme() != "http";
         let client = &self.clients[reach as usize][usize::from(is_tls)];
         let client = client.get_or_try_init(|| async { self.build(reach, is_tls) }).await?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
-        let answer = client.execute(request);
+        let sent = client.execute(request);
         match deadline {
-            None => answer.await.map_err(|error| classify(&error, &host)),
-            Some(deadline) => match timeout(deadline, answer).await {
+            None => sent.await.map_err(|error| classify(&error, &host)),
+            Some(deadline) => match timeout(deadline, sent).await {
                 Ok(result) => result.map_err(|error| classify(&error, &host)),
                 Err(_) => {
                     let detail = format!("{host} did not answer within {deadline:?}");

@@ -114,10 +114,7 @@ impl<'de> Visitor<'de> for TextVisitor<'_> {
 /// Returns the text of a JSON string; `None` if it is another value.
 fn text(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    match inner.contains('\\') {
-        false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(json).ok().map(Cow::Owned),
-    }
+    if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// Returns the target of the first link with the relation `next` (RFC 8288).

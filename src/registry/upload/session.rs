@@ -43,7 +43,7 @@ pub(super) enum Payload {
 /// The reason why an upload ended early.
 #[derive(Debug)]
 pub(super) enum UploadError {
-    /// The source failed.
+    /// The source of the bytes failed.
     Source(RegistryError),
     /// The registry, or something in front of it, does not take uploads on this rung.
     Method { error: RegistryError, reason: DescentReason },
@@ -51,7 +51,7 @@ pub(super) enum UploadError {
     SessionLost(AttemptError),
     /// The connection broke, possibly after all bytes were sent.
     Connection { failed: AttemptError, is_all_sent: bool },
-    /// The registry refused.
+    /// The registry refused for good, or for this attempt.
     Refused(AttemptError),
 }
 

@@ -31,7 +31,7 @@ use crate::registry::vendors::verdicts::{ApiCall, ApiVerdicts, Verdict};
 /// The selected tags of a repository, with their digests as far as the registry lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Every selected tag.
+    /// Every selected tag, also those without a digest.
     pub tags: BTreeSet<Tag>,
     /// The digests that the registry lists, by tag; a tag without one needs a request of its own.
     pub digests: BTreeMap<Tag, Digest>,
