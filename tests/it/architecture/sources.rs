@@ -135,6 +135,21 @@ pub fn closing(tokens: &[CodeToken], open: usize) -> usize {
     tokens.len() - 1
 }
 
+/// Returns the words of a line in lower case; `one_name` and `OneName` are two words each.
+pub fn words(line: &str) -> Vec<String> {
+    let (mut words, mut was_lower) = (vec![String::new()], false);
+    for c in line.chars() {
+        if !c.is_alphanumeric() || (c.is_uppercase() && was_lower) {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric() {
+            words.last_mut().unwrap().extend(c.to_lowercase());
+        }
+        was_lower = c.is_lowercase();
+    }
+    words
+}
+
 fn mark_tests(tokens: &mut [CodeToken]) -> Vec<RangeInclusive<usize>> {
     let mut ranges = Vec::new();
     let mut at = 0;
