@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a statement speaks of.
+/// An action on a destination that a statement allows or denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Action {
-    /// To create a repository that is absent. Asked only then.
+    /// Create a repository. Evaluated only if the repository does not exist at the destination.
     CreateRepository,
-    /// To point an existing tag at another image. Part of ReplicateImage, can be denied.
+    /// Point an existing tag at another image. It is part of `ReplicateImage` and can only be denied.
     OverwriteTag,
-    /// To push images and tags.
+    /// Push images and tags.
     ReplicateImage,
 }

@@ -10,20 +10,20 @@ use super::{condition_type, reason};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The type, such as `Ready`.
+    /// The type of the condition, such as `Ready`.
     #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
     /// The cause as one word for programs.
     pub reason: String,
-    /// The cause as a sentence for people, with the remedy where there is one.
+    /// The cause as a sentence, with the remedy if there is one.
     pub message: String,
-    /// The generation of the spec that the condition is about.
+    /// The generation of the spec that the condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
-    /// The time since when `status` has its value.
+    /// The time at which `status` changed to its present value.
     #[serde(serialize_with = "whole_seconds")]
     pub last_transition_time: Timestamp,
 }

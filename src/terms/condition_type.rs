@@ -4,9 +4,9 @@
 pub const READY: &str = "Ready";
 /// Work towards the spec is under way. Present only while true.
 pub const RECONCILING: &str = "Reconciling";
-/// Somebody has to change something. Present only while true.
+/// A user must change something. Present only while true.
 pub const STALLED: &str = "Stalled";
 /// Every image of the pair is at its destination, read back and verified.
 pub const REPLICATED: &str = "Replicated";
-/// The destination's owner consents; the message names the deciding statement.
+/// The destination's owner permits the replication; the message names the deciding statement.
 pub const PERMITTED: &str = "Permitted";

@@ -3,26 +3,26 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why an image could not be replicated: a closed set.
+/// The cause of a failed replication: a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum FailureCode {
     /// The destination registry refuses the credentials, or they do not permit a push.
     DestinationDenied,
-    /// The destination registry refuses the image: an immutable tag, a format it does not take, a quota.
+    /// The destination registry refuses the image: an immutable tag, a format that it does not support, a quota.
     DestinationRejected,
     /// The destination registry does not answer, or is overloaded.
     DestinationUnavailable,
-    /// The image vanished from the source, or its tag moved, while it was copied. The next comparison decides.
+    /// The image disappeared from the source, or its tag moved, while it was copied. The next comparison decides.
     ImageNotFound,
-    /// Content at the source does not have the digest, size or form that it must have.
+    /// Content at the source does not match its digest, its size or its format.
     InvalidContent,
-    /// The image is larger than any sensible one: too many manifests, blobs or bytes of manifest.
+    /// The image exceeds a bound of the operator: too many manifests, blobs or bytes of manifest.
     LimitExceeded,
-    /// The copy was under way when a RegistryPermissionPolicy was changed or deleted: it was broken off.
+    /// A RegistryPermissionPolicy changed or was deleted during the copy, which was aborted.
     PolicyRevoked,
-    /// The image is of several platforms, none of which is among the rule's `platforms`. The message names those that it has.
+    /// A multi-platform image has none of the rule's `platforms`. The message names the platforms that it has.
     PlatformNotFound,
-    /// A RegistryPermissionPolicy denies it, or none allows it.
+    /// A RegistryPermissionPolicy denies the replication, or none allows it.
     RegistryPermissionDenied,
     /// The destination's Registry is absent or not ready.
     RegistryNotReady,
@@ -32,10 +32,12 @@ pub enum FailureCode {
     SourceDenied,
     /// The source registry does not answer, or is overloaded.
     SourceUnavailable,
-    /// The destination registry does not take an index of which platforms are left out: the rule needs `platformIndex: Rewrite`.
+    /// The destination registry refuses an index that names platforms it does not have: the rule needs `platformIndex:
+    /// Rewrite`.
     SparseIndexRefused,
-    /// What was read back from the destination is not what was written.
+    /// The content read back from the destination differs from the content written.
     VerificationFailed,
-    /// The pods that were to copy it ended first: out of memory, evicted, their node gone. The message tells the last cause.
+    /// The pods that copied the image ended early: out of memory, evicted, or their node was lost. The message names
+    /// the last cause.
     WorkerFailed,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::pattern::Pattern;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 
-/// Matches names of repositories.
+/// A filter of repository names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&REPOSITORY_FILTER_RULES))]
@@ -14,11 +14,11 @@ pub struct RepositoryFilter {
     /// A repository name or its beginning, 2 to 255 characters.
     #[schemars(length(min = 2, max = 255))]
     pub filter: String,
-    /// How `filter` is compared.
+    /// The comparison of `filter` with a name.
     pub filter_type: RepositoryFilterType,
 }
 
-/// How a filter is compared with a repository name.
+/// The comparison of a filter with a repository name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RepositoryFilterType {
@@ -28,20 +28,20 @@ pub enum RepositoryFilterType {
     PrefixMatch,
 }
 
-/// Matches tags.
+/// A filter of tags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&TAG_FILTER_RULES))]
 pub struct TagFilter {
-    /// What tags are compared with, 1 to 256 characters. What the API server cannot check, such as a regular expression, stalls the
-    /// configuration with `InvalidSpec` where it is wrong.
+    /// The text that tags are compared with, 1 to 256 characters. An error that the API server cannot find, such as in
+    /// a regular expression, stalls the configuration with `InvalidSpec`.
     #[schemars(length(min = 1, max = MAX_TAG_FILTER))]
     pub filter: String,
-    /// How `filter` is compared.
+    /// The comparison of `filter` with a tag.
     pub filter_type: TagFilterType,
 }
 
-/// How a filter is compared with a tag.
+/// The comparison of a filter with a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TagFilterType {
@@ -49,14 +49,14 @@ pub enum TagFilterType {
     ExactMatch,
     /// The whole tag matches the pattern: `*` stands for any characters, `?` for any one.
     GlobMatch,
-    /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back references):
-    /// `v[0-9]+` takes `v1`, not `v1-rc`. The expressions of one list may take 64 KiB when they are compiled.
+    /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back
+    /// references): `v[0-9]+` takes `v1`, not `v1-rc`. The compiled expressions of one list may take 64 KiB.
     RegexMatch,
-    /// The tag is a semantic version of three numbers, with or without a `v` in front, in the range: comparators `=`, `>`, `>=`, `<`,
-    /// `<=`, `^`, `~` with commas or spaces between them, all of which have to match, such as `>=1.2 <2`. `1.2` alone means `^1.2`, which is
-    /// `>=1.2.0 <2.0.0`; `*` takes every version. A pre-release, which is also what `1.2.3-alpine` is, matches only where a comparator
-    /// names a pre-release of the same three numbers: `>=1.3.0-rc.0 <2` takes `1.3.0-rc.1` and not `1.4.0-rc.1`. Tags such as `1.2` or
-    /// `latest` are no versions.
+    /// The tag is a semantic version of three numbers in the range; a `v` in front is allowed. A range has comparators
+    /// `=`, `>`, `>=`, `<`, `<=`, `^`, `~` with commas or spaces between them, and all must match, such as `>=1.2 <2`.
+    /// `1.2` alone means `^1.2`, which is `>=1.2.0 <2.0.0`; `*` takes every version. A pre-release, and `1.2.3-alpine`
+    /// is one, matches only if a comparator names a pre-release of the same three numbers: `>=1.3.0-rc.0 <2` takes
+    /// `1.3.0-rc.1` and not `1.4.0-rc.1`. Tags such as `1.2` or `latest` are not versions.
     SemverMatch,
 }
 

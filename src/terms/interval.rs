@@ -1,4 +1,4 @@
-//! Durations as people write them in a spec.
+//! Intervals of a spec, such as `1h30m`.
 
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
-//! The choice for an index whose image is copied in part.
+//! The treatment of an image index when only some of its platforms are copied.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of an index of which only some platforms are copied.
+/// The treatment of an image index when only some of its platforms are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PlatformIndex {
-    /// Its bytes stay.
+    /// Copies the index unchanged, with its digest.
     #[default]
     Keep,
-    /// A new index is written.
+    /// Writes a new index of the chosen platforms.
     Rewrite,
 }
 

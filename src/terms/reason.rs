@@ -1,10 +1,10 @@
 //! The reasons of conditions, the one place where they are spelled.
 
-/// The registry answers and takes the credentials.
+/// The registry answers and accepts the credentials.
 pub const REACHABLE: &str = "Reachable";
-/// The Secret is absent, or the operator may not read it: the two read the same.
+/// The Secret is absent, or the operator may not read it: both cases have the same message.
 pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-/// The Secret is of a type that holds no registry credentials, or lacks their keys.
+/// The type of the Secret holds no registry credentials, or their keys are missing.
 pub const SECRET_INVALID: &str = "SecretInvalid";
 /// The Secret is not bound to the host of the Registry.
 pub const SECRET_NOT_BOUND_TO_HOST: &str = "SecretNotBoundToHost";
@@ -18,13 +18,13 @@ pub const HOST_UNKNOWN: &str = "HostUnknown";
 pub const TLS_REFUSED: &str = "TlsRefused";
 /// The operator's egress settings refuse the address.
 pub const EGRESS_REFUSED: &str = "EgressRefused";
-/// The registry does not answer, or not as a registry.
+/// The registry does not answer, or its answers are not those of a registry.
 pub const UNREACHABLE: &str = "Unreachable";
-/// The spec cannot be carried out as it stands.
+/// The spec cannot be carried out.
 pub const INVALID_SPEC: &str = "InvalidSpec";
-/// The Registry that is referred to does not exist.
+/// The referenced Registry does not exist.
 pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
-/// The Registry that is referred to is not ready.
+/// The referenced Registry is not ready.
 pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
 /// The policy is in force.
 pub const IN_FORCE: &str = "InForce";
@@ -36,7 +36,7 @@ pub const PROGRESSING: &str = "Progressing";
 pub const IMAGES_FAILED: &str = "ImagesFailed";
 /// The source could not be read.
 pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
-/// The source has no repository of a name that an EXACT_MATCH filter gives.
+/// The source lacks a repository that an EXACT_MATCH filter names.
 pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
 /// The source cannot list its repositories.
 pub const REPOSITORY_LISTING_UNSUPPORTED: &str = "RepositoryListingUnsupported";
@@ -44,7 +44,7 @@ pub const REPOSITORY_LISTING_UNSUPPORTED: &str = "RepositoryListingUnsupported";
 pub const DESTINATION_CONFLICT: &str = "DestinationConflict";
 /// A rule would copy a repository onto itself.
 pub const SELF_REPLICATION: &str = "SelfReplication";
-/// The execution class does not exist, or this namespace may not use it: the two read the same.
+/// The execution class does not exist, or this namespace may not use it: both cases have the same message.
 pub const EXECUTION_CLASS_NOT_ALLOWED: &str = "ExecutionClassNotAllowed";
 /// The operator is not set up to start Jobs.
 pub const JOBS_UNAVAILABLE: &str = "JobsUnavailable";
@@ -52,13 +52,13 @@ pub const JOBS_UNAVAILABLE: &str = "JobsUnavailable";
 pub const WORKER_PENDING: &str = "WorkerPending";
 /// `spec.suspend` is true.
 pub const SUSPENDED: &str = "Suspended";
-/// The destination belongs to the same namespace and no statement denies it.
+/// The destination belongs to the same namespace and no statement denies the action.
 pub const SAME_NAMESPACE: &str = "SameNamespace";
-/// A statement allows it.
+/// A statement allows the action.
 pub const STATEMENT_ALLOWS: &str = "StatementAllows";
-/// A statement denies it.
+/// A statement denies the action.
 pub const STATEMENT_DENIES: &str = "StatementDenies";
-/// No statement allows it.
+/// No statement allows the action.
 pub const NO_STATEMENT_ALLOWS: &str = "NoStatementAllows";
 /// The policies could not be read: nothing is allowed.
 pub const POLICY_UNREADABLE: &str = "PolicyUnreadable";

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names a Registry of the same namespace.
+/// A reference to a Registry of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRegistryReference {
@@ -12,12 +12,12 @@ pub struct LocalRegistryReference {
     pub name: String,
 }
 
-/// Names a Registry, possibly of another namespace.
+/// A reference to a Registry of any namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryReference {
-    /// The namespace of the Registry. Absent means the namespace of this object. Another namespace is another owner:
-    /// its RegistryPermissionPolicy has to allow the replication.
+    /// The namespace of the Registry. Default: the namespace of this object. Another namespace has another owner, whose
+    /// RegistryPermissionPolicy must allow the replication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,

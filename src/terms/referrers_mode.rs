@@ -1,15 +1,15 @@
-//! The choice whether referrers go with an image.
+//! The treatment of artifacts that refer to an image.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whether what refers to an image goes with it.
+/// The treatment of signatures, SBOMs and attestations that refer to an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ReferrersMode {
-    /// It goes with it.
+    /// Copies them with the image.
     #[default]
     Replicate,
-    /// It stays.
+    /// Leaves them at the source.
     Ignore,
 }
 

@@ -1,4 +1,4 @@
-//! The kind `Registry`: one endpoint that images are read from or written to.
+//! The spec and status of the kind `Registry`: one endpoint that images are read from or written to.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,60 +8,61 @@ use super::lists::keyed_by;
 use super::pattern::Pattern;
 use super::rule::{ValidationRule, ValidationRules, checked_by, immutable};
 
-/// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner; whoever
-/// may write there decides what is replicated from it, and by policy what is replicated into it.
+/// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner: users
+/// who may write there decide which images are replicated from it, and by policy which are replicated into it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&REGISTRY_RULES))]
 pub struct RegistrySpec {
-    /// Where the registry is: `https://host[:port]`, without user, path, query or fragment. Immutable: another registry
-    /// is another Registry object.
+    /// The address of the registry: `https://host[:port]`, without user, path, query or fragment. Immutable: create
+    /// another Registry for another endpoint.
     #[schemars(length(min = 8, max = 512), transform = checked_by(&URL_RULES), transform = immutable(URL_IS_IMMUTABLE))]
     pub url: String,
     /// Permits an `http://` URL. Images and credentials then cross the network unencrypted. Default: false.
     #[serde(default)]
     pub allow_http: bool,
-    /// Where the credentials are. Absent means anonymous.
+    /// The credentials. Absent: anonymous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsSource>,
-    /// How the registry's certificate is verified. Absent means by the certificate authorities of the system.
+    /// The verification of the registry's certificate. Absent: by the certificate authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Further hosts (`host` or `host:port`) that belong to this registry: where it sends clients for tokens, for blobs
-    /// and for uploads. At most 16. Credentials are sent to a token service only if it is the registry's own host, a
-    /// well-known one, or listed here.
+    /// Further hosts (`host` or `host:port`) that belong to this registry, at most 16: those that it sends clients to
+    /// for tokens, for blobs and for uploads. Credentials are sent to a token service only if it is the registry's own
+    /// host, a well-known one, or listed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
         inner(length(min = 1, max = 261), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))
     )]
     pub trusted_hosts: Vec<String>,
-    /// Whether a repository that does not exist at this registry may be created by replicating into it. `Auto`: yes, if
+    /// The treatment of repositories that this registry lacks, as a destination. `Auto`: the first push creates them if
     /// the destination's policy also allows `CreateRepository`. `Never`: images for missing repositories fail with
     /// `RepositoryNotFound`. Default: Auto.
     #[serde(default)]
     pub create_repositories: CreateRepositories,
-    /// How hard the registry may be used.
+    /// Bounds on the use of the registry.
     #[serde(default)]
     pub limits: Limits,
-    /// Push notifications that this registry sends to the operator at `/v1/notify/{namespace}/{name}`. Without them new
-    /// images are found by the interval of the configuration.
+    /// Push notifications that this registry sends to the operator at `/v1/notify/{namespace}/{name}`. Absent: the
+    /// comparisons of each configuration find new images, once per interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Notifications>,
 }
 
-/// Where the credentials of a Registry are.
+/// The source of the credentials of a Registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSource {
-    /// A Secret of the same namespace. Of type `kubernetes.io/dockerconfigjson` (its entry for this host is used) or
-    /// `kubernetes.io/basic-auth`, or `Opaque` with the keys `username` and `password`; the latter two need the annotation
-    /// `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`. For Amazon ECR they may be the id and the secret
-    /// of an access key, which needs no renewal as the passwords of `docker login` do; a temporary one has `sessionToken` besides.
+    /// A Secret of the same namespace. Its type is `kubernetes.io/dockerconfigjson` (the entry for this host is used),
+    /// `kubernetes.io/basic-auth`, or `Opaque` with the keys `username` and `password`. The latter two need the
+    /// annotation `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`. For Amazon ECR, username
+    /// and password may be the id and the secret of an access key, which needs no renewal, unlike the passwords of
+    /// `docker login`; a temporary key has the key `sessionToken` as well.
     pub secret_ref: SecretReference,
 }
 
-/// Names a Secret of the same namespace.
+/// A reference to a Secret of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
@@ -70,21 +71,21 @@ pub struct SecretReference {
     pub name: String,
 }
 
-/// How the certificate of a registry is verified.
+/// The verification of a registry's certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&TLS_RULES))]
 pub struct Tls {
-    /// A key of a Secret of the same namespace with the PEM certificates to trust, instead of the system's.
+    /// A key of a Secret of the same namespace with PEM certificates. They are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<KeyReference>,
-    /// A key of a ConfigMap of the same namespace with the PEM certificates to trust, instead of the system's.
+    /// A key of a ConfigMap of the same namespace with PEM certificates. They are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<KeyReference>,
 }
 
 impl Tls {
-    /// The one reference that is set.
+    /// Returns the one reference that is set.
     pub fn ca(&self) -> Option<CaReference<'_>> {
         match (&self.ca_secret_ref, &self.ca_config_map_ref) {
             (Some(secret), _) => Some(CaReference::Secret(secret)),
@@ -94,23 +95,23 @@ impl Tls {
     }
 }
 
-/// Where CA certificates are.
+/// A reference to CA certificates.
 #[derive(Clone, Copy, Debug)]
 pub enum CaReference<'a> {
-    /// In a ConfigMap.
+    /// A key of a ConfigMap.
     ConfigMap(&'a KeyReference),
-    /// In a Secret.
+    /// A key of a Secret.
     Secret(&'a KeyReference),
 }
 
-/// Names one key of a Secret or ConfigMap of the same namespace.
+/// A reference to one key of a Secret or ConfigMap of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyReference {
     /// The name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key inside it. Default: ca.crt.
+    /// The key inside the object. Default: ca.crt.
     #[serde(default = "default_ca_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -120,21 +121,21 @@ fn default_ca_key() -> String {
     "ca.crt".to_owned()
 }
 
-/// Whether missing repositories may be created.
+/// The treatment of repositories that a destination lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CreateRepositories {
-    /// They are created by the first push, if the policy allows it.
+    /// The first push creates the repository if the policy allows it.
     #[default]
     Auto,
-    /// They are not created.
+    /// No repository is created.
     Never,
 }
 
-/// How hard a registry may be used.
+/// Bounds on the use of a registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// The most requests under way at once, 1 to 64. Default: 8.
+    /// The largest number of concurrent requests, 1 to 64. Default: 8.
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: u32,
@@ -157,43 +158,43 @@ pub struct Notifications {
     /// The format of the notifications.
     #[serde(rename = "type")]
     pub kind: NotificationType,
-    /// How the sender proves itself.
+    /// The authentication of the sender.
     pub auth: NotificationAuth,
 }
 
-/// The formats of push notifications.
+/// The format of push notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NotificationType {
     /// CNCF Distribution's event envelope.
     Distribution,
 }
 
-/// How the sender of notifications proves itself.
+/// The authentication of a sender of notifications.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationAuth {
-    /// The way.
+    /// The scheme.
     #[serde(rename = "type")]
     pub kind: NotificationAuthType,
     /// A Secret of the same namespace whose key `token` holds the expected token, at least 16 characters.
     pub secret_ref: SecretReference,
 }
 
-/// The ways in which a sender of notifications proves itself.
+/// The authentication scheme of notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NotificationAuthType {
     /// `Authorization: Bearer <token>`.
     Bearer,
 }
 
-/// What the operator found out about a Registry.
+/// The state of a Registry as the operator observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the registry answers and takes the credentials. `Stalled`: somebody has to change something.
+    /// `Ready`: the registry answers and accepts the credentials. `Stalled`: a user must change something.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]

@@ -1,4 +1,4 @@
-//! The kind `RegistryPermissionPolicy`: the consent of a destination's owner.
+//! The spec and status of the kind `RegistryPermissionPolicy`: the permission of a destination's owner.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use super::lists::keyed_by;
 use super::references::LocalRegistryReference;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 
-/// Who may replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all policies of one
-/// Registry count together and in no order: another namespace may do what a statement allows and no statement denies; the
-/// own namespace may do everything that no statement denies.
+/// The permissions to replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all
+/// policies of one Registry count together, in no order. Another namespace may do what a statement allows and no
+/// statement denies. The namespace of the Registry may do everything that no statement denies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPermissionPolicySpec {
-    /// The Registry of the same namespace that this policy is about.
+    /// The Registry of the same namespace that this policy applies to.
     pub registry_ref: LocalRegistryReference,
-    /// What is allowed and denied, at most 50 statements.
+    /// The permissions, at most 50 statements.
     #[schemars(length(min = 1, max = 50))]
     #[schemars(transform = keyed_by("sid"))]
     pub statements: Vec<Statement>,
@@ -28,53 +28,53 @@ pub struct RegistryPermissionPolicySpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&STATEMENT_RULES))]
 pub struct Statement {
-    /// Names the statement, unique in the policy; shown in the status of what it decides.
+    /// The name of the statement, unique in the policy. The status of each replication that it decides shows it.
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub sid: String,
-    /// Whether the statement allows or denies. A Deny always wins.
+    /// The effect: `Allow` or `Deny`. A Deny always wins.
     pub effect: StatementEffect,
-    /// Who it speaks of, 1 to 50.
+    /// The configurations that the statement applies to, 1 to 50.
     #[schemars(length(min = 1, max = 50))]
     pub principals: Vec<Principal>,
-    /// What it speaks of.
+    /// The actions that the statement applies to.
     #[schemars(length(min = 1, max = 3))]
     pub actions: Vec<Action>,
-    /// Which destination repositories it speaks of, 1 to 50 patterns. `*` stands for any characters, `/` included, `?` for
-    /// one, as in ECR.
+    /// The destination repositories that the statement applies to, 1 to 50 patterns. `*` stands for any characters, `/`
+    /// included, `?` for one, as in ECR.
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256), regex(pattern = "^[a-z0-9._/*?-]+$")))]
     pub resources: Vec<String>,
 }
 
-/// Whether a statement allows or denies.
+/// The effect of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StatementEffect {
     /// Allows, unless another statement denies.
     Allow,
-    /// Denies, whatever other statements allow.
+    /// Denies, even if other statements allow.
     Deny,
 }
 
-/// Who a statement speaks of.
+/// A set of configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Principal {
     /// The namespace of the ReplicationConfiguration, or `*` for every namespace.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))]
     pub namespace: String,
-    /// The name of the ReplicationConfiguration. Absent means every one of the namespace.
+    /// The name of the ReplicationConfiguration. Absent: every one of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub configuration: Option<String>,
 }
 
-/// What the operator found out about a policy.
+/// The state of a policy as the operator observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPermissionPolicyStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the policy is in force. `Stalled`: it speaks of a Registry that does not exist.
+    /// `Ready`: the policy is in force. `Stalled`: its Registry does not exist.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]

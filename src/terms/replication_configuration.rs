@@ -1,4 +1,4 @@
-//! The kind `ReplicationConfiguration`: what goes from a source registry where.
+//! The spec and status of the kind `ReplicationConfiguration`: the replication from one source registry.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -14,51 +14,51 @@ use super::references::{LocalRegistryReference, RegistryReference};
 use super::referrers_mode::ReferrersMode;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 
-/// What is replicated from one source registry, and where to. Owned by the side of the source.
+/// The replication from one source registry to its destinations. The owner of the source owns this object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationConfigurationSpec {
-    /// Where images are read.
+    /// The registry that images are read from.
     pub source: ConfigurationSource,
-    /// What goes where, at most 25 rules. A repository that several rules match goes to the destinations of all of them.
-    /// No rules: nothing is replicated.
+    /// The rules, at most 25: which repositories and tags go to which destinations. A repository that several rules
+    /// match goes to the destinations of all of them. Without rules nothing is replicated.
     #[serde(default)]
     #[schemars(length(max = MAX_RULES), transform = keyed_by("name"))]
     pub rules: Vec<ReplicationRule>,
-    /// How often the source is compared, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes that the registry
-    /// notifies arrive within seconds whatever the interval is. Default: 10m.
+    /// The interval between two comparisons of the source, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes
+    /// that the registry notifies arrive within seconds, independent of the interval. Default: 10m.
     #[serde(default = "default_interval")]
     #[schemars(length(max = 16), regex(pattern = "^([0-9]{1,6}(s|m|h))+$"), transform = checked_by(&INTERVAL_RULES))]
     pub interval: String,
-    /// Stops replicating while true: nothing is read or written, what is there stays. Default: false.
+    /// Stops replication while true: nothing is read or written; images already replicated stay. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// Where images are copied. Absent: as the operator's settings say, which is by Jobs unless they say otherwise.
+    /// The place where images are copied. Absent: as in the operator's settings, which use Jobs by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<Execution>,
 }
 
-/// Where images are copied.
+/// The place where images are copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Execution {
-    /// `Job`: by Jobs in the operator's namespace, one for each source and destination. `InProcess`: by the operator itself, for
-    /// small set-ups. Absent: as the operator's settings say.
+    /// `Job`: by Jobs in the operator's namespace, one for each source and destination. `InProcess`: by the operator
+    /// itself, for small installations. Absent: as in the operator's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ExecutionMode>,
-    /// The execution class of the Jobs: resources, nodes and labels that the operator's administrator has set up. A class that
-    /// is absent or that this namespace may not use stalls the configuration. Default: default.
+    /// The execution class of the Jobs: resources, nodes and labels that the operator's administrator has set up. A
+    /// class that does not exist, or that this namespace may not use, stalls the configuration. Default: default.
     #[serde(default = "default_class")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub class: String,
 }
 
-/// How images are copied.
+/// The process that copies images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExecutionMode {
-    /// By Jobs.
+    /// The pods of Jobs.
     Job,
-    /// By the operator itself.
+    /// The operator itself.
     InProcess,
 }
 
@@ -66,50 +66,54 @@ fn default_class() -> String {
     DEFAULT_EXECUTION_CLASS.to_owned()
 }
 
-/// The execution class where none is given.
+/// The execution class of a spec that names none.
 pub const DEFAULT_EXECUTION_CLASS: &str = "default";
 
 fn default_interval() -> String {
     "10m".to_owned()
 }
 
-/// Where images are read.
+/// The registry that images are read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationSource {
-    /// The Registry to read from: always one of the own namespace.
+    /// The Registry to read from, in the namespace of this object.
     pub registry_ref: LocalRegistryReference,
 }
 
-/// Which repositories go to which destinations.
+/// A rule: which repositories and tags go to which destinations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationRule {
-    /// Names the rule, unique in the configuration.
+    /// The name of the rule, unique in the configuration.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Which repositories the rule takes: those that any filter matches, at most 100 filters. Absent means every repository
-    /// that the source lists.
+    /// The repositories that the rule takes: those that any filter matches, at most 100 filters. Absent: every
+    /// repository that the source lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_FILTERS))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
-    /// Which tags the rule takes: those that any filter matches, at most 100 filters. Absent means every tag. A tag that no filter
-    /// takes is not looked at, is in no status and no count, and stays where it was replicated before. Where several rules send a
-    /// repository to the same destination, a tag goes there if any of them takes it; how it is copied the first of these rules
-    /// decides, whichever takes the tag. Tags that stand for signatures and other referrers are not images: they go with the images
-    /// that they refer to, whatever the filters say. At most 100,000 tags of a repository may be taken, of any number that there are.
+    /// The tags that the rule takes: those that any filter matches, at most 100 filters. Absent: every tag. A tag that
+    /// no filter takes is not read and appears in no status and no count; it stays at destinations that it was
+    /// replicated to before. If several rules send a repository to the same destination, a tag goes there if any of
+    /// them takes it; the first of these rules decides how it is copied, even if another takes the tag. Tags that stand
+    /// for signatures and other referrers are not images: they go with the images that they refer to, independent of
+    /// the filters. At most 100,000 tags of a repository may be taken; the source may have any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_FILTERS))]
     #[schemars(transform = atomic)]
     pub tag_filters: Option<Vec<TagFilter>>,
-    /// Tags that the rule does not take even where `tagFilters` do: those that any filter matches, at most 100 filters.
+    /// The tags that the rule excludes even if `tagFilters` take them: those that any filter matches, at most 100
+    /// filters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FILTERS), transform = atomic)]
     pub exclude_tag_filters: Vec<TagFilter>,
-    /// Platforms that are copied of multi-platform images, such as `linux/amd64` or `linux/arm/v7`, at most 20; one without a
-    /// variant takes every variant. Absent: all. Images of a single platform are copied whatever it is; what an index names without
-    /// a platform (artifacts, nested indexes) and attestations of the chosen platforms go along. An image of several platforms, none
-    /// of them chosen, fails with `PlatformNotFound`. When this changes every image is looked at again. Where several rules send a repository to the same destination, the first of them decides this.
+    /// The platforms of multi-platform images that are copied, such as `linux/amd64` or `linux/arm/v7`, at most 20; one
+    /// without a variant takes every variant. Absent: all. Images of a single platform are always copied. Entries of an
+    /// index without a platform (artifacts, nested indexes) and attestations of the chosen platforms are copied too. A
+    /// multi-platform image that has none of these platforms fails with `PlatformNotFound`. A change makes the operator
+    /// check every image again. If several rules send a repository to the same destination, the first of them decides
+    /// this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = MAX_PLATFORMS),
@@ -117,23 +121,26 @@ pub struct ReplicationRule {
     )]
     #[schemars(transform = atomic)]
     pub platforms: Vec<String>,
-    /// What becomes of the index of an image of which only some `platforms` are copied. `Keep`: its bytes and its digest stay, and
-    /// name platforms that the destination does not have; an image fails with `SparseIndexRefused` where the destination does
-    /// not take that. `Rewrite`: a new index of the chosen platforms is written; the status shows both digests. Default: Keep.
+    /// The treatment of the index when only some `platforms` of an image are copied. `Keep`: its bytes and its digest
+    /// stay, so it names platforms that the destination does not have; the image fails with `SparseIndexRefused` if the
+    /// destination refuses that. `Rewrite`: a new index of the chosen platforms is written, and the status shows both
+    /// digests. Default: Keep.
     #[serde(default, skip_serializing_if = "PlatformIndex::is_default")]
     pub platform_index: PlatformIndex,
-    /// Whether signatures, SBOMs and attestations go with the images that they refer to: what the source's referrers API or
-    /// its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. Default: Replicate.
+    /// The treatment of signatures, SBOMs and attestations that refer to images: those that the source's referrers API
+    /// or its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. `Replicate` copies them
+    /// with the images, `Ignore` leaves them at the source. Default: Replicate.
     #[serde(default, skip_serializing_if = "ReferrersMode::is_default")]
     pub referrers: ReferrersMode,
-    /// Artifact types of signatures, SBOMs and attestations that go with the images, such as
-    /// `application/vnd.dev.sigstore.bundle.v0.3+json`, at most 20, compared letter by letter; the others stay. Absent: all. The
-    /// type of an artifact is its manifest's `artifactType`, else the media type of its configuration. Tags of cosign state none
-    /// of their own and count by the media types of their layers as well: `application/vnd.dev.cosign.simplesigning.v1+json` takes
-    /// the `.sig` tags. It holds at every level: of what goes along, that which refers to it and is of one of these types goes
-    /// along too; so to have the signature of an SBOM, name both types. Attestations inside of an index are parts of the image and
-    /// always go along. When this changes every image is looked at again, and nothing is removed from a destination. Means nothing
-    /// with `referrers: Ignore`. Where several rules send a repository to the same destination, the first of them decides this.
+    /// The artifact types of the signatures, SBOMs and attestations that are copied with the images, such as
+    /// `application/vnd.dev.sigstore.bundle.v0.3+json`, at most 20, compared letter by letter; others stay at the
+    /// source. Absent: all. The type of an artifact is its manifest's `artifactType`, else the media type of its
+    /// configuration. Tags of cosign state no type of their own and also count by the media types of their layers:
+    /// `application/vnd.dev.cosign.simplesigning.v1+json` takes the `.sig` tags. The list applies at every level: an
+    /// artifact that refers to a copied artifact is copied if its own type is listed. To have the signature of an SBOM,
+    /// name both types. Attestations inside an index are parts of the image and are always copied. A change makes the
+    /// operator check every image again and removes nothing from a destination. Without effect with `referrers:
+    /// Ignore`. If several rules send a repository to the same destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = MAX_ARTIFACT_TYPES),
@@ -141,35 +148,35 @@ pub struct ReplicationRule {
     )]
     #[schemars(transform = atomic)]
     pub referrer_artifact_types: Vec<String>,
-    /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once replicated,
-    /// the source is not asked about them any more. What any rule promises holds for all destinations of the repositories that it
-    /// takes.
+    /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
+    /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
+    /// destinations of the repositories that the rule takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_IMMUTABLE_TAGS), inner(length(min = 1, max = MAX_TAG_PATTERN), regex(pattern = TAG_PATTERN)))]
     #[schemars(transform = atomic)]
     pub immutable_tags: Vec<String>,
-    /// Where the repositories go, 1 to 25 destinations, each once. A repository keeps its name.
+    /// The destinations, 1 to 25, each once. A repository keeps its name.
     #[schemars(length(min = 1, max = MAX_DESTINATIONS), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
     pub destinations: Vec<RuleDestination>,
 }
 
-/// Where repositories go.
+/// A destination of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleDestination {
-    /// The Registry to write to. One of another namespace needs a RegistryPermissionPolicy there.
+    /// The Registry to write to. A Registry of another namespace needs a RegistryPermissionPolicy there.
     pub registry_ref: RegistryReference,
 }
 
-/// How far a configuration is.
+/// The progress of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationConfigurationStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: somebody has
-    /// to change something.
+    /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: a user
+    /// must change something.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]
@@ -192,19 +199,19 @@ pub struct ReplicationConfigurationStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationSummary {
-    /// ConfigurationSource repositories that the rules match.
+    /// The number of source repositories that the rules match.
     pub repositories: u64,
-    /// All images.
+    /// The number of images.
     pub images: u64,
-    /// Images that are at the destination, verified.
+    /// The number of images that are verified at the destination.
     pub complete: u64,
-    /// Images that are being copied.
+    /// The number of images that are being copied.
     pub in_progress: u64,
-    /// Images that wait.
+    /// The number of images that wait.
     pub pending: u64,
-    /// Images that could not be replicated.
+    /// The number of images that could not be replicated.
     pub failed: u64,
-    /// Bytes of the complete images, as their manifests state them.
+    /// The bytes of the complete images, as stated by their manifests.
     pub bytes: u64,
 }
 
@@ -212,15 +219,15 @@ pub struct ConfigurationSummary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationSummary {
-    /// The destination.
+    /// The Registry of the destination.
     pub registry_ref: RegistryReference,
-    /// All images.
+    /// The number of images.
     pub images: u64,
-    /// Images that are at the destination, verified.
+    /// The number of images that are verified at the destination.
     pub complete: u64,
-    /// Images that could not be replicated.
+    /// The number of images that could not be replicated.
     pub failed: u64,
-    /// Since when the oldest image that is not complete waits.
+    /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! The kind `ReplicationStatus`: how far the images of one source repository are at one destination repository.
+//! The spec and status of the kind `ReplicationStatus`: the progress of one pair of repositories.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -9,28 +9,28 @@ use super::failure_code::FailureCode;
 use super::lists::{atomic, keyed_by};
 use super::rule::immutable;
 
-/// How far each image of a source repository is at one destination repository. Written by the operator: exactly one per
-/// configuration, source repository and destination repository.
+/// The pair whose progress this object shows: one source repository and one destination repository. Written by the
+/// operator: exactly one per configuration, source repository and destination repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = immutable(SPEC_IS_IMMUTABLE))]
 pub struct ReplicationStatusSpec {
     /// The configuration that replicates the pair.
     pub configuration_ref: ConfigurationReference,
-    /// Where the images are read.
+    /// The repository that images are read from.
     pub source: PairEnd,
-    /// Where the images are written.
+    /// The repository that images are written to.
     pub destination: PairEnd,
 }
 
-/// The configuration that replicates a pair, by name and uid.
+/// A reference to the configuration of a pair, by name and uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationReference {
     /// The name of the ReplicationConfiguration of the same namespace.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its uid: the record of an earlier configuration of the same name does not count.
+    /// The uid of the ReplicationConfiguration: the record of an earlier one of the same name does not count.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
@@ -46,23 +46,23 @@ pub struct PairEnd {
     pub repository: String,
 }
 
-/// A Registry by name and uid.
+/// A reference to a Registry by name and uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedRegistryReference {
-    /// Its namespace; absent for the namespace of this object.
+    /// The namespace of the Registry. Absent: the namespace of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name of the Registry.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its uid: the record of an earlier Registry of the same name does not count.
+    /// The uid of the Registry: the record of an earlier one of the same name does not count.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
 
-/// How far the images of a pair are.
+/// The progress of the images of a pair.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationStatusStatus {
@@ -70,30 +70,30 @@ pub struct ReplicationStatusStatus {
     #[schemars(length(max = 400))]
     #[serde(default)]
     pub source: String,
-    /// The destination as `registry/repository`, with its namespace in front where that is another one.
+    /// The destination as `registry/repository`, with the namespace of its Registry in front if it is another one.
     #[schemars(length(max = 400))]
     #[serde(default)]
     pub destination: String,
     /// Counts over all images of the pair.
     pub summary: PairSummary,
-    /// The images: failures first, then those under way and waiting, then the newest; at most 250 and about 40 kB. The
-    /// summary counts all of them, also those that do not fit here.
+    /// The images: failed ones first, then those in progress and pending, then the newest; at most 250 and about 40 kB.
+    /// The summary counts all images, including those that do not fit here.
     #[serde(default)]
     #[schemars(length(max = 250))]
     #[schemars(transform = atomic)]
     pub images: Vec<ImageStatus>,
-    /// Why images failed, grouped, when there are more failures than fit into `images`.
+    /// The failures grouped by cause, if there are more than fit into `images`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     #[schemars(transform = atomic)]
     pub failure_groups: Vec<FailureGroup>,
-    /// A hash of what of the images is copied, as the rule's `platforms` and `platformIndex` say; absent for everything. When it
-    /// changes every image is looked at again.
+    /// A hash of the rule's `platforms`, `platformIndex` and `referrerArtifactTypes`, as far as they choose parts of an
+    /// image; absent if everything is copied. A change makes the operator check every image again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub copy_options: Option<String>,
     /// `Replicated`: every image is at the destination, read back and verified. `Permitted`: the destination's owner
-    /// consents; the message names the deciding statement.
+    /// permits the replication; the message names the deciding statement.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]
@@ -106,95 +106,95 @@ pub struct ReplicationStatusStatus {
 pub struct PairSummary {
     /// FAILED if any image failed, else IN_PROGRESS or PENDING if any is, else COMPLETE.
     pub status: ReplicationState,
-    /// All images.
+    /// The number of images.
     pub images: u64,
-    /// Images that are at the destination, verified.
+    /// The number of images that are verified at the destination.
     pub complete: u64,
-    /// Images that are being copied.
+    /// The number of images that are being copied.
     pub in_progress: u64,
-    /// Images that wait.
+    /// The number of images that wait.
     pub pending: u64,
-    /// Images that could not be replicated.
+    /// The number of images that could not be replicated.
     pub failed: u64,
-    /// Bytes of the complete images, as their manifests state them; content that images share counts for each.
+    /// The bytes of the complete images, as stated by their manifests; content that images share counts for each.
     pub bytes: u64,
     /// The tag that was completed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub latest: Option<String>,
-    /// Since when the oldest image that is not complete waits.
+    /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,
 }
 
-/// How far one image, or a pair, is. ECR's words, and PENDING for what waits.
+/// The progress of one image, or of a pair: ECR's words, and PENDING for images that wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ReplicationState {
-    /// It is at the destination: tag, manifests and blobs were read back after the last write.
+    /// The image is at the destination: tag, manifests and blobs were read back after the last write.
     Complete,
-    /// It could not be replicated; it is tried again at `nextAttemptAt`.
+    /// The image could not be replicated; it is tried again at `nextAttemptAt`.
     Failed,
-    /// It is being copied.
+    /// The image is being copied.
     InProgress,
-    /// It waits.
+    /// The image waits.
     #[default]
     Pending,
 }
 
-/// How far one image is.
+/// The progress of one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageStatus {
     /// The tag.
     #[schemars(length(min = 1, max = 128))]
     pub tag: String,
-    /// The digest that the tag has at the source, and at the destination once complete.
+    /// The digest of the tag at the source, and at the destination once complete.
     #[schemars(length(min = 1, max = 135))]
     pub digest: String,
-    /// The digest that the tag has at the destination once complete, where it is another one: that of an index from which other
-    /// platforms were removed (`platformIndex: Rewrite`).
+    /// The digest of the tag at the destination once complete, if it differs: an index was rewritten without the
+    /// platforms that are not copied (`platformIndex: Rewrite`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 135))]
     pub destination_digest: Option<String>,
-    /// How far it is.
+    /// The progress.
     pub status: ReplicationState,
-    /// Why it failed.
+    /// The cause of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_code: Option<FailureCode>,
-    /// Why it failed, in a sentence.
+    /// The cause of the failure as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub message: Option<String>,
-    /// How often it was tried without success.
+    /// The number of failed attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// When it is tried again at the latest.
+    /// The latest time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
-    /// The bytes of the image, as its manifests state them.
+    /// The bytes of the image, as stated by its manifests; while it is in progress, the bytes read so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// When it was verified at the destination.
+    /// The time of the verification at the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// A fingerprint of what referred to the image at the source when it was verified, all of which is at the destination as well:
-    /// signatures, SBOMs, attestations. Absent if nothing did.
+    /// A fingerprint of the signatures, SBOMs and attestations that referred to the image at the source when it was
+    /// verified; all of them are at the destination as well. Absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub referrers: Option<String>,
 }
 
-/// Failures that have their cause in common.
+/// Failures with the same cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureGroup {
     /// The cause.
     pub failure_code: FailureCode,
-    /// The sentence of one of them.
+    /// The sentence of one of the failures.
     #[schemars(length(max = 512))]
     pub message: String,
-    /// How many images.
+    /// The number of images.
     pub count: u64,
     /// Up to ten of their tags.
     #[schemars(length(max = 10))]
