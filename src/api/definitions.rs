@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::kinds::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
 
-/// Every CustomResourceDefinition, in the order of their names.
+/// Returns every CustomResourceDefinition, in the order of their names.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let definitions =
         [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd(), ReplicationStatus::crd()];
     definitions.into_iter().map(with_known_formats).collect()
 }
 
-/// Kubernetes knows no format of unsigned integers and warns about each: `minimum: 0`, which stays, says the same.
+/// Replaces formats of unsigned integers, which Kubernetes warns about: `minimum: 0` stays and has the same meaning.
 fn with_known_formats(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     fn correct(value: &mut Value) {
         match value {
@@ -37,7 +37,7 @@ fn with_known_formats(definition: CustomResourceDefinition) -> CustomResourceDef
     serde_json::from_value(value).expect("formats are only words")
 }
 
-/// The file that a CustomResourceDefinition is kept in, and its YAML.
+/// Returns the file name and the YAML of each CustomResourceDefinition.
 pub fn custom_resource_definition_files() -> Vec<(String, String)> {
     custom_resource_definitions()
         .into_iter()
@@ -49,10 +49,10 @@ pub fn custom_resource_definition_files() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Writes every CustomResourceDefinition into `folder`, one file a kind.
+/// Writes every CustomResourceDefinition into `folder`, one file per kind.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// An error of the file system.
 pub fn write_custom_resource_definitions(folder: &std::path::Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     for (file, yaml) in custom_resource_definition_files() {

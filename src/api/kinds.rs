@@ -12,7 +12,8 @@ use crate::terms::{
     ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationStatusSpec, ReplicationStatusStatus,
 };
 
-/// Declares a kind. kube derives the object from a struct of this crate: a wrapper, so that the spec itself stays plain.
+/// Declares a kind. kube derives the object from a struct of this crate: a wrapper, so that the spec itself stays
+/// plain.
 macro_rules! kind {
     ($(#[$attribute:meta])* $object_spec:ident($spec:ident)) => {
         #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ kind! {
         plural = "registrypermissionpolicies",
         shortname = "regpol",
         status = "RegistryPermissionPolicyStatus",
-        doc = "Who may replicate into a Registry: the consent of its owner, as Amazon ECR's registry permissions policy.",
+        doc = "The permissions to replicate into a Registry, as Amazon ECR's registry permissions policy.",
         selectable = ".spec.registryRef.name",
         printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -100,7 +101,7 @@ kind! {
         plural = "replicationconfigurations",
         shortname = "repconf",
         status = "ReplicationConfigurationStatus",
-        doc = "What is replicated from one source registry, and where to. Owned by the side of the source.",
+        doc = "The replication from one source registry to its destinations. The owner of the source owns this object.",
         selectable = ".spec.source.registryRef.name",
         printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.registryRef.name"),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -123,7 +124,7 @@ kind! {
         singular = "replicationstatus",
         shortname = "repstat",
         status = "ReplicationStatusStatus",
-        doc = "How far each image of a source repository is at one destination repository. Written by the operator.",
+        doc = "The progress of each image of a source repository at one destination repository. Written by the operator.",
         selectable = ".spec.configurationRef.name",
         selectable = ".spec.source.repository",
         selectable = ".spec.destination.repository",

@@ -6,25 +6,25 @@ use jiff::Timestamp;
 
 use crate::image::RepositoryName;
 
-/// A repository of a registry, whatever Registry objects name it.
+/// A repository of a registry, independent of the Registry objects that name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RepositoryAddress {
     /// The canonical host of the registry, with its port unless that is the default.
     pub host: String,
-    /// The repository.
+    /// The name of the repository.
     pub repository: RepositoryName,
 }
 
-/// A configuration, ordered by age: the oldest first, by uid where two are equally old.
+/// A configuration, ordered by age: the oldest first, by uid if two are equally old.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claimant {
-    /// When the configuration was created.
+    /// The creation time of the configuration.
     pub created: Timestamp,
-    /// Its uid.
+    /// The uid of the configuration.
     pub uid: String,
 }
 
-/// Who writes to which repository, over all configurations.
+/// The writers of all destination repositories, over all configurations.
 #[derive(Debug, Default)]
 pub struct Claims {
     held: HashMap<RepositoryAddress, Claim>,
@@ -34,25 +34,27 @@ pub struct Claims {
     changes: u64,
 }
 
-/// What a configuration holds.
+/// The claim of a configuration on a destination.
 #[derive(Clone, Debug)]
 pub struct Claim {
     claimant: Claimant,
     source: RepositoryAddress,
 }
 
-/// An older configuration holds the destination. It is not named: it may be of another owner.
+/// The error of a claim on a destination that an older configuration holds. That one is not named: it may have another
+/// owner.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Conflict;
 
 impl Claims {
-    /// Claims `destination` for `claimant`, which copies there from `source`.
-    ///
-    /// Two configurations that would copy one repository to and fro count as a conflict too. Answers with the uids of younger
+    /// Claims `destination` for `claimant`, which copies there from `source`. Returns the uids of younger
     /// configurations that lose a claim by this.
     ///
+    /// Two configurations that would copy one repository back and forth conflict too.
+    ///
     /// # Errors
-    /// [`Conflict`] if an older configuration holds it. `claimant` is then told by [`Claims::release`] when to ask again.
+    /// [`Conflict`] if an older configuration holds it. `claimant` then waits: a later [`Claims::release`] returns its
+    /// uid.
     pub fn claim(
         &mut self,
         claimant: &Claimant,
@@ -79,13 +81,13 @@ impl Claims {
         Ok(displaced)
     }
 
-    /// Whether `uid` still holds `destination`.
+    /// Returns true if `uid` still holds `destination`.
     pub fn holds(&self, uid: &str, destination: &RepositoryAddress) -> bool {
         self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid)
     }
 
-    /// Gives up what `uid` holds, except where `keep` says so. Answers with the uids of those that wait for a claim, if
-    /// anything was given up.
+    /// Releases the claims of `uid` that `keep` does not pick. Returns the uids of the configurations that wait for a
+    /// claim, if any was released.
     pub fn release(&mut self, uid: &str, keep: impl Fn(&RepositoryAddress) -> bool) -> Vec<String> {
         let before = self.held.len();
         let given_up = |(place, claim): &(&RepositoryAddress, &Claim)| claim.claimant.uid == uid && !keep(place);
@@ -115,13 +117,14 @@ impl Claims {
         self.former.insert(place);
     }
 
-    /// Counts claims that were released or displaced: configurations look at theirs again when it changes.
+    /// Returns the number of releases and displacements so far: configurations check their claims again when it
+    /// changes.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 }
 
-/// Places that are remembered as held before.
+/// The largest number of destinations that are remembered as held before.
 const MAX_FORMER: usize = 100_000;
 
 #[cfg(test)]
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_configuration_keeps_the_destination_whoever_comes_first() {
+    fn the_older_configuration_keeps_the_destination_in_either_order() {
         let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, b, target) = (place("a", "x"), place("b", "x"), place("t", "x"));
         let mut claims = Claims::default();
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn equally_old_configurations_are_told_apart_by_uid() {
+    fn equally_old_configurations_are_ordered_by_uid() {
         let (a, target) = (place("a", "x"), place("t", "x"));
         let mut claims = Claims::default();
         claims.claim(&claimant(1, "b"), &a, &target).unwrap();

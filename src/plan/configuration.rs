@@ -1,4 +1,4 @@
-//! Parses the spec of a ReplicationConfiguration into what the program works with, or says what is wrong.
+//! Parses the spec of a ReplicationConfiguration, or names the field that is wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use crate::terms::{
 /// A configuration that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// The namespace and name of the configuration.
+    /// The namespace of the configuration.
     pub namespace: String,
-    /// See `namespace`.
+    /// The name of the configuration.
     pub name: String,
     /// The name of the source Registry, in `namespace`.
     pub source: String,
-    /// Which repositories go where.
+    /// The rules.
     pub selection: Selection,
-    /// How often the source is compared.
+    /// The interval between two comparisons of the source, 10 s to 24 h.
     pub interval: Duration,
-    /// Whether nothing is to be done.
+    /// True if nothing is read or written.
     pub suspend: bool,
-    /// Where images are copied.
+    /// The place where images are copied.
     pub execution: Execution,
 }
 
 /// Parses the spec of the configuration `namespace`/`name`.
 ///
-/// The API server has checked most of it already; what CEL cannot see is checked here, and the rest again, since a file
+/// The API server has checked most of it already. The rest is checked here, and so are the rules of the API: a file
 /// given to `transship sync` did not pass an API server.
 ///
 /// # Errors
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_platforms_and_patterns_are_told_by_field() {
+    fn wrong_platforms_and_patterns_are_refused_by_field() {
         let rule = |more: &str| {
             let destinations = "destinations: [{registryRef: {name: d}}]";
             parse(&format!("{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {destinations}, {more}}}]}}"))
@@ -199,17 +199,17 @@ mod tests {
         assert!(error(&format!("platforms: [{}]", "linux/a, ".repeat(21))).contains("more than 20"));
         assert!(rule("referrerArtifactTypes: [application/vnd.dev.sigstore.bundle.v0.3+json]").is_ok());
         for wrong in ["sbom", "a/b/c", "/b", "a/", "a/*", "'a/b; v=1'"] {
-            let told = error(&format!("referrerArtifactTypes: [{wrong}]"));
+            let message = error(&format!("referrerArtifactTypes: [{wrong}]"));
             assert!(
-                told.contains("spec.rules[r].referrerArtifactTypes: ") && told.contains("is not a media type"),
-                "{told}"
+                message.contains("spec.rules[r].referrerArtifactTypes: ") && message.contains("is not a media type"),
+                "{message}"
             );
         }
         assert!(error(&format!("referrerArtifactTypes: [{}]", "a/b, ".repeat(21))).contains("more than 20"));
     }
 
     #[test]
-    fn wrong_tag_filters_are_told_by_field() {
+    fn wrong_tag_filters_are_refused_by_field() {
         let rule = |more: &str| {
             let destinations = "destinations: [{registryRef: {name: d}}]";
             parse(&format!("{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {destinations}, {more}}}]}}"))

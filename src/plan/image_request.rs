@@ -1,4 +1,4 @@
-//! One image to copy, as any process can carry it out.
+//! One image to copy, in a form that any process can carry out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::options::CopyOptions;
 use crate::image::{Digest, RepositoryName, Tag};
 
-/// One image to copy to one tag. The registries are known otherwise.
+/// One image to copy to one tag. Its registries are passed separately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageRequest {
@@ -20,15 +20,16 @@ pub struct ImageRequest {
     pub digest: Digest,
     /// The parts of the image that are copied.
     pub options: CopyOptions,
-    /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
+    /// True if the tag is known to have been at the destination: the tag is read first, and the repository only if the
+    /// tag is gone.
     #[serde(default)]
     pub was_there: bool,
-    /// Every tag of the source repository that stands for referrers, where they are known and few.
+    /// Every tag of the source repository that stands for referrers, if they are known and few.
     #[serde(default)]
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The uid of the configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: String,
-    /// True if the destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
-    /// any source can claim to have a digest.
+    /// True if the destination belongs to another owner: only blobs whose bytes the source has served to this process
+    /// are mounted, since any source can claim to have a digest.
     pub across_owners: bool,
 }

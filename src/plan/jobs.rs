@@ -1,9 +1,9 @@
-//! Which copy Jobs are to start, to end, or are lost.
+//! Decides which copy Jobs start, end or are given up.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What one copy Job serves: tenants never share a process, and each blob crosses once to a destination.
+/// The work that one copy Job serves: tenants never share a process, and each blob crosses once to a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {
     /// The namespace of the configurations.
@@ -16,56 +16,56 @@ pub struct Lane {
     pub class: String,
 }
 
-/// Images that wait for a worker.
+/// A lane with images that wait for a worker.
 #[derive(Clone, Debug)]
 pub struct WaitingLane {
-    /// Whose.
+    /// The lane.
     pub lane: Lane,
-    /// Since when the oldest waits.
+    /// The time since which the oldest image waits.
     pub since: Instant,
-    /// Not before this time: the last worker was lost.
+    /// The earliest time of the next Job, after the last worker was lost.
     pub hold_until: Option<Instant>,
 }
 
-/// One worker, as far as it has been heard of.
+/// The state of one worker, as last heard.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
-    /// Its Job.
+    /// The name of its Job.
     pub job: String,
-    /// What it serves.
+    /// The lane that it serves.
     pub lane: Lane,
-    /// When its Job was made, or taken up after a restart.
+    /// The time at which its Job was created, or adopted after a restart.
     pub made: Instant,
-    /// When it was heard last.
+    /// The time of its last request; `None` before the first one.
     pub seen: Option<Instant>,
-    /// Since when it has had nothing to do; `None` while it has.
+    /// The time since which it has no work; `None` while it has some.
     pub idle_since: Option<Instant>,
-    /// The images that it was given.
+    /// The number of images that were assigned to it.
     pub given: usize,
-    /// The bytes that it has moved.
+    /// The bytes that it has transferred.
     pub moved: u64,
-    /// It was told to end when it has nothing to do.
+    /// True if it ends once it has no work.
     pub leaving: bool,
-    /// Its pod has ended, or its Job is gone.
+    /// True if its pod has ended, or its Job is gone.
     pub ended: bool,
-    /// It was taken up after a restart of the operator, and has not been heard since.
+    /// True if it was adopted after a restart of the operator, and has not been heard since.
     pub adopted: bool,
 }
 
-/// Bounds of all workers together.
+/// Bounds over all workers.
 #[derive(Clone, Copy, Debug)]
 pub struct JobLimits {
-    /// Most Jobs at a time.
+    /// The largest number of Jobs. Default: 20.
     pub jobs: usize,
-    /// Most Jobs that write to one destination at a time.
+    /// The largest number of Jobs that write to one destination. Default: 4.
     pub jobs_per_destination: usize,
-    /// Most images that one Job is given.
+    /// The number of images after which a Job is assigned no more. Default: 500.
     pub images_per_job: usize,
-    /// A Job that has moved so many bytes is given no more.
+    /// The number of transferred bytes after which a Job is assigned no more images. Default: 20 GiB.
     pub bytes_per_job: u64,
-    /// How long a worker without work waits for more.
+    /// The time that a worker without work waits for more. Default: 30 s.
     pub linger: Duration,
-    /// How long one Job is given new images.
+    /// The age after which a Job is assigned no more images. Default: 30 minutes.
     pub max_age: Duration,
 }
 
@@ -82,20 +82,21 @@ impl Default for JobLimits {
     }
 }
 
-/// What is to be done about the workers.
+/// A decision about one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobOrder {
-    /// Start a Job.
+    /// Start a Job for the lane.
     Start(Lane),
-    /// Tell a worker to end when it has nothing to do.
+    /// Let the worker of this Job end once it has no work.
     Dismiss(String),
-    /// Give up a worker: what it was given goes to another.
+    /// Give up the worker of this Job: its images are assigned to another.
     GiveUp(String),
 }
 
-/// Decides about the workers. A lane has at most one; the namespace with the fewest Jobs comes first, then who waits longest.
+/// Decides about the workers. A lane has at most one; the namespace with the fewest Jobs comes first, then the lane
+/// that has waited longest.
 ///
-/// A worker that was not heard for [`AUTHORITY_TTL`] can mutate nothing any more: only then it is given up.
+/// A worker that was not heard for [`AUTHORITY_TTL`] cannot write any more: only then it is given up.
 pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &JobLimits, now: Instant) -> Vec<JobOrder> {
     let mut orders = Vec::new();
     let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
@@ -152,7 +153,7 @@ fn is_lost(worker: &WorkerView, now: Instant) -> bool {
     worker.ended || now.saturating_duration_since(last) > AUTHORITY_TTL + MARGIN
 }
 
-/// For how long a worker may mutate after the operator's last answer.
+/// The time for which a worker may write after the operator's last answer.
 pub const AUTHORITY_TTL: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(1);
 

@@ -26,8 +26,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Restores what an earlier process wrote. An image that was in progress then is pending now, since its worker is gone. `since` is
-    /// the age of images that are not complete. Restored digests count as observed before everything else.
+    /// Restores what an earlier process wrote. An image that was in progress then is pending now, since its worker is
+    /// gone. `since` is the age of images that are not complete. Restored digests count as observed before everything
+    /// else.
     pub fn restore(images: &[ImageStatus], since: Option<Timestamp>, now: Timestamp) -> Self {
         let mut ledger = Self::default();
         for image in images {
@@ -63,7 +64,8 @@ impl Ledger {
         ledger
     }
 
-    /// Has the images read back soon that were verified last: an earlier process may have doubted them, and ended before it did so.
+    /// Schedules an early audit of the images that were verified last: an earlier process may have doubted them, and
+    /// ended before it read them back.
     fn doubt_latest(&mut self, now: Timestamp) {
         let verified_at = |row: &Row| match row.state {
             RowState::Complete { at, .. } => Some(at),
@@ -77,8 +79,8 @@ impl Ledger {
         }
     }
 
-    /// Records that the source had `digest` under `tag` when the request was sent that observed it. Nothing changes unless that is
-    /// the newest observation.
+    /// Records that the source had `digest` under `tag` when the request of the observation was sent. Changes nothing
+    /// unless that is the newest observation.
     pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Freshness {
         let is_new = !self.rows.contains_key(tag);
         if is_new {
@@ -103,8 +105,8 @@ impl Ledger {
         observed.unwrap_or(Freshness::Outdated)
     }
 
-    /// Records fingerprints of what refers to the image under `tag` at the source: of its tags, and of the referrers API where that was
-    /// asked. A complete image is copied again with what is new.
+    /// Records fingerprints of the referrers of the image under `tag` at the source: of its tags, and of the referrers
+    /// API if that was asked. A complete image is copied again with new referrers.
     pub fn observe_referrers(
         &mut self,
         tag: &Tag,
@@ -123,17 +125,18 @@ impl Ledger {
         });
     }
 
-    /// Records that a copy of `tag` begins, with what refers to the image by now.
+    /// Records that a copy of `tag` begins, with the referrers that are known by now.
     pub fn begin(&mut self, tag: &Tag) {
         self.change(tag, |row| row.referrers.copying = Some(row.referrers.seen.clone()));
     }
 
-    /// The next step for a known tag.
+    /// Returns the next step for a known tag.
     pub fn attempt(&self, tag: &Tag, now: Timestamp) -> Attempt {
         self.rows.get(tag).map_or(Attempt::Nothing, |row| row.attempt(now))
     }
 
-    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Returns true if the status shows that.
+    /// Records that a copy of `digest` to `tag` is under way, and has read `bytes`. Returns true if the status shows
+    /// that.
     pub fn progress(&mut self, tag: &Tag, digest: &Digest, bytes: u64) -> bool {
         let changed = self.change(tag, |row| {
             // An image that is read back again stays complete meanwhile.
@@ -148,8 +151,9 @@ impl Ledger {
         changed.unwrap_or(false)
     }
 
-    /// Records that the copy of `digest` to `tag` was verified. Returns false, and changes nothing, if the tag has moved on at the
-    /// source. Until `doubt_until` an earlier write that was never answered may still take effect: the image is read back again then.
+    /// Records that the copy of `digest` to `tag` was verified. Returns false, and changes nothing, if the tag has
+    /// moved on at the source. Until `doubt_until` an earlier write that was never answered may still take effect: the
+    /// image is read back again then.
     pub fn complete(
         &mut self,
         tag: &Tag,
@@ -220,12 +224,13 @@ impl Ledger {
         changed.unwrap_or(false)
     }
 
-    /// Makes every image pending: what was verified, or failed, says nothing about what is wanted now.
+    /// Makes every image pending: earlier verifications and failures do not apply to the present options.
     pub fn start_over(&mut self, now: Timestamp) {
         self.change_all(|row| (row.state, row.since, row.owed) = (RowState::Pending, now, true));
     }
 
-    /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is not verified.
+    /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is
+    /// not verified.
     pub fn owe(&mut self, begun: Timestamp) {
         self.owe_where(|row| row.observed_at >= begun);
     }
@@ -246,8 +251,8 @@ impl Ledger {
         self.rows.get(tag).is_some_and(|row| matches!(row.state, RowState::Complete { .. }))
     }
 
-    /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack. A listing
-    /// that is suddenly empty proves nothing. Returns the forgotten tags.
+    /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack.
+    /// A listing that is suddenly empty proves nothing. Returns the forgotten tags.
     pub fn take_listing(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
         self.empty_listings = if listed.is_empty() && !self.rows.is_empty() { self.empty_listings + 1 } else { 0 };
         if self.empty_listings == 1 {
@@ -271,7 +276,7 @@ impl Ledger {
         self.empty_listings == 1
     }
 
-    /// The tags that the last complete listing lacked, if they are others than when this was asked last.
+    /// Returns the tags that the last complete listing lacked, if they differ from those of the last call.
     pub fn take_missed(&mut self) -> Option<BTreeSet<Tag>> {
         let missed = || self.rows.iter().filter(|(_, row)| row.missed).map(|(tag, _)| tag.clone()).collect();
         let missed = self.are_other_missed.then(missed);
@@ -279,7 +284,7 @@ impl Ledger {
         missed
     }
 
-    /// Restores [`Ledger::take_missed`].
+    /// Restores the tags of [`Ledger::take_missed`].
     pub fn restore_missed(&mut self, missed: &BTreeSet<Tag>) {
         self.rows.iter_mut().for_each(|(tag, row)| row.missed = missed.contains(tag));
     }
@@ -291,7 +296,7 @@ impl Ledger {
         gone
     }
 
-    /// The tags whose next attempt is due at `now`, and when the next one after that is.
+    /// Returns the tags whose next attempt is due at `now`, and the time of the next one after that.
     pub fn due(&self, now: Timestamp) -> (Vec<Tag>, Option<Timestamp>) {
         let mut due = Vec::new();
         let mut next: Option<Timestamp> = None;
@@ -308,7 +313,8 @@ impl Ledger {
         (due, next)
     }
 
-    /// When a tag is due by itself: the next attempt of one that failed, the next audit of one that is complete.
+    /// Returns the time at which a tag is due by itself: the next attempt of one that failed, the next audit of one
+    /// that is complete.
     pub fn due_at(&self, tag: &Tag) -> Option<Timestamp> {
         match &self.rows.get(tag)?.state {
             RowState::Failed(failure) => Some(failure.next_attempt_at),
@@ -317,22 +323,22 @@ impl Ledger {
         }
     }
 
-    /// The counts of all rows; constant time.
+    /// Returns the counts of all rows, in constant time.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The digest of every row.
+    /// Returns the digest of every row.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.rows.values().map(|row| &row.digest)
     }
 
-    /// One row.
+    /// Returns the row of `tag`.
     pub fn row(&self, tag: &Tag) -> Option<&Row> {
         self.rows.get(tag)
     }
 
-    /// Every row, by tag.
+    /// Returns every row, by tag.
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
         self.rows.iter()
     }

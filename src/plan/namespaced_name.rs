@@ -1,10 +1,10 @@
 //! The full name of a Registry.
 
-/// The Registry that images go to.
+/// The namespace and name of a Registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespacedName {
-    /// Its namespace, written out.
+    /// The namespace, never left out.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
 }

@@ -20,7 +20,7 @@ pub enum Health {
     },
 }
 
-/// The status of a Registry after a check.
+/// Returns the status of a Registry after a check.
 pub fn registry_status(
     previous: &RegistryStatus,
     generation: Option<i64>,
@@ -35,7 +35,7 @@ pub fn registry_status(
     RegistryStatus { observed_generation: generation, conditions }
 }
 
-/// The status of a policy for a Registry that exists or not.
+/// Returns the status of a policy. `exists` is true if its Registry exists.
 pub fn policy_status(
     previous: &RegistryPermissionPolicyStatus,
     generation: Option<i64>,
@@ -52,7 +52,7 @@ pub fn policy_status(
     RegistryPermissionPolicyStatus { observed_generation: generation, conditions }
 }
 
-/// `Ready`, and `Stalled` only while it is true.
+/// Returns the conditions `Ready`, and `Stalled` only while it is true.
 fn ready_and_stalled(
     previous: &[Condition],
     (ready, stalled): (bool, bool),

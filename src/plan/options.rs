@@ -1,4 +1,4 @@
-//! How the images of a rule are copied, beyond where from and where to.
+//! The parts of an image that a rule copies.
 
 use std::collections::BTreeSet;
 
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 use crate::image::{Digest, Platform};
 use crate::terms::{PlatformIndex, ReferrersMode};
 
-/// What of an image is copied.
+/// The choice of the parts of an image that are copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CopyOptions {
-    /// Only these platforms of a multi-platform image; empty takes all.
+    /// The platforms of a multi-platform image that are copied; empty takes all.
     pub platforms: Vec<Platform>,
-    /// What becomes of an index of which only some platforms are taken.
+    /// The treatment of the index when only some platforms are copied.
     pub platform_index: PlatformIndex,
-    /// Whether what refers to the image goes with it.
+    /// The treatment of artifacts that refer to the image.
     pub referrers: ReferrersMode,
-    /// Only artifacts of these types go with it; empty takes all.
+    /// The types of the artifacts that are copied with the image; empty takes all.
     pub referrer_artifact_types: Vec<String>,
 }
 
 impl CopyOptions {
-    /// Whether the digest at the destination may be another one than at the source.
+    /// Returns true if the digest at the destination may differ from that at the source.
     pub fn may_rewrite(&self) -> bool {
         !self.platforms.is_empty() && self.platform_index == PlatformIndex::Rewrite
     }
 
-    /// A short hash of what they choose of an image's content; `None` where that is everything. What was verified under another
-    /// one says nothing about what is wanted now.
+    /// Returns a short hash of the parts that are copied; `None` if everything is. A verification under another
+    /// fingerprint does not count.
     pub fn fingerprint(&self) -> Option<String> {
         let types = match self.referrers {
             ReferrersMode::Replicate => self.referrer_artifact_types.as_slice(),

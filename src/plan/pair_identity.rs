@@ -3,7 +3,7 @@
 use crate::image::Digest;
 use crate::terms::ReplicationStatusSpec;
 
-/// Which object holds the status of a pair.
+/// The object that holds the status of a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairIdentity {
     /// The namespace of the configuration.
@@ -15,7 +15,7 @@ pub struct PairIdentity {
 }
 
 impl PairIdentity {
-    /// The identity of the pair that `spec` describes, for a configuration of `namespace`.
+    /// Returns the identity of the pair that `spec` describes, for a configuration of `namespace`.
     pub fn new(namespace: &str, spec: ReplicationStatusSpec) -> Self {
         let bytes = serde_json::to_vec(&spec).expect("a spec is JSON");
         let hash = base32(&Digest::sha256(&bytes));
@@ -31,7 +31,7 @@ fn cut(text: &str) -> &str {
     text[..text.len().min(40)].trim_end_matches(['-', '.'])
 }
 
-/// The first ten characters of the digest in the base32 alphabet of RFC 4648, in lower case.
+/// Encodes the first ten characters of the digest in the base32 alphabet of RFC 4648, in lower case.
 fn base32(digest: &Digest) -> String {
     let bits = u64::from_str_radix(&digest.encoded()[..16], 16).expect("hexadecimal");
     (0..10).map(|i| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(bits >> (59 - 5 * i)) as usize & 31])).collect()

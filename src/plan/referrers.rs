@@ -1,14 +1,15 @@
-//! What refers to the images of a source repository, as it was last seen: a fingerprint for each image tells when it changed.
+//! The referrers of the images of a source repository: a fingerprint for each image shows changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::image::{Digest, Tag, cosign_tags, fallback_tag};
 
-/// How often a referrers API is asked about images whose digest did not change; changes of tags are seen whenever tags are listed.
+/// The interval in which a referrers API is asked about images whose digest did not change. Changes of tags are seen
+/// with every listing of tags.
 pub const REFERRERS_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What refers to the images of one source repository.
+/// The referrers of the images of one source repository, as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenReferrers {
     tags: BTreeMap<Tag, Digest>,
@@ -16,17 +17,17 @@ pub struct SeenReferrers {
 }
 
 impl SeenReferrers {
-    /// Every tag of the repository that stands for referrers, with what it points at: a complete listing.
+    /// Records a complete listing: every tag of the repository that stands for referrers, with its digest.
     pub fn see_tags(&mut self, tags: BTreeMap<Tag, Digest>) {
         self.tags = tags;
     }
 
-    /// One such tag, as it was pushed.
+    /// Records one such tag as it was pushed.
     pub fn see_tag(&mut self, tag: Tag, digest: Digest) {
         self.tags.insert(tag, digest);
     }
 
-    /// What the referrers API lists for an image; the order says nothing.
+    /// Records the list of the referrers API for an image; its order does not matter.
     pub fn see_listed(&mut self, subject: &Digest, listed: &[Digest]) {
         if listed.is_empty() {
             self.by_api.remove(subject);
@@ -37,18 +38,18 @@ impl SeenReferrers {
         }
     }
 
-    /// Forgets what refers to images that are not there any more.
+    /// Forgets the referrers of images that are gone.
     pub fn retain(&mut self, is_there: impl Fn(&Digest) -> bool) {
         self.by_api.retain(|subject, _| is_there(subject));
     }
 
-    /// Every tag that stands for referrers, if there are at most `most`.
+    /// Returns every tag that stands for referrers, if there are at most `most`.
     pub fn all_tags(&self, most: usize) -> Option<BTreeSet<Tag>> {
         (self.tags.len() <= most).then(|| self.tags.keys().cloned().collect())
     }
 
-    /// A fingerprint of the tags that refer to an image, 12 characters; `None` if none does. What refers to a single platform of it is
-    /// not part of it.
+    /// Returns a fingerprint, 12 characters, of the tags that refer to an image; `None` if none does. Referrers of a
+    /// single platform of the image are not part of it.
     pub fn tags_fingerprint(&self, image: &Digest) -> Option<String> {
         let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
         let lines: String =
@@ -56,7 +57,7 @@ impl SeenReferrers {
         (!lines.is_empty()).then(|| short(&lines))
     }
 
-    /// The same of what the referrers API lists; `None` if it lists nothing.
+    /// Returns a fingerprint of the list of the referrers API; `None` if it is empty.
     pub fn listed_fingerprint(&self, image: &Digest) -> Option<String> {
         self.by_api.get(image).map(|listed| short(listed.as_str()))
     }
@@ -66,23 +67,24 @@ fn short(text: &str) -> String {
     Digest::sha256(text.as_bytes()).encoded()[..12].to_owned()
 }
 
-/// Fingerprints of what refers to an image: of its tags, and of the list of the referrers API.
+/// Fingerprints of the referrers of an image: of its tags, and of the list of the referrers API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referred {
-    /// Of the tags; `None` if no tag refers to it.
+    /// The fingerprint of the tags; `None` if no tag refers to the image.
     pub tags: Option<String>,
-    /// Of the list; `None` if it is empty, or was never asked for.
+    /// The fingerprint of the list; `None` if it is empty, or was never requested.
     pub listed: Option<String>,
 }
 
 impl Referred {
-    /// Both parts as one word of at most 25 characters; `None` if nothing refers to the image.
+    /// Returns both parts as one word of at most 25 characters; `None` if nothing refers to the image.
     pub fn word(&self) -> Option<String> {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         (*self != Self::default()).then(|| format!("{}.{}", part(&self.tags), part(&self.listed)))
     }
 
-    /// Parses [`Referred::word`]; an unknown form counts as nothing, so that the image is looked at again.
+    /// Parses the word of [`Referred::word`]. An unknown form counts as no referrers, so that the image is checked
+    /// again.
     pub fn parse(word: &str) -> Self {
         let (tags, listed) = word.split_once('.').unwrap_or_default();
         let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());

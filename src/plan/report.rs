@@ -1,4 +1,4 @@
-//! Turns ledgers into what people read: the status of a pair and of a configuration.
+//! Turns ledgers into the statuses of pairs and configurations.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use crate::terms::{
     condition_type, reason, shorten,
 };
 
-/// The status of one pair.
+/// Returns the status of one pair.
 ///
-/// `source` and `destination` are what the columns of those names show; `permission` is the last decision about the pair, if
-/// there was one; `previous` are its present conditions.
+/// `source` and `destination` are the texts of the columns of those names; `permission` is the last decision about the
+/// pair, if there was one; `previous` are its present conditions.
 pub fn pair_status(
     source: &str,
     destination: &str,
@@ -53,16 +53,16 @@ pub fn pair_status(
     }
 }
 
-/// What is to be told about a configuration.
+/// The state of a configuration, as far as its status shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigurationReport {
-    /// The generation that is told about.
+    /// The generation of the spec that is reported.
     pub generation: Option<i64>,
-    /// What stands in the way of the whole configuration.
+    /// The problem of the whole configuration.
     pub problem: Option<Problem>,
-    /// How far the comparison of this generation is.
+    /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
-    /// The source repositories that the rules match.
+    /// The number of source repositories that the rules match.
     pub repositories: u64,
     /// The sums over the pairs of each destination.
     pub destinations: BTreeMap<NamespacedName, DestinationTotals>,
@@ -75,11 +75,11 @@ pub struct ConfigurationReport {
 pub struct DestinationTotals {
     /// Counts of images.
     pub counts: Counts,
-    /// Since when the oldest image waits that is not complete.
+    /// The time since which the oldest incomplete image waits.
     pub oldest_pending_since: Option<Timestamp>,
 }
 
-/// How far the comparison of a generation is.
+/// The progress of the comparison of a generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComparisonPhase {
     /// No comparison of this generation is complete yet.
@@ -87,22 +87,22 @@ pub enum ComparisonPhase {
     Comparing,
     /// A comparison of this generation was complete.
     Compared,
-    /// Suspended.
+    /// The configuration is suspended.
     Suspended,
 }
 
-/// What stands in the way of a whole configuration.
+/// A problem of a whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether somebody has to change something.
+    /// True if a user must change something.
     pub stalled: bool,
     /// One of [`crate::terms::reason`].
     pub reason: &'static str,
-    /// A sentence.
+    /// A sentence that names the cause and the remedy.
     pub message: String,
 }
 
-/// The status of a configuration. `namespace` is its own.
+/// Returns the status of a configuration of `namespace`.
 pub fn configuration_status(
     namespace: &str,
     report: &ConfigurationReport,
@@ -140,7 +140,7 @@ pub fn configuration_status(
     }
 }
 
-/// Summarizes a ledger. Counts are at hand; the latest and the oldest image are searched for.
+/// Summarizes a ledger. The counts are at hand; the latest and the oldest image are searched for.
 pub fn summarize(ledger: &Ledger) -> PairSummary {
     let counts = ledger.counts();
     let mut latest: Option<(Timestamp, &Tag)> = None;
@@ -167,7 +167,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
     }
 }
 
-/// Since when the oldest image waits that is not complete.
+/// Returns the time since which the oldest incomplete image waits.
 pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     let counts = ledger.counts();
     if counts.complete == counts.images {
@@ -177,8 +177,8 @@ pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     waiting.map(|(_, row)| whole_seconds(row.since)).min()
 }
 
-/// Ready means that every image of the last complete comparison is verified. Images that arrived since do not take it away, and the
-/// message must not follow each of them either.
+/// Returns whether the configuration is Ready, with reason and message: every image of the last complete comparison is
+/// verified. Images that arrived since do not change it, and the message does not follow each of them.
 fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static str, String) {
     if let Some(problem) = &report.problem {
         return (false, problem.reason, problem.message.clone());
@@ -225,7 +225,8 @@ fn destination_summary(
     }
 }
 
-/// The rows to show: failures, then what is under way, then what waits, then the newest; within the bounds of an object.
+/// Returns the images to show, within the bounds of an object: failed ones, then those in progress, then pending ones,
+/// then the newest.
 fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     let mut rows: Vec<(&Tag, &Row)> = ledger.rows().collect();
     rows.sort_by_key(|(tag, row)| match &row.state {
@@ -248,7 +249,7 @@ fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     images
 }
 
-/// The entry of one row in a status.
+/// Returns the entry of one row in a status.
 pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
     let mut image = ImageStatus {
         tag: tag.to_string(),
@@ -306,7 +307,7 @@ fn group_failures(ledger: &Ledger) -> Vec<FailureGroup> {
     groups.into_values().collect()
 }
 
-/// Times in a status are whole seconds, as everywhere in Kubernetes.
+/// Cuts a time to whole seconds, as everywhere in Kubernetes.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,4 +1,4 @@
-//! Which repositories and tags go where: the filters of the rules, and why a repository matched or not.
+//! The rules of a configuration: where repositories and tags go, and why.
 
 use std::sync::Arc;
 
@@ -11,56 +11,56 @@ use crate::policy::wildcard_matches;
 /// The rules of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// In the order of the spec; the order decides nothing.
+    /// The rules in the order of the spec. Only for copy options the order matters.
     pub rules: Vec<Rule>,
 }
 
-/// Which repositories go to which destinations.
+/// A rule: which repositories and tags go to which destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The name of the rule.
     pub name: String,
-    /// `None` takes every repository; otherwise one of them has to match.
+    /// The patterns of repositories, as alternatives; `None` takes every repository.
     pub filters: Option<Vec<RepositoryPattern>>,
-    /// Which of their tags are taken.
+    /// The filters of tags.
     pub tags: Arc<TagFilters>,
-    /// Where they go.
+    /// The destinations.
     pub destinations: Vec<NamespacedName>,
-    /// How their images are copied.
+    /// The parts of images that are copied.
     pub options: CopyOptions,
     /// Patterns of tags that are promised never to move.
     pub immutable_tags: Vec<String>,
 }
 
-/// A filter of repository names.
+/// A pattern of repository names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepositoryPattern {
-    /// The whole name.
+    /// Matches this name.
     Exact(RepositoryName),
-    /// The beginning of the name, character by character, as ECR's PREFIX_MATCH.
+    /// Matches names that begin so, character by character, as ECR's PREFIX_MATCH.
     Prefix(String),
 }
 
-/// Where one repository goes, and why.
+/// A destination of one repository, with the rule that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
     /// The destination.
     pub destination: NamespacedName,
-    /// The rule that says so (the first of them) and its filter, for people.
+    /// The first rule that names the destination and its filter, as text for users.
     pub because: String,
-    /// How images are copied there: as the first of the rules says.
+    /// The parts of images that are copied there, by the first of the rules.
     pub options: CopyOptions,
 }
 
-/// The tags that any of some rules takes.
+/// The tags that any of several rules takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagChoice {
-    /// The names of the rules, and what each says of tags.
+    /// The names of the rules with their filters of tags.
     pub rules: Vec<(String, Arc<TagFilters>)>,
 }
 
 impl Selection {
-    /// Where `repository` goes: the union of the destinations of all rules that match it, each once. Empty if none does.
+    /// Returns the destinations of all rules that match `repository`, each once.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
         let mut found: Vec<Match> = Vec::new();
         for rule in &self.rules {
@@ -80,36 +80,36 @@ impl Selection {
         found
     }
 
-    /// The tags of `repository` that go anywhere.
+    /// Returns the choice of the tags of `repository` that go to any destination.
     pub fn tags_of(&self, repository: &RepositoryName) -> TagChoice {
         let rules = self.rules.iter().filter(|rule| rule.takes(repository));
         TagChoice { rules: rules.map(|rule| (rule.name.clone(), rule.tags.clone())).collect() }
     }
 
-    /// Whether `tag` of `repository` goes to `destination`: if some rule that sends the repository there takes it.
+    /// Returns true if `tag` of `repository` goes to `destination`: a rule that sends the repository there takes it.
     pub fn takes(&self, repository: &RepositoryName, destination: &NamespacedName, tag: &Tag) -> bool {
         let is_sent = |rule: &&Rule| rule.destinations.contains(destination) && rule.takes(repository);
         self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
     }
 
-    /// Whether a push of `tag` is of interest: some rule takes the image, or it may stand for what refers to one.
+    /// Returns true if a push of `tag` matters: a rule takes the image, or the tag may stand for a referrer.
     pub fn wants(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let is_wanted = |rule: &Rule| rule.takes(repository) && (is_referrer_tag(tag) || rule.tags.takes(tag));
         self.rules.iter().any(is_wanted)
     }
 
-    /// Whether any rule promises anything of tags.
+    /// Returns true if any rule promises that tags never move.
     pub fn has_promises(&self) -> bool {
         self.rules.iter().any(|rule| !rule.immutable_tags.is_empty())
     }
 
-    /// Whether some rule that matches `repository` promises that `tag` never moves.
+    /// Returns true if a rule that matches `repository` promises that `tag` never moves.
     pub fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let promises = |rule: &Rule| rule.immutable_tags.iter().any(|pattern| wildcard_matches(pattern, tag.as_str()));
         self.rules.iter().any(|rule| promises(rule) && rule.takes(repository))
     }
 
-    /// Whether the repositories of the source have to be listed: unless every rule names them exactly.
+    /// Returns true if the repositories of the source must be listed: unless every rule names them exactly.
     pub fn needs_listing(&self) -> bool {
         self.rules.iter().any(|rule| match &rule.filters {
             None => true,
@@ -117,7 +117,7 @@ impl Selection {
         })
     }
 
-    /// The repositories that are named exactly, each once.
+    /// Returns the repositories that are named exactly, each once.
     pub fn exact_repositories(&self) -> Vec<&RepositoryName> {
         let mut names: Vec<_> = self
             .rules
@@ -133,7 +133,7 @@ impl Selection {
         names
     }
 
-    /// Every destination, each once.
+    /// Returns every destination, each once.
     pub fn destinations(&self) -> Vec<&NamespacedName> {
         let mut destinations: Vec<_> = self.rules.iter().flat_map(|rule| &rule.destinations).collect();
         destinations.sort();
@@ -141,7 +141,7 @@ impl Selection {
         destinations
     }
 
-    /// Why `repository` goes nowhere, for people.
+    /// Explains why `repository` goes nowhere.
     pub fn why_not(&self, repository: &RepositoryName) -> String {
         match self.rules.len() {
             0 => "the configuration has no rules".to_owned(),
@@ -155,17 +155,17 @@ impl Selection {
 }
 
 impl TagChoice {
-    /// Whether any rule takes `tag`.
+    /// Returns true if any rule takes `tag`.
     pub fn takes(&self, tag: &Tag) -> bool {
         self.rules.iter().any(|(_, filters)| filters.takes(tag))
     }
 
-    /// Why no rule takes `tag`: the cause of each; `None` if one does.
+    /// Returns the cause of each rule for not taking `tag`; `None` if one takes it.
     pub fn why_not(&self, tag: &Tag) -> Option<Vec<usize>> {
         self.rules.iter().map(|(_, filters)| filters.cause(tag)).collect()
     }
 
-    /// The causes of [`TagChoice::why_not`], for people.
+    /// Describes the causes of [`TagChoice::why_not`].
     pub fn describe(&self, causes: &[usize]) -> String {
         let rules = self.rules.iter().zip(causes);
         let cause = |((name, filters), cause): (&(String, Arc<TagFilters>), &usize)| {

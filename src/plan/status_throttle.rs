@@ -1,14 +1,14 @@
-//! How often a status object is written: at once when work comes to rest, seldom while it is under way.
+//! Limits how often a status object is written: at once when work comes to rest, seldom while it is under way.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The pace of one object: a bucket of [`BURST`] writes that fills by one every [`REFILL`].
+/// A token bucket of [`BURST`] writes that refills by one every [`REFILL`], for one object.
 ///
-/// A change after which the object is at rest (a push was replicated) is written at once while the bucket has a write;
-/// changes in between wait a second, since they are usually over by then, and at least [`REFILL`] since the last write.
-/// So a person who pushes a few images sees each at once, and an object under load is written at most once in 5 s.
+/// A change after which the object is at rest (a push was replicated) is written at once while the bucket has a token.
+/// Other changes wait a second, since they are usually over by then, and at least [`REFILL`] since the last write. So a
+/// user who pushes a few images sees each at once, and an object under load is written at most once in 5 s.
 #[derive(Clone, Debug)]
 pub struct StatusThrottle {
     writes: f64,
@@ -16,12 +16,12 @@ pub struct StatusThrottle {
     last_write: Option<Timestamp>,
 }
 
-/// Whether a change may be written.
+/// The earliest time at which a change may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publication {
-    /// Now.
+    /// The change may be written now.
     Now,
-    /// Not before this time.
+    /// The change may not be written before this time.
     At(Timestamp),
 }
 
@@ -32,7 +32,7 @@ impl Default for StatusThrottle {
 }
 
 impl StatusThrottle {
-    /// When a change of `changed_at` may be written, asked at `now`.
+    /// Returns the time at which a change of `changed_at` may be written, as seen at `now`.
     pub fn publication(&self, changed_at: Timestamp, at_rest: bool, now: Timestamp) -> Publication {
         let writes = self.writes_at(now);
         let bucket = if writes >= 1.0 { now } else { now + REFILL.mul_f64(1.0 - writes) };
@@ -58,11 +58,11 @@ impl StatusThrottle {
     }
 }
 
-/// Writes that may follow one another at once.
+/// The number of writes that may follow one another at once.
 const BURST: f64 = 10.0;
 /// The time in which one more write becomes possible.
 const REFILL: Duration = Duration::from_secs(5);
-/// How long a change that is not at rest waits for the next.
+/// The time that a change which is not at rest waits for the next.
 const SETTLE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

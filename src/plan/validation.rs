@@ -21,7 +21,7 @@ pub fn check_policy(spec: &RegistryPermissionPolicySpec) -> Result<(), SpecError
     for (index, statement) in spec.statements.iter().enumerate() {
         let field = format!("spec.statements[{}]", statement.sid);
         if spec.statements[..index].iter().any(|earlier| earlier.sid == statement.sid) {
-            return Err(SpecError::invalid(format!("{field} is there twice: give each statement a sid of its own")));
+            return Err(SpecError::invalid(format!("{field} appears twice: give each statement its own sid")));
         }
         check_field(&STATEMENT_RULES, statement, &field)?;
         if statement.principals.is_empty() || statement.actions.is_empty() || statement.resources.is_empty() {

@@ -1,22 +1,22 @@
-//! Permission evaluation: whether a configuration may do something to a destination repository.
+//! Permission evaluation: may a configuration act on a destination repository?
 //!
-//! The rules are those of Amazon ECR's registry permissions with namespaces in the place of accounts: inside one namespace
-//! everything is allowed that no statement denies; into another namespace nothing is allowed that no statement allows, and a
-//! Deny always wins. The order of statements and their number never matter.
+//! The rules are those of Amazon ECR's registry permissions with namespaces in the place of accounts: inside one
+//! namespace everything is allowed that no statement denies; into another namespace nothing is allowed that no
+//! statement allows, and a Deny always wins. The order of statements and their number never matter.
 
 mod wildcard;
 
 use crate::terms::{Action, Principal, RegistryPermissionPolicySpec, Statement, StatementEffect, reason};
 pub use wildcard::wildcard_matches;
 
-/// What is asked.
+/// A question to the policies: may a configuration do this to a destination repository?
 #[derive(Clone, Copy, Debug)]
 pub struct PermissionRequest<'a> {
-    /// The namespace of the configuration that asks.
+    /// The namespace of the configuration.
     pub namespace: &'a str,
-    /// The name of the configuration that asks.
+    /// The name of the configuration.
     pub configuration: &'a str,
-    /// What it wants to do.
+    /// The action.
     pub action: Action,
     /// The namespace of the destination Registry.
     pub registry_namespace: &'a str,
@@ -31,18 +31,18 @@ pub struct PermissionRequest<'a> {
 pub struct Policy {
     /// The name of the RegistryPermissionPolicy.
     pub name: String,
-    /// Its spec; `None` if the object cannot be decoded, which denies everything in its namespace.
+    /// The spec; `None` if the object cannot be decoded, which denies everything in its namespace.
     pub spec: Option<RegistryPermissionPolicySpec>,
 }
 
-/// What was decided and by which statement.
+/// The answer of the policies, with the statement that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether it is allowed.
+    /// True if the action is allowed.
     pub allowed: bool,
     /// The reason, one of [`crate::terms::reason`].
     pub reason: &'static str,
-    /// A sentence for people that names the deciding statement.
+    /// A sentence that names the deciding statement.
     pub message: String,
 }
 
@@ -67,7 +67,7 @@ pub fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decisio
         let message = "the destination belongs to the same namespace and no statement denies it";
         return Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: message.to_owned() };
     }
-    // To overwrite is part of replicating: whoever asks for it has been allowed to replicate, and only a Deny takes it away.
+    // To overwrite is part of replicating: the replication has been allowed before, and only a Deny takes it away.
     let action = match request.action {
         Action::OverwriteTag => Action::ReplicateImage,
         action => action,
@@ -92,7 +92,7 @@ pub fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decisio
     }
 }
 
-/// The decision where the policies could not be read: nothing is allowed.
+/// Denies because the policies could not be read: nothing is allowed.
 pub fn unreadable(cause: &str) -> Decision {
     Decision::no(reason::POLICY_UNREADABLE, format!("nothing is allowed while the policies cannot be read: {cause}"))
 }
@@ -103,7 +103,8 @@ impl Decision {
     }
 }
 
-/// The first matching statement in the order of policy name and sid, so that the answer does not depend on their order.
+/// Returns the first matching statement in the order of policy name and sid, so that the answer does not depend on
+/// their order.
 fn deciding<'a>(
     request: &PermissionRequest<'_>,
     policies: &'a [Policy],

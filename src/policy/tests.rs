@@ -1,4 +1,4 @@
-//! The evaluator against cases of people, laws, and a second evaluator that is written another way.
+//! The evaluator against examples, laws, and a second evaluator that is written another way.
 
 use proptest::prelude::*;
 

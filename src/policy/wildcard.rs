@@ -1,6 +1,6 @@
 //! Wildcards of policy resources: `*` for any characters, `/` included, and `?` for one, as in ECR.
 
-/// Whether `text` matches `pattern` as a whole. Takes at most the product of their lengths.
+/// Returns true if `text` matches `pattern` as a whole. Takes at most the product of their lengths.
 pub fn wildcard_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);

@@ -47,7 +47,8 @@ impl Conditions {
         Self { list: previous.to_vec(), generation, now }
     }
 
-    /// Sets the condition of `kind`. Its transition time changes only together with its status; `message` is cut to 1,024 bytes.
+    /// Sets the condition of `kind`. Its transition time changes only together with its status; `message` is cut to
+    /// 1,024 bytes.
     #[must_use]
     pub fn set(mut self, kind: &str, is_true: bool, reason: &str, message: &str) -> Self {
         let status = if is_true { "True" } else { "False" };

@@ -1,6 +1,8 @@
-//! The vocabulary of every room: the specs and statuses of the kinds as plain data, with bounds, rules and documentation.
+//! The vocabulary of every room: the specs and statuses of the kinds as plain data, with bounds, rules and
+//! documentation.
 //!
-//! Doc comments of fields are user documentation: `kubectl explain` prints them. Nothing here knows Kubernetes clients, clocks or I/O.
+//! Doc comments of fields are user documentation: `kubectl explain` prints them. Nothing here knows Kubernetes clients,
+//! clocks or I/O.
 
 mod action;
 mod all_rules;

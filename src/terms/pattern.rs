@@ -22,7 +22,8 @@ impl Pattern {
         self.compiled.get_or_init(|| self.compile().expect("a valid pattern")).is_match(text)
     }
 
-    /// Compiles the text. RE2 reads `[[]` and `[]]` as one bracket each, where this program's expressions need a backslash.
+    /// Compiles the text. RE2 reads `[[]` and `[]]` as one bracket each, where this program's expressions need a
+    /// backslash.
     fn compile(&self) -> Result<Regex, regex::Error> {
         Regex::new(&self.text.replace("[[]", r"\[").replace("[]]", r"\]"))
     }

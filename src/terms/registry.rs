@@ -173,7 +173,7 @@ pub enum NotificationType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationAuth {
-    /// The scheme.
+    /// The authentication scheme.
     #[serde(rename = "type")]
     pub kind: NotificationAuthType,
     /// A Secret of the same namespace whose key `token` holds the expected token, at least 16 characters.

@@ -41,7 +41,7 @@ pub struct ConfigurationReference {
 pub struct PairEnd {
     /// The Registry.
     pub registry_ref: ResolvedRegistryReference,
-    /// The repository.
+    /// The name of the repository, 1 to 255 characters.
     #[schemars(length(min = 1, max = 255))]
     pub repository: String,
 }
@@ -146,7 +146,7 @@ pub enum ReplicationState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageStatus {
-    /// The tag.
+    /// The tag, at both ends.
     #[schemars(length(min = 1, max = 128))]
     pub tag: String,
     /// The digest of the tag at the source, and at the destination once complete.
@@ -157,7 +157,7 @@ pub struct ImageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 135))]
     pub destination_digest: Option<String>,
-    /// The progress.
+    /// The progress of the image.
     pub status: ReplicationState,
     /// The cause of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ pub struct ImageStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureGroup {
-    /// The cause.
+    /// The cause that the failures share.
     pub failure_code: FailureCode,
     /// The sentence of one of the failures.
     #[schemars(length(max = 512))]

@@ -25,7 +25,8 @@ pub struct Counts {
     pub pending: u64,
     /// Bytes of the verified rows.
     pub bytes: u64,
-    /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not verified since.
+    /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not
+    /// verified since.
     pub owed: u64,
     /// Owed rows that have not been tried to the end.
     pub untried: u64,
@@ -38,43 +39,43 @@ pub struct Row {
     pub digest: Digest,
     /// The state of that digest at the destination.
     pub state: RowState,
-    /// Since when that digest is wanted.
+    /// The time since which that digest is wanted.
     pub since: Timestamp,
-    /// Fingerprints of what refers to the image.
+    /// Fingerprints of the referrers of the image.
     pub referrers: ReferrersRow,
-    /// The time when the request of the newest observation was sent.
+    /// The time at which the request of the newest observation was sent.
     pub observed_at: Timestamp,
-    /// The time when that observation was taken: a request that was sent before may have been answered earlier.
+    /// The time at which that observation was recorded: a request that was sent before may have been answered earlier.
     pub(super) taken_at: Timestamp,
     /// The time of the next audit.
     pub(super) audit_at: Timestamp,
-    /// See [`Counts::owed`].
+    /// True if the row counts as [`Counts::owed`].
     pub(super) owed: bool,
-    /// The last complete listing lacked the tag.
+    /// True if the last complete listing lacked the tag.
     pub(super) missed: bool,
-    /// The tag has been verified at the destination with this or an earlier digest.
+    /// True if the tag has been verified at the destination, with this or an earlier digest.
     pub was_there: bool,
 }
 
-/// Fingerprints of what refers to an image.
+/// Fingerprints of the referrers of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReferrersRow {
-    /// At the source, as it was last seen.
+    /// The fingerprints at the source, as last observed.
     pub(super) seen: Referred,
-    /// At the begin of the copy that is under way.
+    /// The fingerprints at the begin of the copy that is under way.
     pub(super) copying: Option<Referred>,
-    /// At the last verification.
+    /// The fingerprints at the last verification.
     pub verified: Referred,
 }
 
-/// The effect of an observation.
+/// The rank of an observation among others of the same tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// It is the newest one.
+    /// The observation is the newest one.
     Newest,
     /// A newer one is known.
     Outdated,
-    /// It has another digest than one whose request was under way at the same time: which is newer is unknown.
+    /// Another digest was observed by a request that was under way at the same time: the newer one is unknown.
     Unclear,
 }
 
@@ -113,7 +114,7 @@ pub struct Replica {
     pub destination_digest: Option<Digest>,
 }
 
-/// Why an attempt failed, and when the next one is due.
+/// The failure of the last attempt, and the time of the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowFailure {
     /// The cause.
@@ -240,6 +241,8 @@ pub(super) fn phase(tag: &str) -> f64 {
 
 /// The interval of audits: a destination may lose what it had.
 pub(super) const AUDIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// For how long writes of an earlier process may still arrive: longer than a registry works on a request that nobody waits for.
+/// The time for which writes of an earlier process may still arrive: longer than a registry works on a request whose
+/// client is gone.
 pub const MAX_LATE_WRITE: Duration = Duration::from_secs(120);
+/// The longest wait that a restored status may ask for.
 pub(super) const MAX_RESTORED_WAIT: Duration = Duration::from_secs(3600);

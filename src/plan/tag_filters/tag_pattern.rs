@@ -64,7 +64,8 @@ pub(super) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// Prepares `tag` for `patterns`: the version and the regular expressions are computed once, and only if a pattern needs them.
+    /// Prepares `tag` for `patterns`: the version and the regular expressions are computed once, and only if a pattern
+    /// needs them.
     pub(super) fn new(tag: &'a Tag, patterns: &[TagPattern], expressions: &RegexSet) -> Self {
         let text = tag.as_str();
         let is_versioned = patterns.iter().any(|pattern| matches!(pattern, TagPattern::Semver(..)));
