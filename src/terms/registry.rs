@@ -221,7 +221,7 @@ pub static REGISTRY_RULES: ValidationRules<RegistrySpec> = ValidationRules::new(
 pub static URL_RULES: ValidationRules<str> = ValidationRules::new(|| {
     vec![ValidationRule::new(
         format!("self.matches('{URL}')"),
-        "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong into the Secret of spec.credentials.secretRef",
+        "spec.url must be https://host[:port] without user, path, query or fragment; credentials belong in the Secret of spec.credentials.secretRef",
         |url| URL.matches(url),
     )]
 });

@@ -152,11 +152,18 @@ pub struct ReplicationRule {
     /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
     /// destinations of the repositories that the rule takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_IMMUTABLE_TAGS), inner(length(min = 1, max = MAX_TAG_PATTERN), regex(pattern = TAG_PATTERN)))]
+    #[schemars(
+        length(max = MAX_IMMUTABLE_TAGS),
+        inner(length(min = 1, max = MAX_TAG_PATTERN), regex(pattern = TAG_PATTERN))
+    )]
     #[schemars(transform = atomic)]
     pub immutable_tags: Vec<String>,
     /// The destinations, 1 to 25, each once. A repository keeps its name.
-    #[schemars(length(min = 1, max = MAX_DESTINATIONS), transform = atomic, transform = checked_by(&DESTINATIONS_RULES))]
+    #[schemars(
+        length(min = 1, max = MAX_DESTINATIONS),
+        transform = atomic,
+        transform = checked_by(&DESTINATIONS_RULES)
+    )]
     pub destinations: Vec<RuleDestination>,
 }
 
