@@ -63,6 +63,8 @@ pub struct Pair {
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
+    /// The object may exist with what another process published: it is written even if the pair has no image.
+    may_exist: bool,
     /// The object was deleted while it was being written: whether it is there is unknown.
     is_lost: bool,
     pace: StatusThrottle,
@@ -95,6 +97,7 @@ impl Pair {
             doubt_until: now,
             changed_at: None,
             published: None,
+            may_exist: false,
             publishing: None,
             is_lost: false,
             pace: StatusThrottle::default(),
@@ -173,7 +176,7 @@ impl Pair {
     /// When the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while the
     /// ledger knows less than the last status showed.
     pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
+        let is_empty = self.published.is_none() && !self.may_exist && self.ledger.counts().images == 0;
         if is_empty || self.publishing.is_some() {
             return None;
         }
@@ -213,7 +216,7 @@ impl Pair {
         self.pace.written(now);
         let is_lost = std::mem::take(&mut self.is_lost);
         if is_written && !is_lost {
-            self.published = Some(status);
+            (self.published, self.may_exist) = (Some(status), false);
         } else {
             self.change(now);
         }
@@ -226,14 +229,15 @@ impl Pair {
         let images = self.ledger.counts().images;
         self.short = Some(Short { images, is_known: false, until: now + MAX_SHORT });
         self.was_closed = false;
+        self.may_exist = true;
         self.lost(now);
     }
 
     /// Records that the object was deleted by somebody else: it is written again.
     pub fn lost(&mut self, now: Timestamp) {
         self.is_lost = self.publishing.is_some();
+        self.may_exist |= self.is_lost;
         self.published = None;
-        self.is_lost = self.publishing.is_some();
         self.change(now);
     }
 
