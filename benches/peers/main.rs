@@ -7,6 +7,7 @@ mod measure;
 mod operator;
 mod page;
 mod paired;
+mod prose;
 mod report;
 mod run;
 mod running;
@@ -79,7 +80,7 @@ struct RunFlags {
     /// The file for the result.
     #[arg(long, env = "BENCH_RESULTS", default_value = "target/bench/results.json")]
     results: PathBuf,
-    /// Writes docs/performance.md, too.
+    /// Writes docs/performance.md and docs/performance-tables.md, too.
     #[arg(long)]
     write_docs: bool,
     /// Measures nothing and takes the results that are there.
@@ -130,8 +131,12 @@ async fn bench(flags: &RunFlags) -> Result<(), String> {
         println!("{}", report.tables());
     }
     if flags.write_docs {
-        let page = support::run_folder::repository().join("docs/performance.md");
-        std::fs::write(&page, report.page()).map_err(|error| format!("{}: {error}", page.display()))?;
+        let docs = support::run_folder::repository().join("docs");
+        let pages = [("performance.md", page::performance(&report)), ("performance-tables.md", page::tables(&report))];
+        for (name, text) in pages {
+            let file = docs.join(name);
+            std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
     }
     Ok(())
 }

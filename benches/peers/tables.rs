@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::paired::{Ratios, median, median_wall};
+use crate::prose::wrapped;
 use crate::run::Run;
 use crate::support::requests::Requests;
 use crate::tools::Tool;
@@ -33,7 +34,8 @@ pub fn table(runs: &BTreeMap<Tool, Vec<&Run>>) -> String {
     }
     for (tool, of_tool) in runs {
         if let Some(failure) = of_tool.iter().find_map(|run| run.failure.as_ref()) {
-            let _ = writeln!(text, "\n{} failed: {}", tool.name(), failure.replace('\n', " "));
+            text += "\n";
+            text += &wrapped("", "", &format!("{} failed: {failure}", tool.name()));
         }
     }
     text

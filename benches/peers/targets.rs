@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::paired::{Ratios, best_peer, median};
+use crate::prose::wrapped;
 use crate::report::BenchReport;
 use crate::run::Run;
 use crate::scale::{Images, SIZES, Scale, Size};
@@ -56,7 +57,7 @@ pub fn page(report: &BenchReport) -> String {
         let _ = writeln!(text, "\nWhat bounds those that are missed:\n");
     }
     for (scenario, bound) in bounds {
-        let _ = writeln!(text, "- {scenario}: {bound}");
+        text += &wrapped("- ", "  ", &format!("{scenario}: {bound}"));
     }
     text
 }
