@@ -6,6 +6,7 @@ mod imports;
 mod layers;
 mod names;
 mod sources;
+mod words;
 
 use self::definitions::{Function, functions};
 use self::sources::{SourceFile, rust_files};
