@@ -62,7 +62,8 @@ async fn forward(piece: &[u8], pieces: usize) -> Digest {
     digest
 }
 
-/// A hundred thousand repositories against 25 rules of four prefixes and an exact name, and as many tags of one of them.
+/// A hundred thousand repositories against 25 rules of four prefixes and an exact name, and as many tags of one of
+/// them.
 fn selection(criterion: &mut Criterion) {
     let names: Vec<RepositoryName> =
         (0..100_000).map(|number| format!("team-{}/app-{number}", number % 97).parse().unwrap()).collect();

@@ -1,4 +1,5 @@
-//! Transship replicates container images between OCI registries, by an operator on Kubernetes or by one process without a cluster.
+//! Transship replicates container images between OCI registries, by an operator on Kubernetes or by one process without
+//! a cluster.
 //!
 //! # Rooms
 //!
@@ -22,19 +23,19 @@
 //!
 //! # The flow of a push
 //!
-//! 1. `notify` reads the registry's event and finds its Registry. `replication/running.rs` puts the tag as a hint into the bounded
-//!    mailbox of each configuration that reads from there.
-//! 2. `replication/driver.rs` hands the hint to the state machine in `replication/machine`, which decides and returns effects. The
-//!    driver makes a task of each effect, and an event of each result.
-//! 3. `replication/observer.rs` reads the digest of the tag. The machine claims the destination, notes the image in the ledger of its
-//!    pair (`plan/ledger.rs`) and queues a copy.
-//! 4. The executor of `execution` takes the assignment. `replication/authority.rs` decides whether the owner of the destination
-//!    consents; `copy/engine.rs` writes blobs, manifests and the tag last, and reads all of them back.
-//! 5. The outcome returns to the machine. It records the image, then publishes the status of the pair and the report of the
-//!    configuration through the store: `cluster/statuses.rs` on Kubernetes, `standalone/store` in files.
+//! 1. `notify` reads the registry's event and finds its Registry. `replication/running.rs` puts the tag as a hint into
+//!    the bounded mailbox of each configuration that reads from there.
+//! 2. `replication/driver.rs` hands the hint to the state machine in `replication/machine`, which decides and returns
+//!    effects. The driver makes a task of each effect, and an event of each result.
+//! 3. `replication/observer.rs` reads the digest of the tag. The machine claims the destination, notes the image in the
+//!    ledger of its pair (`plan/ledger.rs`) and queues a copy.
+//! 4. The executor of `execution` takes the assignment. `replication/authority.rs` decides whether the owner of the
+//!    destination consents; `copy/engine.rs` writes blobs, manifests and the tag last, and reads all of them back.
+//! 5. The outcome returns to the machine. It records the image, then publishes the status of the pair and the report of
+//!    the configuration through the store: `cluster/statuses.rs` on Kubernetes, `standalone/store` in files.
 //!
-//! A comparison of the whole source takes the same way from step 2. It starts by a timer, a request or a change of the spec, and finds
-//! the tags for which no hint came.
+//! A comparison of the whole source takes the same way from step 2. It starts by a timer, a request or a change of the
+//! spec, and finds the tags for which no hint came.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! A client of our own that asks for no more than a copy takes, to measure others against: no retries, no authentication, no looks.
+//! A client of our own that asks for no more than a copy takes, to measure others against: no retries, no
+//! authentication, no looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! `make bench`: copies the same images with `transship sync` and with other tools between real registries, and prints the resources of each.
+//! `make bench`: copies the same images with `transship sync` and with other tools between real registries, and prints
+//! the resources of each.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program for developers, on the ground of the tests")]
 

@@ -1,5 +1,5 @@
-//! Runs one program and measures it. A process of its own stands between, since the peak memory of a child counts from what
-//! the process had that it was forked from.
+//! Runs one program and measures it. A process of its own stands between, since the peak memory of a child counts from
+//! what the process had that it was forked from.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

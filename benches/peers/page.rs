@@ -1,4 +1,5 @@
-//! The pages that `make bench` writes: `docs/performance.md`, which opens with a picture, and `docs/performance-tables.md`.
+//! The pages that `make bench` writes: `docs/performance.md`, which opens with a picture, and
+//! `docs/performance-tables.md`.
 
 use std::fmt::Write;
 

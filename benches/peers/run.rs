@@ -40,7 +40,8 @@ pub struct Run {
     pub visible: Option<f64>,
     /// The time there and back in seconds, where the registries are far away.
     pub round_trip: Option<f64>,
-    /// From the start until the destination had answered its last request, in seconds, and the load of the API server: of the operator.
+    /// From the start until the destination had answered its last request, in seconds, and the load of the API server:
+    /// of the operator.
     #[serde(default)]
     pub copied: Option<f64>,
     #[serde(default)]

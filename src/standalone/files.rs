@@ -52,7 +52,8 @@ impl Documents {
         wanting.map(|(reference, _)| reference).filter(|reference| self.notification_token(reference).is_none())
     }
 
-    /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is not in the files.
+    /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is
+    /// not in the files.
     pub(super) fn notification_token(&self, reference: &NamespacedName) -> Option<Vec<u8>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
         let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;

@@ -13,8 +13,8 @@ use crate::config::EgressFlags;
 pub struct SyncFlags {
     #[command(flatten)]
     pub(super) files: FileFlags,
-    /// A folder that remembers what was verified: the next sync asks the destination only about what has changed. It is made
-    /// where it is absent. Without it every image is looked at.
+    /// A folder that remembers what was verified: the next sync asks the destination only about what has changed. It is
+    /// made where it is absent. Without it every image is looked at.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
     /// The most images that are copied at once, each to all of its destinations.
@@ -65,7 +65,8 @@ pub(super) struct FileFlags {
     /// ~/.docker. Credential helpers are not run.
     #[arg(long, env = "DOCKER_CONFIG", value_name = "PATH")]
     pub(super) docker_config: Option<PathBuf>,
-    /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE` (repeatable).
+    /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE`
+    /// (repeatable).
     #[arg(long, value_name = "HOST=FILE", value_parser = parse_ca)]
     pub(super) ca: Vec<(String, PathBuf)>,
     /// The addresses that may be reached; `sync` and `serve` allow the registries that their files name.

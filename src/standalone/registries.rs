@@ -32,8 +32,8 @@ pub(super) struct FileRegistry {
 }
 
 impl FileRegistries {
-    /// Makes the clients; nothing is asked of the registries. A client of `earlier` that would be the same is kept, with its tokens and
-    /// connections.
+    /// Makes the clients; nothing is asked of the registries. A client of `earlier` that would be the same is kept,
+    /// with its tokens and connections.
     ///
     /// # Errors
     /// Everything that is wrong with URLs, certificates and logins.

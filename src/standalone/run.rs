@@ -9,8 +9,8 @@ use super::wiring::{Mode, Wiring};
 use crate::replication::machine::{Machine, Orders};
 use crate::replication::{Driver, Inlets, Mailbox};
 
-/// Runs every configuration once. One begins when the sources of those before it have been compared, so that claims are made in the
-/// order of the files; copies overlap.
+/// Runs every configuration once. One begins when the sources of those before it have been compared, so that claims are
+/// made in the order of the files; copies overlap.
 pub(super) async fn run_once(wiring: &Wiring, mode: Mode) -> Vec<Machine> {
     let mut tasks = Vec::new();
     for orders in wiring.orders(mode) {

@@ -170,8 +170,8 @@ fn removed(earlier: &FileContent, present: &FileContent) -> Vec<(String, String)
     names(earlier).into_iter().filter(|name| !kept.contains(name)).collect()
 }
 
-/// Deletes the state of configurations that were removed from the files while no process ran: another one may write to their
-/// destinations now.
+/// Deletes the state of configurations that were removed from the files while no process ran: another one may write to
+/// their destinations now.
 async fn delete_removed(wiring: &Wiring) {
     let content = wiring.access.content();
     let is_kept = |namespace: &str, name: &str| {
@@ -190,7 +190,8 @@ async fn delete_removed(wiring: &Wiring) {
     }
 }
 
-/// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two want it.
+/// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two
+/// want it.
 fn seed_claims(wiring: &Wiring) {
     let place = |end: &crate::terms::PairEnd| {
         // The uid of a Registry of files is its host.

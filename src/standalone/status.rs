@@ -1,4 +1,5 @@
-//! `transship status`: prints the statuses of a state folder as `kubectl get replicationstatus` does, also while `serve` runs.
+//! `transship status`: prints the statuses of a state folder as `kubectl get replicationstatus` does, also while
+//! `serve` runs.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -168,7 +169,8 @@ fn cell(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A duration in two units at most, with the rules of `HumanDuration` in k8s.io/apimachinery, by which kubectl prints ages.
+/// A duration in two units at most, with the rules of `HumanDuration` in k8s.io/apimachinery, by which kubectl prints
+/// ages.
 fn human_duration(seconds: i64) -> String {
     let pair = |large: i64, unit: &str, small: i64, sub_unit: &str| match small {
         0 => format!("{large}{unit}"),

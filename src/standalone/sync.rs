@@ -12,7 +12,8 @@ use super::{UsageError, printed, read};
 use crate::copy::{CodedError, Copied};
 use crate::replication::machine::Assignment;
 
-/// Replicates what the files say. Prints a line an image and a summary; returns 0 if all is done, 1 if something failed.
+/// Replicates what the files say. Prints a line an image and a summary; returns 0 if all is done, 1 if something
+/// failed.
 ///
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.

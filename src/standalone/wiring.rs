@@ -129,7 +129,8 @@ impl Wiring {
     }
 }
 
-/// The state that an earlier process left of a configuration. A run that tries everything once does not wait for what failed before.
+/// The state that an earlier process left of a configuration. A run that tries everything once does not wait for what
+/// failed before.
 pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     let mut pairs = store.load(&orders.namespace, &orders.name);
     if orders.is_once {

@@ -1,4 +1,5 @@
-//! The house rules that a test can check: which room may use which, what pure rooms must not name, and how long things may be.
+//! The house rules that a test can check: which room may use which, what pure rooms must not name, and how long things
+//! may be.
 
 mod definitions;
 mod figures;

@@ -130,7 +130,8 @@ async fn wrong_values_are_refused_by_name() {
     }
 }
 
-/// The rights that the operator's roles of a rendered chart grant: namespace (empty: everywhere), group, resource and verb.
+/// The rights that the operator's roles of a rendered chart grant: namespace (empty: everywhere), group, resource and
+/// verb.
 fn rights(text: &str) -> BTreeSet<(String, String)> {
     let mut rights = BTreeSet::new();
     for document in text.split("\n---\n") {

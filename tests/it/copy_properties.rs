@@ -1,4 +1,5 @@
-//! Properties of the copy of any image: nothing is written too early, nothing twice, and an interrupted copy can be completed.
+//! Properties of the copy of any image: nothing is written too early, nothing twice, and an interrupted copy can be
+//! completed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -34,7 +34,8 @@ struct Site<'a> {
     to_destination: GateProxy,
 }
 
-/// One image, its signature and its bill of materials, which refer to it by `subject`; the index under the fallback tag names both.
+/// One image, its signature and its bill of materials, which refer to it by `subject`; the index under the fallback tag
+/// names both.
 struct Signed {
     image: Image,
     referrers: [Image; 2],

@@ -1,4 +1,5 @@
-//! Generated files, examples and pages agree with the program: `crds/`, every YAML block, every reason and failure code.
+//! Generated files, examples and pages agree with the program: `crds/`, every YAML block, every reason and failure
+//! code.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Sources that mean harm and destinations that break, end to end; `docs/reference/faults.md` lists every case with its test.
+//! Sources that mean harm and destinations that break, end to end; `docs/reference/faults.md` lists every case with its
+//! test.
 
 mod bodies;
 mod coverage;
@@ -38,7 +39,8 @@ async fn copy_of_served(pair: &RegistryPair, content_type: &str, bytes: impl Int
     pair.copy("1", &served.digest()).await.map(|_| ())
 }
 
-/// The error with which the source was refused. Panics where it is another one, or may pass by itself, or where anything was tagged.
+/// The error with which the source was refused. Panics where it is another one, or may pass by itself, or where
+/// anything was tagged.
 fn refused(pair: &RegistryPair, copied: Result<impl std::fmt::Debug, CopyError>, kind: ErrorKind) -> RegistryError {
     assert!(pair.destination.tags("app").is_empty(), "{copied:?}");
     match copied {

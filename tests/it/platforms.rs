@@ -1,4 +1,5 @@
-//! The parts of an image that are copied, and those that are not even requested: platforms, rewritten indexes, immutable tags.
+//! The parts of an image that are copied, and those that are not even requested: platforms, rewritten indexes,
+//! immutable tags.
 
 use std::time::Duration;
 

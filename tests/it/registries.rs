@@ -1,5 +1,5 @@
-//! The client and the engine against every registry there is, as far as its differences are known: played by the scripted
-//! registry, which is itself held to the conformance suite of the OCI.
+//! The client and the engine against every registry there is, as far as its differences are known: played by the
+//! scripted registry, which is itself held to the conformance suite of the OCI.
 
 mod batches;
 mod conformance;

@@ -79,8 +79,8 @@ impl CountedReplication {
         Traffic::of(&source, &there, &self.contents)
     }
 
-    /// The first run, into empty registries: no more than a twentieth over the least, each blob once over the line, and each
-    /// thing looked at once to read it back.
+    /// The first run, into empty registries: no more than a twentieth over the least, each blob once over the line, and
+    /// each thing looked at once to read it back.
     async fn cold(&mut self) -> Traffic {
         let mut least = Traffic::least_cold(&self.contents, self.destinations.len());
         // Whether the repository is absent decides whether consent to create it is needed.
@@ -216,8 +216,8 @@ pub async fn images_of_several_platforms(by: By, name: &str) {
 
 /// The manifest of the other platform, which did not change, and once a process whether there is a referrers API.
 const EXTRA_AT_SOURCE: usize = 2;
-/// Requests of a new process about an image that may share blobs with those that are there: the tag, the other platform's manifest, and
-/// its ten blobs.
+/// Requests of a new process about an image that may share blobs with those that are there: the tag, the other
+/// platform's manifest, and its ten blobs.
 const EXTRA_AT_DESTINATION: usize = 13;
 
 fn of_one_tag(tag: &str, image: Image) -> FixtureRepository {
@@ -310,6 +310,7 @@ async fn a_connection_is_kept_for_each_request_that_may_be_under_way() {
     let output = files.run("sync", &["--state", &files.state()]).await;
     assert!(output.status.success(), "{}", text(&output));
     let made = [source.connections(), destination.connections()];
-    // Eight requests of each of two loads at the source, and as many again at the destination, where there are two kinds of them.
+    // Eight requests of each of two loads at the source, and as many again at the destination, where there are two
+    // kinds of them.
     assert!(made[0] <= 16 && made[1] <= 32, "{made:?} connections");
 }

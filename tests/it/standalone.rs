@@ -75,8 +75,8 @@ impl Files {
         command
     }
 
-    /// Writes the documents and logins, and returns the path of the documents. A process that reads them meanwhile finds the earlier
-    /// or the new ones.
+    /// Writes the documents and logins, and returns the path of the documents. A process that reads them meanwhile
+    /// finds the earlier or the new ones.
     pub fn write(&self) -> PathBuf {
         let documents: Vec<_> = self.documents.iter().map(Value::to_string).collect();
         self.replace("config.json", &json!({"auths": self.logins}).to_string());

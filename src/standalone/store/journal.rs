@@ -1,8 +1,9 @@
 //! The record of one pair: an append-only file of JSON lines that survives SIGKILL at any moment.
 //!
-//! The first line names the pair, and each further one is a change; the last one about a tag wins. A line counts once its line feed is
-//! there. The page cache outlives the process, so a change is safe against SIGKILL as soon as `write` returns. `sync_data` protects
-//! against loss of power only: it is called now and then, and at once where images have to be verified anew.
+//! The first line names the pair, and each further one is a change; the last one about a tag wins. A line counts once
+//! its line feed is there. The page cache outlives the process, so a change is safe against SIGKILL as soon as `write`
+//! returns. `sync_data` protects against loss of power only: it is called now and then, and at once where images have
+//! to be verified anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -181,8 +182,8 @@ impl Journal {
         disk::remove(&self.file)
     }
 
-    /// Replaces the file by one without superseded lines, where there are many. A reader, or the next process, finds the one or the
-    /// other.
+    /// Replaces the file by one without superseded lines, where there are many. A reader, or the next process, finds
+    /// the one or the other.
     fn compact(&mut self, written: Written) -> io::Result<()> {
         // A rewrite that fails is not tried again for every line.
         self.written = Some(Written { compact_at: 2 * written.lines, ..written });

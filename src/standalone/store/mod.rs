@@ -60,7 +60,8 @@ struct StateFolder {
 type Journals = BTreeMap<(String, String), BTreeMap<String, Arc<Mutex<Journal>>>>;
 
 impl FileStore {
-    /// Uses `folder` for the process that runs `command`, and creates it where it is absent. Without a folder nothing is kept.
+    /// Uses `folder` for the process that runs `command`, and creates it where it is absent. Without a folder nothing
+    /// is kept.
     ///
     /// # Errors
     /// It is no folder, cannot be written, or another process uses it.
@@ -261,8 +262,8 @@ impl StateFolder {
     }
 }
 
-/// Returns every status in `folder`, ordered by namespace and name, and an error for each file that cannot be read. Another process
-/// may write meanwhile.
+/// Returns every status in `folder`, ordered by namespace and name, and an error for each file that cannot be read.
+/// Another process may write meanwhile.
 ///
 /// # Errors
 /// It is absent, or no state folder.

@@ -65,8 +65,8 @@ impl StatusFiles {
         names.map(|(namespace, spec)| (namespace, spec.configuration_ref.name)).collect()
     }
 
-    /// Writes the status of a pair. A reader finds the earlier or the new one, never a part. It is not synced: after a loss of power
-    /// the journals say what was verified, and statuses are written again.
+    /// Writes the status of a pair. A reader finds the earlier or the new one, never a part. It is not synced: after a
+    /// loss of power the journals say what was verified, and statuses are written again.
     ///
     /// # Errors
     /// It could not be written.
@@ -120,8 +120,8 @@ impl StatusFiles {
     }
 }
 
-/// Reads every status of a folder. A file that vanishes meanwhile is skipped. Returns the statuses, and an error for each file that
-/// cannot be read.
+/// Reads every status of a folder. A file that vanishes meanwhile is skipped. Returns the statuses, and an error for
+/// each file that cannot be read.
 pub(super) fn read_all(folder: &Path) -> (Vec<ReplicationStatus>, Vec<StateError>) {
     let (mut objects, mut problems) = (Vec::new(), Vec::new());
     for file in files(folder) {

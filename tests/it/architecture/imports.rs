@@ -1,7 +1,7 @@
 //! Arrows between the files of a crate: an arrow goes from a file to the one that defines what it names.
 //!
-//! Re-exports are followed to the file of the definition, and are no arrows themselves. Methods are not seen: a file that calls one has
-//! the value from somewhere.
+//! Re-exports are followed to the file of the definition, and are no arrows themselves. Methods are not seen: a file
+//! that calls one has the value from somewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -112,7 +112,8 @@ impl Modules {
         self.scopes[file] = scope;
     }
 
-    /// Returns the file that defines `path` as the module of `from` sees it; `None` for other crates, and for modules themselves.
+    /// Returns the file that defines `path` as the module of `from` sees it; `None` for other crates, and for modules
+    /// themselves.
     fn resolve(&self, from: usize, path: &[String], depth: usize) -> Option<usize> {
         if depth > MAX_DEPTH {
             return None;

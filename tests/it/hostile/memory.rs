@@ -19,7 +19,8 @@ fn heavy_index(seed: usize, images: usize, bytes: usize) -> Image {
     Image::index(heavy.collect())
 }
 
-/// Syncs such indexes, one a tag. Answers the exit code, what was said, how many tags came, and the peak of memory in MiB.
+/// Syncs such indexes, one a tag. Answers the exit code, what was said, how many tags came, and the peak of memory in
+/// MiB.
 async fn synced(name: &str, tags: usize, images: usize, bytes: usize) -> (Option<i32>, String, usize, usize) {
     let (source, destination) = (registry(), registry());
     for seed in 0..tags {

@@ -8,8 +8,8 @@ use crate::support::tools::{go_tool, run};
 
 #[tokio::test]
 async fn the_plain_personality_passes_the_conformance_suite() {
-    // The version, what it does not ask for by itself, the login, and which parts may be skipped: with tokens, the suite asks for
-    // none that allows it to mount.
+    // The version, what it does not ask for by itself, the login, and which parts may be skipped: with tokens, the
+    // suite asks for none that allows it to mount.
     let bearer = Login::Bearer(Bearer::plain());
     let table = [
         ("1.1", "", Login::Anonymous, &["/post cancel/"][..]),

@@ -65,8 +65,8 @@ async fn referrers_come_page_by_page_and_filtered_or_not() {
     signed(Personality { referrers: unfiltered, ..Personality::plain() }, Personality::plain()).await;
 }
 
-/// A source that has an SBOM and a signature of an image, and a signature of the SBOM; only artifacts of `types` go along. Answers
-/// what came, in this order, and what of the referrers API was asked at the source.
+/// A source that has an SBOM and a signature of an image, and a signature of the SBOM; only artifacts of `types` go
+/// along. Answers what came, in this order, and what of the referrers API was asked at the source.
 async fn chosen(source: Personality, types: &[&str]) -> ([bool; 3], Vec<String>) {
     let lists_itself = source.referrers.is_some();
     let mut pair = RegistryPair::start(source, Personality::plain());

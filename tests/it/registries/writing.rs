@@ -235,8 +235,8 @@ async fn a_registry_that_does_not_take_a_blob_at_once_gets_it_in_another_way() {
         let log = pair.destination.log();
         let sent: u64 = log.iter().filter(|seen| seen.path.contains("/blobs/uploads/")).map(|seen| seen.received).sum();
         assert!(log.iter().any(|seen| seen.method == "PATCH"), "{name}");
-        // A connection that breaks may have broken for any reason: that is tried anew with each blob. And of two limits at once
-        // only the last one that was met is remembered.
+        // A connection that breaks may have broken for any reason: that is tried anew with each blob. And of two limits
+        // at once only the last one that was met is remembered.
         let is_clear = !matches!(name, "ACR: breaks off" | "416 over 4 MiB");
         assert!(!is_clear || sent < 40_000_000, "{name}: what is taken is remembered; {sent} bytes for 18 MB");
     }

@@ -144,7 +144,8 @@ impl SlowLayer {
         eventually(SOON, "the layer is on its way", async || self.source.bytes_to_client() > 500_000).await;
     }
 
-    /// The owner withdraws its consent: no byte of the layer comes later than 10 s after that, and no manifest is written.
+    /// The owner withdraws its consent: no byte of the layer comes later than 10 s after that, and no manifest is
+    /// written.
     pub async fn is_stopped_by_its_owner(&self) {
         let policies = self.scene.api::<RegistryPermissionPolicy>(&self.other);
         policies.delete("allow", &DeleteParams::default()).await.unwrap();

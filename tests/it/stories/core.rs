@@ -19,7 +19,8 @@ use crate::tag_filters::registry;
 pub(super) const SOON: Duration = Duration::from_secs(30);
 const CONFIGURATION: &str = "all";
 
-/// A scene whose source and destination are scripted registries without logins; its configuration `all` copies what `filters` take.
+/// A scene whose source and destination are scripted registries without logins; its configuration `all` copies what
+/// `filters` take.
 pub(super) async fn between(
     story: &str,
     source: &ScriptedRegistry,

@@ -1,4 +1,5 @@
-//! The words that people type: kubectl get, wait, explain; and objects that are accepted but cannot be carried out say so.
+//! The words that people type: kubectl get, wait, explain; and objects that are accepted but cannot be carried out say
+//! so.
 
 use std::time::Duration;
 

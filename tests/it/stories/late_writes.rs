@@ -43,7 +43,8 @@ async fn has_had(destination: &ScriptedRegistry, repository: &str, order: &[&Str
     .await;
 }
 
-/// Waits until a late write has replaced the newest image, and until that is corrected, at the destination and in the status.
+/// Waits until a late write has replaced the newest image, and until that is corrected, at the destination and in the
+/// status.
 async fn is_corrected(scene: &Scene, destination: &ScriptedRegistry, repository: &str, order: &[&String]) {
     has_had(destination, repository, &order[..order.len() - 1], SOON).await;
     has_had(destination, repository, order, CORRECTED).await;

@@ -1,5 +1,5 @@
-//! Stories of a real node: workers that are stopped, killed or cannot run, an operator that is away, and the life of a release.
-//! These stories play inside of `tests/node/run.sh`.
+//! Stories of a real node: workers that are stopped, killed or cannot run, an operator that is away, and the life of a
+//! release. These stories play inside of `tests/node/run.sh`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Stories that need the node alone: its container runtime stops, many images are counted, and the rights that were used are checked.
+//! Stories that need the node alone: its container runtime stops, many images are counted, and the rights that were
+//! used are checked.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -160,7 +161,8 @@ async fn what_operators_asked_for_is_what_the_chart_grants() {
         }
     }
     println!("{} kinds of requests; rights that were not used: {unused:?}", used.len());
-    // A year passes between two renewals of the authorities, and an Event is repeated when one comes back within minutes.
+    // A year passes between two renewals of the authorities, and an Event is repeated when one comes back within
+    // minutes.
     let seldom =
         [" secrets update", "events.k8s.io events patch", "transship.dev replicationstatuses get", "batch jobs get"];
     unused.retain(|right| !seldom.contains(&right.as_str()));

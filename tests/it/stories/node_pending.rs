@@ -1,4 +1,5 @@
-//! Pending is not running: an obstacle to the pods of copy Jobs is reported in its own words, and images arrive once it is resolved.
+//! Pending is not running: an obstacle to the pods of copy Jobs is reported in its own words, and images arrive once it
+//! is resolved.
 
 use std::time::Instant;
 
@@ -69,7 +70,8 @@ impl Story {
                     "spec": {"limits": [{"type": "Container", "max": {"memory": "16Mi"}}]}});
                 self.create(&[range]).await;
             }
-            // Our pods satisfy Pod Security `restricted`. A foreign webhook or policy may change them so that they do not.
+            // Our pods satisfy Pod Security `restricted`. A foreign webhook or policy may change them so that they do
+            // not.
             "security" => {
                 let (name, objects) = self.injector();
                 self.create(&objects).await;

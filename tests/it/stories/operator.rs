@@ -1,4 +1,5 @@
-//! The operator of a story: a process beside the tests, or, on a node, the chart installed with helm, whose Jobs do the copying.
+//! The operator of a story: a process beside the tests, or, on a node, the chart installed with helm, whose Jobs do the
+//! copying.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

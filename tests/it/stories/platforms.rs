@@ -1,4 +1,5 @@
-//! A rule chooses platforms and promises tags: what the status says, what a change of the rule does, and what is not asked.
+//! A rule chooses platforms and promises tags: what the status says, what a change of the rule does, and what is not
+//! asked.
 
 use std::time::Duration;
 

@@ -92,7 +92,8 @@ async fn no_tag_goes_back_while_pushes_and_comparisons_cross() {
     assert!(went_back.is_empty(), "{went_back:#?}");
 }
 
-/// Pushes to random tags, and notifies each push: before it, after it, twice, or later than the next ones. Returns the number of pushes.
+/// Pushes to random tags, and notifies each push: before it, after it, twice, or later than the next ones. Returns the
+/// number of pushes.
 async fn push(scene: &Arc<Scene>, source: &Arc<ScriptedRegistry>) -> u64 {
     let mut ticks = tokio::time::interval(PUSH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

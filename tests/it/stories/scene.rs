@@ -1,4 +1,5 @@
-//! The scene of a story: namespaces with registries and configurations in them, and an operator that acts on these alone.
+//! The scene of a story: namespaces with registries and configurations in them, and an operator that acts on these
+//! alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -179,8 +180,8 @@ impl Scene {
         assert_eq!(self.send_notification(registry, NOTIFY_TOKEN, event.to_string()).await, 202);
     }
 
-    /// Announces a notification of `length` bytes and sends one byte more than is taken, so that nothing is left unread when the
-    /// answer comes: the end of a connection with unread bytes may overtake it. Answers with the status code.
+    /// Announces a notification of `length` bytes and sends one byte more than is taken, so that nothing is left unread
+    /// when the answer comes: the end of a connection with unread bytes may overtake it. Answers with the status code.
     pub async fn send_too_much(&self, registry: &str, token: &str, length: usize) -> u16 {
         let url: url::Url = self.notify_url(registry).parse().unwrap();
         let (host, port) = (url.host_str().unwrap(), url.port().unwrap());
@@ -292,7 +293,8 @@ impl Scene {
         .await
     }
 
-    /// The requests of this story's operator that changed something at the API server, since the story began or `position`.
+    /// The requests of this story's operator that changed something at the API server, since the story began or
+    /// `position`.
     pub fn writes(&self, position: Option<u64>) -> Vec<AuditEvent> {
         let mut events = self.plane.audit_log_of(&self.operator_user, position.unwrap_or(self.began));
         events.retain(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));

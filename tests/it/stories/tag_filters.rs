@@ -1,4 +1,5 @@
-//! A rule takes some tags: what is replicated, what a push of another tag causes, and what a change of the filters does.
+//! A rule takes some tags: what is replicated, what a push of another tag causes, and what a change of the filters
+//! does.
 
 use std::time::Duration;
 

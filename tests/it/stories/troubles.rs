@@ -1,4 +1,5 @@
-//! Problems are reported on the right object within 10 s, resolve within 30 s of their cause, and delay no other object.
+//! Problems are reported on the right object within 10 s, resolve within 30 s of their cause, and delay no other
+//! object.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! The Kubernetes API server of the test run: etcd and kube-apiserver, started once, with every request in an audit log.
+//! The Kubernetes API server of the test run: etcd and kube-apiserver, started once, with every request in an audit
+//! log.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,7 +108,8 @@ fn component(name: &str) -> Command {
 }
 
 impl ControlPlane {
-    /// The one server of this run: the node's, or one which the first call starts. Should it not start, every call fails with the same reason.
+    /// The one server of this run: the node's, or one which the first call starts. Should it not start, every call
+    /// fails with the same reason.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
         SHARED.get_or_init(Self::try_start).await.as_ref().unwrap_or_else(|reason| panic!("{reason}"))
@@ -214,7 +216,8 @@ impl ControlPlane {
         path
     }
 
-    /// A client that may do everything. Made anew for every call: a client belongs to the runtime of the test that made it.
+    /// A client that may do everything. Made anew for every call: a client belongs to the runtime of the test that made
+    /// it.
     pub async fn client(&self) -> kube::Client {
         self.client_of(ADMIN).await
     }

@@ -39,7 +39,8 @@ impl<T, E: Display> Look for Result<T, E> {
     }
 }
 
-/// Looks again and again until the look gives a value, and panics with the sentence and the last thing seen when `within` has passed.
+/// Looks again and again until the look gives a value, and panics with the sentence and the last thing seen when
+/// `within` has passed.
 ///
 /// A look may be a `bool`, an `Option`, or a `Result` whose error says what was seen instead.
 pub async fn eventually<L: Look>(within: Duration, sentence: &str, mut look: impl AsyncFnMut() -> L) -> L::Value {

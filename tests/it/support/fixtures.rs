@@ -71,7 +71,8 @@ pub fn small_tags(tags: u64, layer: usize) -> Fixture {
     )
 }
 
-/// **C** and **fleet**: `repositories` of `tags` images with two layers of their own on one of `bases` bases of three layers.
+/// **C** and **fleet**: `repositories` of `tags` images with two layers of their own on one of `bases` bases of three
+/// layers.
 pub fn shared_bases(repositories: u64, tags: u64, bases: u64, base_layer: usize, layer: usize) -> Fixture {
     let bases: Vec<_> = (0..bases).map(|number| base(40 + 10 * number, 3, base_layer)).collect();
     let repository = |number: u64| {

@@ -38,7 +38,8 @@ impl Blob {
         Self { media_type: media_type.to_owned(), digest: sha256(&bytes), bytes: bytes.into() }
     }
 
-    /// A layer of random bytes behind the first bytes of a gzip file: nothing compresses or unpacks it, nothing needs to.
+    /// A layer of random bytes behind the first bytes of a gzip file: nothing compresses or unpacks it, nothing needs
+    /// to.
     pub fn layer(seed: u64, size: usize) -> Self {
         let mut bytes = vec![0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0xff];
         let mut state = seed;

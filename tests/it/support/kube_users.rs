@@ -17,7 +17,8 @@ pub fn claim_operator() -> String {
     claim("operator", &NEXT, OPERATORS)
 }
 
-/// The name of a user that no other test of this run is given, and that may do nothing until a test grants it something.
+/// The name of a user that no other test of this run is given, and that may do nothing until a test grants it
+/// something.
 pub fn claim_tenant() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     claim("tenant", &NEXT, TENANTS)

@@ -18,8 +18,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Forwards until the end of the data and counts what has arrived. Any amount may be on its way: the delay alone does not
-    /// limit what goes through.
+    /// Forwards until the end of the data and counts what has arrived. Any amount may be on its way: the delay alone
+    /// does not limit what goes through.
     pub async fn forward(self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, arrived: &AtomicU64) -> Result<(), ()> {
         let (sender, mut arriving) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         let send = async move {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-/// Runs the program to its end, which has to come within two minutes. Answers what it wrote, and the most memory that it ever had,
-/// with the libraries it shares, in kB.
+/// Runs the program to its end, which has to come within two minutes. Answers what it wrote, and the most memory that
+/// it ever had, with the libraries it shares, in kB.
 pub async fn run_measured(mut command: Command) -> (Output, u64) {
     let began = Instant::now();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,5 @@
-//! The ground the integration tests stand on: a real API server, real registries, real tools, and what feeds and breaks them.
+//! The ground the integration tests stand on: a real API server, real registries, real tools, and what feeds and breaks
+//! them.
 #![allow(dead_code, reason = "each part serves some tests, and tests come and go")]
 
 pub mod background;

@@ -18,15 +18,18 @@ use super::stage;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
 
-/// Below the range from which the kernel takes the ports of outgoing connections, so that a port stays free during a restart.
+/// Below the range from which the kernel takes the ports of outgoing connections, so that a port stays free during a
+/// restart.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// A command to start, and where the outcome goes.
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Starts a command in a process group of its own, as a child that the kernel kills when the test run dies, in whatever way.
+/// Starts a command in a process group of its own, as a child that the kernel kills when the test run dies, in whatever
+/// way.
 ///
-/// The kernel ties the child to the *thread* that started it: hence one thread, which lives as long as the run, starts them all.
+/// The kernel ties the child to the *thread* that started it: hence one thread, which lives as long as the run, starts
+/// them all.
 pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
     static LAUNCHER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
     let launcher = LAUNCHER.get_or_init(|| {

@@ -87,9 +87,9 @@ impl Traffic {
         traffic
     }
 
-    /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a page of
-    /// tags, every manifest and blob, and every list of referrers once from the source; two requests for each upload, and one for
-    /// each mount, manifest, and list of a registry that keeps none itself.
+    /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a
+    /// page of tags, every manifest and blob, and every list of referrers once from the source; two requests for each
+    /// upload, and one for each mount, manifest, and list of a registry that keeps none itself.
     pub fn least_cold(contents: &ExpectedContents, destinations: usize) -> Self {
         let (unique, blobs, manifests) = (contents.unique_blobs().len(), contents.blobs(), contents.manifests());
         // Tags of one image are written one by one, although its manifest is one.
@@ -111,8 +111,8 @@ impl Traffic {
         }
     }
 
-    /// The least it takes to find out that nothing is to be done, trusting what was verified before. A list of referrers is a tag
-    /// as well where a registry keeps none itself.
+    /// The least it takes to find out that nothing is to be done, trusting what was verified before. A list of
+    /// referrers is a tag as well where a registry keeps none itself.
     pub fn least_warm(contents: &ExpectedContents) -> Self {
         let head = contents.tags() + contents.lists();
         let source = Requests { get: pages(contents), head, ..Requests::default() };

@@ -43,8 +43,9 @@ pub struct Far {
     _tokens: TokenServer,
 }
 
-/// Copies `images` small images one after the other into one repository, each with a layer and a configuration of its own, by the
-/// same clients and engine. The first one pays for connections, tokens and what is to be learned about registries.
+/// Copies `images` small images one after the other into one repository, each with a layer and a configuration of its
+/// own, by the same clients and engine. The first one pays for connections, tokens and what is to be learned about
+/// registries.
 pub async fn measure(round_trip: Duration, images: u64) -> Vec<RoundTrips> {
     let (source, destination) = (Far::start("far-source").await, Far::start("far-destination").await);
     let pushed: Vec<Image> = (0..images).map(small_image).collect();

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Waits until the test run's end of the pipe is closed, by its death if need be, and then removes the folder. What the run
-/// started dies with it, yet may still write for a moment: hence the repetition.
+/// Waits until the test run's end of the pipe is closed, by its death if need be, and then removes the folder. What the
+/// run started dies with it, yet may still write for a moment: hence the repetition.
 const REAPER: &str = r#"cat >/dev/null; n=0; while [ -e "$1" ] && [ $n -lt 50 ]; do rm -rf -- "$1" 2>/dev/null; n=$((n+1)); sleep 0.1; done"#;
 
 /// Less free memory than this, and the disk is used instead.
@@ -20,7 +20,8 @@ struct RunFolder {
     _reaper: Option<Child>,
 }
 
-/// The folder of this test run: in memory where there is room. With `TRANSSHIP_TEST_KEEP` set it stays behind to be looked at.
+/// The folder of this test run: in memory where there is room. With `TRANSSHIP_TEST_KEEP` set it stays behind to be
+/// looked at.
 pub fn run_folder() -> &'static Path {
     static FOLDER: OnceLock<RunFolder> = OnceLock::new();
     &FOLDER.get_or_init(RunFolder::create).path

@@ -30,9 +30,8 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// The beginning of every client of our own: it trusts the shared authority alone. Reading the machine's certificates takes
-/// longer than most
-/// requests do.
+/// The beginning of every client of our own: it trusts the shared authority alone. Reading the machine's certificates
+/// takes longer than most requests do.
 pub fn client_builder() -> reqwest::ClientBuilder {
     install_crypto_provider();
     let root = reqwest::Certificate::from_pem(TestAuthority::shared().pem().as_bytes()).expect("the certificate");

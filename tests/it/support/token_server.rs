@@ -1,4 +1,5 @@
-//! A token server as the Distribution project specifies it: it signs bearer tokens for the scopes its users are granted.
+//! A token server as the Distribution project specifies it: it signs bearer tokens for the scopes its users are
+//! granted.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -13,8 +13,8 @@ pub async fn turn() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
 }
 
-/// Takes a turn, and up to three tries: what a program knows of a registry it believes for seconds only, and a machine that is busy with
-/// other tests takes longer.
+/// Takes a turn, and up to three tries: what a program knows of a registry it believes for seconds only, and a machine
+/// that is busy with other tests takes longer.
 pub async fn in_three_tries(check: impl AsyncFn()) {
     let _turn = turn().await;
     for _ in 0..2 {

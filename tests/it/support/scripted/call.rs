@@ -106,7 +106,8 @@ impl Call {
         Ok(Some(whole.freeze()))
     }
 
-    /// Takes the rest of the body and does nothing with it: a refused client reads its answer before the connection closes.
+    /// Takes the rest of the body and does nothing with it: a refused client reads its answer before the connection
+    /// closes.
     pub(super) async fn drain(&mut self) {
         while let Some(Ok(piece)) = self.body.next().await {
             self.received += piece.len() as u64;

@@ -1,4 +1,5 @@
-//! The API of Amazon ECR, as far as it logs in, lists images and looks for layers: signed requests, whose signatures are verified.
+//! The API of Amazon ECR, as far as it logs in, lists images and looks for layers: signed requests, whose signatures
+//! are verified.
 
 use std::time::Duration;
 

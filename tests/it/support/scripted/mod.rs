@@ -1,5 +1,5 @@
-//! A registry of our own, in memory: complete in its plain personality, which the conformance suite of the OCI says; in others
-//! it plays the quirks of the registries that there are, and it breaks on command. It writes down every request.
+//! A registry of our own, in memory: complete in its plain personality, which the conformance suite of the OCI says; in
+//! others it plays the quirks of the registries that there are, and it breaks on command. It writes down every request.
 //!
 //! ```ignore
 //! let registry = ScriptedRegistry::start(Personality::plain());
@@ -46,8 +46,8 @@ use super::pusher::Pusher;
 use server::serve;
 use shared::{RegistryState, Role};
 
-/// A running registry with two origins: its own, and another one that keeps blobs or gives tokens where a personality wants
-/// that.
+/// A running registry with two origins: its own, and another one that keeps blobs or gives tokens where a personality
+/// wants that.
 pub struct ScriptedRegistry {
     own: BackgroundServer,
     other: BackgroundServer,
@@ -220,8 +220,8 @@ impl ScriptedRegistry {
         found.iter().flat_map(|found| found.manifests.keys().chain(&found.blobs)).cloned().collect()
     }
 
-    /// The digests of everything below a tag or digest. Panics if something that a manifest names is missing, or its bytes are not
-    /// those of its digest.
+    /// The digests of everything below a tag or digest. Panics if something that a manifest names is missing, or its
+    /// bytes are not those of its digest.
     pub fn tree(&self, repository: &str, reference: &str) -> BTreeSet<String> {
         self.shared.store().tree(repository, reference)
     }

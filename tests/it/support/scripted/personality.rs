@@ -1,5 +1,5 @@
-//! The behaviour of a registry as plain data: one switch for each thing in which registries differ. The place where a difference
-//! was seen is named behind it; `docs/reference/registries.md` says how the client treats each.
+//! The behaviour of a registry as plain data: one switch for each thing in which registries differ. The place where a
+//! difference was seen is named behind it; `docs/reference/registries.md` says how the client treats each.
 
 /// The quirks of one registry. [`Personality::plain`] has none.
 #[derive(Debug, Clone, PartialEq)]
@@ -7,35 +7,39 @@ pub struct Personality {
     pub name: &'static str,
 
     // Uploads.
-    /// The status of a PATCH that was taken: 202 by the specification; ECR 201 (tart#273, regclient#81), pulp and ggcr's test
-    /// registry 204 (pulp_container#2199, ggcr#2265).
+    /// The status of a PATCH that was taken: 202 by the specification; ECR 201 (tart#273, regclient#81), pulp and
+    /// ggcr's test registry 204 (pulp_container#2199, ggcr#2265).
     pub patch_status: u16,
     pub patch: Patch,
     /// The `Range` of an answer to a chunk.
     pub progress: ProgressRange,
     pub location: Location,
-    /// A PUT with the whole blob into a session that saw no PATCH is answered 404: old Artifactory (buildkit#1130, containerd#3533).
+    /// A PUT with the whole blob into a session that saw no PATCH is answered 404: old Artifactory (buildkit#1130,
+    /// containerd#3533).
     pub put_needs_patch: bool,
-    /// A body of over so many bytes is refused: ACR breaks off over about 20 MB (ocync docs), nginx and Cloudflare answer 413.
+    /// A body of over so many bytes is refused: ACR breaks off over about 20 MB (ocync docs), nginx and Cloudflare
+    /// answer 413.
     pub body_limit: Option<(u64, Over)>,
-    /// The status for a chunk at another place than the end of the upload: 416; Distribution 400 for the last PUT (spec#590).
+    /// The status for a chunk at another place than the end of the upload: 416; Distribution 400 for the last PUT
+    /// (spec#590).
     pub disorder: (u16, u16),
     /// `OCI-Chunk-Min-Length` of an opened session.
     pub chunk_min_length: Option<u64>,
     /// True if POST with `digest` and the blob is taken; else it is answered 202 (Distribution).
     pub single_post: bool,
-    /// The status of DELETE on a session: 204; Distribution wants the `delete` scope for it (regclient), GCR has none of it.
+    /// The status of DELETE on a session: 204; Distribution wants the `delete` scope for it (regclient), GCR has none
+    /// of it.
     pub cancel: u16,
     pub mount: Mount,
-    /// A second commit of a blob that is there makes the next manifest that names it be refused with `DIGEST_INVALID` and
-    /// `MANIFEST_BLOB_UNKNOWN`: Distribution 2.8.2 on a file system, where the two overlap.
+    /// A second commit of a blob that is there makes the next manifest that names it be refused with `DIGEST_INVALID`
+    /// and `MANIFEST_BLOB_UNKNOWN`: Distribution 2.8.2 on a file system, where the two overlap.
     pub commits_collide: bool,
     /// A repository has to be made before anything is pushed to it: ECR without a creation template.
     pub repositories_are_made: bool,
 
     // Manifests.
-    /// Which answers to questions for a manifest carry `Docker-Content-Digest`: (HEAD, GET, PUT). ECR leaves it out at times
-    /// (distribution#3792), Nexus and Red Hat on HEAD (regclient#836, regclient PR 363).
+    /// Which answers to questions for a manifest carry `Docker-Content-Digest`: (HEAD, GET, PUT). ECR leaves it out at
+    /// times (distribution#3792), Nexus and Red Hat on HEAD (regclient#836, regclient PR 363).
     pub digest_header: (bool, bool, bool),
     /// HEAD on any manifest is refused so: CentOS 403 (containerd#6684).
     pub head_manifest: Option<u16>,
@@ -45,10 +49,11 @@ pub struct Personality {
     pub forgets_media_types: bool,
     /// A manifest is taken only where each blob that it names is in the repository. The specification allows both.
     pub wants_blobs: bool,
-    /// An index is taken only where each manifest that it names is in the repository: Distribution, Nexus, Harbor (regclient#836).
+    /// An index is taken only where each manifest that it names is in the repository: Distribution, Nexus, Harbor
+    /// (regclient#836).
     pub wants_children: bool,
-    /// Tags cannot be moved: a push to an existing tag is refused with `ImageTagAlreadyExistsException`, also of the same digest: ECR
-    /// (containers-roadmap#878, #2380).
+    /// Tags cannot be moved: a push to an existing tag is refused with `ImageTagAlreadyExistsException`, also of the
+    /// same digest: ECR (containers-roadmap#878, #2380).
     pub tags_are_immutable: bool,
     /// The most bytes of a manifest; more is answered 413. The specification asks for 4 MiB.
     pub manifest_limit: usize,
@@ -56,7 +61,8 @@ pub struct Personality {
     pub tag_parameter: bool,
     /// A tag `sha256-<hex>` that was never pushed is answered with that manifest itself: GitLab (oras-go#1396).
     pub digest_tags_are_aliases: bool,
-    /// So many GETs of manifests, and no more: Docker Hub counts them, and not HEADs. The counters are in `ratelimit-remaining`.
+    /// So many GETs of manifests, and no more: Docker Hub counts them, and not HEADs. The counters are in
+    /// `ratelimit-remaining`.
     pub manifest_gets: Option<u32>,
 
     // Blobs.
@@ -73,7 +79,8 @@ pub struct Personality {
     pub links: Links,
     /// The most that may be asked for with `n`; more is refused: ECR 1000 (ggcr#1091).
     pub largest_n: Option<usize>,
-    /// Tags come in the order they were pushed in, not sorted. The specification says lexical, clients must not rely on it.
+    /// Tags come in the order they were pushed in, not sorted. The specification says lexical, clients must not rely on
+    /// it.
     pub unsorted: bool,
     /// Tags come with a `manifest` object of Google's own (ggcr's google list).
     pub google_lists: bool,
@@ -108,7 +115,8 @@ pub enum ProgressRange {
     True,
     /// It stays at the end of the first chunk, though all are stored: ECR (containers-roadmap#2831).
     First,
-    /// Of the first chunk it confirms so many bytes less than were sent, and those are all that is kept: zot (regclient#961).
+    /// Of the first chunk it confirms so many bytes less than were sent, and those are all that is kept: zot
+    /// (regclient#961).
     Short(u64),
 }
 
@@ -118,7 +126,8 @@ pub enum Location {
     Absolute,
     /// A path: ACR, and Distribution with `relativeurls`.
     Relative,
-    /// The scheme and port of what is in front of it are not known to it: Distribution behind a proxy (distribution#2225, #2912).
+    /// The scheme and port of what is in front of it are not known to it: Distribution behind a proxy
+    /// (distribution#2225, #2912).
     WrongOrigin,
     /// The other origin, which takes uploads without `Authorization` only.
     Elsewhere,
@@ -152,9 +161,9 @@ pub enum Mount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobServing {
     Here,
-    /// A redirect to the other origin, which refuses requests with an `Authorization` as S3 does ("Only one auth mechanism
-    /// allowed", opa#6580, renovate#3877); where `signed_for_get`, it refuses HEAD with 403 too (moby#50065). A URL is good for `uses`
-    /// requests, as it would be for some minutes (stargz-snapshotter#167).
+    /// A redirect to the other origin, which refuses requests with an `Authorization` as S3 does ("Only one auth
+    /// mechanism allowed", opa#6580, renovate#3877); where `signed_for_get`, it refuses HEAD with 403 too (moby#50065).
+    /// A URL is good for `uses` requests, as it would be for some minutes (stargz-snapshotter#167).
     Redirect {
         signed_for_get: bool,
         uses: u32,
