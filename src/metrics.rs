@@ -1,7 +1,9 @@
-//! What the operator counts, in the Prometheus text format.
+//! Counters of the operator in the Prometheus text format.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::borrow::Cow;
+
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -19,6 +21,7 @@ pub struct Metrics {
     /// Statuses that were written.
     pub status_writes: Counter,
     copies: Family<CopyLabels, Counter>,
+    controller_errors: Family<ControllerLabels, Counter>,
     registry: Registry,
 }
 
@@ -27,20 +30,59 @@ struct CopyLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ControllerLabels {
+    kind: Cow<'static, str>,
+    cause: ControllerFailure,
+}
+
+/// The part of a controller that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ControllerFailure {
+    /// The watch of its objects.
+    Watch,
+    /// The reconcile of one object.
+    Reconcile,
+    /// The scheduling of reconciles.
+    Runner,
+}
+
+impl EncodeLabelValue for ControllerFailure {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            Self::Watch => "watch",
+            Self::Reconcile => "reconcile",
+            Self::Runner => "runner",
+        };
+        word.encode(encoder)
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("transship");
-        let metrics = (Counter::default(), Counter::default(), Counter::default(), Counter::default());
-        let jobs = Counter::default();
-        let copies = Family::default();
-        registry.register("copied_bytes", "Bytes of blobs that were uploaded", metrics.0.clone());
-        registry.register("comparisons", "Comparisons of a source that ended", metrics.1.clone());
-        registry.register("hints", "Tags that registries notified", metrics.2.clone());
-        registry.register("jobs", "Copy Jobs that were started", jobs.clone());
-        registry.register("status_writes", "Statuses that were written", metrics.3.clone());
-        registry.register("copies", "Copies of images that ended, by outcome", copies.clone());
-        let (bytes, comparisons, hints, status_writes) = metrics;
-        Self { bytes, comparisons, hints, jobs, status_writes, copies, registry }
+        let mut metrics = Self {
+            bytes: Counter::default(),
+            comparisons: Counter::default(),
+            hints: Counter::default(),
+            jobs: Counter::default(),
+            status_writes: Counter::default(),
+            copies: Family::default(),
+            controller_errors: Family::default(),
+            registry: Registry::with_prefix("transship"),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("copied_bytes", "Bytes of blobs that were uploaded", metrics.bytes.clone());
+        registry.register("comparisons", "Comparisons of a source that ended", metrics.comparisons.clone());
+        registry.register("hints", "Tags that registries notified", metrics.hints.clone());
+        registry.register("jobs", "Copy Jobs that were started", metrics.jobs.clone());
+        registry.register("status_writes", "Statuses that were written", metrics.status_writes.clone());
+        registry.register("copies", "Copies of images that ended, by outcome", metrics.copies.clone());
+        registry.register(
+            "controller_errors",
+            "Errors of watches and reconciles, by kind and cause",
+            metrics.controller_errors.clone(),
+        );
+        metrics
     }
 }
 
@@ -50,7 +92,12 @@ impl Metrics {
         self.copies.get_or_create(&CopyLabels { outcome }).inc();
     }
 
-    /// All instruments as text.
+    /// Counts an error of the watch or the reconcile of a kind.
+    pub fn controller_failed(&self, kind: Cow<'static, str>, cause: ControllerFailure) {
+        self.controller_errors.get_or_create(&ControllerLabels { kind, cause }).inc();
+    }
+
+    /// Returns all instruments as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");

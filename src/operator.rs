@@ -5,12 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::Event;
-use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
 use crate::api::ReplicationConfiguration;
-use crate::cluster::{CopyJobs, Events, ExecutionClasses, Statuses, Stores, View};
+use crate::cluster::{CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, watched};
 use crate::config::OperatorFlags;
 use crate::controllers::{
     Context, Settings, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
@@ -121,7 +117,8 @@ impl Parts {
             metrics: metrics.clone(),
             wakes: claim_waker,
         };
-        let jobs = job_control(flags, &view, &dispatcher, &classes, &metrics, shutdown);
+        let errors = Arc::new(WatchErrors::new(metrics.clone()));
+        let jobs = job_control(flags, &view, &dispatcher, &classes, (&errors, &metrics), shutdown);
         let context = Context {
             settings: Settings {
                 reconciles: RECONCILES,
@@ -134,6 +131,7 @@ impl Parts {
             classes,
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,
+            errors,
             metrics,
             shutdown: shutdown.clone(),
             wakes: waker,
@@ -187,38 +185,6 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
         }
     };
     tokio::join!(beat, passing);
-}
-
-/// A controller that also reconciles objects that were deleted: it then finds them gone.
-fn watched<K>(client: &Client) -> Controller<K>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (store, writer) = kube::runtime::reflector::store();
-    let guarded: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher::watcher(guarded, watcher::Config::default()).default_backoff();
-    let events = events.filter_map(async |event| event.map(decoded).transpose());
-    Controller::for_stream(Box::pin(events).reflect(writer).touched_objects(), store)
-}
-
-/// Leaves out an object that cannot be decoded, with a warning: one bad object never stops another.
-fn decoded<K: kube::Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-    let object = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let (kind, name) = (K::kind(&()), invalid.metadata.name.unwrap_or_default());
-            let namespace = invalid.metadata.namespace.unwrap_or_default();
-            tracing::warn!(%kind, %namespace, %name, error = %invalid.error, "an object is left out: it cannot be decoded");
-            None
-        }
-    };
-    match event {
-        Event::Apply(guard) => object(guard).map(Event::Apply),
-        Event::Delete(guard) => object(guard).map(Event::Delete),
-        Event::Init => Some(Event::Init),
-        Event::InitApply(guard) => object(guard).map(Event::InitApply),
-        Event::InitDone => Some(Event::InitDone),
-    }
 }
 
 /// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.
@@ -311,20 +277,3 @@ const DRAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
 const PASS_ON_EVERY: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::Registry;
-
-    #[test]
-    fn an_object_that_cannot_be_decoded_is_left_out_and_the_next_one_is_not() {
-        let event = |url: serde_json::Value| {
-            let object = serde_json::json!({"apiVersion": "transship.dev/v1alpha1", "kind": "Registry",
-                "metadata": {"name": "r", "namespace": "n"}, "spec": {"url": url}});
-            Event::InitApply(serde_json::from_value::<DeserializeGuard<Registry>>(object).unwrap())
-        };
-        assert!(decoded(event(7.into())).is_none());
-        assert!(matches!(decoded(event("https://r".into())), Some(Event::InitApply(_))));
-    }
-}

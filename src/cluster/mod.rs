@@ -5,10 +5,14 @@ mod credentials;
 mod events;
 mod execution_class;
 mod jobs;
+mod log_limit;
+mod object_backoff;
 mod policies;
 mod registries;
 mod statuses;
 mod view;
+mod watch_errors;
+mod watched;
 
 use std::time::Duration;
 
@@ -21,6 +25,8 @@ pub use policies::Policies;
 pub use registries::{Registries, reason_of};
 pub use statuses::{Statuses, patch_status};
 pub use view::{Stores, View};
+pub use watch_errors::WatchErrors;
+pub use watched::watched;
 
 /// The name under which every write is done.
 pub const FIELD_MANAGER: &str = "transship";

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::ReplicationConfiguration;
-use crate::cluster::{Events, ExecutionClasses, Statuses, View};
+use crate::cluster::{Events, ExecutionClasses, Statuses, View, WatchErrors};
 use crate::metrics::Metrics;
 use crate::replication::machine::{Stored, StoredPair};
 use crate::replication::{Configurations, SharedClaims};
@@ -43,6 +43,8 @@ pub struct Context {
     pub configurations: Arc<Configurations>,
     /// The claims of all configurations.
     pub claims: SharedClaims,
+    /// Errors of the controllers.
+    pub errors: Arc<WatchErrors>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Ends everything.

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
-use kube::runtime::controller::{Action, Config, Error};
+use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, reflector::ObjectRef};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,26 +22,17 @@ use crate::terms::{condition_type, reason};
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {
-    let (shutdown, reconciling) = (context.shutdown.clone(), context.clone());
-    controller
+    let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .reconcile_on(ReceiverStream::new(checks))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, reconciling)
-        .for_each(|result| {
-            match &result {
-                // A deleted Registry is met here: configurations that name it have a problem now.
-                Err(Error::ObjectNotFound(object)) => {
-                    let reference =
-                        ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
-                    context.wake_where(|configuration| refers_to(configuration, &reference));
-                }
-                Err(error) => tracing::debug!(%error, "registry"),
-                Ok(_) => {}
-            }
-            std::future::ready(())
-        })
-        .await;
+        .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+        .run(reconcile, error_policy, context.clone());
+    let deleted = |namespace: &str, name: &str| {
+        let reference = ObjectRef::new(name).within(namespace);
+        // The configurations that name it have a problem now.
+        context.wake_where(|configuration| refers_to(configuration, &reference));
+    };
+    context.errors.follow(results, deleted).await;
 }
 
 async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, CallError> {
@@ -102,9 +92,8 @@ fn refers_to(configuration: &crate::api::ReplicationConfiguration, registry: &Ob
     is_source || destinations.any(|d| d.name == registry.name && d.namespace.as_deref().or(own.as_deref()) == namespace)
 }
 
-fn error_policy(_registry: Arc<Registry>, error: &CallError, _context: Arc<Context>) -> Action {
-    tracing::warn!(%error, "failed to write the status of a registry");
-    Action::requeue(RECHECK_FAILING)
+fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Context>) -> Action {
+    context.errors.back_off(&*registry)
 }
 
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::Controller;
-use kube::runtime::controller::{Action, Config, Error};
+use kube::runtime::controller::{Action, Config};
 
 use super::Context;
 use crate::api::RegistryPermissionPolicy;
@@ -17,22 +16,12 @@ use crate::plan::policy_status;
 
 /// Runs the controller until the operator ends.
 pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
-    let shutdown = context.shutdown.clone();
-    let reconciling = context.clone();
-    controller
+    let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, reconciling)
-        .for_each(|result| {
-            let context = context.clone();
-            async move {
-                // A deleted policy is met here: what it allowed or denied has to be decided anew.
-                if let Err(Error::ObjectNotFound(object)) = result {
-                    decide_anew(&context, object.namespace.as_deref().unwrap_or_default());
-                }
-            }
-        })
-        .await;
+        .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+        .run(reconcile, error_policy, context.clone());
+    // Permissions that a deleted policy gave or denied are decided anew.
+    context.errors.follow(results, |namespace, _| decide_anew(&context, namespace)).await;
 }
 
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
@@ -62,9 +51,8 @@ fn decide_anew(context: &Context, namespace: &str) {
     context.wake_where(concerned);
 }
 
-fn error_policy(_policy: Arc<RegistryPermissionPolicy>, error: &CallError, _context: Arc<Context>) -> Action {
-    tracing::warn!(%error, "failed to write the status of a policy");
-    Action::requeue(RECHECK)
+fn error_policy(policy: Arc<RegistryPermissionPolicy>, _error: &CallError, context: Arc<Context>) -> Action {
+    context.errors.back_off(&*policy)
 }
 
 const RECHECK: Duration = Duration::from_secs(15);

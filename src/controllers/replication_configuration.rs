@@ -5,11 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Api;
-use kube::runtime::controller::{Action, Config, Error};
+use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, reflector::ObjectRef};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -30,22 +29,17 @@ pub async fn run(
     wakes: mpsc::UnboundedReceiver<ObjectRef<ReplicationConfiguration>>,
     context: Arc<Context>,
 ) {
-    let (shutdown, reconciling) = (context.shutdown.clone(), context.clone());
-    controller
+    let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .reconcile_on(UnboundedReceiverStream::new(wakes))
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, error_policy, reconciling)
-        .for_each(|result| {
-            // A deleted configuration is met here: it ends, deletes its statuses and releases its claims.
-            if let Err(Error::ObjectNotFound(object)) = result {
-                let namespace = object.namespace.as_deref().unwrap_or_default();
-                context.configurations.end(namespace, &object.name);
-                context.statuses.forget(namespace, &object.name);
-            }
-            std::future::ready(())
-        })
-        .await;
+        .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
+        .run(reconcile, error_policy, context.clone());
+    // A deleted configuration ends, deletes its statuses and releases its claims.
+    let deleted = |namespace: &str, name: &str| {
+        context.configurations.end(namespace, name);
+        context.statuses.forget(namespace, name);
+    };
+    context.errors.follow(results, deleted).await;
 }
 
 async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>) -> Result<Action, CallError> {
@@ -166,14 +160,12 @@ fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Conte
     hasher.finish()
 }
 
-fn error_policy(_object: Arc<ReplicationConfiguration>, error: &CallError, _context: Arc<Context>) -> Action {
-    tracing::warn!(%error, "failed to write the status of a configuration");
-    Action::requeue(RETRY)
+fn error_policy(object: Arc<ReplicationConfiguration>, _error: &CallError, context: Arc<Context>) -> Action {
+    context.errors.back_off(&*object)
 }
 
 /// Watches can lose an event; a reconcile that finds nothing writes nothing.
 const SAFETY_REQUEUE: Duration = Duration::from_secs(300);
-const RETRY: Duration = Duration::from_secs(3);
 /// Images of one configuration that are copied at once.
 const SLOTS: usize = 8;
 /// More than a worker has slots: the next ones are handed in while it works.

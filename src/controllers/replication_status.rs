@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 
 use super::Context;
@@ -49,7 +49,7 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
 /// Watches the metadata of statuses until the operator ends; keeps none of it.
 pub async fn run(context: Arc<Context>) {
     let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.view.client.clone());
-    let mut events = Box::pin(watcher(api, watcher::Config::default()));
+    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
     loop {
         let event = tokio::select! {
             () = context.shutdown.cancelled() => return,
@@ -65,10 +65,7 @@ pub async fn run(context: Arc<Context>) {
                 }
             }
             Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the watch of statuses broke and starts again");
-                tokio::time::sleep(RESTART).await;
-            }
+            Err(error) => context.errors.take::<ReplicationStatus>(&error),
         }
     }
 }
@@ -97,5 +94,3 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         let _ = claims.claim(&holder, &source, &destination);
     }
 }
-
-const RESTART: Duration = Duration::from_secs(1);

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
-    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, has_ended, pod_has_ended, pod_trouble, served_by,
+    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, has_ended, pod_has_ended, pod_trouble,
+    served_by,
 };
 use crate::image::hex;
 use crate::metrics::Metrics;
@@ -72,6 +73,8 @@ pub struct JobControl {
     pub classes: Arc<ExecutionClasses>,
     /// The certificates that workers trust, in PEM; empty until they are known.
     pub authorities: watch::Sender<String>,
+    /// Takes the errors of the watches.
+    pub errors: Arc<WatchErrors>,
     /// The counter of started Jobs.
     pub metrics: Arc<Metrics>,
     /// Ends the control of Jobs.
@@ -103,10 +106,12 @@ impl Workforce {
         let selected = || watcher::Config::default().labels(WORKERS);
         let (known_jobs, writer) = store();
         let job_events = watcher(Api::<Job>::namespaced(client.clone(), &namespace), selected()).default_backoff();
-        let job_events = job_events.reflect(writer).map(|_| ()).boxed();
+        let errors = control.errors.clone();
+        let job_events = job_events.reflect(writer).map(move |event| noted::<Job>(event, &errors)).boxed();
         let (known_pods, writer) = store();
         let pod_events = watcher(Api::<Pod>::namespaced(client, &namespace), selected()).default_backoff();
-        let pod_events = pod_events.reflect(writer).map(|_| ()).boxed();
+        let errors = control.errors.clone();
+        let pod_events = pod_events.reflect(writer).map(move |event| noted::<Pod>(event, &errors)).boxed();
         tokio::spawn(async move {
             let mut events = stream::select(job_events, pod_events);
             while events.next().await.is_some() {
@@ -290,6 +295,12 @@ impl Workforce {
         let said = self.control.jobs.refusal(job).await;
         self.pod_refusals.insert(job.to_owned(), (said.clone(), now));
         said
+    }
+}
+
+fn noted<K: kube::Resource<DynamicType = ()>>(event: watcher::Result<watcher::Event<K>>, errors: &WatchErrors) {
+    if let Err(error) = event {
+        errors.take::<K>(&error);
     }
 }
 
