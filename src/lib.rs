@@ -59,4 +59,3 @@ pub mod standalone;
 pub mod telemetry;
 pub mod terms;
 pub mod worker;
-mod workers_channel;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
@@ -14,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
 use crate::api::ReplicationConfiguration;
-use crate::cluster::{CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, watched};
-use crate::config::OperatorFlags;
+use crate::channel::{self, CertificateAuthorities, Endpoint};
+use crate::cluster::{
+    CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, channel_authorities, watched,
+};
+use crate::config::{JobFlags, OperatorFlags};
 use crate::controllers::{
     Context, Settings, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
 };
@@ -25,7 +29,6 @@ use crate::metrics::Metrics;
 use crate::notify;
 use crate::plan::AUTHORITY_TTL;
 use crate::replication::{Clock, Configurations, Core, SharedClaims};
-use crate::workers_channel;
 
 /// Runs the operator until it is told to end.
 ///
@@ -63,7 +66,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     tasks.spawn(run_configurations(configurations, wakes, context.clone()));
     tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes));
     if let Some(control) = &jobs {
-        tasks.spawn(workers_channel::run(control.clone(), flags.jobs.clone()));
+        tasks.spawn(serve_channel(control.clone(), flags.jobs.clone()));
     }
     tasks.spawn(start(context.clone(), dispatcher, jobs, readiness));
     ended(&mut tasks).await;
@@ -117,8 +120,6 @@ impl Parts {
             metrics: metrics.clone(),
             wakes: claim_waker,
         };
-        let errors = Arc::new(WatchErrors::new(metrics.clone()));
-        let jobs = job_control(flags, &view, &dispatcher, &classes, (&errors, &metrics), shutdown);
         let context = Context {
             settings: Settings {
                 reconciles: RECONCILES,
@@ -131,35 +132,30 @@ impl Parts {
             classes,
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,
-            errors,
+            errors: Arc::new(WatchErrors::new(metrics.clone())),
             metrics,
             shutdown: shutdown.clone(),
             wakes: waker,
             stored: Mutex::default(),
             begun: AtomicBool::new(false),
         };
+        let jobs = job_control(flags, &context, &dispatcher);
         Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
     }
 }
 
-/// The control of Jobs, where these can be started.
-fn job_control(
-    flags: &OperatorFlags,
-    view: &View,
-    dispatcher: &Arc<Dispatcher>,
-    classes: &Arc<ExecutionClasses>,
-    metrics: &Arc<Metrics>,
-    shutdown: &CancellationToken,
-) -> Option<Arc<JobControl>> {
-    let settings = flags.job_settings()?;
+/// Returns the control of Jobs; `None` if the operator is not set up to start any.
+fn job_control(flags: &OperatorFlags, context: &Context, dispatcher: &Arc<Dispatcher>) -> Option<Arc<JobControl>> {
+    let (client, settings) = (context.view.client.clone(), flags.job_settings()?);
     Some(Arc::new(JobControl {
-        client: view.client.clone(),
-        jobs: CopyJobs::new(view.client.clone(), settings),
+        jobs: CopyJobs::new(client.clone(), settings),
+        client,
         dispatcher: dispatcher.clone(),
-        classes: classes.clone(),
+        classes: context.classes.clone(),
         authorities: watch::Sender::default(),
-        metrics: metrics.clone(),
-        shutdown: shutdown.clone(),
+        errors: context.errors.clone(),
+        metrics: context.metrics.clone(),
+        shutdown: context.shutdown.clone(),
     }))
 }
 
@@ -252,6 +248,25 @@ async fn serve(
     Ok(())
 }
 
+/// Serves the workers' channel until the operator ends.
+async fn serve_channel(control: Arc<JobControl>, flags: JobFlags) {
+    let host = flags.channel_url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
+    let endpoint = Endpoint { address: flags.channel_address, host };
+    let (routes, shutdown) = (channel::routes(control.dispatcher.clone()), control.shutdown.clone());
+    channel::serve_and_renew(endpoint, routes, || read_authorities(&control), &control.authorities, shutdown).await;
+}
+
+/// Returns the authorities of the channel, and makes them first where they are absent or due.
+async fn read_authorities(control: &JobControl) -> CertificateAuthorities {
+    loop {
+        match channel_authorities(&control.client, &control.jobs, Timestamp::now()).await {
+            Ok(authorities) => return authorities,
+            Err(error) => tracing::error!(%error, "the workers' channel waits for its authorities"),
+        }
+        tokio::time::sleep(AUTHORITIES_RETRY).await;
+    }
+}
+
 /// Waits for a signal to end; a task that ends by itself ends the operator too, so that it is started anew.
 async fn ended(tasks: &mut JoinSet<()>) {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -276,4 +291,5 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
+const AUTHORITIES_RETRY: Duration = Duration::from_secs(5);
 const PASS_ON_EVERY: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@ mod certificates;
 mod client;
 mod grants;
 mod messages;
+mod renewal;
 mod server;
 mod work_queue;
 
@@ -14,5 +15,6 @@ pub use messages::{
     AccessError, EndedItem, GrantAnswer, GrantRequest, GrantedMutation, HeldItem, Item, ItemError, ItemId,
     RegistryAccess, RegistryLogin, Report, ReportAnswer, RouteAccess,
 };
-pub use server::{WorkerApi, WorkerApiError, routes, serve};
+pub use renewal::{Endpoint, serve_and_renew};
+pub use server::{WorkerApi, WorkerApiError, routes};
 pub use work_queue::{ItemState, ReportError, Submission, WorkQueue};

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("telemetry", &[]),
     ("replication", &["copy", "image", "metrics", "plan", "policy", "registry", "terms"]),
-    ("cluster", &["api", "channel", "image", "plan", "policy", "registry", "replication", "terms"]),
+    ("cluster", &["api", "channel", "image", "metrics", "plan", "policy", "registry", "replication", "terms"]),
     ("config", &["cluster", "registry", "terms"]),
     (
         "execution",
@@ -34,7 +34,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("controllers", &["api", "cluster", "metrics", "plan", "registry", "replication", "terms"]),
     ("worker", &["channel", "config", "copy", "registry", "terms"]),
-    ("workers_channel", &["channel", "cluster", "config", "execution"]),
     ("notify", &["image", "metrics", "plan", "replication"]),
     ("admin", &["metrics"]),
     (
@@ -60,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "admin",
             "api",
+            "channel",
             "cluster",
             "config",
             "controllers",
@@ -69,7 +69,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "notify",
             "plan",
             "replication",
-            "workers_channel",
         ],
     ),
 ];

@@ -1,0 +1,66 @@
+//! Serves the channel for as long as the operator runs, and renews its certificate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::certificates::CertificateAuthorities;
+use super::server::serve;
+
+/// The address of the channel.
+pub struct Endpoint {
+    /// The address to listen on.
+    pub address: SocketAddr,
+    /// The host name that workers call: the certificate is issued for it.
+    pub host: String,
+}
+
+/// Serves `routes` until `shutdown`. `read` returns the authorities, and is called again every hour. Their certificates go to
+/// `bundles` once the channel listens: before that no worker is started.
+pub async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
+    endpoint: Endpoint,
+    routes: Router,
+    read: impl Fn() -> F,
+    bundles: &watch::Sender<String>,
+    shutdown: CancellationToken,
+) {
+    let Endpoint { address, host } = endpoint;
+    let mut authorities = read().await;
+    let config = loop {
+        match authorities.server_config(&host, Timestamp::now()) {
+            Ok(config) => break config,
+            Err(error) => tracing::error!(%error, "the workers' channel has no certificate"),
+        }
+        tokio::time::sleep(RETRY).await;
+        authorities = read().await;
+    };
+    let (configs, config) = watch::channel(Arc::new(config));
+    let serving = match serve(address, config, routes, shutdown).await {
+        Ok(serving) => serving,
+        Err(error) => return tracing::error!(%error, %address, "the workers' channel cannot listen"),
+    };
+    bundles.send_replace(authorities.bundle());
+    let renewing = async {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            let authorities = read().await;
+            match authorities.server_config(&host, Timestamp::now()) {
+                Ok(config) => drop(configs.send_replace(Arc::new(config))),
+                Err(error) => tracing::error!(%error, "the certificate of the workers' channel is not renewed"),
+            }
+            bundles.send_replace(authorities.bundle());
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = renewing => {}
+    }
+}
+
+const RENEW_EVERY: Duration = Duration::from_secs(3_600);
+const RETRY: Duration = Duration::from_secs(5);
