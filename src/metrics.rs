@@ -104,3 +104,25 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_in_the_reference() {
+        let metrics = Metrics::default();
+        metrics.copied("complete");
+        metrics.controller_failed("Registry".into(), ControllerFailure::Watch);
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+        let pages = std::fs::read_dir(folder).unwrap().map(|page| page.unwrap().path());
+        let reference: String = pages.map(|page| std::fs::read_to_string(page).unwrap()).collect();
+        let text = metrics.text();
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(names.len(), 7);
+        for name in names {
+            assert!(reference.contains(&format!("| `{name}_total")), "docs/reference lacks {name}_total");
+        }
+    }
+}
