@@ -47,8 +47,8 @@ impl CertificateAuthorities {
         serde_json::to_vec(self).expect("strings and times")
     }
 
-    /// Returns the authorities with a new one where none is left that lasts [`RENEWED_BEFORE`], and without those that have ended;
-    /// `None` if nothing changes.
+    /// Returns the authorities with a new one where none is left that lasts [`RENEWED_BEFORE`], and without those that
+    /// have ended; `None` if nothing changes.
     ///
     /// # Errors
     /// [`CertificateError`] if no key can be made.
@@ -67,7 +67,8 @@ impl CertificateAuthorities {
         self.0.iter().map(|authority| authority.certificate.as_str()).collect()
     }
 
-    /// Returns a server configuration with a new leaf for `host`, signed by the newest authority that every running worker knows.
+    /// Returns a server configuration with a new leaf for `host`, signed by the newest authority that every running
+    /// worker knows.
     ///
     /// # Errors
     /// [`CertificateError`] if there is none.

@@ -50,7 +50,7 @@ pub enum ChannelSetupError {
     Client(reqwest::Error),
 }
 
-/// Calls the operator.
+/// A client of the operator, for one worker.
 #[derive(Clone)]
 pub struct ChannelClient {
     http: reqwest::Client,

@@ -34,7 +34,8 @@ pub enum GrantDecision {
     Busy(Instant),
 }
 
-/// The grants in force. A grant ends when its holder gives it back, or when it has run out: no other holder gets one before.
+/// The grants in force. A grant ends when its holder gives it back, or when it has run out: no other holder gets one
+/// before.
 #[derive(Debug, Default)]
 pub struct Grants {
     given: HashMap<GrantSubject, (GrantHolder, Instant)>,
@@ -47,7 +48,8 @@ impl Grants {
         self.not_before = Some(until);
     }
 
-    /// Asks for `subject`. The holder of a grant gets it again, for longer; copies of one process may create a repository together.
+    /// Asks for `subject`. The holder of a grant gets it again, for longer; copies of one process may create a
+    /// repository together.
     pub fn ask(&mut self, subject: &GrantSubject, holder: &GrantHolder, now: Instant) -> GrantDecision {
         if let Some(until) = self.not_before.filter(|until| *until > now) {
             return GrantDecision::Busy(until);
@@ -107,7 +109,8 @@ mod tests {
         assert!(matches!(grants.ask(&subject("t"), &holder("a", "1"), now + GRANT_LASTS), GrantDecision::Granted(_)));
     }
 
-    /// One event of the model: a copy asks, its answer arrives late or never, it writes while it believes it may, it gives back.
+    /// One event of the model: a copy asks, its answer arrives late or never, it writes while it believes it may, it
+    /// gives back.
     #[derive(Clone, Debug)]
     enum GrantStep {
         Ask { copy: usize, lost: bool },
@@ -127,8 +130,8 @@ mod tests {
     }
 
     proptest! {
-        /// Copies of one tag in two processes, each with a digest of a newer observation than the one before: a writer has
-        /// the only grant at that instant, whatever answers were lost and however long a process slept.
+        /// Copies of one tag in two processes, each with a digest of a newer observation than the one before: a writer
+        /// has the only grant at that instant, whatever answers were lost and however long a process slept.
         #[test]
         fn two_never_hold_one_tag(steps in steps()) {
             let (mut grants, mut now) = (Grants::default(), Instant::now());

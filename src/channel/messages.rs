@@ -15,7 +15,7 @@ use crate::terms::{FailureCode, Side};
 #[serde(transparent)]
 pub struct ItemId(pub String);
 
-/// One image to copy.
+/// One image to copy, as the operator hands it out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
@@ -58,7 +58,7 @@ pub struct HeldItem {
     pub bytes: u64,
 }
 
-/// An image that ended.
+/// An image that a worker has copied, or failed to copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndedItem {
@@ -116,7 +116,7 @@ pub struct RouteAccess {
     pub destination: RegistryAccess,
 }
 
-/// Access to one registry.
+/// The options of one registry's client.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryAccess {

@@ -21,8 +21,8 @@ use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
 
 /// Answers the calls of workers.
 pub trait WorkerApi: Send + Sync + 'static {
-    /// Returns true once all workers of the previous process have been adopted. Until then an unknown token is answered with 503 rather
-    /// than 401.
+    /// Returns true once all workers of the previous process have been adopted. Until then an unknown token is answered
+    /// with 503 rather than 401.
     fn is_open(&self) -> bool;
     /// Returns the Job whose token this is; `None` if there is none.
     fn job_of(&self, token: &str) -> Option<String>;
@@ -110,7 +110,8 @@ fn answered<T: serde::Serialize>(answer: Result<T, WorkerApiError>) -> Response 
     }
 }
 
-/// Accepts connections and does at most [`MAX_HANDSHAKES`] TLS handshakes at a time, so that a silent caller does not delay the others.
+/// Accepts connections and does at most [`MAX_HANDSHAKES`] TLS handshakes at a time, so that a silent caller does not
+/// delay the others.
 async fn accept(
     listener: TcpListener,
     config: watch::Receiver<Arc<rustls::ServerConfig>>,

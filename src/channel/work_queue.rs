@@ -135,8 +135,8 @@ impl WorkQueue {
         }
     }
 
-    /// Gives a worker up. Its images wait again, at the front; an image that was lost [`MAX_LOSSES`] times has failed, because of
-    /// `cause`.
+    /// Gives a worker up. Its images wait again, at the front; an image that was lost [`MAX_LOSSES`] times has failed,
+    /// because of `cause`.
     pub fn give_up(&mut self, job: &str, cause: &str, now: Instant) {
         let Some(worker) = self.workers.remove(job) else { return };
         let mut had: Vec<ItemId> = Vec::new();
@@ -203,7 +203,8 @@ impl WorkQueue {
         Ok(answer)
     }
 
-    /// Returns true if `session` of `job` has the image and may be given grants for it. Renews nothing but the time of its last call.
+    /// Returns true if `session` of `job` has the image and may be given grants for it. Renews nothing but the time of
+    /// its last call.
     pub fn may_commit(&mut self, job: &str, session: &str, id: &ItemId, now: Instant) -> bool {
         let Some(worker) = self.workers.get_mut(job) else { return false };
         let has = self.items.get(id).is_some_and(|item| item.job.as_deref() == Some(job));
@@ -265,7 +266,8 @@ impl WorkQueue {
     fn take_ended(&mut self, job: &str, lane: &Lane, ended: &EndedItem) {
         let Some(item) = self.items.get(&ended.id) else { return };
         let is_its_own = item.job.as_deref() == Some(job);
-        // An image that was copied for an earlier operator process, and handed in again meanwhile, is there and read back.
+        // An image that was copied for an earlier operator process, and handed in again meanwhile, is there and read
+        // back.
         let is_there = item.job.is_none() && item.submission.lane == *lane && ended.result.is_ok();
         if (is_its_own || is_there)
             && let Some(item) = self.items.remove(&ended.id)
@@ -280,7 +282,8 @@ impl WorkQueue {
         }
     }
 
-    /// Answers for one image that the worker has. `may_wait` is true while images of an earlier operator process may be handed in again.
+    /// Answers for one image that the worker has. `may_wait` is true while images of an earlier operator process may be
+    /// handed in again.
     fn keep_or_cancel(&mut self, job: &str, lane: &Lane, held: &HeldItem, may_wait: bool, answer: &mut ReportAnswer) {
         let may_wait = may_wait && !self.is_superseded(held, lane);
         match self.items.get_mut(&held.id) {

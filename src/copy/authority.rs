@@ -9,10 +9,12 @@ use crate::terms::Action;
 
 /// Gives or refuses consent to changes at a destination.
 ///
-/// It is asked right before each change, and again whenever its answer has run out while the change lasts (a large blob, a request
-/// that is repeated), so that a consent that is withdrawn stops a copy that is under way. A copy pauses while the answer is awaited.
+/// It is asked right before each change, and again whenever its answer has run out while the change lasts (a large
+/// blob, a request that is repeated), so that a consent that is withdrawn stops a copy that is under way. A copy pauses
+/// while the answer is awaited.
 pub trait Authority: Send + Sync {
-    /// Returns the end of the consent to `mutation`, [`CONSENT_LASTS`](super::CONSENT_LASTS) from the decision where nothing is in doubt.
+    /// Returns the end of the consent to `mutation`, [`CONSENT_LASTS`](super::CONSENT_LASTS) from the decision where
+    /// nothing is in doubt.
     ///
     /// # Errors
     /// [`Denied`]. Doubt is a refusal.
@@ -40,8 +42,8 @@ pub enum Mutation<'a> {
         tag: &'a Tag,
         /// The digest that it will point at.
         digest: &'a Digest,
-        /// The other image that it points at now, as seen at most [`CONSENT_LASTS`](super::CONSENT_LASTS) ago; `None` if the tag is absent, or has `digest`
-        /// already and only content below it is repaired.
+        /// The other image that it points at now, as seen at most [`CONSENT_LASTS`](super::CONSENT_LASTS) ago; `None`
+        /// if the tag is absent, or has `digest` already and only content below it is repaired.
         replaces: Option<&'a Digest>,
     },
 }

@@ -54,8 +54,8 @@ impl BlobCopier {
         self.tee.begin(task)
     }
 
-    /// Makes sure that the blob is in the destination repository, and adds the bytes that were uploaded for it to `moved`. However many
-    /// images need it, one of them does the work and the others wait for it.
+    /// Makes sure that the blob is in the destination repository, and adds the bytes that were uploaded for it to
+    /// `moved`. However many images need it, one of them does the work and the others wait for it.
     ///
     /// # Errors
     /// [`CopyError::Source`] or [`CopyError::Destination`] by the side that failed; [`CopyError::Denied`].
@@ -113,16 +113,16 @@ impl BlobCopier {
             self.note_mountable_first(task, crossing);
             return Ok(0);
         }
-        // A blob that is on its way to another repository is mounted from there once it has arrived. An owner that takes too long is
-        // not waited for.
+        // A blob that is on its way to another repository is mounted from there once it has arrived. An owner that
+        // takes too long is not waited for.
         let turn = match self.mount_source(task, blob) {
             Some(_) => None,
             None => tokio::time::timeout(MAX_WAIT, self.crossing_turns.at(crossing.clone())).await.ok(),
         };
         let mount_from = self.mount_source(task, blob);
         let _turn = turn.filter(|_| mount_from.is_none());
-        // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: a mount from itself
-        // finds that, and opens the upload where there is nothing.
+        // A repository counts as absent until it has a tag, so it may still have what an interrupted copy left: a mount
+        // from itself finds that, and opens the upload where there is nothing.
         let itself = began_empty.then(|| task.destination_repository.clone());
         match Box::pin(self.bring(task, blob, mount_from.or(itself).as_ref())).await? {
             UploadOutcome::Mounted => {
@@ -171,8 +171,8 @@ impl BlobCopier {
         })
     }
 
-    /// Returns a repository that the blob may be mounted from: one that this configuration writes to; and into another owner's
-    /// registry only a blob that the source has proved to have.
+    /// Returns a repository that the blob may be mounted from: one that this configuration writes to; and into another
+    /// owner's registry only a blob that the source has proved to have.
     fn mount_source(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<RepositoryName> {
         if task.across_owners && self.served.recall(&(task.source.id(), blob.digest.clone())).is_none() {
             return None;

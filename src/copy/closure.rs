@@ -13,13 +13,13 @@ use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// The manifests and blobs of an image, as a registry has them.
 #[derive(Debug)]
-pub struct Closure {
+pub(super) struct Closure {
     /// Every manifest, each once, children before parents, the root last.
-    pub manifests: Vec<Manifest>,
+    pub(super) manifests: Vec<Manifest>,
     /// Every blob, each once. The largest first: the longest transfer starts first.
-    pub blobs: Vec<Descriptor>,
+    pub(super) blobs: Vec<Descriptor>,
     /// The indexes that name manifests of platforms which are left out.
-    pub sparse: HashSet<Digest>,
+    pub(super) sparse: HashSet<Digest>,
 }
 
 /// A repository that a closure is read from.
@@ -33,7 +33,7 @@ pub(super) struct ManifestSource<'a> {
 
 /// A closure that could not be read.
 #[derive(Debug)]
-pub enum ClosureError {
+pub(super) enum ClosureError {
     /// A bound was exceeded; a sentence.
     Limit(String),
     /// The image has none of the platforms that are wanted; a sentence.
@@ -71,12 +71,12 @@ impl From<ChoiceError> for ClosureError {
 }
 
 impl Closure {
-    /// Reads the manifests of the image `digest` that `options` choose, each verified by its own digest. Where an index is rewritten,
-    /// the closure has the new one, and [`Closure::root`] another digest than `digest`.
+    /// Reads the manifests of the image `digest` that `options` choose, each verified by its own digest. Where an index
+    /// is rewritten, the closure has the new one, and [`Closure::root`] another digest than `digest`.
     ///
     /// # Errors
-    /// [`ClosureError`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image exceeds
-    /// [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
+    /// [`ClosureError`] if a manifest is not there or cannot be read, no platform is there that is wanted, or the image
+    /// exceeds [`MAX_MANIFESTS`], [`MAX_BLOBS`], [`MAX_DEPTH`] or [`MAX_BYTES`]; nothing is read beyond a bound.
     pub(super) async fn read(
         source: ManifestSource<'_>,
         digest: &Digest,
@@ -97,23 +97,23 @@ impl Closure {
     }
 
     /// Returns the root manifest: the one that the tag points at.
-    pub fn root(&self) -> &Manifest {
+    pub(super) fn root(&self) -> &Manifest {
         self.manifests.last().expect("a closure has its root")
     }
 
     /// Returns the manifests below the root, children before parents.
-    pub fn children(&self) -> &[Manifest] {
+    pub(super) fn children(&self) -> &[Manifest] {
         &self.manifests[..self.manifests.len() - 1]
     }
 
     /// Returns the bytes of all manifests and blobs.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         let manifests = self.manifests.iter().map(|manifest| manifest.bytes.len() as u64);
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
     }
 
     /// Returns the number of foreign layers, which are not among the blobs.
-    pub fn foreign_layers(&self) -> usize {
+    pub(super) fn foreign_layers(&self) -> usize {
         let counts = self.manifests.iter().map(|manifest| match &manifest.kind {
             ManifestKind::Image { foreign_layers, .. } => *foreign_layers,
             ManifestKind::Index { .. } => 0,
@@ -141,8 +141,8 @@ impl Closure {
     }
 }
 
-/// Makes sure that every descriptor states the size that its manifest has, and that no two state different sizes of one content:
-/// clients that pull the image check that.
+/// Makes sure that every descriptor states the size that its manifest has, and that no two state different sizes of one
+/// content: clients that pull the image check that.
 fn check_sizes(manifests: &[Manifest]) -> Result<(), ClosureError> {
     let mut sizes: HashMap<&Digest, u64> =
         manifests.iter().map(|manifest| (&manifest.digest, manifest.bytes.len() as u64)).collect();
@@ -203,8 +203,8 @@ fn new_children(
     Ok(wanted)
 }
 
-/// Orders manifests so that each goes after everything that it names. Levels alone do not order them: an index may name a manifest
-/// that another of its children names too. The first manifest is the root.
+/// Orders manifests so that each goes after everything that it names. Levels alone do not order them: an index may name
+/// a manifest that another of its children names too. The first manifest is the root.
 fn order_children_first(manifests: &mut Vec<Manifest>) {
     let mut waiting: Vec<Option<Manifest>> = std::mem::take(manifests).into_iter().map(Some).collect();
     let index_of: HashMap<Digest, usize> =

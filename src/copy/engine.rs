@@ -26,12 +26,13 @@ pub struct Engine {
     referrers: Arc<ReferrerCopier>,
 }
 
-/// Bounds of one [`Engine`].
+/// The bounds of one [`Engine`]: parallelism and memory.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {
     /// Most blobs of one image under way at once; 0 counts as 1.
     pub blobs: usize,
-    /// Most entries of each table about destinations: an entry takes about 300 bytes, one that was forgotten costs a request.
+    /// Most entries of each table about destinations: an entry takes about 300 bytes, one that was forgotten costs a
+    /// request.
     pub remembered: usize,
 }
 
@@ -59,8 +60,8 @@ impl Engine {
         Self { repositories, cache, images, finder, referrers }
     }
 
-    /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping the
-    /// future stops everything.
+    /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping
+    /// the future stops everything.
     ///
     /// A tag that is at the digest already, and whole, is left alone; one whose content is not whole is repaired.
     ///
@@ -91,16 +92,17 @@ impl Engine {
         Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers })
     }
 
-    /// Lists a repository that images are about to be copied to; to be called with the consent of its owner only. A failure is left
-    /// to the copies, which meet it again.
+    /// Lists a repository that images are about to be copied to; to be called with the consent of its owner only. A
+    /// failure is left to the copies, which meet it again.
     pub async fn look_ahead(&self, destination: &Client, repository: &RepositoryName) {
         if let Err(error) = self.repositories.look_ahead(destination, repository).await {
             tracing::debug!(error = %error.message, "looking ahead");
         }
     }
 
-    /// Returns the digest of a source tag; `None` if the tag is gone. The tag is about to be copied, or lists referrers of an image that
-    /// is. As long as there is room the manifest is read at once, and kept for [`Engine::copy`]: one request instead of two.
+    /// Returns the digest of a source tag; `None` if the tag is gone. The tag is about to be copied, or lists referrers
+    /// of an image that is. As long as there is room the manifest is read at once, and kept for [`Engine::copy`]: one
+    /// request instead of two.
     ///
     /// # Errors
     /// As [`Client::head_manifest`]. A manifest that cannot be parsed is no error here: its copy reports it.

@@ -39,8 +39,8 @@ pub(super) fn merge(present: Option<&Manifest>, missing: &[&Manifest]) -> Result
     Manifest::parse(Some(media_type::OCI_INDEX), bytes).map_err(|_| unusable("an index that cannot be extended"))
 }
 
-/// Returns the descriptor of a referrer: with its annotations, and its artifact type or else that of its configuration (distribution
-/// specification 1.1, "Pushing Manifests with Subject").
+/// Returns the descriptor of a referrer: with its annotations, and its artifact type or else that of its configuration
+/// (distribution specification 1.1, "Pushing Manifests with Subject").
 fn descriptor(manifest: &Manifest) -> Result<Value, CopyError> {
     let document: TypesView<'_> = serde_json::from_slice(&manifest.bytes).unwrap_or_default();
     let mut descriptor = json!({

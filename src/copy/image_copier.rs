@@ -107,7 +107,8 @@ impl ImageCopier {
         self.verifier.read_back(task, closure, Instant::now()).await
     }
 
-    /// Returns true if the root manifest and everything below it are there, checked after `not_before`; tags are not looked at.
+    /// Returns true if the root manifest and everything below it are there, checked after `not_before`; tags are not
+    /// looked at.
     ///
     /// # Errors
     /// [`CopyError`].
@@ -141,8 +142,8 @@ impl ImageCopier {
         self.blobs.forget_mountable(task, closure);
     }
 
-    /// Pushes the image; once more, from the start, where the registry misses content that it was believed to have, and in the end
-    /// without asking for what it has.
+    /// Pushes the image; once more, from the start, where the registry misses content that it was believed to have, and
+    /// in the end without asking for what it has.
     async fn push_until_taken(
         &self,
         task: &ImageCopy<'_>,

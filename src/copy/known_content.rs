@@ -8,8 +8,8 @@ use super::task::{CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Descriptor, Digest, Manifest};
 
-/// The content of destination repositories, as far as this process has pushed or seen it. Whatever needs the same content at the same
-/// time waits for one owner of the work.
+/// The content of destination repositories, as far as this process has pushed or seen it. Whatever needs the same
+/// content at the same time waits for one owner of the work.
 pub(super) struct KnownContent {
     push_turns: Turns<ContentKey, SharedFailure>,
     check_turns: Turns<ContentKey>,
@@ -22,8 +22,8 @@ pub(super) struct KnownContent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ContentKey(RepositoryKey, ContentId);
 
-/// A blob is no manifest, even where their bytes are the same. A blob of another size than the one that was seen is another
-/// one: a manifest that lies about sizes does not profit from one that is right.
+/// A blob is no manifest, even where their bytes are the same. A blob of another size than the one that was seen is
+/// another one: a manifest that lies about sizes does not profit from one that is right.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ContentId {
     Blob(Digest, u64),
@@ -48,8 +48,8 @@ impl KnownContent {
         }
     }
 
-    /// Does `bring` unless the content is known to be there, one at a time for the same content; `None` if it was there. Callers that
-    /// wait share a failure that they would meet too.
+    /// Does `bring` unless the content is known to be there, one at a time for the same content; `None` if it was
+    /// there. Callers that wait share a failure that they would meet too.
     ///
     /// # Errors
     /// The error of `bring`, or of the one that was waited for.
@@ -83,8 +83,8 @@ impl KnownContent {
         }
     }
 
-    /// Looks for content, unless a check that began at `not_before` or later has found it. A caller that waits for such a check shares
-    /// its outcome. `name` is the content in a message.
+    /// Looks for content, unless a check that began at `not_before` or later has found it. A caller that waits for such
+    /// a check shares its outcome. `name` is the content in a message.
     ///
     /// # Errors
     /// The error of `look`; [`CopyError::VerificationFailed`] if the content is absent.

@@ -9,8 +9,8 @@ use super::turns::Turns;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::registry::{Client, FirstTags, RegistryError};
 
-/// The memory of destination repositories. Keyed by client, never by host: the view of one credential says nothing about that of
-/// another.
+/// The memory of destination repositories. Keyed by client, never by host: the view of one credential says nothing
+/// about that of another.
 pub(super) struct KnownRepositories {
     /// One listing at a time of the same repository; those that waited share its failure.
     turns: Turns<RepositoryKey, RegistryError>,
@@ -57,8 +57,8 @@ impl KnownRepositories {
         }
     }
 
-    /// Returns the present state of the destination tag. An unknown repository is listed, which answers for all of its absent tags at
-    /// once.
+    /// Returns the present state of the destination tag. An unknown repository is listed, which answers for all of its
+    /// absent tags at once.
     ///
     /// # Errors
     /// [`CopyError::Destination`].
@@ -122,7 +122,8 @@ impl KnownRepositories {
         self.written_tags.note((task.repository_key(), task.tag.clone()), ());
     }
 
-    /// Returns the first tags of a repository from one request for all callers, or the failure with the instant before it.
+    /// Returns the first tags of a repository from one request for all callers, or the failure with the instant before
+    /// it.
     async fn list(
         &self,
         client: &Client,
@@ -161,8 +162,8 @@ impl KnownRepositories {
         seen
     }
 
-    /// Returns the existence of a repository if it was seen lately: within [`SEEN_FOR`], or within [`MISSED_FOR`] where it was absent,
-    /// since its owner may create it at any moment.
+    /// Returns the existence of a repository if it was seen lately: within [`SEEN_FOR`], or within [`MISSED_FOR`] where
+    /// it was absent, since its owner may create it at any moment.
     fn exists(&self, key: &RepositoryKey) -> Option<bool> {
         let Existence { exists, at } = self.existence.recall(key)?;
         (at.elapsed() < if exists { SEEN_FOR } else { MISSED_FOR }).then_some(exists)

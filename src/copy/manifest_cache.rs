@@ -1,4 +1,5 @@
-//! Manifests that were read from sources lately, so that aliases, shared children and further destinations do not read them again.
+//! Manifests that were read from sources lately, so that aliases, shared children and further destinations do not read
+//! them again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,8 @@ use super::turns::Turns;
 use crate::image::{Digest, Manifest, RepositoryName};
 use crate::registry::{Client, ClientId, Reference, RegistryError};
 
-/// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says nothing
-/// to another.
+/// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says
+/// nothing to another.
 #[derive(Default)]
 pub(super) struct ManifestCache {
     kept: Mutex<CachedManifests>,
@@ -27,8 +28,8 @@ struct CachedManifests {
 type ManifestKey = (ClientId, RepositoryName, Digest);
 
 impl ManifestCache {
-    /// Returns the manifest, from memory if it was read within [`KEPT_FOR`], else from the registry. Callers that wait for the same
-    /// request share its failure.
+    /// Returns the manifest, from memory if it was read within [`KEPT_FOR`], else from the registry. Callers that wait
+    /// for the same request share its failure.
     ///
     /// # Errors
     /// As [`Client::manifest`].

@@ -37,7 +37,8 @@ impl ManifestCopier {
         Ok(())
     }
 
-    /// Points the tag at the root manifest, all of whose content is there. `before` is the tag as it was seen before the push.
+    /// Points the tag at the root manifest, all of whose content is there. `before` is the tag as it was seen before
+    /// the push.
     ///
     /// # Errors
     /// [`CopyError`].
@@ -102,8 +103,9 @@ impl ManifestCopier {
     }
 }
 
-/// Returns true if the tag is where it should be, although writing it was refused with `error`. Where tags are immutable, a registry
-/// also refuses to write what is there, which may come of a request whose answer got lost, or from another writer.
+/// Returns true if the tag is where it should be, although writing it was refused with `error`. Where tags are
+/// immutable, a registry also refuses to write what is there, which may come of a request whose answer got lost, or
+/// from another writer.
 async fn is_written_all_the_same(task: &ImageCopy<'_>, closure: &Closure, error: &CopyError) -> bool {
     let CopyError::Destination(RegistryError { kind, .. }) = error else { return false };
     if !matches!(kind, ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::Unsupported) {

@@ -5,33 +5,33 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A map of at most `capacity` entries. Every operation takes constant time, amortized.
-pub struct Memo<K, V> {
+pub(super) struct Memo<K, V> {
     capacity: usize,
     entries: Mutex<Entries<K, V>>,
 }
 
 struct Entries<K, V> {
     known: HashMap<Arc<K>, (u64, V)>,
-    /// Keys in the order in which they were noted. One that was noted again, or forgotten, leaves an entry behind whose number
-    /// is not that of `known`.
+    /// Keys in the order in which they were noted. One that was noted again, or forgotten, leaves an entry behind whose
+    /// number is not that of `known`.
     order: VecDeque<(u64, Arc<K>)>,
     next: u64,
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
     /// An empty memory.
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         let entries = Entries { known: HashMap::new(), order: VecDeque::new(), next: 0 };
         Self { capacity, entries: Mutex::new(entries) }
     }
 
     /// Returns the value of `key`.
-    pub fn recall(&self, key: &K) -> Option<V> {
+    pub(super) fn recall(&self, key: &K) -> Option<V> {
         self.lock().known.get(key).map(|(_, value)| value.clone())
     }
 
     /// Sets the value of `key`, which becomes the newest entry; the oldest one makes room where there is none.
-    pub fn note(&self, key: K, value: V) {
+    pub(super) fn note(&self, key: K, value: V) {
         let mut entries = self.lock();
         let (key, number) = (Arc::new(key), entries.next);
         entries.next += 1;
@@ -41,7 +41,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
     }
 
     /// Removes `key`.
-    pub fn forget(&self, key: &K) {
+    pub(super) fn forget(&self, key: &K) {
         self.lock().known.remove(key);
     }
 

@@ -1,8 +1,8 @@
 //! Copies images between registries, byte for byte, and reads them back; knows nothing of Kubernetes.
 //!
-//! One image goes in this order: consent, the destination's present state, the manifests of the source, blobs, child manifests,
-//! the root manifest under its tag, reading back. At every instant a tag that is written here resolves to a manifest whose
-//! content is all there.
+//! One image goes in this order: consent, the destination's present state, the manifests of the source, blobs, child
+//! manifests, the root manifest under its tag, reading back. At every instant a tag that is written here resolves to a
+//! manifest whose content is all there.
 
 mod authority;
 mod blob_copier;

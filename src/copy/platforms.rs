@@ -43,8 +43,8 @@ pub(super) fn wanted_children(manifest: &Manifest, platforms: &[Platform]) -> Re
 
 /// Chooses among `manifests`, which are everything that [`wanted_children`] leads to, children before parents.
 ///
-/// A nested index that has platforms, but none that is wanted, is left out as an image of another platform is. Where the whole image
-/// is like that nothing is chosen. An image without platforms is taken as it is.
+/// A nested index that has platforms, but none that is wanted, is left out as an image of another platform is. Where
+/// the whole image is like that nothing is chosen. An image without platforms is taken as it is.
 pub(super) fn choose(manifests: Vec<Manifest>, options: &CopyOptions) -> Result<Chosen, ChoiceError> {
     if options.platforms.is_empty() {
         return Ok(Chosen { manifests, sparse: HashSet::new() });

@@ -1,7 +1,7 @@
 //! Brings what refers to an image to the destination, so that it is found there.
 //!
-//! It goes after the image: a manifest by its digest, then the index under the fallback tag where the destination has no
-//! referrers API, then the tags that cosign uses. Referrers of referrers are brought as well.
+//! It goes after the image: a manifest by its digest, then the index under the fallback tag where the destination has
+//! no referrers API, then the tags that cosign uses. Referrers of referrers are brought as well.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::image::{Digest, Manifest, ManifestKind, Tag, fallback_tag};
 use crate::plan::CopyOptions;
 use crate::registry::{FallbackTag, Reference};
 
-/// Copies referrers.
+/// Copies the referrers of images that are at the destination.
 pub(super) struct ReferrerCopier {
     images: Arc<ImageCopier>,
     finder: Arc<ReferrerFinder>,
@@ -152,8 +152,8 @@ impl ReferrerCopier {
         Ok(Some(closure.root().clone()))
     }
 
-    /// Makes sure that the destination lists `referrers`: by its API, which needs a moment in some registries, or by the index
-    /// under the fallback tag, which clients have to keep themselves.
+    /// Makes sure that the destination lists `referrers`: by its API, which needs a moment in some registries, or by
+    /// the index under the fallback tag, which clients have to keep themselves.
     async fn have_listed(
         &self,
         task: &ImageCopy<'_>,
@@ -208,8 +208,8 @@ impl ReferrerCopier {
     }
 }
 
-/// Adds `missing` to the index that is `there` under the fallback tag of `subject`. Does nothing if another writer has changed it
-/// meanwhile: the caller looks again.
+/// Adds `missing` to the index that is `there` under the fallback tag of `subject`. Does nothing if another writer has
+/// changed it meanwhile: the caller looks again.
 async fn merge_fallback(
     task: &ImageCopy<'_>,
     subject: &Digest,

@@ -29,14 +29,15 @@ pub struct ImageCopy<'a> {
     pub digest: &'a Digest,
     /// The choice of platforms and referrers.
     pub options: &'a CopyOptions,
-    /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it is gone.
+    /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it
+    /// is gone.
     pub was_there: bool,
     /// Every tag of the source repository that stands for referrers, where the caller has listed them lately.
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.
     pub scope: MountScope,
-    /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are mounted, since
-    /// any source can claim to have a digest.
+    /// The destination belongs to another owner: only blobs whose bytes the source has served to this process are
+    /// mounted, since any source can claim to have a digest.
     pub across_owners: bool,
     /// Gives or refuses consent to each mutation.
     pub authority: &'a dyn Authority,
@@ -113,16 +114,18 @@ impl ByteCounter {
 pub struct Copied {
     /// The bytes of its manifests and blobs, each counted once.
     pub size: u64,
-    /// The bytes of the blobs that this call uploaded; what was there, mounted, or uploaded by another call is not in it.
+    /// The bytes of the blobs that this call uploaded; what was there, mounted, or uploaded by another call is not in
+    /// it.
     pub moved: u64,
     /// True if it was there before, whole: then nothing was written but, perhaps, referrers.
     pub already_there: bool,
     /// The number of manifests that refer to it; all of them are there, and found there.
     pub referrers: usize,
-    /// The number of foreign layers in its manifests: kept elsewhere by intent, skipped here, and not at the destination.
+    /// The number of foreign layers in its manifests: kept elsewhere by intent, skipped here, and not at the
+    /// destination.
     pub foreign_layers: usize,
-    /// The digest that the tag has at the destination, where it is another one than at the source: that of an index which was
-    /// rewritten.
+    /// The digest that the tag has at the destination, where it is another one than at the source: that of an index
+    /// which was rewritten.
     pub destination_digest: Option<Digest>,
 }
 
@@ -163,7 +166,8 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    /// Returns the side that failed so that its Registry object may be wrong: credentials, host name, certificate or egress.
+    /// Returns the side that failed so that its Registry object may be wrong: credentials, host name, certificate or
+    /// egress.
     pub fn suspect(&self) -> Option<Side> {
         let (side, error) = match self {
             Self::Source(error) => (Side::Source, error),
@@ -180,8 +184,8 @@ impl ImageCopy<'_> {
         self.authority.permit(mutation).await.map_err(CopyError::Denied)
     }
 
-    /// Does `work` as long as there is consent to `mutation`, which is asked for before it begins and again whenever it runs out.
-    /// Without consent the work is dropped.
+    /// Does `work` as long as there is consent to `mutation`, which is asked for before it begins and again whenever it
+    /// runs out. Without consent the work is dropped.
     pub(super) async fn under_consent<T>(
         &self,
         mutation: Mutation<'_>,
@@ -192,7 +196,8 @@ impl ImageCopy<'_> {
             let until = self.permit(mutation).await?;
             let mut end = std::pin::pin!(tokio::time::sleep_until(until.into()));
             let done = std::future::poll_fn(|context| {
-                // The clock is read before the work is polled: a process that was stopped meanwhile must not go on with it.
+                // The clock is read before the work is polled: a process that was stopped meanwhile must not go on with
+                // it.
                 if Instant::now() >= until || end.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }

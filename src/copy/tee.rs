@@ -14,9 +14,10 @@ use crate::registry::{BlobStream, ClientId, RegistryError};
 
 /// The copies that are under way, and the blobs that are read for several of them.
 ///
-/// Copies of one image to several destinations read its blobs together: the first one starts a read, which goes as fast as the slowest
-/// copy that has joined, and not beyond the first half MiB before the others have come. No copy is waited for long: a destination that
-/// keeps others waiting reads by itself from then on. The kept bytes are bounded by [`MAX_KEPT`].
+/// Copies of one image to several destinations read its blobs together: the first one starts a read, which goes as fast
+/// as the slowest copy that has joined, and not beyond the first half MiB before the others have come. No copy is
+/// waited for long: a destination that keeps others waiting reads by itself from then on. The kept bytes are bounded by
+/// [`MAX_KEPT`].
 pub(super) struct Tee {
     state: Mutex<TeeState>,
     /// Destinations that were waited for in vain, and the time of that.
@@ -57,7 +58,8 @@ impl Default for Tee {
 }
 
 impl Tee {
-    /// Notes that `task` is carried out, until the result is dropped: copies of the same image wait for it with their reads.
+    /// Notes that `task` is carried out, until the result is dropped: copies of the same image wait for it with their
+    /// reads.
     pub(super) fn begin(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
         let (image, destination) = (image_key(task), task.repository_key());
         let mut state = self.lock();
@@ -65,8 +67,8 @@ impl Tee {
         ActiveCopy { tee: self, image, destination }
     }
 
-    /// Returns the bytes of a blob as [`Client::blob`](crate::registry::Client::blob) does, read together with other copies that are known
-    /// to need it, or alone.
+    /// Returns the bytes of a blob as [`Client::blob`](crate::registry::Client::blob) does, read together with other
+    /// copies that are known to need it, or alone.
     ///
     /// # Errors
     /// As that.

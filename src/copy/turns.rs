@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next caller in line takes over, none
-/// waits for ever. An owner that fails leaves the reason `F` to the callers that were waiting by then.
-pub struct Turns<K, F = ()> {
+/// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next caller in line
+/// takes over, none waits for ever. An owner that fails leaves the reason `F` to the callers that were waiting by then.
+pub(super) struct Turns<K, F = ()> {
     waiting: Mutex<HashMap<K, Arc<TurnSlot<F>>>>,
 }
 
@@ -17,7 +17,7 @@ pub struct Turns<K, F = ()> {
 type TurnSlot<F> = tokio::sync::Mutex<Option<(Instant, F)>>;
 
 /// The turn at one key.
-pub struct Turn<'a, K: Eq + Hash, F = ()> {
+pub(super) struct Turn<'a, K: Eq + Hash, F = ()> {
     turns: &'a Turns<K, F>,
     key: K,
     arrived: Instant,
@@ -32,7 +32,7 @@ impl<K, F> Default for Turns<K, F> {
 
 impl<K: Clone + Eq + Hash, F> Turns<K, F> {
     /// Waits for the turn at `key`.
-    pub async fn at(&self, key: K) -> Turn<'_, K, F> {
+    pub(super) async fn at(&self, key: K) -> Turn<'_, K, F> {
         let arrived = Instant::now();
         let slot = self.lock().entry(key.clone()).or_default().clone();
         let mut turn = Turn { turns: self, key, arrived, guard: None };
@@ -49,13 +49,13 @@ impl<K, F> Turns<K, F> {
 
 impl<K: Eq + Hash, F: Clone> Turn<'_, K, F> {
     /// Returns the failure that an earlier owner had while this turn was waited for.
-    pub fn inherited(&self) -> Option<F> {
+    pub(super) fn inherited(&self) -> Option<F> {
         let (failed, reason) = self.guard.as_deref()?.as_ref()?;
         (*failed >= self.arrived).then(|| reason.clone())
     }
 
     /// Leaves `reason` to the callers that wait now.
-    pub fn fail(&mut self, reason: F) {
+    pub(super) fn fail(&mut self, reason: F) {
         if let Some(guard) = &mut self.guard {
             **guard = Some((Instant::now(), reason));
         }

@@ -30,7 +30,8 @@ impl Verifier {
         is_true(self.verify_content(task, closure, not_before).await)
     }
 
-    /// Returns true if the root manifest and everything below it are there, checked after `not_before`; tags are not looked at.
+    /// Returns true if the root manifest and everything below it are there, checked after `not_before`; tags are not
+    /// looked at.
     ///
     /// # Errors
     /// [`CopyError::Destination`].
@@ -47,8 +48,9 @@ impl Verifier {
         is_true(all.await.map(|_| ()))
     }
 
-    /// Reads the tag and everything below it back, after `written`; content that another copy has seen shortly before is not looked
-    /// at again. Absent content has a moment to appear: some registries serve what they took a little later.
+    /// Reads the tag and everything below it back, after `written`; content that another copy has seen shortly before
+    /// is not looked at again. Absent content has a moment to appear: some registries serve what they took a little
+    /// later.
     ///
     /// # Errors
     /// [`CopyError::VerificationFailed`], or [`CopyError::Destination`].
@@ -94,7 +96,8 @@ impl Verifier {
         content.try_for_each_concurrent(CHECKS_AT_ONCE, |one| self.verify_one(task, one, not_before)).await
     }
 
-    /// Looks for the blobs by few calls, where the destination has such a call; blobs that they do not find are looked for one by one.
+    /// Looks for the blobs by few calls, where the destination has such a call; blobs that they do not find are looked
+    /// for one by one.
     async fn verify_at_once(&self, task: &ImageCopy<'_>, content: &[ContentRef<'_>], not_before: Instant) {
         let blobs = content.iter().filter_map(|one| match one {
             ContentRef::Blob(blob) if !self.contents.is_verified(&ContentKey::blob(task, blob), not_before) => {
@@ -160,7 +163,8 @@ fn is_true(verified: Result<(), CopyError>) -> Result<bool, CopyError> {
     }
 }
 
-/// The age up to which a check by another image counts for one that is written now: images that share layers are copied side by side.
+/// The age up to which a check by another image counts for one that is written now: images that share layers are copied
+/// side by side.
 const SHARED_FOR: Duration = Duration::from_secs(10);
 const CHECKS_AT_ONCE: usize = 8;
 /// The pauses before content that was just written is looked for again.

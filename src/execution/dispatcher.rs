@@ -250,8 +250,8 @@ impl WorkerApi for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Returns the access to both ends of a worker's lane, unless the worker has it already. It keeps an older one while the Secrets
-    /// cannot be read.
+    /// Returns the access to both ends of a worker's lane, unless the worker has it already. It keeps an older one
+    /// while the Secrets cannot be read.
     async fn route_access(&self, job: &str, known: Option<&str>) -> Result<Option<RouteAccess>, WorkerApiError> {
         let lane = self.queue().lane(job).cloned().ok_or(WorkerApiError::Unknown)?;
         let unavailable = || if known.is_some() { Ok(None) } else { Err(WorkerApiError::Unavailable) };

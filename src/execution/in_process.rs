@@ -106,8 +106,8 @@ struct GrantedConsent {
 }
 
 impl GrantedConsent {
-    /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a copy that is
-    /// dropped.
+    /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a
+    /// copy that is dropped.
     fn give_back(&self, copied: &Result<Copied, CodedError>) {
         let is_answered = copied.as_ref().err().is_none_or(|error| !is_unanswered(error.code));
         if let Some(grants) = self.grants.as_ref().filter(|_| is_answered) {

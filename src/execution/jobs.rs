@@ -1,4 +1,5 @@
-//! Controls the copy Jobs: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, publishes why they wait.
+//! Controls the copy Jobs: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, publishes why they
+//! wait.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::image::hex;
 use crate::metrics::Metrics;
 use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
 
-/// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are deleted.
+/// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are
+/// deleted.
 ///
 /// # Errors
 /// [`CallError`] if the Jobs cannot be listed or deleted.
@@ -230,8 +232,8 @@ impl Workforce {
         }
     }
 
-    /// Deletes Jobs without a worker in the queue: their deletion failed when they were given up, or the answer to their creation was
-    /// lost.
+    /// Deletes Jobs without a worker in the queue: their deletion failed when they were given up, or the answer to
+    /// their creation was lost.
     async fn delete_orphans(&self) {
         let (_, workers) = self.control.dispatcher.queue().overview();
         for job in self.known_jobs.state() {

@@ -7,7 +7,8 @@ use crate::replication::Access;
 use crate::replication::machine::{Assignment, Outcome};
 use crate::terms::{Action, FailureCode};
 
-/// Does `work` if the destination's owner consents. Without consent no request reaches the destination. Returns the last decision.
+/// Does `work` if the destination's owner consents. Without consent no request reaches the destination. Returns the
+/// last decision.
 pub(super) async fn with_consent<T>(
     access: &dyn Access,
     assignment: &Assignment,

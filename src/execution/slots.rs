@@ -1,4 +1,5 @@
-//! The images that a process copies at once: the copies of one image to several destinations take one slot, and begin together.
+//! The images that a process copies at once: the copies of one image to several destinations take one slot, and begin
+//! together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -56,8 +57,8 @@ impl Slots {
 }
 
 impl Member {
-    /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The slot is kept until
-    /// this is dropped.
+    /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The
+    /// slot is kept until this is dropped.
     pub async fn begin(&mut self) {
         let free = self.free.clone();
         // The semaphore is never closed.

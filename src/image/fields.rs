@@ -1,7 +1,8 @@
-//! Reads JSON objects whose known fields every program reads alike: none spelled in another case, none twice, no list too long.
+//! Reads JSON objects whose known fields every program reads alike: none spelled in another case, none twice, no list
+//! too long.
 //!
-//! Go's decoder, by which most registries and runtimes read, takes `"Layers"` for `layers` and the last of two; others take the
-//! first, or neither. One document is then two images.
+//! Go's decoder, by which most registries and runtimes read, takes `"Layers"` for `layers` and the last of two; others
+//! take the first, or neither. One document is then two images.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -124,7 +125,8 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for CheckedKey<'_, K> {
     }
 }
 
-/// Returns true if Go's decoder takes `key` for `field`: letters in any case, and the two others that fold to letters of ASCII.
+/// Returns true if Go's decoder takes `key` for `field`: letters in any case, and the two others that fold to letters
+/// of ASCII.
 fn is_alike(field: &str, key: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',

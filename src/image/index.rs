@@ -43,8 +43,8 @@ impl IndexEntry {
     }
 }
 
-/// Returns true for each entry that a choice keeps: those of a chosen platform, those of none, and attestations of entries that are
-/// kept. Nothing in `left_out` is kept.
+/// Returns true for each entry that a choice keeps: those of a chosen platform, those of none, and attestations of
+/// entries that are kept. Nothing in `left_out` is kept.
 pub fn keep_chosen(entries: &[IndexEntry], chosen: &[Platform], left_out: &HashSet<Digest>) -> Vec<bool> {
     let mut kept_digests: HashSet<&Digest> = HashSet::new();
     let mut attestations: HashMap<&Digest, Vec<usize>> = HashMap::new();
@@ -71,9 +71,9 @@ pub fn keep_chosen(entries: &[IndexEntry], chosen: &[Platform], left_out: &HashS
     kept
 }
 
-/// Returns the bytes of `index` without the entries that are not `kept` (one value an entry), and with the manifests in `replaced`
-/// named by their new digests and sizes. Every other byte stays, so the same index and choice always give the same bytes, and
-/// where nothing is cut or replaced they are those of `index`.
+/// Returns the bytes of `index` without the entries that are not `kept` (one value an entry), and with the manifests in
+/// `replaced` named by their new digests and sizes. Every other byte stays, so the same index and choice always give
+/// the same bytes, and where nothing is cut or replaced they are those of `index`.
 ///
 /// # Errors
 /// [`serde_json::Error`] if the document is no index.
@@ -93,7 +93,8 @@ pub fn cut_index(
             continue;
         }
         if !is_first {
-            cut.extend_from_slice(&whole[spans[number - 1].end..spans[number].start]); // What separates it from the one before.
+            // The separator from the entry before.
+            cut.extend_from_slice(&whole[spans[number - 1].end..spans[number].start]);
         }
         is_first = false;
         cut.extend_from_slice(renamed(entry, replaced)?.as_bytes());

@@ -49,9 +49,9 @@ impl Manifest {
     /// Reads `bytes` that a registry served under `content_type`.
     ///
     /// The media type inside the document is believed where the answer's own is missing or generic; where both are
-    /// there they must agree. Documents that are image and index at once are refused (CVE-2021-41190), as are those with a field
-    /// of a manifest or descriptor twice or in another case, which others read differently, Docker schema 1 manifests, and anything
-    /// that is not a manifest at all.
+    /// there they must agree. Documents that are image and index at once are refused (CVE-2021-41190), as are those
+    /// with a field of a manifest or descriptor twice or in another case, which others read differently, Docker schema
+    /// 1 manifests, and anything that is not a manifest at all.
     ///
     /// # Errors
     /// [`ManifestError`].
@@ -70,8 +70,8 @@ impl Manifest {
         Ok(Self { media_type, digest, bytes, kind, subject: view.subject })
     }
 
-    /// Returns true if `digest` is one of these bytes, by either algorithm: a registry may name by SHA-256 a manifest that was pushed by
-    /// another.
+    /// Returns true if `digest` is one of these bytes, by either algorithm: a registry may name by SHA-256 a manifest
+    /// that was pushed by another.
     pub fn has_digest(&self, digest: &Digest) -> bool {
         *digest == self.digest || (digest.algorithm() != self.digest.algorithm() && digest.verifies(&self.bytes))
     }

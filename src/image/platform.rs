@@ -20,9 +20,9 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Returns true if `self`, chosen by people, takes an image of the platform `other`: one without a variant takes every variant. An
-    /// architecture without a variant has the one that containerd assumes: `arm64` is `arm64/v8`, `arm` is
-    /// `arm/v7`, `amd64` is `amd64/v1`.
+    /// Returns true if `self`, chosen by people, takes an image of the platform `other`: one without a variant takes
+    /// every variant. An architecture without a variant has the one that containerd assumes: `arm64` is `arm64/v8`,
+    /// `arm` is `arm/v7`, `amd64` is `amd64/v1`.
     pub fn takes(&self, other: &Self) -> bool {
         (&self.os, &self.architecture) == (&other.os, &other.architecture)
             && (self.variant.is_none() || self.usual_variant() == other.usual_variant())

@@ -3,8 +3,8 @@
 use super::digest::Digest;
 use super::name::Tag;
 
-/// Returns the tag under which registries without a referrers API hold the index of the referrers of `subject`: algorithm and hash,
-/// cut to 32 and 64 characters (distribution specification 1.1, "Referrers Tag Schema").
+/// Returns the tag under which registries without a referrers API hold the index of the referrers of `subject`:
+/// algorithm and hash, cut to 32 and 64 characters (distribution specification 1.1, "Referrers Tag Schema").
 pub fn fallback_tag(subject: &Digest) -> Tag {
     let (algorithm, hash) = subject.as_str().split_once(':').expect("a digest has both");
     // Neither of the two algorithms has a character that a tag must not have.
@@ -12,7 +12,8 @@ pub fn fallback_tag(subject: &Digest) -> Tag {
     tag.parse().expect("an algorithm and a hash make a tag")
 }
 
-/// Returns the tags under which cosign keeps the signatures, attestations and SBOMs of `subject` where it does not use a subject field.
+/// Returns the tags under which cosign keeps the signatures, attestations and SBOMs of `subject` where it does not use
+/// a subject field.
 pub fn cosign_tags(subject: &Digest) -> [Tag; 3] {
     let base = fallback_tag(subject);
     COSIGN_SUFFIXES.map(|suffix| format!("{base}{suffix}").parse().expect("a short suffix leaves a tag"))

@@ -24,8 +24,8 @@ use crate::registry::EgressPolicy;
 /// Copies the images that the operator hands out, until it lets the worker go.
 ///
 /// # Errors
-/// [`WorkerError`] if the operator cannot be reached for [`PATIENCE`], or does not know this worker any more. Its sentence is left for
-/// the pod's status, too.
+/// [`WorkerError`] if the operator cannot be reached for [`PATIENCE`], or does not know this worker any more. Its
+/// sentence is left for the pod's status, too.
 pub async fn run(flags: WorkerFlags) -> Result<(), WorkerError> {
     let ended = work(&flags).await;
     if let Err(cause) = &ended {

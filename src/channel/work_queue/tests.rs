@@ -1,3 +1,5 @@
+//! Tests of the work queue, with a model of workers and of operators that follow one another.
+
 use super::*;
 use crate::channel::HeldItem;
 
@@ -64,7 +66,7 @@ fn a_lost_answer_is_repeated_and_a_late_report_is_ignored() {
 }
 
 #[test]
-fn a_urgent_image_is_given_beyond_the_slots_and_before_the_others() {
+fn an_urgent_image_is_given_beyond_the_slots_and_before_the_others() {
     let now = Instant::now();
     let mut queue = queue_with_worker(now);
     let _state: Vec<_> = ["a", "b", "c"].map(|id| queue.submit(submission(id, false), now)).into();
@@ -162,7 +164,8 @@ fn a_worker_that_is_dismissed_ends_when_it_has_nothing_and_gets_nothing_new() {
     assert!(answer.end && answer.items.is_empty());
 }
 
-/// A worker as the operator may meet it: it does what answers say, as far as they reach it, and counts time from when it asked.
+/// A worker as the operator may meet it: it does what answers say, as far as they reach it, and counts time from when
+/// it asked.
 #[derive(Debug, Default)]
 struct ModelWorker {
     sequence: u64,
@@ -213,8 +216,8 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<QueueStep>> {
 }
 
 proptest::proptest! {
-    /// Two workers, operators that follow one another, messages that are lost, clocks that stand still while a process sleeps: the tag
-    /// never moves back, and no worker writes without a grant that no other can have.
+    /// Two workers, operators that follow one another, messages that are lost, clocks that stand still while a process
+    /// sleeps: the tag never moves back, and no worker writes without a grant that no other can have.
     #[test]
     fn a_tag_never_moves_back(steps in steps()) {
         use crate::channel::{GrantDecision, Grants, GrantHolder, GrantSubject};

@@ -110,7 +110,7 @@ impl SharedRead {
 
     /// Joins if no piece is gone yet. Returns true with it if other destinations are still awaited.
     pub(super) fn join(self: &Arc<Self>, destination: &RepositoryKey) -> (Option<Branch>, bool) {
-        let mut backlog = self.shared.backlog.lock();
+        let mut backlog = self.shared.lock();
         let is_whole = backlog.first == 0 && !matches!(backlog.end, Some(Err(_)));
         let branch = is_whole.then(|| {
             let number = backlog.joined;
@@ -128,7 +128,7 @@ impl SharedRead {
 
     /// Notes that `destination` does not come any more. Returns true if others are still awaited.
     pub(super) fn needs_not(&self, destination: &RepositoryKey) -> bool {
-        let mut backlog = self.shared.backlog.lock();
+        let mut backlog = self.shared.lock();
         if backlog.awaited.remove(destination) {
             backlog.trim();
             self.shared.room.notify_one();
@@ -228,7 +228,7 @@ impl Branch {
 
 impl Drop for Branch {
     fn drop(&mut self) {
-        let mut backlog = self.read.shared.backlog.lock();
+        let mut backlog = self.read.shared.lock();
         backlog.branches.remove(&self.number);
         backlog.trim();
         drop(backlog);
@@ -250,7 +250,7 @@ async fn drive(shared: Arc<ReadState>) {
         Ok(stream) => stream,
         Err(error) => return shared.end(Err(error)),
     };
-    shared.backlog.lock().is_open = true;
+    shared.lock().is_open = true;
     shared.more.notify_waiters();
     let mut starved = Duration::ZERO;
     loop {
@@ -274,7 +274,7 @@ struct EndGuard<'a>(&'a ReadState);
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let broken = || Err(RegistryError::new(ErrorKind::Unavailable, "reading the source broke off"));
-        self.0.backlog.lock().end.get_or_insert_with(broken);
+        self.0.lock().end.get_or_insert_with(broken);
         self.0.more.notify_waiters();
     }
 }
