@@ -103,10 +103,9 @@ mod tests {
         ObjectRef::new(name).within("team-a")
     }
 
-    async fn follow(
-        errors: &WatchErrors,
-        results: Vec<Result<(ObjectRef<Registry>, Action), Error<CallError, watcher::Error>>>,
-    ) -> Vec<String> {
+    type Reconciled = Result<(ObjectRef<Registry>, Action), Error<CallError, watcher::Error>>;
+
+    async fn follow(errors: &WatchErrors, results: Vec<Reconciled>) -> Vec<String> {
         let deleted = Mutex::new(Vec::new());
         let note = |namespace: &str, name: &str| {
             deleted.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{namespace}/{name}"))
