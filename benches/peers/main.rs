@@ -120,7 +120,7 @@ async fn bench(flags: &RunFlags) -> Result<(), String> {
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", flags.results.display()))?
     } else {
         let load = quiet(!flags.force.is_empty())?;
-        let report = measure_all(flags, load).await?;
+        let report = Box::pin(measure_all(flags, load)).await?;
         if let Some(folder) = flags.results.parent() {
             std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }

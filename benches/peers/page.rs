@@ -90,7 +90,7 @@ fn picture(comparisons: &[PeerComparison]) -> String {
         let eighths = (ratios.median() * (BAR_OF_ONE * 8) as f64).round() as usize;
         let eighths = eighths.min(BAR * 8);
         let mut bar = "█".repeat(eighths / 8);
-        bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8].chars());
+        bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
         let length = bar.chars().count();
         if length <= BAR_OF_ONE {
             let _ = write!(bar, "{:width$}│", "", width = BAR_OF_ONE - length);
