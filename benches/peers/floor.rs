@@ -92,7 +92,7 @@ pub async fn run(flags: FloorFlags) -> Result<()> {
 }
 
 impl Floor {
-    /// The tags of a repository with all manifests below them.
+    /// Returns the tags of a repository with all manifests below them.
     async fn read(&self, repository: &str) -> Result<RepositoryWork> {
         let mut work = RepositoryWork { repository: repository.to_owned(), ..RepositoryWork::default() };
         let mut tags = Vec::new();

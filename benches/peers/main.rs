@@ -208,7 +208,7 @@ async fn measure_all(flags: &RunFlags, load: f64) -> Result<BenchReport, String>
     Ok(report)
 }
 
-/// The names that were asked for, all if there are none.
+/// Returns the names that were asked for, all if there are none.
 fn chosen(asked: &str, known: &[String]) -> Result<Vec<String>, String> {
     let names: Vec<_> = asked.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match names.iter().find(|name| !known.contains(name)) {

@@ -71,7 +71,7 @@ impl Measured {
         }
     }
 
-    /// The last of what it wrote.
+    /// Returns the last of what it wrote.
     fn tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -131,7 +131,7 @@ pub fn processor_time(id: u32) -> f64 {
     ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// The most memory that a running process has had, in bytes.
+/// Returns the most memory that a running process has had, in bytes.
 pub fn peak_memory(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

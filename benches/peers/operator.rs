@@ -172,7 +172,7 @@ impl BenchOperator<'_> {
         self.measured(within, work).await
     }
 
-    /// The resources that `work` takes.
+    /// Returns the resources that `work` takes.
     async fn measured(
         &self,
         within: Duration,

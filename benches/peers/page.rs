@@ -23,7 +23,7 @@ struct PeerComparison {
     ratios: Ratios,
 }
 
-/// The page for readers: summary, picture, participants, targets.
+/// Returns the page for readers: summary, picture, participants, targets.
 pub fn performance(report: &BenchReport) -> String {
     let comparisons = comparisons(report);
     let mut page = format!("# Performance\n\n{SUMMARY}\n{}\n", summary(&comparisons));
@@ -40,7 +40,7 @@ pub fn performance(report: &BenchReport) -> String {
     page
 }
 
-/// The page with every number: each tool beside transship, and the tables of all scenarios.
+/// Returns the page with every number: each tool beside transship, and the tables of all scenarios.
 pub fn tables(report: &BenchReport) -> String {
     let mut page = format!("# Performance: tables\n\n{TABLES}\n{}\n", measured(report));
     let _ = write!(page, "## Transship beside each tool\n\n{PAIRS}\n{}", pairs(report));
@@ -48,7 +48,7 @@ pub fn tables(report: &BenchReport) -> String {
     page
 }
 
-/// Every phase in which another tool did the same.
+/// Returns every phase in which another tool did the same.
 fn comparisons(report: &BenchReport) -> Vec<PeerComparison> {
     let all = report.phases().filter_map(|(scenario, phase, runs)| {
         let (other, ratios) = best_peer(&runs)?;
@@ -155,7 +155,7 @@ fn pairs(report: &BenchReport) -> String {
     text
 }
 
-/// The operator's share of the time in which images are copied, and its load on the API server.
+/// Returns the operator's share of the time in which images are copied, and its load on the API server.
 fn operator(report: &BenchReport) -> String {
     let mut text = String::new();
     for (scenario, phase, runs) in report.phases() {

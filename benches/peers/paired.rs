@@ -55,12 +55,12 @@ impl Ratios {
     }
 }
 
-/// The median of the seconds that runs took which ended well.
+/// Returns the median of the seconds that runs took which ended well.
 pub fn median_wall(runs: &[&Run]) -> Option<f64> {
     median(runs.iter().filter_map(|run| run.wall()))
 }
 
-/// The middle one, or the mean of the middle two; `None` of nothing.
+/// Returns the middle one, or the mean of the middle two; `None` of nothing.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -74,7 +74,8 @@ fn quantile(values: &[f64], share: f64) -> Option<f64> {
     Some(below + (above - below) * at.fract())
 }
 
-/// The tool of another that transship compares worst with, and how: of all peers, the one with the largest median.
+/// Returns the tool of another that transship compares worst with, and how: of all peers, the one with the largest
+/// median.
 pub fn best_peer(runs: &BTreeMap<Tool, Vec<&Run>>) -> Option<(Tool, Ratios)> {
     let peers = runs.keys().copied().filter(|tool| tool.is_peer());
     let ratios = peers.filter_map(|peer| Some((peer, Ratios::of(runs, Tool::Transship, peer)?)));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// A paragraph of at most 100 columns; `first` and `rest` begin its lines.
+/// Returns a paragraph of at most 100 columns; `first` and `rest` begin its lines.
 pub fn wrapped(first: &str, rest: &str, text: &str) -> String {
     let mut lines = vec![first.to_owned()];
     let mut is_empty = true;

@@ -72,12 +72,12 @@ impl BenchMachine {
 }
 
 impl BenchReport {
-    /// The tables of all scenarios that were run, in Markdown that can be read on a terminal, too.
+    /// Returns the tables of all scenarios that were run, in Markdown that can be read on a terminal, too.
     pub fn tables(&self) -> String {
         scenarios().iter().map(|scenario| self.scenario(scenario)).collect()
     }
 
-    /// The tables of one scenario; empty if it was not run.
+    /// Returns the tables of one scenario; empty if it was not run.
     pub fn scenario(&self, scenario: &Scenario) -> String {
         let mut text = String::new();
         for phase in PHASES {
@@ -95,7 +95,7 @@ impl BenchReport {
         text
     }
 
-    /// Every phase of every scenario that was run.
+    /// Returns every phase of every scenario that was run.
     pub fn phases(&self) -> impl Iterator<Item = (Scenario, &'static str, BTreeMap<Tool, Vec<&Run>>)> {
         let phases = scenarios().into_iter().flat_map(|scenario| PHASES.map(|phase| (scenario.clone(), phase)));
         let with_runs = phases.map(|(scenario, phase)| {

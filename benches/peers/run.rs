@@ -66,7 +66,7 @@ impl Least {
         Self::of(&Traffic::least_cold(contents, destinations), Traffic::most_checks(contents, destinations))
     }
 
-    /// The least of a run that has nothing to do.
+    /// Returns the least of a run that has nothing to do.
     pub fn warm(contents: &ExpectedContents) -> Self {
         Self::of(&Traffic::least_warm(contents), 0)
     }
@@ -97,7 +97,7 @@ pub fn statuses<'a>(log: impl IntoIterator<Item = &'a AccessLine>) -> BTreeMap<u
     statuses
 }
 
-/// The runs of each tool of a scenario's phase, in the order of the tools.
+/// Returns the runs of each tool of a scenario's phase, in the order of the tools.
 pub fn by_tool<'a>(runs: &'a [Run], scenario: &str, phase: &str) -> BTreeMap<Tool, Vec<&'a Run>> {
     let mut found: BTreeMap<Tool, Vec<&Run>> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.scenario == scenario && run.phase == phase) {

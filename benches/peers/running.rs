@@ -95,7 +95,8 @@ pub async fn run(scenario: &Scenario, settings: &BenchSettings, mut report: impl
     runs
 }
 
-/// The tools that go on after all have had their repetitions: ours, the floors, and the fastest two of the others.
+/// Returns the tools that go on after all have had their repetitions: ours, the floors, and the fastest two of the
+/// others.
 fn going_on(runs: &[Run], scenario: &Scenario, tools: &[Tool]) -> Vec<Tool> {
     let phase = runs.first().map_or("cold", |run| run.phase.as_str());
     let walls = by_tool(runs, scenario.name, phase);
@@ -202,7 +203,7 @@ impl<'a> ToolBench<'a> {
         Run { least, ..self.result(phase, &mark, ended, contents).await }
     }
 
-    /// A copy by an operator that runs and has nothing else to do.
+    /// Copies by an operator that runs and has nothing else to do.
     async fn replicated(&self, cluster: &Cluster) -> Run {
         let contents = &self.prepared.contents;
         let task = self.task(false);
@@ -375,7 +376,7 @@ fn by_the_tool(log: Vec<AccessLine>, from: usize) -> Vec<AccessLine> {
     log.into_iter().skip(from).filter(|access| !is_ours(access)).collect()
 }
 
-/// The log once nothing is added to it any more: a line is written just after its answer.
+/// Returns the log once nothing is added to it any more: a line is written just after its answer.
 async fn settled_log(registry: &TestRegistry) -> Vec<AccessLine> {
     let began = Instant::now();
     let mut log = registry.access_log();

@@ -133,7 +133,7 @@ impl Scale {
     }
 }
 
-/// The table of all sizes.
+/// Returns the table of all sizes.
 pub fn table(scales: &[Scale]) -> String {
     let mut text = HEADER.to_owned();
     for scale in scales {

@@ -49,7 +49,7 @@ pub enum Course {
     Watched,
 }
 
-/// Everything that can be measured, in order.
+/// Returns everything that can be measured, in order.
 pub fn scenarios() -> Vec<Scenario> {
     use Course::{Changed, Killed, Warm, Watched};
     vec![

@@ -20,7 +20,7 @@ pub fn heading(phase: &str) -> &'static str {
     }
 }
 
-/// A table with a line for each tool.
+/// Returns a table with a line for each tool.
 pub fn table(runs: &BTreeMap<Tool, Vec<&Run>>) -> String {
     let mut rows = vec![HEADER.map(str::to_owned).to_vec()];
     rows.extend(runs.iter().map(|(tool, of_tool)| row(*tool, of_tool, runs)));
@@ -90,7 +90,7 @@ fn row(tool: Tool, of_tool: &[&Run], runs: &BTreeMap<Tool, Vec<&Run>>) -> Vec<St
     ]
 }
 
-/// All of them, and which.
+/// Formats the number of requests, and that of each method.
 fn requests(requests: &Requests) -> String {
     let Requests { get, head, post, put, patch, delete, errors } = requests;
     let named = [

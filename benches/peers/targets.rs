@@ -28,7 +28,7 @@ struct TargetPhase<'a> {
     ours: Vec<&'a Run>,
 }
 
-/// The table of targets, and what bounds those that are missed.
+/// Returns the table of targets, and what bounds those that are missed.
 pub fn page(report: &BenchReport) -> String {
     let mut targets = Vec::new();
     for (scenario, name, runs) in report.phases() {
@@ -109,7 +109,7 @@ impl TargetPhase<'_> {
         }
     }
 
-    /// The requests that copying took, of the least.
+    /// Compares the requests of the copy with the least.
     fn requests(&self, limit: f64) -> BenchTarget {
         let (found, least) =
             self.worst(|run| (run.traffic.copy_requests() as f64, run.least.requests as f64)).unwrap_or_default();
@@ -183,7 +183,7 @@ fn round_trips(report: &BenchReport) -> Vec<BenchTarget> {
     ]
 }
 
-/// The most of any run.
+/// Returns the most of any run.
 fn memory(report: &BenchReport) -> Option<BenchTarget> {
     let ours = report.runs.iter().filter(|run| run.tool == Tool::Transship.name());
     let peaks = ours.filter_map(|run| Some((run.usage.as_ref()?.memory, run)));
@@ -204,7 +204,7 @@ fn memory_of_large_blobs(report: &BenchReport) -> Option<BenchTarget> {
     Some(BenchTarget { scenario: "D1", what, measured: format!("{more:.1} MB"), is_met: more <= 4.0 })
 }
 
-/// The processor time of the operator for each image, in many repositories and in few large ones.
+/// Returns the processor time of the operator for each image, in many repositories and in few large ones.
 fn processor_time_of_operator(report: &BenchReport) -> Vec<BenchTarget> {
     let mut targets = Vec::new();
     for of in [Images::Distinct, Images::Aliases] {

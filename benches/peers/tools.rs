@@ -43,12 +43,12 @@ pub struct CopyTask<'a> {
 }
 
 impl Tool {
-    /// All of them.
+    /// Returns all of them.
     pub fn all() -> &'static [Self] {
         Self::value_variants()
     }
 
-    /// Its name, as it is chosen and printed.
+    /// Returns its name, as it is chosen and printed.
     pub fn name(self) -> String {
         self.to_possible_value().expect("no tool is hidden").get_name().to_owned()
     }
@@ -74,7 +74,7 @@ impl Tool {
         }
     }
 
-    /// The version that the tool says to be.
+    /// Returns the version that the tool says to be.
     pub fn version(self) -> String {
         let (program, argument) = match self {
             Self::Transship | Self::Operator => (env!("CARGO_BIN_EXE_transship").into(), "--version"),
@@ -100,7 +100,7 @@ impl Tool {
         !self.is_floor() && !matches!(self, Self::Transship | Self::Operator)
     }
 
-    /// The command that does the task.
+    /// Returns the command that does the task.
     ///
     /// # Panics
     /// Of the operator, which has none.
@@ -140,7 +140,7 @@ fn transship(task: &CopyTask<'_>) -> Command {
 }
 
 impl CopyTask<'_> {
-    /// The Registries and the configuration of the task.
+    /// Returns the Registries and the configuration of the task.
     pub fn objects(&self, namespace: &str) -> Vec<Value> {
         let exact = |name: &&str| json!({"filter": name, "filterType": "EXACT_MATCH"});
         let filters: Vec<_> = self.repositories.iter().map(exact).collect();
@@ -152,7 +152,7 @@ impl CopyTask<'_> {
     }
 }
 
-/// The Registries, and the configuration [`CONFIGURATION`] of one rule; `rule` has its filters.
+/// Returns the Registries, and the configuration [`CONFIGURATION`] of one rule; `rule` has its filters.
 pub fn objects(namespace: &str, source: &str, destinations: &[String], mut rule: Value) -> Vec<Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec});
     let registry =
@@ -183,7 +183,7 @@ fn floor(task: &CopyTask<'_>, read_back: bool) -> Command {
     command
 }
 
-/// A line for every repository and destination.
+/// Returns a line for every repository and destination.
 fn lines(task: &CopyTask<'_>, line: impl Fn(&str, &str) -> String) -> String {
     let mut script = String::new();
     for destination in &task.destinations {

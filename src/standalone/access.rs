@@ -30,7 +30,7 @@ impl FileAccess {
         Self(RwLock::new(Arc::new(content)))
     }
 
-    /// The present content.
+    /// Returns the files as they were last read well.
     pub(super) fn content(&self) -> Arc<FileContent> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

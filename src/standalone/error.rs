@@ -183,7 +183,7 @@ pub enum ClientError {
     Options(String),
 }
 
-/// One line for each error, each as the program begins its errors.
+/// Joins errors to one line each, begun as the program begins its errors.
 fn lines(errors: &[impl Display]) -> String {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     lines.join("\ntransship: ")

@@ -46,14 +46,14 @@ impl Documents {
         if errors.is_empty() { Ok(documents) } else { Err(errors) }
     }
 
-    /// The Registries whose notifications cannot be authenticated.
+    /// Returns the Registries whose notifications cannot be authenticated.
     pub(super) fn registries_without_token(&self) -> impl Iterator<Item = &NamespacedName> {
         let wanting = self.registries.iter().filter(|(_, registry)| registry.spec.notifications.is_some());
         wanting.map(|(reference, _)| reference).filter(|reference| self.notification_token(reference).is_none())
     }
 
-    /// The token that the sender of notifications for a Registry has to show; `None` if it takes none, or its Secret is
-    /// not in the files.
+    /// Returns the token that the sender of notifications for a Registry has to show; `None` if it takes none, or its
+    /// Secret is not in the files.
     pub(super) fn notification_token(&self, reference: &NamespacedName) -> Option<Vec<u8>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
         let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;

@@ -26,7 +26,7 @@ pub(super) struct ImageResult {
 }
 
 impl ImageResult {
-    /// The result of a copy.
+    /// Returns the result of a copy.
     pub(super) fn of_copy(assignment: &Assignment, copied: Result<Copied, CodedError>) -> Self {
         let Assignment { repository, source, destination, tag, digest, configuration, .. } = assignment;
         Self {
@@ -38,7 +38,7 @@ impl ImageResult {
         }
     }
 
-    /// The result for an image that was not copied in this run.
+    /// Returns the result for an image that was not copied in this run.
     fn of_row(row: &Row, source: &str, destination: &str, tag: &Tag) -> Self {
         let copied = match &row.state {
             RowState::Complete { .. } => None,
@@ -159,7 +159,7 @@ fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
     table(&rows)
 }
 
-/// The line of one image.
+/// Returns the line of one image.
 pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
     let digest = short_digest(image.digest.as_str());

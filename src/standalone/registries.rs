@@ -151,7 +151,7 @@ impl Setup<'_> {
     }
 }
 
-/// A fingerprint of everything that a client is made of; it leaves no process.
+/// Returns a fingerprint of everything that a client is made of; it leaves no process.
 fn version(registry: &Registry, options: &RegistryOptions) -> u64 {
     use secrecy::ExposeSecret;
     let mut hasher = DefaultHasher::new();
@@ -168,7 +168,7 @@ fn version(registry: &Registry, options: &RegistryOptions) -> u64 {
     hasher.finish()
 }
 
-/// The file of the docker configuration: `given` or the config.json in it; without one that of the home folder.
+/// Returns the file of the docker configuration: `given` or the config.json in it; without one that of the home folder.
 pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
     match given {
         Some(path) if path.is_dir() => Some(path.join("config.json")),

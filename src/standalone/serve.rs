@@ -160,7 +160,7 @@ fn warn_of_missing_tokens(content: &FileContent) {
     }
 }
 
-/// The configurations that are no longer in the files.
+/// Returns the configurations that are no longer in the files.
 fn removed(earlier: &FileContent, present: &FileContent) -> Vec<(String, String)> {
     let names = |content: &FileContent| {
         let configurations = content.documents.configurations.iter();

@@ -68,7 +68,7 @@ fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> 
     }
 }
 
-/// The table of `kubectl get replicationstatus`, with its columns and words.
+/// Returns the table of `kubectl get replicationstatus`, with its columns and words.
 fn pairs(objects: &[ReplicationStatus], now: Timestamp) -> String {
     let header = [
         "NAMESPACE",
@@ -109,7 +109,7 @@ fn pairs(objects: &[ReplicationStatus], now: Timestamp) -> String {
     table(&rows.into_iter().map(|[_, rest @ ..]| rest).collect::<Vec<[String; 10]>>())
 }
 
-/// One line for each image that the statuses show.
+/// Formats one line for each image that the statuses show.
 fn images(objects: &[ReplicationStatus]) -> String {
     let header = ["NAMESPACE", "NAME", "TAG", "DIGEST", "STATUS", "BYTES", "ATTEMPTS", "MESSAGE"];
     let mut rows = vec![header.map(str::to_owned)];
@@ -135,7 +135,7 @@ fn images(objects: &[ReplicationStatus]) -> String {
     table(&rows.into_iter().map(|[_, rest @ ..]| rest).collect::<Vec<[String; 7]>>())
 }
 
-/// A line for each status that has more images than it shows.
+/// Returns a line for each status that has more images than it shows.
 fn left_out(objects: &[ReplicationStatus]) -> String {
     let line = |object: &ReplicationStatus| {
         let status = object.status.as_ref()?;
@@ -159,18 +159,18 @@ fn has_several_namespaces(objects: &[ReplicationStatus]) -> bool {
     objects.iter().map(|object| &object.metadata.namespace).collect::<BTreeSet<_>>().len() > 1
 }
 
-/// A word of the API as JSON has it.
+/// Returns a word of the API as JSON has it.
 fn word(value: impl serde::Serialize) -> String {
     json!(value).as_str().unwrap_or_default().to_owned()
 }
 
-/// Text in one line. Messages repeat words of registries, which must not move the cursor of a terminal.
+/// Brings text into one line. Messages repeat words of registries, which must not move the cursor of a terminal.
 fn cell(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A duration in two units at most, with the rules of `HumanDuration` in k8s.io/apimachinery, by which kubectl prints
-/// ages.
+/// Returns a duration in two units at most, with the rules of `HumanDuration` in k8s.io/apimachinery, by which kubectl
+/// prints ages.
 fn human_duration(seconds: i64) -> String {
     let pair = |large: i64, unit: &str, small: i64, sub_unit: &str| match small {
         0 => format!("{large}{unit}"),

@@ -41,7 +41,7 @@ pub(super) enum Mode {
 }
 
 impl Wiring {
-    /// A core on `content` that copies `copies` images at once, and calls `listener` with every result.
+    /// Returns a core on `content` that copies `copies` images at once, and calls `listener` with every result.
     pub(super) fn new(content: FileContent, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
         let (access, store) = (Arc::new(FileAccess::new(content)), Arc::new(store));
         let (engine, claims, clock) = (Engine::default(), SharedClaims::default(), Clock::default());
@@ -69,7 +69,7 @@ impl Wiring {
         Self { core: Arc::new(core), access, store, wakes, copies, requests: AtomicU64::new(0) }
     }
 
-    /// The orders of every configuration of the files, in their order.
+    /// Returns the orders of every configuration of the files, in their order.
     pub(super) fn orders(&self, mode: Mode) -> Vec<Orders> {
         let content = self.access.content();
         let configurations = content.documents.configurations.iter().enumerate();
@@ -81,7 +81,7 @@ impl Wiring {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The state that an earlier process left of a configuration.
+    /// Returns the state that an earlier process left of a configuration.
     pub(super) fn stored(&self, orders: &Orders) -> Stored {
         stored(&self.store, orders)
     }
@@ -115,7 +115,7 @@ impl Wiring {
         }
     }
 
-    /// A fingerprint of Registries, policies and claims.
+    /// Returns a fingerprint of Registries, policies and claims.
     fn dependencies(&self, content: &FileContent, named: &[NamespacedName]) -> u64 {
         let mut hasher = DefaultHasher::new();
         for reference in named {
@@ -129,8 +129,8 @@ impl Wiring {
     }
 }
 
-/// The state that an earlier process left of a configuration. A run that tries everything once does not wait for what
-/// failed before.
+/// Returns the state that an earlier process left of a configuration. A run that tries everything once does not wait
+/// for what failed before.
 pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     let mut pairs = store.load(&orders.namespace, &orders.name);
     if orders.is_once {
@@ -140,13 +140,13 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     Stored { pairs, has_run: store.was_used(), ..Stored::default() }
 }
 
-/// The Registries that a configuration names, its source first.
+/// Returns the Registries that a configuration names, its source first.
 fn named(configuration: &Configuration) -> Vec<NamespacedName> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     std::iter::once(source).chain(configuration.selection.destinations().into_iter().cloned()).collect()
 }
 
-/// The name of a configuration as `namespace/name`, which is its uid too.
+/// Returns the name of a configuration as `namespace/name`, which is its uid too.
 pub(super) fn name_of(configuration: &Configuration) -> String {
     format!("{}/{}", configuration.namespace, configuration.name)
 }

@@ -16,7 +16,7 @@ async fn helm(arguments: &[&str]) -> Output {
     run(helm).await
 }
 
-/// The chart, rendered with a file of values and further settings.
+/// Returns the chart, rendered with a file of values and further settings.
 async fn rendered(values: &Path, settings: &[&str]) -> String {
     let values = values.display().to_string();
     let mut arguments = vec!["template", "transship", "charts/transship", "--namespace", "transship", "-f", &values];
@@ -130,8 +130,8 @@ async fn wrong_values_are_refused_by_name() {
     }
 }
 
-/// The rights that the operator's roles of a rendered chart grant: namespace (empty: everywhere), group, resource and
-/// verb.
+/// Returns the rights that the operator's roles of a rendered chart grant: namespace (empty: everywhere), group,
+/// resource and verb.
 fn rights(text: &str) -> BTreeSet<(String, String)> {
     let mut rights = BTreeSet::new();
     for document in text.split("\n---\n") {

@@ -416,7 +416,7 @@ fn one_blob_at_a_time() -> Engine {
     Engine::new(EngineLimits { blobs: 1, ..EngineLimits::default() })
 }
 
-/// The requests of the engine that change something.
+/// Returns the requests of the engine that change something.
 fn writes(registry: &TestRegistry) -> Vec<AccessLine> {
     let is_write = |access: &AccessLine| {
         !matches!(access.method.as_str(), "GET" | "HEAD") && !access.user_agent.starts_with("transship-test-pusher")

@@ -10,7 +10,7 @@ use crate::registries::pair::RegistryPair;
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, When};
 
-/// An image, or an index of images, or one that nests another; layers are shared between them.
+/// Returns an image, or an index of images, or one that nests another; layers are shared between them.
 fn images() -> impl Strategy<Value = Image> {
     let layer = (0_u64..6, 20_usize..3_000).prop_map(|(seed, size)| Blob::layer(seed, size));
     let image =

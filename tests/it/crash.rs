@@ -102,7 +102,7 @@ impl Site<'_> {
         assert!(output.status.success(), "{repository}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Everything that is at the destination. Panics where a tag is there and something below it is not.
+    /// Returns everything that is at the destination. Panics where a tag is there and something below it is not.
     async fn content(&self, repository: &str) -> DigestsByTag {
         let (pusher, mut content) = (self.destination.pusher(), DigestsByTag::new());
         for tag in pusher.tags(repository).await {

@@ -17,7 +17,7 @@ use crate::registries::pair::RegistryPair;
 use crate::support::image::{Image, OCI_MANIFEST};
 use crate::support::scripted::{ScriptedFault, When};
 
-/// A document as a manifest of this media type, whatever it is.
+/// Returns a document as a manifest of this media type, whatever it is.
 fn document(media_type: &str, bytes: impl Into<Vec<u8>>) -> Image {
     Image {
         media_type: media_type.to_owned(),
@@ -39,7 +39,7 @@ async fn copy_of_served(pair: &RegistryPair, content_type: &str, bytes: impl Int
     pair.copy("1", &served.digest()).await.map(|_| ())
 }
 
-/// The error with which the source was refused. Panics where it is another one, or may pass by itself, or where
+/// Returns the error with which the source was refused. Panics where it is another one, or may pass by itself, or where
 /// anything was tagged.
 fn refused(pair: &RegistryPair, copied: Result<impl std::fmt::Debug, CopyError>, kind: ErrorKind) -> RegistryError {
     assert!(pair.destination.tags("app").is_empty(), "{copied:?}");
@@ -49,7 +49,7 @@ fn refused(pair: &RegistryPair, copied: Result<impl std::fmt::Debug, CopyError>,
     }
 }
 
-/// An OCI manifest with this descriptor of a configuration, and more.
+/// Returns an OCI manifest with this descriptor of a configuration, and more.
 fn manifest(config: &Image, more: &str) -> String {
     let config = serde_json::json!({ "mediaType": config.blobs[0].media_type, "digest": config.blobs[0].digest,
         "size": config.blobs[0].bytes.len() });

@@ -13,7 +13,7 @@ use crate::support::registry::{AccessLine, TestRegistry};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A source and destinations of one team, and a rule with more fields.
+/// Returns a source and destinations of one team, and a rule with more fields.
 async fn files(name: &str, source: &TestRegistry, destinations: &[&TestRegistry]) -> Files {
     let mut files = Files::new(name);
     files.registry("team-a", "source", source, "reader");
@@ -32,7 +32,7 @@ fn set(files: &mut Files, field: &str, value: Value) {
     configuration["spec"]["rules"][0][field] = value;
 }
 
-/// The outcome of every image of a sync by its destination.
+/// Returns the outcome of every image of a sync by its destination.
 async fn sync(files: &Files, more: &[&str], code: i32) -> Vec<Value> {
     let output = files.run("sync", &[&["--output", "json"], more].concat()).await;
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
@@ -42,7 +42,8 @@ async fn sync(files: &Files, more: &[&str], code: i32) -> Vec<Value> {
     images
 }
 
-/// The entries of an index of `image` of which only the first of three platforms, and its attestation, are kept.
+/// Returns the entries of an index of `image` of which only the first of three platforms, and its attestation, are
+/// kept.
 fn first_platform(image: &Image) -> [&Image; 2] {
     [&image.children[0], &image.children[3]]
 }

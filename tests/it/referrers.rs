@@ -10,7 +10,7 @@ use crate::support::image::Image;
 use crate::support::pusher::Pusher;
 use crate::support::registry::TestRegistry;
 
-/// The tag under which registries without a referrers API list what refers to an image.
+/// Returns the tag under which registries without a referrers API list what refers to an image.
 pub(crate) fn fallback_tag(subject: &Image) -> String {
     subject.digest().replace(':', "-")
 }
@@ -23,7 +23,7 @@ pub(crate) async fn attach(pusher: &Pusher, repository: &str, subject: &Image, a
     pusher.push_manifest(repository, &fallback_tag(subject), &Image::index(artifacts.to_vec())).await;
 }
 
-/// The referrers that a destination without a referrers API lists.
+/// Returns the referrers that a destination without a referrers API lists.
 pub(crate) async fn listed(pusher: &Pusher, repository: &str, subject: &Image) -> BTreeSet<String> {
     let Some(index) = pusher.manifest(repository, &fallback_tag(subject)).await else { return BTreeSet::new() };
     let index: Value = serde_json::from_slice(&index).unwrap();

@@ -98,7 +98,7 @@ impl CountedReplication {
         traffic
     }
 
-    /// The same, from a source that sends each blob once.
+    /// Does the same, from a source that sends each blob once.
     async fn cold_read_once(&mut self) -> Traffic {
         let traffic = self.cold().await;
         assert_eq!(traffic.moved, self.contents.unique_bytes(), "the source sends each blob once");
@@ -169,7 +169,7 @@ const CONFIGURATION: &str = "all";
 /// The most time that a fixture takes.
 const WHOLE: Duration = Duration::from_secs(60);
 
-/// The log once nothing is added to it any more: a line is written just after its answer.
+/// Returns the log once nothing is added to it any more: a line is written just after its answer.
 async fn settled(registry: &TestRegistry) -> Vec<AccessLine> {
     let mut last = registry.access_log();
     eventually(Duration::from_secs(10), "the log is written", async || {

@@ -41,7 +41,7 @@ impl Serve {
         Self::on(Port::claim(), files, &[]).await
     }
 
-    /// The same on `port`, with more flags.
+    /// Returns the same on `port`, with more flags.
     async fn on(port: Port, files: &Files, more: &[&str]) -> Self {
         let mut serve = Self::spawn(port, files, more);
         eventually(SOON, "serve listens", async || {
@@ -72,14 +72,14 @@ impl Serve {
         self.process.log()
     }
 
-    /// The messages of the log, each behind the reason if it has one.
+    /// Returns the messages of the log, each behind the reason if it has one.
     fn messages(&self) -> Vec<String> {
         let text = |line: &Value, field: &str| line["fields"][field].as_str().unwrap_or_default().to_owned();
         let lines = self.log().lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect::<Vec<_>>();
         lines.iter().map(|line| format!("{} {}", text(line, "reason"), text(line, "message"))).collect()
     }
 
-    /// The number of messages that contain `part`.
+    /// Returns the number of messages that contain `part`.
     fn count(&self, part: &str) -> usize {
         self.messages().iter().filter(|message| message.contains(part)).count()
     }
@@ -119,7 +119,7 @@ fn client() -> reqwest::Client {
     client_builder().build().unwrap()
 }
 
-/// A notification of one pushed tag.
+/// Returns a notification of one pushed tag.
 fn pushed(repository: &str, tag: &str) -> Value {
     json!({"events": [{"action": "push", "target": {"repository": repository, "tag": tag}}]})
 }
@@ -146,7 +146,7 @@ async fn status(files: &Files, more: &[&str]) -> Output {
     command.args(["status", "--state", &files.state()]).args(more).kill_on_drop(true).output().await.unwrap()
 }
 
-/// The objects that it prints.
+/// Returns the objects that it prints.
 async fn objects(files: &Files) -> Vec<ReplicationStatus> {
     let output = status(files, &["-o", "json"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -155,7 +155,7 @@ async fn objects(files: &Files) -> Vec<ReplicationStatus> {
     serde_json::from_value(list["items"].clone()).unwrap()
 }
 
-/// The images of all statuses, by `configuration: destination/repository:tag`.
+/// Returns the images of all statuses, by `configuration: destination/repository:tag`.
 async fn images(files: &Files) -> BTreeMap<String, ImageStatus> {
     let mut found = BTreeMap::new();
     for object in objects(files).await {

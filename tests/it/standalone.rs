@@ -67,7 +67,7 @@ impl Files {
         output.expect("it ends in a minute").unwrap()
     }
 
-    /// The same, to be run.
+    /// Returns the command, to be run.
     pub fn command(&self, subcommand: &str, more: &[&str]) -> tokio::process::Command {
         let file = self.write();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_transship"));
@@ -93,13 +93,13 @@ impl Files {
         file
     }
 
-    /// The folder that remembers what was verified.
+    /// Returns the folder that remembers what was verified.
     pub fn state(&self) -> String {
         self.folder.join("state").display().to_string()
     }
 }
 
-/// All that it printed.
+/// Returns all that it printed.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -10,7 +10,7 @@ use crate::support::image::Image;
 use crate::support::memory::run_measured;
 use crate::support::scripted::{Login, Personality, ScriptedRegistry};
 
-/// A source and destinations of one team without logins, and a rule for the repository `app`.
+/// Returns a source and destinations of one team without logins, and a rule for the repository `app`.
 pub fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedRegistry]) -> Files {
     let mut files = Files::new(name);
     let names = (0..destinations.len()).map(|number| format!("d{number}"));
@@ -48,7 +48,7 @@ fn tags(registry: &ScriptedRegistry) -> Vec<String> {
     registry.tags("app").into_keys().collect()
 }
 
-/// The tags whose manifest was asked for.
+/// Returns the tags whose manifest was asked for.
 fn asked(registry: &ScriptedRegistry) -> BTreeSet<String> {
     let log = registry.log();
     let paths = log.iter().filter_map(|seen| seen.path.split_once("/manifests/"));

@@ -80,25 +80,25 @@ enum Change {
 }
 
 impl Journal {
-    /// The record of `identity` in `file`, which may be absent. Nothing is read yet.
+    /// Returns the record of `identity` in `file`, which may be absent. Nothing is read yet.
     pub(super) fn new(file: PathBuf, identity: PairIdentity) -> Self {
         let (written, unwritten) = (None, Vec::new());
         Self { file, identity, written, unwritten, unwritten_lines: 0, unsynced: 0, is_sync_due: false }
     }
 
-    /// The pair that a file is about; `None` for one that is no journal.
+    /// Returns the pair that a file is about; `None` for one that is no journal.
     pub(super) fn identity_in(file: &Path) -> Option<PairIdentity> {
         let mut line = Vec::new();
         BufReader::new(File::open(file).ok()?.take(MAX_HEADER_BYTES)).read_until(b'\n', &mut line).ok()?;
         parse_header(&line)
     }
 
-    /// The pair.
+    /// Returns the pair that the record is about.
     pub(super) fn identity(&self) -> &PairIdentity {
         &self.identity
     }
 
-    /// The file.
+    /// Returns the file, which may be absent.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
@@ -251,7 +251,7 @@ impl Contents {
         }
     }
 
-    /// The shortest list of changes that leads here.
+    /// Returns the shortest list of changes that leads here.
     fn into_changes(self) -> Vec<Change> {
         let options = self.options.map(|options| Change::StartedOver(Some(options)));
         let asked = self.referrers_asked_at.map(Change::ReferrersAsked);
@@ -273,7 +273,7 @@ impl Change {
     }
 }
 
-/// A value as one line; JSON has no line feeds inside strings.
+/// Returns a value as one line; JSON has no line feeds inside strings.
 fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("it is JSON");
     line.push(b'\n');

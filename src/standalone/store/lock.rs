@@ -34,7 +34,7 @@ impl Lock {
     }
 }
 
-/// The process that has the lock, as it wrote itself into the file.
+/// Returns the process that has the lock, as it wrote itself into the file.
 fn owner(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(MAX_OWNER_BYTES).read_to_string(&mut text);

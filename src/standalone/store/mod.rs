@@ -142,7 +142,7 @@ impl FileStore {
         result
     }
 
-    /// The folder, where this process may write to it.
+    /// Returns the folder, where this process may write to it.
     fn writable(&self) -> Option<&StateFolder> {
         self.folder.as_ref().filter(|folder| folder.lock.is_some())
     }
@@ -291,7 +291,7 @@ fn configuration(pair: &PairIdentity) -> (String, String) {
     (pair.namespace.clone(), pair.spec.configuration_ref.name.clone())
 }
 
-/// The file name of the journal of a pair.
+/// Returns the file name of the journal of a pair.
 fn journal_name(PairIdentity { namespace, name, spec }: &PairIdentity) -> String {
     let identity = serde_json::to_vec(&(namespace, name, spec)).expect("an identity is JSON");
     format!("{}.jsonl", &Digest::sha256(&identity).encoded()[..32])

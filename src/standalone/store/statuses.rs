@@ -24,20 +24,20 @@ pub(super) struct StatusFiles {
 }
 
 impl StatusFiles {
-    /// The files of `folder`, which may be absent.
+    /// Returns the files of `folder`, which may be absent.
     pub(super) fn new(folder: PathBuf) -> Self {
         let created =
             files(&folder).into_iter().filter_map(|file| Some((file.file_name()?.to_str()?.to_owned(), None)));
         Self { created: Mutex::new(created.collect()), folder }
     }
 
-    /// The status of a pair; `None` if there is none, or it is that of another pair.
+    /// Returns the status of a pair; `None` if there is none, or it is that of another pair.
     pub(super) fn read(&self, pair: &PairIdentity) -> Option<ReplicationStatusStatus> {
         let object = read(&self.folder.join(file_name(pair).ok()?)).ok()??;
         (*object.spec == pair.spec).then_some(object.status).flatten()
     }
 
-    /// The statuses of the configuration `namespace`/`name`.
+    /// Returns the statuses of the configuration `namespace`/`name`.
     pub(super) fn of(&self, namespace: &str, name: &str) -> Vec<(PairIdentity, ReplicationStatusStatus)> {
         // The names of pairs begin with that of their configuration, cut to 40 characters: see `PairIdentity`.
         let cut: String = name.chars().take(40).collect();
@@ -58,7 +58,7 @@ impl StatusFiles {
         pairs.collect()
     }
 
-    /// The namespace and name of every configuration that has a status.
+    /// Returns the namespace and name of every configuration that has a status.
     pub(super) fn configurations(&self) -> Vec<(String, String)> {
         let (objects, _) = read_all(&self.folder);
         let names = objects.into_iter().map(|object| (object.namespace().unwrap_or_default(), object.spec.0));
@@ -97,7 +97,7 @@ impl StatusFiles {
         Ok(())
     }
 
-    /// When the status was first written, in whole seconds; now if there is none of this pair.
+    /// Returns the time when the status was first written, in whole seconds; now if there is none of this pair.
     fn created_at(&self, name: &str, file: &Path, pair: &PairIdentity) -> Timestamp {
         let known = self.lock().get(name).copied();
         let from_file = || {
@@ -147,7 +147,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|it| it == "json")).collect()
 }
 
-/// The name of the file of a pair. Namespaces come from files that people write.
+/// Returns the name of the file of a pair. Namespaces come from files that people write.
 fn file_name(pair: &PairIdentity) -> io::Result<String> {
     let name = format!("{}.{}.json", pair.namespace, pair.name);
     if name.contains(['/', '\\', '\0']) {

@@ -12,7 +12,7 @@ use crate::terms::{
     ResolvedRegistryReference,
 };
 
-/// The pair of `repository` in the configuration `team-a/<configuration>`.
+/// Returns the pair of `repository` in the configuration `team-a/<configuration>`.
 pub(in crate::standalone) fn pair(configuration: &str, repository: &str) -> PairIdentity {
     let end = |registry: &str| PairEnd {
         registry_ref: ResolvedRegistryReference {

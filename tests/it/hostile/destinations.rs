@@ -11,7 +11,7 @@ use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::{Personality, ScriptedFault, When};
 
-/// A pair whose source has an image of two layers.
+/// Returns a pair whose source has an image of two layers.
 fn with_image(destination: Personality) -> (RegistryPair, Image) {
     let pair = RegistryPair::start(Personality::plain(), destination);
     let image = Image::single(1, 2, 5_000);

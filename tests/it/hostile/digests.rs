@@ -13,7 +13,7 @@ use crate::support::image::{Blob, Image, OCI_INDEX, OCI_MANIFEST};
 use crate::support::scripted::{Personality, ScriptedFault, When};
 use crate::support::tls::install_crypto_provider;
 
-/// An anonymous client that may reach these hosts.
+/// Returns an anonymous client that may reach these hosts.
 pub(super) fn client_to(url: &str, hosts: &[String]) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
@@ -91,7 +91,7 @@ fn sha512(bytes: &[u8]) -> String {
     format!("sha512:{hex}")
 }
 
-/// An image whose parts are all named by SHA-512, in an index that names it so, too; and that index's digest.
+/// Returns an image whose parts are all named by SHA-512, in an index that names it so, too; and that index's digest.
 fn image_of_sha512(pair: &RegistryPair) -> (String, Vec<String>) {
     let parts: Vec<Blob> =
         [Blob::new("application/vnd.oci.image.config.v1+json", b"{}".to_vec()), Blob::layer(1, 3_000)]

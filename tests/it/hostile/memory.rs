@@ -8,7 +8,7 @@ use crate::tag_filters::{files, registry};
 
 const MIB: usize = 1024 * 1024;
 
-/// An index of this many images, whose manifests have this many bytes each, nearly all of them an annotation.
+/// Returns an index of this many images, whose manifests have this many bytes each, nearly all of them an annotation.
 fn heavy_index(seed: usize, images: usize, bytes: usize) -> Image {
     let config = Image::single(1, 1, 100);
     let heavy = (0..images).map(|number| {

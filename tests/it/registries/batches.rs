@@ -7,7 +7,7 @@ use crate::support::image::Image;
 use crate::support::scripted::ecr::{KEY_ID, SECRET_KEY};
 use crate::support::scripted::{Personality, ScriptedDigestApi, ScriptedFault, When};
 
-/// A pair whose destination is ECR, written to with an access key.
+/// Returns a pair whose destination is ECR, written to with an access key.
 fn to_ecr() -> RegistryPair {
     let ecr = Personality { digest_api: Some(ScriptedDigestApi::Ecr { page: 1000 }), ..Personality::ecr() };
     let pair = RegistryPair::start(Personality::plain(), ecr);

@@ -43,7 +43,7 @@ async fn listing(client: &Client) -> Listing {
     client.tags_and_digests(&REPOSITORY.parse().unwrap(), &|_| true).await.unwrap().unwrap()
 }
 
-/// The digests of a listing that are right; panics where one is wrong.
+/// Counts the digests of a listing; panics where one is wrong.
 fn right(registry: &ScriptedRegistry, listing: &Listing) -> usize {
     let tags: BTreeMap<_, _> = registry.tags(REPOSITORY);
     assert_eq!(listing.tags.len(), tags.len());
@@ -53,7 +53,7 @@ fn right(registry: &ScriptedRegistry, listing: &Listing) -> usize {
     listing.digests.len()
 }
 
-/// The requests from the `from`th on, but for those to get a token.
+/// Returns the requests from the `from`th on, but for those to get a token.
 fn asked(registry: &ScriptedRegistry, from: usize) -> Vec<String> {
     let log = registry.log().split_off(from);
     let is_token = |path: &str| path.starts_with("/service/token");

@@ -93,7 +93,7 @@ impl RegistryPair {
     }
 }
 
-/// A client with the right password, that may reach both origins.
+/// Returns a client with the right password, that may reach both origins.
 pub fn client(registry: &ScriptedRegistry) -> Client {
     let password = Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() };
     client_as(registry, password, &[registry.other_host()])
@@ -104,7 +104,7 @@ pub fn client_as(registry: &ScriptedRegistry, credentials: Credentials, trusted:
     Client::new(options, egress).unwrap()
 }
 
-/// A client that takes the registry for one of Amazon ECR.
+/// Returns a client that takes the registry for one of Amazon ECR.
 pub fn client_of_ecr(registry: &ScriptedRegistry, credentials: Credentials) -> Client {
     let api = EcrApi { url: registry.url().parse().unwrap(), region: REGION.to_owned(), account: ACCOUNT.to_owned() };
     let (options, egress) = access(registry, credentials, &[registry.other_host()]);

@@ -12,7 +12,7 @@ fn signature(seed: u64, subject: &Image) -> Image {
     Image::artifact(seed, SIGNATURE, 400, Some(subject))
 }
 
-/// The referrers that a destination lists, as a verifier would request them.
+/// Returns the referrers that a destination lists, as a verifier would request them.
 async fn listed(pair: &RegistryPair, subject: &Image) -> BTreeSet<String> {
     let found = pair
         .to
@@ -65,8 +65,8 @@ async fn referrers_come_page_by_page_and_filtered_or_not() {
     signed(Personality { referrers: unfiltered, ..Personality::plain() }, Personality::plain()).await;
 }
 
-/// A source that has an SBOM and a signature of an image, and a signature of the SBOM; only artifacts of `types` go
-/// along. Answers what came, in this order, and what of the referrers API was asked at the source.
+/// Copies from a source that has an SBOM and a signature of an image, and a signature of the SBOM; only artifacts of
+/// `types` go along. Answers what came, in this order, and what of the referrers API was asked at the source.
 async fn chosen(source: Personality, types: &[&str]) -> ([bool; 3], Vec<String>) {
     let lists_itself = source.referrers.is_some();
     let mut pair = RegistryPair::start(source, Personality::plain());

@@ -8,7 +8,7 @@ use crate::support::copy_errors::is_transient;
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::{Location, Mount, Over, Patch, Personality, ProgressRange, ScriptedFault, When};
 
-/// An image whose layer is in two repositories, and how the copies of both went on at the destination.
+/// Copies an image whose layer is in two repositories, from both.
 async fn copied_twice(destination: Personality) -> RegistryPair {
     let pair = RegistryPair::start(Personality::plain(), destination);
     pair.destination.create_repository("other");
@@ -16,7 +16,7 @@ async fn copied_twice(destination: Personality) -> RegistryPair {
     pair
 }
 
-/// The statuses of the mounts that were asked for.
+/// Returns the statuses of the mounts that were asked for.
 fn mounts(pair: &RegistryPair) -> Vec<u16> {
     pair.destination.log().iter().filter(|seen| seen.is("POST", "mount=")).map(|seen| seen.status).collect()
 }

@@ -17,12 +17,12 @@ use crate::tag_filters::{files, registry};
 /// The longest that a life lasts that comes to nothing.
 const LIFE: Duration = Duration::from_secs(3);
 
-/// A number from the environment.
+/// Returns a number from the environment.
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The tags that the state folder records as verified.
+/// Returns the tags that the state folder records as verified.
 fn recorded(files: &Files) -> BTreeSet<String> {
     let records = files_below(&files.folder.join("state/records"));
     // The last line may be torn.
@@ -32,7 +32,7 @@ fn recorded(files: &Files) -> BTreeSet<String> {
     whole.filter_map(|line| Some(line["verified"]["tag"].as_str()?.to_owned())).collect()
 }
 
-/// The tags that requests of a log behind `from` name, of one method or of any.
+/// Returns the tags that requests of a log behind `from` name, of one method or of any.
 fn named(destination: &ScriptedRegistry, from: usize, method: &str) -> Vec<String> {
     let log = destination.log().split_off(from);
     let seen = log.iter().filter(|seen| method.is_empty() || seen.method == method);

@@ -17,7 +17,7 @@ use crate::tag_filters::registry;
 const READ: &str = "the files were read again";
 const KEPT: &str = "the last files that were right stay in force: ";
 
-/// A source of team-a that takes notifications, and a destination of `owner`.
+/// Returns a source of team-a that takes notifications, and a destination of `owner`.
 fn pair(name: &str, owner: &str, source: &ScriptedRegistry, destination: &ScriptedRegistry) -> Files {
     let mut files = Files::new(name);
     for (namespace, name, registry) in [("team-a", "source", source), (owner, "d", destination)] {
@@ -28,7 +28,7 @@ fn pair(name: &str, owner: &str, source: &ScriptedRegistry, destination: &Script
     files
 }
 
-/// The consent of team-b to copies from team-a.
+/// Returns the consent of team-b to copies from team-a.
 fn consent(files: &mut Files) -> Value {
     let statement = json!({"sid": "from-a", "effect": "Allow", "principals": [{"namespace": "team-a"}],
         "actions": ["ReplicateImage", "CreateRepository"], "resources": ["*"]});

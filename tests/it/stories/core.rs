@@ -19,8 +19,8 @@ use crate::tag_filters::registry;
 pub(super) const SOON: Duration = Duration::from_secs(30);
 const CONFIGURATION: &str = "all";
 
-/// A scene whose source and destination are scripted registries without logins; its configuration `all` copies what
-/// `filters` take.
+/// Returns a scene whose source and destination are scripted registries without logins; its configuration `all` copies
+/// what `filters` take.
 pub(super) async fn between(
     story: &str,
     source: &ScriptedRegistry,
@@ -41,7 +41,7 @@ pub(super) async fn is_ready(scene: &Scene) {
     scene.condition::<ReplicationConfiguration>(namespace, CONFIGURATION, "Ready", "True", "Replicated", SOON).await;
 }
 
-/// The uids of all statuses.
+/// Returns the uids of all statuses.
 async fn uids(scene: &Scene) -> BTreeSet<String> {
     scene.statuses().await.iter().filter_map(ResourceExt::uid).collect()
 }

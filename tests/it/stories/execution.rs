@@ -17,7 +17,7 @@ use crate::support::run_folder::new_folder;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A configuration that asks for `execution`; its operator does not run yet.
+/// Returns a configuration that asks for `execution`; its operator does not run yet.
 async fn asking_for(story: &str, execution: Value) -> (Scene, [TestRegistry; 2]) {
     let source = TestRegistry::distribution(&format!("{story}-source")).start().await;
     let destination = TestRegistry::distribution(&format!("{story}-to")).user("writer", PASSWORD).start().await;
@@ -46,7 +46,7 @@ async fn is_reported_and_resolved(scene: &Scene, reason: &str, words: &str) {
     scene.image_becomes("destination/app:v1", ReplicationState::Complete, SOON).await;
 }
 
-/// An operator that can start Jobs in a namespace of its own.
+/// Returns an operator that can start Jobs in a namespace of its own.
 async fn with_jobs(scene: &mut Scene, story: &str) -> (String, Port) {
     let (system, channel) = (scene.plane.namespace(&format!("{story}-system")).await.name, Port::claim());
     let address = format!("127.0.0.1:{}", channel.number());

@@ -184,7 +184,7 @@ async fn a_worker_that_outlives_the_operator_is_taken_up_and_not_doubled() {
     assert!(again < LARGE as u64, "the layer was read once: {again} bytes came after the kill");
 }
 
-/// The time for which the operator is away: in seconds, `TRANSSHIP_AWAY` or 30.
+/// Returns the time for which the operator is away: in seconds, `TRANSSHIP_AWAY` or 30.
 fn away() -> Duration {
     let seconds = std::env::var("TRANSSHIP_AWAY").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(30))

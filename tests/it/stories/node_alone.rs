@@ -18,7 +18,7 @@ use crate::support::proxy::LineFault;
 use crate::support::registry::TestRegistry;
 use crate::support::stage;
 
-/// The time for which containerd is stopped: in seconds, `TRANSSHIP_STOPPED` or 30.
+/// Returns the time for which containerd is stopped: in seconds, `TRANSSHIP_STOPPED` or 30.
 fn stopped() -> Duration {
     let seconds = std::env::var("TRANSSHIP_STOPPED").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(30))

@@ -168,7 +168,7 @@ fn print_table(name: &str, pushes: &[&Push]) -> Duration {
     middle
 }
 
-/// The lines of a log in JSON, whatever comes before each.
+/// Returns the lines of a log in JSON, whatever comes before each.
 fn lines(log: &str) -> Vec<Value> {
     log.lines().filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok()).collect()
 }

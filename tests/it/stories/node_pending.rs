@@ -105,7 +105,7 @@ impl Story {
             _ => self.set_worker(&format!("TRANSSHIP_CHANNEL_URL=https://transship-channel.{chart}.svc:8443")).await,
         }
     }
-    /// A policy that puts the pods of this story's workers into the network of their node.
+    /// Returns a policy that puts the pods of this story's workers into the network of their node.
     fn injector(&mut self) -> (String, Vec<Value>) {
         let namespace = self.scene.operator.chart().namespace.clone();
         let name = format!("{namespace}-injector");

@@ -28,7 +28,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// An operator that does not run yet.
+    /// Returns an operator that does not run yet.
     pub async fn new(plane: &'static ControlPlane, story: &str) -> Self {
         if stage::node().is_some() {
             return Self::Chart(ChartOperator::new(plane, story).await);
@@ -45,7 +45,7 @@ impl Operator {
         })
     }
 
-    /// Its name in the audit log.
+    /// Returns its name in the audit log.
     pub fn user(&self) -> String {
         match self {
             Self::ChildProcess(process) => process.user.clone(),
@@ -53,7 +53,7 @@ impl Operator {
         }
     }
 
-    /// The URL to which registries send their notifications.
+    /// Returns the URL to which registries send their notifications.
     pub fn notify_url(&self) -> String {
         match self {
             Self::ChildProcess(process) => format!("http://127.0.0.1:{}", process.notify.number()),
@@ -89,7 +89,7 @@ impl Operator {
         }
     }
 
-    /// Everything that it has logged since it was started.
+    /// Returns everything that it has logged since it was started.
     pub async fn log(&self) -> String {
         match self {
             Self::ChildProcess(process) => process.running.as_ref().map(ChildProcess::log).unwrap_or_default(),
@@ -128,7 +128,7 @@ impl Operator {
         }
     }
 
-    /// The metrics as text.
+    /// Returns the metrics as text.
     pub async fn metrics(&self) -> String {
         let host = match self {
             Self::ChildProcess(process) => format!("127.0.0.1:{}", process.admin.number()),
@@ -141,14 +141,14 @@ impl Operator {
         client.get(format!("http://{host}/metrics")).send().await.expect("an answer").text().await.expect("text")
     }
 
-    /// The value of one counter of its metrics; 0 if there is none.
+    /// Returns the value of one counter of its metrics; 0 if there is none.
     pub async fn counter(&self, name: &str) -> u64 {
         let (metrics, name) = (self.metrics().await, format!("{name} "));
         let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
         value.and_then(|value| value.split(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
-    /// The process's side, for stories that play without a node only.
+    /// Returns the process's side, for stories that play without a node only.
     pub fn process(&mut self) -> &mut ProcessOperator {
         match self {
             Self::ChildProcess(process) => process,
@@ -156,7 +156,7 @@ impl Operator {
         }
     }
 
-    /// The chart's side, for stories that play on a node only.
+    /// Returns the chart's side, for stories that play on a node only.
     pub fn chart(&mut self) -> &mut ChartOperator {
         match self {
             Self::ChildProcess(_) => panic!("this story plays on a node: run it with `make test-node`"),
@@ -178,7 +178,7 @@ pub struct ProcessOperator {
 }
 
 impl ProcessOperator {
-    /// The running process.
+    /// Returns the running process.
     pub fn running(&self) -> &ChildProcess {
         self.running.as_ref().expect("the operator runs")
     }
@@ -215,7 +215,8 @@ impl ProcessOperator {
     }
 }
 
-/// A cluster IP that no Service has: of the lowest 256, which Kubernetes keeps for those that are chosen by hand.
+/// Returns a cluster IP that no Service has: of the lowest 256, which Kubernetes keeps for those that are chosen by
+/// hand.
 async fn free_address(plane: &ControlPlane) -> Ipv4Addr {
     static GIVEN: Mutex<BTreeSet<Ipv4Addr>> = Mutex::new(BTreeSet::new());
     let services = ["get", "services", "-A", "-o", "jsonpath={.items[*].spec.clusterIP}"];
@@ -318,7 +319,7 @@ impl ChartOperator {
         .await;
     }
 
-    /// The pods of a component: `operator` or `worker`.
+    /// Returns the pods of a component: `operator` or `worker`.
     pub async fn pods(&self, component: &str) -> Vec<Value> {
         self.objects("pods", component).await
     }
@@ -338,7 +339,7 @@ impl ChartOperator {
         processes.iter().filter(|process| kill_process(**process, signal).is_ok()).count()
     }
 
-    /// The processes of a component of this story: pods are processes of this machine.
+    /// Returns the processes of a component of this story: pods are processes of this machine.
     pub fn processes(&self, component: &str) -> Vec<Pid> {
         let is_ours = |folder: &PathBuf| {
             let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();

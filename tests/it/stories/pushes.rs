@@ -24,7 +24,7 @@ const COMPARE_EVERY: Duration = Duration::from_millis(1_500);
 const LATE: Duration = Duration::from_millis(400);
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// The time for which tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
+/// Returns the time for which tags are pushed: in seconds, `TRANSSHIP_PUSH_SECONDS` or 15.
 fn duration() -> Duration {
     let seconds = std::env::var("TRANSSHIP_PUSH_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(15))
@@ -144,7 +144,7 @@ fn repositories() -> impl Iterator<Item = String> {
     (0..REPOSITORIES).map(|number| format!("app-{number}"))
 }
 
-/// The digest of each `repository:tag`.
+/// Returns the digest of each `repository:tag`.
 fn tags(registry: &ScriptedRegistry) -> BTreeMap<String, String> {
     let tags = repositories().flat_map(|repository| {
         registry.tags(&repository).into_iter().map(move |(tag, digest)| (format!("{repository}:{tag}"), digest))
@@ -169,7 +169,7 @@ fn moves(source: &ScriptedRegistry, destination: &ScriptedRegistry) -> (usize, V
     (copies, went_back)
 }
 
-/// The CPU time that the operator has taken.
+/// Returns the CPU time that the operator has taken.
 fn cpu_seconds(scene: &mut Scene) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", scene.operator.process().running().id())).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

@@ -29,7 +29,7 @@ async fn settled(story: &str, interval: &str) -> (Scene, TestRegistry, TestRegis
     (scene, source, destination)
 }
 
-/// The time for which it is idle: in seconds, `TRANSSHIP_IDLE` or 60.
+/// Returns the time for which it is idle: in seconds, `TRANSSHIP_IDLE` or 60.
 fn idle() -> Duration {
     let seconds = std::env::var("TRANSSHIP_IDLE").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(60))

@@ -75,8 +75,8 @@ async fn a_restart_takes_back_nothing_of_a_pair_that_its_status_has_no_room_for(
     is_ready(&scene).await;
 }
 
-/// The number of complete images that the only status counts; an error if a condition or an image of it says something
-/// else.
+/// Returns the number of complete images that the only status counts; an error if a condition or an image of it says
+/// something else.
 async fn complete(scene: &Scene) -> Result<u64, String> {
     let status = scene.statuses().await.pop().and_then(|object| object.status).unwrap_or_default();
     let replicated = status.conditions.iter().find(|condition| condition.type_ == condition_type::REPLICATED);

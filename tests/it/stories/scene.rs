@@ -38,7 +38,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A scene with one namespace and nothing in it.
+    /// Returns a scene with one namespace and nothing in it.
     pub async fn new(story: &str) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(story).await;
@@ -55,7 +55,7 @@ impl Scene {
         }
     }
 
-    /// Another owner's namespace.
+    /// Returns another owner's namespace.
     pub async fn other_namespace(&mut self, story: &str) -> String {
         let namespace = self.plane.namespace(story).await.name;
         self.namespaces.push(namespace.clone());
@@ -162,7 +162,7 @@ impl Scene {
         self.operator.end().await;
     }
 
-    /// Everything that the operator, and its workers, have logged.
+    /// Returns everything that the operator, and its workers, have logged.
     pub async fn operator_log(&self) -> String {
         self.operator.log().await
     }
@@ -205,7 +205,7 @@ impl Scene {
         Api::namespaced(self.namespace.client.clone(), namespace)
     }
 
-    /// The configurations of the story's namespace.
+    /// Returns the configurations of the story's namespace.
     pub fn configurations(&self) -> Api<ReplicationConfiguration> {
         self.api(&self.namespace.name)
     }
@@ -232,12 +232,12 @@ impl Scene {
         self.configurations().patch(configuration, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Every status of the story's namespace.
+    /// Returns every status of the story's namespace.
     pub async fn statuses(&self) -> Vec<ReplicationStatus> {
         self.api::<ReplicationStatus>(&self.namespace.name).list(&kube::api::ListParams::default()).await.unwrap().items
     }
 
-    /// The entries of all statuses by `destination registry/repository:tag`.
+    /// Returns the entries of all statuses by `destination registry/repository:tag`.
     pub async fn images(&self) -> BTreeMap<String, ImageStatus> {
         let mut found = BTreeMap::new();
         for status in self.statuses().await {
@@ -293,7 +293,7 @@ impl Scene {
         .await
     }
 
-    /// The requests of this story's operator that changed something at the API server, since the story began or
+    /// Returns the requests of this story's operator that changed something at the API server, since the story began or
     /// `position`.
     pub fn writes(&self, position: Option<u64>) -> Vec<AuditEvent> {
         let mut events = self.plane.audit_log_of(&self.operator_user, position.unwrap_or(self.began));
@@ -302,12 +302,12 @@ impl Scene {
     }
 }
 
-/// A destination of the own namespace.
+/// Returns a destination of the own namespace.
 pub fn to(name: &str) -> Value {
     json!({"registryRef": {"name": name}})
 }
 
-/// A destination of another namespace.
+/// Returns a destination of another namespace.
 pub fn to_other(namespace: &str, name: &str) -> Value {
     json!({"registryRef": {"namespace": namespace, "name": name}})
 }

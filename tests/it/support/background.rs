@@ -41,7 +41,7 @@ impl BackgroundServer {
         Self { address, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

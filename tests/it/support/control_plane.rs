@@ -91,7 +91,7 @@ pub struct ResponseStatus {
     pub code: u16,
 }
 
-/// The parts of a control plane: a binary of each under `KUBEBUILDER_ASSETS`, or all of them in our own binary.
+/// Returns the parts of a control plane: a binary of each under `KUBEBUILDER_ASSETS`, or all of them in our own binary.
 fn component(name: &str) -> Command {
     if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") {
         let path = Path::new(&assets).join(name);
@@ -108,8 +108,8 @@ fn component(name: &str) -> Command {
 }
 
 impl ControlPlane {
-    /// The one server of this run: the node's, or one which the first call starts. Should it not start, every call
-    /// fails with the same reason.
+    /// Returns the one server of this run: the node's, or one which the first call starts. Should it not start, every
+    /// call fails with the same reason.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
         SHARED.get_or_init(Self::try_start).await.as_ref().unwrap_or_else(|reason| panic!("{reason}"))
@@ -188,22 +188,22 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The URL of the server.
+    /// Returns the URL of the server.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The ids of its processes; none of a node's.
+    /// Returns the ids of its processes; none of a node's.
     pub fn process_ids(&self) -> impl Iterator<Item = u32> {
         self._processes.iter().map(ChildProcess::id)
     }
 
-    /// A kubeconfig that may do everything.
+    /// Returns a kubeconfig that may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig_of(ADMIN)
     }
 
-    /// A kubeconfig for one user, such as `kube_users::claim_operator` gives.
+    /// Returns a kubeconfig for one user, such as `kube_users::claim_operator` gives.
     pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
         let path = self.folder.join(format!("kubeconfig-{user}"));
         if path.exists() { path } else { self.write_kubeconfig(user) }
@@ -216,13 +216,13 @@ impl ControlPlane {
         path
     }
 
-    /// A client that may do everything. Made anew for every call: a client belongs to the runtime of the test that made
-    /// it.
+    /// Returns a client that may do everything. Made anew for every call: a client belongs to the runtime of the test
+    /// that made it.
     pub async fn client(&self) -> kube::Client {
         self.client_of(ADMIN).await
     }
 
-    /// A client for one user.
+    /// Returns a client for one user.
     pub async fn client_of(&self, user: &str) -> kube::Client {
         install_crypto_provider();
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig_of(user)).expect("a kubeconfig");
@@ -257,17 +257,17 @@ impl ControlPlane {
         run(command).await
     }
 
-    /// The present length of the audit log, for a later call of `audit_log_since`.
+    /// Returns the present length of the audit log, for a later call of `audit_log_since`.
     pub fn audit_position(&self) -> u64 {
         std::fs::metadata(self.audit_file()).map_or(0, |metadata| metadata.len())
     }
 
-    /// Every request since the server's start. An entry is written before its answer is sent.
+    /// Returns every request since the server's start. An entry is written before its answer is sent.
     pub fn audit_log(&self) -> Vec<AuditEvent> {
         self.audit_log_since(0)
     }
 
-    /// Every request since a position.
+    /// Returns every request since a position.
     pub fn audit_log_since(&self, position: u64) -> Vec<AuditEvent> {
         let log = std::fs::read(self.audit_file()).unwrap_or_default();
         let tail = &log[usize::try_from(position).expect("a position in memory")..];
@@ -277,7 +277,7 @@ impl ControlPlane {
         lines.map(|line| serde_json::from_slice(line).expect("a line of the audit log")).collect()
     }
 
-    /// The requests of one user since a position.
+    /// Returns the requests of one user since a position.
     pub fn audit_log_of(&self, user: &str, position: u64) -> Vec<AuditEvent> {
         let mut events = self.audit_log_since(position);
         events.retain(|event| event.user.username == user);

@@ -11,7 +11,7 @@ pub trait Look {
     /// The value that `eventually` returns.
     type Value;
 
-    /// The value, or a sentence about what was seen instead.
+    /// Returns the value, or a sentence about what was seen instead.
     fn outcome(self) -> Result<Self::Value, String>;
 }
 

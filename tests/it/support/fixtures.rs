@@ -210,13 +210,13 @@ fn collect<'a>(image: &'a Image, blobs: &mut BTreeMap<&'a str, &'a Blob>, childr
 }
 
 impl ExpectedContents {
-    /// The size of every blob, each once however many repositories have it.
+    /// Returns the size of every blob, each once however many repositories have it.
     pub fn unique_blobs(&self) -> BTreeMap<&str, u64> {
         let blobs = self.repositories.values().flat_map(|repository| &repository.blobs);
         blobs.map(|(digest, size)| (digest.as_str(), *size)).collect()
     }
 
-    /// The bytes of all blobs, each counted once.
+    /// Returns the bytes of all blobs, each counted once.
     pub fn unique_bytes(&self) -> u64 {
         self.unique_blobs().values().sum()
     }

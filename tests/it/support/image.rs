@@ -17,7 +17,7 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// The digest of some bytes, as registries write it.
+/// Returns the digest of some bytes, as registries write it.
 pub fn sha256(bytes: &[u8]) -> String {
     let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
@@ -33,13 +33,13 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob with this content.
+    /// Returns a blob with this content.
     pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
         Self { media_type: media_type.to_owned(), digest: sha256(&bytes), bytes: bytes.into() }
     }
 
-    /// A layer of random bytes behind the first bytes of a gzip file: nothing compresses or unpacks it, nothing needs
-    /// to.
+    /// Returns a layer of random bytes behind the first bytes of a gzip file: nothing compresses or unpacks it, nothing
+    /// needs to.
     pub fn layer(seed: u64, size: usize) -> Self {
         let mut bytes = vec![0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0xff];
         let mut state = seed;
@@ -50,7 +50,7 @@ impl Blob {
         Self::new(OCI_LAYER, bytes)
     }
 
-    /// A layer that is not compressed: a tar of one file of text.
+    /// Returns a layer that is not compressed: a tar of one file of text.
     pub fn plain_layer(seed: u64, size: usize) -> Self {
         const BLOCK: usize = 512;
         let mut state = seed;
@@ -79,7 +79,7 @@ impl Blob {
     }
 }
 
-/// The next number of the SplitMix64 generator.
+/// Returns the next number of the SplitMix64 generator.
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
@@ -102,17 +102,17 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image for `linux/amd64` in OCI format with this many layers of this size.
+    /// Returns an image for `linux/amd64` in OCI format with this many layers of this size.
     pub fn single(seed: u64, layers: u64, size: usize) -> Self {
         Self::with_layers(seed, "linux/amd64", random_layers(seed, layers, size))
     }
 
-    /// An OCI image of these layers, which other images may share.
+    /// Returns an OCI image of these layers, which other images may share.
     pub fn with_layers(seed: u64, platform: &str, layers: Vec<Blob>) -> Self {
         Self::of_format(seed, platform, layers, OCI_MANIFEST, OCI_CONFIG)
     }
 
-    /// An image in the format of Docker's second schema.
+    /// Returns an image in the format of Docker's second schema.
     pub fn docker(seed: u64, layers: u64, size: usize) -> Self {
         let mut layers = random_layers(seed, layers, size);
         layers.iter_mut().for_each(|layer| DOCKER_LAYER.clone_into(&mut layer.media_type));
@@ -135,8 +135,8 @@ impl Image {
         Self { platform: Some(platform.to_owned()), ..Self::of(media_type, &manifest, blobs, Vec::new()) }
     }
 
-    /// An OCI index over images for amd64, arm64 and arm/v7, each with an attestation as image builders add them, with
-    /// two layers of `size` an image, the first of which all share.
+    /// Returns an OCI index over images for amd64, arm64 and arm/v7, each with an attestation as image builders add
+    /// them, with two layers of `size` an image, the first of which all share.
     pub fn multi_platform(seed: u64, size: usize) -> Self {
         let shared = Blob::layer(seed, size);
         let mut children = Vec::new();
@@ -148,17 +148,17 @@ impl Image {
         Self::index(children)
     }
 
-    /// An OCI index over these images or indexes.
+    /// Returns an OCI index over these images or indexes.
     pub fn index(children: Vec<Self>) -> Self {
         Self::list_of(OCI_INDEX, children)
     }
 
-    /// A Docker manifest list over these images.
+    /// Returns a Docker manifest list over these images.
     pub fn docker_list(children: Vec<Self>) -> Self {
         Self::list_of(DOCKER_LIST, children)
     }
 
-    /// An index whose second child is an index in turn.
+    /// Returns an index whose second child is an index in turn.
     pub fn nested_index(seed: u64, size: usize) -> Self {
         let inner = Self::index(vec![Self::with_layers(seed + 1, "linux/arm64", random_layers(seed + 1, 1, size))]);
         Self::index(vec![Self::single(seed, 1, size), inner])
@@ -170,7 +170,7 @@ impl Image {
         Self::of(media_type, &list, Vec::new(), children)
     }
 
-    /// An artifact that is no image, such as a chart or a signature, with one layer; it may have a subject.
+    /// Returns an artifact that is no image, such as a chart or a signature, with one layer; it may have a subject.
     pub fn artifact(seed: u64, artifact_type: &str, size: usize, subject: Option<&Self>) -> Self {
         let empty = Blob::new(OCI_EMPTY, b"{}".to_vec());
         let layer = Blob { media_type: "application/octet-stream".to_owned(), ..Blob::layer(seed, size) };
@@ -211,7 +211,7 @@ impl Image {
         }
     }
 
-    /// The digest of the manifest.
+    /// Returns the digest of the manifest.
     pub fn digest(&self) -> String {
         sha256(&self.bytes)
     }
@@ -228,7 +228,7 @@ impl Image {
         descriptor
     }
 
-    /// The digests of this manifest, of all below it, and of every blob they name.
+    /// Returns the digests of this manifest, of all below it, and of every blob they name.
     pub fn tree_digests(&self) -> BTreeSet<String> {
         let mut digests: BTreeSet<String> = self.blobs.iter().map(|blob| blob.digest.clone()).collect();
         digests.insert(self.digest());

@@ -11,13 +11,14 @@ const TENANTS: usize = 16;
 /// May do everything; the user of the tests themselves.
 pub const ADMIN: &str = "admin";
 
-/// The name of an operator that no other test of this run is given. It may do everything, as the user in its own name.
+/// Returns the name of an operator that no other test of this run is given. It may do everything, as the user in its
+/// own name.
 pub fn claim_operator() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     claim("operator", &NEXT, OPERATORS)
 }
 
-/// The name of a user that no other test of this run is given, and that may do nothing until a test grants it
+/// Returns the name of a user that no other test of this run is given, and that may do nothing until a test grants it
 /// something.
 pub fn claim_tenant() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
@@ -30,7 +31,7 @@ fn claim(kind: &str, next: &AtomicUsize, limit: usize) -> String {
     format!("{kind}-{number}")
 }
 
-/// The content of the server's token file.
+/// Returns the content of the server's token file.
 pub(super) fn token_file() -> String {
     let mut lines = vec![line(ADMIN, "system:masters")];
     lines.extend((1..=OPERATORS).map(|number| line(&format!("operator-{number}"), "system:masters")));
@@ -46,7 +47,7 @@ fn token(user: &str) -> String {
     format!("token-of-{user}")
 }
 
-/// A kubeconfig for one user. JSON is YAML, too.
+/// Returns a kubeconfig for one user. JSON is YAML, too.
 pub(super) fn kubeconfig(server: &str, authority_pem_base64: &str, user: &str) -> String {
     json!({
         "apiVersion": "v1",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::run_folder::repository;
 
-/// The tests that a page names: what stands in backquotes and has the form of a test's name.
+/// Returns the tests that a page names: what stands in backquotes and has the form of a test's name.
 pub fn named_tests(page: &str) -> BTreeSet<&str> {
     let is_test = |word: &&str| {
         word.matches('_').count() >= 3 && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
@@ -13,7 +13,7 @@ pub fn named_tests(page: &str) -> BTreeSet<&str> {
     page.split('`').skip(1).step_by(2).filter(is_test).collect()
 }
 
-/// The pages of `docs/`, in order.
+/// Returns the pages of `docs/`, in order.
 pub fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     let mut waiting = vec![repository().join("docs")];
@@ -30,12 +30,12 @@ pub fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The YAML blocks of a page.
+/// Returns the YAML blocks of a page.
 pub fn yaml_blocks(page: &str) -> Vec<&str> {
     page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
-/// The tests in these files and folders of the repository.
+/// Returns the tests in these files and folders of the repository.
 pub fn tests_of(paths: &[&str]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut waiting: Vec<PathBuf> = paths.iter().map(|path| repository().join(path)).collect();

@@ -79,17 +79,17 @@ impl ChildProcess {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything it has written so far.
+    /// Returns everything it has written so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The last lines it has written, for failure messages.
+    /// Returns the last lines it has written, for failure messages.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -169,7 +169,7 @@ impl Port {
             .expect("some loopback port is free")
     }
 
-    /// The number.
+    /// Returns the port number.
     pub fn number(&self) -> u16 {
         self.number
     }

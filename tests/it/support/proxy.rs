@@ -67,12 +67,12 @@ impl FaultProxy {
         self.fault.send_replace(fault);
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Its host and port, as image names begin with.
+    /// Returns its host and port, as image names begin with.
     pub fn host(&self) -> String {
         self.address().to_string()
     }

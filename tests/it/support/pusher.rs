@@ -17,7 +17,7 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// A client without credentials, for a URL such as `http://127.0.0.1:5000`.
+    /// Returns a client without credentials, for a URL such as `http://127.0.0.1:5000`.
     pub fn new(url: &str) -> Self {
         let client = client_builder().user_agent("transship-test-pusher").build().expect("a client");
         Self { url: url.to_owned(), client, user: None }
@@ -93,7 +93,7 @@ impl Pusher {
         self.send(Method::PUT, &url, |put| put.header(CONTENT_TYPE, &image.media_type).body(body.clone())).await
     }
 
-    /// The digest a tag points to, or `None` if there is no such tag.
+    /// Returns the digest a tag points to, or `None` if there is no such tag.
     pub async fn digest_of(&self, repository: &str, reference: &str) -> Option<String> {
         let head = self.send(Method::HEAD, &self.manifest_url(repository, reference), accepting_manifests).await;
         match head.status() {
@@ -103,7 +103,7 @@ impl Pusher {
         }
     }
 
-    /// The manifest's own bytes, or `None` if it is not there.
+    /// Returns the manifest's own bytes, or `None` if it is not there.
     pub async fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
         let get = self.send(Method::GET, &self.manifest_url(repository, reference), accepting_manifests).await;
         match get.status() {
@@ -113,7 +113,7 @@ impl Pusher {
         }
     }
 
-    /// The tags of a repository, in order; none if there is no such repository.
+    /// Returns the tags of a repository, in order; none if there is no such repository.
     pub async fn tags(&self, repository: &str) -> BTreeSet<String> {
         let get = self.send(Method::GET, &format!("{}/v2/{repository}/tags/list?n=1000", self.url), |get| get).await;
         if get.status() == StatusCode::NOT_FOUND {
@@ -128,7 +128,7 @@ impl Pusher {
         self.blob_size(repository, digest).await.is_some()
     }
 
-    /// The bytes of a blob that a repository has.
+    /// Returns the bytes of a blob that a repository has.
     pub async fn blob_size(&self, repository: &str, digest: &str) -> Option<u64> {
         let url = format!("{}/v2/{repository}/blobs/{digest}", self.url);
         let head = self.send(Method::HEAD, &url, |head| head).await;
@@ -139,7 +139,8 @@ impl Pusher {
         }
     }
 
-    /// The digests of what refers to a manifest: listed by the registry, or by the tag that stands in for its list.
+    /// Returns the digests of what refers to a manifest: listed by the registry, or by the tag that stands in for its
+    /// list.
     pub async fn referrers(&self, repository: &str, digest: &str) -> BTreeSet<String> {
         let listed =
             self.send(Method::GET, &format!("{}/v2/{repository}/referrers/{digest}", self.url), |get| get).await;
@@ -157,8 +158,8 @@ impl Pusher {
         self.send(Method::DELETE, &self.manifest_url(repository, reference), |delete| delete).await.status()
     }
 
-    /// The digests of everything that is really there below a tag: manifests, configurations and layers. Panics if
-    /// something that a manifest names is missing.
+    /// Returns the digests of everything that is really there below a tag: manifests, configurations and layers. Panics
+    /// if something that a manifest names is missing.
     pub async fn copy_tree_digests(&self, repository: &str, reference: &str) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
         let first = self.digest_of(repository, reference).await;
@@ -200,7 +201,7 @@ impl Pusher {
         request().bearer_auth(token).send().await.unwrap_or_else(|error| panic!("{method} {url}: {error:?}"))
     }
 
-    /// A new token for every request: nothing to keep, and nothing to expire.
+    /// Returns a new token for every request: nothing to keep, and nothing to expire.
     async fn token(&self, challenge: &str) -> String {
         let part = |name: &str| challenge.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next());
         let realm = part("realm").expect("a challenge has a realm");

@@ -70,27 +70,27 @@ impl TestRegistry {
         panic!("registry {}: three ports in a row were taken", registry.options.name);
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(stage::address(), self.port.number())
     }
 
-    /// Its host and port, as image names begin with.
+    /// Returns its host and port, as image names begin with.
     pub fn host(&self) -> String {
         self.address().to_string()
     }
 
-    /// Its URL, without a slash at the end.
+    /// Returns its URL, without a slash at the end.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.options.authority.is_some() { "https" } else { "http" }, self.host())
     }
 
-    /// The name of an image in it.
+    /// Returns the name of an image in it.
     pub fn image(&self, repository_and_tag: &str) -> String {
         format!("{}/{repository_and_tag}", self.host())
     }
 
-    /// A client that is independent of the project's own, with the first user's credentials if there are users.
+    /// Returns a client that is independent of the project's own, with the first user's credentials if there are users.
     pub fn pusher(&self) -> Pusher {
         let mut pusher = Pusher::new(&self.url());
         if let Some(authority) = self.options.authority {
@@ -110,7 +110,7 @@ impl TestRegistry {
         }
     }
 
-    /// The process id, while it runs.
+    /// Returns the process id, while it runs.
     pub fn process_id(&self) -> Option<u32> {
         self.process.as_ref().map(ChildProcess::id)
     }
@@ -120,14 +120,14 @@ impl TestRegistry {
         self.process.as_ref().expect("the registry runs").signal(signal);
     }
 
-    /// Everything it has answered since it was first started. A line is written just *after* its answer, so it may be a
-    /// moment late: ask again with `eventually` before concluding that a request is missing.
+    /// Returns everything it has answered since it was first started. A line is written just *after* its answer, so it
+    /// may be a moment late: ask again with `eventually` before concluding that a request is missing.
     pub fn access_log(&self) -> Vec<AccessLine> {
         let log = std::fs::read(self.log_file()).unwrap_or_default();
         String::from_utf8_lossy(&log).lines().filter_map(AccessLine::parse).collect()
     }
 
-    /// The path of every request of a method that it has answered well, and when, to the microsecond.
+    /// Returns the path of every request of a method that it has answered well, and when, to the microsecond.
     pub fn answers(&self, method: &str) -> Vec<(String, Timestamp)> {
         let log = self.log();
         let answered = log.lines().filter(|line| line.contains("msg=\"response completed\""));
@@ -141,12 +141,12 @@ impl TestRegistry {
         found.map(|(path, at)| (path, at.parse().expect("a time of the log"))).collect()
     }
 
-    /// All it wrote besides, for failure messages.
+    /// Returns all it wrote besides, for failure messages.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// The data folder of a registry that is not in memory.
+    /// Returns the data folder of a registry that is not in memory.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.join("data")
     }

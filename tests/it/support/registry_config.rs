@@ -76,7 +76,7 @@ impl TestRegistryOptions {
         self.token_server_at(server, &server.realm())
     }
 
-    /// The same, with a challenge that names this URL of the server.
+    /// Returns the same, with a challenge that names this URL of the server.
     #[must_use]
     pub fn token_server_at(mut self, server: &TokenServer, realm: &str) -> Self {
         self.token = Some(TokenAuth {
@@ -191,7 +191,7 @@ impl TestRegistryOptions {
         path
     }
 
-    /// The users with their hashed passwords; the lowest cost there is, since every request pays it.
+    /// Returns the users with their hashed passwords; the lowest cost there is, since every request pays it.
     fn htpasswd(&self) -> String {
         let line = |(name, password): &(String, String)| {
             format!("{name}:{}\n", bcrypt::hash(password, 4).expect("a hash of the password"))

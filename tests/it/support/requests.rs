@@ -37,7 +37,7 @@ pub struct Traffic {
 }
 
 impl Requests {
-    /// All of them.
+    /// Returns all of them.
     pub fn total(&self) -> usize {
         self.get + self.head + self.post + self.put + self.patch + self.delete
     }
@@ -87,8 +87,8 @@ impl Traffic {
         traffic
     }
 
-    /// The least it takes to copy to this many empty destinations by one who does not know the digests of the tags: a
-    /// page of tags, every manifest and blob, and every list of referrers once from the source; two requests for each
+    /// Returns the least it takes to copy to this many empty destinations without knowledge of the digests of the tags:
+    /// a page of tags, every manifest and blob, and every list of referrers once from the source; two requests for each
     /// upload, and one for each mount, manifest, and list of a registry that keeps none itself.
     pub fn least_cold(contents: &ExpectedContents, destinations: usize) -> Self {
         let (unique, blobs, manifests) = (contents.unique_blobs().len(), contents.blobs(), contents.manifests());
@@ -111,7 +111,7 @@ impl Traffic {
         }
     }
 
-    /// The least it takes to find out that nothing is to be done, trusting what was verified before. A list of
+    /// Returns the least it takes to find out that nothing is to be done, trusting what was verified before. A list of
     /// referrers is a tag as well where a registry keeps none itself.
     pub fn least_warm(contents: &ExpectedContents) -> Self {
         let head = contents.tags() + contents.lists();
@@ -119,7 +119,8 @@ impl Traffic {
         Self { source, ..Self::default() }
     }
 
-    /// The least it takes to copy one image that a tag was moved to, by one who knows what was verified before.
+    /// Returns the least it takes to copy one image that a tag was moved to, with knowledge of everything that was
+    /// verified before.
     pub fn least_changed(before: &ExpectedContents, after: &ExpectedContents) -> Self {
         let manifests = after.manifests() - before.manifests();
         let blobs = after.unique_blobs().len() - before.unique_blobs().len();
@@ -141,7 +142,7 @@ impl Traffic {
     }
 }
 
-/// The pages of tags: of a thousand, as is usual. A full one names a next one, which may be empty.
+/// Returns the pages of tags: of a thousand, as is usual. A full one names a next one, which may be empty.
 fn pages(contents: &ExpectedContents) -> usize {
     contents.repositories.values().map(|listed| (listed.tags.len() + listed.other_tags) / 1_000 + 1).sum()
 }
@@ -164,7 +165,7 @@ fn written(access: &AccessLine) -> Option<WrittenContent> {
     }
 }
 
-/// The manifest or blob that the path names.
+/// Returns the manifest or blob that the path names.
 fn looked_at(access: &AccessLine) -> Option<WrittenContent> {
     let (repository, rest) = split(&access.path)?;
     let reference = rest.strip_prefix("manifests/").or_else(|| rest.strip_prefix("blobs/"))?;
@@ -180,13 +181,13 @@ fn is_mount(access: &AccessLine) -> bool {
     access.method == "POST" && access.status == 201 && query(&access.path, "mount").is_some()
 }
 
-/// The digest of the blob whose upload a request has ended.
+/// Returns the digest of the blob whose upload a request has ended.
 fn uploaded(access: &AccessLine) -> Option<String> {
     let ended = matches!(access.method.as_str(), "PUT" | "POST") && access.status == 201;
     (ended && access.path.contains("/blobs/uploads/") && !is_mount(access)).then(|| query(&access.path, "digest"))?
 }
 
-/// The repository and what comes after it.
+/// Returns the repository and what comes after it.
 fn split(path: &str) -> Option<(String, &str)> {
     let path = path.strip_prefix("/v2/")?;
     let at = ["/manifests/", "/blobs/", "/tags/", "/referrers/"].iter().filter_map(|part| path.rfind(part)).max()?;

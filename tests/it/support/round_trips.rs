@@ -96,7 +96,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
     RoundTrips { visible: at.duration_since(began).as_secs_f64() / round_trip.as_secs_f64(), complete }
 }
 
-/// A small image with a layer and a configuration of its own.
+/// Returns a small image with a layer and a configuration of its own.
 pub fn small_image(number: u64) -> Image {
     Image::single(95_000 + number, 1, 10 * KIB)
 }

@@ -20,14 +20,14 @@ struct RunFolder {
     _reaper: Option<Child>,
 }
 
-/// The folder of this test run: in memory where there is room. With `TRANSSHIP_TEST_KEEP` set it stays behind to be
-/// looked at.
+/// Returns the folder of this test run: in memory where there is room. With `TRANSSHIP_TEST_KEEP` set it stays behind
+/// to be looked at.
 pub fn run_folder() -> &'static Path {
     static FOLDER: OnceLock<RunFolder> = OnceLock::new();
     &FOLDER.get_or_init(RunFolder::create).path
 }
 
-/// A new folder in the run's folder, whose name begins with `name`.
+/// Returns a new folder in the run's folder, whose name begins with `name`.
 pub fn new_folder(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let path = run_folder().join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
@@ -35,7 +35,7 @@ pub fn new_folder(name: &str) -> PathBuf {
     path
 }
 
-/// Every file below a folder with its content; one that vanishes meanwhile is left out.
+/// Returns every file below a folder with its content; one that vanishes meanwhile is left out.
 pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -48,7 +48,7 @@ pub fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The folder of the repository.
+/// Returns the folder of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

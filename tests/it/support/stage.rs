@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-/// The folder of the cluster that `tests/node/run.sh` has started around this test run; `None` on loopback.
+/// Returns the folder of the cluster that `tests/node/run.sh` has started around this test run; `None` on loopback.
 pub fn node() -> Option<PathBuf> {
     std::env::var_os("TRANSSHIP_NODE").map(PathBuf::from)
 }
 
-/// The address of our registries: one that pods reach too, where there are pods.
+/// Returns the address of our registries: one that pods reach too, where there are pods.
 pub fn address() -> IpAddr {
     if node().is_some() { Ipv4Addr::new(10, 250, 0, 1).into() } else { Ipv4Addr::LOCALHOST.into() }
 }

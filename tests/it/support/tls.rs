@@ -39,13 +39,13 @@ pub fn client_builder() -> reqwest::ClientBuilder {
 }
 
 impl TestAuthority {
-    /// The authority that signs every server of this run.
+    /// Returns the authority that signs every server of this run.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<TestAuthority> = OnceLock::new();
         SHARED.get_or_init(|| Self::new("Transship test authority"))
     }
 
-    /// Another authority, for servers that are not to be trusted.
+    /// Returns another authority, for servers that are not to be trusted.
     pub fn new(name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::<String>::new()).expect("no names, none of them wrong");
         parameters.distinguished_name.push(DnType::CommonName, name);
@@ -58,12 +58,12 @@ impl TestAuthority {
         Self { pem, file, issuer: Issuer::new(parameters, key) }
     }
 
-    /// Its certificate in PEM.
+    /// Returns its certificate in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A file with its certificate in PEM.
+    /// Returns a file with its certificate in PEM.
     pub fn file(&self) -> &PathBuf {
         &self.file
     }

@@ -104,7 +104,7 @@ impl TokenServer {
         self.state().failures = statuses.iter().rev().copied().collect();
     }
 
-    /// Everything it was asked.
+    /// Returns everything it was asked.
     pub fn requests(&self) -> Vec<TokenRequest> {
         self.state().requests.clone()
     }
@@ -113,24 +113,24 @@ impl TokenServer {
         self.state.lock().expect("no holder panics")
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.
+    /// Returns the URL that registries name in their challenge. By name: crane takes no realm at a loopback *address*.
     pub fn realm(&self) -> String {
         // By name where that leads here: names are looked up differently from addresses.
         let host = if stage::node().is_some() { stage::address().to_string() } else { "localhost".to_owned() };
         format!("http://{host}:{}/token", self.server.address().port())
     }
 
-    /// The service the tokens are for.
+    /// Returns the service the tokens are for.
     pub fn service(&self) -> &str {
         &self.service
     }
 
-    /// The issuer the tokens name.
+    /// Returns the issuer the tokens name.
     pub fn issuer(&self) -> &'static str {
         ISSUER
     }
@@ -229,7 +229,7 @@ impl TokenState {
     }
 }
 
-/// The part of a scope that some grant covers, as the claim says it.
+/// Returns the part of a scope that some grant covers, as the claim says it.
 fn granted(scope: &str, grants: &[String]) -> Option<Value> {
     let (kind, name, wanted) = split_scope(scope)?;
     let covering: Vec<&str> = grants

@@ -25,7 +25,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard output without the line end; panics with all the tool wrote when it failed.
+    /// Returns the standard output without the line end; panics with all the tool wrote when it failed.
     #[track_caller]
     pub fn expect_success(self, what: &str) -> String {
         assert!(self.success, "{what}: failed\n{}\n{}", self.stdout, self.stderr);
@@ -33,14 +33,14 @@ impl Output {
     }
 }
 
-/// A binary that `make go-tools` builds.
+/// Returns a binary that `make go-tools` builds.
 pub fn go_tool(name: &str) -> PathBuf {
     let path = repository().join(".build/bin").join(name);
     assert!(path.is_file(), "{} is missing: run `make tools`", path.display());
     path
 }
 
-/// A program of a Debian package that `make debian` installs.
+/// Returns a program of a Debian package that `make debian` installs.
 pub fn debian_tool(name: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders)
@@ -85,12 +85,12 @@ impl ToolLogin {
         login
     }
 
-    /// The credentials for one registry, given as `host:port`.
+    /// Returns the credentials for one registry, given as `host:port`.
     pub fn to(host: &str, user: &str, password: &str) -> Self {
         Self::anonymous().and(host, user, password)
     }
 
-    /// The credentials for one more registry.
+    /// Returns the credentials for one more registry.
     #[must_use]
     pub fn and(mut self, host: &str, user: &str, password: &str) -> Self {
         let auth = STANDARD.encode(format!("{user}:{password}"));
@@ -99,12 +99,13 @@ impl ToolLogin {
         self
     }
 
-    /// The folder to name in `DOCKER_CONFIG`; its `config.json` is also the content of a Kubernetes pull secret.
+    /// Returns the folder to name in `DOCKER_CONFIG`; its `config.json` is also the content of a Kubernetes pull
+    /// secret.
     pub fn folder(&self) -> &PathBuf {
         &self.folder
     }
 
-    /// The content of `config.json`.
+    /// Returns the content of `config.json`.
     pub fn config_json(&self) -> String {
         json!({ "auths": self.auths }).to_string()
     }
@@ -113,12 +114,13 @@ impl ToolLogin {
         std::fs::write(self.folder.join("config.json"), self.config_json()).expect("a Docker configuration file");
     }
 
-    /// A Go tool with these credentials, a home folder of its own, and trust in the run's certificate authority alone.
+    /// Returns a Go tool with these credentials, a home folder of its own, and trust in the run's certificate authority
+    /// alone.
     pub fn command(&self, tool: &str, arguments: &[&str]) -> Command {
         self.with_environment(Command::new(go_tool(tool)), arguments)
     }
 
-    /// The same for a tool from Debian.
+    /// Returns the same for a tool from Debian.
     pub fn debian_command(&self, tool: &str, arguments: &[&str]) -> Command {
         self.with_environment(Command::new(debian_tool(tool)), arguments)
     }

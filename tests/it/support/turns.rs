@@ -39,7 +39,7 @@ async fn quiet() {
     }
 }
 
-/// The idle time of all processors since the start of the machine, and all their time.
+/// Returns the idle time of all processors since the start of the machine, and all their time.
 fn cpu_ticks() -> (u64, u64) {
     let stat = std::fs::read_to_string("/proc/stat").expect("the kernel has /proc/stat");
     let ticks = stat.lines().next().into_iter().flat_map(|line| line.split_whitespace().skip(1));

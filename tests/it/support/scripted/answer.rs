@@ -11,7 +11,7 @@ use serde_json::json;
 use super::log::Entry;
 use super::wire::Cut;
 
-/// An answer with these headers.
+/// Returns an answer with these headers.
 pub(super) fn answer<const N: usize>(status: u16, headers: [(&str, String); N], body: impl Into<Bytes>) -> Response {
     let body: Bytes = body.into();
     let mut response = Response::new(Body::empty());
@@ -27,23 +27,23 @@ pub(super) fn answer<const N: usize>(status: u16, headers: [(&str, String); N], 
     response
 }
 
-/// An answer without a body.
+/// Returns an answer without a body.
 pub(super) fn empty<const N: usize>(status: u16, headers: [(&str, String); N]) -> Response {
     answer(status, headers, Bytes::new())
 }
 
-/// A refusal with the error document of the specification.
+/// Returns a refusal with the error document of the specification.
 pub(super) fn refusal(status: u16, code: &str, message: &str) -> Response {
     let body = json!({ "errors": [{ "code": code, "message": message, "detail": {} }] });
     document(status, &body)
 }
 
-/// A JSON document.
+/// Returns a JSON document.
 pub(super) fn document(status: u16, body: &serde_json::Value) -> Response {
     answer(status, [("content-type", "application/json".to_owned())], body.to_string())
 }
 
-/// An answer that does not end.
+/// Returns an answer that does not end.
 pub(super) fn endless(status: u16, first: &'static str, more: &'static str) -> Response {
     let more = Bytes::from(more.repeat(16 * 1024 / more.len() + 1));
     let pieces = futures::stream::once(async move { Bytes::from(first) }).chain(futures::stream::repeat(more));

@@ -106,7 +106,7 @@ fn without_length(response: Response, is_head: bool) -> Response {
     Response::from_parts(parts, Body::from_stream(body.into_data_stream()))
 }
 
-/// The first and last place of one range (RFC 9110, 14.1.2), if it can be satisfied.
+/// Returns the first and last place of one range (RFC 9110, 14.1.2), if it can be satisfied.
 fn part(range: &str, length: usize) -> Option<(usize, usize)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let end = length.checked_sub(1)?;
@@ -118,7 +118,7 @@ fn part(range: &str, length: usize) -> Option<(usize, usize)> {
     (first <= last).then_some((first, last))
 }
 
-/// A gzip file of `bytes`, stored without compression (RFC 1952 and 1951).
+/// Returns a gzip file of `bytes`, stored without compression (RFC 1952 and 1951).
 pub fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let mut blocks = bytes.chunks(0xffff).peekable();

@@ -73,7 +73,7 @@ impl Call {
         self.shared.tokens.has(token, grant)
     }
 
-    /// The next piece of the body; nothing at its end.
+    /// Returns the next piece of the body; nothing at its end.
     pub(super) async fn next_piece(&mut self) -> Result<Option<Piece>, Gone> {
         let Some(piece) = self.body.next().await else { return Ok(None) };
         let mut piece = piece.map_err(|_| Gone)?;
@@ -94,7 +94,7 @@ impl Call {
         }
     }
 
-    /// The whole body; `Err(None)` if it is over `limit`.
+    /// Returns the whole body; `Err(None)` if it is over `limit`.
     pub(super) async fn body(&mut self, limit: usize) -> Result<Option<Bytes>, Gone> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next_piece().await? {
@@ -116,7 +116,7 @@ impl Call {
         self.entry.update(|seen| seen.received = received);
     }
 
-    /// A URL of an origin of this registry.
+    /// Returns a URL of an origin of this registry.
     pub(super) fn url(&self, role: Role, path: &str) -> String {
         match role {
             Role::Registry => format!("http://{}{path}", self.shared.origin(role)),

@@ -90,7 +90,7 @@ fn images(call: &Call, ask: &Value, page: usize) -> Response {
     document(200, &answer)
 }
 
-/// Of each layer that is asked about whether it is there, and how large it is.
+/// Answers for each requested layer if it is there, and its size.
 fn layers(call: &Call, ask: &Value) -> Response {
     let digests: Vec<&str> = ask["layerDigests"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if ask["registryId"] != ACCOUNT || digests.is_empty() || digests.len() > 100 {
@@ -111,7 +111,7 @@ fn refused(name: &str, message: &str) -> Response {
     document(400, &json!({ "__type": format!("com.amazonaws.ecr#{name}"), "message": message }))
 }
 
-/// The refusal of a request that is not signed as Signature Version 4 has it; nothing if it is.
+/// Returns the refusal of a request that is not signed as Signature Version 4 has it; nothing if it is.
 fn wrong(call: &Call, body: &Bytes) -> Option<Response> {
     let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let authorization = header("authorization");

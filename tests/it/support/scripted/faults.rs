@@ -21,21 +21,21 @@ impl When {
         Self { method, part: part.into(), skip: 0, times: 1 }
     }
 
-    /// Not the first, but the `n`th of them; counted from 1.
+    /// Meets the `n`th of them, counted from 1, not the first.
     #[must_use]
     pub fn nth(mut self, n: u32) -> Self {
         self.skip = n - 1;
         self
     }
 
-    /// So many of them in a row.
+    /// Meets so many of them in a row.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// All of them from there on.
+    /// Meets all of them from there on.
     #[must_use]
     pub fn always(self) -> Self {
         self.times(u32::MAX)
@@ -74,7 +74,7 @@ pub enum ScriptedFault {
 }
 
 impl ScriptedFault {
-    /// An answer with the error document of the specification.
+    /// Returns an answer with the error document of the specification.
     pub fn error(status: u16, code: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": "as the test wants it" }] }).to_string();
         Self::Answer { status, headers: vec![("content-type", "application/json".to_owned())], body: body.into() }
@@ -100,7 +100,7 @@ impl Faults {
         self.0.lock().expect("no holder panics").clear();
     }
 
-    /// The fault that this request meets; each request meets one at most, but counts for all.
+    /// Returns the fault that this request meets; each request meets one at most, but counts for all.
     pub(super) fn next(&self, method: &str, path: &str) -> Option<ScriptedFault> {
         let mut found = None;
         for (when, fault) in self.0.lock().expect("no holder panics").iter_mut() {

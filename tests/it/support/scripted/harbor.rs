@@ -33,7 +33,7 @@ fn is_public(call: &Call) -> bool {
     matches!(call.personality.login, Login::Bearer(bearer) if bearer.anonymous_pull)
 }
 
-/// The projects that a user may see: an anonymous one sees the public ones.
+/// Returns the projects that a user may see: an anonymous one sees the public ones.
 fn projects(call: &Call, api: HarborApi) -> Response {
     let store = call.shared.store();
     let mut names: Vec<&str> = store.repositories.keys().filter_map(|name| Some(name.split_once('/')?.0)).collect();

@@ -36,7 +36,7 @@ pub(super) fn tags(call: &Call, name: &str) -> Response {
     page(call, "tags", names, more)
 }
 
-/// A page of very many tags, the last of which also has those that there are.
+/// Returns a page of very many tags, the last of which also has those that there are.
 fn crowd<'a>(call: &Call, count: usize, real: impl Iterator<Item = &'a String>) -> Response {
     let size = call.query("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX).min(call.personality.pages.names);
     let behind = |last: &str| last.strip_prefix("build-").and_then(|number| number.parse::<usize>().ok());

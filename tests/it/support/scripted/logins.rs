@@ -19,7 +19,7 @@ use super::shared::Role;
 pub const USER: &str = "transship";
 pub const PASSWORD: &str = "secret";
 
-/// The answer to a request that is not allowed; nothing if it is.
+/// Returns the answer to a request that is not allowed; nothing if it is.
 pub(super) fn challenge(call: &Call, path: &str) -> Option<Response> {
     match call.personality.login {
         Login::Anonymous => None,
@@ -68,7 +68,7 @@ fn scope(call: &Call, path: &str, bearer: &Bearer) -> Option<String> {
     Some(format!("repository:{repository}:{actions}"))
 }
 
-/// The single grants of a scope.
+/// Returns the single grants of a scope.
 fn each(scope: &str) -> Vec<String> {
     match scope.rsplit_once(':') {
         Some((name, actions)) => actions.split(',').map(|action| format!("{name}:{action}")).collect(),

@@ -90,7 +90,7 @@ async fn push(call: &mut Call, repository: &str, reference: &str) -> Result<Resp
     })
 }
 
-/// The digest under which the manifest is to be kept, if it may be.
+/// Returns the digest under which the manifest is to be kept, if it may be.
 fn check(call: &Call, name: &str, reference: &str, media_type: &str, bytes: &Bytes) -> Result<String, Box<Response>> {
     let personality = &call.personality;
     let view: Value =

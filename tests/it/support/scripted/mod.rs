@@ -80,12 +80,12 @@ impl ScriptedRegistry {
         self.shared.faults.add(when, fault);
     }
 
-    /// No faults any more.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
     }
 
-    /// The name of its personality.
+    /// Returns the name of its personality.
     pub fn name(&self) -> &'static str {
         self.shared.personality.lock().expect("no holder panics").name
     }
@@ -94,22 +94,22 @@ impl ScriptedRegistry {
         self.own.address()
     }
 
-    /// Its host and port, as image names begin with.
+    /// Returns its host and port, as image names begin with.
     pub fn host(&self) -> String {
         self.address().to_string()
     }
 
-    /// The host and port of its other origin.
+    /// Returns the host and port of its other origin.
     pub fn other_host(&self) -> String {
         call::by_name(self.other.address())
     }
 
-    /// Its URL, without a slash at the end.
+    /// Returns its URL, without a slash at the end.
     pub fn url(&self) -> String {
         format!("http://{}", self.host())
     }
 
-    /// A client that is independent of the project's own, with the right password.
+    /// Returns a client that is independent of the project's own, with the right password.
     pub fn pusher(&self) -> Pusher {
         Pusher::new(&self.url()).user(USER, PASSWORD)
     }
@@ -126,7 +126,7 @@ impl ScriptedRegistry {
         digest
     }
 
-    /// The same without a tag.
+    /// Pushes an image without a tag.
     pub fn push_untagged(&self, repository: &str, image: &Image) -> String {
         for child in &image.children {
             self.push_untagged(repository, child);
@@ -145,7 +145,7 @@ impl ScriptedRegistry {
         self.shared.store().put_blob(repository, digest, bytes);
     }
 
-    /// The same of a manifest.
+    /// Puts a manifest in the same way.
     pub fn put_manifest(&self, repository: &str, digest: &str, media_type: &str, bytes: Vec<u8>) {
         self.shared.store().put_manifest(repository, digest, media_type, bytes.into());
     }
@@ -186,12 +186,12 @@ impl ScriptedRegistry {
         *content = bytes.into();
     }
 
-    /// The tags of a repository and what they point at.
+    /// Returns the tags of a repository and what they point at.
     pub fn tags(&self, repository: &str) -> BTreeMap<String, String> {
         self.shared.store().repositories.get(repository).map(|found| found.tags.clone()).unwrap_or_default()
     }
 
-    /// The digests that each tag of a repository ever pointed at, in order.
+    /// Returns the digests that each tag of a repository ever pointed at, in order.
     pub fn moves(&self, repository: &str) -> BTreeMap<String, Vec<String>> {
         let mut moves: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let store = self.shared.store();
@@ -201,27 +201,27 @@ impl ScriptedRegistry {
         moves
     }
 
-    /// The bytes of a manifest.
+    /// Returns the bytes of a manifest.
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
         let store = self.shared.store();
         store.repositories.get(repository)?.find(reference).map(|(_, manifest)| manifest.bytes.to_vec())
     }
 
-    /// The media type under which a manifest was pushed.
+    /// Returns the media type under which a manifest was pushed.
     pub fn media_type(&self, repository: &str, reference: &str) -> Option<String> {
         let store = self.shared.store();
         store.repositories.get(repository)?.find(reference).map(|(_, manifest)| manifest.media_type.clone())
     }
 
-    /// The digests of everything in a repository: manifests and blobs.
+    /// Returns the digests of everything in a repository: manifests and blobs.
     pub fn contents(&self, repository: &str) -> BTreeSet<String> {
         let store = self.shared.store();
         let found = store.repositories.get(repository);
         found.iter().flat_map(|found| found.manifests.keys().chain(&found.blobs)).cloned().collect()
     }
 
-    /// The digests of everything below a tag or digest. Panics if something that a manifest names is missing, or its
-    /// bytes are not those of its digest.
+    /// Returns the digests of everything below a tag or digest. Panics if something that a manifest names is missing,
+    /// or its bytes are not those of its digest.
     pub fn tree(&self, repository: &str, reference: &str) -> BTreeSet<String> {
         self.shared.store().tree(repository, reference)
     }
@@ -236,12 +236,12 @@ impl ScriptedRegistry {
         self.shared.tokens.given()
     }
 
-    /// No token that was given until now is good any longer.
+    /// Expires every token that was given until now.
     pub fn expire_tokens(&self) {
         self.shared.tokens.expire();
     }
 
-    /// Every request so far, in the order they came in; those of a [`Pusher`] left out.
+    /// Returns every request so far, in the order they came in; those of a [`Pusher`] left out.
     pub fn log(&self) -> Vec<SeenRequest> {
         let is_ours = |seen: &SeenRequest| !seen.user_agent.starts_with("transship-test-pusher");
         self.shared.log.lines().into_iter().filter(is_ours).collect()

@@ -264,7 +264,7 @@ pub struct Bearer {
 }
 
 impl Personality {
-    /// Everything as the distribution specification 1.1 has it, the optional parts included.
+    /// Returns everything as the distribution specification 1.1 has it, the optional parts included.
     pub const fn plain() -> Self {
         Self {
             name: "plain",
@@ -311,7 +311,7 @@ impl Personality {
 }
 
 impl Bearer {
-    /// A token service as Docker's specification has it, on the registry's own host.
+    /// Returns a token service as Docker's specification has it, on the registry's own host.
     pub const fn plain() -> Self {
         Self {
             path: "/token",

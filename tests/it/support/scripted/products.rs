@@ -3,7 +3,7 @@
 use super::personality::*;
 
 impl Personality {
-    /// Every registry of this page.
+    /// Returns every registry of this page.
     pub fn products() -> Vec<Self> {
         vec![
             Self::ecr(),

@@ -148,7 +148,7 @@ async fn lead(call: &mut Call) -> Result<Response, Gone> {
     }
 }
 
-/// Into the repository that the path names.
+/// Leads into the repository that the path names.
 async fn lead_into(call: &mut Call, path: &str) -> Result<Response, Gone> {
     if let Some((repository, session)) = path.split_once("/blobs/uploads/") {
         return uploads::of(call, repository, session).await;

@@ -50,7 +50,7 @@ impl RegistryState {
         self.store.lock().expect("no holder panics")
     }
 
-    /// The address of an origin.
+    /// Returns the address of an origin.
     pub(super) fn origin(&self, role: Role) -> SocketAddr {
         let (own, other) = *self.origins.get().expect("origins that are asked have started");
         if role == Role::Registry { own } else { other }

@@ -20,7 +20,7 @@ pub(super) struct RegistryStore {
 }
 
 impl RegistryStore {
-    /// A signature that is good for so many requests.
+    /// Returns a signature that is good for so many requests.
     pub(super) fn sign(&mut self, uses: u32) -> u64 {
         let next = self.signatures.len() as u64 + 1;
         self.signatures.insert(next, uses);
@@ -57,7 +57,7 @@ impl RegistryStore {
         }
     }
 
-    /// The digests of everything below a tag or digest, all of which must be there and right.
+    /// Returns the digests of everything below a tag or digest, all of which must be there and right.
     pub(super) fn tree(&self, name: &str, reference: &str) -> BTreeSet<String> {
         let repository = self.repositories.get(name).unwrap_or_else(|| panic!("there is no {name}"));
         let (digest, manifest) =
@@ -113,7 +113,7 @@ impl StoredManifest {
         self.view["subject"]["digest"].as_str()
     }
 
-    /// The blobs that must be there: configuration and layers, but for those that are not distributed.
+    /// Returns the blobs that must be there: configuration and layers, but for those that are not distributed.
     pub(super) fn blobs(&self) -> Vec<&str> {
         let layers = self.view["layers"].as_array().into_iter().flatten();
         let is_own = |layer: &&Value| {
@@ -150,7 +150,7 @@ impl StoredRepository {
         self.moves.push((tag.to_owned(), digest.to_owned()));
     }
 
-    /// The manifest that a tag or digest names, with its digest.
+    /// Returns the manifest that a tag or digest names, with its digest.
     pub(super) fn find(&self, reference: &str) -> Option<(&str, &StoredManifest)> {
         let digest = if reference.contains(':') { reference } else { self.tags.get(reference)? };
         self.manifests.get_key_value(digest).map(|(digest, manifest)| (digest.as_str(), manifest))

@@ -32,7 +32,7 @@ pub(super) async fn of(call: &mut Call, repository: &str, session: &str) -> Resu
     }
 }
 
-/// A session whose `Location` is on the other origin; who comes there with an `Authorization` is refused.
+/// Serves a session whose `Location` is on the other origin; a request with an `Authorization` is refused.
 pub(super) async fn elsewhere(call: &mut Call) -> Result<Response, Gone> {
     if call.headers.contains_key(AUTHORIZATION) {
         return Ok(refusal(400, "DENIED", "Only one auth mechanism allowed"));
@@ -64,7 +64,7 @@ async fn post(call: &mut Call, repository: &str) -> Result<Response, Gone> {
     }
 }
 
-/// The answer to a mount; nothing where it is answered with a session.
+/// Returns the answer to a mount; nothing where it is answered with a session.
 fn mount(call: &Call, repository: &str, digest: &str) -> Option<Response> {
     let from = call.query("from");
     if let Mount::Refused(status) = call.personality.mount {
