@@ -1,11 +1,15 @@
 //! The words of docs, comments, messages and names.
 
-use super::sources::{SourceFile, rust_files};
+use std::path::Path;
+
+use super::sources::{SourceFile, files, rust_files};
 use crate::support::run_folder::repository;
 
 /// A doc block begins with a verb or a noun phrase, not with one of these.
 const OPENINGS: [&str; 8] = ["what", "whatever", "whether", "where", "who", "whoever", "whose", "how"];
 const MAX_OPENINGS_PERCENT: f64 = 3.0;
+
+const MAX_MARKDOWN_LINE: usize = 100;
 
 #[test]
 fn doc_blocks_begin_with_verbs_and_nouns() {
@@ -22,4 +26,37 @@ fn doc_blocks_begin_with_verbs_and_nouns() {
     }
     let percent = wrong.len() as f64 * 100.0 / blocks as f64;
     assert!(percent <= MAX_OPENINGS_PERCENT, "{percent:.1} % of {blocks}: {wrong:#?}");
+}
+
+#[test]
+fn markdown_is_wrapped() {
+    let root = repository();
+    let mut pages = files(&root, "docs", &|path| path.ends_with(".md"));
+    pages.extend(files(&root, "charts", &|path| path.ends_with(".md")));
+    let top = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    pages.extend(top.filter(|name| name.ends_with(".md")));
+    let mut wrong = Vec::new();
+    for page in pages {
+        wrong.extend(long_lines(&root, &page).into_iter().map(|(line, width)| format!("{page}:{line}: {width}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Returns the lines that are too wide, with their widths. Tables, code and what a link makes long do not count.
+fn long_lines(root: &Path, page: &str) -> Vec<(usize, usize)> {
+    let (text, mut is_code, mut found) = (std::fs::read_to_string(root.join(page)).unwrap(), false, Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start();
+        if trimmed.starts_with("```") {
+            is_code = !is_code;
+        }
+        let width = line.chars().count();
+        let last = line.rsplit(' ').next().unwrap_or_default();
+        let is_link = last.contains("](") || last.contains("://");
+        let counted = if is_link { width - last.chars().count() } else { width };
+        if !is_code && !trimmed.starts_with('|') && counted > MAX_MARKDOWN_LINE {
+            found.push((index + 1, width));
+        }
+    }
+    found
 }
