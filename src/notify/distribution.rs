@@ -8,7 +8,7 @@ use crate::image::{Digest, RepositoryName, Tag};
 pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag, Option<Digest>)> {
     let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
     let pushed = envelope.events.into_iter().filter(|event| event.action == "push");
-    let tags = pushed.filter_map(|Event { target, .. }| {
+    let tags = pushed.filter_map(|PushEvent { target, .. }| {
         let digest = target.digest.and_then(|digest| digest.parse().ok());
         Some((target.repository.parse().ok()?, target.tag?.parse().ok()?, digest))
     });
@@ -18,19 +18,19 @@ pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag, Option<Diges
 #[derive(Default, Deserialize)]
 struct Envelope {
     #[serde(default)]
-    events: Vec<Event>,
+    events: Vec<PushEvent>,
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct PushEvent {
     #[serde(default)]
     action: String,
     #[serde(default)]
-    target: Target,
+    target: PushTarget,
 }
 
 #[derive(Default, Deserialize)]
-struct Target {
+struct PushTarget {
     #[serde(default)]
     repository: String,
     tag: Option<String>,

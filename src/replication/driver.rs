@@ -68,7 +68,7 @@ pub struct Driver {
     /// One receiver for all turns: a stop that is noticed between two turns counts.
     stops: watch::Receiver<u64>,
     machine: Machine,
-    comparison: Option<Running>,
+    comparison: Option<RunningComparison>,
     copies: JoinSet<Outcome>,
     handles: HashMap<CopyId, (AbortHandle, Arc<Assignment>)>,
     ids: HashMap<task::Id, CopyId>,
@@ -84,14 +84,14 @@ pub struct Driver {
 type Progress = (CopyId, CopyProgress);
 
 /// A comparison that is under way.
-struct Running {
+struct RunningComparison {
     id: ComparisonId,
     task: AbortHandle,
     findings: mpsc::UnboundedReceiver<Observation>,
     replies: HashMap<RepositoryName, oneshot::Sender<Looks>>,
 }
 
-impl Drop for Running {
+impl Drop for RunningComparison {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -235,7 +235,7 @@ impl Driver {
         let compare = self.observer().compare(configuration, sender);
         // It ends with the last of its findings, or is aborted when it is dropped: nobody waits for the task itself.
         let task = tokio::spawn(compare).abort_handle();
-        self.comparison = Some(Running { id, task, findings, replies: HashMap::new() });
+        self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });
     }
 
     fn take_observation(&mut self, observation: Option<Observation>) {
@@ -375,7 +375,7 @@ impl Driver {
     }
 }
 
-async fn next_observation(comparison: &mut Option<Running>) -> Option<Observation> {
+async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<Observation> {
     match comparison {
         Some(running) => running.findings.recv().await,
         None => std::future::pending().await,

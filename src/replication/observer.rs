@@ -47,7 +47,8 @@ type Findings = mpsc::UnboundedSender<Observation>;
 impl Observer {
     /// Compares the whole source and sends what it finds; ends with [`Finding::Done`].
     pub async fn compare(self, configuration: Arc<Configuration>, findings: Findings) {
-        let comparison = Comparison { observer: &self, places: Arc::new(Semaphore::new(PLACES)), findings: &findings };
+        let comparison =
+            ComparisonRun { observer: &self, places: Arc::new(Semaphore::new(PLACES)), findings: &findings };
         let is_complete = match comparison.run(&configuration).await {
             Ok(is_complete) => is_complete,
             Err(problem) => {
@@ -107,13 +108,13 @@ impl Observer {
     }
 }
 
-struct Comparison<'a> {
+struct ComparisonRun<'a> {
     observer: &'a Observer,
     places: Arc<Semaphore>,
     findings: &'a Findings,
 }
 
-impl Comparison<'_> {
+impl ComparisonRun<'_> {
     /// Returns true if everything could be read.
     async fn run(&self, configuration: &Configuration) -> Result<bool, Problem> {
         let client = self.observer.access.client(&self.observer.source).await.map_err(|unusable| Problem {
@@ -196,8 +197,14 @@ impl Comparison<'_> {
         let _ = self.findings.send(Observation { finding, reply: Some(reply), _place: None });
         // Without an answer the comparison was stopped.
         let Ok(looks) = looks.await else { return false };
-        let observation =
-            Repository { comparison: self, client, looks, digests, listed_at: sent_at, asked: Mutex::default() };
+        let observation = ObservedRepository {
+            comparison: self,
+            client,
+            looks,
+            digests,
+            listed_at: sent_at,
+            asked: Mutex::default(),
+        };
         let is_complete = observation.run(tags, referrers).await;
         if is_complete {
             self.send(Finding::Closed(repository));
@@ -226,8 +233,8 @@ impl Comparison<'_> {
 }
 
 /// One repository whose tags are observed.
-struct Repository<'a> {
-    comparison: &'a Comparison<'a>,
+struct ObservedRepository<'a> {
+    comparison: &'a ComparisonRun<'a>,
     client: &'a Client,
     looks: Looks,
     digests: BTreeMap<Tag, Digest>,
@@ -239,7 +246,7 @@ struct Repository<'a> {
 /// The reading of every tag that stands for referrers, shared by the images, which come after it.
 type ReferrerTags<'a> = Shared<futures::future::BoxFuture<'a, bool>>;
 
-impl Repository<'_> {
+impl ObservedRepository<'_> {
     /// Returns true if everything could be read.
     async fn run(&self, tags: BTreeSet<Tag>, referrers: BTreeSet<Tag>) -> bool {
         let referrer_tags: ReferrerTags<'_> = self.referrer_tags(referrers).boxed().shared();

@@ -5,52 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::state::{Comparison, SourceRepository};
 use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, Problem, REFERRERS_INTERVAL, SeenReferrers};
+use crate::plan::{Claims, Problem, REFERRERS_INTERVAL};
 use crate::terms::{ReferrersMode, reason};
-
-/// A comparison that is under way.
-#[derive(Debug)]
-pub(super) struct Comparison {
-    id: ComparisonId,
-    begun: Timestamp,
-    request: Option<String>,
-    pub(super) problems: Vec<Problem>,
-    /// True if something that came meanwhile needs another comparison.
-    pub(super) is_outdated: bool,
-    /// True if a list was suddenly empty, which proves nothing.
-    is_doubtful: bool,
-}
-
-/// The parts of a source that no rule takes, for people; collected where copies are only planned.
-#[derive(Debug, Default)]
-pub struct Excluded {
-    /// Repositories that match no rule.
-    pub repositories: BTreeSet<RepositoryName>,
-    /// By repository, the number of tags that no rule takes, and examples of them.
-    pub tags: BTreeMap<RepositoryName, (usize, String)>,
-}
-
-/// One repository of the source.
-#[derive(Debug, Default)]
-pub(super) struct SourceRepository {
-    /// The referrers of its images.
-    pub(super) seen: SeenReferrers,
-    /// The time when the referrers API was last asked about all of them.
-    pub(super) asked_at: Option<Timestamp>,
-    /// True while a comparison asks the referrers API about all of them.
-    is_asked: bool,
-    /// True while a comparison observes the repository for the first time: the copies ask about each image themselves.
-    is_first: bool,
-}
-
-impl SourceRepository {
-    /// The fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
-    pub(super) fn listed_now(&self, image: &Digest) -> Option<Option<String>> {
-        self.is_asked.then(|| self.seen.listed_fingerprint(image))
-    }
-}
 
 impl Machine {
     pub(super) fn start_comparison(&mut self, now: Timestamp) {
@@ -293,11 +252,6 @@ fn retry_pause(incomplete: u32) -> Duration {
     RETRY.saturating_mul(1 << incomplete.saturating_sub(2).min(10)).min(MAX_PAUSE)
 }
 
-/// Images that may wait in the queue before a comparison waits for the copies.
-pub(super) const AHEAD: usize = 256;
-/// The copies do not get on if nothing is heard of them for so long: a comparison does not wait for them then.
-pub(super) const STILL: Duration = Duration::from_secs(5);
-pub(super) const LOOKS_AT_ONCE: usize = 64;
 const SOON: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(600);

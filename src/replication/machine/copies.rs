@@ -5,38 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::state::{Queued, RunningCopy, Slot};
 use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Attempt, CopyOptions, FailedAttempt, RepositoryAddress, image_status};
+use crate::plan::{Attempt, FailedAttempt, RepositoryAddress, image_status};
 use crate::terms::FailureCode;
-
-/// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
-#[derive(Debug)]
-pub(super) struct Queued {
-    repository: RepositoryName,
-    tag: Tag,
-    pairs: Vec<PairId>,
-    is_urgent: bool,
-}
-
-/// A copy that runs.
-#[derive(Debug)]
-pub(super) struct Copying {
-    pair: PairId,
-    place: RepositoryAddress,
-    tag: Tag,
-    digest: Digest,
-    options: CopyOptions,
-    group: u64,
-}
-
-/// The slot that the copies of one image take.
-#[derive(Debug)]
-pub(super) struct Slot {
-    running: usize,
-    began_at: Timestamp,
-}
 
 impl Machine {
     /// Has the tag copied to these pairs when its turn comes; an urgent one is next.
@@ -162,12 +136,12 @@ impl Machine {
         });
         self.writing.insert((place.clone(), tag.clone()), copy);
         let (place, tag, digest, options) = (place.clone(), tag.clone(), digest.clone(), options.clone());
-        self.copies.insert(copy, Copying { pair: id, place, tag, digest, options, group });
+        self.copies.insert(copy, RunningCopy { pair: id, place, tag, digest, options, group });
         self.effects.push(Effect::Copy(copy, assignment));
     }
 
     pub(super) fn take_progress(&mut self, copy: CopyId, progress: CopyProgress, now: Timestamp) {
-        let Some(Copying { pair, tag, digest, .. }) = self.copies.get(&copy) else { return };
+        let Some(RunningCopy { pair, tag, digest, .. }) = self.copies.get(&copy) else { return };
         self.progressed_at = now;
         let (id, tag, digest) = (*pair, tag.clone(), digest.clone());
         self.touch(id, now, |pair| {
@@ -182,7 +156,9 @@ impl Machine {
     }
 
     pub(super) fn take_ended(&mut self, copy: CopyId, outcome: Option<Outcome>, jitter: f64, now: Timestamp) {
-        let Some(Copying { pair: id, place, tag, digest, options, group }) = self.copies.remove(&copy) else { return };
+        let Some(RunningCopy { pair: id, place, tag, digest, options, group }) = self.copies.remove(&copy) else {
+            return;
+        };
         self.progressed_at = now;
         if self.writing.get(&(place.clone(), tag.clone())) == Some(&copy) {
             self.writing.remove(&(place.clone(), tag.clone()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::pair::PairId;
+use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
@@ -143,12 +143,6 @@ pub struct Hints {
     /// True if there were more than fit: only a comparison finds them.
     pub overflown: bool,
 }
-
-/// Numbers the comparisons of a process.
-pub type ComparisonId = u64;
-
-/// Numbers the copies of a configuration.
-pub type CopyId = u64;
 
 /// One observation of a comparison. Times are those when the request was sent.
 #[derive(Clone, Debug)]

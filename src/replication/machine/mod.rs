@@ -7,10 +7,12 @@
 mod comparison;
 mod copies;
 mod event;
+mod ids;
 mod orders;
 mod pair;
 mod pairs;
 mod reporting;
+mod state;
 mod tags;
 mod timers;
 
@@ -20,14 +22,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::event::{
-    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks,
-    Observed, Orders, Outcome, Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
+    Assignment, CopyProgress, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders, Outcome,
+    Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
 };
-pub use self::pair::{Pair, PairId, PairKey};
-
-pub use self::comparison::Excluded;
-use self::comparison::{Comparison, SourceRepository};
-use self::copies::{Copying, Queued, Slot};
+pub use self::ids::{ComparisonId, CopyId, PairId};
+pub use self::pair::{Pair, PairKey};
+pub use self::state::Excluded;
+use self::state::{
+    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Queued, RunningCopy, STANDSTILL, Slot, SourceRepository,
+};
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
@@ -58,7 +61,7 @@ pub struct Machine {
     names: HashMap<String, PairId>,
 
     queue: VecDeque<Queued>,
-    copies: HashMap<CopyId, Copying>,
+    copies: HashMap<CopyId, RunningCopy>,
     groups: HashMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
     writing: HashMap<(RepositoryAddress, Tag), CopyId>,
@@ -122,7 +125,7 @@ impl Machine {
         let is_resumed = stored.has_run || !stored.pairs.is_empty();
         let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
         let mut machine = Self {
-            configuration: None,
+            configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
             pairs: BTreeMap::new(),
             ids: HashMap::new(),
@@ -171,9 +174,8 @@ impl Machine {
             reported_fails: false,
             reported_at: now,
             ending: None,
-            orders: orders.clone(),
+            orders,
         };
-        machine.configuration = orders.configuration.ok();
         machine.missing = machine.missing_registries();
         machine.resume(claims, now);
         machine.take_request(now);
@@ -215,9 +217,8 @@ impl Machine {
         let retries = self.retries.next().filter(|_| is_active && !self.orders.is_once);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
         let begin = (!self.queue.is_empty() && self.copy_from > now).then_some(self.copy_from);
-        let flow =
-            (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + comparison::STILL);
-        let publication = self.publications.next().filter(|_| self.publishing < reporting::PUBLICATIONS_AT_ONCE);
+        let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);
+        let publication = self.publications.next().filter(|_| self.publishing < MAX_PUBLICATIONS);
         let deletion = self.delete_again_at.values().min().copied();
         [comparison, retries, slots, begin, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
     }
@@ -225,12 +226,12 @@ impl Machine {
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on, so that what it
     /// has read is still at hand when it is copied.
     pub fn takes_findings(&self, now: Timestamp) -> bool {
-        self.queue.len() < comparison::AHEAD || now >= self.progressed_at + comparison::STILL
+        self.queue.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
     }
 
     /// The number of hinted tags that may be looked at now.
     pub fn hints_wanted(&self) -> usize {
-        if self.ending.is_some() { 0 } else { comparison::LOOKS_AT_ONCE.saturating_sub(self.looks) }
+        if self.ending.is_some() { 0 } else { MAX_LOOKS.saturating_sub(self.looks) }
     }
 
     /// Returns true once the configuration or the process ends.

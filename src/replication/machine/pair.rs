@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{CopyId, StoredPair};
+use super::event::StoredPair;
+use super::ids::CopyId;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
     CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
@@ -14,9 +15,6 @@ use crate::plan::{
 };
 use crate::policy::Decision;
 use crate::terms::{PairEnd, PairSummary, ReplicationStatusStatus};
-
-/// Numbers the pairs of a configuration; never used twice.
-pub type PairId = u64;
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::state::MAX_PUBLICATIONS;
 use super::{Effect, Machine, PairId};
 use crate::plan::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
@@ -13,7 +14,7 @@ use crate::terms::reason;
 
 impl Machine {
     pub(super) fn publish(&mut self, now: Timestamp) {
-        while self.publishing < PUBLICATIONS_AT_ONCE
+        while self.publishing < MAX_PUBLICATIONS
             && let Some(id) = self.publications.pop(now)
         {
             self.publish_pair(id, now);
@@ -179,6 +180,5 @@ impl Machine {
 
 /// The interval at which the counts of a busy configuration are published.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-pub(super) const PUBLICATIONS_AT_ONCE: usize = 4;
 const ENDING_AT_ONCE: usize = 32;
 const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(15);

@@ -13,7 +13,7 @@ use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
 /// What outlives a process.
 #[derive(Debug, Default)]
-pub struct Store {
+pub struct ModelStore {
     /// By the name of the object.
     pub statuses: BTreeMap<String, Status>,
     records: BTreeMap<String, Records>,
@@ -43,7 +43,7 @@ struct Records {
     missed: BTreeSet<Tag>,
 }
 
-impl Store {
+impl ModelStore {
     pub fn publish(&mut self, configuration: usize, identity: Arc<PairIdentity>, status: &ReplicationStatusStatus) {
         let mut status = status.clone();
         status.images.truncate(self.room);

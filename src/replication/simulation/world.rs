@@ -16,7 +16,7 @@ use super::oracles::{Oracles, Violation};
 use super::process::Process;
 use super::schedule::Weather;
 use super::source::Source;
-use super::store::Store;
+use super::store::ModelStore;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{CopyId, Event, PairId};
 use crate::terms::ReplicationStatusStatus;
@@ -27,7 +27,7 @@ pub struct World {
     pub now: Millis,
     pub source: Source,
     pub destinations: [Destination; DESTINATIONS],
-    pub store: Store,
+    pub store: ModelStore,
     pub declared: [Declared; CONFIGURATIONS],
     pub processes: BTreeMap<u32, Process>,
     /// The process that leads, or led last and has died.
@@ -119,7 +119,7 @@ impl World {
             now: 0,
             source: Source::default(),
             destinations: [Destination::new(), Destination::new()],
-            store: Store::default(),
+            store: ModelStore::default(),
             declared,
             processes: BTreeMap::new(),
             leader: None,

@@ -1,0 +1,88 @@
+//! The parts of the machine's state, and the bounds that several of its files keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ids::{ComparisonId, PairId};
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::plan::{CopyOptions, Problem, RepositoryAddress, SeenReferrers};
+
+/// A comparison that is under way.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) id: ComparisonId,
+    pub(super) begun: Timestamp,
+    pub(super) request: Option<String>,
+    pub(super) problems: Vec<Problem>,
+    /// True if something that came meanwhile needs another comparison.
+    pub(super) is_outdated: bool,
+    /// True if a list was suddenly empty, which proves nothing.
+    pub(super) is_doubtful: bool,
+}
+
+/// The parts of a source that no rule takes, for people; collected where copies are only planned.
+#[derive(Debug, Default)]
+pub struct Excluded {
+    /// Repositories that match no rule.
+    pub repositories: BTreeSet<RepositoryName>,
+    /// By repository, the number of tags that no rule takes, and examples of them.
+    pub tags: BTreeMap<RepositoryName, (usize, String)>,
+}
+
+/// One repository of the source.
+#[derive(Debug, Default)]
+pub(super) struct SourceRepository {
+    /// The referrers of its images.
+    pub(super) seen: SeenReferrers,
+    /// The time when the referrers API was last asked about all of them.
+    pub(super) asked_at: Option<Timestamp>,
+    /// True while a comparison asks the referrers API about all of them.
+    pub(super) is_asked: bool,
+    /// True while a comparison observes the repository for the first time: the copies ask about each image themselves.
+    pub(super) is_first: bool,
+}
+
+impl SourceRepository {
+    /// The fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
+    pub(super) fn listed_now(&self, image: &Digest) -> Option<Option<String>> {
+        self.is_asked.then(|| self.seen.listed_fingerprint(image))
+    }
+}
+
+/// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) repository: RepositoryName,
+    pub(super) tag: Tag,
+    pub(super) pairs: Vec<PairId>,
+    pub(super) is_urgent: bool,
+}
+
+/// A copy that runs.
+#[derive(Debug)]
+pub(super) struct RunningCopy {
+    pub(super) pair: PairId,
+    pub(super) place: RepositoryAddress,
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
+    pub(super) options: CopyOptions,
+    pub(super) group: u64,
+}
+
+/// The slot that the copies of one image take.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) running: usize,
+    pub(super) began_at: Timestamp,
+}
+
+/// Images that may wait in the queue before a comparison waits for the copies.
+pub(super) const MAX_AHEAD: usize = 256;
+/// Copies that make no progress for so long stand still: a comparison does not wait for them then.
+pub(super) const STANDSTILL: Duration = Duration::from_secs(5);
+/// Hinted tags that are looked at, at once.
+pub(super) const MAX_LOOKS: usize = 64;
+/// Statuses that are written at once.
+pub(super) const MAX_PUBLICATIONS: usize = 4;
