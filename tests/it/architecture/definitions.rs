@@ -15,6 +15,7 @@ pub struct Function {
 /// A struct, an enum, a union, a trait or a type alias.
 pub struct Type {
     pub name: String,
+    pub line: usize,
 }
 
 /// Returns the types that `tokens` define. Associated types are none.
@@ -36,7 +37,7 @@ pub fn types(tokens: &[&CodeToken]) -> Vec<Type> {
             || text == "union" && ["pub", ")", "}", ";", "]"].contains(&before);
         if is_keyword && !is_associated {
             let name = tokens.get(index + 1).filter(|name| name.text.starts_with(char::is_uppercase));
-            found.extend(name.map(|name| Type { name: name.text.clone() }));
+            found.extend(name.map(|name| Type { name: name.text.clone(), line: name.line }));
         }
     }
     found

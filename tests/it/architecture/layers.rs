@@ -16,8 +16,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[(
 const VENDORS: [&str; 8] = ["ecr", "harbor", "google", "artifactory", "quay", "aws", "sigv4", "gitlab"];
 
 /// Crates, as their root files.
-const CRATES: [(&str, CountedParts); 2] =
-    [("tests/it/main.rs", CountedParts::All), ("benches/peers/main.rs", CountedParts::All)];
+const CRATES: [(&str, CountedParts); 3] = [
+    ("src/lib.rs", CountedParts::Production),
+    ("tests/it/main.rs", CountedParts::All),
+    ("benches/peers/main.rs", CountedParts::All),
+];
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {

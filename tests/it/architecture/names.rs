@@ -1,5 +1,8 @@
 //! Names of tests and types.
 
+use std::collections::BTreeMap;
+
+use super::definitions::types;
 use super::sources::rust_files;
 use crate::support::run_folder::repository;
 
@@ -22,4 +25,16 @@ fn test_names_are_short_sentences() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in rust_files(repository(), "src") {
+        for found in types(&file.tokens.iter().collect::<Vec<_>>()) {
+            places.entry(found.name).or_default().push(format!("{}:{}", file.path, found.line));
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
 }
