@@ -1,31 +1,32 @@
 //! Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+use crate::locked::Locked;
 use crate::metrics::Metrics;
 
 /// What the operator still waits for before it works.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<Vec<&'static str>>>);
+pub struct Readiness(Arc<Locked<Vec<&'static str>>>);
 
 impl Readiness {
     /// Waits for all of `steps`.
     pub fn waiting_for(steps: &[&'static str]) -> Self {
-        Self(Arc::new(Mutex::new(steps.to_vec())))
+        Self(Arc::new(Locked::new(steps.to_vec())))
     }
 
     /// Records that `step` is done.
     pub fn reached(&self, step: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != step);
+        self.0.lock().retain(|other| *other != step);
     }
 
     fn missing(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).join(", ")
+        self.0.lock().join(", ")
     }
 }
 

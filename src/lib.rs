@@ -18,7 +18,7 @@
 //! | `cluster` | Adapters to the Kubernetes API: watched objects, credentials, policies, statuses, Jobs |
 //! | `execution` | Carries out one image, in this process or by a Job |
 //! | `controllers` | The reconcilers, one for each kind |
-//! | `notify`, `admin`, `metrics`, [`telemetry`], [`config`] | Notifications of registries, probes, counters, log, flags |
+//! | `notify`, `admin`, `metrics`, [`telemetry`], [`config`], `locked` | Notifications, probes, counters, log, flags, locks |
 //! | [`worker`], [`standalone`], [`operator`] | The processes: the pod of a Job, `serve` and `sync`, and the operator |
 //!
 //! # The flow of a push
@@ -48,6 +48,7 @@ pub mod controllers;
 pub mod copy;
 pub mod execution;
 pub mod image;
+pub mod locked;
 pub mod metrics;
 pub mod notify;
 pub mod operator;

@@ -1,8 +1,8 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -25,6 +25,7 @@ use crate::controllers::{
 };
 use crate::copy::Engine;
 use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
+use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::plan::AUTHORITY_TTL;
@@ -136,7 +137,7 @@ impl Parts {
             metrics,
             shutdown: shutdown.clone(),
             wakes: waker,
-            stored: Mutex::default(),
+            stored: Locked::default(),
             begun: AtomicBool::new(false),
         };
         let jobs = job_control(flags, &context, &dispatcher);

@@ -1,8 +1,8 @@
 //! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 4 s, never by a watch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
@@ -10,13 +10,14 @@ use kube::{Client, ResourceExt};
 
 use super::call;
 use crate::api::RegistryPermissionPolicy;
+use crate::locked::Locked;
 use crate::policy::{Decision, PermissionRequest, Policy, evaluate, unreadable};
 use crate::terms::RegistryPermissionPolicySpec;
 
 /// The policies of every namespace that decisions were asked about lately.
 pub struct Policies {
     client: Client,
-    read: Mutex<HashMap<String, Reading>>,
+    read: Locked<HashMap<String, Reading>>,
     /// Counts changes: what was read before a change is not kept after it.
     changes: AtomicU64,
 }
@@ -29,7 +30,7 @@ struct Reading {
 impl Policies {
     /// Reads through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, read: Mutex::default(), changes: AtomicU64::new(0) }
+        Self { client, read: Locked::default(), changes: AtomicU64::new(0) }
     }
 
     /// Decides `request` by policies that were read at most [`MAX_AGE`] ago. A read that fails denies.
@@ -43,12 +44,12 @@ impl Policies {
     /// Forgets what was read of `namespace`: something there has changed.
     pub fn forget(&self, namespace: &str) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.read.lock().remove(namespace);
     }
 
     async fn policies(&self, namespace: &str) -> Result<Arc<[Policy]>, String> {
         let (started, changes) = (Instant::now(), self.changes.load(Ordering::SeqCst));
-        if let Some(reading) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(namespace)
+        if let Some(reading) = self.read.lock().get(namespace)
             && reading.at.elapsed() < MAX_AGE
         {
             return Ok(reading.policies.clone());
@@ -58,7 +59,7 @@ impl Policies {
         let list = tokio::time::timeout(READ_WITHIN, call(api.list(&ListParams::default()))).await;
         let list = list.map_err(|_| "the API server does not answer".to_owned())?.map_err(|error| error.to_string())?;
         let policies: Arc<[Policy]> = list.items.into_iter().map(decode).collect();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.read.lock();
         read.retain(|_, reading| reading.at.elapsed() < MAX_AGE);
         if self.changes.load(Ordering::SeqCst) == changes {
             read.insert(namespace.to_owned(), Reading { at: started, policies: policies.clone() });

@@ -1,7 +1,7 @@
 //! Makes the client of a Registry object, and a new one when its spec or its Secrets change.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::{Client, ResourceExt};
@@ -10,6 +10,7 @@ use url::Url;
 use super::credentials::registry_credentials;
 use crate::api::Registry;
 use crate::image::hex;
+use crate::locked::Locked;
 use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
 use crate::replication::Unusable;
 use crate::terms::reason;
@@ -18,7 +19,7 @@ use crate::terms::reason;
 pub struct Registries {
     kubernetes: Client,
     egress: Arc<EgressPolicy>,
-    known: Mutex<HashMap<String, Known>>,
+    known: Locked<HashMap<String, Known>>,
 }
 
 struct Known {
@@ -32,7 +33,7 @@ struct Known {
 impl Registries {
     /// Reads Secrets through `kubernetes`; every client obeys `egress`.
     pub fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
-        Self { kubernetes, egress, known: Mutex::default() }
+        Self { kubernetes, egress, known: Locked::default() }
     }
 
     /// The client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
@@ -63,7 +64,7 @@ impl Registries {
     async fn known<T>(&self, registry: &Registry, take: impl Fn(&Known) -> T) -> Result<T, Unusable> {
         let uid = registry.uid().unwrap_or_default();
         let generation = registry.metadata.generation;
-        if let Some(known) = self.lock().get(&uid)
+        if let Some(known) = self.known.lock().get(&uid)
             && known.generation == generation
             && known.read_at.elapsed() < MAX_AGE
         {
@@ -78,7 +79,7 @@ impl Registries {
             .await
             .map_err(|error| Unusable { reason: error.reason, message: error.message })?;
         let fingerprint = fingerprint(&credentials, ca_bundle.as_deref());
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         if let Some(present) = known.get_mut(&uid)
             && present.generation == generation
             && present.fingerprint == fingerprint
@@ -105,18 +106,14 @@ impl Registries {
 
     /// Makes the next [`Registries::client`] read the Secrets again: the registry refused what they held.
     pub fn read_again(&self, uid: &str) {
-        if let Some(known) = self.lock().get_mut(uid) {
+        if let Some(known) = self.known.lock().get_mut(uid) {
             known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
         }
     }
 
     /// Forgets the Registry objects that `exists` does not know any more.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.lock().retain(|uid, _| exists(uid));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().retain(|uid, _| exists(uid));
     }
 }
 

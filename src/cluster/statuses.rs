@@ -1,7 +1,6 @@
 //! Reads and writes ReplicationStatus objects.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{CallError, FIELD_MANAGER, call};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
+use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
@@ -24,26 +24,26 @@ use crate::terms::{ConfigurationReference, ReplicationStatusStatus};
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub struct Statuses {
     client: Client,
-    reports: Mutex<HashMap<(String, String), (String, ConfigurationReport)>>,
+    reports: Locked<HashMap<(String, String), (String, ConfigurationReport)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
 }
 
 impl Statuses {
     /// Works through `client`. Configurations whose report changed go to `wakes`.
     pub fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
-        Self { client, reports: Mutex::default(), wakes }
+        Self { client, reports: Locked::default(), wakes }
     }
 
     /// The last report of the configuration with this uid: that of an earlier one of the same name does not count.
     pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
-        let reports = self.lock();
+        let reports = self.reports.lock();
         let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
         (of == uid).then(|| report.clone())
     }
 
     /// Forgets the report of a configuration that does not exist any more.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.lock().remove(&(namespace.to_owned(), name.to_owned()));
+        self.reports.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// Every object there is, read in small pages.
@@ -94,10 +94,6 @@ impl Statuses {
         }
         patch_status(&api, &pair.name, status).await
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (String, ConfigurationReport)>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Store for Statuses {
@@ -131,7 +127,7 @@ impl Store for Statuses {
     fn record(&self, _pair: &PairIdentity, _record: &Record) {}
 
     fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport) {
-        self.lock().insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), report));
+        self.reports.lock().insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), report));
         // A closed channel means that the operator ends.
         let _ = self.wakes.send(ObjectRef::new(name).within(namespace));
     }

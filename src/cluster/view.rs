@@ -1,7 +1,7 @@
 //! The cluster as the operator sees it: watched objects, the clients of registries, and decisions of policies.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Policies, Registries, notification_token};
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use crate::locked::Locked;
 use crate::plan::NamespacedName;
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
@@ -42,7 +43,7 @@ pub struct View {
     /// Namespaces to act on; empty for all.
     namespaces: BTreeSet<String>,
     checks: mpsc::Sender<ObjectRef<Registry>>,
-    tokens: Mutex<HashMap<String, Token>>,
+    tokens: Locked<HashMap<String, Token>>,
 }
 
 /// The notification token of a Registry as it was last read; kept so that notifications cause no calls to the API server.
@@ -63,7 +64,7 @@ impl View {
         checks: mpsc::Sender<ObjectRef<Registry>>,
     ) -> Self {
         let (registries, policies) = (Registries::new(client.clone(), egress), Policies::new(client.clone()));
-        Self { client, stores, registries, policies, namespaces, checks, tokens: Mutex::default() }
+        Self { client, stores, registries, policies, namespaces, checks, tokens: Locked::default() }
     }
 
     /// Returns true if the operator acts on objects of `namespace`.
@@ -117,7 +118,7 @@ impl Access for View {
             let NamespacedName { namespace, name } = registry;
             let object = self.object(namespace, name)?;
             let (uid, generation) = (object.uid()?, object.metadata.generation);
-            let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
+            let known = self.tokens.lock().get(&uid).cloned();
             if let Some(known) = known.filter(|known| known.generation == generation && known.is_fresh()) {
                 return known.token;
             }
@@ -126,7 +127,7 @@ impl Access for View {
                 None
             });
             let known = Token { generation, token: token.clone(), read_at: Instant::now() };
-            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tokens = self.tokens.lock();
             tokens.retain(|_, known| known.is_fresh());
             tokens.insert(uid, known);
             token

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{Stream, StreamExt};
@@ -16,19 +16,20 @@ use kube::runtime::watcher;
 use super::CallError;
 use super::log_limit::LogLimit;
 use super::object_backoff::ObjectBackoff;
+use crate::locked::Locked;
 use crate::metrics::{ControllerFailure, Metrics};
 
 /// Logs and counts the errors of all watches and controllers; the same error is logged once a minute.
 pub struct WatchErrors {
     metrics: Arc<Metrics>,
-    limits: Mutex<HashMap<(Cow<'static, str>, ControllerFailure), LogLimit>>,
-    backoff: Mutex<ObjectBackoff<ObjectRef<DynamicObject>>>,
+    limits: Locked<HashMap<(Cow<'static, str>, ControllerFailure), LogLimit>>,
+    backoff: Locked<ObjectBackoff<ObjectRef<DynamicObject>>>,
 }
 
 impl WatchErrors {
     /// Counts in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, limits: Mutex::default(), backoff: Mutex::default() }
+        Self { metrics, limits: Locked::default(), backoff: Locked::default() }
     }
 
     /// Takes an error of a watch of `K`; the watch starts again by itself.
@@ -38,9 +39,7 @@ impl WatchErrors {
 
     /// Returns when an object whose reconcile failed is reconciled again: after 1 s, doubling to 5 minutes while it fails.
     pub fn back_off<K: Resource<DynamicType = ()>>(&self, object: &K) -> Action {
-        Action::requeue(
-            self.backoff.lock().unwrap_or_else(PoisonError::into_inner).fail(ObjectRef::from_obj(object).erase()),
-        )
+        Action::requeue(self.backoff.lock().fail(ObjectRef::from_obj(object).erase()))
     }
 
     /// Takes the results of a controller until it ends. `deleted` is called with namespace and name of an object that was to be
@@ -53,10 +52,10 @@ impl WatchErrors {
         let mut results = pin!(results);
         while let Some(result) = results.next().await {
             match result {
-                Ok((object, _)) => self.backoff.lock().unwrap_or_else(PoisonError::into_inner).reset(&object.erase()),
+                Ok((object, _)) => self.backoff.lock().reset(&object.erase()),
                 Err(Error::ObjectNotFound(object)) => {
                     tracing::debug!(%object, "an object does not exist any more");
-                    self.backoff.lock().unwrap_or_else(PoisonError::into_inner).reset(&object);
+                    self.backoff.lock().reset(&object);
                     deleted(object.namespace.as_deref().unwrap_or_default(), &object.name);
                 }
                 Err(Error::ReconcilerFailed(error, object)) => {
@@ -73,13 +72,7 @@ impl WatchErrors {
     fn log(&self, kind: Cow<'static, str>, failure: ControllerFailure, error: &str) {
         self.metrics.controller_failed(kind.clone(), failure);
         let error: String = error.chars().take(MAX_ERROR).collect();
-        let suppressed = self
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry((kind.clone(), failure))
-            .or_default()
-            .admit(&error, Instant::now());
+        let suppressed = self.limits.lock().entry((kind.clone(), failure)).or_default().admit(&error, Instant::now());
         let Some(suppressed) = suppressed else { return };
         match failure {
             ControllerFailure::Watch => tracing::warn!(%kind, %error, suppressed, "a watch failed and starts again"),
@@ -106,12 +99,10 @@ mod tests {
     type Reconciled = Result<(ObjectRef<Registry>, Action), Error<CallError, watcher::Error>>;
 
     async fn follow(errors: &WatchErrors, results: Vec<Reconciled>) -> Vec<String> {
-        let deleted = Mutex::new(Vec::new());
-        let note = |namespace: &str, name: &str| {
-            deleted.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{namespace}/{name}"))
-        };
+        let deleted = Locked::new(Vec::new());
+        let note = |namespace: &str, name: &str| deleted.lock().push(format!("{namespace}/{name}"));
         errors.follow(futures::stream::iter(results), note).await;
-        deleted.into_inner().unwrap_or_else(PoisonError::into_inner)
+        deleted.into_inner()
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! What all reconcilers share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::ReplicationConfiguration;
 use crate::cluster::{Events, ExecutionClasses, Statuses, View, WatchErrors};
+use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::replication::machine::{Stored, StoredPair};
 use crate::replication::{Configurations, SharedClaims};
@@ -52,7 +53,7 @@ pub struct Context {
     /// Configurations to reconcile soon.
     pub wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     /// Pairs that an earlier process left, by the uid of their configuration, until it starts.
-    pub stored: Mutex<HashMap<String, Vec<StoredPair>>>,
+    pub stored: Locked<HashMap<String, Vec<StoredPair>>>,
     /// True once configurations may start.
     pub begun: AtomicBool,
 }
@@ -86,7 +87,7 @@ impl Context {
 
     /// Takes what an earlier process left of a configuration.
     pub fn take_stored(&self, object: &ReplicationConfiguration) -> Stored {
-        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.stored.lock();
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();
         let status = object.status.as_ref();
         let is_ready =

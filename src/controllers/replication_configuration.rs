@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -156,7 +156,7 @@ fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Conte
     let mut versions: Vec<_> = policies.iter().map(|policy| (policy.uid(), policy.metadata.generation)).collect();
     versions.sort();
     versions.hash(&mut hasher);
-    context.claims.lock().unwrap_or_else(PoisonError::into_inner).changes().hash(&mut hasher);
+    context.claims.lock().changes().hash(&mut hasher);
     hasher.finish()
 }
 

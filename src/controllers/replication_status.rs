@@ -2,7 +2,7 @@
 //! owner, and has those written again that somebody deleted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use kube::ResourceExt;
@@ -37,7 +37,7 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
     for pair in owned {
         by_configuration.entry(pair.identity.spec.configuration_ref.uid.clone()).or_default().push(pair);
     }
-    *context.stored.lock().unwrap_or_else(PoisonError::into_inner) = by_configuration;
+    *context.stored.lock() = by_configuration;
     for orphan in orphans {
         if let Err(error) = context.statuses.delete(&orphan.identity).await {
             tracing::warn!(%error, "failed to delete the status of a configuration that is gone");
@@ -90,7 +90,7 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         (holder_of(context, pair), place(&spec.source), place(&spec.destination))
     {
         // A conflict among stored pairs is settled by age, as always.
-        let mut claims = context.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = context.claims.lock();
         let _ = claims.claim(&holder, &source, &destination);
     }
 }

@@ -2,18 +2,18 @@
 //! them again.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::turns::Turns;
 use crate::image::{Digest, Manifest, RepositoryName};
+use crate::locked::Locked;
 use crate::registry::{Client, ClientId, Reference, RegistryError};
 
 /// Manifests by client, repository and digest; the oldest make room. Keyed by client: what one credential may read says
 /// nothing to another.
 #[derive(Default)]
 pub(super) struct ManifestCache {
-    kept: Mutex<CachedManifests>,
+    kept: Locked<CachedManifests>,
     /// One request at a time for the same manifest.
     turns: Turns<ManifestKey, RegistryError>,
 }
@@ -64,13 +64,13 @@ impl ManifestCache {
 
     /// Returns the manifest if it is kept.
     pub(super) fn recall(&self, key: &ManifestKey) -> Option<Manifest> {
-        let kept = self.lock();
+        let kept = self.kept.lock();
         kept.manifests.get(key).filter(|(read, _)| read.elapsed() < KEPT_FOR).map(|(_, manifest)| manifest.clone())
     }
 
     /// Keeps a manifest that was read just now; the oldest make room.
     pub(super) fn keep(&self, key: ManifestKey, manifest: Manifest) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         let size = size_of(&manifest);
         if size > MAX_BYTES {
             return;
@@ -91,11 +91,7 @@ impl ManifestCache {
 
     /// Returns true if at least half of the room is free.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().bytes < MAX_BYTES / 2
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CachedManifests> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().bytes < MAX_BYTES / 2
     }
 }
 
@@ -125,11 +121,11 @@ mod tests {
         let manifests: Vec<_> = (0..6).map(manifest).collect();
         for one in manifests.iter().chain(&manifests[4..]) {
             cache.keep(key(one), one.clone());
-            assert!(cache.lock().bytes <= MAX_BYTES);
+            assert!(cache.kept.lock().bytes <= MAX_BYTES);
         }
         assert!(cache.recall(&key(&manifests[0])).is_none() && cache.recall(&key(&manifests[5])).is_some());
         assert!(!cache.has_room());
-        let kept = cache.lock();
+        let kept = cache.kept.lock();
         assert_eq!(kept.bytes, kept.manifests.values().map(|(_, manifest)| size_of(manifest)).sum::<usize>());
         assert_eq!(kept.order.len(), kept.manifests.len());
     }

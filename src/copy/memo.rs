@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use crate::locked::Locked;
 
 /// A map of at most `capacity` entries. Every operation takes constant time, amortized.
 pub(super) struct Memo<K, V> {
     capacity: usize,
-    entries: Mutex<Entries<K, V>>,
+    entries: Locked<Entries<K, V>>,
 }
 
 struct Entries<K, V> {
@@ -22,17 +24,17 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
     /// An empty memory.
     pub(super) fn new(capacity: usize) -> Self {
         let entries = Entries { known: HashMap::new(), order: VecDeque::new(), next: 0 };
-        Self { capacity, entries: Mutex::new(entries) }
+        Self { capacity, entries: Locked::new(entries) }
     }
 
     /// Returns the value of `key`.
     pub(super) fn recall(&self, key: &K) -> Option<V> {
-        self.lock().known.get(key).map(|(_, value)| value.clone())
+        self.entries.lock().known.get(key).map(|(_, value)| value.clone())
     }
 
     /// Sets the value of `key`, which becomes the newest entry; the oldest one makes room where there is none.
     pub(super) fn note(&self, key: K, value: V) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let (key, number) = (Arc::new(key), entries.next);
         entries.next += 1;
         entries.known.insert(key.clone(), (number, value));
@@ -42,11 +44,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
 
     /// Removes `key`.
     pub(super) fn forget(&self, key: &K) {
-        self.lock().known.remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().known.remove(key);
     }
 }
 
@@ -90,6 +88,6 @@ mod tests {
             memo.note(round % 7, round);
             memo.forget(&(round % 5));
         }
-        assert!(memo.lock().order.len() <= 2 * 10 + SLACK, "{}", memo.lock().order.len());
+        assert!(memo.entries.lock().order.len() <= 2 * 10 + SLACK, "{}", memo.entries.lock().order.len());
     }
 }

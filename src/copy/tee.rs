@@ -3,13 +3,14 @@
 mod shared_read;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::shared_read::{BlobSource, Branch, MAX_AHEAD, SharedRead};
 use super::memo::Memo;
 use super::task::{ImageCopy, RepositoryKey};
 use crate::image::{Descriptor, Digest};
+use crate::locked::Locked;
 use crate::registry::{BlobStream, ClientId, RegistryError};
 
 /// The copies that are under way, and the blobs that are read for several of them.
@@ -19,7 +20,7 @@ use crate::registry::{BlobStream, ClientId, RegistryError};
 /// waited for long: a destination that keeps others waiting reads by itself from then on. The kept bytes are bounded by
 /// [`MAX_KEPT`].
 pub(super) struct Tee {
-    state: Mutex<TeeState>,
+    state: Locked<TeeState>,
     /// Destinations that were waited for in vain, and the time of that.
     late: Arc<Memo<ClientId, Instant>>,
 }
@@ -53,7 +54,7 @@ pub(super) struct ActiveCopy<'a> {
 
 impl Default for Tee {
     fn default() -> Self {
-        Self { state: Mutex::default(), late: Arc::new(Memo::new(MAX_LATE)) }
+        Self { state: Locked::default(), late: Arc::new(Memo::new(MAX_LATE)) }
     }
 }
 
@@ -62,7 +63,7 @@ impl Tee {
     /// reads.
     pub(super) fn begin(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
         let (image, destination) = (image_key(task), task.repository_key());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.copies.entry(image.clone()).or_default().entry(destination.clone()).or_default().count += 1;
         ActiveCopy { tee: self, image, destination }
     }
@@ -82,7 +83,7 @@ impl Tee {
     /// Notes that `task` does not need the blob any more.
     pub(super) fn done(&self, task: &ImageCopy<'_>, blob: &Descriptor) {
         let (key, destination) = (blob_key(task, blob), task.repository_key());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(copy) = state.copies.get_mut(&image_key(task)).and_then(|copies| copies.get_mut(&destination)) {
             copy.done.insert(blob.digest.clone());
         }
@@ -93,7 +94,7 @@ impl Tee {
 
     fn join(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<Branch> {
         let (key, destination) = (blob_key(task, blob), task.repository_key());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some((_, read)) = state.reads.get(&key).cloned() {
             let (branch, is_awaited) = read.join(&destination);
             if !is_awaited {
@@ -119,15 +120,11 @@ impl Tee {
         let is_late = |(client, _): &RepositoryKey| self.late.recall(client).is_some_and(|at| at.elapsed() < LATE_FOR);
         others.map(|(destination, _)| destination.clone()).filter(|destination| !is_late(destination)).collect()
     }
-
-    fn lock(&self) -> MutexGuard<'_, TeeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for ActiveCopy<'_> {
     fn drop(&mut self) {
-        let mut state = self.tee.lock();
+        let mut state = self.tee.state.lock();
         let Some(copies) = state.copies.get_mut(&self.image) else { return };
         if let Some(copy) = copies.get_mut(&self.destination) {
             copy.count -= 1;

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
+use crate::locked::Locked;
+
 /// Turns at keys. A turn ends when its guard is dropped, also by an owner that is cancelled: the next caller in line
 /// takes over, none waits for ever. An owner that fails leaves the reason `F` to the callers that were waiting by then.
 pub(super) struct Turns<K, F = ()> {
-    waiting: Mutex<HashMap<K, Arc<TurnSlot<F>>>>,
+    waiting: Locked<HashMap<K, Arc<TurnSlot<F>>>>,
 }
 
 /// The failure of the last owner, and its time.
@@ -26,7 +28,7 @@ pub(super) struct Turn<'a, K: Eq + Hash, F = ()> {
 
 impl<K, F> Default for Turns<K, F> {
     fn default() -> Self {
-        Self { waiting: Mutex::default() }
+        Self { waiting: Locked::default() }
     }
 }
 
@@ -34,16 +36,10 @@ impl<K: Clone + Eq + Hash, F> Turns<K, F> {
     /// Waits for the turn at `key`.
     pub(super) async fn at(&self, key: K) -> Turn<'_, K, F> {
         let arrived = Instant::now();
-        let slot = self.lock().entry(key.clone()).or_default().clone();
+        let slot = self.waiting.lock().entry(key.clone()).or_default().clone();
         let mut turn = Turn { turns: self, key, arrived, guard: None };
         turn.guard = Some(slot.lock_owned().await);
         turn
-    }
-}
-
-impl<K, F> Turns<K, F> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<TurnSlot<F>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,7 +61,7 @@ impl<K: Eq + Hash, F: Clone> Turn<'_, K, F> {
 impl<K: Eq + Hash, F> Drop for Turn<'_, K, F> {
     fn drop(&mut self) {
         self.guard = None;
-        let mut waiting = self.turns.lock();
+        let mut waiting = self.turns.waiting.lock();
         if waiting.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             waiting.remove(&self.key);
         }
@@ -82,21 +78,21 @@ mod tests {
     #[tokio::test]
     async fn many_waiters_cause_one_piece_of_work() {
         let (turns, done, work) =
-            (Arc::new(Turns::<_, ()>::default()), Arc::new(Mutex::new(false)), Arc::new(AtomicUsize::new(0)));
+            (Arc::new(Turns::<_, ()>::default()), Arc::new(Locked::new(false)), Arc::new(AtomicUsize::new(0)));
         let tasks = (0..50).map(|_| {
             let (turns, done, work) = (turns.clone(), done.clone(), work.clone());
             tokio::spawn(async move {
                 let _turn = turns.at("blob").await;
-                if !*done.lock().unwrap() {
+                if !*done.lock() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     work.fetch_add(1, Ordering::SeqCst);
-                    *done.lock().unwrap() = true;
+                    *done.lock() = true;
                 }
             })
         });
         futures::future::join_all(tasks).await;
         assert_eq!(work.load(Ordering::SeqCst), 1);
-        assert!(turns.lock().is_empty(), "nothing is kept of turns that are over");
+        assert!(turns.waiting.lock().is_empty(), "nothing is kept of turns that are over");
     }
 
     #[tokio::test]
@@ -118,7 +114,7 @@ mod tests {
         owner.abort();
         let inherited = tokio::time::timeout(Duration::from_secs(5), waiter).await.expect("the waiter gets its turn");
         assert_eq!(inherited.unwrap(), None, "to be cancelled is no reason for others to fail");
-        assert!(turns.lock().is_empty());
+        assert!(turns.waiting.lock().is_empty());
     }
 
     #[tokio::test]
@@ -127,7 +123,7 @@ mod tests {
         let owner = turns.at(1).await;
         assert!(tokio::time::timeout(Duration::from_millis(5), turns.at(1)).await.is_err());
         drop(owner);
-        assert!(turns.lock().is_empty());
+        assert!(turns.waiting.lock().is_empty());
         drop(turns.at(1).await);
     }
 
@@ -147,6 +143,6 @@ mod tests {
             assert_eq!(waiter.await.inherited(), Some("broken"));
         }
         assert_eq!(late.await.inherited(), None);
-        assert!(turns.lock().is_empty());
+        assert!(turns.waiting.lock().is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -18,6 +18,7 @@ use crate::channel::{
 use crate::cluster::View;
 use crate::copy::{Authority, Denied, Mutation};
 use crate::image::{hex, is_referrer_tag};
+use crate::locked::Locked;
 use crate::plan::Lane;
 use crate::replication::Consent;
 use crate::replication::machine::Assignment;
@@ -25,15 +26,15 @@ use crate::replication::machine::Assignment;
 /// The state that Jobs, workers and the operator's own copies share.
 pub struct Dispatcher {
     view: Arc<View>,
-    queue: Mutex<WorkQueue>,
-    grants: Mutex<Grants>,
-    consents: Mutex<HashMap<ItemId, Arc<Consent>>>,
+    queue: Locked<WorkQueue>,
+    grants: Locked<Grants>,
+    consents: Locked<HashMap<ItemId, Arc<Consent>>>,
     /// Jobs by the hash of their token.
-    tokens: Mutex<HashMap<String, String>>,
+    tokens: Locked<HashMap<String, String>>,
     /// True once all workers of the previous process have been adopted.
     open: AtomicBool,
     /// The causes that keep the workers of a lane from running.
-    problems: Mutex<BTreeMap<Lane, String>>,
+    problems: Locked<BTreeMap<Lane, String>>,
     problem_changes: watch::Sender<u64>,
     /// Wakes workers that wait for an answer.
     news: Notify,
@@ -46,12 +47,12 @@ impl Dispatcher {
     pub fn new(view: Arc<View>) -> Self {
         Self {
             view,
-            queue: Mutex::default(),
-            grants: Mutex::default(),
-            consents: Mutex::default(),
-            tokens: Mutex::default(),
+            queue: Locked::default(),
+            grants: Locked::default(),
+            consents: Locked::default(),
+            tokens: Locked::default(),
             open: AtomicBool::new(false),
-            problems: Mutex::default(),
+            problems: Locked::default(),
             problem_changes: watch::Sender::default(),
             news: Notify::new(),
             work: Notify::new(),
@@ -60,7 +61,7 @@ impl Dispatcher {
 
     /// Hands an image in, with the consent that its worker needs.
     pub(super) fn submit(&self, submission: Submission, consent: Consent) -> watch::Receiver<ItemState> {
-        lock(&self.consents).insert(submission.item.id.clone(), Arc::new(consent));
+        self.consents.lock().insert(submission.item.id.clone(), Arc::new(consent));
         let state = self.queue().submit(submission, Instant::now());
         self.wake();
         state
@@ -68,34 +69,34 @@ impl Dispatcher {
 
     /// Takes an image back.
     pub(super) fn withdraw(&self, id: &ItemId) {
-        lock(&self.consents).remove(id);
+        self.consents.lock().remove(id);
         self.queue().withdraw(id);
         self.news.notify_waiters();
     }
 
     /// Asks for a grant for a copy in this process, or for a worker's.
     pub(super) fn ask(&self, subject: &GrantSubject, holder: &GrantHolder) -> GrantDecision {
-        lock(&self.grants).ask(subject, holder, Instant::now())
+        self.grants.lock().ask(subject, holder, Instant::now())
     }
 
     /// Gives the grants of `holder` back.
     pub(super) fn give_back(&self, holder: &GrantHolder) {
-        lock(&self.grants).give_back(holder);
+        self.grants.lock().give_back(holder);
     }
 
     /// Gives no grants before `until`.
     pub fn hold_back(&self, until: Instant) {
-        lock(&self.grants).hold_back(until);
+        self.grants.lock().hold_back(until);
     }
 
     /// Locks the queue of images.
     pub(super) fn queue(&self) -> MutexGuard<'_, WorkQueue> {
-        lock(&self.queue)
+        self.queue.lock()
     }
 
     /// Admits calls with the token of this hash as calls of `job`'s worker.
     pub(super) fn admit(&self, hash: &str, job: &str) {
-        lock(&self.tokens).insert(hash.to_owned(), job.to_owned());
+        self.tokens.lock().insert(hash.to_owned(), job.to_owned());
     }
 
     /// Answers unknown tokens with a refusal: every worker of the previous process has been adopted.
@@ -105,7 +106,7 @@ impl Dispatcher {
 
     /// Revokes the token of `job`.
     pub(super) fn dismiss(&self, job: &str) {
-        lock(&self.tokens).retain(|_, admitted| admitted != job);
+        self.tokens.lock().retain(|_, admitted| admitted != job);
         self.news.notify_waiters();
     }
 
@@ -122,7 +123,7 @@ impl Dispatcher {
 
     /// Publishes the cause that keeps the workers of each lane from running.
     pub(super) fn publish_problems(&self, problems: BTreeMap<Lane, String>) {
-        let mut present = lock(&self.problems);
+        let mut present = self.problems.lock();
         if *present != problems {
             *present = problems;
             drop(present);
@@ -132,7 +133,7 @@ impl Dispatcher {
 
     /// Returns the cause that keeps the workers of a source's images from running.
     pub fn problem(&self, namespace: &str, source: &str) -> Option<String> {
-        let problems = lock(&self.problems);
+        let problems = self.problems.lock();
         let mut found = problems.iter().filter(|(lane, _)| lane.namespace == namespace && lane.source == source);
         found.next().map(|(_, problem)| problem.clone())
     }
@@ -179,7 +180,7 @@ impl WorkerApi for Dispatcher {
     }
 
     fn job_of(&self, token: &str) -> Option<String> {
-        lock(&self.tokens).get(&token_hash(token)).cloned()
+        self.tokens.lock().get(&token_hash(token)).cloned()
     }
 
     fn report(&self, job: String, report: Report) -> BoxFuture<'_, Result<ReportAnswer, WorkerApiError>> {
@@ -216,7 +217,7 @@ impl WorkerApi for Dispatcher {
         async move {
             let asked = Instant::now();
             let may = self.queue().may_commit(&job, &request.session, &request.id, asked);
-            let consent = lock(&self.consents).get(&request.id).cloned();
+            let consent = self.consents.lock().get(&request.id).cloned();
             // An image that was withdrawn is cancelled by the next answer; until then its worker waits.
             let (true, Some(consent)) = (may, consent) else { return Ok(GrantAnswer::Wait) };
             let assignment = &consent.assignment;
@@ -264,10 +265,6 @@ impl Dispatcher {
         let is_new = known != Some(version.as_str());
         Ok(is_new.then(|| RouteAccess { version, source: (&source.1).into(), destination: (&destination.1).into() }))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A worker is answered after this time where there is no news for it.

@@ -2,17 +2,18 @@
 //! together.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::locked::Locked;
 use crate::replication::machine::Group;
 
 /// A bound of images that are copied at once.
 pub struct Slots {
     free: Arc<Semaphore>,
-    groups: Mutex<HashMap<(String, u64), Weak<GroupSlot>>>,
+    groups: Locked<HashMap<(String, u64), Weak<GroupSlot>>>,
 }
 
 /// One copy of a group; its slot is kept until all members are dropped.
@@ -33,12 +34,12 @@ struct GroupSlot {
 impl Slots {
     /// At most `slots` images at once.
     pub fn new(slots: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(slots)), groups: Mutex::default() }
+        Self { free: Arc::new(Semaphore::new(slots)), groups: Locked::default() }
     }
 
     /// Announces a copy of a group of the configuration `uid`.
     pub fn join(&self, uid: &str, group: Group) -> Member {
-        let mut groups = self.lock();
+        let mut groups = self.groups.lock();
         if groups.len() > SWEEP_ABOVE {
             groups.retain(|_, shared| shared.strong_count() > 0);
         }
@@ -49,10 +50,6 @@ impl Slots {
             shared
         });
         Member { shared, free: self.free.clone(), size: group.size, is_counted: false }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Weak<GroupSlot>>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

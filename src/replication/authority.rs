@@ -1,6 +1,6 @@
 //! The consent to one copy: the Registry, the claim and the policies at this moment.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -10,12 +10,13 @@ use super::clock::Clock;
 use super::machine::Assignment;
 use super::ports::Access;
 use crate::copy::{Authority, CONSENT_LASTS, Denied, Mutation};
+use crate::locked::Locked;
 use crate::plan::{Claims, ImageRequest};
 use crate::policy::PermissionRequest;
 use crate::terms::{Action, CreateRepositories};
 
 /// The claims of all configurations of a process.
-pub type SharedClaims = Arc<Mutex<Claims>>;
+pub type SharedClaims = Arc<Locked<Claims>>;
 
 /// Asks for consent before every effect on the destination.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Consent {
             return Err(Denied::repository_not_found(repository, &destination.name));
         }
         let holds = {
-            let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let claims = self.claims.lock();
             claims.holds(&self.assignment.uid, &self.assignment.place)
         };
         if !holds {

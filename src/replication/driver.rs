@@ -3,7 +3,7 @@
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -102,7 +102,7 @@ impl Driver {
     pub fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
         let orders = inlets.orders.borrow_and_update().clone();
         let machine = {
-            let mut claims = core.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut claims = core.claims.lock();
             Machine::new(orders, stored, &mut claims, core.clock.now())
         };
         Self {
@@ -182,7 +182,7 @@ impl Driver {
 
     fn step(&mut self, event: Event) {
         let effects = {
-            let mut claims = self.core.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut claims = self.core.claims.lock();
             self.machine.step(event, &mut claims, self.core.clock.now())
         };
         effects.into_iter().for_each(|effect| self.carry_out(effect));

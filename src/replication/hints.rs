@@ -1,17 +1,17 @@
 //! A bounded mailbox of hints for one configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::machine::Hints;
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::locked::Locked;
 
 /// Tags that were pushed and status objects that were deleted, until the configuration takes them.
 #[derive(Default)]
 pub struct Mailbox {
-    waiting: Mutex<Waiting>,
+    waiting: Locked<Waiting>,
     arrived: Notify,
 }
 
@@ -26,7 +26,7 @@ impl Mailbox {
     /// Adds a pushed tag, with the digest that it is said to have. One that does not fit is found by the next comparison, which is due
     /// at once then.
     pub fn push(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let key = (repository.clone(), tag.clone());
         if waiting.tags.len() < MAX_HINTS || waiting.tags.contains_key(&key) {
             waiting.tags.insert(key, digest);
@@ -39,7 +39,7 @@ impl Mailbox {
 
     /// Adds the name of a status object that was deleted.
     pub fn lost(&self, status: &str) {
-        self.lock().statuses.insert(status.to_owned());
+        self.waiting.lock().statuses.insert(status.to_owned());
         self.arrived.notify_one();
     }
 
@@ -47,7 +47,7 @@ impl Mailbox {
     pub async fn take(&self, most: usize) -> (Hints, BTreeSet<String>) {
         loop {
             {
-                let mut waiting = self.lock();
+                let mut waiting = self.waiting.lock();
                 let overflown = std::mem::take(&mut waiting.overflown);
                 let statuses = std::mem::take(&mut waiting.statuses);
                 let mut tags = Vec::new();
@@ -62,10 +62,6 @@ impl Mailbox {
             }
             self.arrived.notified().await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

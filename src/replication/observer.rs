@@ -1,7 +1,7 @@
 //! Observes a source: its repositories, their tags, the digests of these, and what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::Shared;
@@ -14,6 +14,7 @@ use super::machine::{Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName, Problem};
 use crate::registry::{Client, ErrorKind, FallbackTag, Listing, Reference, RegistryError};
 use crate::terms::{ReferrersMode, reason};
@@ -203,7 +204,7 @@ impl ComparisonRun<'_> {
             looks,
             digests,
             listed_at: sent_at,
-            asked: Mutex::default(),
+            asked: Locked::default(),
         };
         let is_complete = observation.run(tags, referrers).await;
         if is_complete {
@@ -240,7 +241,7 @@ struct ObservedRepository<'a> {
     digests: BTreeMap<Tag, Digest>,
     listed_at: jiff::Timestamp,
     /// Images whose referrers were asked for: one that has several tags is asked for once.
-    asked: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
+    asked: Locked<HashMap<Digest, Arc<OnceCell<()>>>>,
 }
 
 /// The reading of every tag that stands for referrers, shared by the images, which come after it.
@@ -309,7 +310,7 @@ impl ObservedRepository<'_> {
     /// Asks the referrers API about an image, once however many tags it has.
     async fn referrers(&self, subject: &Digest) -> bool {
         let cell = {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut asked = self.asked.lock();
             asked.entry(subject.clone()).or_default().clone()
         };
         let asked = cell.get_or_try_init(|| async {

@@ -1,7 +1,7 @@
 //! The running configurations of a process: gives each its orders and hints.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,14 +12,15 @@ use super::driver::{Core, Driver, Inlets};
 use super::hints::Mailbox;
 use super::machine::{Orders, Stored};
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::locked::Locked;
 
 /// The running configurations, by namespace and name.
 pub struct Configurations {
     core: Arc<Core>,
     shutdown: CancellationToken,
-    running: Mutex<HashMap<(String, String), Handle>>,
+    running: Locked<HashMap<(String, String), Handle>>,
     /// Tasks that end, by the uid of their configuration: the next one of that uid waits for it.
-    ending: Mutex<HashMap<String, JoinHandle<()>>>,
+    ending: Locked<HashMap<String, JoinHandle<()>>>,
 }
 
 struct Handle {
@@ -35,14 +36,14 @@ struct Handle {
 impl Configurations {
     /// None yet. All of them end with `shutdown`.
     pub fn new(core: Arc<Core>, shutdown: CancellationToken) -> Self {
-        Self { core, shutdown, running: Mutex::default(), ending: Mutex::default() }
+        Self { core, shutdown, running: Locked::default(), ending: Locked::default() }
     }
 
     /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process left of it.
     pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
         let key = (orders.namespace.clone(), orders.name.clone());
         let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
-        let mut running = self.lock();
+        let mut running = self.running.lock();
         if let Some(handle) =
             running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished())
         {
@@ -61,14 +62,14 @@ impl Configurations {
 
     /// Ends a configuration that does not exist any more.
     pub fn end(&self, namespace: &str, name: &str) {
-        if let Some(handle) = self.lock().remove(&(namespace.to_owned(), name.to_owned())) {
+        if let Some(handle) = self.running.lock().remove(&(namespace.to_owned(), name.to_owned())) {
             self.retire(handle);
         }
     }
 
     /// The names of the configurations that run.
     pub fn names(&self) -> Vec<(String, String)> {
-        self.lock().keys().cloned().collect()
+        self.running.lock().keys().cloned().collect()
     }
 
     /// Passes on that a tag was pushed to the Registry `namespace`/`registry`. Takes bounded memory.
@@ -79,7 +80,7 @@ impl Configurations {
         tag: &Tag,
         digest: Option<&Digest>,
     ) {
-        let running = self.lock();
+        let running = self.running.lock();
         let concerned = running.values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry);
         for handle in concerned {
             let orders = handle.orders.borrow();
@@ -93,14 +94,14 @@ impl Configurations {
 
     /// Passes on that a ReplicationStatus of a configuration was deleted.
     pub fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
-        if let Some(handle) = self.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
+        if let Some(handle) = self.running.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
             handle.hints.lost(name);
         }
     }
 
     /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a Registry's name.
     pub fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
-        for handle in self.lock().values() {
+        for handle in self.running.lock().values() {
             let problem = problem(&handle.source.0, &handle.source.1);
             handle.workers.send_if_modified(|present| {
                 let is_new = *present != problem;
@@ -117,9 +118,8 @@ impl Configurations {
 
     /// Waits until every configuration has ended after the shutdown, at most `deadline`.
     pub async fn ended(&self, deadline: Duration) {
-        let running: Vec<_> = self.lock().drain().map(|(_, handle)| handle.task).collect();
-        let ending: Vec<_> =
-            self.ending.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, task)| task).collect();
+        let running: Vec<_> = self.running.lock().drain().map(|(_, handle)| handle.task).collect();
+        let ending: Vec<_> = self.ending.lock().drain().map(|(_, task)| task).collect();
         let all = futures::future::join_all(running.into_iter().chain(ending));
         let _ = tokio::time::timeout(deadline, all).await;
     }
@@ -142,7 +142,7 @@ impl Configurations {
             shutdown: self.shutdown.clone(),
         };
         let core = self.core.clone();
-        let earlier = self.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        let earlier = self.ending.lock().remove(&uid);
         let task = tokio::spawn(async move {
             if let Some(earlier) = earlier {
                 let _ = earlier.await;
@@ -155,12 +155,8 @@ impl Configurations {
 
     fn retire(&self, handle: Handle) {
         handle.retire.cancel();
-        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ending = self.ending.lock();
         ending.retain(|_, task| !task.is_finished());
         ending.insert(handle.uid, handle.task);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Handle>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

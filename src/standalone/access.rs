@@ -1,12 +1,13 @@
 //! Registries and policies of files, as the replication core asks for them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::files::Documents;
 use super::registries::FileRegistries;
+use crate::locked::Locked;
 use crate::plan::NamespacedName;
 use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::registry::Client;
@@ -14,7 +15,7 @@ use crate::replication::{Access, Unusable};
 use crate::terms::{CreateRepositories, reason};
 
 /// The files as they were last read well.
-pub(super) struct FileAccess(RwLock<Arc<FileContent>>);
+pub(super) struct FileAccess(Locked<Arc<FileContent>>);
 
 /// The content of the files.
 pub(super) struct FileContent {
@@ -27,17 +28,17 @@ pub(super) struct FileContent {
 impl FileAccess {
     /// Gives access to `content`.
     pub(super) fn new(content: FileContent) -> Self {
-        Self(RwLock::new(Arc::new(content)))
+        Self(Locked::new(Arc::new(content)))
     }
 
     /// Returns the files as they were last read well.
     pub(super) fn content(&self) -> Arc<FileContent> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     /// Replaces the content.
     pub(super) fn replace(&self, content: FileContent) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+        *self.0.lock() = Arc::new(content);
     }
 }
 

@@ -199,7 +199,7 @@ fn seed_claims(wiring: &Wiring) {
     };
     for orders in wiring.orders(Mode::Serve) {
         let pairs = wiring.stored(&orders).pairs;
-        let mut claims = wiring.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut claims = wiring.core.claims.lock();
         for spec in pairs.iter().map(|pair| &pair.identity.spec) {
             if let (Some(source), Some(destination)) = (place(&spec.source), place(&spec.destination)) {
                 let _ = claims.claim(&orders.holder, &source, &destination);

@@ -1,7 +1,7 @@
 //! `transship sync`: one run of the core until nothing is due.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::flags::SyncFlags;
 use super::output::{ImageResult, Printer};
@@ -10,6 +10,7 @@ use super::store::FileStore;
 use super::wiring::{Mode, Wiring};
 use super::{UsageError, printed, read};
 use crate::copy::{CodedError, Copied};
+use crate::locked::Locked;
 use crate::replication::machine::Assignment;
 
 /// Replicates what the files say. Prints a line an image and a summary; returns 0 if all is done, 1 if something
@@ -20,17 +21,17 @@ use crate::replication::machine::Assignment;
 pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
     let store = FileStore::open(flags.state.as_deref(), "transship sync")?;
-    let (printer, results) = (Printer::new(flags.output), Arc::new(Mutex::new(Vec::new())));
+    let (printer, results) = (Printer::new(flags.output), Arc::new(Locked::new(Vec::new())));
     let taken = results.clone();
     let listener = move |assignment: &Assignment, copied: &Result<Copied, CodedError>| {
         let result = ImageResult::of_copy(assignment, copied.clone());
         printer.print(&result);
-        taken.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        taken.lock().push(result);
     };
     let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(listener)));
     tokio::spawn(wiring.core.clock.clone().beat());
     let machines = run_once(&wiring, Mode::Sync).await;
-    let results = std::mem::take(&mut *results.lock().unwrap_or_else(PoisonError::into_inner));
+    let results = std::mem::take(&mut *results.lock());
     let summary = printer.finish(&machines, results);
     let is_good = summary.is_good();
     printed(summary.text)?;

@@ -124,7 +124,7 @@ impl Wiring {
             let policies = content.documents.policies.get(&reference.namespace);
             format!("{policies:?}").hash(&mut hasher);
         }
-        self.core.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).changes().hash(&mut hasher);
+        self.core.claims.lock().changes().hash(&mut hasher);
         hasher.finish()
     }
 }

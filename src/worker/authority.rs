@@ -1,7 +1,7 @@
 //! The authority of a worker: the leases of the operator's answers, and the grants that the worker asks for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -10,18 +10,19 @@ use tokio::sync::Notify;
 
 use crate::channel::{ChannelClient, ChannelError, GrantAnswer, GrantRequest, GrantedMutation, ItemId};
 use crate::copy::{Authority, Denied, Mutation};
+use crate::locked::Locked;
 
 /// The leases of images: each may mutate until its lease ends.
 #[derive(Default)]
 pub(super) struct Leases {
-    until: Mutex<HashMap<ItemId, Instant>>,
+    until: Locked<HashMap<ItemId, Instant>>,
     renewed: Notify,
 }
 
 impl Leases {
     /// Renews the leases of `ids`.
     pub(super) fn renew<'a>(&self, ids: impl Iterator<Item = &'a ItemId>, until: Instant) {
-        let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.until.lock();
         known.extend(ids.map(|id| (id.clone(), until)));
         drop(known);
         self.renewed.notify_waiters();
@@ -29,7 +30,7 @@ impl Leases {
 
     /// Ends the lease of an image.
     pub(super) fn end(&self, id: &ItemId) {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.until.lock().remove(id);
     }
 
     /// Waits for a lease of the image. Returns its end.
@@ -37,7 +38,7 @@ impl Leases {
         loop {
             let mut renewed = std::pin::pin!(self.renewed.notified());
             renewed.as_mut().enable();
-            let until = self.until.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+            let until = self.until.lock().get(id).copied();
             match until {
                 Some(until) if until > Instant::now() => return until,
                 _ => renewed.await,

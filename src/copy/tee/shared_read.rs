@@ -1,7 +1,7 @@
 //! One read of a blob that several destinations share.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::copy::memo::Memo;
 use crate::copy::task::{ImageCopy, RepositoryKey};
 use crate::image::{Descriptor, RepositoryName};
+use crate::locked::Locked;
 use crate::registry::{BlobStream, Client, ClientId, ErrorKind, RegistryError};
 
 /// A blob that is read once; the read is given up when this is dropped.
@@ -24,7 +25,7 @@ pub(super) struct SharedRead {
 /// The state that the reading task shares with its branches.
 struct ReadState {
     source: BlobSource,
-    backlog: Mutex<Backlog>,
+    backlog: Locked<Backlog>,
     /// Notified when there is another piece, or the end.
     more: Notify,
     /// Notified when a branch has taken a piece, or left.
@@ -99,7 +100,7 @@ impl SharedRead {
         };
         let shared = Arc::new(ReadState {
             source,
-            backlog: Mutex::new(backlog),
+            backlog: Locked::new(backlog),
             more: Notify::new(),
             room: Notify::new(),
             late,
@@ -110,7 +111,7 @@ impl SharedRead {
 
     /// Joins if no piece is gone yet. Returns true with it if other destinations are still awaited.
     pub(super) fn join(self: &Arc<Self>, destination: &RepositoryKey) -> (Option<Branch>, bool) {
-        let mut backlog = self.shared.lock();
+        let mut backlog = self.shared.backlog.lock();
         let is_whole = backlog.first == 0 && !matches!(backlog.end, Some(Err(_)));
         let branch = is_whole.then(|| {
             let number = backlog.joined;
@@ -128,7 +129,7 @@ impl SharedRead {
 
     /// Notes that `destination` does not come any more. Returns true if others are still awaited.
     pub(super) fn needs_not(&self, destination: &RepositoryKey) -> bool {
-        let mut backlog = self.shared.lock();
+        let mut backlog = self.shared.backlog.lock();
         if backlog.awaited.remove(destination) {
             backlog.trim();
             self.shared.room.notify_one();
@@ -228,7 +229,7 @@ impl Branch {
 
 impl Drop for Branch {
     fn drop(&mut self) {
-        let mut backlog = self.read.shared.lock();
+        let mut backlog = self.read.shared.backlog.lock();
         backlog.branches.remove(&self.number);
         backlog.trim();
         drop(backlog);
@@ -250,7 +251,7 @@ async fn drive(shared: Arc<ReadState>) {
         Ok(stream) => stream,
         Err(error) => return shared.end(Err(error)),
     };
-    shared.lock().is_open = true;
+    shared.backlog.lock().is_open = true;
     shared.more.notify_waiters();
     let mut starved = Duration::ZERO;
     loop {
@@ -274,14 +275,14 @@ struct EndGuard<'a>(&'a ReadState);
 impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let broken = || Err(RegistryError::new(ErrorKind::Unavailable, "reading the source broke off"));
-        self.0.lock().end.get_or_insert_with(broken);
+        self.0.backlog.lock().end.get_or_insert_with(broken);
         self.0.more.notify_waiters();
     }
 }
 
 impl ReadState {
     fn add(&self, piece: Bytes) {
-        let mut backlog = self.lock();
+        let mut backlog = self.backlog.lock();
         backlog.bytes += piece.len() as u64;
         backlog.pieces.push_back(piece);
         backlog.trim();
@@ -290,7 +291,7 @@ impl ReadState {
     }
 
     fn end(&self, end: Result<(), RegistryError>) {
-        self.lock().end = Some(end);
+        self.backlog.lock().end = Some(end);
         self.more.notify_waiters();
     }
 
@@ -299,7 +300,7 @@ impl ReadState {
     async fn have_room(&self, starved: &mut Duration) {
         loop {
             let (patience, is_starving) = {
-                let backlog = self.lock();
+                let backlog = self.backlog.lock();
                 match (backlog.bytes < MAX_AHEAD, backlog.awaited.is_empty(), backlog.is_starving()) {
                     (true, _, _) => return,
                     (false, false, _) => (UNTIL_ALL_HAVE_COME, false),
@@ -320,7 +321,7 @@ impl ReadState {
     }
 
     fn go_on_without(&self) {
-        let mut backlog = self.lock();
+        let mut backlog = self.backlog.lock();
         let late = if backlog.awaited.is_empty() {
             backlog.cut_off()
         } else {
@@ -335,7 +336,7 @@ impl ReadState {
 
     /// Returns true if no branch needs the rest: then none can join from now on.
     fn is_given_up(&self) -> bool {
-        let mut backlog = self.lock();
+        let mut backlog = self.backlog.lock();
         let is_given_up = backlog.branches.is_empty() && backlog.awaited.is_empty();
         if is_given_up {
             backlog.end = Some(Err(RegistryError::new(ErrorKind::Unavailable, "no copy needed it any more")));
@@ -348,15 +349,11 @@ impl ReadState {
         loop {
             let mut more = std::pin::pin!(self.more.notified());
             more.as_mut().enable();
-            if let Some(found) = look(&mut self.lock()) {
+            if let Some(found) = look(&mut self.backlog.lock()) {
                 return found;
             }
             more.await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,13 +10,14 @@ pub(crate) mod scopes;
 pub(crate) mod token;
 pub(crate) mod token_service;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use tokio::time::timeout;
 
+use crate::locked::Locked;
 use crate::registry::auth::challenge::{Challenge, challenges};
 use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
@@ -34,7 +35,7 @@ pub(crate) struct Auth {
     fetcher: TokenFetcher,
     tokens: TokenCache,
     /// The scheme of the last challenge; `None` until the first one.
-    scheme: Mutex<Option<Scheme>>,
+    scheme: Locked<Option<Scheme>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Auth {
     /// `issuer` replaces the credentials by logins of limited life, if the registry has such an API.
     pub(crate) fn new(http: Arc<Http>, credentials: Credentials, issuer: Option<Arc<dyn LoginIssuer>>) -> Self {
         let fetcher = TokenFetcher::new(http.clone());
-        Self { http, credentials, issuer, fetcher, tokens: TokenCache::default(), scheme: Mutex::default() }
+        Self { http, credentials, issuer, fetcher, tokens: TokenCache::default(), scheme: Locked::default() }
     }
 
     pub(crate) fn credentials(&self) -> &Credentials {
@@ -108,7 +109,7 @@ impl Auth {
         let Some(scheme) = self.choose(&challenges(headers), operation)? else {
             return Ok(None);
         };
-        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme.clone());
+        *self.scheme.lock() = Some(scheme.clone());
         let is_same = used.scheme.as_ref() == Some(&scheme);
         if is_same && (used.is_new || scheme == Scheme::Basic) {
             return Ok(None);
@@ -189,7 +190,7 @@ impl Auth {
     }
 
     fn scheme(&self) -> Option<Scheme> {
-        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.scheme.lock().clone()
     }
 }
 

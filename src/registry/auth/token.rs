@@ -1,7 +1,7 @@
 //! Tokens, and the cache that keeps them until they expire.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -9,6 +9,7 @@ use http::header::HeaderValue;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::locked::Locked;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::RegistryError;
 
@@ -40,7 +41,7 @@ pub(crate) fn parse_token(text: &[u8], received_at: Instant) -> Option<AccessTok
 
 /// The tokens of one client, by scopes. Concurrent requests for the same scopes wait for one fetch.
 #[derive(Default)]
-pub(super) struct TokenCache(Mutex<HashMap<Scopes, TokenSlot>>);
+pub(super) struct TokenCache(Locked<HashMap<Scopes, TokenSlot>>);
 
 type TokenSlot = Arc<tokio::sync::Mutex<CachedToken>>;
 
@@ -90,7 +91,7 @@ impl TokenCache {
     }
 
     fn slot(&self, scopes: &Scopes) -> TokenSlot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.0.lock();
         if slots.len() >= MAX_TOKENS && !slots.contains_key(scopes) {
             let now = Instant::now();
             let is_used = |slot: &TokenSlot| slot.try_lock().map_or(true, |cached| cached.is_valid(now, None));

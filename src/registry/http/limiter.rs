@@ -1,9 +1,11 @@
 //! Limits the concurrent requests to one registry, and adapts the limit to its load.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+use crate::locked::Locked;
 
 /// The limiter of the reads from one registry, or of the writes to it.
 ///
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 /// were sent before the cut, and grows by one for each limit's worth of successes.
 pub(crate) struct Limiter {
     max: usize,
-    state: Mutex<LimitState>,
+    state: Locked<LimitState>,
     small: Arc<PermitPool>,
     bodies: Arc<PermitPool>,
 }
@@ -57,9 +59,9 @@ impl Limiter {
     /// `max` is the number of permits for each load, at least one.
     pub(super) fn new(max: usize) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
-        let pool = || Arc::new(PermitPool { permits: Arc::new(Semaphore::new(max)), surplus: Mutex::new(0) });
+        let pool = || Arc::new(PermitPool { permits: Arc::new(Semaphore::new(max)), surplus: Locked::new(0) });
         let state = LimitState { limit: max as f64, cut_at: None };
-        Self { max, state: Mutex::new(state), small: pool(), bodies: pool() }
+        Self { max, state: Locked::new(state), small: pool(), bodies: pool() }
     }
 
     /// Waits for a permit; requests get them in the order of arrival.
@@ -74,7 +76,7 @@ impl Limiter {
 
     /// Adapts the limit to the result of a request that was sent at `sent_at`.
     pub(super) fn record(&self, sent_at: Instant, feedback: Feedback) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         // A request that was sent before the last cut says nothing about the present limit.
         if state.cut_at.is_some_and(|cut_at| sent_at <= cut_at) {
             return;
@@ -99,7 +101,7 @@ impl Limiter {
     /// The number of permits for each load.
     #[cfg(test)]
     pub(crate) fn limit(&self) -> usize {
-        self.state.lock().unwrap().limit as usize
+        self.state.lock().limit as usize
     }
 
     /// The number of bodies that may start at this moment.
@@ -113,7 +115,7 @@ impl Limiter {
 struct PermitPool {
     permits: Arc<Semaphore>,
     /// The permits that are in use, and are removed when they are returned.
-    surplus: Mutex<usize>,
+    surplus: Locked<usize>,
 }
 
 impl PermitPool {
@@ -129,7 +131,7 @@ impl PermitPool {
     }
 
     fn surplus(&self) -> MutexGuard<'_, usize> {
-        self.surplus.lock().unwrap_or_else(PoisonError::into_inner)
+        self.surplus.lock()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Retries of failed requests: backoff, `Retry-After`, and the pause after a 429.
 
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -8,6 +7,7 @@ use http::header::RETRY_AFTER;
 use rand::RngExt;
 use tokio::time::Instant;
 
+use crate::locked::Locked;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
 
@@ -55,12 +55,12 @@ impl<'a> Retries<'a> {
 
 /// The pause that a registry asked for; until it ends, the client sends nothing.
 #[derive(Default)]
-pub(crate) struct Pause(Mutex<Option<Instant>>);
+pub(crate) struct Pause(Locked<Option<Instant>>);
 
 impl Pause {
     /// Extends the pause to `instant`; never shortens it.
     fn until(&self, instant: Instant) {
-        let mut not_before = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut not_before = self.0.lock();
         *not_before = (*not_before).max(Some(instant));
     }
 
@@ -70,7 +70,7 @@ impl Pause {
     /// `RateLimited` if that is further away than the longest wait.
     pub(crate) async fn wait(&self, operation: &Operation, deadlines: &Deadlines) -> Result<(), RegistryError> {
         loop {
-            let not_before = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let not_before = *self.0.lock();
             let left = not_before.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(());

@@ -1,17 +1,18 @@
 //! Logs the warnings that registries send with their responses, each once; nothing is decided by them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use http::HeaderMap;
 use http::header::WARNING;
 
+use crate::locked::Locked;
 use crate::registry::http::text::clean;
 
 /// Logs each warning in `headers` that `host` has not sent before (distribution specification, "Warnings").
 pub(super) fn log(host: &str, headers: &HeaderMap) {
     for text in headers.get_all(WARNING).iter().take(MAX_TEXTS).filter_map(|value| warning(value.to_str().ok()?)) {
-        if SHOWN.lock().unwrap_or_else(PoisonError::into_inner).is_new(host, &text) {
+        if SHOWN.lock().is_new(host, &text) {
             tracing::warn!(registry = host, warning = text, "the registry warns");
         }
     }
@@ -47,7 +48,7 @@ impl ShownWarnings {
     }
 }
 
-static SHOWN: LazyLock<Mutex<ShownWarnings>> = LazyLock::new(Mutex::default);
+static SHOWN: LazyLock<Locked<ShownWarnings>> = LazyLock::new(Locked::default);
 
 const MAX_HOSTS: usize = 1024;
 const MAX_TEXTS: usize = 16;

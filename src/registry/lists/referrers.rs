@@ -1,7 +1,7 @@
 //! Lists the referrers of a manifest: by the referrers API, or by its fallback tag if a registry has none.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -9,6 +9,7 @@ use http::header::{ACCEPT, HeaderValue};
 use tokio::time::timeout;
 
 use crate::image::{Digest, MAX_MANIFEST_BYTES, Manifest, ManifestKind, RepositoryName, fallback_tag, media_type};
+use crate::locked::Locked;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::content::manifests::{Manifests, Reference};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
@@ -239,19 +240,19 @@ enum Support {
 /// Remembers the support for the referrers API, and lets one probe for it run at a time.
 #[derive(Default)]
 struct ApiSupport {
-    learned: Mutex<Option<(Support, Instant)>>,
+    learned: Locked<Option<(Support, Instant)>>,
     /// Held by the probe; the time at which the last one failed.
     probe: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl ApiSupport {
     fn support(&self) -> Support {
-        let learned = *self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let learned = *self.learned.lock();
         learned.filter(|(_, at)| at.elapsed() < SUPPORT_TTL).map_or(Support::Unknown, |(support, _)| support)
     }
 
     fn learn(&self, support: Support) {
-        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((support, Instant::now()));
+        *self.learned.lock() = Some((support, Instant::now()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The body of an upload: counts its bytes, holds the last ones back until the source has ended well, detects stalls.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
+use crate::locked::Locked;
 use crate::registry::content::blobs::BlobStream;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 
@@ -85,7 +86,7 @@ pub(super) struct SourceError;
 /// The progress of an upload, shared by its body and the sender of the request.
 pub(super) struct UploadProgress {
     idle: Duration,
-    state: Mutex<UploadBodyState>,
+    state: Locked<UploadBodyState>,
 }
 
 struct UploadBodyState {
@@ -100,7 +101,7 @@ impl UploadProgress {
     pub(super) fn new(idle: Duration) -> Self {
         let (last_move, is_waiting_for_source, is_all_sent) = (Instant::now(), false, false);
         let state = UploadBodyState { last_move, is_waiting_for_source, is_all_sent, source_error: None };
-        Self { idle, state: Mutex::new(state) }
+        Self { idle, state: Locked::new(state) }
     }
 
     /// Waits until there is no progress for too long, and returns the error. A source has twice the time, so that its own
@@ -144,6 +145,6 @@ impl UploadProgress {
     }
 
     fn state(&self) -> MutexGuard<'_, UploadBodyState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -1,9 +1,11 @@
 //! The ways to upload to one registry, and the memory of those that work.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::locked::Locked;
 
 /// A way to send bytes into an upload session, ordered by the number of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(super) enum DescentReason {
 /// The rungs of one registry: its profile, and the experience of earlier uploads.
 pub(crate) struct Ladder {
     profile: UploadProfile,
-    learned: Mutex<Learned>,
+    learned: Locked<Learned>,
 }
 
 /// The limits of a registry that are known before the first upload.
@@ -75,7 +77,7 @@ impl Default for UploadProfile {
 
 impl Ladder {
     pub(crate) fn new(profile: UploadProfile) -> Self {
-        Self { profile, learned: Mutex::default() }
+        Self { profile, learned: Locked::default() }
     }
 
     /// Returns the rung at which the upload of a blob of `size` bytes starts.
@@ -154,7 +156,7 @@ impl Ladder {
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learned.lock()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Remembers which vendor APIs of a registry are of use.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::locked::Locked;
 use crate::registry::error::RegistryError;
 
 /// A call whose usefulness is remembered.
@@ -26,11 +26,11 @@ pub(super) enum Verdict {
 
 /// The verdicts on the calls of one registry, each with its end.
 #[derive(Default)]
-pub(super) struct ApiVerdicts(Mutex<HashMap<ApiCall, (Verdict, Instant)>>);
+pub(super) struct ApiVerdicts(Locked<HashMap<ApiCall, (Verdict, Instant)>>);
 
 impl ApiVerdicts {
     pub(super) fn get(&self, call: &ApiCall) -> Verdict {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         let valid = known.get(call).filter(|(_, until)| *until > Instant::now());
         valid.map_or(Verdict::Unknown, |(verdict, _)| *verdict)
     }
@@ -46,7 +46,7 @@ impl ApiVerdicts {
     }
 
     fn set(&self, call: ApiCall, verdict: Verdict, ttl: Duration) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= MAX_CALLS && !known.contains_key(&call) {
             known.clear();
         }

@@ -18,7 +18,7 @@ mod statuses;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -30,6 +30,7 @@ use self::reports::Reports;
 use self::statuses::StatusFiles;
 use crate::api::ReplicationStatus;
 use crate::image::Digest;
+use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
@@ -49,15 +50,15 @@ struct StateFolder {
     statuses: StatusFiles,
     /// True if an earlier process used the folder: its writes may still be under way.
     was_used: bool,
-    journals: Mutex<Journals>,
+    journals: Locked<Journals>,
     /// The pair that has written to a destination repository in this process, by the Registry's uid and the repository.
-    writers: Mutex<HashMap<(String, String), String>>,
+    writers: Locked<HashMap<(String, String), String>>,
     /// Held while the process lives; `None` if the folder is only read.
     lock: Option<Lock>,
 }
 
 /// The journals of each configuration, by their file names.
-type Journals = BTreeMap<(String, String), BTreeMap<String, Arc<Mutex<Journal>>>>;
+type Journals = BTreeMap<(String, String), BTreeMap<String, Arc<Locked<Journal>>>>;
 
 impl FileStore {
     /// Uses `folder` for the process that runs `command`, and creates it where it is absent. Without a folder nothing
@@ -93,10 +94,11 @@ impl FileStore {
     /// Returns every pair of the configuration `namespace`/`name` that an earlier process left.
     pub(super) fn load(&self, namespace: &str, name: &str) -> Vec<StoredPair> {
         let Some(folder) = &self.folder else { return Vec::new() };
-        let journals = folder.lock().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default();
+        let journals =
+            folder.journals.lock().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default();
         let mut pairs = BTreeMap::new();
         for journal in journals.values() {
-            let journal = lock(journal);
+            let journal = journal.lock();
             let contents = journal.contents().unwrap_or_else(|error| {
                 tracing::warn!("{} cannot be read: {error}; its images are verified anew", journal.file().display());
                 Contents::default()
@@ -120,7 +122,7 @@ impl FileStore {
     /// Returns the namespace and name of every configuration that an earlier process left a pair of.
     pub(super) fn configurations(&self) -> BTreeSet<(String, String)> {
         let Some(folder) = &self.folder else { return BTreeSet::new() };
-        let mut found: BTreeSet<_> = folder.lock().keys().cloned().collect();
+        let mut found: BTreeSet<_> = folder.journals.lock().keys().cloned().collect();
         found.extend(folder.statuses.configurations());
         found
     }
@@ -131,10 +133,10 @@ impl FileStore {
     /// The first file that cannot be written.
     pub(super) fn close(&self) -> Result<(), StateError> {
         let Some(folder) = self.folder.as_ref().filter(|folder| folder.lock.is_some()) else { return Ok(()) };
-        let journals: Vec<_> = folder.lock().values().flat_map(BTreeMap::values).cloned().collect();
+        let journals: Vec<_> = folder.journals.lock().values().flat_map(BTreeMap::values).cloned().collect();
         let (began, mut result) = (Instant::now(), Ok(()));
         for journal in journals {
-            let mut journal = lock(&journal);
+            let mut journal = journal.lock();
             let is_in_time = began.elapsed() < MAX_SYNC;
             let written = journal.flush().and_then(|()| if is_in_time { journal.sync() } else { Ok(()) });
             result = result.and(written.map_err(|error| unwritten(journal.file(), error)));
@@ -184,7 +186,7 @@ impl Store for FileStore {
             folder.take_over(pair);
         }
         let journal = folder.journal(pair);
-        let mut journal = lock(&journal);
+        let mut journal = journal.lock();
         if let Err(error) = journal.append(record) {
             tracing::warn!("{}", unwritten(journal.file(), error));
         }
@@ -207,25 +209,25 @@ impl StateFolder {
                 && entry.file_name().to_str() == Some(name.as_str())
             {
                 let of_configuration = journals.entry(configuration(&identity)).or_default();
-                of_configuration.insert(name, Arc::new(Mutex::new(Journal::new(file, identity))));
+                of_configuration.insert(name, Arc::new(Locked::new(Journal::new(file, identity))));
             }
         }
         Self {
             statuses: StatusFiles::new(folder.join(STATUSES)),
             records,
-            journals: Mutex::new(journals),
+            journals: Locked::new(journals),
             was_used: false,
-            writers: Mutex::default(),
+            writers: Locked::default(),
             lock,
         }
     }
 
-    fn journal(&self, pair: &PairIdentity) -> Arc<Mutex<Journal>> {
+    fn journal(&self, pair: &PairIdentity) -> Arc<Locked<Journal>> {
         let name = journal_name(pair);
         let file = self.records.join(&name);
-        let mut journals = self.lock();
+        let mut journals = self.journals.lock();
         let journals = journals.entry(configuration(pair)).or_default();
-        journals.entry(name).or_insert_with(|| Arc::new(Mutex::new(Journal::new(file, pair.clone())))).clone()
+        journals.entry(name).or_insert_with(|| Arc::new(Locked::new(Journal::new(file, pair.clone())))).clone()
     }
 
     /// Voids what other pairs recorded of the same destination repository: `pair` has written there since.
@@ -235,11 +237,11 @@ impl StateFolder {
             (destination.registry_ref.uid.clone(), destination.repository.clone())
         };
         let destination = of(pair);
-        if lock(&self.writers).insert(destination.clone(), pair.name.clone()).as_ref() == Some(&pair.name) {
+        if self.writers.lock().insert(destination.clone(), pair.name.clone()).as_ref() == Some(&pair.name) {
             return;
         }
-        let journals: Vec<_> = self.lock().values().flat_map(BTreeMap::values).cloned().collect();
-        let identities = journals.iter().map(|journal| lock(journal).identity().clone());
+        let journals: Vec<_> = self.journals.lock().values().flat_map(BTreeMap::values).cloned().collect();
+        let identities = journals.iter().map(|journal| journal.lock().identity().clone());
         let void: Vec<_> = identities.filter(|other| other != pair && of(other) == destination).collect();
         for other in void {
             if let Err(error) = self.remove_journal(&other).and_then(|()| self.statuses.remove(&other)) {
@@ -250,15 +252,11 @@ impl StateFolder {
 
     fn remove_journal(&self, pair: &PairIdentity) -> io::Result<()> {
         let journal = self.journal(pair);
-        lock(&journal).remove()?;
-        if let Some(of_configuration) = self.lock().get_mut(&configuration(pair)) {
+        journal.lock().remove()?;
+        if let Some(of_configuration) = self.journals.lock().get_mut(&configuration(pair)) {
             of_configuration.remove(&journal_name(pair));
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Journals> {
-        lock(&self.journals)
     }
 }
 
@@ -306,10 +304,6 @@ fn check(folder: &Path) -> Result<(), StateError> {
 
 fn unwritten(file: &Path, error: io::Error) -> StateError {
     StateError::Incomplete { file: file.to_owned(), error }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const RECORDS: &str = "records";

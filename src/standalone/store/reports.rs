@@ -1,16 +1,16 @@
 //! The last report of each configuration, and the log lines when it becomes ready or no longer is.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, configuration_status};
 use crate::terms::{Condition, ReplicationConfigurationStatus, ready_transition, reason};
 
 /// The last reports, by namespace and name.
 #[derive(Debug, Default)]
-pub(super) struct Reports(Mutex<BTreeMap<(String, String), Reported>>);
+pub(super) struct Reports(Locked<BTreeMap<(String, String), Reported>>);
 
 #[derive(Debug, Default)]
 struct Reported {
@@ -23,7 +23,7 @@ struct Reported {
 impl Reports {
     /// Keeps a report, and logs it if it says something new.
     pub(super) fn take(&self, namespace: &str, name: &str, report: ConfigurationReport) {
-        let mut reports = self.lock();
+        let mut reports = self.0.lock();
         let reported = reports.entry((namespace.to_owned(), name.to_owned())).or_default();
         let status = configuration_status(namespace, &report, &reported.status, Timestamp::now());
         if let Some(ready) = ready_transition(&reported.logged, &status.conditions) {
@@ -35,11 +35,7 @@ impl Reports {
 
     #[cfg(test)]
     fn all(&self) -> BTreeMap<(String, String), ConfigurationReport> {
-        self.lock().iter().map(|(key, reported)| (key.clone(), reported.report.clone())).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Reported>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().iter().map(|(key, reported)| (key.clone(), reported.report.clone())).collect()
     }
 }
 
@@ -62,7 +58,7 @@ mod tests {
     fn the_last_report_is_kept_and_only_a_transition_is_logged() {
         let reports = Reports::default();
         let logged = |reports: &Reports| {
-            let reports = reports.lock();
+            let reports = reports.0.lock();
             let ready = reports.values().next().unwrap().logged.iter().find(|it| it.type_ == "Ready").cloned();
             ready.map(|ready| (ready.reason, ready.message))
         };

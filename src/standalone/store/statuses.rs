@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,6 +11,7 @@ use kube::ResourceExt;
 use super::disk;
 use super::error::StateError;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus, ReplicationStatusObjectSpec};
+use crate::locked::Locked;
 use crate::plan::PairIdentity;
 use crate::terms::ReplicationStatusStatus;
 
@@ -20,7 +20,7 @@ use crate::terms::ReplicationStatusStatus;
 pub(super) struct StatusFiles {
     folder: PathBuf,
     /// Every file that is there, with the creation time that it says, where it was read or written already.
-    created: Mutex<BTreeMap<String, Option<Timestamp>>>,
+    created: Locked<BTreeMap<String, Option<Timestamp>>>,
 }
 
 impl StatusFiles {
@@ -28,7 +28,7 @@ impl StatusFiles {
     pub(super) fn new(folder: PathBuf) -> Self {
         let created =
             files(&folder).into_iter().filter_map(|file| Some((file.file_name()?.to_str()?.to_owned(), None)));
-        Self { created: Mutex::new(created.collect()), folder }
+        Self { created: Locked::new(created.collect()), folder }
     }
 
     /// Returns the status of a pair; `None` if there is none, or it is that of another pair.
@@ -43,7 +43,7 @@ impl StatusFiles {
         let cut: String = name.chars().take(40).collect();
         let prefix = format!("{namespace}.{}", cut.trim_end_matches(['-', '.']));
         let names: Vec<String> = {
-            let created = self.lock();
+            let created = self.created.lock();
             let from = created.range(prefix.clone()..).map(|(name, _)| name);
             from.take_while(|name| name.starts_with(&prefix)).cloned().collect()
         };
@@ -82,7 +82,7 @@ impl StatusFiles {
         let partial = disk::partial(&file);
         std::fs::write(&partial, serde_json::to_vec(&object)?)?;
         std::fs::rename(&partial, &file)?;
-        self.lock().insert(name, Some(created));
+        self.created.lock().insert(name, Some(created));
         Ok(())
     }
 
@@ -93,13 +93,13 @@ impl StatusFiles {
     pub(super) fn remove(&self, pair: &PairIdentity) -> io::Result<()> {
         let name = file_name(pair)?;
         disk::remove(&self.folder.join(&name))?;
-        self.lock().remove(&name);
+        self.created.lock().remove(&name);
         Ok(())
     }
 
     /// Returns the time when the status was first written, in whole seconds; now if there is none of this pair.
     fn created_at(&self, name: &str, file: &Path, pair: &PairIdentity) -> Timestamp {
-        let known = self.lock().get(name).copied();
+        let known = self.created.lock().get(name).copied();
         let from_file = || {
             let object = read(file).ok()??;
             let created = object.metadata.creation_timestamp.map(|time| time.0);
@@ -113,10 +113,6 @@ impl StatusFiles {
             let now = Timestamp::now();
             Timestamp::from_second(now.as_second()).unwrap_or(now)
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Timestamp>>> {
-        self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
