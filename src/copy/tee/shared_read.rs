@@ -176,8 +176,8 @@ impl Branch {
                 Taken::CutOff => self.asking = Some(self.read_alone()),
             }
         }
-        // The source may have no free connection before the branches that were kept waiting have all of it. An empty piece shows that
-        // this one goes on.
+        // The source may have no free connection before the branches that were kept waiting have all of it. An empty
+        // piece shows that this one goes on.
         let Ok(opened) = tokio::time::timeout(SIGN_OF_LIFE, self.asking.as_mut()?).await else {
             return Some(Ok(Bytes::new()));
         };
@@ -295,8 +295,8 @@ impl ReadState {
         self.more.notify_waiters();
     }
 
-    /// Waits until there is room for a piece. A branch that keeps others waiting for too long is not waited for any more; `starved` is the
-    /// time that branches have waited for a slower one.
+    /// Waits until there is room for a piece. A branch that keeps others waiting for too long is not waited for any
+    /// more; `starved` is the time that branches have waited for a slower one.
     async fn have_room(&self, starved: &mut Duration) {
         loop {
             let (patience, is_starving) = {
