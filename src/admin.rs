@@ -10,7 +10,7 @@ use axum::routing::get;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 
-/// What the operator still waits for before it works.
+/// The steps that the operator still waits for before it works.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Locked<Vec<&'static str>>>);
 
@@ -30,7 +30,7 @@ impl Readiness {
     }
 }
 
-/// The routes of the admin port.
+/// Returns the routes of the admin port.
 pub fn routes(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -13,10 +13,10 @@ use crate::terms::ExecutionMode;
 /// Flags of `transship operator`. Each can also be given as an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct OperatorFlags {
-    /// Where /healthz, /readyz and /metrics are served.
+    /// The address that serves /healthz, /readyz and /metrics.
     #[arg(long, env = "TRANSSHIP_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
-    /// Where registries send their notifications: POST /v1/notify/{namespace}/{registry}.
+    /// The address that takes notifications of registries: POST /v1/notify/{namespace}/{registry}.
     #[arg(long, env = "TRANSSHIP_NOTIFY_ADDRESS", default_value = "0.0.0.0:8081")]
     pub notify_address: SocketAddr,
     /// Acts only on objects of this namespace (repeatable). Absent: of every namespace.
@@ -25,19 +25,19 @@ pub struct OperatorFlags {
     /// The most images that are copied at once.
     #[arg(long, env = "TRANSSHIP_COPIES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub copies: u16,
-    /// How images are copied where a configuration does not say it.
+    /// The way in which images are copied where a configuration names none: Job or InProcess.
     #[arg(long, env = "TRANSSHIP_DEFAULT_EXECUTION", default_value = "Job", value_parser = parse_mode)]
     pub default_execution: ExecutionMode,
     /// The copy Jobs.
     #[command(flatten)]
     pub jobs: JobFlags,
-    /// Which addresses registry traffic may reach.
+    /// The addresses that registry traffic may reach.
     #[command(flatten)]
     pub egress: EgressFlags,
 }
 
 impl OperatorFlags {
-    /// What all copy Jobs have in common; `None` where none can be started.
+    /// Returns the settings that all copy Jobs share; `None` where none can be started.
     pub fn job_settings(&self) -> Option<JobSettings> {
         let allow: Vec<String> = self.egress.egress_allow.iter().map(ToString::to_string).collect();
         let egress = match self.egress.egress {
@@ -62,7 +62,7 @@ impl OperatorFlags {
     }
 }
 
-/// How copy Jobs are started, and reach the operator.
+/// Flags about copy Jobs, and their way to the operator.
 #[derive(Args, Clone, Debug)]
 pub struct JobFlags {
     /// The image of the workers: this program. Absent: no Jobs can be started.
@@ -74,10 +74,10 @@ pub struct JobFlags {
     /// The operator's own namespace, where Jobs run.
     #[arg(long, env = "TRANSSHIP_NAMESPACE", default_value = "transship")]
     pub namespace: String,
-    /// Where workers are answered, over TLS.
+    /// The address that answers workers, over TLS.
     #[arg(long, env = "TRANSSHIP_CHANNEL_ADDRESS", default_value = "0.0.0.0:8443")]
     pub channel_address: SocketAddr,
-    /// How workers reach that address: https://host:port.
+    /// The URL by which workers reach that address: https://host:port.
     #[arg(long, env = "TRANSSHIP_CHANNEL_URL")]
     pub channel_url: Option<Url>,
     /// A YAML file of execution classes: name → copies, deadlineSeconds, namespaces, resources, nodeSelector, tolerations, labels,
@@ -92,10 +92,10 @@ pub struct WorkerFlags {
     /// The folder with url, token and ca.crt of the channel.
     #[arg(long, env = "TRANSSHIP_CHANNEL")]
     pub channel: PathBuf,
-    /// How many images are copied at once.
+    /// The most images that are copied at once.
     #[arg(long, env = "TRANSSHIP_SLOTS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub slots: u16,
-    /// Which addresses registry traffic may reach.
+    /// The addresses that registry traffic may reach.
     #[command(flatten)]
     pub egress: EgressFlags,
 }
@@ -130,7 +130,7 @@ pub enum Egress {
 }
 
 impl EgressFlags {
-    /// The policy that the flags describe.
+    /// Returns the policy that the flags describe.
     pub fn policy(&self) -> EgressPolicy {
         EgressPolicy {
             strict: self.egress == Egress::Strict,

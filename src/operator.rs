@@ -31,7 +31,7 @@ use crate::notify;
 use crate::plan::AUTHORITY_TTL;
 use crate::replication::{Clock, Configurations, Core, SharedClaims};
 
-/// Runs the operator until it is told to end.
+/// Runs the operator until a signal ends it.
 ///
 /// # Errors
 /// When the API server cannot be found, or a port cannot be opened.

@@ -142,7 +142,7 @@ kind! {
     ReplicationStatusObjectSpec(ReplicationStatusSpec)
 }
 
-/// The rule for `metadata.name`, which is outside of every spec.
+/// Returns the rule for `metadata.name`, which is outside of every spec.
 fn name_rule() -> Rule {
     let rule = &NAME_RULES[0];
     Rule::new(&rule.cel).message(rule.message)

@@ -77,7 +77,7 @@ impl ChannelFiles {
 }
 
 impl ChannelClient {
-    /// A client that trusts the authorities of the files and no others.
+    /// Returns a client that trusts the authorities of the files and no others.
     ///
     /// # Errors
     /// [`ChannelSetupError`] if they are no certificates.

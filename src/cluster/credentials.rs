@@ -13,7 +13,7 @@ use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig};
 use crate::terms::{CaReference, reason};
 
-/// Why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent and one that may
+/// The reason why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent and one that may
 /// not be read read the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -24,7 +24,7 @@ pub struct CredentialsError {
     pub message: String,
 }
 
-/// The credentials and the CA bundle of `registry`, whose canonical host is `host`.
+/// Returns the credentials and the CA bundle of `registry`, whose canonical host is `host`.
 ///
 /// # Errors
 /// [`CredentialsError`] if an object is absent, of the wrong form, or not bound to `host`.
@@ -61,7 +61,7 @@ pub async fn registry_credentials(
     Ok((credentials, ca))
 }
 
-/// The token that the sender of notifications for `registry` has to show; `None` if it takes no notifications.
+/// Returns the token that the sender of notifications for `registry` has to show; `None` if it takes no notifications.
 ///
 /// # Errors
 /// [`CredentialsError`] if the Secret is absent or holds no token of at least 16 characters.

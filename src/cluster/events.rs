@@ -1,4 +1,4 @@
-//! Tells transitions of `Ready` as Events: one when its status or reason changes, none while nothing does.
+//! Writes an Event for each transition of `Ready`: when its status or reason changes, and never else.
 
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
@@ -15,8 +15,8 @@ impl Events {
         Self(Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None }))
     }
 
-    /// Tells that `action` changed `Ready` of `object`, if it did. A lost Event is no failure: the condition stands.
-    pub async fn tell<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
+    /// Reports that `action` changed `Ready` of `object`, if it did. A lost Event is no failure: the condition stands.
+    pub async fn report<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
     {

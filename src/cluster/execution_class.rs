@@ -12,13 +12,13 @@ use crate::terms::DEFAULT_EXECUTION_CLASS;
 #[derive(Clone, Debug)]
 pub struct ExecutionClasses(BTreeMap<String, ExecutionClass>);
 
-/// What the Jobs of one class use.
+/// The resources and the placement of the Jobs of one class.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExecutionClass {
-    /// How many images one worker copies at once, 1 to 64.
+    /// The most images that one worker copies at once, 1 to 64.
     pub copies: u16,
-    /// When Kubernetes ends a Job whatever it does, 600 to 86,400 seconds.
+    /// The age at which Kubernetes ends a Job whatever it does, 600 to 86,400 seconds.
     pub deadline_seconds: i64,
     /// The namespaces whose configurations may use the class. Absent: all.
     pub namespaces: Option<Vec<String>>,
@@ -91,7 +91,7 @@ impl ExecutionClasses {
         Ok(classes)
     }
 
-    /// The class, if `namespace` may use it. Absent and forbidden are the same to a tenant.
+    /// Returns the class, if `namespace` may use it. Absent and forbidden are the same to a tenant.
     pub fn get(&self, name: &str, namespace: &str) -> Option<&ExecutionClass> {
         let class = self.0.get(name)?;
         let may = class.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|may| may == namespace));

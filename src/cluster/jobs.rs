@@ -1,4 +1,4 @@
-//! Copy Jobs: makes them suspended, gives them their Secret, lets them run, and tells why one does not.
+//! Copy Jobs: makes them suspended, gives them their Secret, lets them run, and says why one does not.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
@@ -17,7 +17,7 @@ pub struct CopyJobs {
     settings: JobSettings,
 }
 
-/// What all copy Jobs have in common.
+/// The settings that all copy Jobs share.
 #[derive(Clone, Debug)]
 pub struct JobSettings {
     /// The operator's namespace.
@@ -26,7 +26,7 @@ pub struct JobSettings {
     pub image: String,
     /// The ServiceAccount of the pods.
     pub service_account: String,
-    /// Where the operator answers.
+    /// The URL at which the operator answers.
     pub channel_url: String,
     /// Environment of the worker: what the administrator has set for the egress of all.
     pub environment: Vec<(String, String)>,
@@ -38,7 +38,7 @@ impl CopyJobs {
         Self { client, settings }
     }
 
-    /// The operator's namespace.
+    /// Returns the operator's namespace.
     pub fn namespace(&self) -> &str {
         &self.settings.namespace
     }
@@ -85,8 +85,8 @@ impl CopyJobs {
         Ok(())
     }
 
-    /// What Jobs, and everything else that the operator makes for them, belong to: the ServiceAccount of the workers. It goes when
-    /// the operator is uninstalled, and Kubernetes then removes them.
+    /// Returns the owner of Jobs, and of everything else that the operator makes for them: the ServiceAccount of the
+    /// workers. It goes when the operator is uninstalled, and Kubernetes then removes them.
     ///
     /// # Errors
     /// The API server's.
@@ -113,7 +113,7 @@ impl CopyJobs {
         }
     }
 
-    /// Every copy Job that there is.
+    /// Returns every copy Job that there is.
     ///
     /// # Errors
     /// The API server's.
@@ -121,7 +121,7 @@ impl CopyJobs {
         Ok(call(self.jobs().list(&ListParams::default().labels(WORKERS))).await?.items)
     }
 
-    /// Why no pod of the Job could be made, as the Job controller has told it.
+    /// Returns the reason why no pod of the Job could be created, in the words of the Job controller.
     pub async fn refusal(&self, job: &str) -> Option<String> {
         let events: Api<k8s_openapi::api::core::v1::Event> =
             Api::namespaced(self.client.clone(), &self.settings.namespace);
@@ -192,7 +192,7 @@ impl CopyJobs {
     }
 }
 
-/// What a Job serves, and the hash of its token; `None` if it is no copy Job of ours.
+/// Returns the lane that a Job serves, and the hash of its token; `None` if it is no copy Job of ours.
 pub fn served_by(job: &Job) -> Option<(Lane, String)> {
     let label = |key: &str| job.labels().get(key).cloned();
     let lane = Lane {
@@ -204,7 +204,7 @@ pub fn served_by(job: &Job) -> Option<(Lane, String)> {
     Some((lane, job.annotations().get(TOKEN_HASH)?.clone()))
 }
 
-/// Whether the Job has ended, well or not.
+/// Returns true if the Job has ended, well or not.
 pub fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ended = conditions
@@ -212,13 +212,13 @@ pub fn has_ended(job: &Job) -> bool {
     ended.any(|condition| condition.status == "True")
 }
 
-/// Whether the pod has ended.
+/// Returns true if the pod has ended.
 pub fn pod_has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Why the pod does not run, or has ended, in its own words.
+/// Returns the reason why the pod does not run, or has ended, in its own words.
 pub fn pod_trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let said = |reason: Option<&str>, message: Option<&str>| {

@@ -45,7 +45,7 @@ pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resu
     }
 }
 
-/// Why a call to the API server failed.
+/// The error of a call to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer in time.
@@ -57,12 +57,12 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the object is not there.
+    /// Returns true if the object is not there.
     pub fn is_not_found(&self) -> bool {
         self.status_code() == Some(404)
     }
 
-    /// Whether the object may not be read.
+    /// Returns true if the object may not be read.
     pub fn is_forbidden(&self) -> bool {
         self.status_code() == Some(403)
     }

@@ -73,7 +73,7 @@ fn decode(mut object: DynamicObject) -> Policy {
     Policy { name: object.name_any(), spec: serde_json::from_value::<RegistryPermissionPolicySpec>(spec).ok() }
 }
 
-/// How old policies may be when something is decided by them.
+/// The greatest age of policies by which something is decided.
 const MAX_AGE: Duration = Duration::from_secs(4);
 /// Less than for other calls: together with [`MAX_AGE`] it bounds how long a revoked consent is believed.
 const READ_WITHIN: Duration = Duration::from_secs(3);

@@ -36,7 +36,7 @@ impl Registries {
         Self { kubernetes, egress, known: Locked::default() }
     }
 
-    /// The client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
+    /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
     /// the same, the client stays the same, with its tokens and connections.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Registries {
         self.known(registry, |known| known.client.clone()).await
     }
 
-    /// How `registry` is reached, and a word that changes with it. As [`Registries::client`].
+    /// Returns the access to `registry`, and a word that changes with it. As [`Registries::client`].
     ///
     /// # Errors
     /// As [`Registries::client`].
@@ -117,7 +117,7 @@ impl Registries {
     }
 }
 
-/// The reason of a Registry's condition for `error`.
+/// Returns the reason of a Registry's condition for `error`.
 pub fn reason_of(error: &RegistryError) -> &'static str {
     match error.kind {
         ErrorKind::Unauthorized | ErrorKind::Denied => reason::AUTHENTICATION_FAILED,
@@ -129,7 +129,7 @@ pub fn reason_of(error: &RegistryError) -> &'static str {
     }
 }
 
-/// Tells whether what the Secrets hold has changed, without keeping it.
+/// Returns a fingerprint of the content of the Secrets, which shows a change without keeping the content.
 fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] {
     use secrecy::ExposeSecret;
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -151,5 +151,5 @@ fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] 
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// How old what was read of Secrets may be.
+/// The greatest age of content that was read from Secrets.
 const MAX_AGE: Duration = Duration::from_secs(60);

@@ -34,7 +34,7 @@ impl Statuses {
         Self { client, reports: Locked::default(), wakes }
     }
 
-    /// The last report of the configuration with this uid: that of an earlier one of the same name does not count.
+    /// Returns the last report of the configuration with this uid: that of an earlier one of the same name does not count.
     pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
         let reports = self.reports.lock();
         let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
@@ -46,7 +46,7 @@ impl Statuses {
         self.reports.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Every object there is, read in small pages.
+    /// Returns every object there is, read in small pages.
     ///
     /// # Errors
     /// When a page cannot be read.

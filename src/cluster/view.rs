@@ -55,7 +55,7 @@ struct Token {
 }
 
 impl View {
-    /// The view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to `checks`.
+    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to `checks`.
     pub fn new(
         client: Client,
         stores: Stores,
@@ -72,13 +72,13 @@ impl View {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 
-    /// The Registry object, if it exists and the operator acts on it.
+    /// Returns the Registry object, if it exists and the operator acts on it.
     pub fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
         let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
         found.filter(|_| self.acts_on(namespace))
     }
 
-    /// How the Registry of this uid is reached, and a word that changes with it; `None` if it cannot be used.
+    /// Returns the access to the Registry of this uid, and a word that changes with it; `None` if it cannot be used.
     pub async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
         let registries = self.stores.registries.state();
         let registry = registries.iter().find(|registry| registry.uid().as_deref() == Some(uid))?;

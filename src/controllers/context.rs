@@ -1,4 +1,4 @@
-//! What all reconcilers share.
+//! The handles that all reconcilers share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::terms::ExecutionMode;
 pub struct Settings {
     /// The most objects of one kind that are reconciled at once.
     pub reconciles: u16,
-    /// How images are copied where a configuration does not say it.
+    /// The way in which images are copied where a configuration names none.
     pub default_execution: ExecutionMode,
     /// True if Jobs can be started.
     pub has_jobs: bool,
 }
 
-/// What all reconcilers share.
+/// The handles that all reconcilers share.
 pub struct Context {
     /// Limits.
     pub settings: Settings,
@@ -38,7 +38,7 @@ pub struct Context {
     pub events: Events,
     /// Status objects and reports.
     pub statuses: Arc<Statuses>,
-    /// What Jobs may use.
+    /// The classes that Jobs may use.
     pub classes: Arc<ExecutionClasses>,
     /// Running configurations.
     pub configurations: Arc<Configurations>,

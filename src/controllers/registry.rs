@@ -1,4 +1,4 @@
-//! Reconciles a Registry: whether it answers and takes the credentials, told by its conditions.
+//! Reconciles a Registry: checks that it answers and takes the credentials, and reports by its conditions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if status != previous {
         let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
-        context.events.tell(&*registry, "Check", &previous.conditions, &status.conditions).await;
+        context.events.report(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
     let reference = ObjectRef::from_obj(&*registry);

@@ -85,7 +85,7 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
     }
 }
 
-/// The Registries that exist, of those that the configuration names.
+/// Returns the Registries that exist, of those that the configuration names.
 fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<NamespacedName, Arc<Registry>> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     let destinations = configuration.selection.destinations().into_iter().cloned();
@@ -95,14 +95,14 @@ fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMa
         .collect()
 }
 
-/// The class of the Jobs that copy; `None` for this process.
+/// Returns the class of the Jobs that copy; `None` for this process.
 fn class(context: &Context, configuration: &Configuration) -> Option<String> {
     let Execution { mode, class } = &configuration.execution;
     let mode = mode.unwrap_or(context.settings.default_execution);
     (mode == ExecutionMode::Job).then(|| class.clone())
 }
 
-/// The configuration, if it can be executed here as it asks for.
+/// Returns the configuration, if it can be executed here as it asks for.
 fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, SpecError> {
     let Execution { mode, class } = &configuration.execution;
     if mode.unwrap_or(context.settings.default_execution) == ExecutionMode::InProcess {
@@ -136,11 +136,11 @@ async fn publish(
     let api: Api<ReplicationConfiguration> = Api::namespaced(context.view.client.clone(), namespace);
     patch_status(&api, &object.name_any(), &status).await?;
     context.metrics.status_writes.inc();
-    context.events.tell(object, "Replicate", &previous.conditions, &status.conditions).await;
+    context.events.report(object, "Replicate", &previous.conditions, &status.conditions).await;
     Ok(())
 }
 
-/// A fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its destinations, and the
+/// Returns a fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its destinations, and the
 /// claims that were released or taken.
 fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> u64 {
     let mut hasher = DefaultHasher::new();

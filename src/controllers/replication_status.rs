@@ -1,5 +1,5 @@
 //! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those without an
-//! owner, and has those written again that somebody deleted.
+//! owner, and has deleted ones written again.
 
 use std::collections::HashMap;
 use std::sync::Arc;

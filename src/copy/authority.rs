@@ -70,7 +70,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// The refusal for a repository that is absent where its Registry does not let any be created.
+    /// Returns the refusal for a repository that is absent where its Registry does not let any be created.
     pub fn repository_not_found(repository: &RepositoryName, registry: &str) -> Self {
         let message =
             format!("repository {repository} does not exist and Registry {registry} has createRepositories: Never");

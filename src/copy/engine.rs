@@ -49,7 +49,7 @@ impl Default for Engine {
 }
 
 impl Engine {
-    /// An engine that knows nothing yet.
+    /// Returns an engine that knows nothing yet.
     pub fn new(limits: EngineLimits) -> Self {
         let repositories = Arc::new(KnownRepositories::new(limits.remembered));
         let cache = Arc::new(ManifestCache::default());

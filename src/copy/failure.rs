@@ -19,7 +19,7 @@ pub struct CodedError {
 }
 
 impl CodedError {
-    /// An error without a wait.
+    /// Returns an error without a wait.
     pub fn new(code: FailureCode, message: String) -> Self {
         Self { code, message, retry_after: None }
     }

@@ -145,13 +145,13 @@ impl ContentKey {
 }
 
 impl SharedFailure {
-    /// The failure, if it may be shared: a refusal by one authority says nothing about another.
+    /// Returns the failure, if it may be shared: a refusal by one authority says nothing about another.
     fn of(task: &ImageCopy<'_>, error: &CopyError) -> Option<Self> {
         let is_shared = matches!(error, CopyError::Source(_) | CopyError::Destination(_));
         is_shared.then(|| Self { error: error.clone(), source: task.source_key() })
     }
 
-    /// The error, for a copy that would meet the same: the destination's failures, and those of the same source.
+    /// Returns the error, for a copy that would meet the same: the destination's failures, and those of the same source.
     fn for_task(self, task: &ImageCopy<'_>) -> Option<CopyError> {
         let applies = matches!(self.error, CopyError::Destination(_)) || self.source == task.source_key();
         applies.then_some(self.error)

@@ -21,7 +21,7 @@ struct Entries<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
-    /// An empty memory.
+    /// Returns an empty memory.
     pub(super) fn new(capacity: usize) -> Self {
         let entries = Entries { known: HashMap::new(), order: VecDeque::new(), next: 0 };
         Self { capacity, entries: Locked::new(entries) }

@@ -201,7 +201,7 @@ mod tests {
         manifests.iter().map(|manifest| manifest.digest.clone()).collect()
     }
 
-    /// An index of amd64, a nested one of arm64 alone, and a nested one of both.
+    /// Returns an index of amd64, a nested one of arm64 alone, and a nested one of both.
     fn nested() -> Vec<Manifest> {
         let (amd, arm) = (image(1), image(2));
         let of_arm = index(&[entry(&arm, Some("linux/arm64"))]);

@@ -55,7 +55,7 @@ pub struct Ends {
 }
 
 impl<'a> ImageCopy<'a> {
-    /// The copy that `request` describes, between these registries.
+    /// Returns the copy that `request` describes, between these registries.
     pub fn new(
         request: &'a ImageRequest,
         ends: &'a Ends,
@@ -88,7 +88,7 @@ pub(super) type RepositoryKey = (ClientId, RepositoryName);
 pub struct MountScope(Arc<str>);
 
 impl MountScope {
-    /// The scope of the configuration with this uid.
+    /// Returns the scope of the configuration with this uid.
     pub fn new(uid: &str) -> Self {
         Self(uid.into())
     }

@@ -43,7 +43,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher without images and workers.
+    /// Returns a dispatcher without images and workers.
     pub fn new(view: Arc<View>) -> Self {
         Self {
             view,

@@ -113,7 +113,7 @@ pub struct DigestHasher {
 }
 
 impl DigestHasher {
-    /// An empty hasher for `algorithm`.
+    /// Returns an empty hasher for `algorithm`.
     pub fn new(algorithm: Algorithm) -> Self {
         let context = digest::Context::new(match algorithm {
             Algorithm::Sha256 => &digest::SHA256,

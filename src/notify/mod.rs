@@ -3,7 +3,7 @@
 //! `POST /v1/notify/{namespace}/{registry}`: the sender proves itself with the token of the Registry's `notifications.auth`. An
 //! unknown Registry and a wrong token answer the same 401. Everything that is authenticated answers 202, since a sender that
 //! gets anything else keeps its queue blocked. What a notification says is a hint: URLs in it are
-//! ignored, and a digest only tells how long to go on looking, never what to copy.
+//! ignored, and a digest only bounds the time of looking for it; it is never copied unseen.
 
 mod distribution;
 
@@ -30,7 +30,7 @@ pub struct Receiver {
     pub metrics: Arc<Metrics>,
 }
 
-/// The routes of the receiver.
+/// Returns the routes of the receiver.
 pub fn routes(receiver: Receiver) -> Router {
     Router::new()
         .route("/v1/notify/{namespace}/{registry}", post(receive))

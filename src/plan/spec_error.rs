@@ -13,7 +13,7 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    /// An error with the reason `InvalidSpec`.
+    /// Returns an error with the reason `InvalidSpec`.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self { reason: reason::INVALID_SPEC, message: message.into() }
     }

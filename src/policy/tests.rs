@@ -105,7 +105,7 @@ fn a_principal_may_be_narrowed_to_one_configuration() {
     assert!(!evaluate(&request("team-a", Action::ReplicateImage, "x"), &policies).allowed);
 }
 
-/// The evaluator once more, as nested loops that vote, with a recursive wildcard.
+/// Returns the evaluator once more, as nested loops that vote, with a recursive wildcard.
 fn second_opinion(request: &PermissionRequest<'_>, policies: &[Policy]) -> bool {
     fn glob(pattern: &[char], text: &[char]) -> bool {
         match (pattern.first(), text.first()) {

@@ -331,7 +331,7 @@ impl Client {
         self.0.session.http()
     }
 
-    /// The uploads of a client that was never cloned.
+    /// Returns the uploads of a client that was never cloned.
     pub(crate) fn uploads_mut(&mut self) -> &mut Uploads {
         &mut Arc::get_mut(&mut self.0).expect("the client was never cloned").uploads
     }
@@ -339,7 +339,7 @@ impl Client {
 
 #[cfg(test)]
 impl ClientId {
-    /// A fake id for tests.
+    /// Returns a fake id for tests.
     pub(crate) fn of_test(number: u64) -> Self {
         Self(u64::MAX - number)
     }

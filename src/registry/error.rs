@@ -134,12 +134,12 @@ pub(crate) struct AttemptError {
 }
 
 impl AttemptError {
-    /// An error that no further attempt is worth.
+    /// Returns an error that no further attempt is worth.
     pub(crate) fn last(error: RegistryError) -> Self {
         Self { error, max_tries: 1 }
     }
 
-    /// An error that is retried like a broken connection, whatever its kind.
+    /// Returns an error that is retried like a broken connection, whatever its kind.
     pub(crate) fn retried(error: RegistryError) -> Self {
         Self { error, max_tries: MAX_TRIES }
     }

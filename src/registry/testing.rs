@@ -29,7 +29,7 @@ impl Seen {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The method and the target, such as `GET /v2/`.
+    /// Returns the method and the target, such as `GET /v2/`.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
@@ -121,7 +121,7 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The first line of each request.
+    /// Returns the first line of each request.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
@@ -184,7 +184,7 @@ pub(crate) fn password() -> Credentials {
     Credentials::Basic { username: "user".to_owned(), password: "secret".into() }
 }
 
-/// The descriptor of `content`.
+/// Returns the descriptor of `content`.
 pub(crate) fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor { media_type: "x/y".to_owned(), digest: Digest::sha256(content), size: content.len() as u64 }
 }

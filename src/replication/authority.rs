@@ -30,7 +30,7 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// The consent to `assignment`, which was decided just now.
+    /// Returns the consent to `assignment`, which was decided just now.
     pub fn new(access: Arc<dyn Access>, claims: SharedClaims, clock: Clock, assignment: Arc<Assignment>) -> Self {
         let stops = clock.stops();
         Self { access, claims, clock, stops, assignment }
@@ -78,7 +78,7 @@ fn refusal(message: String) -> Denied {
 }
 
 impl Assignment {
-    /// The question to the policies.
+    /// Returns the question to the policies.
     pub fn policy_request(&self, action: Action) -> PermissionRequest<'_> {
         PermissionRequest {
             namespace: &self.configuration.0,
@@ -90,7 +90,7 @@ impl Assignment {
         }
     }
 
-    /// The part that any process can carry out.
+    /// Returns the part that any process can carry out.
     pub fn image_request(&self) -> ImageRequest {
         ImageRequest {
             repository: self.repository.clone(),

@@ -98,7 +98,7 @@ impl Drop for RunningComparison {
 }
 
 impl Driver {
-    /// A driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
+    /// Returns a driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
     pub fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
         let orders = inlets.orders.borrow_and_update().clone();
         let machine = {
@@ -233,7 +233,7 @@ impl Driver {
         let Some(configuration) = self.machine.configuration().cloned() else { return };
         let (sender, findings) = mpsc::unbounded_channel();
         let compare = self.observer().compare(configuration, sender);
-        // It ends with the last of its findings, or is aborted when it is dropped: nobody waits for the task itself.
+        // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
         let task = tokio::spawn(compare).abort_handle();
         self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });
     }

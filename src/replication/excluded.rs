@@ -29,7 +29,7 @@ impl<'a> Examples<'a> {
         false
     }
 
-    /// The examples, for people.
+    /// Returns the examples, for people.
     pub(super) fn for_people(self) -> String {
         let found = self.found.into_inner();
         let example = |(causes, tag): (&Vec<usize>, &Tag)| format!("{tag} ({})", self.choice.describe(causes));

@@ -276,7 +276,7 @@ impl ObservedRepository<'_> {
         is_complete
     }
 
-    /// The digest of a tag, and when it was asked for: as it is promised, as it is listed, or else as the source says.
+    /// Returns the digest of a tag, and when it was asked for: as it is promised, as it is listed, or else as the source says.
     async fn digest(&self, tag: &Tag) -> Result<Option<(Digest, jiff::Timestamp)>, RegistryError> {
         if let Some(digest) = self.looks.settled.get(tag).or_else(|| self.digests.get(tag)) {
             return Ok(Some((digest.clone(), self.listed_at)));

@@ -31,7 +31,7 @@ pub trait Access: Send + Sync {
     fn decide<'a>(&'a self, request: PermissionRequest<'a>) -> BoxFuture<'a, Decision>;
 }
 
-/// Why a Registry cannot be used.
+/// The reason why a Registry cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Unusable {
@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport);
 }
 
-/// Why something could not be stored.
+/// The error of a write to the store.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);

@@ -67,7 +67,7 @@ impl Configurations {
         }
     }
 
-    /// The names of the configurations that run.
+    /// Returns the names of the configurations that run.
     pub fn names(&self) -> Vec<(String, String)> {
         self.running.lock().keys().cloned().collect()
     }

@@ -75,7 +75,7 @@ pub(super) struct BlobSource {
 }
 
 impl BlobSource {
-    /// The blob as `task` reads it.
+    /// Returns the blob as `task` reads it.
     pub(super) fn of(task: &ImageCopy<'_>, blob: &Descriptor) -> Self {
         Self { client: task.source.clone(), repository: task.source_repository.clone(), blob: blob.clone() }
     }

@@ -134,7 +134,7 @@ impl HostPattern {
         is_below && self.port == wanted.port && is_host_like(&self.host, &wanted.host)
     }
 
-    /// The precedence: longer paths come first, then hosts without a wildcard, then longer hosts.
+    /// Returns the precedence: longer paths come first, then hosts without a wildcard, then longer hosts.
     fn rank(&self) -> (usize, bool, usize) {
         (self.path.len(), !self.host.contains('*'), self.host.len())
     }

@@ -98,13 +98,13 @@ impl Limiter {
         }
     }
 
-    /// The number of permits for each load.
+    /// Returns the number of permits for each load.
     #[cfg(test)]
     pub(crate) fn limit(&self) -> usize {
         self.state.lock().limit as usize
     }
 
-    /// The number of bodies that may start at this moment.
+    /// Returns the number of bodies that may start at this moment.
     #[cfg(test)]
     pub(crate) fn free_for_bodies(&self) -> usize {
         self.bodies.permits.available_permits()
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// An instant after every cut.
+    /// Returns an instant after every cut.
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(60)
     }

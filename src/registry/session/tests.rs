@@ -14,7 +14,7 @@ async fn ping(url: &str, policy: EgressPolicy) -> RegistryError {
     client.ping().await.unwrap_err()
 }
 
-/// A registry that sends the tags to wherever `location` says, after it has seen a password.
+/// Returns a registry that sends the tags to wherever `location` says, after it has seen a password.
 async fn redirecting(location: String) -> Server {
     Server::start(move |seen, _| match seen.header("authorization") {
         None => Reply::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),

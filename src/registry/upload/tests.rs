@@ -28,7 +28,7 @@ async fn upload(client: &Client, mount_from: Option<&str>) -> Result<UploadOutco
     client.upload(&repository(), &descriptor(CONTENT), from.as_ref(), open).await
 }
 
-/// The response of a sound registry.
+/// Returns the response of a sound registry.
 fn sound(seen: &Seen) -> Reply {
     match seen.method.as_str() {
         "POST" => Reply::new(202, "").header("Location", "/u/1?_state=a%3Db"),

@@ -14,7 +14,7 @@ use crate::terms::{ReferrersMode, reason};
 impl Machine {
     pub(super) fn start_comparison(&mut self, now: Timestamp) {
         if !self.orders.registries.contains_key(&self.source()) {
-            // Orders tell when the Registry is there.
+            // New orders come once the Registry is there.
             self.compare_at = now + MAX_PAUSE;
             return;
         }
@@ -168,7 +168,7 @@ impl Machine {
         pairs.iter().any(|id| self.pairs[id].ledger.row(tag).is_none_or(|row| !row.was_there))
     }
 
-    /// The digest of a tag that is promised never to move and is verified at every destination that takes it.
+    /// Returns the digest of a tag that is promised never to move and is verified at every destination that takes it.
     pub(super) fn settled(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
         let selection = &self.configuration.as_ref()?.selection;
         if !selection.has_promises() || !selection.is_immutable(repository, tag) {
@@ -201,11 +201,11 @@ impl Machine {
         let Some(comparison) = self.comparison.take() else { return };
         let is_complete = is_read && !comparison.is_doubtful;
         self.problems = comparison.problems;
-        // Claims of others are told when they are free; everything else has to be looked at again.
-        let is_told =
+        // A claim of another configuration wakes this one when it is free; everything else has to be looked at again.
+        let wakes_later =
             |problem: &Problem| matches!(problem.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
         let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
-        let is_whole = is_complete && self.problems.iter().all(is_told);
+        let is_whole = is_complete && self.problems.iter().all(wakes_later);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
         self.compare_at =
             now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
@@ -247,7 +247,7 @@ impl Machine {
     }
 }
 
-/// The pause after so many comparisons in a row that were not complete: 15 s twice, then doubling to 10 minutes.
+/// Returns the pause after so many comparisons in a row that were not complete: 15 s twice, then doubling to 10 minutes.
 fn retry_pause(incomplete: u32) -> Duration {
     RETRY.saturating_mul(1 << incomplete.saturating_sub(2).min(10)).min(MAX_PAUSE)
 }

@@ -205,7 +205,7 @@ impl Machine {
         self.follow_up(id, &tag, &digest, now);
     }
 
-    /// Until when a write of the tag that was sent earlier, and never answered, may still take effect.
+    /// Returns the time until which a write of the tag that was sent earlier, and never answered, may still take effect.
     fn doubt(&mut self, place: &RepositoryAddress, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
         if is_unanswered {
             self.doubts.retain(|_, until| *until > now);
@@ -309,7 +309,7 @@ impl Machine {
         self.groups.values().filter(|group| group.began_at + SLOW_AFTER > now).count()
     }
 
-    /// When a slot comes free because its image takes long.
+    /// Returns the time at which a slot comes free because its image takes long.
     pub(super) fn slot_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.groups.values().map(|group| group.began_at + SLOW_AFTER).filter(|at| *at > now).min()
     }

@@ -86,7 +86,7 @@ pub struct StoredPair {
 }
 
 impl StoredPair {
-    /// Every image that is known: verified, as recorded, or else as the status shows it.
+    /// Returns every image that is known: verified, as recorded, or else as the status shows it.
     pub fn images(&self) -> Vec<ImageStatus> {
         let Some(verified) = &self.verified else { return self.status.images.clone() };
         let mut images: BTreeMap<&str, &ImageStatus> =
@@ -121,7 +121,7 @@ pub enum Event {
     Published(PairId, bool),
     /// A status was deleted, or could not be.
     Deleted(String, bool),
-    /// Status objects were deleted by somebody else.
+    /// Status objects were deleted by another client.
     StatusesLost(BTreeSet<String>),
     /// Something keeps Jobs from running, or no longer does.
     Workers(Option<String>),

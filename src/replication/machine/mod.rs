@@ -55,7 +55,7 @@ pub struct Machine {
     stored: Vec<StoredPair>,
     /// Status objects whose deletion is under way, by name.
     deleting: HashMap<String, Arc<PairIdentity>>,
-    /// When deletions that failed are tried again.
+    /// The times at which failed deletions are tried again, by name.
     delete_again_at: BTreeMap<String, Timestamp>,
     /// The pairs by the names of their status objects.
     names: HashMap<String, PairId>,
@@ -112,7 +112,7 @@ pub struct Machine {
     ending: Option<Ending>,
 }
 
-/// How a configuration ends.
+/// The end of a configuration: of its process, or of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Interrupt,
@@ -120,7 +120,7 @@ enum Ending {
 }
 
 impl Machine {
-    /// A configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
+    /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let is_resumed = stored.has_run || !stored.pairs.is_empty();
         let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
@@ -207,7 +207,7 @@ impl Machine {
         std::mem::take(&mut self.effects)
     }
 
-    /// When time alone makes something due; an event may change it.
+    /// Returns the time at which something is due without an event; an event may change it.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.ending.is_some() {
             return None;
@@ -229,7 +229,7 @@ impl Machine {
         self.queue.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
     }
 
-    /// The number of hinted tags that may be looked at now.
+    /// Returns the number of hinted tags that may be looked at now.
     pub fn hints_wanted(&self) -> usize {
         if self.ending.is_some() { 0 } else { MAX_LOOKS.saturating_sub(self.looks) }
     }
@@ -254,32 +254,32 @@ impl Machine {
         self.comparison.is_some() || (self.is_active() && self.next_comparison == 0)
     }
 
-    /// The last valid spec.
+    /// Returns the last valid spec.
     pub fn configuration(&self) -> Option<&Arc<Configuration>> {
         self.configuration.as_ref()
     }
 
-    /// The pairs, in the order in which they were found.
+    /// Returns the pairs, in the order in which they were found.
     pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
         self.pairs.values()
     }
 
-    /// The parts of the source that no rule takes; empty unless copies are only planned.
+    /// Returns the parts of the source that no rule takes; empty unless copies are only planned.
     pub fn excluded(&self) -> &Excluded {
         &self.excluded
     }
 
-    /// The spec of the configuration and everything around it.
+    /// Returns the spec of the configuration and everything around it.
     pub fn orders(&self) -> &Orders {
         &self.orders
     }
 
-    /// The repositories of the source that match, as far as they are known.
+    /// Returns the repositories of the source that match, as far as they are known.
     pub fn repositories(&self) -> &BTreeSet<RepositoryName> {
         &self.repositories
     }
 
-    /// The problems of the whole configuration, the most important first.
+    /// Returns the problems of the whole configuration, the most important first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().chain(&self.missing)
     }

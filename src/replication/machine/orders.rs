@@ -62,7 +62,7 @@ impl Machine {
             self.resume(claims, now);
         }
         self.check_claims(claims, now);
-        self.retry(now, is_mended_by_others);
+        self.retry(now, has_outside_cause);
         if are_registries_changed {
             self.stop_comparison();
             self.compare_at = now;
@@ -114,7 +114,7 @@ impl Machine {
         missing
     }
 
-    /// The source Registry.
+    /// Returns the source Registry.
     pub fn source(&self) -> NamespacedName {
         let name = self.configuration.as_ref().map(|configuration| configuration.source.clone()).unwrap_or_default();
         NamespacedName { namespace: self.orders.namespace.clone(), name }
@@ -154,7 +154,7 @@ impl Machine {
 }
 
 /// Failures whose cause is outside of the configuration: a Registry, its credentials, a policy.
-fn is_mended_by_others(code: FailureCode) -> bool {
+fn has_outside_cause(code: FailureCode) -> bool {
     use FailureCode::{
         DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied,
         SourceDenied, SourceUnavailable,

@@ -36,7 +36,7 @@ pub struct Pair {
     pub destination_uid: String,
     /// The destination repository, as it is claimed.
     pub place: RepositoryAddress,
-    /// How its images are copied.
+    /// The options by which its images are copied.
     pub options: CopyOptions,
     /// Its rows.
     pub ledger: Ledger,
@@ -69,7 +69,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// A pair without images.
+    /// Returns a pair without images.
     pub fn new(
         key: PairKey,
         identity: PairIdentity,
@@ -149,7 +149,7 @@ impl Pair {
         self.running.is_empty() && self.queued.is_empty()
     }
 
-    /// The counts to show: those of the ledger, or of the last status while the ledger knows less.
+    /// Returns the counts to show: those of the ledger, or of the last status while the ledger knows less.
     pub fn counts(&self) -> Counts {
         let counts = self.ledger.counts();
         match (&self.short, &self.published) {
@@ -171,7 +171,7 @@ impl Pair {
         }
     }
 
-    /// When the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while the
+    /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while the
     /// ledger knows less than the last status showed.
     pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
         let is_empty = self.published.is_none() && !self.may_exist && self.ledger.counts().images == 0;
@@ -231,7 +231,7 @@ impl Pair {
         self.lost(now);
     }
 
-    /// Records that the object was deleted by somebody else: it is written again.
+    /// Records that another client deleted the object: it is written again.
     pub fn lost(&mut self, now: Timestamp) {
         self.is_lost = self.publishing.is_some();
         self.may_exist |= self.is_lost;

@@ -36,7 +36,7 @@ impl Machine {
         self.release_claims(claims);
     }
 
-    /// The pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
+    /// Returns the pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
     pub(super) fn ensure(&mut self, key: &PairKey, claims: &mut Claims, now: Timestamp) -> Option<PairId> {
         let source = self.orders.registries.get(&self.source())?.clone();
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
@@ -259,7 +259,7 @@ impl Machine {
         }
     }
 
-    /// The pairs to which `tag` of a repository goes, whether they exist yet or not.
+    /// Returns the pairs to which `tag` of a repository goes, whether they exist yet or not.
     pub(super) fn keys(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Vec<PairKey> {
         let Some(configuration) = &self.configuration else { return Vec::new() };
         let selection = &configuration.selection;

@@ -121,13 +121,13 @@ impl Machine {
         }
     }
 
-    /// The time when the report is due without any event.
+    /// Returns the time when the report is due without any event.
     pub(super) fn report_at(&self) -> Option<Timestamp> {
         let is_busy = !self.copies.is_empty() || !self.queue.is_empty();
         (is_busy && self.is_changed).then_some(self.reported_at + REPORT_EVERY)
     }
 
-    /// The problem to show: of several the first that needs a change by a person.
+    /// Returns the problem to show: of several the first that needs a change by a person.
     fn present_trouble(&self) -> Option<Problem> {
         if let Err(invalid) = &self.orders.configuration {
             return Some(Problem { stalled: true, reason: invalid.reason, message: invalid.message.clone() });

@@ -45,7 +45,7 @@ pub(super) struct SourceRepository {
 }
 
 impl SourceRepository {
-    /// The fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
+    /// Returns the fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
     pub(super) fn listed_now(&self, image: &Digest) -> Option<Option<String>> {
         self.is_asked.then(|| self.seen.listed_fingerprint(image))
     }

@@ -122,7 +122,7 @@ impl Machine {
         }
     }
 
-    /// The tags that a copy need not list itself, where they are few. Of a repository that no comparison has listed yet, those that
+    /// Returns the tags that a copy need not list itself, where they are few. Of a repository that no comparison has listed yet, those that
     /// were pushed: the comparison finds the others.
     pub(super) fn referrer_tags(&self, repository: &RepositoryName) -> Option<Arc<BTreeSet<Tag>>> {
         let seen = self.sources.get(repository).map(|source| source.seen.all_tags(MAX_TAGS));

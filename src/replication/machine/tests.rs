@@ -401,7 +401,7 @@ fn a_process_that_was_stopped_is_not_ready_before_what_waited_is_verified() {
 }
 
 #[test]
-fn a_missing_registry_is_told_at_once_and_its_rows_are_kept() {
+fn a_missing_registry_is_reported_at_once_and_its_rows_are_kept() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")])], true);
     bench.copied(Ok(()));

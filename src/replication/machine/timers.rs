@@ -53,7 +53,7 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         Some(key)
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }

@@ -99,7 +99,7 @@ impl Declared {
         }))
     }
 
-    /// The orders as a process makes them of what is declared now.
+    /// Returns the orders as a process makes them of what is declared now.
     pub fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
         let configuration = self.configuration();
         let mut registries = BTreeMap::new();

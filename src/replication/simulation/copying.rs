@@ -16,7 +16,7 @@ pub struct Copying {
     pub key: Key,
     pub content: Content,
     tries: u32,
-    /// How often it has waited for authority or a grant.
+    /// The number of times that it has waited for authority or a grant.
     waits: u32,
     /// A write was sent and is not answered yet.
     is_writing: bool,

@@ -62,7 +62,7 @@ impl World {
         declared.exists && is_listed && declared.base.destinations.contains(&to)
     }
 
-    /// The configuration that replicates a repository to a destination: the oldest that wants it.
+    /// Returns the configuration that replicates a repository to a destination: the oldest that wants it.
     fn holder(&self, to: usize, repository: usize) -> Option<usize> {
         let wanting = (0..CONFIGURATIONS).filter(|index| self.wants(*index, to, repository));
         wanting.min_by_key(|index| {
@@ -138,8 +138,9 @@ impl World {
             let there = self.destinations[to].tags.get(&(number, *index)).copied();
             let is_there = there == self.source.repositories[number].tags[*index].now();
             let shown = status.images.iter().find(|image| image.tag == tag(*index).to_string());
-            let is_told = shown.map_or(summary.complete == summary.images, |i| i.status == ReplicationState::Complete);
-            !is_there && is_told
+            let is_published =
+                shown.map_or(summary.complete == summary.images, |i| i.status == ReplicationState::Complete);
+            !is_there && is_published
         });
         if let Some(index) = stale {
             self.violate("I9 truth", || format!("{what} says COMPLETE of t{index}, which is not there"));

@@ -33,7 +33,7 @@ pub struct Request {
     pub sent_at: Millis,
 }
 
-/// What is asked for.
+/// A request to the source.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Catalog,
@@ -41,7 +41,7 @@ pub enum Kind {
     Digest(usize, usize),
 }
 
-/// What the source answers.
+/// An answer of the source.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Error,

@@ -19,7 +19,7 @@ pub struct Violation {
     pub what: String,
 }
 
-/// What the oracles remember.
+/// The memory of the oracles.
 #[derive(Debug, Default)]
 pub struct Oracles {
     pub violation: Option<Violation>,
@@ -268,7 +268,7 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
     !configuration.suspend && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }
 
-/// The numbers of the destination and the repository of a pair.
+/// Returns the numbers of the destination and the repository of a pair.
 pub fn ends(pair: &Pair) -> (usize, usize) {
     (destination_index(&pair.key.destination), repository_index(pair.key.repository.as_str()))
 }

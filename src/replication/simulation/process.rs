@@ -18,7 +18,7 @@ pub struct Process {
     pub claims: Claims,
     pub running: BTreeMap<usize, Running>,
     pub frozen_at: Option<Millis>,
-    /// What became due while the process was frozen.
+    /// The events that became due while the process was frozen.
     pub parked: Vec<Task>,
     /// No grants are given before: an earlier process may still have some.
     pub granted_from: Millis,
@@ -35,9 +35,9 @@ pub struct Running {
     pub wake: Option<Millis>,
     pub copies: BTreeMap<u64, Copying>,
     pub comparing: Option<Comparing>,
-    /// What was observed before proves nothing.
+    /// Observations before this time prove nothing.
     pub fresh_from: Millis,
-    /// When the latest request was sent that observed a content under a tag of a repository.
+    /// The time of the latest request that observed a content under a tag of a repository.
     pub seen: HashMap<(usize, usize, Content), Millis>,
     /// The repositories and tags that the present comparison has observed.
     pub found: BTreeSet<(usize, usize)>,
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Tells a configuration what is declared now; starts and ends it too.
+    /// Gives a configuration its declared orders; starts and ends it too.
     pub fn give_orders(&mut self, target: Target) {
         let Some(process) = self.processes.get_mut(&target.process) else { return };
         let declared = &self.declared[target.configuration];
@@ -233,7 +233,7 @@ impl World {
         self.after(delay, Task::Event(target, Event::Deleted(identity.name.clone(), is_deleted)));
     }
 
-    /// Whether a write of the store is lost, and whether it is answered as failed although it was carried out.
+    /// Draws if a write of the store is lost, and if it is answered as failed although it was carried out.
     fn store_fate(&mut self) -> (bool, bool) {
         let is_failing = self.now < self.store.failing_until;
         (is_failing && self.chance(50), is_failing && self.chance(50))
@@ -272,7 +272,7 @@ impl World {
         parked.into_iter().for_each(|task| self.after(0, task));
     }
 
-    /// What another process has published meanwhile stays unknown to one that leads again.
+    /// Resumes a process that leads again: publications of another one meanwhile stay unknown to it.
     fn forget_others(&mut self, id: u32) {
         self.processes.get_mut(&id).expect("it lives").has_regained = true;
         let pairs = self.processes[&id].running.values().flat_map(|running| running.machine.pairs());
@@ -349,7 +349,7 @@ pub fn is_ready(report: &ConfigurationReport) -> bool {
         && status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// How long after its last sign of life a process is replaced, and how long its grants may still be in use.
+/// The time after its last sign of life at which a process is replaced; its grants may be in use for so long.
 pub const LEASE: Millis = 10_000;
 /// A process that did not run for so long has lost its authority.
 const STOPPED_AFTER: Millis = 6_000;

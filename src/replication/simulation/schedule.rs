@@ -66,7 +66,7 @@ const ALL: [Fault; 19] = [
 ];
 
 impl Weather {
-    /// A schedule has some of the faults only, so that each combination has its turn.
+    /// Makes a schedule of some of the faults only, so that each combination has its turn.
     pub fn draw(rng: &mut SmallRng) -> Self {
         let share = rng.random_range(10..70);
         let mut faults: Vec<Fault> = ALL.into_iter().filter(|_| rng.random_ratio(share, 100)).collect();
@@ -77,7 +77,7 @@ impl Weather {
     }
 }
 
-/// The configurations of a world; the second one is there now and then.
+/// Returns the configurations of a world; the second one is there now and then.
 pub fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
     let interval = [60, 90, 150][rng.random_range(0..3)];
     std::array::from_fn(|index| {
@@ -104,7 +104,7 @@ pub fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
 }
 
 impl World {
-    /// What is there when the schedule begins.
+    /// The state at the beginning of the schedule.
     pub fn set_up(&mut self) {
         let repositories = 1 + self.pick(REPOSITORIES);
         for index in 0..repositories {

@@ -1,4 +1,4 @@
-//! The model of the source registry: the history of each tag, and the lies that its lists tell for a moment.
+//! The model of the source registry: the history of each tag, and the lies in its lists for a moment.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ pub struct Source {
     pub catalog_lie: Option<Lie>,
     /// The lie of the next list of the tags of a repository.
     pub tags_lie: HashMap<usize, Lie>,
-    /// Readers whose last list of this kind was a lie: the next one is true, so that no lie is told twice in a row.
+    /// Readers whose last list of this kind was a lie: the next one is true, so that no two lies follow each other.
     lied: BTreeSet<(Reader, Option<usize>)>,
     contents: Content,
 }
@@ -40,7 +40,7 @@ pub struct Repository {
     pub tags: [History; TAGS],
 }
 
-/// What a tag pointed at, oldest first; `None` where it was deleted.
+/// The contents that a tag pointed at, oldest first; `None` where it was deleted.
 #[derive(Debug, Default)]
 pub struct History(pub Vec<Option<Content>>);
 
@@ -49,7 +49,7 @@ impl History {
         self.0.last().copied().flatten()
     }
 
-    /// The number of the latest push of a content: the larger, the newer.
+    /// Returns the number of the latest push of a content: the larger, the newer.
     pub fn order(&self, content: Content) -> usize {
         self.0.iter().rposition(|pushed| *pushed == Some(content)).expect("a content that was pushed")
     }
@@ -96,14 +96,14 @@ impl Source {
         (0..TAGS).filter(|tag| self.repositories[repository].tags[*tag].now().is_some()).collect()
     }
 
-    /// The catalog as `reader` gets it now, and whether it is a lie.
+    /// Returns the catalog as `reader` gets it now, and whether it is a lie.
     pub fn catalog(&mut self, reader: Reader) -> (BTreeSet<usize>, bool) {
         let honest = self.listed();
         let lie = if self.lied.contains(&(reader, None)) { None } else { self.catalog_lie.take() };
         bend(honest, lie)
     }
 
-    /// The tags of a repository as `reader` gets them now, and whether that is a lie.
+    /// Returns the tags of a repository as `reader` gets them now, and whether that is a lie.
     pub fn list(&mut self, reader: Reader, repository: usize) -> (BTreeSet<usize>, bool) {
         let honest = self.tags(repository);
         let is_due = !self.lied.contains(&(reader, Some(repository)));
@@ -127,11 +127,11 @@ impl Source {
 }
 
 fn bend(honest: BTreeSet<usize>, lie: Option<Lie>) -> (BTreeSet<usize>, bool) {
-    let told = match lie {
+    let shown = match lie {
         None => honest.clone(),
         Some(Lie::Empty) => BTreeSet::new(),
         Some(Lie::Lacks(entry)) => honest.iter().copied().filter(|index| *index != entry).collect(),
     };
-    let is_lie = told != honest;
-    (told, is_lie)
+    let is_lie = shown != honest;
+    (shown, is_lie)
 }

@@ -11,7 +11,7 @@ use crate::plan::{ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Record, Stored, StoredPair};
 use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
-/// What outlives a process.
+/// The state that outlives a process.
 #[derive(Debug, Default)]
 pub struct ModelStore {
     /// By the name of the object.
@@ -78,7 +78,7 @@ impl ModelStore {
         }
     }
 
-    /// The state that a new process finds.
+    /// Returns the state that a new process finds.
     pub fn stored(&self, configuration: usize, is_ready: impl Fn(&ConfigurationReport) -> bool) -> Stored {
         let report = self.reports[configuration].as_ref();
         let pairs = self.statuses.values().filter(|status| status.configuration == configuration).map(|status| {

@@ -110,7 +110,7 @@ impl Ord for Scheduled {
 }
 
 impl World {
-    /// The world of a seed. With `is_traced`, what happens is written down.
+    /// Returns the world of a seed. With `is_traced`, what happens is written down.
     pub fn new(seed: u64, is_traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
@@ -221,7 +221,7 @@ impl World {
         self.rng.random_ratio(percent, 100)
     }
 
-    /// How long something takes: short as a rule, and now and then long while there are faults.
+    /// Draws a duration: short as a rule, and now and then long while there are faults.
     pub fn delay(&mut self) -> Millis {
         match (self.weather.is_calm, self.pick(10)) {
             (false, 0) => self.draw(1_000, 20_000),

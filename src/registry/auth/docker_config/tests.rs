@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use super::{DockerConfig, DockerConfigError};
 use crate::registry::Credentials;
 
-/// The user names of the entries are their keys.
+/// Parses entries whose user names are their keys.
 fn config(keys: &[&str]) -> DockerConfig {
     let logins: Vec<_> = keys.iter().map(|key| format!(r#""{key}":{{"username":"{key}","password":"p"}}"#)).collect();
     DockerConfig::parse(format!(r#"{{"auths":{{{}}}}}"#, logins.join(",")).as_bytes()).unwrap()

@@ -27,7 +27,7 @@ fn with_profile(mut client: Client, profile: UploadProfile) -> Client {
     client
 }
 
-/// A client that sends chunks of 4 bytes from the start.
+/// Returns a client that sends chunks of 4 bytes from the start.
 fn chunking(server: &Server) -> Client {
     with_profile(
         server.client(),
@@ -78,7 +78,7 @@ impl StoredUpload {
     }
 }
 
-/// The ranges of all chunks that came in.
+/// Returns the ranges of all chunks that came in.
 fn ranges(server: &Server) -> Vec<String> {
     let patches = server.seen().into_iter().filter(|seen| seen.method == "PATCH");
     patches.map(|seen| seen.header("content-range").unwrap_or("none").to_owned()).collect()
