@@ -80,8 +80,8 @@ pub struct JobFlags {
     /// The URL by which workers reach that address: https://host:port.
     #[arg(long, env = "TRANSSHIP_CHANNEL_URL")]
     pub channel_url: Option<Url>,
-    /// A YAML file of execution classes: name → copies, deadlineSeconds, namespaces, resources, nodeSelector, tolerations, labels,
-    /// annotations, priorityClassName.
+    /// A YAML file of execution classes: name → copies, deadlineSeconds, namespaces, resources, nodeSelector,
+    /// tolerations, labels, annotations, priorityClassName.
     #[arg(long, env = "TRANSSHIP_EXECUTION_CLASSES")]
     pub execution_classes: Option<PathBuf>,
 }
@@ -111,8 +111,8 @@ fn parse_mode(text: &str) -> Result<ExecutionMode, String> {
 /// Which addresses registry traffic may reach.
 #[derive(Args, Clone, Debug)]
 pub struct EgressFlags {
-    /// `private`: public and private addresses. `strict`: public ones only. Loopback, link-local and metadata addresses are
-    /// refused either way.
+    /// `private`: public and private addresses. `strict`: public ones only. Loopback, link-local and metadata addresses
+    /// are refused either way.
     #[arg(long, env = "TRANSSHIP_EGRESS", value_enum, default_value_t = Egress::Private)]
     pub egress: Egress,
     /// Allows host:port whatever its address is (repeatable).

@@ -42,7 +42,8 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // aws-lc-rs is the only provider; installing it here keeps a second one in the tree from panicking at the first connection.
+    // aws-lc-rs is the only provider; installing it here keeps a second one in the tree from panicking at the first
+    // connection.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Arguments::parse().command {
         Command::Crds { output } => {

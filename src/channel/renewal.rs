@@ -20,8 +20,8 @@ pub struct Endpoint {
     pub host: String,
 }
 
-/// Serves `routes` until `shutdown`. `read` returns the authorities, and is called again every hour. Their certificates go to
-/// `bundles` once the channel listens: before that no worker is started.
+/// Serves `routes` until `shutdown`. `read` returns the authorities, and is called again every hour. Their certificates
+/// go to `bundles` once the channel listens: before that no worker is started.
 pub async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
     endpoint: Endpoint,
     routes: Router,

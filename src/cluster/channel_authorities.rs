@@ -9,8 +9,8 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use super::{CallError, CopyJobs, call};
 use crate::channel::CertificateAuthorities;
 
-/// Reads the authorities of the namespace of `jobs`, and writes them first where none are there or a new one is due. Of several operators that
-/// do so at once one wins, and all use what it wrote.
+/// Reads the authorities of the namespace of `jobs`, and writes them first where none are there or a new one is due. Of
+/// several operators that do so at once one wins, and all use what it wrote.
 ///
 /// # Errors
 /// A sentence.

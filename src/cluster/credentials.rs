@@ -13,8 +13,8 @@ use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig};
 use crate::terms::{CaReference, reason};
 
-/// The reason why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent and one that may
-/// not be read read the same.
+/// The reason why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent
+/// and one that may not be read read the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CredentialsError {

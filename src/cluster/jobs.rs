@@ -43,8 +43,8 @@ impl CopyJobs {
         &self.settings.namespace
     }
 
-    /// Starts the Job `name` with `token`, of which only the hash is kept. A Job that runs has its Secret: it is made suspended,
-    /// and the Secret belongs to it. What fails half way is deleted.
+    /// Starts the Job `name` with `token`, of which only the hash is kept. A Job that runs has its Secret: it is made
+    /// suspended, and the Secret belongs to it. What fails half way is deleted.
     ///
     /// # Errors
     /// The API server's.
@@ -228,7 +228,8 @@ pub fn pod_trouble(pod: &Pod) -> Option<String> {
     for container in status.container_statuses.iter().flatten() {
         let state = container.state.as_ref()?;
         if let Some(ended) = &state.terminated {
-            // Kubernetes gives the last lines of the log for a message: those of one that had to end at once say nothing of it.
+            // Kubernetes gives the last lines of the log for a message: those of one that had to end at once say
+            // nothing of it.
             let words =
                 ended.message.as_deref().map(str::trim).filter(|_| ended.reason.as_deref() != Some("OOMKilled"));
             return said(ended.reason.as_deref(), words);

@@ -14,8 +14,8 @@ struct Logged {
 }
 
 impl LogLimit {
-    /// Returns the number of times that `message` was suppressed since it was last logged; `None` if it is to be suppressed
-    /// now, because it or too many others were logged within the last [`WINDOW`].
+    /// Returns the number of times that `message` was suppressed since it was last logged; `None` if it is to be
+    /// suppressed now, because it or too many others were logged within the last [`WINDOW`].
     pub(super) fn admit(&mut self, message: &str, now: Instant) -> Option<u64> {
         let is_recent = |logged: &Logged| now.duration_since(logged.at) < WINDOW;
         if let Some(logged) = self.0.get_mut(message) {

@@ -1,4 +1,5 @@
-//! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 4 s, never by a watch.
+//! Reads the RegistryPermissionPolicies of a namespace for decisions: by a quorum list, at most every 4 s, never by a
+//! watch.
 
 use std::collections::HashMap;
 use std::sync::Arc;

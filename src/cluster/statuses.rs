@@ -34,7 +34,8 @@ impl Statuses {
         Self { client, reports: Locked::default(), wakes }
     }
 
-    /// Returns the last report of the configuration with this uid: that of an earlier one of the same name does not count.
+    /// Returns the last report of the configuration with this uid: that of an earlier one of the same name does not
+    /// count.
     pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
         let reports = self.reports.lock();
         let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;

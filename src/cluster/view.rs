@@ -46,7 +46,8 @@ pub struct View {
     tokens: Locked<HashMap<String, Token>>,
 }
 
-/// The notification token of a Registry as it was last read; kept so that notifications cause no calls to the API server.
+/// The notification token of a Registry as it was last read; kept so that notifications cause no calls to the API
+/// server.
 #[derive(Clone)]
 struct Token {
     generation: Option<i64>,
@@ -55,7 +56,8 @@ struct Token {
 }
 
 impl View {
-    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to `checks`.
+    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to
+    /// `checks`.
     pub fn new(
         client: Client,
         stores: Stores,

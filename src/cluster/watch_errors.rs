@@ -37,13 +37,14 @@ impl WatchErrors {
         self.log(K::kind(&()), ControllerFailure::Watch, &error.to_string());
     }
 
-    /// Returns when an object whose reconcile failed is reconciled again: after 1 s, doubling to 5 minutes while it fails.
+    /// Returns when an object whose reconcile failed is reconciled again: after 1 s, doubling to 5 minutes while it
+    /// fails.
     pub fn back_off<K: Resource<DynamicType = ()>>(&self, object: &K) -> Action {
         Action::requeue(self.backoff.lock().fail(ObjectRef::from_obj(object).erase()))
     }
 
-    /// Takes the results of a controller until it ends. `deleted` is called with namespace and name of an object that was to be
-    /// reconciled and does not exist any more.
+    /// Takes the results of a controller until it ends. `deleted` is called with namespace and name of an object that
+    /// was to be reconciled and does not exist any more.
     pub async fn follow<K: Resource<DynamicType = ()>>(
         &self,
         results: impl Stream<Item = Result<(ObjectRef<K>, Action), Error<CallError, watcher::Error>>>,

@@ -10,7 +10,8 @@ use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-/// Returns a controller of all objects of a kind. It reconciles deleted objects too: their reconcile ends with `ObjectNotFound`.
+/// Returns a controller of all objects of a kind. It reconciles deleted objects too: their reconcile ends with
+/// `ObjectNotFound`.
 pub fn watched<K>(client: &Client) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,

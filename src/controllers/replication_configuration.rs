@@ -140,8 +140,8 @@ async fn publish(
     Ok(())
 }
 
-/// Returns a fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its destinations, and the
-/// claims that were released or taken.
+/// Returns a fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its
+/// destinations, and the claims that were released or taken.
 fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (reference, registry) in named {

@@ -1,5 +1,5 @@
-//! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those without an
-//! owner, and has deleted ones written again.
+//! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those
+//! without an owner, and has deleted ones written again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::registry::canonical_host;
 use crate::replication::Store;
 use crate::replication::machine::StoredPair;
 
-/// Takes up every status that an earlier process left: ledgers for the replicators, and the claims of all configurations before
-/// any of them starts. Statuses without a configuration are deleted.
+/// Takes up every status that an earlier process left: ledgers for the replicators, and the claims of all
+/// configurations before any of them starts. Statuses without a configuration are deleted.
 ///
 /// # Errors
 /// When they cannot be listed.

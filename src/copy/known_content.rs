@@ -151,7 +151,8 @@ impl SharedFailure {
         is_shared.then(|| Self { error: error.clone(), source: task.source_key() })
     }
 
-    /// Returns the error, for a copy that would meet the same: the destination's failures, and those of the same source.
+    /// Returns the error, for a copy that would meet the same: the destination's failures, and those of the same
+    /// source.
     fn for_task(self, task: &ImageCopy<'_>) -> Option<CopyError> {
         let applies = matches!(self.error, CopyError::Destination(_)) || self.source == task.source_key();
         applies.then_some(self.error)

@@ -1,9 +1,9 @@
 //! Takes the push notifications of registries and makes hints of them.
 //!
-//! `POST /v1/notify/{namespace}/{registry}`: the sender proves itself with the token of the Registry's `notifications.auth`. An
-//! unknown Registry and a wrong token answer the same 401. Everything that is authenticated answers 202, since a sender that
-//! gets anything else keeps its queue blocked. What a notification says is a hint: URLs in it are
-//! ignored, and a digest only bounds the time of looking for it; it is never copied unseen.
+//! `POST /v1/notify/{namespace}/{registry}`: the sender proves itself with the token of the Registry's
+//! `notifications.auth`. An unknown Registry and a wrong token answer the same 401. Everything that is authenticated
+//! answers 202, since a sender that gets anything else keeps its queue blocked. What a notification says is a hint:
+//! URLs in it are ignored, and a digest only bounds the time of looking for it; it is never copied unseen.
 
 mod distribution;
 

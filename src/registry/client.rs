@@ -43,8 +43,8 @@ pub struct RegistryOptions {
     /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
     /// and 80, any other is written as `host:port`.
     pub trusted_hosts: Vec<String>,
-    /// The maximum of blobs that are read, and that are written, at once; as many small requests of each kind besides. At
-    /// least 1. While the registry answers 429 or 503, or connections fail, fewer are made.
+    /// The maximum of blobs that are read, and that are written, at once; as many small requests of each kind besides.
+    /// At least 1. While the registry answers 429 or 503, or connections fail, fewer are made.
     pub concurrency: usize,
 }
 
@@ -81,7 +81,8 @@ impl Client {
         Self::build(options, egress, Deadlines::default(), ecr)
     }
 
-    /// Creates the client of a registry of Amazon ECR whose host name does not reveal its API, as that of a test server.
+    /// Creates the client of a registry of Amazon ECR whose host name does not reveal its API, as that of a test
+    /// server.
     ///
     /// # Errors
     /// As [`Client::new`].
@@ -145,9 +146,9 @@ impl Client {
 
     /// Resolves a tag, or checks a digest; `None` if the manifest does not exist.
     ///
-    /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A tag that may not be
-    /// read is absent if the list of tags may be read and lacks it: virtual repositories of Artifactory answer 403 for a
-    /// tag that does not exist (RTFACT-13797).
+    /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A tag that may
+    /// not be read is absent if the list of tags may be read and lacks it: virtual repositories of Artifactory answer
+    /// 403 for a tag that does not exist (RTFACT-13797).
     ///
     /// # Errors
     /// `InvalidContent` if the registry states another digest than the requested one.
@@ -179,8 +180,8 @@ impl Client {
     /// Writes a manifest, byte for byte.
     ///
     /// # Errors
-    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept the
-    /// manifest; `InvalidContent` if it states another digest than the manifest has.
+    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept
+    /// the manifest; `InvalidContent` if it states another digest than the manifest has.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -198,8 +199,8 @@ impl Client {
         self.0.blobs.exists(repository, blob).await
     }
 
-    /// Returns those of `blobs` that the registry states to have, by few calls. The others need [`Client::has_blob`]: they
-    /// may be absent, or the registry has no such API.
+    /// Returns those of `blobs` that the registry states to have, by few calls. The others need [`Client::has_blob`]:
+    /// they may be absent, or the registry has no such API.
     pub async fn blobs_at_once(&self, repository: &RepositoryName, blobs: &[&Descriptor]) -> HashSet<Digest> {
         self.0.vendors.existing_blobs(repository, blobs).await
     }
@@ -218,9 +219,9 @@ impl Client {
 
     /// Uploads a blob: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` returns.
     ///
-    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the way that it takes is remembered
-    /// for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after the stream has
-    /// ended without an error, so content that turns out to be wrong never becomes a blob.
+    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the way that it takes is
+    /// remembered for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after
+    /// the stream has ended without an error, so content that turns out to be wrong never becomes a blob.
     ///
     /// # Errors
     /// Errors of `open` and its stream come out unchanged. Only within an upload in chunks it is opened again, up to
@@ -248,12 +249,12 @@ impl Client {
         self.0.catalog.repositories().await
     }
 
-    /// Lists the tags that `keep` selects, with their digests as far as the registry lists them; `None` if the repository does
-    /// not exist. Of the other tags only the number is kept, however many there are.
+    /// Lists the tags that `keep` selects, with their digests as far as the registry lists them; `None` if the
+    /// repository does not exist. Of the other tags only the number is kept, however many there are.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404 that
-    /// does not come from a registry is one too, and no absent repository.
+    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404
+    /// that does not come from a registry is one too, and no absent repository.
     pub async fn tags_and_digests(
         &self,
         repository: &RepositoryName,
@@ -270,7 +271,8 @@ impl Client {
         self.0.tags.first(repository).await
     }
 
-    /// Lists the referrers of `subject`. A registry that was found to have no API is not asked for it again for an hour.
+    /// Lists the referrers of `subject`. A registry that was found to have no API is not asked for it again for an
+    /// hour.
     ///
     /// # Errors
     /// Everything but a clear answer: a failed read never counts as an empty list. `TooLarge` over 1,000 referrers.
@@ -283,8 +285,8 @@ impl Client {
         self.0.referrers.all(repository, subject, fallback).await
     }
 
-    /// Like [`Client::referrers`], without those of other artifact types than `types` if the registry or the list states
-    /// their type; if neither does, the type is `None`, and only the manifest may state it.
+    /// Like [`Client::referrers`], without those of other artifact types than `types` if the registry or the list
+    /// states their type; if neither does, the type is `None`, and only the manifest may state it.
     ///
     /// # Errors
     /// As [`Client::referrers`]; referrers that are left out do not count.

@@ -1,7 +1,7 @@
 //! The errors of registries, with the class that decides about retries.
 //!
-//! An [`HttpError`] becomes an [`AttemptError`] once the [`Operation`] is known, and a [`RegistryError`] once no further
-//! attempt is made.
+//! An [`HttpError`] becomes an [`AttemptError`] once the [`Operation`] is known, and a [`RegistryError`] once no
+//! further attempt is made.
 
 use std::fmt::Display;
 use std::time::Duration;

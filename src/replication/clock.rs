@@ -41,7 +41,8 @@ impl Clock {
         }
     }
 
-    /// Counts the times when the process did not run for longer than authority lasts: another one may have taken its place meanwhile.
+    /// Counts the times when the process did not run for longer than authority lasts: another one may have taken its
+    /// place meanwhile.
     pub fn stops(&self) -> u64 {
         let elapsed = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.0.beat.fetch_max(elapsed, Ordering::SeqCst);

@@ -129,8 +129,8 @@ impl Driver {
         }
     }
 
-    /// Runs until nothing is due, and returns the state that was reached. Failures are not tried again. `compared` learns when the
-    /// source has been compared.
+    /// Runs until nothing is due, and returns the state that was reached. Failures are not tried again. `compared`
+    /// learns when the source has been compared.
     pub async fn run_once(mut self, compared: oneshot::Sender<()>) -> Machine {
         self.step(Event::Wake);
         let mut compared = Some(compared);

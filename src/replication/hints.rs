@@ -23,8 +23,8 @@ struct Waiting {
 }
 
 impl Mailbox {
-    /// Adds a pushed tag, with the digest that it is said to have. One that does not fit is found by the next comparison, which is due
-    /// at once then.
+    /// Adds a pushed tag, with the digest that it is said to have. One that does not fit is found by the next
+    /// comparison, which is due at once then.
     pub fn push(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
         let mut waiting = self.waiting.lock();
         let key = (repository.clone(), tag.clone());

@@ -1,7 +1,7 @@
 //! The replication core: one running configuration, independent of Kubernetes and of files.
 //!
-//! A pure state machine ([`machine`]) decides, a driver carries out, and ports connect both to their surroundings: the operator
-//! implements these on Kubernetes, `transship serve` and `sync` on files.
+//! A pure state machine ([`machine`]) decides, a driver carries out, and ports connect both to their surroundings: the
+//! operator implements these on Kubernetes, `transship serve` and `sync` on files.
 
 mod authority;
 mod clock;

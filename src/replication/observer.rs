@@ -38,11 +38,13 @@ pub struct Observation {
     pub finding: Finding,
     /// Takes the answer to [`Finding::Tags`].
     pub reply: Option<oneshot::Sender<Looks>>,
-    /// The place of an image among the findings that wait, kept until it is taken: no request is sent before there is one.
+    /// The place of an image among the findings that wait, kept until it is taken: no request is sent before there is
+    /// one.
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// Takes findings. The channel has no bound of its own: images have places, and a repository has a few findings besides.
+/// Takes findings. The channel has no bound of its own: images have places, and a repository has a few findings
+/// besides.
 type Findings = mpsc::UnboundedSender<Observation>;
 
 impl Observer {
@@ -62,8 +64,8 @@ impl Observer {
 
     /// Observes one tag; `hinted` is the digest that it is said to have. Where `is_read`, its manifest is read with it.
     ///
-    /// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is absent or has another
-    /// digest is looked at again for a few seconds. What is seen counts, not what was hinted.
+    /// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is
+    /// absent or has another digest is looked at again for a few seconds. What is seen counts, not what was hinted.
     pub async fn look(&self, repository: RepositoryName, tag: Tag, hinted: Option<Digest>, is_read: bool) -> Looked {
         let Ok(client) = self.access.client(&self.source).await else { return Looked::Unreadable };
         let mut seen = None;
@@ -163,7 +165,8 @@ impl ComparisonRun<'_> {
         Ok(listed.into_iter().collect())
     }
 
-    /// Observes one repository. One that is listed and has no tags is empty; one that is only named by a filter is missing then.
+    /// Observes one repository. One that is listed and has no tags is empty; one that is only named by a filter is
+    /// missing then.
     async fn repository(
         &self,
         client: &Client,
@@ -276,7 +279,8 @@ impl ObservedRepository<'_> {
         is_complete
     }
 
-    /// Returns the digest of a tag, and when it was asked for: as it is promised, as it is listed, or else as the source says.
+    /// Returns the digest of a tag, and when it was asked for: as it is promised, as it is listed, or else as the
+    /// source says.
     async fn digest(&self, tag: &Tag) -> Result<Option<(Digest, jiff::Timestamp)>, RegistryError> {
         if let Some(digest) = self.looks.settled.get(tag).or_else(|| self.digests.get(tag)) {
             return Ok(Some((digest.clone(), self.listed_at)));

@@ -39,7 +39,8 @@ impl Configurations {
         Self { core, shutdown, running: Locked::default(), ending: Locked::default() }
     }
 
-    /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process left of it.
+    /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process
+    /// left of it.
     pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
         let key = (orders.namespace.clone(), orders.name.clone());
         let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
@@ -99,7 +100,8 @@ impl Configurations {
         }
     }
 
-    /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a Registry's name.
+    /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a
+    /// Registry's name.
     pub fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
         for handle in self.running.lock().values() {
             let problem = problem(&handle.source.0, &handle.source.1);

@@ -21,7 +21,8 @@ pub enum Credentials {
     },
     /// An OAuth2 refresh token (`identitytoken` of a docker config).
     IdentityToken(SecretString),
-    /// A temporary access key, for registries that trade such keys for logins. A lasting key is `Basic`, with its id as the name.
+    /// A temporary access key, for registries that trade such keys for logins. A lasting key is `Basic`, with its id as
+    /// the name.
     TemporaryKey {
         /// The id of the key, which is no secret.
         id: String,

@@ -61,8 +61,9 @@ impl DockerConfig {
 
     /// Returns the credentials for `host` (`host[:port]`) and `repository`: those of the longest entry that matches.
     ///
-    /// Entries match as in the kubelet: scheme, `/v1/` and `/v2/` are ignored, `*` stands for (part of) one label of the
-    /// host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are one.
+    /// Entries match as in the kubelet: scheme, `/v1/` and `/v2/` are ignored, `*` stands for (part of) one label of
+    /// the host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are
+    /// one.
     pub fn credentials_for(&self, host: &str, repository: Option<&RepositoryName>) -> Option<Credentials> {
         let wanted = HostPattern::parse(host)?;
         let path = repository.map_or("", RepositoryName::as_str);

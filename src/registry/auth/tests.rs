@@ -11,7 +11,8 @@ fn bearer(realm: &str) -> Reply {
     Reply::new(401, "").header("WWW-Authenticate", format!("Bearer realm=\"{realm}\",service=\"registry\""))
 }
 
-/// Returns a registry that takes the tokens for which `takes` holds, and its token service, which counts them: `t0`, `t1`, …
+/// Returns a registry that takes the tokens for which `takes` holds, and its token service, which counts them: `t0`,
+/// `t1`, …
 async fn registry(takes: impl Fn(&str, usize) -> bool + Send + Sync + 'static) -> Server {
     Server::start(move |seen, before| match seen.target.split('?').next() {
         Some("/token") => Reply::new(200, format!(r#"{{"access_token":"t{before}","expires_in":300}}"#)),

@@ -30,8 +30,8 @@ impl TokenService {
         canonical_host(&self.realm)
     }
 
-    /// Creates a GET with basic credentials (or none), as Docker's token specification has it; or, for an identity token, the
-    /// OAuth2 POST with a refresh token.
+    /// Creates a GET with basic credentials (or none), as Docker's token specification has it; or, for an identity
+    /// token, the OAuth2 POST with a refresh token.
     fn request(&self, credentials: &Credentials, scopes: &Scopes) -> reqwest::Request {
         let mut url = self.realm.clone();
         let Credentials::IdentityToken(token) = credentials else {

@@ -122,8 +122,8 @@ impl Manifests {
     /// Writes a manifest, byte for byte.
     ///
     /// # Errors
-    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept the
-    /// manifest; `InvalidContent` if it states another digest than the manifest has.
+    /// `ContentMissing` if the registry misses content that the manifest names; `ManifestInvalid` if it does not accept
+    /// the manifest; `InvalidContent` if it states another digest than the manifest has.
     pub(crate) async fn write(
         &self,
         repository: &RepositoryName,

@@ -6,7 +6,8 @@ use super::TARGETS;
 
 const CASES: usize = 2_000;
 
-/// Text that breaks parsers: delimiters, ends of numbers, escapes, characters that are longer than one byte or invisible.
+/// Text that breaks parsers: delimiters, ends of numbers, escapes, characters that are longer than one byte or
+/// invisible.
 const FRAGMENTS: &[&str] = &[
     "\"",
     "\\",

@@ -1,6 +1,7 @@
 //! The hosts of one registry: its own, those its owner trusts, and the URLs in its responses that may be followed.
 //!
-//! The names of Docker Hub are here, as they belong to the syntax of image names: `docker.io` is served by another host.
+//! The names of Docker Hub are here, as they belong to the syntax of image names: `docker.io` is served by another
+//! host.
 
 use url::Url;
 
@@ -8,8 +9,8 @@ use crate::image::RepositoryName;
 use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::egress::{HostPort, bare};
 
-/// Returns the host of `url` that identifies a registry: `host`, or `host:port` if the port is not the default of the scheme;
-/// lower case, and `docker.io` for each of its names.
+/// Returns the host of `url` that identifies a registry: `host`, or `host:port` if the port is not the default of the
+/// scheme; lower case, and `docker.io` for each of its names.
 pub fn canonical_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -139,8 +140,8 @@ impl Hosts {
         ))
     }
 
-    /// Returns the URL of an upload session. On the registry's own host its own scheme and port are kept: registries behind a
-    /// proxy often name the wrong ones (distribution#2225).
+    /// Returns the URL of an upload session. On the registry's own host its own scheme and port are kept: registries
+    /// behind a proxy often name the wrong ones (distribution#2225).
     ///
     /// # Errors
     /// As [`Hosts::redirect`].

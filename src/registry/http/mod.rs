@@ -1,7 +1,7 @@
 //! The HTTP layer: requests to one registry, to hosts that they may reach, within deadlines and limits.
 //!
-//! It knows no credentials beyond a finished `Authorization` header, and no API. [`Http`] owns the registry's hosts, its
-//! connections, its limiters, and the pause that a 429 asks for.
+//! It knows no credentials beyond a finished `Authorization` header, and no API. [`Http`] owns the registry's hosts,
+//! its connections, its limiters, and the pause that a 429 asks for.
 
 pub(crate) mod body;
 pub(crate) mod deadlines;

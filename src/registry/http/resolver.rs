@@ -10,8 +10,8 @@ use crate::registry::http::egress::{EgressPolicy, Reach};
 
 /// The system's resolver behind the egress guard.
 ///
-/// A name that has allowed and refused addresses is reached at the allowed ones only. The returned addresses are the ones
-/// connected to, so a DNS answer that changes meanwhile cannot bypass the check.
+/// A name that has allowed and refused addresses is reached at the allowed ones only. The returned addresses are the
+/// ones connected to, so a DNS answer that changes meanwhile cannot bypass the check.
 pub(super) struct GuardedResolver {
     pub(super) policy: Arc<EgressPolicy>,
     pub(super) reach: Reach,

@@ -112,7 +112,8 @@ pub(crate) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Returns the codes of an error document, and the cleaned text of a refusal: the first error, or a body that is no document.
+/// Returns the codes of an error document, and the cleaned text of a refusal: the first error, or a body that is no
+/// document.
 pub(crate) fn said(text: &[u8]) -> (Vec<String>, String) {
     let errors = errors_of(text);
     let said = match errors.first() {

@@ -98,8 +98,8 @@ pub(super) fn remaining(headers: &HeaderMap) -> Option<u64> {
     text.split(';').next()?.trim().parse().ok()
 }
 
-/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date; also `1.5`, `23.722µs` and the like, which registries send. The
-/// result is neither negative nor over one hour.
+/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date; also `1.5`, `23.722µs` and the like, which registries
+/// send. The result is neither negative nor over one hour.
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let seconds = match text.parse::<f64>() {

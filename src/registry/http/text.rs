@@ -1,7 +1,7 @@
 //! Makes text from a registry fit for logs and messages: bounded, and without control characters or secrets in URLs.
 
-/// Removes from `text` control characters, characters that hide or reorder others, and the queries and users of URLs; cuts it to
-/// [`MAX_SAID`] characters.
+/// Removes from `text` control characters, characters that hide or reorder others, and the queries and users of URLs;
+/// cuts it to [`MAX_SAID`] characters.
 pub(crate) fn clean(text: &str) -> String {
     let visible: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !is_invisible(*c)).collect();

@@ -25,8 +25,9 @@ pub(crate) struct Transport {
     roots: Option<Vec<Certificate>>,
     connections: usize,
     connect: Duration,
-    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https, as http needs no
-    /// certificates: the system may have none, and reading them takes longer than copying a small image. Created when needed.
+    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https,
+    /// as http needs no certificates: the system may have none, and reading them takes longer than copying a small
+    /// image. Created when needed.
     clients: [[OnceCell<reqwest::Client>; 2]; 3],
 }
 
@@ -50,8 +51,8 @@ impl Transport {
 
     /// Sends `request` and waits for the headers of the response, not longer than `deadline`.
     ///
-    /// `is_trusted` is true for the registry's own host and those that its owner trusts; any other host is reached at public
-    /// addresses only.
+    /// `is_trusted` is true for the registry's own host and those that its owner trusts; any other host is reached at
+    /// public addresses only.
     pub(crate) async fn send(
         &self,
         request: Request,
@@ -191,5 +192,6 @@ const MAX_BUNDLE_CERTIFICATES: usize = 100;
 /// Reads and writes each have permits for bodies and for small requests (see `limiter`): with fewer connections than
 /// permits, connections would be closed and opened again all the time.
 const CONNECTIONS_PER_PERMIT: usize = 4;
-/// Idle connections are closed before registries and load balancers usually do it, so that few requests meet a dead one.
+/// Idle connections are closed before registries and load balancers usually do it, so that few requests meet a dead
+/// one.
 const POOL_IDLE: Duration = Duration::from_secs(20);

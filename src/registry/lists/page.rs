@@ -62,8 +62,8 @@ pub(crate) fn read_page<'a, T: FromStr>(
     Some(page)
 }
 
-/// Passes each element of a list to `take`: its text, or `None` if it is no text. Returns `None` if it is no list; null is an
-/// empty one.
+/// Passes each element of a list to `take`: its text, or `None` if it is no text. Returns `None` if it is no list; null
+/// is an empty one.
 pub(crate) fn each_text(list: &RawValue, take: &mut dyn FnMut(Option<&str>)) -> Option<()> {
     serde_json::Deserializer::from_str(list.get()).deserialize_any(TextVisitor(take)).ok()
 }

@@ -137,8 +137,8 @@ impl PageWalk {
         self.pages.insert(self.hashes.hash_one(url.as_str()))
     }
 
-    /// Returns true if a page has no names, or those of the page before it, as registries send that link their last page
-    /// to itself.
+    /// Returns true if a page has no names, or those of the page before it, as registries send that link their last
+    /// page to itself.
     fn is_nothing_new<T>(&mut self, page: &NamePage<'_, T>) -> bool {
         let hash = self.hashes.hash_one(page.text);
         self.names.replace(hash) == Some(hash) || page.is_empty()

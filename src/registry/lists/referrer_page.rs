@@ -38,8 +38,8 @@ impl ReferrerPage {
         })
     }
 
-    /// Returns the referrers that may be of one of `types`; all of them if there are none. A registry that `is_filtered`
-    /// is trusted where the list itself states no type.
+    /// Returns the referrers that may be of one of `types`; all of them if there are none. A registry that
+    /// `is_filtered` is trusted where the list itself states no type.
     pub(super) fn wanted(self, types: &[String], is_filtered: bool) -> impl Iterator<Item = Referrer> {
         self.manifests.into_iter().filter_map(move |ReferrerEntry { digest, artifact_type }| {
             let artifact_type = artifact_type.filter(|text| !text.is_empty());

@@ -51,7 +51,8 @@ impl ReferrerLists {
         Self { session, manifests, api: ApiSupport::default() }
     }
 
-    /// Lists the referrers of `subject`. A registry that was found to have no API is not asked for it again for an hour.
+    /// Lists the referrers of `subject`. A registry that was found to have no API is not asked for it again for an
+    /// hour.
     ///
     /// # Errors
     /// Everything but a clear answer: a failed read never counts as an empty list. `TooLarge` over 1,000 referrers.
@@ -65,8 +66,8 @@ impl ReferrerLists {
         Ok(ReferrerList { digests: listed.into_iter().map(|referrer| referrer.digest).collect(), by_api })
     }
 
-    /// Like [`ReferrerLists::all`], without those of other artifact types than `types` if the registry or the list states
-    /// their type; if neither does, the type is `None`, and only the manifest may state it.
+    /// Like [`ReferrerLists::all`], without those of other artifact types than `types` if the registry or the list
+    /// states their type; if neither does, the type is `None`, and only the manifest may state it.
     ///
     /// # Errors
     /// As [`ReferrerLists::all`]; referrers that are left out do not count.
@@ -97,8 +98,8 @@ impl ReferrerLists {
         }
     }
 
-    /// Returns the referrers, and whether the API lists them. Referrers that were pushed before a registry had the API may be
-    /// under the fallback tag only, so both count if there is such a tag.
+    /// Returns the referrers, and whether the API lists them. Referrers that were pushed before a registry had the API
+    /// may be under the fallback tag only, so both count if there is such a tag.
     async fn list(
         &self,
         repository: &RepositoryName,
@@ -136,8 +137,8 @@ impl ReferrerLists {
         Ok(page.wanted(types, false).filter(|referrer| seen.insert(referrer.digest.clone())).collect())
     }
 
-    /// Lists by the API; `None` if the registry has none. While that is unknown, only one probe runs at a time; other callers
-    /// wait for its result.
+    /// Lists by the API; `None` if the registry has none. While that is unknown, only one probe runs at a time; other
+    /// callers wait for its result.
     async fn by_api_if_any(
         &self,
         repository: &RepositoryName,

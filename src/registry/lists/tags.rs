@@ -41,12 +41,12 @@ impl TagLists {
         Self { session }
     }
 
-    /// Lists the tags that `keep` selects; `None` if the repository does not exist. Of the others only the number is kept,
-    /// however many there are. `observer` receives the manifests that some registries list besides.
+    /// Lists the tags that `keep` selects; `None` if the repository does not exist. Of the others only the number is
+    /// kept, however many there are. `observer` receives the manifests that some registries list besides.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404 that
-    /// does not come from a registry is one too, and no absent repository.
+    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404
+    /// that does not come from a registry is one too, and no absent repository.
     pub(crate) async fn select(
         &self,
         repository: &RepositoryName,
@@ -100,8 +100,8 @@ impl TagLists {
         selected.is_ok_and(|selected| selected.is_none_or(|selected| selected.tags.is_empty()))
     }
 
-    /// Checks that `refused` means that a repository is absent: a 404 with the error document of a registry, or at least
-    /// from a host that is a registry.
+    /// Checks that `refused` means that a repository is absent: a 404 with the error document of a registry, or at
+    /// least from a host that is a registry.
     async fn check_absent(&self, refused: &ErrorResponse, operation: &Operation) -> Result<(), RegistryError> {
         let says_so = refused.status.as_u16() == 404 || refused.has_code(&["NAME_UNKNOWN"]);
         if says_so && (refused.is_of_registry || self.session.ping().await.is_ok()) {

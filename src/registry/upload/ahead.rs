@@ -12,7 +12,8 @@ use crate::registry::error::RegistryError;
 /// The result of opening a source.
 pub(super) type OpenResult = Result<BlobStream, RegistryError>;
 
-/// Awaits `request`, and `open` as well if both are done within [`MAX_WAIT`]: an open source holds a permit that others need too.
+/// Awaits `request`, and `open` as well if both are done within [`MAX_WAIT`]: an open source holds a permit that others
+/// need too.
 pub(super) async fn open_while<T>(
     request: impl Future<Output = T>,
     open: impl Future<Output = OpenResult>,

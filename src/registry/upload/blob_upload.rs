@@ -96,7 +96,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Makes a blob of the bytes that were sent into `session`. This request has attempts of its own, as it repeats no bytes.
+    /// Makes a blob of the bytes that were sent into `session`. This request has attempts of its own, as it repeats no
+    /// bytes.
     pub(super) async fn complete(&self, session: &mut UploadSession) -> Result<Completion, UploadError> {
         let mut retries = self.session.http().retries();
         let mut may_be_done = false;

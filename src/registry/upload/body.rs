@@ -104,8 +104,8 @@ impl UploadProgress {
         Self { idle, state: Locked::new(state) }
     }
 
-    /// Waits until there is no progress for too long, and returns the error. A source has twice the time, so that its own
-    /// deadline, whose error is more precise, comes first; if none comes, the source counts as failed.
+    /// Waits until there is no progress for too long, and returns the error. A source has twice the time, so that its
+    /// own deadline, whose error is more precise, comes first; if none comes, the source counts as failed.
     pub(super) async fn stalled(&self, operation: &Operation) -> RegistryError {
         loop {
             let end = {

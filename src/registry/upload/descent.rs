@@ -52,15 +52,15 @@ impl<'a> Descent<'a> {
         Ok(())
     }
 
-    /// Counts a session that the registry does not know right after it opened it. Returns true at the second one, as the
-    /// first may be due to a restart.
+    /// Counts a session that the registry does not know right after it opened it. Returns true at the second one, as
+    /// the first may be due to a restart.
     pub(super) fn is_lost_again(&mut self) -> bool {
         self.lost_sessions += 1;
         self.lost_sessions == 2 && self.rung != Rung::Chunks
     }
 
-    /// Counts a broken connection. At the second one something may cut connections at a certain size or time: chunks can
-    /// get through.
+    /// Counts a broken connection. At the second one something may cut connections at a certain size or time: chunks
+    /// can get through.
     pub(super) fn connection_broke(&mut self, error: &RegistryError) {
         self.broken_connections += 1;
         let is_cut = self.broken_connections >= 2 && self.size >= MIN_BLOB_TO_CHECK && self.rung != Rung::Chunks;
@@ -77,5 +77,6 @@ impl<'a> Descent<'a> {
     }
 }
 
-/// From this size on an existence check costs less than sending the bytes again, and chunks less than another broken connection.
+/// From this size on an existence check costs less than sending the bytes again, and chunks less than another broken
+/// connection.
 pub(super) const MIN_BLOB_TO_CHECK: u64 = 1024 * 1024;

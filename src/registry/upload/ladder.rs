@@ -124,7 +124,8 @@ impl Ladder {
         (size <= MAX_CHUNK).then_some(size)
     }
 
-    /// Returns a smaller chunk than `size`, which was too large; `None` if `min` or the profile allows none. Remembers it.
+    /// Returns a smaller chunk than `size`, which was too large; `None` if `min` or the profile allows none. Remembers
+    /// it.
     pub(super) fn smaller_chunk(&self, size: u64, min: u64, now: Instant) -> Option<u64> {
         let min = min.max(self.profile.min_chunk);
         if size <= min {

@@ -39,8 +39,8 @@ pub(crate) struct Uploads {
     session: Arc<Session>,
     blobs: Blobs,
     ladder: Ladder,
-    /// The memory for chunks, in KiB. It is waited for with a permit to write and without one to read, so that its holder
-    /// can always proceed.
+    /// The memory for chunks, in KiB. It is waited for with a permit to write and without one to read, so that its
+    /// holder can always proceed.
     chunk_memory: Semaphore,
 }
 
@@ -59,9 +59,9 @@ impl Uploads {
 
     /// Uploads a blob: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` returns.
     ///
-    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the rung that it takes is remembered
-    /// for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after the stream has
-    /// ended without an error, so content that turns out to be wrong never becomes a blob.
+    /// A registry that does not take that gets the bytes with PATCH, whole or in chunks; the rung that it takes is
+    /// remembered for an hour. `open` is called again for each attempt. The last byte of the stream is sent only after
+    /// the stream has ended without an error, so content that turns out to be wrong never becomes a blob.
     ///
     /// # Errors
     /// Errors of `open` and its stream come out unchanged. Only within an upload in chunks it is opened again, up to
@@ -122,8 +122,8 @@ impl Uploads {
     }
 }
 
-/// Sends the bytes, in `session` or else a new one, on the first rung that the registry takes. `ahead` is the source, if it is
-/// open already.
+/// Sends the bytes, in `session` or else a new one, on the first rung that the registry takes. `ahead` is the source,
+/// if it is open already.
 async fn transfer<F, Fut>(
     upload: &BlobUpload<'_>,
     mut session: Option<UploadSession>,

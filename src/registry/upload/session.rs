@@ -96,7 +96,8 @@ impl UploadSession {
         self.is_open = false;
     }
 
-    /// Sends `payload` with PATCH, or with the PUT that makes a blob `complete` of all that was sent; waits for the response.
+    /// Sends `payload` with PATCH, or with the PUT that makes a blob `complete` of all that was sent; waits for the
+    /// response.
     ///
     /// If the token has expired, a payload that can be repeated is sent again.
     ///
@@ -131,7 +132,8 @@ impl UploadSession {
         }
     }
 
-    /// Returns the authorization to use instead of `used`; a token is renewed even if the registry does not ask for that.
+    /// Returns the authorization to use instead of `used`; a token is renewed even if the registry does not ask for
+    /// that.
     async fn better(&self, headers: &HeaderMap, used: &Authorization) -> Result<Option<Authorization>, RegistryError> {
         let auth = self.session.auth();
         let better = auth.answer_challenge(headers, &self.scopes, used, &self.operation).await?;

@@ -45,8 +45,8 @@ where
         Self { open, blob, operation, patience, stream: None, earlier, reopens_left: MAX_REOPENS, held }
     }
 
-    /// Returns `length` bytes from `from` on, or as many as exist. `from` is not after the end of the last chunk. The last bytes
-    /// come out only after the source has ended well and all bytes were found right.
+    /// Returns `length` bytes from `from` on, or as many as exist. `from` is not after the end of the last chunk. The
+    /// last bytes come out only after the source has ended well and all bytes were found right.
     ///
     /// # Errors
     /// The error of the source; `InvalidContent` if size or digest are not those of the blob.

@@ -1,4 +1,5 @@
-//! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, and existing layers.
+//! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, and existing
+//! layers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -128,7 +129,8 @@ impl Ecr {
         Ok(())
     }
 
-    /// Adds to `found` those of `blobs` that are available with the stated size. Everyone who may push has the right to ask.
+    /// Adds to `found` those of `blobs` that are available with the stated size. Everyone who may push has the right to
+    /// ask.
     ///
     /// # Errors
     /// The error of a call; `found` keeps the results of the others.

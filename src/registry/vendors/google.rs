@@ -1,7 +1,8 @@
 //! Parses the digests that Google's registries add to a list of tags.
 //!
-//! Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with the
-//! tags that point at it. It is used only if it states one digest for every tag; else the tags are resolved one by one.
+//! Artifact Registry and Container Registry answer `tags/list` with a field `manifest`: an object of digests, each with
+//! the tags that point at it. It is used only if it states one digest for every tag; else the tags are resolved one by
+//! one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

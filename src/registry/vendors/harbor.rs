@@ -21,8 +21,8 @@ pub(super) struct HarborRepository<'a> {
 }
 
 impl<'a> HarborRepository<'a> {
-    /// Returns `repository`, if this registry is a Harbor whose API accepts the credentials. The last challenge shows that,
-    /// without a request.
+    /// Returns `repository`, if this registry is a Harbor whose API accepts the credentials. The last challenge shows
+    /// that, without a request.
     pub(super) fn of(session: &'a Session, repository: &'a RepositoryName) -> Option<Self> {
         let service = session.auth().token_service()?;
         let is_harbor = service.service.as_deref() == Some(SERVICE) && service.realm.path().ends_with(TOKEN_PATH);
@@ -36,11 +36,11 @@ impl<'a> HarborRepository<'a> {
         self.project
     }
 
-    /// Checks that the project holds the artifacts that it lists. A proxy cache does not: it asks its upstream when a tag is
-    /// pulled, and lists the former state.
+    /// Checks that the project holds the artifacts that it lists. A proxy cache does not: it asks its upstream when a
+    /// tag is pulled, and lists the former state.
     ///
-    /// Reads the list of projects, which shows the project to everyone with access to it; a robot account may not always read
-    /// the project itself.
+    /// Reads the list of projects, which shows the project to everyone with access to it; a robot account may not
+    /// always read the project itself.
     ///
     /// # Errors
     /// `Unsupported` if the project is a proxy cache, or not shown.

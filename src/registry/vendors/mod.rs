@@ -1,7 +1,8 @@
-//! The vendor layer: APIs that some registries have besides the distribution API, and known traits of public registries.
+//! The vendor layer: APIs that some registries have besides the distribution API, and known traits of public
+//! registries.
 //!
-//! No layer below names a vendor, except to cite the source of a quirk. Every answer of such an API saves requests of the
-//! distribution API; a failure costs no more than those requests.
+//! No layer below names a vendor, except to cite the source of a quirk. Every answer of such an API saves requests of
+//! the distribution API; a failure costs no more than those requests.
 
 mod digest_lookup;
 pub(crate) mod ecr;
@@ -59,7 +60,8 @@ impl Vendors {
         Self { session, tags, ecr, verdicts: ApiVerdicts::default() }
     }
 
-    /// Lists the tags that `keep` selects, with the digests that the registry lists; `None` if the repository does not exist.
+    /// Lists the tags that `keep` selects, with the digests that the registry lists; `None` if the repository does not
+    /// exist.
     ///
     /// # Errors
     /// As [`TagLists::select`].
@@ -78,8 +80,8 @@ impl Vendors {
         Ok(Some(Listing { digests, tags: selected.tags, left_out: selected.left_out }))
     }
 
-    /// Returns those of `blobs` that the registry states to have, with the stated sizes. The others need a check of their own:
-    /// they may be absent, or the registry has no such API.
+    /// Returns those of `blobs` that the registry states to have, with the stated sizes. The others need a check of
+    /// their own: they may be absent, or the registry has no such API.
     pub(crate) async fn existing_blobs(&self, repository: &RepositoryName, blobs: &[&Descriptor]) -> HashSet<Digest> {
         let mut found = HashSet::new();
         let Some(ecr) = self.ecr.as_ref().filter(|_| blobs.len() >= MIN_BLOBS) else { return found };
@@ -97,9 +99,9 @@ impl Vendors {
 
     /// Returns the digests of those of `tags` that an API of this registry lists. Never fails.
     ///
-    /// `tags/list` alone decides which tags exist. The API is trusted tag by tag, as a HEAD of the registry would be: it
-    /// answers from the same host under the same credentials. A tag that it lists with two digests, or not at all, needs a
-    /// HEAD. Content is copied by digest, so that a wrong digest never becomes wrong content.
+    /// `tags/list` alone decides which tags exist. The API is trusted tag by tag, as a HEAD of the registry would be:
+    /// it answers from the same host under the same credentials. A tag that it lists with two digests, or not at all,
+    /// needs a HEAD. Content is copied by digest, so that a wrong digest never becomes wrong content.
     async fn digests(&self, repository: &RepositoryName, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, Digest> {
         let mut lookup = DigestLookup::of(tags);
         if lookup.missing() < MIN_TAGS {

@@ -26,8 +26,8 @@ impl Signer<'_> {
         self.at.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 
-    /// Returns the value of `Authorization` for a request to the path `/` without a query. `headers` are those to sign, `host`
-    /// among them: names in lower case, values without spaces around them.
+    /// Returns the value of `Authorization` for a request to the path `/` without a query. `headers` are those to sign,
+    /// `host` among them: names in lower case, values without spaces around them.
     pub(super) fn authorization(&self, method: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let mut headers = headers.to_vec();
         headers.sort_unstable();

@@ -58,8 +58,8 @@ impl Machine {
         }
     }
 
-    /// Takes a complete list of repositories. Pairs whose repository this list and the one before lack are dropped; a list that is
-    /// suddenly empty proves nothing.
+    /// Takes a complete list of repositories. Pairs whose repository this list and the one before lack are dropped; a
+    /// list that is suddenly empty proves nothing.
     fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp, claims: &mut Claims) {
         self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
         if self.empty_lists == 1 {
@@ -84,8 +84,8 @@ impl Machine {
         self.repositories.extend(self.by_repository.keys().cloned());
     }
 
-    /// Claims the destinations of a repository that is about to be listed; those of which nothing is recorded are looked at meanwhile.
-    /// Problems are noted once the repository is known to exist.
+    /// Claims the destinations of a repository that is about to be listed; those of which nothing is recorded are
+    /// looked at meanwhile. Problems are noted once the repository is known to exist.
     fn open(&mut self, repository: &RepositoryName, claims: &mut Claims, now: Timestamp) {
         let noted = self.comparison.as_ref().map_or(0, |comparison| comparison.problems.len());
         for key in self.keys(repository, None) {
@@ -224,8 +224,8 @@ impl Machine {
         }
     }
 
-    /// Has the source compared after a pause, where the next comparison is not due earlier. One that is under way may have passed what
-    /// this is about: it is followed by another.
+    /// Has the source compared after a pause, where the next comparison is not due earlier. One that is under way may
+    /// have passed what this is about: it is followed by another.
     pub(super) fn compare_soon(&mut self, now: Timestamp) {
         self.compare_at = self.compare_at.min(now + SOON);
         if let Some(comparison) = &mut self.comparison {
@@ -247,7 +247,8 @@ impl Machine {
     }
 }
 
-/// Returns the pause after so many comparisons in a row that were not complete: 15 s twice, then doubling to 10 minutes.
+/// Returns the pause after so many comparisons in a row that were not complete: 15 s twice, then doubling to 10
+/// minutes.
 fn retry_pause(incomplete: u32) -> Duration {
     RETRY.saturating_mul(1 << incomplete.saturating_sub(2).min(10)).min(MAX_PAUSE)
 }

@@ -205,7 +205,8 @@ impl Machine {
         self.follow_up(id, &tag, &digest, now);
     }
 
-    /// Returns the time until which a write of the tag that was sent earlier, and never answered, may still take effect.
+    /// Returns the time until which a write of the tag that was sent earlier, and never answered, may still take
+    /// effect.
     fn doubt(&mut self, place: &RepositoryAddress, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
         if is_unanswered {
             self.doubts.retain(|_, until| *until > now);
@@ -271,8 +272,8 @@ impl Machine {
         self.effects.extend(self.copies.keys().map(|copy| Effect::Stop(*copy)));
     }
 
-    /// From now on images are copied as the rules say. Where that is something else than before, copies stop and every image is
-    /// looked at again.
+    /// From now on images are copied as the rules say. Where that is something else than before, copies stop and every
+    /// image is looked at again.
     pub(super) fn apply_options(&mut self, now: Timestamp) {
         let Some(configuration) = self.configuration.clone() else { return };
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();

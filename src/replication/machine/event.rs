@@ -60,7 +60,8 @@ pub struct Stored {
     pub pairs: Vec<StoredPair>,
     /// True if an earlier process ran the configuration, also if it left no pair: its writes may still be under way.
     pub has_run: bool,
-    /// True if that process may still run: copies begin once its authority has run out, with what has been observed by then.
+    /// True if that process may still run: copies begin once its authority has run out, with what has been observed by
+    /// then.
     pub may_run: bool,
     /// The generation of which the last comparison was complete and left nothing failed.
     pub ready_generation: Option<i64>,
@@ -240,7 +241,8 @@ pub struct Outcome {
     pub is_unanswered: bool,
 }
 
-/// One thing to be done. Each is carried out in the order in which it was decided, and its result comes back as an event.
+/// One thing to be done. Each is carried out in the order in which it was decided, and its result comes back as an
+/// event.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Compare the whole source.

@@ -1,8 +1,8 @@
 //! The state machine of one running configuration: everything it knows, and every decision it makes.
 //!
-//! [`Machine::step`] takes one [`Event`] and returns the [`Effect`]s to carry out; it does no I/O, and time comes in as an argument.
-//! The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines are ordered. The driver
-//! carries effects out; the simulator does so in a model, through random schedules.
+//! [`Machine::step`] takes one [`Event`] and returns the [`Effect`]s to carry out; it does no I/O, and time comes in as
+//! an argument. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
+//! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
 
 mod comparison;
 mod copies;
@@ -223,8 +223,8 @@ impl Machine {
         [comparison, retries, slots, begin, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
     }
 
-    /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on, so that what it
-    /// has read is still at hand when it is copied.
+    /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on,
+    /// so that what it has read is still at hand when it is copied.
     pub fn takes_findings(&self, now: Timestamp) -> bool {
         self.queue.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
     }

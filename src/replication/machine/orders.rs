@@ -81,8 +81,8 @@ impl Machine {
         }
     }
 
-    /// The process was stopped for longer than its authority lasts. Another one may have gone on: nothing is written before it is
-    /// observed again.
+    /// The process was stopped for longer than its authority lasts. Another one may have gone on: nothing is written
+    /// before it is observed again.
     pub(super) fn thaw(&mut self, now: Timestamp) {
         self.stop_copies(now);
         self.stop_comparison();

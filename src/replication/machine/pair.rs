@@ -102,8 +102,8 @@ impl Pair {
         }
     }
 
-    /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they are looked at
-    /// again then.
+    /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they
+    /// are looked at again then.
     pub fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
@@ -122,8 +122,8 @@ impl Pair {
         is_other
     }
 
-    /// Records that every image of a complete list was observed. What the last status showed beyond that is gone if it stays away once
-    /// more: a list may be wrong for a moment.
+    /// Records that every image of a complete list was observed. What the last status showed beyond that is gone if it
+    /// stays away once more: a list may be wrong for a moment.
     pub fn close(&mut self, now: Timestamp) {
         let is_proved = std::mem::replace(&mut self.was_closed, true);
         let images = self.ledger.counts().images;
@@ -171,8 +171,8 @@ impl Pair {
         }
     }
 
-    /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published once it has an image, and not while the
-    /// ledger knows less than the last status showed.
+    /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published
+    /// once it has an image, and not while the ledger knows less than the last status showed.
     pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
         let is_empty = self.published.is_none() && !self.may_exist && self.ledger.counts().images == 0;
         if is_empty || self.publishing.is_some() {
@@ -220,8 +220,8 @@ impl Pair {
         }
     }
 
-    /// Records that another process may have compared and published meanwhile: what is not verified is owed, and the status is written
-    /// again once every image was observed.
+    /// Records that another process may have compared and published meanwhile: what is not verified is owed, and the
+    /// status is written again once every image was observed.
     pub fn reopen(&mut self, now: Timestamp) {
         self.ledger.owe_all();
         let images = self.ledger.counts().images;

@@ -10,7 +10,8 @@ use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem,
 use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 
 impl Machine {
-    /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule wants.
+    /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule
+    /// wants.
     pub(super) fn resume(&mut self, claims: &mut Claims, now: Timestamp) {
         if self.orders.configuration.is_err() || self.stored.is_empty() {
             return; // An invalid spec says nothing about what is wanted: everything is kept.
@@ -24,7 +25,8 @@ impl Machine {
         }
         for stored in std::mem::take(&mut self.stored) {
             let key = self.stored_key(&stored.identity.spec).filter(|key| self.is_selected(key));
-            // A pair whose Registry is missing comes back with it; one that was recorded for another Registry or source does not.
+            // A pair whose Registry is missing comes back with it; one that was recorded for another Registry or source
+            // does not.
             match key {
                 Some(key) if !self.orders.registries.contains_key(&key.destination) => self.stored.push(stored),
                 Some(_) if !self.orders.registries.contains_key(&self.source()) => self.stored.push(stored),
@@ -36,7 +38,8 @@ impl Machine {
         self.release_claims(claims);
     }
 
-    /// Returns the pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is absent or another's.
+    /// Returns the pair of `key`, made where it is absent. `None`, with a problem noted, where its destination is
+    /// absent or another's.
     pub(super) fn ensure(&mut self, key: &PairKey, claims: &mut Claims, now: Timestamp) -> Option<PairId> {
         let source = self.orders.registries.get(&self.source())?.clone();
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {

@@ -49,8 +49,8 @@ impl Machine {
         self.touch(id, now, |pair| pair.published(is_written || is_ending, now));
     }
 
-    /// A deletion that failed is tried again, but at the end of the configuration or the process: its owner's garbage collection and the
-    /// next start delete what is left.
+    /// A deletion that failed is tried again, but at the end of the configuration or the process: its owner's garbage
+    /// collection and the next start delete what is left.
     pub(super) fn take_deleted(&mut self, name: &str, is_deleted: bool, now: Timestamp) {
         if !is_deleted && self.ending.is_none() && self.deleting.contains_key(name) {
             self.delete_again_at.insert(name.to_owned(), now + DELETE_AGAIN_AFTER);
@@ -80,8 +80,8 @@ impl Machine {
         }
     }
 
-    /// Publishes the configuration's own status where it changed. Counts follow at rest, together with what else changes, or every
-    /// 10 s: no write of the configuration for every image.
+    /// Publishes the configuration's own status where it changed. Counts follow at rest, together with what else
+    /// changes, or every 10 s: no write of the configuration for every image.
     pub(super) fn report(&mut self, now: Timestamp) {
         let is_settled = self.comparison.is_none() && self.untried() == 0;
         if self.handling.is_some() && is_settled {

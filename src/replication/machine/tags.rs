@@ -46,7 +46,8 @@ impl Machine {
         }
     }
 
-    /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not verified yet.
+    /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not
+    /// verified yet.
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
         let Observed { repository, tag, digest, sent_at } = observed;
         let mut wanted = Vec::new();
@@ -122,8 +123,8 @@ impl Machine {
         }
     }
 
-    /// Returns the tags that a copy need not list itself, where they are few. Of a repository that no comparison has listed yet, those that
-    /// were pushed: the comparison finds the others.
+    /// Returns the tags that a copy need not list itself, where they are few. Of a repository that no comparison has
+    /// listed yet, those that were pushed: the comparison finds the others.
     pub(super) fn referrer_tags(&self, repository: &RepositoryName) -> Option<Arc<BTreeSet<Tag>>> {
         let seen = self.sources.get(repository).map(|source| source.seen.all_tags(MAX_TAGS));
         seen.unwrap_or_else(|| Some(BTreeSet::new())).map(Arc::new)

@@ -1,8 +1,9 @@
 //! A simulator of the replication core: state machines, registries and a store through random schedules from a seed.
 //!
-//! [`World`] is a model of everything around the state machine of `machine`. A schedule pushes, moves and deletes tags, edits specs, and
-//! lets requests, writes, publications and processes fail; then faults stop. Oracles judge every step (`oracles`) and the end
-//! (`judgement`). `TRANSSHIP_SEED=7` replays one seed and prints what happens; `TRANSSHIP_SCHEDULES` sets how many seeds run.
+//! [`World`] is a model of everything around the state machine of `machine`. A schedule pushes, moves and deletes tags,
+//! edits specs, and lets requests, writes, publications and processes fail; then faults stop. Oracles judge every step
+//! (`oracles`) and the end (`judgement`). `TRANSSHIP_SEED=7` replays one seed and prints what happens;
+//! `TRANSSHIP_SCHEDULES` sets how many seeds run.
 
 mod cluster;
 mod copying;

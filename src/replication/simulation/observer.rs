@@ -1,4 +1,5 @@
-//! The observer of a process, in the model: requests to the source, each answered with what is there at some moment in between.
+//! The observer of a process, in the model: requests to the source, each answered with what is there at some moment in
+//! between.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

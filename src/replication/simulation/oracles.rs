@@ -167,8 +167,8 @@ impl World {
         let stored = self.oracles.stored.get(&identity.name);
         let is_excused = |number: &usize| {
             let has_vanished = self.source.repositories[index].tags[*number].has_vanished();
-            // A first list that is wrong hides what new images make up for in number, where a status had no room for all, or another
-            // process published it.
+            // A first list that is wrong hides what new images make up for in number, where a status had no room for
+            // all, or another process published it.
             let is_partial = self.store.room < 250 || self.processes[&target.process].has_regained;
             let is_hidden = is_partial && self.source.lies_to((target.process, target.configuration), index);
             has_vanished || is_hidden || (*number == 0 && self.declared[target.configuration].varies_tags)

@@ -115,7 +115,8 @@ async fn a_blob_goes_in_chunks_each_to_where_the_last_answer_says() {
 #[tokio::test]
 async fn a_refused_way_leads_to_the_next_and_the_next_blob_starts_there() {
     let refused = |status: u16, code: &str| Reply::new(status, format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#));
-    // the answer to a PUT with a body; whether a PATCH of the whole is taken; the methods of the first and second upload
+    // the answer to a PUT with a body; whether a PATCH of the whole is taken; the methods of the first and second
+    // upload
     let one: &[&str] = &["POST", "PUT", "POST", "PATCH", "PUT"];
     let two: &[&str] = &["POST", "PUT", "POST", "PATCH", "PATCH", "PATCH", "PUT"];
     let table = [
