@@ -9,7 +9,15 @@ use super::error::StateError;
 /// An exclusive lock on `DIR/lock`. The kernel releases it when the process ends, however it ends; the file stays.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Releases the lock at once: closing the file does not while a child that is being started still has a copy of it.
+    fn drop(&mut self) {
+        // Where this fails, the end of the process releases the lock.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -30,7 +38,7 @@ impl Lock {
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{} {command}", std::process::id()));
         written.map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
