@@ -176,8 +176,7 @@ impl Branch {
                 Taken::CutOff => self.asking = Some(self.read_alone()),
             }
         }
-        // The source may have no free connection before the branches that were kept waiting have all of it. An empty
-        // piece shows that this one goes on.
+        // The source may have no free connection until the waiting branches end: an empty piece shows progress.
         let Ok(opened) = tokio::time::timeout(SIGN_OF_LIFE, self.asking.as_mut()?).await else {
             return Some(Ok(Bytes::new()));
         };

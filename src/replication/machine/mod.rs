@@ -176,7 +176,6 @@ impl Machine {
             ending: None,
             orders,
         };
-        machine.missing = machine.missing_registries();
         machine.resume(claims, now);
         machine.take_request(now);
         machine

@@ -13,6 +13,7 @@ impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule
     /// wants.
     pub(super) fn resume(&mut self, claims: &mut Claims, now: Timestamp) {
+        self.missing = self.missing_registries();
         if self.orders.configuration.is_err() || self.stored.is_empty() {
             return; // An invalid spec says nothing about what is wanted: everything is kept.
         }
