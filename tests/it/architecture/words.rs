@@ -57,7 +57,7 @@ fn banned_words_stand_in_quotations_alone() {
         [".rs", ".md", ".yaml", ".tpl", ".txt", ".sh", ".toml", ".go", ".json"].iter().any(|end| path.ends_with(end))
     };
     let mut wrong = Vec::new();
-    for path in PROSE.iter().flat_map(|top| files(&root, top, &is_text)).filter(|path| !LISTS.contains(&&**path)) {
+    for path in PROSE.iter().flat_map(|top| files(root, top, &is_text)).filter(|path| !LISTS.contains(&&**path)) {
         for (number, line) in std::fs::read_to_string(root.join(&path)).unwrap().lines().enumerate() {
             let spoken = words(&unquoted(&path, line));
             for word in spoken.iter().filter(|word| BANNED.contains(&word.as_str())) {
@@ -71,13 +71,13 @@ fn banned_words_stand_in_quotations_alone() {
 #[test]
 fn markdown_is_wrapped() {
     let root = repository();
-    let mut pages = files(&root, "docs", &|path| path.ends_with(".md"));
-    pages.extend(files(&root, "charts", &|path| path.ends_with(".md")));
-    let top = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages = files(root, "docs", &|path| path.ends_with(".md"));
+    pages.extend(files(root, "charts", &|path| path.ends_with(".md")));
+    let top = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     pages.extend(top.filter(|name| name.ends_with(".md")));
     let mut wrong = Vec::new();
     for page in pages {
-        wrong.extend(long_lines(&root, &page).into_iter().map(|(line, width)| format!("{page}:{line}: {width}")));
+        wrong.extend(long_lines(root, &page).into_iter().map(|(line, width)| format!("{page}:{line}: {width}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
