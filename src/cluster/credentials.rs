@@ -1,4 +1,4 @@
-//! Reads what a Registry's Secrets hold, and only lets it go to the host that it is bound to.
+//! Reads the credentials of a Registry from its Secrets, and returns them only for the host that they are bound to.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use kube::api::Api;
 use kube::{Client, ResourceExt};
 use secrecy::SecretString;
 
-use super::{CallError, call};
+use super::call::{CallError, call};
 use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig};
 use crate::terms::{CaReference, reason};
 
-/// The reason why credentials cannot be used. The message names the Secret, never its content; a Secret that is absent
-/// and one that may not be read read the same.
+/// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read the
+/// same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CredentialsError {
     /// One of [`crate::terms::reason`].
     pub reason: &'static str,
-    /// A sentence that names the remedy.
+    /// The message of the condition, with the remedy.
     pub message: String,
 }
 
@@ -61,7 +61,7 @@ pub async fn registry_credentials(
     Ok((credentials, ca))
 }
 
-/// Returns the token that the sender of notifications for `registry` has to show; `None` if it takes no notifications.
+/// Returns the token that senders of notifications for `registry` must present; `None` if it takes no notifications.
 ///
 /// # Errors
 /// [`CredentialsError`] if the Secret is absent or holds no token of at least 16 characters.
@@ -72,10 +72,10 @@ pub async fn notification_token(client: &Client, registry: &Registry) -> Result<
     let name = &notifications.auth.secret_ref.name;
     let secret = read_secret(client, &registry.namespace().unwrap_or_default(), name).await?;
     match secret.data.as_ref().and_then(|data| data.get("token")) {
-        Some(token) if token.0.len() >= SHORTEST_TOKEN => Ok(Some(token.0.clone())),
+        Some(token) if token.0.len() >= MIN_TOKEN_LENGTH => Ok(Some(token.0.clone())),
         _ => Err(CredentialsError {
             reason: reason::SECRET_INVALID,
-            message: format!("Secret {name} needs the key token with at least {SHORTEST_TOKEN} characters"),
+            message: format!("Secret {name} needs the key token with at least {MIN_TOKEN_LENGTH} characters"),
         }),
     }
 }
@@ -146,7 +146,7 @@ fn missing_ca(kind: &str, name: &str, key: &str) -> CredentialsError {
     }
 }
 
-const SHORTEST_TOKEN: usize = 16;
+const MIN_TOKEN_LENGTH: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,22 +1,22 @@
-//! Writes an Event for each transition of `Ready`: when its status or reason changes, and never else.
+//! Publishes transitions of `Ready` as Events: one for each change of its status or reason.
 
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::{FIELD_MANAGER, call};
+use super::call::{FIELD_MANAGER, call};
 use crate::terms::{Condition, ready_transition};
 
-/// Writes Events.
+/// The recorder of Events.
 pub struct Events(Recorder);
 
 impl Events {
-    /// Writes through `client`.
+    /// Returns a recorder that writes through `client`.
     pub fn new(client: Client) -> Self {
         Self(Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None }))
     }
 
-    /// Reports that `action` changed `Ready` of `object`, if it did. A lost Event is no failure: the condition stands.
-    pub async fn report<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
+    /// Publishes an Event if `action` changed `Ready` of `object`. A lost Event is no failure: the condition is kept.
+    pub async fn publish<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
     {

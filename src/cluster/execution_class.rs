@@ -1,7 +1,7 @@
-//! Execution classes: what the administrator lets copy Jobs use, read from a file of the operator's settings.
+//! Execution classes: the resources and placement of copy Jobs, read from a file of the operator's settings.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
@@ -12,28 +12,48 @@ use crate::terms::DEFAULT_EXECUTION_CLASS;
 #[derive(Clone, Debug)]
 pub struct ExecutionClasses(BTreeMap<String, ExecutionClass>);
 
-/// The resources and the placement of the Jobs of one class.
+/// The resources and placement of the Jobs of one class.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExecutionClass {
-    /// The most images that one worker copies at once, 1 to 64.
+    /// The number of images that one worker copies at once, 1 to 64.
     pub copies: u16,
-    /// The age at which Kubernetes ends a Job whatever it does, 600 to 86,400 seconds.
+    /// The lifetime after which Kubernetes ends a Job in any case, 600 to 86,400 seconds.
     pub deadline_seconds: i64,
     /// The namespaces whose configurations may use the class. Absent: all.
     pub namespaces: Option<Vec<String>>,
-    /// Of the worker's container.
+    /// The resources of the worker's container.
     pub resources: ResourceRequirements,
-    /// Which nodes.
+    /// The labels of the nodes that may run the pods.
     pub node_selector: BTreeMap<String, String>,
-    /// Which taints are tolerated.
+    /// The taints that the pods tolerate.
     pub tolerations: Vec<Toleration>,
     /// Further labels of Jobs and pods.
     pub labels: BTreeMap<String, String>,
     /// Further annotations of Jobs and pods.
     pub annotations: BTreeMap<String, String>,
-    /// The priority of the pods.
+    /// The name of the PriorityClass of the pods.
     pub priority_class_name: Option<String>,
+}
+
+/// The failure to read a file of classes.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct ExecutionClassesError {
+    path: PathBuf,
+    cause: ExecutionClassesCause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ExecutionClassesCause {
+    #[error(transparent)]
+    Io(std::io::Error),
+    #[error("{0}")]
+    Yaml(String),
+    #[error("{0}.copies must be 1 to 64")]
+    Copies(String),
+    #[error("{0}.deadlineSeconds must be 600 to 86400")]
+    Deadline(String),
 }
 
 impl Default for ExecutionClass {
@@ -70,20 +90,22 @@ impl ExecutionClasses {
     /// Reads a file of classes.
     ///
     /// # Errors
-    /// A sentence that names the file and the class.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    /// [`ExecutionClassesError`] if the file cannot be read, or a class is malformed or out of bounds.
+    pub fn read(path: &Path) -> Result<Self, ExecutionClassesError> {
+        let failed = |cause| ExecutionClassesError { path: path.to_owned(), cause };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(ExecutionClassesCause::Io(error)))?;
+        Self::parse(&text).map_err(failed)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let read: BTreeMap<String, ExecutionClass> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    fn parse(text: &str) -> Result<Self, ExecutionClassesCause> {
+        let read: BTreeMap<String, ExecutionClass> =
+            serde_saphyr::from_str(text).map_err(|error| ExecutionClassesCause::Yaml(error.to_string()))?;
         for (name, class) in &read {
             if !(1..=64).contains(&class.copies) {
-                return Err(format!("{name}.copies must be 1 to 64"));
+                return Err(ExecutionClassesCause::Copies(name.clone()));
             }
             if !(600..=86_400).contains(&class.deadline_seconds) {
-                return Err(format!("{name}.deadlineSeconds must be 600 to 86400"));
+                return Err(ExecutionClassesCause::Deadline(name.clone()));
             }
         }
         let mut classes = Self::default();
@@ -91,7 +113,7 @@ impl ExecutionClasses {
         Ok(classes)
     }
 
-    /// Returns the class, if `namespace` may use it. Absent and forbidden are the same to a tenant.
+    /// Returns the class if `namespace` may use it. Absent and forbidden read the same to a tenant.
     pub fn get(&self, name: &str, namespace: &str) -> Option<&ExecutionClass> {
         let class = self.0.get(name)?;
         let may = class.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|may| may == namespace));
@@ -118,7 +140,7 @@ mod tests {
             ("large: {deadlineSeconds: 5}", "large.deadlineSeconds"),
             ("large: {copise: 5}", "copise"),
         ] {
-            assert!(ExecutionClasses::parse(text).unwrap_err().contains(expected), "{text}");
+            assert!(ExecutionClasses::parse(text).unwrap_err().to_string().contains(expected), "{text}");
         }
     }
 }

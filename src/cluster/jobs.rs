@@ -1,4 +1,4 @@
-//! Copy Jobs: makes them suspended, gives them their Secret, lets them run, and says why one does not.
+//! Copy Jobs: creation with their Secret, deletion, and the causes for which a pod does not run.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
@@ -7,11 +7,11 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::call::{CallError, FIELD_MANAGER, call};
 use super::execution_class::ExecutionClass;
-use super::{CallError, FIELD_MANAGER, call};
 use crate::plan::Lane;
 
-/// Makes and deletes copy Jobs in the operator's namespace.
+/// Creates and deletes copy Jobs in the operator's namespace.
 pub struct CopyJobs {
     client: Client,
     settings: JobSettings,
@@ -26,14 +26,23 @@ pub struct JobSettings {
     pub image: String,
     /// The ServiceAccount of the pods.
     pub service_account: String,
-    /// The URL at which the operator answers.
+    /// The URL of the operator's channel.
     pub channel_url: String,
-    /// Environment of the worker: what the administrator has set for the egress of all.
+    /// Environment variables of the worker: the egress settings and the log level of the operator.
     pub environment: Vec<(String, String)>,
 }
 
+/// The token of a worker, and its hash.
+#[derive(Clone, Copy)]
+pub struct WorkerToken<'a> {
+    /// The token itself; it is written to the Secret of the Job alone.
+    pub token: &'a str,
+    /// The hash that the Job is annotated with.
+    pub hash: &'a str,
+}
+
 impl CopyJobs {
-    /// Works through `client`.
+    /// Returns a handle that works through `client`.
     pub fn new(client: Client, settings: JobSettings) -> Self {
         Self { client, settings }
     }
@@ -43,20 +52,20 @@ impl CopyJobs {
         &self.settings.namespace
     }
 
-    /// Starts the Job `name` with `token`, of which only the hash is kept. A Job that runs has its Secret: it is made
-    /// suspended, and the Secret belongs to it. What fails half way is deleted.
+    /// Starts the Job `name` with `token`; only the hash of the token is kept. The Job is created suspended and runs once its
+    /// Secret exists, which it owns. A Job that cannot be completed is deleted.
     ///
     /// # Errors
-    /// The API server's.
+    /// [`CallError`] of the call that failed.
     pub async fn start(
         &self,
         name: &str,
         lane: &Lane,
         class: &ExecutionClass,
-        token: (&str, &str),
+        token: WorkerToken<'_>,
         authorities: &str,
     ) -> Result<(), CallError> {
-        let (token, hash) = token;
+        let WorkerToken { token, hash } = token;
         let jobs: Api<Job> = self.jobs();
         let mut job: Job = serde_json::from_value(self.job(name, lane, class, hash)).expect("a Job");
         job.metadata.owner_references = Some(vec![self.owner().await?]);
@@ -85,11 +94,11 @@ impl CopyJobs {
         Ok(())
     }
 
-    /// Returns the owner of Jobs, and of everything else that the operator makes for them: the ServiceAccount of the
-    /// workers. It goes when the operator is uninstalled, and Kubernetes then removes them.
+    /// Returns the owner of Jobs and of everything else that the operator creates for them: the ServiceAccount of the workers.
+    /// Kubernetes removes them with it when the operator is uninstalled.
     ///
     /// # Errors
-    /// The API server's.
+    /// [`CallError`] if the ServiceAccount cannot be read.
     pub async fn owner(&self) -> Result<OwnerReference, CallError> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let account = call(accounts.get(&self.settings.service_account)).await?;
@@ -105,7 +114,7 @@ impl CopyJobs {
     /// Deletes a Job, with its pod and its Secret.
     ///
     /// # Errors
-    /// The API server's; one that is gone is none.
+    /// [`CallError`] if the Job exists and cannot be deleted.
     pub async fn delete(&self, name: &str) -> Result<(), CallError> {
         match call(self.jobs().delete(name, &DeleteParams::background())).await {
             Err(error) if !error.is_not_found() => Err(error),
@@ -113,15 +122,15 @@ impl CopyJobs {
         }
     }
 
-    /// Returns every copy Job that there is.
+    /// Returns every copy Job.
     ///
     /// # Errors
-    /// The API server's.
+    /// [`CallError`] if they cannot be listed.
     pub async fn list(&self) -> Result<Vec<Job>, CallError> {
         Ok(call(self.jobs().list(&ListParams::default().labels(WORKERS))).await?.items)
     }
 
-    /// Returns the reason why no pod of the Job could be created, in the words of the Job controller.
+    /// Returns the cause for which no pod of the Job could be created, as the Job controller reports it.
     pub async fn refusal(&self, job: &str) -> Option<String> {
         let events: Api<k8s_openapi::api::core::v1::Event> =
             Api::namespaced(self.client.clone(), &self.settings.namespace);
@@ -192,7 +201,7 @@ impl CopyJobs {
     }
 }
 
-/// Returns the lane that a Job serves, and the hash of its token; `None` if it is no copy Job of ours.
+/// Returns the lane that a Job serves and the hash of its token; `None` if it is not a copy Job.
 pub fn served_by(job: &Job) -> Option<(Lane, String)> {
     let label = |key: &str| job.labels().get(key).cloned();
     let lane = Lane {
@@ -204,7 +213,7 @@ pub fn served_by(job: &Job) -> Option<(Lane, String)> {
     Some((lane, job.annotations().get(TOKEN_HASH)?.clone()))
 }
 
-/// Returns true if the Job has ended, well or not.
+/// Returns true if the Job has completed or failed.
 pub fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ended = conditions
@@ -212,13 +221,13 @@ pub fn has_ended(job: &Job) -> bool {
     ended.any(|condition| condition.status == "True")
 }
 
-/// Returns true if the pod has ended.
+/// Returns true if the pod has ended or is being deleted.
 pub fn pod_has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Returns the reason why the pod does not run, or has ended, in its own words.
+/// Returns the cause for which the pod does not run, or has ended, as its status states it.
 pub fn pod_trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let said = |reason: Option<&str>, message: Option<&str>| {
@@ -252,7 +261,7 @@ fn labels(lane: &Lane) -> Value {
     })
 }
 
-/// Selects copy Jobs, and their pods.
+/// The label selector of copy Jobs and their pods.
 pub const WORKERS: &str = "app.kubernetes.io/name=transship,app.kubernetes.io/component=worker";
 const NAMESPACE_LABEL: &str = "transship.dev/namespace";
 const SOURCE_LABEL: &str = "transship.dev/source-uid";

@@ -9,20 +9,30 @@ use std::time::{Duration, Instant};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 
-use super::call;
+use super::call::{CallError, call};
 use crate::api::RegistryPermissionPolicy;
 use crate::locked::Locked;
 use crate::policy::{Decision, PermissionRequest, Policy, evaluate, unreadable};
 use crate::terms::RegistryPermissionPolicySpec;
 
-/// The policies of every namespace that decisions were asked about lately.
+/// The policies of every namespace for which a decision was requested lately.
 pub struct Policies {
     client: Client,
     read: Locked<HashMap<String, Reading>>,
-    /// Counts changes: what was read before a change is not kept after it.
+    /// Counts changes: policies that were read before a change are not cached after it.
     changes: AtomicU64,
 }
 
+/// The failure of a read of policies.
+#[derive(Debug, thiserror::Error)]
+enum PolicyReadError {
+    #[error("the API server does not answer")]
+    Deadline,
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// The policies of one namespace.
 struct Reading {
     at: Instant,
     policies: Arc<[Policy]>,
@@ -38,17 +48,17 @@ impl Policies {
     pub async fn decide(&self, request: &PermissionRequest<'_>) -> Decision {
         match self.policies(request.registry_namespace).await {
             Ok(policies) => evaluate(request, &policies),
-            Err(cause) => unreadable(&cause),
+            Err(error) => unreadable(&error.to_string()),
         }
     }
 
-    /// Forgets what was read of `namespace`: something there has changed.
+    /// Drops the cached policies of `namespace`, because one of them has changed.
     pub fn forget(&self, namespace: &str) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.read.lock().remove(namespace);
     }
 
-    async fn policies(&self, namespace: &str) -> Result<Arc<[Policy]>, String> {
+    async fn policies(&self, namespace: &str) -> Result<Arc<[Policy]>, PolicyReadError> {
         let (started, changes) = (Instant::now(), self.changes.load(Ordering::SeqCst));
         if let Some(reading) = self.read.lock().get(namespace)
             && reading.at.elapsed() < MAX_AGE
@@ -57,8 +67,8 @@ impl Policies {
         }
         let resource = ApiResource::erase::<RegistryPermissionPolicy>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let list = tokio::time::timeout(READ_WITHIN, call(api.list(&ListParams::default()))).await;
-        let list = list.map_err(|_| "the API server does not answer".to_owned())?.map_err(|error| error.to_string())?;
+        let list = tokio::time::timeout(READ_DEADLINE, call(api.list(&ListParams::default()))).await;
+        let list = list.map_err(|_| PolicyReadError::Deadline)??;
         let policies: Arc<[Policy]> = list.items.into_iter().map(decode).collect();
         let mut read = self.read.lock();
         read.retain(|_, reading| reading.at.elapsed() < MAX_AGE);
@@ -74,7 +84,7 @@ fn decode(mut object: DynamicObject) -> Policy {
     Policy { name: object.name_any(), spec: serde_json::from_value::<RegistryPermissionPolicySpec>(spec).ok() }
 }
 
-/// The greatest age of policies by which something is decided.
+/// The maximum age of policies when a decision is made.
 const MAX_AGE: Duration = Duration::from_secs(4);
-/// Less than for other calls: together with [`MAX_AGE`] it bounds how long a revoked consent is believed.
-const READ_WITHIN: Duration = Duration::from_secs(3);
+/// Shorter than for other calls: together with [`MAX_AGE`] it bounds the time for which a revoked permission is believed.
+const READ_DEADLINE: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! Makes the client of a Registry object, and a new one when its spec or its Secrets change.
+//! The clients of Registry objects, replaced when a spec or a Secret changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ struct Known {
 }
 
 impl Registries {
-    /// Reads Secrets through `kubernetes`; every client obeys `egress`.
+    /// Returns an empty table. Secrets are read through `kubernetes`; every client obeys `egress`.
     pub fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
         Self { kubernetes, egress, known: Locked::default() }
     }
 
-    /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago;
-    /// while they say the same, the client stays the same, with its tokens and connections.
+    /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
+    /// the same, the client stays the same, with its tokens and connections.
     ///
     /// # Errors
     /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.
@@ -45,7 +45,7 @@ impl Registries {
         self.known(registry, |known| known.client.clone()).await
     }
 
-    /// Returns the access to `registry`, and a word that changes with it. As [`Registries::client`].
+    /// Returns the options of the client of `registry`, and a version that changes with them.
     ///
     /// # Errors
     /// As [`Registries::client`].
@@ -104,14 +104,14 @@ impl Registries {
         Ok(taken)
     }
 
-    /// Makes the next [`Registries::client`] read the Secrets again: the registry refused what they held.
+    /// Makes the next [`Registries::client`] read the Secrets again, because the registry refused the credentials.
     pub fn read_again(&self, uid: &str) {
         if let Some(known) = self.known.lock().get_mut(uid) {
             known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
         }
     }
 
-    /// Forgets the Registry objects that `exists` does not know any more.
+    /// Drops the clients of Registry objects that do not exist any more.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.known.lock().retain(|uid, _| exists(uid));
     }
@@ -129,7 +129,7 @@ pub fn reason_of(error: &RegistryError) -> &'static str {
     }
 }
 
-/// Returns a fingerprint of the content of the Secrets, which shows a change without keeping the content.
+/// Returns a hash of credentials and CA bundle, which shows changes without keeping the secrets.
 fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] {
     use secrecy::ExposeSecret;
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -151,5 +151,5 @@ fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] 
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The greatest age of content that was read from Secrets.
+/// The maximum age of Secrets that were read.
 const MAX_AGE: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{CallError, FIELD_MANAGER, call};
+use super::call::{CallError, FIELD_MANAGER, call};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, PairIdentity};
@@ -29,28 +29,27 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Works through `client`. Configurations whose report changed go to `wakes`.
+    /// Returns a store that works through `client`. Configurations whose report changed are sent to `wakes`.
     pub fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
         Self { client, reports: Locked::default(), wakes }
     }
 
-    /// Returns the last report of the configuration with this uid: that of an earlier one of the same name does not
-    /// count.
+    /// Returns the last report of the configuration with this uid, but not that of an earlier one of the same name.
     pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
         let reports = self.reports.lock();
         let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
         (of == uid).then(|| report.clone())
     }
 
-    /// Forgets the report of a configuration that does not exist any more.
+    /// Drops the report of a configuration that does not exist any more.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.reports.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Returns every object there is, read in small pages.
+    /// Returns every object, read in small pages.
     ///
     /// # Errors
-    /// When a page cannot be read.
+    /// [`CallError`] if a page cannot be read.
     pub async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
         let api: Api<ReplicationStatus> = Api::all(self.client.clone());
         let mut parameters = ListParams::default().limit(PAGE);
@@ -110,7 +109,7 @@ impl Store for Statuses {
         .boxed()
     }
 
-    /// An object that is not there is fine.
+    /// Succeeds if the object does not exist.
     fn delete<'a>(&'a self, pair: &'a PairIdentity) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
@@ -124,7 +123,7 @@ impl Store for Statuses {
         .boxed()
     }
 
-    /// The status holds the record.
+    /// Does nothing: the status holds the record.
     fn record(&self, _pair: &PairIdentity, _record: &Record) {}
 
     fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport) {
@@ -137,7 +136,7 @@ impl Store for Statuses {
 /// Replaces the status of the object `name` by server-side apply.
 ///
 /// # Errors
-/// When the object is not there or the API server refuses.
+/// [`CallError`] if the object does not exist or the API server refuses the status.
 pub async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,

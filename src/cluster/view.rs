@@ -10,7 +10,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
-use super::{Policies, Registries, notification_token};
+use super::credentials::notification_token;
+use super::policies::Policies;
+use super::registries::Registries;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::locked::Locked;
 use crate::plan::NamespacedName;
@@ -22,7 +24,7 @@ use crate::terms::{CreateRepositories, reason};
 /// The objects of the watched kinds.
 #[derive(Clone)]
 pub struct Stores {
-    /// Registries.
+    /// The Registries.
     pub registries: Store<Registry>,
     /// Policies.
     pub policies: Store<RegistryPermissionPolicy>,
@@ -30,13 +32,13 @@ pub struct Stores {
     pub configurations: Store<ReplicationConfiguration>,
 }
 
-/// The cluster.
+/// The watched objects, and all state that is derived from them.
 pub struct View {
-    /// The API server.
+    /// The client of the API server.
     pub client: Client,
-    /// The watched kinds.
+    /// The objects of the watched kinds.
     pub stores: Stores,
-    /// Clients of registries.
+    /// The clients of Registries.
     pub registries: Registries,
     /// Decisions about permissions.
     pub policies: Policies,
@@ -56,8 +58,8 @@ struct Token {
 }
 
 impl View {
-    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries to be checked soon go to
-    /// `checks`.
+    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries that are to be checked soon are
+    /// sent to `checks`.
     pub fn new(
         client: Client,
         stores: Stores,
@@ -74,13 +76,13 @@ impl View {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 
-    /// Returns the Registry object, if it exists and the operator acts on it.
+    /// Returns the Registry object if it exists and the operator acts on it.
     pub fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
         let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
         found.filter(|_| self.acts_on(namespace))
     }
 
-    /// Returns the access to the Registry of this uid, and a word that changes with it; `None` if it cannot be used.
+    /// Returns the client options of the Registry with this uid and their version; `None` if it cannot be used.
     pub async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
         let registries = self.stores.registries.state();
         let registry = registries.iter().find(|registry| registry.uid().as_deref() == Some(uid))?;
@@ -145,9 +147,9 @@ impl Access for View {
 impl Token {
     fn is_fresh(&self) -> bool {
         // An absent one is looked for again soon, but a flood of notifications still causes few reads.
-        self.read_at.elapsed() < if self.token.is_some() { TOKEN_AGE } else { ABSENCE_AGE }
+        self.read_at.elapsed() < if self.token.is_some() { MAX_TOKEN_AGE } else { MAX_ABSENCE_AGE }
     }
 }
 
-const TOKEN_AGE: Duration = Duration::from_secs(60);
-const ABSENCE_AGE: Duration = Duration::from_secs(5);
+const MAX_TOKEN_AGE: Duration = Duration::from_secs(60);
+const MAX_ABSENCE_AGE: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use kube::runtime::controller::{Action, Error};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 
-use super::CallError;
+use super::call::CallError;
 use super::log_limit::LogLimit;
 use super::object_backoff::ObjectBackoff;
 use crate::locked::Locked;

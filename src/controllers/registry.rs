@@ -46,7 +46,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if status != previous {
         let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
-        context.events.report(&*registry, "Check", &previous.conditions, &status.conditions).await;
+        context.events.publish(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
     let reference = ObjectRef::from_obj(&*registry);

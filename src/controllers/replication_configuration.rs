@@ -136,7 +136,7 @@ async fn publish(
     let api: Api<ReplicationConfiguration> = Api::namespaced(context.view.client.clone(), namespace);
     patch_status(&api, &object.name_any(), &status).await?;
     context.metrics.status_writes.inc();
-    context.events.report(object, "Replicate", &previous.conditions, &status.conditions).await;
+    context.events.publish(object, "Replicate", &previous.conditions, &status.conditions).await;
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
-    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, has_ended, pod_has_ended, pod_trouble,
-    served_by,
+    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, WorkerToken, has_ended, pod_has_ended,
+    pod_trouble, served_by,
 };
 use crate::image::hex;
 use crate::metrics::Metrics;
@@ -210,7 +210,7 @@ impl Workforce {
         let hash = token_hash(&token);
         self.control.dispatcher.queue().add_worker(name, lane.clone(), Instant::now());
         self.control.dispatcher.admit(&hash, name);
-        Ok(self.control.jobs.start(name, lane, class, (&token, &hash), &authorities).await?)
+        Ok(self.control.jobs.start(name, lane, class, WorkerToken { token: &token, hash: &hash }, &authorities).await?)
     }
 
     async fn give_up(&mut self, job: &str, cause: Option<&String>) {
