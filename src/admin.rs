@@ -10,12 +10,12 @@ use axum::routing::get;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 
-/// The steps that the operator still waits for before it works.
+/// The steps of the start that are not done yet; the operator is ready when none is left.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Locked<Vec<&'static str>>>);
 
 impl Readiness {
-    /// Waits for all of `steps`.
+    /// Returns a readiness that waits for all of `steps`.
     pub fn waiting_for(steps: &[&'static str]) -> Self {
         Self(Arc::new(Locked::new(steps.to_vec())))
     }

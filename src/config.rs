@@ -1,4 +1,4 @@
-//! The operator's flags, read once and checked.
+//! Flags of the operator and the worker, and of egress.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,31 +13,31 @@ use crate::terms::ExecutionMode;
 /// Flags of `transship operator`. Each can also be given as an environment variable.
 #[derive(Args, Clone, Debug)]
 pub struct OperatorFlags {
-    /// The address that serves /healthz, /readyz and /metrics.
+    /// The address of /healthz, /readyz and /metrics.
     #[arg(long, env = "TRANSSHIP_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
-    /// The address that takes notifications of registries: POST /v1/notify/{namespace}/{registry}.
+    /// The address for notifications of registries: POST /v1/notify/{namespace}/{registry}.
     #[arg(long, env = "TRANSSHIP_NOTIFY_ADDRESS", default_value = "0.0.0.0:8081")]
     pub notify_address: SocketAddr,
-    /// Acts only on objects of this namespace (repeatable). Absent: of every namespace.
+    /// Acts only on objects of this namespace (repeatable). Absent: on those of every namespace.
     #[arg(long, env = "TRANSSHIP_WATCH_NAMESPACE", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
-    /// The most images that are copied at once.
+    /// The maximum number of images that the operator itself copies at once.
     #[arg(long, env = "TRANSSHIP_COPIES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub copies: u16,
-    /// The way in which images are copied where a configuration names none: Job or InProcess.
+    /// The execution mode of configurations that do not set spec.execution.mode.
     #[arg(long, env = "TRANSSHIP_DEFAULT_EXECUTION", default_value = "Job", value_parser = parse_mode)]
     pub default_execution: ExecutionMode,
-    /// The copy Jobs.
+    /// Flags of the copy Jobs.
     #[command(flatten)]
     pub jobs: JobFlags,
-    /// The addresses that registry traffic may reach.
+    /// Flags of egress.
     #[command(flatten)]
     pub egress: EgressFlags,
 }
 
 impl OperatorFlags {
-    /// Returns the settings that all copy Jobs share; `None` where none can be started.
+    /// Returns the settings that all copy Jobs share; `None` if no Jobs can be started.
     pub fn job_settings(&self) -> Option<JobSettings> {
         let allow: Vec<String> = self.egress.egress_allow.iter().map(ToString::to_string).collect();
         let egress = match self.egress.egress {
@@ -62,19 +62,19 @@ impl OperatorFlags {
     }
 }
 
-/// Flags about copy Jobs, and their way to the operator.
+/// Flags of the copy Jobs and of the channel by which they reach the operator.
 #[derive(Args, Clone, Debug)]
 pub struct JobFlags {
-    /// The image of the workers: this program. Absent: no Jobs can be started.
+    /// The image of the workers, which contains this program. Absent: no Jobs can be started.
     #[arg(long, env = "TRANSSHIP_WORKER_IMAGE", requires = "channel_url")]
     pub worker_image: Option<String>,
-    /// The ServiceAccount of the workers' pods; it needs no permission, and none of its tokens is mounted.
+    /// The ServiceAccount of the workers' pods. It needs no permission, and its token is not mounted.
     #[arg(long, env = "TRANSSHIP_WORKER_SERVICE_ACCOUNT", default_value = "default")]
     pub worker_service_account: String,
-    /// The operator's own namespace, where Jobs run.
+    /// The operator's own namespace, in which Jobs run.
     #[arg(long, env = "TRANSSHIP_NAMESPACE", default_value = "transship")]
     pub namespace: String,
-    /// The address that answers workers, over TLS.
+    /// The address on which the operator serves workers, over TLS.
     #[arg(long, env = "TRANSSHIP_CHANNEL_ADDRESS", default_value = "0.0.0.0:8443")]
     pub channel_address: SocketAddr,
     /// The URL by which workers reach that address: https://host:port.
@@ -92,35 +92,40 @@ pub struct WorkerFlags {
     /// The folder with url, token and ca.crt of the channel.
     #[arg(long, env = "TRANSSHIP_CHANNEL")]
     pub channel: PathBuf,
-    /// The most images that are copied at once.
+    /// The number of images that are copied at once.
     #[arg(long, env = "TRANSSHIP_SLOTS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub slots: u16,
-    /// The addresses that registry traffic may reach.
+    /// Flags of egress.
     #[command(flatten)]
     pub egress: EgressFlags,
 }
 
-fn parse_mode(text: &str) -> Result<ExecutionMode, String> {
+/// An execution mode that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("it must be Job or InProcess")]
+struct ExecutionModeError;
+
+fn parse_mode(text: &str) -> Result<ExecutionMode, ExecutionModeError> {
     match text {
         "Job" => Ok(ExecutionMode::Job),
         "InProcess" => Ok(ExecutionMode::InProcess),
-        _ => Err("it must be Job or InProcess".to_owned()),
+        _ => Err(ExecutionModeError),
     }
 }
 
-/// Which addresses registry traffic may reach.
+/// Flags that limit the addresses of registry traffic.
 #[derive(Args, Clone, Debug)]
 pub struct EgressFlags {
-    /// `private`: public and private addresses. `strict`: public ones only. Loopback, link-local and metadata addresses
-    /// are refused either way.
+    /// The addresses that registry traffic may reach. `private`: public and private ones. `strict`: public ones only.
+    /// Loopback, link-local and metadata addresses are refused either way.
     #[arg(long, env = "TRANSSHIP_EGRESS", value_enum, default_value_t = Egress::Private)]
     pub egress: Egress,
-    /// Allows host:port whatever its address is (repeatable).
+    /// Allows host:port at any address (repeatable).
     #[arg(long, env = "TRANSSHIP_EGRESS_ALLOW", value_delimiter = ',')]
     pub egress_allow: Vec<HostPort>,
 }
 
-/// Which addresses are allowed without being listed.
+/// The addresses that are allowed without `--egress-allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Egress {
     /// Public and private ones.
@@ -130,7 +135,7 @@ pub enum Egress {
 }
 
 impl EgressFlags {
-    /// Returns the policy that the flags describe.
+    /// Returns the policy of these flags.
     pub fn policy(&self) -> EgressPolicy {
         EgressPolicy {
             strict: self.egress == Egress::Strict,

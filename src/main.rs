@@ -20,19 +20,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Replicates without a cluster what YAML files of the kinds say, until SIGTERM.
+    /// Replicates without a cluster, as YAML files of the kinds declare, until SIGTERM.
     Serve(ServeFlags),
-    /// Replicates once, without a cluster, what YAML files of the kinds say.
+    /// Replicates once without a cluster, as YAML files of the kinds declare.
     Sync(SyncFlags),
-    /// Shows what `sync` would copy where, and why each repository matches or not; writes nothing.
+    /// Shows the copies that `sync` would make, and why each repository matches or not; writes nothing.
     Plan(PlanFlags),
     /// Prints the state of each replica from the state folder of `serve` or `sync`.
     Status(StatusFlags),
     /// Runs the operator.
     Operator(OperatorFlags),
-    /// Copies what the operator says; started by its Jobs.
+    /// Copies the images that the operator assigns; started by its Jobs.
     Worker(WorkerFlags),
-    /// Writes the CustomResourceDefinitions with the text of every field, one file a kind.
+    /// Writes the CustomResourceDefinitions with the description of every field, one file for each kind.
     Crds {
         /// The folder to write into.
         #[arg(long)]

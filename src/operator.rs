@@ -34,13 +34,13 @@ use crate::replication::{Clock, Configurations, Core, SharedClaims};
 /// Runs the operator until a signal ends it.
 ///
 /// # Errors
-/// When the API server cannot be found, or a port cannot be opened.
+/// If no API server is configured, a flag names a malformed file, or a port cannot be opened.
 pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = kube::Config::infer().await?;
     config.connect_timeout = Some(CONNECT_DEADLINE);
     let mut egress = flags.egress.policy();
     let api_server = config.cluster_url.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-    // A loopback API server is refused as all of loopback is, unless its port is listed.
+    // A loopback API server is refused like every loopback address, unless its port is allowed.
     egress.refused.extend(api_server.filter(|address| !address.is_loopback()));
     let client = Client::try_from(config)?;
     let shutdown = CancellationToken::new();
@@ -78,7 +78,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     Ok(())
 }
 
-/// The parts of the operator, each made with those that it stands on.
+/// The parts of the operator, in the order in which they are built on each other.
 struct Parts {
     context: Arc<Context>,
     dispatcher: Arc<Dispatcher>,
@@ -160,9 +160,9 @@ fn job_control(flags: &OperatorFlags, context: &Context, dispatcher: &Arc<Dispat
     }))
 }
 
-/// Passes on to configurations that claims changed, and what keeps Jobs from running; keeps the clock beating.
+/// Informs configurations of changed claims and of problems of their Jobs; keeps the clock beating.
 async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims: mpsc::UnboundedReceiver<Vec<String>>) {
-    let mut troubles = dispatcher.problem_changes();
+    let mut problems = dispatcher.problem_changes();
     let beat = context.configurations.beat();
     let passing = async {
         loop {
@@ -171,8 +171,8 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
                     context.wake_uids(&uids);
                     continue;
                 }
-                Ok(()) = troubles.changed() => {}
-                // Configurations that have started meanwhile learn it too.
+                Ok(()) = problems.changed() => {}
+                // Configurations that have started meanwhile are informed too.
                 () = tokio::time::sleep(PASS_ON_EVERY) => {}
             }
             context.configurations.workers(|namespace, name| {
@@ -184,7 +184,8 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
     tokio::join!(beat, passing);
 }
 
-/// Waits until the watched kinds are known, takes up what an earlier process left, and lets configurations start.
+/// Waits for the first list of every watched kind, adopts the state of an earlier process, and lets configurations
+/// start.
 async fn start(
     context: Arc<Context>,
     dispatcher: Arc<Dispatcher>,
@@ -227,8 +228,8 @@ where
     K: kube::runtime::reflector::Lookup + Clone + 'static,
     K::DynamicType: Eq + std::hash::Hash + Clone,
 {
-    // The controller waits for the same store; of two waiters kube wakes only the one that asked last, so we ask again.
-    while tokio::time::timeout(ASK_AGAIN, store.wait_until_ready()).await.is_err() {}
+    // The controller waits for the same store; of two waiters kube wakes only the last one, so this one polls.
+    while tokio::time::timeout(POLL_STORE_EVERY, store.wait_until_ready()).await.is_err() {}
     readiness.reached(name);
 }
 
@@ -290,7 +291,7 @@ const RECONCILES: u16 = 16;
 const CHECKS: usize = 1024;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const POLL_STORE_EVERY: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
 const AUTHORITIES_RETRY: Duration = Duration::from_secs(5);
 const PASS_ON_EVERY: Duration = Duration::from_secs(5);

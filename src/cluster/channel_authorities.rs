@@ -33,8 +33,8 @@ pub enum ChannelAuthoritiesError {
     Contended(String),
 }
 
-/// Returns the authorities of the namespace of `jobs`, and makes them first where they are absent or a new one is due. Of
-/// several operators that write at the same time one succeeds, and all use its authorities.
+/// Returns the authorities of the namespace of `jobs`, and makes them first where they are absent or a new one is due.
+/// Of several operators that write at the same time one succeeds, and all use its authorities.
 ///
 /// # Errors
 /// [`ChannelAuthoritiesError`] if the Secret cannot be read or written, or does not hold authorities.

@@ -13,8 +13,8 @@ use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig};
 use crate::terms::{CaReference, reason};
 
-/// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read the
-/// same.
+/// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read
+/// the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct CredentialsError {

@@ -52,8 +52,8 @@ impl CopyJobs {
         &self.settings.namespace
     }
 
-    /// Starts the Job `name` with `token`; only the hash of the token is kept. The Job is created suspended and runs once its
-    /// Secret exists, which it owns. A Job that cannot be completed is deleted.
+    /// Starts the Job `name` with `token`; only the hash of the token is kept. The Job is created suspended and runs
+    /// once its Secret exists, which it owns. A Job that cannot be completed is deleted.
     ///
     /// # Errors
     /// [`CallError`] of the call that failed.
@@ -94,8 +94,8 @@ impl CopyJobs {
         Ok(())
     }
 
-    /// Returns the owner of Jobs and of everything else that the operator creates for them: the ServiceAccount of the workers.
-    /// Kubernetes removes them with it when the operator is uninstalled.
+    /// Returns the owner of Jobs and of everything else that the operator creates for them: the ServiceAccount of the
+    /// workers. Kubernetes removes them with it when the operator is uninstalled.
     ///
     /// # Errors
     /// [`CallError`] if the ServiceAccount cannot be read.

@@ -86,5 +86,6 @@ fn decode(mut object: DynamicObject) -> Policy {
 
 /// The maximum age of policies when a decision is made.
 const MAX_AGE: Duration = Duration::from_secs(4);
-/// Shorter than for other calls: together with [`MAX_AGE`] it bounds the time for which a revoked permission is believed.
+/// Shorter than for other calls: together with [`MAX_AGE`] it bounds the time for which a revoked permission is
+/// believed.
 const READ_DEADLINE: Duration = Duration::from_secs(3);

@@ -36,8 +36,8 @@ impl Registries {
         Self { kubernetes, egress, known: Locked::default() }
     }
 
-    /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago; while they say
-    /// the same, the client stays the same, with its tokens and connections.
+    /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago;
+    /// while they say the same, the client stays the same, with its tokens and connections.
     ///
     /// # Errors
     /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.

@@ -58,8 +58,8 @@ struct Token {
 }
 
 impl View {
-    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries that are to be checked soon are
-    /// sent to `checks`.
+    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries that are to be checked
+    /// soon are sent to `checks`.
     pub fn new(
         client: Client,
         stores: Stores,

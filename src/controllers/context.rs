@@ -1,4 +1,4 @@
-//! The handles that all reconcilers share.
+//! The context that all reconcilers share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,37 +20,37 @@ use crate::terms::ExecutionMode;
 /// Limits of the operator, from its command line.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The most objects of one kind that are reconciled at once.
+    /// The maximum number of objects of one kind that are reconciled at once.
     pub reconciles: u16,
-    /// The way in which images are copied where a configuration names none.
+    /// The mode of configurations that do not set `spec.execution.mode`.
     pub default_execution: ExecutionMode,
     /// True if Jobs can be started.
     pub has_jobs: bool,
 }
 
-/// The handles that all reconcilers share.
+/// The context that all reconcilers share.
 pub struct Context {
-    /// Limits.
+    /// Limits of the operator.
     pub settings: Settings,
-    /// The cluster.
+    /// Watched objects, clients of registries, and decisions.
     pub view: Arc<View>,
-    /// Transitions of conditions, as Events.
+    /// The recorder of Events.
     pub events: Events,
     /// Status objects and reports.
     pub statuses: Arc<Statuses>,
-    /// The classes that Jobs may use.
+    /// The execution classes of copy Jobs.
     pub classes: Arc<ExecutionClasses>,
     /// Running configurations.
     pub configurations: Arc<Configurations>,
     /// The claims of all configurations.
     pub claims: SharedClaims,
-    /// Errors of the controllers.
+    /// Takes the errors of controllers and watches.
     pub errors: Arc<WatchErrors>,
-    /// Counters.
+    /// The counter of status writes.
     pub metrics: Arc<Metrics>,
-    /// Ends everything.
+    /// Ends all controllers and configurations.
     pub shutdown: CancellationToken,
-    /// Configurations to reconcile soon.
+    /// The queue of configurations to reconcile soon.
     pub wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     /// Pairs that an earlier process left, by the uid of their configuration, until it starts.
     pub stored: Locked<HashMap<String, Vec<StoredPair>>>,
@@ -70,7 +70,7 @@ impl Context {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Has every configuration reconciled soon that `concerned` picks.
+    /// Requests a reconcile of every configuration for which `concerned` returns true.
     pub fn wake_where(&self, concerned: impl Fn(&ReplicationConfiguration) -> bool) {
         for configuration in self.view.stores.configurations.state() {
             if concerned(&configuration) {
@@ -80,12 +80,12 @@ impl Context {
         }
     }
 
-    /// Has the configurations with these uids reconciled soon.
+    /// Requests a reconcile of the configurations with these uids.
     pub fn wake_uids(&self, uids: &[String]) {
         self.wake_where(|configuration| configuration.uid().is_some_and(|uid| uids.contains(&uid)));
     }
 
-    /// Takes what an earlier process left of a configuration.
+    /// Takes the state that an earlier process left of a configuration.
     pub fn take_stored(&self, object: &ReplicationConfiguration) -> Stored {
         let mut stored = self.stored.lock();
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One reconciler a kind, each: observe, decide, act, report, publish.
+//! One reconciler for each kind: observe, decide, act, report, publish.
 
 mod context;
 mod registry;

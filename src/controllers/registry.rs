@@ -1,4 +1,4 @@
-//! Reconciles a Registry: checks that it answers and takes the credentials, and reports by its conditions.
+//! Reconciles a Registry: its conditions state whether it responds and accepts the credentials.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<Object
         .run(reconcile, error_policy, context.clone());
     let deleted = |namespace: &str, name: &str| {
         let reference = ObjectRef::new(name).within(namespace);
-        // The configurations that name it have a problem now.
+        // Configurations that refer to it have a problem now.
         context.wake_where(|configuration| refers_to(configuration, &reference));
     };
     context.errors.follow(results, deleted).await;
@@ -40,7 +40,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());
     }
-    let health = observe(&registry, &context.view).await;
+    let health = check(&registry, &context.view).await;
     let previous = registry.status.clone().unwrap_or_default();
     let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
     if status != previous {
@@ -56,7 +56,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     Ok(Action::requeue(if health == Health::Ready { RECHECK_READY } else { RECHECK_FAILING }))
 }
 
-async fn observe(registry: &Registry, view: &View) -> Health {
+async fn check(registry: &Registry, view: &View) -> Health {
     if !registry
         .status
         .as_ref()

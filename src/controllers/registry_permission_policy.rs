@@ -1,4 +1,5 @@
-//! Reconciles a RegistryPermissionPolicy: says whether it is in force, and has decisions made anew where it changed.
+//! Reconciles a RegistryPermissionPolicy: reports whether it is in force, and has permissions decided again when it
+//! changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,8 @@ pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
-    // Permissions that a deleted policy gave or denied are decided anew.
-    context.errors.follow(results, |namespace, _| decide_anew(&context, namespace)).await;
+    // Permissions that a deleted policy granted or denied are decided again.
+    context.errors.follow(results, |namespace, _| decide_again(&context, namespace)).await;
 }
 
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
@@ -37,11 +38,11 @@ async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>)
         let api: Api<RegistryPermissionPolicy> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &policy.name_any(), &status).await?;
     }
-    decide_anew(&context, &namespace);
+    decide_again(&context, &namespace);
     Ok(if exists { Action::await_change() } else { Action::requeue(RECHECK) })
 }
 
-fn decide_anew(context: &Context, namespace: &str) {
+fn decide_again(context: &Context, namespace: &str) {
     context.view.policies.forget(namespace);
     let concerned = |configuration: &crate::api::ReplicationConfiguration| {
         let own = configuration.namespace();

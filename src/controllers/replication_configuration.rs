@@ -1,4 +1,4 @@
-//! Reconciles a ReplicationConfiguration: gives orders to the running one, and publishes what it reports.
+//! Reconciles a ReplicationConfiguration: gives orders to the running one, and publishes its reports.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -85,7 +85,7 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
     }
 }
 
-/// Returns the Registries that exist, of those that the configuration names.
+/// Returns the Registries that the configuration names and that exist.
 fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<NamespacedName, Arc<Registry>> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     let destinations = configuration.selection.destinations().into_iter().cloned();
@@ -95,14 +95,14 @@ fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMa
         .collect()
 }
 
-/// Returns the class of the Jobs that copy; `None` for this process.
+/// Returns the class of the Jobs that copy; `None` if this process copies.
 fn class(context: &Context, configuration: &Configuration) -> Option<String> {
     let Execution { mode, class } = &configuration.execution;
     let mode = mode.unwrap_or(context.settings.default_execution);
     (mode == ExecutionMode::Job).then(|| class.clone())
 }
 
-/// Returns the configuration, if it can be executed here as it asks for.
+/// Returns the configuration if this operator can execute it in the mode and class that it sets.
 fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, SpecError> {
     let Execution { mode, class } = &configuration.execution;
     if mode.unwrap_or(context.settings.default_execution) == ExecutionMode::InProcess {
@@ -140,8 +140,8 @@ async fn publish(
     Ok(())
 }
 
-/// Returns a fingerprint of what a configuration depends on: its Registries with their readiness, the policies of its
-/// destinations, and the claims that were released or taken.
+/// Returns a fingerprint of the dependencies of a configuration: its Registries with their readiness, the policies of
+/// its destinations, and the claims that were released or taken.
 fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (reference, registry) in named {
@@ -164,9 +164,9 @@ fn error_policy(object: Arc<ReplicationConfiguration>, _error: &CallError, conte
     context.errors.back_off(&*object)
 }
 
-/// Watches can lose an event; a reconcile that finds nothing writes nothing.
+/// Reconciles also without an event, as watches can lose one; without a change nothing is written.
 const SAFETY_REQUEUE: Duration = Duration::from_secs(300);
 /// Images of one configuration that are copied at once.
 const SLOTS: usize = 8;
-/// More than a worker has slots: the next ones are handed in while it works.
+/// More than the slots of a worker, so that it always has a next image.
 const SLOTS_OF_JOBS: usize = 64;

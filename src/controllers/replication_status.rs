@@ -1,5 +1,5 @@
-//! Reconciles ReplicationStatus objects with the configurations that own them: takes them up at start, deletes those
-//! without an owner, and has deleted ones written again.
+//! Reconciles ReplicationStatus objects with the configurations that own them: adopts them at the start, deletes those
+//! without an owner, and has objects written again that another client deleted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::registry::canonical_host;
 use crate::replication::Store;
 use crate::replication::machine::StoredPair;
 
-/// Takes up every status that an earlier process left: ledgers for the replicators, and the claims of all
+/// Adopts every status that an earlier process left: pairs for their configurations, and the claims of all
 /// configurations before any of them starts. Statuses without a configuration are deleted.
 ///
 /// # Errors
-/// When they cannot be listed.
+/// [`CallError`] if they cannot be listed.
 pub async fn adopt(context: &Context) -> Result<(), CallError> {
     let stored = context.statuses.list().await?;
     let (owned, orphans): (Vec<_>, Vec<_>) = stored
@@ -46,7 +46,7 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Watches the metadata of statuses until the operator ends; keeps none of it.
+/// Watches the metadata of statuses until the operator ends; keeps none in memory.
 pub async fn run(context: Arc<Context>) {
     let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.view.client.clone());
     let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
@@ -89,7 +89,7 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
     if let (Some(holder), Some(source), Some(destination)) =
         (holder_of(context, pair), place(&spec.source), place(&spec.destination))
     {
-        // A conflict among stored pairs is settled by age, as always.
+        // Age settles a conflict among stored pairs, as always.
         let mut claims = context.claims.lock();
         let _ = claims.claim(&holder, &source, &destination);
     }

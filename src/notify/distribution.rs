@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use crate::image::{Digest, RepositoryName, Tag};
 
-/// Returns the tags that an envelope says were pushed, and at what. What is no envelope says nothing.
+/// Returns the tags that an envelope reports as pushed, with their digests. Anything else than an envelope reports
+/// none.
 pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag, Option<Digest>)> {
     let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
     let pushed = envelope.events.into_iter().filter(|event| event.action == "push");

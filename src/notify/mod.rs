@@ -1,9 +1,9 @@
-//! Takes the push notifications of registries and makes hints of them.
+//! Receives push notifications of registries and passes them on as hints.
 //!
-//! `POST /v1/notify/{namespace}/{registry}`: the sender proves itself with the token of the Registry's
-//! `notifications.auth`. An unknown Registry and a wrong token answer the same 401. Everything that is authenticated
-//! answers 202, since a sender that gets anything else keeps its queue blocked. What a notification says is a hint:
-//! URLs in it are ignored, and a digest only bounds the time of looking for it; it is never copied unseen.
+//! `POST /v1/notify/{namespace}/{registry}`: the sender presents the token of the Registry's `notifications.auth`. An
+//! unknown Registry and a wrong token are answered by the same 401. Every authenticated request is answered by 202,
+//! since a sender blocks its queue on anything else. A notification is a hint: its URLs are ignored, and its digest
+//! only bounds how long the tag is read again, never what is copied.
 
 mod distribution;
 
@@ -20,13 +20,13 @@ use crate::metrics::Metrics;
 use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
 
-/// Takes notifications.
+/// The state of the receiver of notifications.
 pub struct Receiver {
-    /// Has the tokens.
+    /// The tokens of senders.
     pub access: Arc<dyn Access>,
-    /// Takes the hints.
+    /// The running configurations, which take the hints.
     pub configurations: Arc<Configurations>,
-    /// Counters.
+    /// The counter of hints.
     pub metrics: Arc<Metrics>,
 }
 
@@ -44,10 +44,10 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let registry = NamespacedName { namespace, name };
     let expected = receiver.access.notification_token(&registry).await.unwrap_or_default();
-    let matches = bool::from(shown.unwrap_or_default().ct_eq(&expected));
+    let matches = bool::from(presented.unwrap_or_default().ct_eq(&expected));
     if expected.is_empty() || !matches {
         return StatusCode::UNAUTHORIZED;
     }
