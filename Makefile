@@ -132,7 +132,7 @@ simulate: ## Drive the core through SCHEDULES (1,000,000) random schedules; TRAN
 	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib replication::simulation
 
 figures: ## Print the size and the shape of the code; DIR="FOLDER ..." compares checkouts.
-	@FIGURES="$(abspath $(DIR))" cargo test --locked --quiet --test it architecture::figures -- --ignored --nocapture
+	@FIGURES="$(abspath $(DIR))" cargo test --locked --quiet --test it architecture::figures -- --nocapture
 
 micro: ## Measure single functions.
 	cargo bench --locked --bench micro
