@@ -12,16 +12,16 @@ use crate::metrics::Metrics;
 
 /// The steps of the start that are not done yet; the operator is ready when none is left.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Locked<Vec<&'static str>>>);
+pub(crate) struct Readiness(Arc<Locked<Vec<&'static str>>>);
 
 impl Readiness {
     /// Returns a readiness that waits for all of `steps`.
-    pub fn waiting_for(steps: &[&'static str]) -> Self {
+    pub(crate) fn waiting_for(steps: &[&'static str]) -> Self {
         Self(Arc::new(Locked::new(steps.to_vec())))
     }
 
     /// Records that `step` is done.
-    pub fn reached(&self, step: &str) {
+    pub(crate) fn reached(&self, step: &str) {
         self.0.lock().retain(|other| *other != step);
     }
 
@@ -31,7 +31,7 @@ impl Readiness {
 }
 
 /// Returns the routes of the admin port.
-pub fn routes(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+pub(crate) fn routes(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

@@ -38,24 +38,25 @@
 //! spec, and finds the tags for which no hint came.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
-pub mod admin;
+mod admin;
 pub mod api;
-pub mod channel;
-pub mod cluster;
+mod channel;
+mod cluster;
 pub mod config;
-pub mod controllers;
+mod controllers;
 pub mod copy;
-pub mod execution;
+mod execution;
 pub mod image;
-pub mod locked;
-pub mod metrics;
-pub mod notify;
+mod locked;
+mod metrics;
+mod notify;
 pub mod operator;
 pub mod plan;
-pub mod policy;
+mod policy;
 pub mod registry;
-pub mod replication;
+mod replication;
 pub mod standalone;
 pub mod telemetry;
 pub mod terms;

@@ -7,21 +7,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A thread that panics with the lock held leaves the value to the others: critical sections of this crate change a
 /// value by single insertions and removals, so that it is valid at every moment.
 #[derive(Debug, Default)]
-pub struct Locked<T>(Mutex<T>);
+pub(crate) struct Locked<T>(Mutex<T>);
 
 impl<T> Locked<T> {
     /// Puts `value` behind a mutex.
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
     /// Waits for the lock and takes it.
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the value.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }

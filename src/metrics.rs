@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 /// The instruments of the operator. Labels are closed sets, never names of objects.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Bytes of blobs that were uploaded.
     pub bytes: Counter,
     /// Comparisons of a source that ended.
@@ -38,7 +38,7 @@ struct ControllerLabels {
 
 /// The part of a controller that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ControllerFailure {
+pub(crate) enum ControllerFailure {
     /// The watch of its objects.
     Watch,
     /// The reconcile of one object.
@@ -88,17 +88,17 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a copy that ended as `outcome`: `complete` or `failed`.
-    pub fn copied(&self, outcome: &'static str) {
+    pub(crate) fn copied(&self, outcome: &'static str) {
         self.copies.get_or_create(&CopyLabels { outcome }).inc();
     }
 
     /// Counts an error of the watch or the reconcile of a kind.
-    pub fn controller_failed(&self, kind: Cow<'static, str>, cause: ControllerFailure) {
+    pub(crate) fn controller_failed(&self, kind: Cow<'static, str>, cause: ControllerFailure) {
         self.controller_errors.get_or_create(&ControllerLabels { kind, cause }).inc();
     }
 
     /// Returns all instruments as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");
         text

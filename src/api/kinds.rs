@@ -1,5 +1,7 @@
 //! The kinds as objects of Kubernetes: their columns, names and selectable fields, around the plain specs of `terms`.
 
+#![allow(unreachable_pub, reason = "the derived schemas have public types that only they name")]
+
 use std::ops::{Deref, DerefMut};
 
 use kube::CustomResource;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// The authorities that sign leaves of operator pods, oldest first: one, and for a while before it ends the next one.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificateAuthorities(Vec<CertificateAuthority>);
+pub(crate) struct CertificateAuthorities(Vec<CertificateAuthority>);
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CertificateAuthority {
@@ -25,7 +25,7 @@ struct CertificateAuthority {
 /// Authorities that cannot be read or made.
 #[derive(Debug, thiserror::Error)]
 #[error("the authorities of the channel cannot be used: {0}")]
-pub struct CertificateError(String);
+pub(crate) struct CertificateError(String);
 
 impl std::fmt::Debug for CertificateAuthorities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,12 +38,12 @@ impl CertificateAuthorities {
     ///
     /// # Errors
     /// [`CertificateError`] if it is something else.
-    pub fn read(stored: &[u8]) -> Result<Self, CertificateError> {
+    pub(crate) fn read(stored: &[u8]) -> Result<Self, CertificateError> {
         serde_json::from_slice(stored).map_err(|error| CertificateError(error.to_string()))
     }
 
     /// Returns the form that a Secret keeps.
-    pub fn stored(&self) -> Vec<u8> {
+    pub(crate) fn stored(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and times")
     }
 
@@ -52,7 +52,7 @@ impl CertificateAuthorities {
     ///
     /// # Errors
     /// [`CertificateError`] if no key can be made.
-    pub fn renewed(&self, now: Timestamp) -> Result<Option<Self>, CertificateError> {
+    pub(crate) fn renewed(&self, now: Timestamp) -> Result<Option<Self>, CertificateError> {
         let mut kept: Vec<CertificateAuthority> =
             self.0.iter().filter(|authority| authority.until > now).cloned().collect();
         if !kept.iter().any(|authority| authority.until > now + RENEWED_BEFORE) {
@@ -63,7 +63,7 @@ impl CertificateAuthorities {
     }
 
     /// Returns the certificates of all authorities, which workers trust, in PEM.
-    pub fn bundle(&self) -> String {
+    pub(crate) fn bundle(&self) -> String {
         self.0.iter().map(|authority| authority.certificate.as_str()).collect()
     }
 
@@ -72,7 +72,7 @@ impl CertificateAuthorities {
     ///
     /// # Errors
     /// [`CertificateError`] if there is none.
-    pub fn server_config(&self, host: &str, now: Timestamp) -> Result<rustls::ServerConfig, CertificateError> {
+    pub(crate) fn server_config(&self, host: &str, now: Timestamp) -> Result<rustls::ServerConfig, CertificateError> {
         let known = self.0.iter().rev().find(|authority| authority.from + KNOWN_AFTER <= now);
         let authority = known.or(self.0.first()).ok_or_else(|| CertificateError("there is none".to_owned()))?;
         let invalid = |error: &dyn std::fmt::Display| CertificateError(error.to_string());

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
 
 /// The content of a worker's Secret.
-pub struct ChannelFiles {
+pub(crate) struct ChannelFiles {
     url: String,
     token: SecretString,
     authorities: Vec<u8>,
@@ -52,7 +52,7 @@ pub enum ChannelSetupError {
 
 /// A client of the operator, for one worker.
 #[derive(Clone)]
-pub struct ChannelClient {
+pub(crate) struct ChannelClient {
     http: reqwest::Client,
     url: String,
     token: SecretString,
@@ -63,7 +63,7 @@ impl ChannelFiles {
     ///
     /// # Errors
     /// [`ChannelSetupError::File`].
-    pub fn read(folder: &Path) -> Result<Self, ChannelSetupError> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, ChannelSetupError> {
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read_to_string(&path).map_err(|error| ChannelSetupError::File { path, error })
@@ -81,7 +81,7 @@ impl ChannelClient {
     ///
     /// # Errors
     /// [`ChannelSetupError`] if they are no certificates.
-    pub fn new(files: ChannelFiles) -> Result<Self, ChannelSetupError> {
+    pub(crate) fn new(files: ChannelFiles) -> Result<Self, ChannelSetupError> {
         let authorities = Certificate::from_pem_bundle(&files.authorities).map_err(ChannelSetupError::Certificates)?;
         let http = reqwest::Client::builder()
             .tls_certs_only(authorities)
@@ -99,7 +99,7 @@ impl ChannelClient {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub async fn report(&self, report: &Report) -> Result<ReportAnswer, ChannelError> {
+    pub(crate) async fn report(&self, report: &Report) -> Result<ReportAnswer, ChannelError> {
         self.call("report", report).await
     }
 
@@ -107,7 +107,7 @@ impl ChannelClient {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub async fn grant(&self, request: &GrantRequest) -> Result<GrantAnswer, ChannelError> {
+    pub(crate) async fn grant(&self, request: &GrantRequest) -> Result<GrantAnswer, ChannelError> {
         self.call("grant", request).await
     }
 

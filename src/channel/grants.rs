@@ -7,7 +7,7 @@ use crate::image::{RepositoryName, Tag};
 
 /// A tag or repository that a grant is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GrantSubject {
+pub(crate) struct GrantSubject {
     /// The canonical host of the destination.
     pub host: String,
     /// The repository there.
@@ -18,7 +18,7 @@ pub struct GrantSubject {
 
 /// One copy in one process, which asks for grants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GrantHolder {
+pub(crate) struct GrantHolder {
     /// The session of the process.
     pub session: String,
     /// The name of the copy within the process.
@@ -27,7 +27,7 @@ pub struct GrantHolder {
 
 /// The answer to a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantDecision {
+pub(crate) enum GrantDecision {
     /// The holder may write until then.
     Granted(Instant),
     /// Another holder may be writing until then.
@@ -37,20 +37,20 @@ pub enum GrantDecision {
 /// The grants in force. A grant ends when its holder gives it back, or when it has run out: no other holder gets one
 /// before.
 #[derive(Debug, Default)]
-pub struct Grants {
+pub(crate) struct Grants {
     given: HashMap<GrantSubject, (GrantHolder, Instant)>,
     not_before: Option<Instant>,
 }
 
 impl Grants {
     /// Gives nothing before `until`: an earlier process may have given grants that are still in use.
-    pub fn hold_back(&mut self, until: Instant) {
+    pub(crate) fn hold_back(&mut self, until: Instant) {
         self.not_before = Some(until);
     }
 
     /// Asks for `subject`. The holder of a grant gets it again, for longer; copies of one process may create a
     /// repository together.
-    pub fn ask(&mut self, subject: &GrantSubject, holder: &GrantHolder, now: Instant) -> GrantDecision {
+    pub(crate) fn ask(&mut self, subject: &GrantSubject, holder: &GrantHolder, now: Instant) -> GrantDecision {
         if let Some(until) = self.not_before.filter(|until| *until > now) {
             return GrantDecision::Busy(until);
         }
@@ -69,7 +69,7 @@ impl Grants {
     }
 
     /// Gives back what `holder` has: it writes no more.
-    pub fn give_back(&mut self, holder: &GrantHolder) {
+    pub(crate) fn give_back(&mut self, holder: &GrantHolder) {
         self.given.retain(|_, (present, _)| present != holder);
     }
 }

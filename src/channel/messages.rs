@@ -13,12 +13,12 @@ use crate::terms::{FailureCode, Side};
 /// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ItemId(pub String);
+pub(crate) struct ItemId(pub String);
 
 /// One image to copy, as the operator hands it out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Item {
+pub(crate) struct Item {
     /// The name of the copy.
     pub id: ItemId,
     /// The image, its tag and its options.
@@ -29,7 +29,7 @@ pub struct Item {
 /// The state of a worker, sent once a second and whenever an image has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub(crate) struct Report {
     /// Chosen by the process at its start: a second process with the same token is refused.
     pub session: String,
     /// Grows by one with each report; a report that comes late is ignored.
@@ -47,7 +47,7 @@ pub struct Report {
 /// An image that a worker has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HeldItem {
+pub(crate) struct HeldItem {
     /// The name of the copy.
     pub id: ItemId,
     /// The repository, of the same name at both ends.
@@ -61,7 +61,7 @@ pub struct HeldItem {
 /// An image that a worker has copied, or failed to copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EndedItem {
+pub(crate) struct EndedItem {
     /// The name of the copy.
     pub id: ItemId,
     /// The image at the destination, or the cause of the failure.
@@ -73,7 +73,7 @@ pub struct EndedItem {
 /// The failure of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ItemError {
+pub(crate) struct ItemError {
     /// The cause, as statuses show it.
     pub code: FailureCode,
     /// One sentence for people.
@@ -87,7 +87,7 @@ pub struct ItemError {
 /// The orders of the operator, as the answer to a [`Report`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReportAnswer {
+pub(crate) struct ReportAnswer {
     /// The sequence number of the report: the ended images in it need not be reported again.
     pub sequence: u64,
     /// The milliseconds after the report was sent in which the worker may mutate for the images of `keep` and `items`.
@@ -107,7 +107,7 @@ pub struct ReportAnswer {
 /// Access to both ends. Lives in memory only.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RouteAccess {
+pub(crate) struct RouteAccess {
     /// Differs for every change of either access.
     pub version: String,
     /// Access to the registry that images are read from.
@@ -223,7 +223,7 @@ impl std::fmt::Debug for RouteAccess {
 /// Asks for a commit grant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct GrantRequest {
+pub(crate) struct GrantRequest {
     /// The session of the process that asks.
     pub session: String,
     /// The copy that the grant is for.
@@ -236,7 +236,7 @@ pub struct GrantRequest {
 /// A change at the destination that needs a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum GrantedMutation {
+pub(crate) enum GrantedMutation {
     /// The destination repository comes into being.
     CreateRepository,
     /// A tag is pointed at a manifest.
@@ -253,7 +253,7 @@ pub enum GrantedMutation {
 /// The answer to a [`GrantRequest`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum GrantAnswer {
+pub(crate) enum GrantAnswer {
     /// The change is allowed for a while.
     Granted {
         /// The duration in milliseconds, from the time at which the request was sent.

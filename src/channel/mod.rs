@@ -8,13 +8,13 @@ mod renewal;
 mod server;
 mod work_queue;
 
-pub use certificates::{CertificateAuthorities, CertificateError};
-pub use client::{ChannelClient, ChannelError, ChannelFiles, ChannelSetupError};
-pub use grants::{GrantDecision, GrantHolder, GrantSubject, Grants};
-pub use messages::{
+pub(crate) use certificates::{CertificateAuthorities, CertificateError};
+pub(crate) use client::{ChannelClient, ChannelError, ChannelFiles, ChannelSetupError};
+pub(crate) use grants::{GrantDecision, GrantHolder, GrantSubject, Grants};
+pub(crate) use messages::{
     AccessError, EndedItem, GrantAnswer, GrantRequest, GrantedMutation, HeldItem, Item, ItemError, ItemId,
-    RegistryAccess, RegistryLogin, Report, ReportAnswer, RouteAccess,
+    RegistryAccess, Report, ReportAnswer, RouteAccess,
 };
-pub use renewal::{Endpoint, serve_and_renew};
-pub use server::{WorkerApi, WorkerApiError, routes};
-pub use work_queue::{ItemState, ReportError, Submission, WorkQueue};
+pub(crate) use renewal::{Endpoint, serve_and_renew};
+pub(crate) use server::{WorkerApi, WorkerApiError, routes};
+pub(crate) use work_queue::{ItemState, ReportError, Submission, WorkQueue};

@@ -13,7 +13,7 @@ use super::certificates::CertificateAuthorities;
 use super::server::serve;
 
 /// The address of the channel.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The address to listen on.
     pub address: SocketAddr,
     /// The host name that workers call: the certificate is issued for it.
@@ -22,7 +22,7 @@ pub struct Endpoint {
 
 /// Serves `routes` until `shutdown`. `read` returns the authorities, and is called again every hour. Their certificates
 /// go to `bundles` once the channel listens: before that no worker is started.
-pub async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
+pub(crate) async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
     endpoint: Endpoint,
     routes: Router,
     read: impl Fn() -> F,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
 
 /// Answers the calls of workers.
-pub trait WorkerApi: Send + Sync + 'static {
+pub(crate) trait WorkerApi: Send + Sync + 'static {
     /// Returns true once all workers of the previous process have been adopted. Until then an unknown token is answered
     /// with 503 rather than 401.
     fn is_open(&self) -> bool;
@@ -34,7 +34,7 @@ pub trait WorkerApi: Send + Sync + 'static {
 
 /// A call that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WorkerApiError {
+pub(crate) enum WorkerApiError {
     /// The worker is not known, or not any more: it has to end.
     #[error("this worker is not known: it has to end")]
     Unknown,
@@ -47,7 +47,7 @@ pub enum WorkerApiError {
 }
 
 /// Returns the routes of the channel.
-pub fn routes(api: Arc<dyn WorkerApi>) -> Router {
+pub(crate) fn routes(api: Arc<dyn WorkerApi>) -> Router {
     Router::new()
         .route("/v1/report", post(report))
         .route("/v1/grant", post(grant))
@@ -59,7 +59,7 @@ pub fn routes(api: Arc<dyn WorkerApi>) -> Router {
 ///
 /// # Errors
 /// When the port cannot be opened.
-pub async fn serve(
+pub(super) async fn serve(
     address: SocketAddr,
     config: watch::Receiver<Arc<rustls::ServerConfig>>,
     routes: Router,

@@ -11,7 +11,7 @@ use crate::terms::FailureCode;
 
 /// All images that Jobs copy, and the workers that copy them. Decides nothing about Jobs, sends nothing.
 #[derive(Debug, Default)]
-pub struct WorkQueue {
+pub(crate) struct WorkQueue {
     items: HashMap<ItemId, QueuedItem>,
     lanes: BTreeMap<Lane, LaneQueue>,
     workers: BTreeMap<String, WorkerRecord>,
@@ -19,7 +19,7 @@ pub struct WorkQueue {
 
 /// One image that is handed in.
 #[derive(Clone, Debug)]
-pub struct Submission {
+pub(crate) struct Submission {
     /// The image.
     pub item: Item,
     /// The lane whose worker copies it.
@@ -30,7 +30,7 @@ pub struct Submission {
 
 /// The progress of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ItemState {
+pub(crate) enum ItemState {
     /// No worker has it.
     Waiting,
     /// A worker copies it.
@@ -44,7 +44,7 @@ pub enum ItemState {
 
 /// A report that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
+pub(crate) enum ReportError {
     /// The Job is not known, or another process has used its token.
     #[error("this worker is not known: it has to end")]
     Unknown,
@@ -98,7 +98,7 @@ impl LaneQueue {
 
 impl WorkQueue {
     /// Takes an image in. The receiver ends with [`ItemState::Ended`], unless the image is withdrawn.
-    pub fn submit(&mut self, submission: Submission, now: Instant) -> watch::Receiver<ItemState> {
+    pub(crate) fn submit(&mut self, submission: Submission, now: Instant) -> watch::Receiver<ItemState> {
         let (state, receiver) = watch::channel(ItemState::Waiting);
         let id = submission.item.id.clone();
         self.enqueue(&submission, QueueEnd::Back);
@@ -107,29 +107,29 @@ impl WorkQueue {
     }
 
     /// Takes an image back: the next answer to the worker that has it cancels it.
-    pub fn withdraw(&mut self, id: &ItemId) {
+    pub(crate) fn withdraw(&mut self, id: &ItemId) {
         self.items.remove(id);
     }
 
     /// Adds a worker that is about to start.
-    pub fn add_worker(&mut self, job: &str, lane: Lane, now: Instant) {
+    pub(crate) fn add_worker(&mut self, job: &str, lane: Lane, now: Instant) {
         self.workers.insert(job.to_owned(), WorkerRecord::new(lane, false, now));
     }
 
     /// Adds a worker that an earlier operator process has started.
-    pub fn adopt_worker(&mut self, job: &str, lane: Lane, now: Instant) {
+    pub(crate) fn adopt_worker(&mut self, job: &str, lane: Lane, now: Instant) {
         self.workers.insert(job.to_owned(), WorkerRecord::new(lane, true, now));
     }
 
     /// Notes that the worker's pod has ended, or its Job is gone.
-    pub fn worker_ended(&mut self, job: &str) {
+    pub(crate) fn worker_ended(&mut self, job: &str) {
         if let Some(worker) = self.workers.get_mut(job) {
             worker.ended = true;
         }
     }
 
     /// Lets a worker end as soon as it has nothing to do.
-    pub fn dismiss(&mut self, job: &str) {
+    pub(crate) fn dismiss(&mut self, job: &str) {
         if let Some(worker) = self.workers.get_mut(job) {
             worker.leaving = true;
         }
@@ -137,7 +137,7 @@ impl WorkQueue {
 
     /// Gives a worker up. Its images wait again, at the front; an image that was lost [`MAX_LOSSES`] times has failed,
     /// because of `cause`.
-    pub fn give_up(&mut self, job: &str, cause: &str, now: Instant) {
+    pub(crate) fn give_up(&mut self, job: &str, cause: &str, now: Instant) {
         let Some(worker) = self.workers.remove(job) else { return };
         let mut had: Vec<ItemId> = Vec::new();
         self.items.retain(|id, item| {
@@ -171,7 +171,7 @@ impl WorkQueue {
     ///
     /// # Errors
     /// [`ReportError`].
-    pub fn report(&mut self, job: &str, report: &Report, now: Instant) -> Result<ReportAnswer, ReportError> {
+    pub(crate) fn report(&mut self, job: &str, report: &Report, now: Instant) -> Result<ReportAnswer, ReportError> {
         let worker = self.workers.get_mut(job).filter(|worker| !worker.ended).ok_or(ReportError::Unknown)?;
         if worker.session.as_ref().is_some_and(|session| *session != report.session) {
             return Err(ReportError::Unknown);
@@ -205,7 +205,7 @@ impl WorkQueue {
 
     /// Returns true if `session` of `job` has the image and may be given grants for it. Renews nothing but the time of
     /// its last call.
-    pub fn may_commit(&mut self, job: &str, session: &str, id: &ItemId, now: Instant) -> bool {
+    pub(crate) fn may_commit(&mut self, job: &str, session: &str, id: &ItemId, now: Instant) -> bool {
         let Some(worker) = self.workers.get_mut(job) else { return false };
         let has = self.items.get(id).is_some_and(|item| item.job.as_deref() == Some(job));
         let may = has && !worker.ended && worker.session.as_deref() == Some(session);
@@ -216,7 +216,7 @@ impl WorkQueue {
     }
 
     /// Returns true if the answer to the next report of `job` would be new to the worker.
-    pub fn has_news(&self, job: &str, report: &Report) -> bool {
+    pub(crate) fn has_news(&self, job: &str, report: &Report) -> bool {
         let Some(worker) = self.workers.get(job) else { return true };
         let is_gone = |held: &HeldItem| {
             !self.items.contains_key(&held.id) && (!worker.adopted || self.is_superseded(held, &worker.lane))
@@ -232,7 +232,7 @@ impl WorkQueue {
     }
 
     /// Returns the lanes in which images wait, and all workers, for decisions about Jobs.
-    pub fn overview(&mut self) -> (Vec<WaitingLane>, Vec<WorkerView>) {
+    pub(crate) fn overview(&mut self) -> (Vec<WaitingLane>, Vec<WorkerView>) {
         let items = &self.items;
         for queue in self.lanes.values_mut() {
             let waits = |id: &ItemId| items.get(id).is_some_and(|item| item.job.is_none());
@@ -251,7 +251,7 @@ impl WorkQueue {
     }
 
     /// Returns the lane of a worker.
-    pub fn lane(&self, job: &str) -> Option<&Lane> {
+    pub(crate) fn lane(&self, job: &str) -> Option<&Lane> {
         self.workers.get(job).map(|worker| &worker.lane)
     }
 

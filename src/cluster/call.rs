@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 /// The field manager of every write.
-pub const FIELD_MANAGER: &str = "transship";
+pub(crate) const FIELD_MANAGER: &str = "transship";
 
 /// The deadline of one call to the API server: kube itself sets none for responses.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Runs one call to the API server under [`CALL_DEADLINE`].
 ///
 /// # Errors
 /// The error of the call, or [`CallError::Deadline`].
-pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+pub(crate) async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
     match tokio::time::timeout(CALL_DEADLINE, call).await {
         Ok(result) => result.map_err(CallError::from),
         Err(_) => Err(CallError::Deadline),
@@ -21,7 +21,7 @@ pub async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resu
 
 /// The failure of a call to the API server.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// No response within [`CALL_DEADLINE`].
     #[error("the API server did not answer within {} s", CALL_DEADLINE.as_secs())]
     Deadline,
@@ -32,17 +32,17 @@ pub enum CallError {
 
 impl CallError {
     /// Returns true if the object does not exist.
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         self.status_code() == Some(404)
     }
 
     /// Returns true if the object was written or created by another client meanwhile.
-    pub fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         self.status_code() == Some(409)
     }
 
     /// Returns true if the operator may not read the object.
-    pub fn is_forbidden(&self) -> bool {
+    pub(crate) fn is_forbidden(&self) -> bool {
         self.status_code() == Some(403)
     }
 

@@ -12,7 +12,7 @@ use crate::channel::{CertificateAuthorities, CertificateError};
 
 /// The failure to read or renew the authorities. Messages name the Secret, never its content.
 #[derive(Debug, thiserror::Error)]
-pub enum ChannelAuthoritiesError {
+pub(crate) enum ChannelAuthoritiesError {
     /// The Secret cannot be read.
     #[error("Secret {0}/{NAME} cannot be read: {1}")]
     Unreadable(String, CallError),
@@ -38,7 +38,7 @@ pub enum ChannelAuthoritiesError {
 ///
 /// # Errors
 /// [`ChannelAuthoritiesError`] if the Secret cannot be read or written, or does not hold authorities.
-pub async fn channel_authorities(
+pub(crate) async fn channel_authorities(
     client: &Client,
     jobs: &CopyJobs,
     now: Timestamp,

@@ -17,7 +17,7 @@ use crate::terms::{CaReference, reason};
 /// the same.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct CredentialsError {
+pub(crate) struct CredentialsError {
     /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// The message of the condition, with the remedy.
@@ -28,7 +28,7 @@ pub struct CredentialsError {
 ///
 /// # Errors
 /// [`CredentialsError`] if an object is absent, of the wrong form, or not bound to `host`.
-pub async fn registry_credentials(
+pub(crate) async fn registry_credentials(
     client: &Client,
     registry: &Registry,
     host: &str,
@@ -65,7 +65,10 @@ pub async fn registry_credentials(
 ///
 /// # Errors
 /// [`CredentialsError`] if the Secret is absent or holds no token of at least 16 characters.
-pub async fn notification_token(client: &Client, registry: &Registry) -> Result<Option<Vec<u8>>, CredentialsError> {
+pub(crate) async fn notification_token(
+    client: &Client,
+    registry: &Registry,
+) -> Result<Option<Vec<u8>>, CredentialsError> {
     let Some(notifications) = &registry.spec.notifications else {
         return Ok(None);
     };

@@ -7,16 +7,16 @@ use super::call::{FIELD_MANAGER, call};
 use crate::terms::{Condition, ready_transition};
 
 /// The recorder of Events.
-pub struct Events(Recorder);
+pub(crate) struct Events(Recorder);
 
 impl Events {
     /// Returns a recorder that writes through `client`.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self(Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None }))
     }
 
     /// Publishes an Event if `action` changed `Ready` of `object`. A lost Event is no failure: the condition is kept.
-    pub async fn publish<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
+    pub(crate) async fn publish<K>(&self, object: &K, action: &str, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
     {

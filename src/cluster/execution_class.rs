@@ -10,12 +10,12 @@ use crate::terms::DEFAULT_EXECUTION_CLASS;
 
 /// The classes by name; `default` is always among them.
 #[derive(Clone, Debug)]
-pub struct ExecutionClasses(BTreeMap<String, ExecutionClass>);
+pub(crate) struct ExecutionClasses(BTreeMap<String, ExecutionClass>);
 
 /// The resources and placement of the Jobs of one class.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ExecutionClass {
+pub(crate) struct ExecutionClass {
     /// The number of images that one worker copies at once, 1 to 64.
     pub copies: u16,
     /// The lifetime after which Kubernetes ends a Job in any case, 600 to 86,400 seconds.
@@ -39,7 +39,7 @@ pub struct ExecutionClass {
 /// The failure to read a file of classes.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
-pub struct ExecutionClassesError {
+pub(crate) struct ExecutionClassesError {
     path: PathBuf,
     cause: ExecutionClassesCause,
 }
@@ -91,7 +91,7 @@ impl ExecutionClasses {
     ///
     /// # Errors
     /// [`ExecutionClassesError`] if the file cannot be read, or a class is malformed or out of bounds.
-    pub fn read(path: &Path) -> Result<Self, ExecutionClassesError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ExecutionClassesError> {
         let failed = |cause| ExecutionClassesError { path: path.to_owned(), cause };
         let text = std::fs::read_to_string(path).map_err(|error| failed(ExecutionClassesCause::Io(error)))?;
         Self::parse(&text).map_err(failed)
@@ -114,7 +114,7 @@ impl ExecutionClasses {
     }
 
     /// Returns the class if `namespace` may use it. Absent and forbidden read the same to a tenant.
-    pub fn get(&self, name: &str, namespace: &str) -> Option<&ExecutionClass> {
+    pub(crate) fn get(&self, name: &str, namespace: &str) -> Option<&ExecutionClass> {
         let class = self.0.get(name)?;
         let may = class.namespaces.as_ref().is_none_or(|namespaces| namespaces.iter().any(|may| may == namespace));
         may.then_some(class)

@@ -12,7 +12,7 @@ use super::execution_class::ExecutionClass;
 use crate::plan::Lane;
 
 /// Creates and deletes copy Jobs in the operator's namespace.
-pub struct CopyJobs {
+pub(crate) struct CopyJobs {
     client: Client,
     settings: JobSettings,
 }
@@ -34,7 +34,7 @@ pub struct JobSettings {
 
 /// The token of a worker, and its hash.
 #[derive(Clone, Copy)]
-pub struct WorkerToken<'a> {
+pub(crate) struct WorkerToken<'a> {
     /// The token itself; it is written to the Secret of the Job alone.
     pub token: &'a str,
     /// The hash that the Job is annotated with.
@@ -43,12 +43,12 @@ pub struct WorkerToken<'a> {
 
 impl CopyJobs {
     /// Returns a handle that works through `client`.
-    pub fn new(client: Client, settings: JobSettings) -> Self {
+    pub(crate) fn new(client: Client, settings: JobSettings) -> Self {
         Self { client, settings }
     }
 
     /// Returns the operator's namespace.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.settings.namespace
     }
 
@@ -57,7 +57,7 @@ impl CopyJobs {
     ///
     /// # Errors
     /// [`CallError`] of the call that failed.
-    pub async fn start(
+    pub(crate) async fn start(
         &self,
         name: &str,
         lane: &Lane,
@@ -99,7 +99,7 @@ impl CopyJobs {
     ///
     /// # Errors
     /// [`CallError`] if the ServiceAccount cannot be read.
-    pub async fn owner(&self) -> Result<OwnerReference, CallError> {
+    pub(crate) async fn owner(&self) -> Result<OwnerReference, CallError> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let account = call(accounts.get(&self.settings.service_account)).await?;
         Ok(OwnerReference {
@@ -115,7 +115,7 @@ impl CopyJobs {
     ///
     /// # Errors
     /// [`CallError`] if the Job exists and cannot be deleted.
-    pub async fn delete(&self, name: &str) -> Result<(), CallError> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), CallError> {
         match call(self.jobs().delete(name, &DeleteParams::background())).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
@@ -126,12 +126,12 @@ impl CopyJobs {
     ///
     /// # Errors
     /// [`CallError`] if they cannot be listed.
-    pub async fn list(&self) -> Result<Vec<Job>, CallError> {
+    pub(crate) async fn list(&self) -> Result<Vec<Job>, CallError> {
         Ok(call(self.jobs().list(&ListParams::default().labels(WORKERS))).await?.items)
     }
 
     /// Returns the cause for which no pod of the Job could be created, as the Job controller reports it.
-    pub async fn refusal(&self, job: &str) -> Option<String> {
+    pub(crate) async fn refusal(&self, job: &str) -> Option<String> {
         let events: Api<k8s_openapi::api::core::v1::Event> =
             Api::namespaced(self.client.clone(), &self.settings.namespace);
         let about = ListParams::default().fields(&format!("involvedObject.name={job},reason=FailedCreate")).limit(20);
@@ -202,7 +202,7 @@ impl CopyJobs {
 }
 
 /// Returns the lane that a Job serves and the hash of its token; `None` if it is not a copy Job.
-pub fn served_by(job: &Job) -> Option<(Lane, String)> {
+pub(crate) fn served_by(job: &Job) -> Option<(Lane, String)> {
     let label = |key: &str| job.labels().get(key).cloned();
     let lane = Lane {
         namespace: label(NAMESPACE_LABEL)?,
@@ -214,7 +214,7 @@ pub fn served_by(job: &Job) -> Option<(Lane, String)> {
 }
 
 /// Returns true if the Job has completed or failed.
-pub fn has_ended(job: &Job) -> bool {
+pub(crate) fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ended = conditions
         .filter(|c| matches!(c.type_.as_str(), "Complete" | "Failed" | "FailureTarget" | "SuccessCriteriaMet"));
@@ -222,13 +222,13 @@ pub fn has_ended(job: &Job) -> bool {
 }
 
 /// Returns true if the pod has ended or is being deleted.
-pub fn pod_has_ended(pod: &Pod) -> bool {
+pub(crate) fn pod_has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Returns the cause for which the pod does not run, or has ended, as its status states it.
-pub fn pod_trouble(pod: &Pod) -> Option<String> {
+pub(crate) fn pod_trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let said = |reason: Option<&str>, message: Option<&str>| {
         let words: Vec<&str> = [reason, message].into_iter().flatten().filter(|text| !text.trim().is_empty()).collect();
@@ -262,7 +262,7 @@ fn labels(lane: &Lane) -> Value {
 }
 
 /// The label selector of copy Jobs and their pods.
-pub const WORKERS: &str = "app.kubernetes.io/name=transship,app.kubernetes.io/component=worker";
+pub(crate) const WORKERS: &str = "app.kubernetes.io/name=transship,app.kubernetes.io/component=worker";
 const NAMESPACE_LABEL: &str = "transship.dev/namespace";
 const SOURCE_LABEL: &str = "transship.dev/source-uid";
 const DESTINATION_LABEL: &str = "transship.dev/destination-uid";

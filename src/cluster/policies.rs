@@ -16,7 +16,7 @@ use crate::policy::{Decision, PermissionRequest, Policy, evaluate, unreadable};
 use crate::terms::RegistryPermissionPolicySpec;
 
 /// The policies of every namespace for which a decision was requested lately.
-pub struct Policies {
+pub(crate) struct Policies {
     client: Client,
     read: Locked<HashMap<String, Reading>>,
     /// Counts changes: policies that were read before a change are not cached after it.
@@ -40,12 +40,12 @@ struct Reading {
 
 impl Policies {
     /// Reads through `client`.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client, read: Locked::default(), changes: AtomicU64::new(0) }
     }
 
     /// Decides `request` by policies that were read at most [`MAX_AGE`] ago. A read that fails denies.
-    pub async fn decide(&self, request: &PermissionRequest<'_>) -> Decision {
+    pub(crate) async fn decide(&self, request: &PermissionRequest<'_>) -> Decision {
         match self.policies(request.registry_namespace).await {
             Ok(policies) => evaluate(request, &policies),
             Err(error) => unreadable(&error.to_string()),
@@ -53,7 +53,7 @@ impl Policies {
     }
 
     /// Drops the cached policies of `namespace`, because one of them has changed.
-    pub fn forget(&self, namespace: &str) {
+    pub(crate) fn forget(&self, namespace: &str) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.read.lock().remove(namespace);
     }

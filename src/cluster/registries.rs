@@ -16,7 +16,7 @@ use crate::replication::Unusable;
 use crate::terms::reason;
 
 /// The clients of all Registry objects in use, by their uid.
-pub struct Registries {
+pub(crate) struct Registries {
     kubernetes: Client,
     egress: Arc<EgressPolicy>,
     known: Locked<HashMap<String, Known>>,
@@ -32,7 +32,7 @@ struct Known {
 
 impl Registries {
     /// Returns an empty table. Secrets are read through `kubernetes`; every client obeys `egress`.
-    pub fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
+    pub(crate) fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
         Self { kubernetes, egress, known: Locked::default() }
     }
 
@@ -41,7 +41,7 @@ impl Registries {
     ///
     /// # Errors
     /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.
-    pub async fn client(&self, registry: &Registry) -> Result<registry::Client, Unusable> {
+    pub(crate) async fn client(&self, registry: &Registry) -> Result<registry::Client, Unusable> {
         self.known(registry, |known| known.client.clone()).await
     }
 
@@ -49,7 +49,7 @@ impl Registries {
     ///
     /// # Errors
     /// As [`Registries::client`].
-    pub async fn access(&self, registry: &Registry) -> Result<(String, RegistryOptions), Unusable> {
+    pub(crate) async fn access(&self, registry: &Registry) -> Result<(String, RegistryOptions), Unusable> {
         let version = |known: &Known| {
             let generation = known.generation.unwrap_or_default().to_be_bytes();
             let digest = aws_lc_rs::digest::digest(
@@ -105,20 +105,20 @@ impl Registries {
     }
 
     /// Makes the next [`Registries::client`] read the Secrets again, because the registry refused the credentials.
-    pub fn read_again(&self, uid: &str) {
+    pub(crate) fn read_again(&self, uid: &str) {
         if let Some(known) = self.known.lock().get_mut(uid) {
             known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
         }
     }
 
     /// Drops the clients of Registry objects that do not exist any more.
-    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.known.lock().retain(|uid, _| exists(uid));
     }
 }
 
 /// Returns the reason of a Registry's condition for `error`.
-pub fn reason_of(error: &RegistryError) -> &'static str {
+pub(crate) fn reason_of(error: &RegistryError) -> &'static str {
     match error.kind {
         ErrorKind::Unauthorized | ErrorKind::Denied => reason::AUTHENTICATION_FAILED,
         ErrorKind::HostUnknown => reason::HOST_UNKNOWN,

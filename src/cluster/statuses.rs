@@ -22,7 +22,7 @@ use crate::replication::{Store, StoreError};
 use crate::terms::{ConfigurationReference, ReplicationStatusStatus};
 
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
-pub struct Statuses {
+pub(crate) struct Statuses {
     client: Client,
     reports: Locked<HashMap<(String, String), (String, ConfigurationReport)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
@@ -30,19 +30,19 @@ pub struct Statuses {
 
 impl Statuses {
     /// Returns a store that works through `client`. Configurations whose report changed are sent to `wakes`.
-    pub fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
+    pub(crate) fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
         Self { client, reports: Locked::default(), wakes }
     }
 
     /// Returns the last report of the configuration with this uid, but not that of an earlier one of the same name.
-    pub fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
+    pub(crate) fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
         let reports = self.reports.lock();
         let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
         (of == uid).then(|| report.clone())
     }
 
     /// Drops the report of a configuration that does not exist any more.
-    pub fn forget(&self, namespace: &str, name: &str) {
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.reports.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
@@ -50,7 +50,7 @@ impl Statuses {
     ///
     /// # Errors
     /// [`CallError`] if a page cannot be read.
-    pub async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
+    pub(crate) async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
         let api: Api<ReplicationStatus> = Api::all(self.client.clone());
         let mut parameters = ListParams::default().limit(PAGE);
         let mut found = Vec::new();
@@ -137,7 +137,7 @@ impl Store for Statuses {
 ///
 /// # Errors
 /// [`CallError`] if the object does not exist or the API server refuses the status.
-pub async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<(), CallError>
+pub(crate) async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     S: Serialize,

@@ -23,7 +23,7 @@ use crate::terms::{CreateRepositories, reason};
 
 /// The objects of the watched kinds.
 #[derive(Clone)]
-pub struct Stores {
+pub(crate) struct Stores {
     /// The Registries.
     pub registries: Store<Registry>,
     /// Policies.
@@ -33,7 +33,7 @@ pub struct Stores {
 }
 
 /// The watched objects, and all state that is derived from them.
-pub struct View {
+pub(crate) struct View {
     /// The client of the API server.
     pub client: Client,
     /// The objects of the watched kinds.
@@ -60,7 +60,7 @@ struct Token {
 impl View {
     /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries that are to be checked
     /// soon are sent to `checks`.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         stores: Stores,
         namespaces: BTreeSet<String>,
@@ -72,18 +72,18 @@ impl View {
     }
 
     /// Returns true if the operator acts on objects of `namespace`.
-    pub fn acts_on(&self, namespace: &str) -> bool {
+    pub(crate) fn acts_on(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 
     /// Returns the Registry object if it exists and the operator acts on it.
-    pub fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
+    pub(crate) fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
         let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
         found.filter(|_| self.acts_on(namespace))
     }
 
     /// Returns the client options of the Registry with this uid and their version; `None` if it cannot be used.
-    pub async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
+    pub(crate) async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
         let registries = self.stores.registries.state();
         let registry = registries.iter().find(|registry| registry.uid().as_deref() == Some(uid))?;
         self.registries.access(registry).await.ok()

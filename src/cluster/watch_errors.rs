@@ -20,7 +20,7 @@ use crate::locked::Locked;
 use crate::metrics::{ControllerFailure, Metrics};
 
 /// Logs and counts the errors of all watches and controllers; the same error is logged once a minute.
-pub struct WatchErrors {
+pub(crate) struct WatchErrors {
     metrics: Arc<Metrics>,
     limits: Locked<HashMap<(Cow<'static, str>, ControllerFailure), LogLimit>>,
     backoff: Locked<ObjectBackoff<ObjectRef<DynamicObject>>>,
@@ -28,24 +28,24 @@ pub struct WatchErrors {
 
 impl WatchErrors {
     /// Counts in `metrics`.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, limits: Locked::default(), backoff: Locked::default() }
     }
 
     /// Takes an error of a watch of `K`; the watch starts again by itself.
-    pub fn take<K: Resource<DynamicType = ()>>(&self, error: &watcher::Error) {
+    pub(crate) fn take<K: Resource<DynamicType = ()>>(&self, error: &watcher::Error) {
         self.log(K::kind(&()), ControllerFailure::Watch, &error.to_string());
     }
 
     /// Returns when an object whose reconcile failed is reconciled again: after 1 s, doubling to 5 minutes while it
     /// fails.
-    pub fn back_off<K: Resource<DynamicType = ()>>(&self, object: &K) -> Action {
+    pub(crate) fn back_off<K: Resource<DynamicType = ()>>(&self, object: &K) -> Action {
         Action::requeue(self.backoff.lock().fail(ObjectRef::from_obj(object).erase()))
     }
 
     /// Takes the results of a controller until it ends. `deleted` is called with namespace and name of an object that
     /// was to be reconciled and does not exist any more.
-    pub async fn follow<K: Resource<DynamicType = ()>>(
+    pub(crate) async fn follow<K: Resource<DynamicType = ()>>(
         &self,
         results: impl Stream<Item = Result<(ObjectRef<K>, Action), Error<CallError, watcher::Error>>>,
         deleted: impl Fn(&str, &str),

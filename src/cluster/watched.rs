@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 /// Returns a controller of all objects of a kind. It reconciles deleted objects too: their reconcile ends with
 /// `ObjectNotFound`.
-pub fn watched<K>(client: &Client) -> Controller<K>
+pub(crate) fn watched<K>(client: &Client) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {

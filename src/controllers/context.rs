@@ -19,7 +19,7 @@ use crate::terms::ExecutionMode;
 
 /// Limits of the operator, from its command line.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The maximum number of objects of one kind that are reconciled at once.
     pub reconciles: u16,
     /// The mode of configurations that do not set `spec.execution.mode`.
@@ -29,7 +29,7 @@ pub struct Settings {
 }
 
 /// The context that all reconcilers share.
-pub struct Context {
+pub(crate) struct Context {
     /// Limits of the operator.
     pub settings: Settings,
     /// Watched objects, clients of registries, and decisions.
@@ -60,18 +60,18 @@ pub struct Context {
 
 impl Context {
     /// Lets configurations start: everything that they depend on is known.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Release);
         self.wake_where(|_| true);
     }
 
     /// Returns true if configurations may start.
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
     /// Requests a reconcile of every configuration for which `concerned` returns true.
-    pub fn wake_where(&self, concerned: impl Fn(&ReplicationConfiguration) -> bool) {
+    pub(crate) fn wake_where(&self, concerned: impl Fn(&ReplicationConfiguration) -> bool) {
         for configuration in self.view.stores.configurations.state() {
             if concerned(&configuration) {
                 // A closed channel means that the operator ends.
@@ -81,12 +81,12 @@ impl Context {
     }
 
     /// Requests a reconcile of the configurations with these uids.
-    pub fn wake_uids(&self, uids: &[String]) {
+    pub(crate) fn wake_uids(&self, uids: &[String]) {
         self.wake_where(|configuration| configuration.uid().is_some_and(|uid| uids.contains(&uid)));
     }
 
     /// Takes the state that an earlier process left of a configuration.
-    pub fn take_stored(&self, object: &ReplicationConfiguration) -> Stored {
+    pub(crate) fn take_stored(&self, object: &ReplicationConfiguration) -> Stored {
         let mut stored = self.stored.lock();
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();
         let status = object.status.as_ref();

@@ -21,7 +21,11 @@ use crate::replication::Unusable;
 use crate::terms::{condition_type, reason};
 
 /// Runs the controller until the operator ends.
-pub async fn run(controller: Controller<Registry>, checks: mpsc::Receiver<ObjectRef<Registry>>, context: Arc<Context>) {
+pub(crate) async fn run(
+    controller: Controller<Registry>,
+    checks: mpsc::Receiver<ObjectRef<Registry>>,
+    context: Arc<Context>,
+) {
     let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .reconcile_on(ReceiverStream::new(checks))

@@ -16,7 +16,7 @@ use crate::cluster::{CallError, patch_status};
 use crate::plan::policy_status;
 
 /// Runs the controller until the operator ends.
-pub async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
+pub(crate) async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
     let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())

@@ -24,7 +24,7 @@ use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{Execution, ExecutionMode, condition_type, reason};
 
 /// Runs the controller until the operator ends.
-pub async fn run(
+pub(crate) async fn run(
     controller: Controller<ReplicationConfiguration>,
     wakes: mpsc::UnboundedReceiver<ObjectRef<ReplicationConfiguration>>,
     context: Arc<Context>,

@@ -24,7 +24,7 @@ use crate::replication::machine::StoredPair;
 ///
 /// # Errors
 /// [`CallError`] if they cannot be listed.
-pub async fn adopt(context: &Context) -> Result<(), CallError> {
+pub(crate) async fn adopt(context: &Context) -> Result<(), CallError> {
     let stored = context.statuses.list().await?;
     let (owned, orphans): (Vec<_>, Vec<_>) = stored
         .into_iter()
@@ -47,7 +47,7 @@ pub async fn adopt(context: &Context) -> Result<(), CallError> {
 }
 
 /// Watches the metadata of statuses until the operator ends; keeps none in memory.
-pub async fn run(context: Arc<Context>) {
+pub(crate) async fn run(context: Arc<Context>) {
     let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.view.client.clone());
     let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
     loop {

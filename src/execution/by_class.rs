@@ -11,7 +11,7 @@ use crate::replication::machine::{Assignment, Outcome};
 use crate::replication::{Executor, ReportProgress};
 
 /// Copies by Jobs where the configuration says so, and in this process elsewhere.
-pub struct ByClass {
+pub(crate) struct ByClass {
     /// Copies in this process.
     pub in_process: InProcess,
     /// Hands images to Jobs.

@@ -24,7 +24,7 @@ use crate::replication::Consent;
 use crate::replication::machine::Assignment;
 
 /// The state that Jobs, workers and the operator's own copies share.
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     view: Arc<View>,
     queue: Locked<WorkQueue>,
     grants: Locked<Grants>,
@@ -44,7 +44,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Returns a dispatcher without images and workers.
-    pub fn new(view: Arc<View>) -> Self {
+    pub(crate) fn new(view: Arc<View>) -> Self {
         Self {
             view,
             queue: Locked::default(),
@@ -85,7 +85,7 @@ impl Dispatcher {
     }
 
     /// Gives no grants before `until`.
-    pub fn hold_back(&self, until: Instant) {
+    pub(crate) fn hold_back(&self, until: Instant) {
         self.grants.lock().hold_back(until);
     }
 
@@ -132,14 +132,14 @@ impl Dispatcher {
     }
 
     /// Returns the cause that keeps the workers of a source's images from running.
-    pub fn problem(&self, namespace: &str, source: &str) -> Option<String> {
+    pub(crate) fn problem(&self, namespace: &str, source: &str) -> Option<String> {
         let problems = self.problems.lock();
         let mut found = problems.iter().filter(|(lane, _)| lane.namespace == namespace && lane.source == source);
         found.next().map(|(_, problem)| problem.clone())
     }
 
     /// Returns a receiver that changes whenever [`Dispatcher::problem`] may.
-    pub fn problem_changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn problem_changes(&self) -> watch::Receiver<u64> {
         self.problem_changes.subscribe()
     }
 }

@@ -17,7 +17,7 @@ use crate::replication::machine::{Assignment, CopyProgress, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
 
 /// Copies images in this process, a bounded number at once.
-pub struct InProcess {
+pub(crate) struct InProcess {
     /// Access to Registries and policies.
     pub access: Arc<dyn Access>,
     /// The engine that all copies of the process share.
@@ -37,7 +37,7 @@ pub struct InProcess {
 }
 
 /// A callback for the results of copies.
-pub type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Send + Sync;
+pub(crate) type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Send + Sync;
 
 impl Executor for InProcess {
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {

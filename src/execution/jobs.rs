@@ -29,7 +29,7 @@ use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_j
 ///
 /// # Errors
 /// [`CallError`] if the Jobs cannot be listed or deleted.
-pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
+pub(crate) async fn adopt(control: &JobControl) -> Result<(), CallError> {
     let now = Instant::now();
     for job in control.jobs.list().await?.iter().filter(|job| !has_ended(job)) {
         let name = job.name_any();
@@ -49,7 +49,7 @@ pub async fn adopt(control: &JobControl) -> Result<(), CallError> {
 }
 
 /// Controls the Jobs until the operator ends.
-pub async fn run(control: Arc<JobControl>) {
+pub(crate) async fn run(control: Arc<JobControl>) {
     let (mut workforce, mut changed) = Workforce::new(control.clone());
     loop {
         workforce.pass().await;
@@ -64,7 +64,7 @@ pub async fn run(control: Arc<JobControl>) {
 }
 
 /// The parts of the operator that the control of Jobs works with.
-pub struct JobControl {
+pub(crate) struct JobControl {
     /// A client of the API server.
     pub client: Client,
     /// The copy Jobs of the operator's namespace.

@@ -9,8 +9,8 @@ mod jobs;
 mod outcome;
 mod slots;
 
-pub use by_class::ByClass;
-pub use dispatcher::Dispatcher;
-pub use in_process::{InProcess, Listener};
-pub use jobs::{JobControl, adopt as adopt_jobs, run as run_jobs};
-pub use slots::Slots;
+pub(crate) use by_class::ByClass;
+pub(crate) use dispatcher::Dispatcher;
+pub(crate) use in_process::{InProcess, Listener};
+pub(crate) use jobs::{JobControl, adopt as adopt_jobs, run as run_jobs};
+pub(crate) use slots::Slots;

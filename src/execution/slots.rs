@@ -11,13 +11,13 @@ use crate::locked::Locked;
 use crate::replication::machine::Group;
 
 /// A bound of images that are copied at once.
-pub struct Slots {
+pub(crate) struct Slots {
     free: Arc<Semaphore>,
     groups: Locked<HashMap<(String, u64), Weak<GroupSlot>>>,
 }
 
 /// One copy of a group; its slot is kept until all members are dropped.
-pub struct Member {
+pub(crate) struct Member {
     shared: Arc<GroupSlot>,
     free: Arc<Semaphore>,
     size: usize,
@@ -33,12 +33,12 @@ struct GroupSlot {
 
 impl Slots {
     /// At most `slots` images at once.
-    pub fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(slots)), groups: Locked::default() }
     }
 
     /// Announces a copy of a group of the configuration `uid`.
-    pub fn join(&self, uid: &str, group: Group) -> Member {
+    pub(crate) fn join(&self, uid: &str, group: Group) -> Member {
         let mut groups = self.groups.lock();
         if groups.len() > SWEEP_ABOVE {
             groups.retain(|_, shared| shared.strong_count() > 0);
@@ -56,7 +56,7 @@ impl Slots {
 impl Member {
     /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The
     /// slot is kept until this is dropped.
-    pub async fn begin(&mut self) {
+    pub(crate) async fn begin(&mut self) {
         let free = self.free.clone();
         // The semaphore is never closed.
         self.shared.permit.get_or_init(|| async { free.acquire_owned().await.expect("it is open") }).await;

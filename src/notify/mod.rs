@@ -21,7 +21,7 @@ use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
 
 /// The state of the receiver of notifications.
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// The tokens of senders.
     pub access: Arc<dyn Access>,
     /// The running configurations, which take the hints.
@@ -31,7 +31,7 @@ pub struct Receiver {
 }
 
 /// Returns the routes of the receiver.
-pub fn routes(receiver: Receiver) -> Router {
+pub(crate) fn routes(receiver: Receiver) -> Router {
     Router::new()
         .route("/v1/notify/{namespace}/{registry}", post(receive))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -7,11 +7,11 @@
 mod wildcard;
 
 use crate::terms::{Action, Principal, RegistryPermissionPolicySpec, Statement, StatementEffect, reason};
-pub use wildcard::wildcard_matches;
+pub(crate) use wildcard::wildcard_matches;
 
 /// A question to the policies: may a configuration do this to a destination repository?
 #[derive(Clone, Copy, Debug)]
-pub struct PermissionRequest<'a> {
+pub(crate) struct PermissionRequest<'a> {
     /// The namespace of the configuration.
     pub namespace: &'a str,
     /// The name of the configuration.
@@ -28,7 +28,7 @@ pub struct PermissionRequest<'a> {
 
 /// A policy of the destination's namespace, as far as it could be read.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// The name of the RegistryPermissionPolicy.
     pub name: String,
     /// The spec; `None` if the object cannot be decoded, which denies everything in its namespace.
@@ -49,7 +49,7 @@ pub struct Decision {
 /// Decides `request` by the `policies` of the destination's namespace.
 ///
 /// An empty principal and a policy that cannot be decoded deny.
-pub fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decision {
+pub(crate) fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decision {
     if let Some(policy) = policies.iter().filter(|p| p.spec.is_none()).min_by_key(|p| &p.name) {
         return unreadable(&format!("RegistryPermissionPolicy {} cannot be decoded", policy.name));
     }
@@ -93,7 +93,7 @@ pub fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> Decisio
 }
 
 /// Denies because the policies could not be read: nothing is allowed.
-pub fn unreadable(cause: &str) -> Decision {
+pub(crate) fn unreadable(cause: &str) -> Decision {
     Decision::no(reason::POLICY_UNREADABLE, format!("nothing is allowed while the policies cannot be read: {cause}"))
 }
 

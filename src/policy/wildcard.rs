@@ -1,7 +1,7 @@
 //! Wildcards of policy resources: `*` for any characters, `/` included, and `?` for one, as in ECR.
 
 /// Returns true if `text` matches `pattern` as a whole. Takes at most the product of their lengths.
-pub fn wildcard_matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn wildcard_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None;

@@ -16,11 +16,11 @@ use crate::policy::PermissionRequest;
 use crate::terms::{Action, CreateRepositories};
 
 /// The claims of all configurations of a process.
-pub type SharedClaims = Arc<Locked<Claims>>;
+pub(crate) type SharedClaims = Arc<Locked<Claims>>;
 
 /// Asks for consent before every effect on the destination.
 #[derive(Clone)]
-pub struct Consent {
+pub(crate) struct Consent {
     access: Arc<dyn Access>,
     claims: SharedClaims,
     clock: Clock,
@@ -31,7 +31,12 @@ pub struct Consent {
 
 impl Consent {
     /// Returns the consent to `assignment`, which was decided just now.
-    pub fn new(access: Arc<dyn Access>, claims: SharedClaims, clock: Clock, assignment: Arc<Assignment>) -> Self {
+    pub(crate) fn new(
+        access: Arc<dyn Access>,
+        claims: SharedClaims,
+        clock: Clock,
+        assignment: Arc<Assignment>,
+    ) -> Self {
         let stops = clock.stops();
         Self { access, claims, clock, stops, assignment }
     }
@@ -79,7 +84,7 @@ fn refusal(message: String) -> Denied {
 
 impl Assignment {
     /// Returns the question to the policies.
-    pub fn policy_request(&self, action: Action) -> PermissionRequest<'_> {
+    pub(crate) fn policy_request(&self, action: Action) -> PermissionRequest<'_> {
         PermissionRequest {
             namespace: &self.configuration.0,
             configuration: &self.configuration.1,
@@ -91,7 +96,7 @@ impl Assignment {
     }
 
     /// Returns the part that any process can carry out.
-    pub fn image_request(&self) -> ImageRequest {
+    pub(crate) fn image_request(&self) -> ImageRequest {
         ImageRequest {
             repository: self.repository.clone(),
             tag: self.tag.clone(),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// A wall clock that is read once, and goes on by the monotonic one: a clock that is set back delays nothing.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Inner>);
+pub(crate) struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -29,12 +29,12 @@ impl Default for Clock {
 
 impl Clock {
     /// Returns the present time.
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.0.wall + self.0.began.elapsed()
     }
 
     /// Beats until it is dropped, so that [`Clock::stops`] notices when the process does not run.
-    pub async fn beat(self) {
+    pub(crate) async fn beat(self) {
         loop {
             self.stops();
             tokio::time::sleep(BEAT_EVERY).await;
@@ -43,7 +43,7 @@ impl Clock {
 
     /// Counts the times when the process did not run for longer than authority lasts: another one may have taken its
     /// place meanwhile.
-    pub fn stops(&self) -> u64 {
+    pub(crate) fn stops(&self) -> u64 {
         let elapsed = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.0.beat.fetch_max(elapsed, Ordering::SeqCst);
         if elapsed.saturating_sub(last) > STOPPED_AFTER_MS {
@@ -53,7 +53,7 @@ impl Clock {
     }
 
     /// Changes with [`Clock::stops`].
-    pub fn watch_stops(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch_stops(&self) -> watch::Receiver<u64> {
         self.0.stops.subscribe()
     }
 }

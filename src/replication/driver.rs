@@ -28,7 +28,7 @@ use crate::policy::PermissionRequest;
 use crate::terms::{Action, ReplicationStatusStatus, reason};
 
 /// Everything that the configurations of a process share.
-pub struct Core {
+pub(crate) struct Core {
     /// Registries and policies.
     pub access: Arc<dyn Access>,
     /// Statuses and records.
@@ -48,7 +48,7 @@ pub struct Core {
 }
 
 /// The ways to a driver from outside.
-pub struct Inlets {
+pub(crate) struct Inlets {
     /// Orders.
     pub orders: watch::Receiver<Orders>,
     /// Hints.
@@ -62,7 +62,7 @@ pub struct Inlets {
 }
 
 /// Drives one configuration.
-pub struct Driver {
+pub(crate) struct Driver {
     core: Arc<Core>,
     inlets: Inlets,
     /// One receiver for all turns: a stop that is noticed between two turns counts.
@@ -99,7 +99,7 @@ impl Drop for RunningComparison {
 
 impl Driver {
     /// Returns a driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
-    pub fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
+    pub(crate) fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
         let orders = inlets.orders.borrow_and_update().clone();
         let machine = {
             let mut claims = core.claims.lock();
@@ -122,7 +122,7 @@ impl Driver {
     }
 
     /// Runs until the configuration or the process ends.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         self.step(Event::Wake);
         while !self.machine.is_done() {
             self.turn().await;
@@ -131,7 +131,7 @@ impl Driver {
 
     /// Runs until nothing is due, and returns the state that was reached. Failures are not tried again. `compared`
     /// learns when the source has been compared.
-    pub async fn run_once(mut self, compared: oneshot::Sender<()>) -> Machine {
+    pub(crate) async fn run_once(mut self, compared: oneshot::Sender<()>) -> Machine {
         self.step(Event::Wake);
         let mut compared = Some(compared);
         while !self.machine.is_at_rest() && !self.machine.is_done() {

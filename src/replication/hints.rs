@@ -10,7 +10,7 @@ use crate::locked::Locked;
 
 /// Tags that were pushed and status objects that were deleted, until the configuration takes them.
 #[derive(Default)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     waiting: Locked<Waiting>,
     arrived: Notify,
 }
@@ -25,7 +25,7 @@ struct Waiting {
 impl Mailbox {
     /// Adds a pushed tag, with the digest that it is said to have. One that does not fit is found by the next
     /// comparison, which is due at once then.
-    pub fn push(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
+    pub(crate) fn push(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
         let mut waiting = self.waiting.lock();
         let key = (repository.clone(), tag.clone());
         if waiting.tags.len() < MAX_HINTS || waiting.tags.contains_key(&key) {
@@ -38,13 +38,13 @@ impl Mailbox {
     }
 
     /// Adds the name of a status object that was deleted.
-    pub fn lost(&self, status: &str) {
+    pub(crate) fn lost(&self, status: &str) {
         self.waiting.lock().statuses.insert(status.to_owned());
         self.arrived.notify_one();
     }
 
     /// Waits until there is something and takes it: at most `most` tags, and every deleted status.
-    pub async fn take(&self, most: usize) -> (Hints, BTreeSet<String>) {
+    pub(crate) async fn take(&self, most: usize) -> (Hints, BTreeSet<String>) {
         loop {
             {
                 let mut waiting = self.waiting.lock();

@@ -8,17 +8,17 @@ mod clock;
 mod driver;
 mod excluded;
 mod hints;
-pub mod machine;
+pub(crate) mod machine;
 mod observer;
 mod ports;
 mod running;
 
-pub use authority::{Consent, SharedClaims};
-pub use clock::Clock;
-pub use driver::{Core, Driver, Inlets};
-pub use hints::Mailbox;
-pub use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
-pub use running::Configurations;
+pub(crate) use authority::{Consent, SharedClaims};
+pub(crate) use clock::Clock;
+pub(crate) use driver::{Core, Driver, Inlets};
+pub(crate) use hints::Mailbox;
+pub(crate) use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
+pub(crate) use running::Configurations;
 
 #[cfg(test)]
 mod simulation;

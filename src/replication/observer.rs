@@ -21,7 +21,7 @@ use crate::terms::{ReferrersMode, reason};
 
 /// Observes the source of one configuration.
 #[derive(Clone)]
-pub struct Observer {
+pub(super) struct Observer {
     /// The Registries.
     pub access: Arc<dyn Access>,
     /// Keeps the manifests that are read with their tags.
@@ -33,7 +33,7 @@ pub struct Observer {
 }
 
 /// One finding on its way to the state machine.
-pub struct Observation {
+pub(super) struct Observation {
     /// The finding.
     pub finding: Finding,
     /// Takes the answer to [`Finding::Tags`].
@@ -49,7 +49,7 @@ type Findings = mpsc::UnboundedSender<Observation>;
 
 impl Observer {
     /// Compares the whole source and sends what it finds; ends with [`Finding::Done`].
-    pub async fn compare(self, configuration: Arc<Configuration>, findings: Findings) {
+    pub(super) async fn compare(self, configuration: Arc<Configuration>, findings: Findings) {
         let comparison =
             ComparisonRun { observer: &self, places: Arc::new(Semaphore::new(PLACES)), findings: &findings };
         let is_complete = match comparison.run(&configuration).await {
@@ -66,7 +66,13 @@ impl Observer {
     ///
     /// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is
     /// absent or has another digest is looked at again for a few seconds. What is seen counts, not what was hinted.
-    pub async fn look(&self, repository: RepositoryName, tag: Tag, hinted: Option<Digest>, is_read: bool) -> Looked {
+    pub(super) async fn look(
+        &self,
+        repository: RepositoryName,
+        tag: Tag,
+        hinted: Option<Digest>,
+        is_read: bool,
+    ) -> Looked {
         let Ok(client) = self.access.client(&self.source).await else { return Looked::Unreadable };
         let mut seen = None;
         for pause in LOOK_AGAIN_AFTER_MS {
@@ -267,7 +273,7 @@ impl ObservedRepository<'_> {
             Ok(Some(digest)) => digest,
             // It has gone since the list, or the list is wrong.
             Ok(None) => {
-                self.comparison.send(Finding::Gone(self.looks.repository.clone(), tag));
+                self.comparison.send(Finding::Gone);
                 return true;
             }
             Err(error) => return self.comparison.report(&error),

@@ -11,7 +11,7 @@ use crate::registry::Client;
 use crate::terms::{CreateRepositories, ReplicationStatusStatus};
 
 /// Registries and policies.
-pub trait Access: Send + Sync {
+pub(crate) trait Access: Send + Sync {
     /// Returns the client of a Registry, with its present credentials.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ pub trait Access: Send + Sync {
 /// The reason why a Registry cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Unusable {
+pub(crate) struct Unusable {
     /// One of [`crate::terms::reason`].
     pub reason: &'static str,
     /// A sentence that names the remedy.
@@ -42,7 +42,7 @@ pub struct Unusable {
 }
 
 /// Statuses and records.
-pub trait Store: Send + Sync {
+pub(crate) trait Store: Send + Sync {
     /// Publishes the status of a pair.
     ///
     /// # Errors
@@ -69,13 +69,13 @@ pub trait Store: Send + Sync {
 /// The error of a write to the store.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct StoreError(pub String);
+pub(crate) struct StoreError(pub String);
 
 /// A callback for the progress of a copy.
-pub type ReportProgress = dyn Fn(CopyProgress) + Send + Sync;
+pub(crate) type ReportProgress = dyn Fn(CopyProgress) + Send + Sync;
 
 /// Carries out one copy.
-pub trait Executor: Send + Sync {
+pub(crate) trait Executor: Send + Sync {
     /// Copies an image with the consent of the destination's owner, and reads it back. `report` is called when the
     /// copy begins, now and then while it reads, and when it waits again. Dropping the future stops the copy.
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome>;

@@ -15,7 +15,7 @@ use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
 
 /// The running configurations, by namespace and name.
-pub struct Configurations {
+pub(crate) struct Configurations {
     core: Arc<Core>,
     shutdown: CancellationToken,
     running: Locked<HashMap<(String, String), Handle>>,
@@ -35,13 +35,13 @@ struct Handle {
 
 impl Configurations {
     /// None yet. All of them end with `shutdown`.
-    pub fn new(core: Arc<Core>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(core: Arc<Core>, shutdown: CancellationToken) -> Self {
         Self { core, shutdown, running: Locked::default(), ending: Locked::default() }
     }
 
     /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process
     /// left of it.
-    pub fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
+    pub(crate) fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
         let key = (orders.namespace.clone(), orders.name.clone());
         let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
         let mut running = self.running.lock();
@@ -62,19 +62,14 @@ impl Configurations {
     }
 
     /// Ends a configuration that does not exist any more.
-    pub fn end(&self, namespace: &str, name: &str) {
+    pub(crate) fn end(&self, namespace: &str, name: &str) {
         if let Some(handle) = self.running.lock().remove(&(namespace.to_owned(), name.to_owned())) {
             self.retire(handle);
         }
     }
 
-    /// Returns the names of the configurations that run.
-    pub fn names(&self) -> Vec<(String, String)> {
-        self.running.lock().keys().cloned().collect()
-    }
-
     /// Passes on that a tag was pushed to the Registry `namespace`/`registry`. Takes bounded memory.
-    pub fn hint(
+    pub(crate) fn hint(
         &self,
         (namespace, registry): (&str, &str),
         repository: &RepositoryName,
@@ -94,7 +89,7 @@ impl Configurations {
     }
 
     /// Passes on that a ReplicationStatus of a configuration was deleted.
-    pub fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
+    pub(crate) fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
         if let Some(handle) = self.running.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
             handle.hints.lost(name);
         }
@@ -102,7 +97,7 @@ impl Configurations {
 
     /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a
     /// Registry's name.
-    pub fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
+    pub(crate) fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
         for handle in self.running.lock().values() {
             let problem = problem(&handle.source.0, &handle.source.1);
             handle.workers.send_if_modified(|present| {
@@ -114,12 +109,12 @@ impl Configurations {
     }
 
     /// Keeps the clock beating, so that stops of the process are noticed; never ends.
-    pub fn beat(&self) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn beat(&self) -> impl Future<Output = ()> + use<> {
         self.core.clock.clone().beat()
     }
 
     /// Waits until every configuration has ended after the shutdown, at most `deadline`.
-    pub async fn ended(&self, deadline: Duration) {
+    pub(crate) async fn ended(&self, deadline: Duration) {
         let running: Vec<_> = self.running.lock().drain().map(|(_, handle)| handle.task).collect();
         let ending: Vec<_> = self.ending.lock().drain().map(|(_, task)| task).collect();
         let all = futures::future::join_all(running.into_iter().chain(ending));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::plan::NamespacedName;
 
-pub use super::store::StateError;
+pub(super) use super::store::StateError;
 
 /// An error of the command line or of the files: nothing was read or written.
 #[derive(Debug, thiserror::Error)]

@@ -47,7 +47,7 @@ impl Machine {
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
             Finding::Image(observed) => self.take_image(&observed, false, claims, now),
             // The next list lacks it, and the one after that proves it.
-            Finding::Gone(..) => {}
+            Finding::Gone => {}
             Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags),
             Finding::Referrers { repository, subject, listed } => {
                 self.source_repository(&repository).seen.see_listed(&subject, &listed);

@@ -17,7 +17,7 @@ use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 
 /// The spec of a configuration and everything around it that decisions depend on.
 #[derive(Clone, Debug)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// The namespace of the configuration.
     pub namespace: String,
     /// Its name.
@@ -46,7 +46,7 @@ pub struct Orders {
 
 /// A Registry object as the state machine knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistryIdentity {
+pub(crate) struct RegistryIdentity {
     /// The uid of the object.
     pub uid: String,
     /// The canonical host of its URL.
@@ -55,7 +55,7 @@ pub struct RegistryIdentity {
 
 /// The state of a configuration that an earlier process left.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Its pairs.
     pub pairs: Vec<StoredPair>,
     /// True if an earlier process ran the configuration, also if it left no pair: its writes may still be under way.
@@ -73,7 +73,7 @@ pub struct Stored {
 
 /// The state of a pair that an earlier process left.
 #[derive(Clone, Debug)]
-pub struct StoredPair {
+pub(crate) struct StoredPair {
     /// The pair.
     pub identity: PairIdentity,
     /// Its status, as last published.
@@ -88,7 +88,7 @@ pub struct StoredPair {
 
 impl StoredPair {
     /// Returns every image that is known: verified, as recorded, or else as the status shows it.
-    pub fn images(&self) -> Vec<ImageStatus> {
+    pub(crate) fn images(&self) -> Vec<ImageStatus> {
         let Some(verified) = &self.verified else { return self.status.images.clone() };
         let mut images: BTreeMap<&str, &ImageStatus> =
             verified.iter().map(|image| (image.tag.as_str(), image)).collect();
@@ -105,7 +105,7 @@ impl StoredPair {
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The spec, or something around it, changed.
     Orders(Box<Orders>),
     /// Tags were pushed, as notifications say.
@@ -138,7 +138,7 @@ pub enum Event {
 
 /// Tags that were pushed.
 #[derive(Clone, Debug, Default)]
-pub struct Hints {
+pub(crate) struct Hints {
     /// The tags, with the digest that each is said to have.
     pub tags: Vec<(RepositoryName, Tag, Option<Digest>)>,
     /// True if there were more than fit: only a comparison finds them.
@@ -147,7 +147,7 @@ pub struct Hints {
 
 /// One observation of a comparison. Times are those when the request was sent.
 #[derive(Clone, Debug)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// Every repository of the source that matches; complete.
     Repositories {
         /// The repositories.
@@ -164,7 +164,7 @@ pub enum Finding {
     /// A tag of an image.
     Image(Observed),
     /// A listed tag that has no manifest.
-    Gone(RepositoryName, Tag),
+    Gone,
     /// Every tag of a repository that stands for referrers; complete.
     ReferrerTags(RepositoryName, BTreeMap<Tag, Digest>),
     /// The list of the referrers API for an image.
@@ -186,7 +186,7 @@ pub enum Finding {
 
 /// The tags of one repository.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// The repository.
     pub repository: RepositoryName,
     /// Its tags that some rule takes, without those that stand for referrers.
@@ -199,7 +199,7 @@ pub struct Listed {
 
 /// One tag as it was observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// The repository.
     pub repository: RepositoryName,
     /// The tag.
@@ -212,7 +212,7 @@ pub struct Observed {
 
 /// The result of looking at a hinted tag.
 #[derive(Clone, Debug)]
-pub enum Looked {
+pub(crate) enum Looked {
     /// The tag was observed.
     Seen(Observed),
     /// The source has no such tag.
@@ -223,7 +223,7 @@ pub enum Looked {
 
 /// The progress of a copy that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyProgress {
+pub(crate) enum CopyProgress {
     /// It waits for a worker, or waits again.
     Waiting,
     /// It has begun, and has read so many bytes of blobs.
@@ -232,7 +232,7 @@ pub enum CopyProgress {
 
 /// The end of a copy.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The last decision about the destination.
     pub permission: Decision,
     /// The verified replica, or the cause of the failure.
@@ -244,7 +244,7 @@ pub struct Outcome {
 /// One thing to be done. Each is carried out in the order in which it was decided, and its result comes back as an
 /// event.
 #[derive(Clone, Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Compare the whole source.
     Compare(ComparisonId),
     /// Stop the comparison that is under way.
@@ -280,7 +280,7 @@ pub enum Effect {
 
 /// The observations to make of the tags of one repository.
 #[derive(Clone, Debug)]
-pub struct Looks {
+pub(crate) struct Looks {
     /// The repository.
     pub repository: RepositoryName,
     /// Tags that need no request, with their digests: promised never to move and verified everywhere.
@@ -295,7 +295,7 @@ pub struct Looks {
 
 /// The places where referrers are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReferrerLooks {
+pub(crate) enum ReferrerLooks {
     /// Nowhere.
     Nowhere,
     /// At the tags that stand for them.
@@ -306,7 +306,7 @@ pub enum ReferrerLooks {
 
 /// One change of the record of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum Record {
     /// An image was verified.
     Verified(Box<ImageStatus>),
     /// A tag is no longer replicated.
@@ -321,7 +321,7 @@ pub enum Record {
 
 /// One image to copy to one destination.
 #[derive(Clone, Debug)]
-pub struct Assignment {
+pub(crate) struct Assignment {
     /// The namespace and name of the configuration.
     pub configuration: (String, String),
     /// Its uid.
@@ -358,7 +358,7 @@ pub struct Assignment {
 
 /// The copies of one image to several destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its number inside the configuration.
     pub number: u64,
     /// The most copies that it has.

@@ -21,13 +21,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::event::{
+pub(crate) use self::event::{
     Assignment, CopyProgress, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders, Outcome,
     Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
 };
-pub use self::ids::{ComparisonId, CopyId, PairId};
-pub use self::pair::{Pair, PairKey};
-pub use self::state::Excluded;
+pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
+pub(crate) use self::pair::{Pair, PairKey};
+pub(crate) use self::state::Excluded;
 use self::state::{
     Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Queued, RunningCopy, STANDSTILL, Slot, SourceRepository,
 };
@@ -40,7 +40,7 @@ use crate::plan::{
 
 /// One running configuration.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     orders: Orders,
     /// The last spec that was valid; kept while a later one is not.
     configuration: Option<Arc<Configuration>>,
@@ -121,7 +121,7 @@ enum Ending {
 
 impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
-    pub fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
+    pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let is_resumed = stored.has_run || !stored.pairs.is_empty();
         let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
         let mut machine = Self {
@@ -182,7 +182,7 @@ impl Machine {
     }
 
     /// Takes one event and returns what is to be done. `claims` are those of all configurations of the process.
-    pub fn step(&mut self, event: Event, claims: &mut Claims, now: Timestamp) -> Vec<Effect> {
+    pub(crate) fn step(&mut self, event: Event, claims: &mut Claims, now: Timestamp) -> Vec<Effect> {
         match event {
             Event::Orders(orders) => self.take_orders(*orders, claims, now),
             Event::Hints(hints) => self.take_hints(hints, now),
@@ -207,7 +207,7 @@ impl Machine {
     }
 
     /// Returns the time at which something is due without an event; an event may change it.
-    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.ending.is_some() {
             return None;
         }
@@ -224,67 +224,67 @@ impl Machine {
 
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on,
     /// so that what it has read is still at hand when it is copied.
-    pub fn takes_findings(&self, now: Timestamp) -> bool {
+    pub(crate) fn takes_findings(&self, now: Timestamp) -> bool {
         self.queue.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
     }
 
     /// Returns the number of hinted tags that may be looked at now.
-    pub fn hints_wanted(&self) -> usize {
+    pub(crate) fn hints_wanted(&self) -> usize {
         if self.ending.is_some() { 0 } else { MAX_LOOKS.saturating_sub(self.looks) }
     }
 
     /// Returns true once the configuration or the process ends.
-    pub fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
 
     /// Returns true if the configuration has ended, and nothing that it began is under way.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.ending.is_some() && self.copies.is_empty() && self.publishing == 0 && self.deleting.is_empty()
     }
 
     /// Returns true if nothing is under way, and nothing but time or the world makes anything due.
-    pub fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         !self.is_comparing() && self.queue.is_empty() && self.copies.is_empty() && self.looks == 0
     }
 
     /// Returns true until the first comparison has ended, and during each later one.
-    pub fn is_comparing(&self) -> bool {
+    pub(crate) fn is_comparing(&self) -> bool {
         self.comparison.is_some() || (self.is_active() && self.next_comparison == 0)
     }
 
     /// Returns the last valid spec.
-    pub fn configuration(&self) -> Option<&Arc<Configuration>> {
+    pub(crate) fn configuration(&self) -> Option<&Arc<Configuration>> {
         self.configuration.as_ref()
     }
 
     /// Returns the pairs, in the order in which they were found.
-    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = &Pair> {
         self.pairs.values()
     }
 
     /// Returns the parts of the source that no rule takes; empty unless copies are only planned.
-    pub fn excluded(&self) -> &Excluded {
+    pub(crate) fn excluded(&self) -> &Excluded {
         &self.excluded
     }
 
     /// Returns the spec of the configuration and everything around it.
-    pub fn orders(&self) -> &Orders {
+    pub(crate) fn orders(&self) -> &Orders {
         &self.orders
     }
 
     /// Returns the repositories of the source that match, as far as they are known.
-    pub fn repositories(&self) -> &BTreeSet<RepositoryName> {
+    pub(crate) fn repositories(&self) -> &BTreeSet<RepositoryName> {
         &self.repositories
     }
 
     /// Returns the problems of the whole configuration, the most important first.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().chain(&self.missing)
     }
 
     /// Returns true if manifests are read together with their tags: where this process copies them.
-    pub fn reads_ahead(&self) -> bool {
+    pub(crate) fn reads_ahead(&self) -> bool {
         self.orders.class.is_none() && !self.orders.is_dry
     }
 

@@ -115,7 +115,7 @@ impl Machine {
     }
 
     /// Returns the source Registry.
-    pub fn source(&self) -> NamespacedName {
+    pub(crate) fn source(&self) -> NamespacedName {
         let name = self.configuration.as_ref().map(|configuration| configuration.source.clone()).unwrap_or_default();
         NamespacedName { namespace: self.orders.namespace.clone(), name }
     }

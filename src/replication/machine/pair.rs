@@ -18,7 +18,7 @@ use crate::terms::{PairEnd, PairSummary, ReplicationStatusStatus};
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PairKey {
+pub(crate) struct PairKey {
     /// The repository, of the same name at both ends.
     pub repository: RepositoryName,
     /// The destination.
@@ -27,7 +27,7 @@ pub struct PairKey {
 
 /// The state of a pair.
 #[derive(Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Its name inside the configuration.
     pub key: PairKey,
     /// The object that shows it.
@@ -70,7 +70,7 @@ pub struct Pair {
 
 impl Pair {
     /// Returns a pair without images.
-    pub fn new(
+    pub(crate) fn new(
         key: PairKey,
         identity: PairIdentity,
         (destination_uid, place): (String, RepositoryAddress),
@@ -104,7 +104,7 @@ impl Pair {
 
     /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they
     /// are looked at again then.
-    pub fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
+    pub(crate) fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
         self.ledger.restore_missed(&stored.missed);
@@ -124,7 +124,7 @@ impl Pair {
 
     /// Records that every image of a complete list was observed. What the last status showed beyond that is gone if it
     /// stays away once more: a list may be wrong for a moment.
-    pub fn close(&mut self, now: Timestamp) {
+    pub(crate) fn close(&mut self, now: Timestamp) {
         let is_proved = std::mem::replace(&mut self.was_closed, true);
         let images = self.ledger.counts().images;
         if let Some(short) = &mut self.short {
@@ -135,22 +135,22 @@ impl Pair {
 
     /// Returns true while the ledger knows less than the last status showed.
     #[cfg(test)]
-    pub fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.short.is_some()
     }
 
     /// Records that the status is to be published.
-    pub fn change(&mut self, now: Timestamp) {
+    pub(crate) fn change(&mut self, now: Timestamp) {
         self.changed_at.get_or_insert(now);
     }
 
     /// Returns true if nothing is being copied or waits for it.
-    pub fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.running.is_empty() && self.queued.is_empty()
     }
 
     /// Returns the counts to show: those of the ledger, or of the last status while the ledger knows less.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let counts = self.ledger.counts();
         match (&self.short, &self.published) {
             (Some(_), Some(status)) => {
@@ -162,7 +162,7 @@ impl Pair {
     }
 
     /// Ends the time in which the ledger knows less than the last status showed: when every image has been tried since.
-    pub fn recover(&mut self, now: Timestamp) {
+    pub(crate) fn recover(&mut self, now: Timestamp) {
         let counts = self.ledger.counts();
         let is_tried = counts.pending + counts.in_progress == 0;
         if self.short.as_ref().is_some_and(|short| (short.is_known && is_tried) || short.until <= now) {
@@ -173,7 +173,7 @@ impl Pair {
 
     /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published
     /// once it has an image, and not while the ledger knows less than the last status showed.
-    pub fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
         let is_empty = self.published.is_none() && !self.may_exist && self.ledger.counts().images == 0;
         if is_empty || self.publishing.is_some() {
             return None;
@@ -188,17 +188,17 @@ impl Pair {
     }
 
     /// Returns true while a status is being written.
-    pub fn is_publishing(&self) -> bool {
+    pub(crate) fn is_publishing(&self) -> bool {
         self.publishing.is_some()
     }
 
     /// Returns true if everything that changed has been published.
-    pub fn is_published(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         self.changed_at.is_none() && self.publishing.is_none()
     }
 
     /// Begins to publish the status; `None` if it is published already.
-    pub fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
+    pub(crate) fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
         self.changed_at = None;
         let status = Box::new(self.status(now));
         if self.published.as_ref() == Some(&status) {
@@ -209,7 +209,7 @@ impl Pair {
     }
 
     /// Records how publishing ended. A status that could not be written is written at the next pace.
-    pub fn published(&mut self, is_written: bool, now: Timestamp) {
+    pub(crate) fn published(&mut self, is_written: bool, now: Timestamp) {
         let Some(status) = self.publishing.take() else { return };
         self.pace.written(now);
         let is_lost = std::mem::take(&mut self.is_lost);
@@ -222,7 +222,7 @@ impl Pair {
 
     /// Records that another process may have compared and published meanwhile: what is not verified is owed, and the
     /// status is written again once every image was observed.
-    pub fn reopen(&mut self, now: Timestamp) {
+    pub(crate) fn reopen(&mut self, now: Timestamp) {
         self.ledger.owe_all();
         let images = self.ledger.counts().images;
         self.short = Some(Short { images, is_known: false, until: now + MAX_SHORT });
@@ -232,7 +232,7 @@ impl Pair {
     }
 
     /// Records that another client deleted the object: it is written again.
-    pub fn lost(&mut self, now: Timestamp) {
+    pub(crate) fn lost(&mut self, now: Timestamp) {
         self.is_lost = self.publishing.is_some();
         self.may_exist |= self.is_lost;
         self.published = None;
@@ -240,7 +240,7 @@ impl Pair {
     }
 
     /// Returns true if a status was ever published, by this or an earlier process.
-    pub fn was_published(&self) -> bool {
+    pub(crate) fn was_published(&self) -> bool {
         self.published.is_some()
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Comparison {
 
 /// The parts of a source that no rule takes, for people; collected where copies are only planned.
 #[derive(Debug, Default)]
-pub struct Excluded {
+pub(crate) struct Excluded {
     /// Repositories that match no rule.
     pub repositories: BTreeSet<RepositoryName>,
     /// By repository, the number of tags that no rule takes, and examples of them.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 /// One deadline a key.
 #[derive(Debug)]
-pub struct Timers<K> {
+pub(super) struct Timers<K> {
     order: BTreeSet<(Timestamp, K)>,
     of: HashMap<K, Timestamp>,
 }
@@ -20,7 +20,7 @@ impl<K> Default for Timers<K> {
 
 impl<K: Copy + Ord + Hash> Timers<K> {
     /// Sets the deadline of `key`, or clears it.
-    pub fn set(&mut self, key: K, at: Option<Timestamp>) {
+    pub(super) fn set(&mut self, key: K, at: Option<Timestamp>) {
         let earlier = match at {
             Some(at) => self.of.insert(key, at),
             None => self.of.remove(&key),
@@ -37,14 +37,14 @@ impl<K: Copy + Ord + Hash> Timers<K> {
     }
 
     /// Sets the deadline of `key` unless an earlier one is set.
-    pub fn set_no_later(&mut self, key: K, at: Timestamp) {
+    pub(super) fn set_no_later(&mut self, key: K, at: Timestamp) {
         if self.of.get(&key).is_none_or(|earlier| *earlier > at) {
             self.set(key, Some(at));
         }
     }
 
     /// Removes and returns a key whose deadline has come.
-    pub fn pop(&mut self, now: Timestamp) -> Option<K> {
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<K> {
         let (at, key) = *self.order.first()?;
         if at > now {
             return None;
@@ -54,7 +54,7 @@ impl<K: Copy + Ord + Hash> Timers<K> {
     }
 
     /// Returns the earliest deadline.
-    pub fn next(&self) -> Option<Timestamp> {
+    pub(super) fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
 }

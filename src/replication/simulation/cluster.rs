@@ -12,7 +12,7 @@ use crate::terms::{Execution, TagFilter, TagFilterType, reason};
 
 /// A ReplicationConfiguration.
 #[derive(Debug)]
-pub struct Declared {
+pub(super) struct Declared {
     pub exists: bool,
     /// It was deleted, and does not come back.
     pub was_deleted: bool,
@@ -31,7 +31,7 @@ pub struct Declared {
 
 /// The parts of a spec that the simulation varies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(super) struct Shape {
     pub is_invalid: bool,
     pub suspend: bool,
     /// Repositories named exactly; `None` takes those that the catalog lists.
@@ -42,7 +42,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    pub fn of(destinations: Vec<usize>) -> Self {
+    pub(super) fn of(destinations: Vec<usize>) -> Self {
         Self { is_invalid: false, suspend: false, exact: None, destinations, without_tag: false, with_platforms: false }
     }
 
@@ -76,15 +76,15 @@ static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
 });
 
 impl Declared {
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("c{}", self.index)
     }
 
-    pub fn uid(&self) -> String {
+    pub(super) fn uid(&self) -> String {
         format!("uid-{}", self.index)
     }
 
-    pub fn configuration(&self) -> Result<Arc<Configuration>, SpecError> {
+    pub(super) fn configuration(&self) -> Result<Arc<Configuration>, SpecError> {
         if self.shape.is_invalid {
             return Err(SpecError { reason: reason::INVALID_SPEC, message: "spec.rules is wrong".to_owned() });
         }
@@ -100,7 +100,7 @@ impl Declared {
     }
 
     /// Returns the orders as a process makes them of what is declared now.
-    pub fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
+    pub(super) fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
         let configuration = self.configuration();
         let mut registries = BTreeMap::new();
         registries
@@ -128,6 +128,6 @@ impl Declared {
     }
 }
 
-pub fn host(destination: usize) -> String {
+pub(super) fn host(destination: usize) -> String {
     format!("d{destination}.example")
 }

@@ -11,7 +11,7 @@ use crate::terms::FailureCode;
 
 /// A copy that runs.
 #[derive(Debug)]
-pub struct Copying {
+pub(super) struct Copying {
     pub assignment: Arc<Assignment>,
     pub key: Key,
     pub content: Content,
@@ -26,7 +26,7 @@ pub struct Copying {
 
 /// The right to write one tag, of one copy at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Grant {
+pub(super) struct Grant {
     configuration: usize,
     copy: CopyId,
     until: Millis,
@@ -34,7 +34,7 @@ pub struct Grant {
 
 /// The next thing that a copy does.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(super) enum Step {
     Begin,
     Read,
     Check,
@@ -51,7 +51,7 @@ const GRANTS_RUN_OUT: bool = true;
 const AUTHORITY_EXPIRES: bool = true;
 
 impl World {
-    pub fn begin_copy(&mut self, target: Target, copy: CopyId, assignment: Arc<Assignment>) {
+    pub(super) fn begin_copy(&mut self, target: Target, copy: CopyId, assignment: Arc<Assignment>) {
         let key = Key {
             destination: destination_index(&assignment.destination),
             repository: repository_index(assignment.repository.as_str()),
@@ -67,11 +67,11 @@ impl World {
     }
 
     /// Stops a copy; it sends nothing any more.
-    pub fn stop_copy(&mut self, target: Target, copy: CopyId) {
+    pub(super) fn stop_copy(&mut self, target: Target, copy: CopyId) {
         self.end_copy(target, copy, None);
     }
 
-    pub fn copy(&mut self, target: Target, copy: CopyId, step: Step) {
+    pub(super) fn copy(&mut self, target: Target, copy: CopyId, step: Step) {
         let Some(copying) = self.running(target).and_then(|running| running.copies.get(&copy)) else { return };
         let (key, wanted) = (copying.key, copying.content);
         match step {

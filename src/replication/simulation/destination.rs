@@ -8,7 +8,7 @@ use crate::terms::reason;
 
 /// A destination registry.
 #[derive(Debug)]
-pub struct Destination {
+pub(super) struct Destination {
     /// By repository and tag.
     pub tags: HashMap<(usize, usize), Content>,
     /// It never answers.
@@ -25,7 +25,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             tags: HashMap::new(),
             is_dead: false,
@@ -37,15 +37,15 @@ impl Destination {
         }
     }
 
-    pub fn answers(&self, now: Millis) -> bool {
+    pub(super) fn answers(&self, now: Millis) -> bool {
         !self.is_dead && now >= self.down_until
     }
 
-    pub fn is_slow(&self, now: Millis) -> bool {
+    pub(super) fn is_slow(&self, now: Millis) -> bool {
         now < self.slow_until
     }
 
-    pub fn decide(&self) -> Decision {
+    pub(super) fn decide(&self) -> Decision {
         let (reason, message) = if self.is_allowed {
             (reason::STATEMENT_ALLOWS, "allowed by statement s of RegistryPermissionPolicy p")
         } else {

@@ -10,7 +10,7 @@ use crate::terms::ReplicationState;
 
 impl World {
     /// I7: faults stopped some time ago. From now on nothing may happen, if nothing fails.
-    pub fn judge(&mut self) {
+    pub(super) fn judge(&mut self) {
         self.trace(|_| "=== judgement".to_owned());
         self.check_convergence();
         self.oracles.is_window = self.is_healthy();
@@ -18,7 +18,7 @@ impl World {
     }
 
     /// Still so after a while in which nothing happened.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.check_convergence();
         let window = 2 * self.interval() + 10_000;
         let configurations = self.declared.iter().filter(|declared| declared.exists).count();

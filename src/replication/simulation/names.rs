@@ -9,71 +9,71 @@ use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::NamespacedName;
 
 /// Milliseconds since the simulation began.
-pub type Millis = i64;
+pub(super) type Millis = i64;
 
 /// A content; two pushes of the same content have the same digest.
-pub type Content = usize;
+pub(super) type Content = usize;
 
 /// A tag of a repository at a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(super) struct Key {
     pub destination: usize,
     pub repository: usize,
     pub tag: usize,
 }
 
-pub const REPOSITORIES: usize = 3;
-pub const TAGS: usize = 3;
-pub const DESTINATIONS: usize = 2;
-pub const CONFIGURATIONS: usize = 2;
-pub const NAMESPACE: &str = "team-a";
+pub(super) const REPOSITORIES: usize = 3;
+pub(super) const TAGS: usize = 3;
+pub(super) const DESTINATIONS: usize = 2;
+pub(super) const CONFIGURATIONS: usize = 2;
+pub(super) const NAMESPACE: &str = "team-a";
 const CONTENTS: usize = 2048;
 
-pub fn at(millis: Millis) -> Timestamp {
+pub(super) fn at(millis: Millis) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + millis).expect("within range")
 }
 
-pub fn millis(at: Timestamp) -> Millis {
+pub(super) fn millis(at: Timestamp) -> Millis {
     at.as_millisecond() - 1_800_000_000_000
 }
 
-pub fn repository(index: usize) -> RepositoryName {
+pub(super) fn repository(index: usize) -> RepositoryName {
     NAMES.0[index].clone()
 }
 
-pub fn repository_index(name: &str) -> usize {
+pub(super) fn repository_index(name: &str) -> usize {
     last_digit(name)
 }
 
-pub fn tag(index: usize) -> Tag {
+pub(super) fn tag(index: usize) -> Tag {
     NAMES.1[index].clone()
 }
 
-pub fn tag_index(tag: &Tag) -> usize {
+pub(super) fn tag_index(tag: &Tag) -> usize {
     last_digit(tag.as_str())
 }
 
-pub fn source() -> NamespacedName {
+pub(super) fn source() -> NamespacedName {
     NamespacedName { namespace: NAMESPACE.to_owned(), name: "source".to_owned() }
 }
 
-pub fn destination(index: usize) -> NamespacedName {
+pub(super) fn destination(index: usize) -> NamespacedName {
     NAMES.2[index].clone()
 }
 
-pub fn destination_index(reference: &NamespacedName) -> usize {
+pub(super) fn destination_index(reference: &NamespacedName) -> usize {
     last_digit(&reference.name)
 }
 
-pub fn digest(content: Content) -> Digest {
+pub(super) fn digest(content: Content) -> Digest {
     DIGESTS.0[content].clone()
 }
 
-pub fn content(digest: &Digest) -> Content {
+pub(super) fn content(digest: &Digest) -> Content {
     DIGESTS.1[digest]
 }
 
-pub fn last_digit(text: &str) -> usize {
+pub(super) fn last_digit(text: &str) -> usize {
     usize::from(text.as_bytes()[text.len() - 1] - b'0')
 }
 

@@ -13,7 +13,7 @@ use crate::terms::reason;
 
 /// A comparison that is under way.
 #[derive(Debug)]
-pub struct Comparing {
+pub(super) struct Comparing {
     pub id: ComparisonId,
     configuration: Arc<Configuration>,
     listed: BTreeSet<usize>,
@@ -26,7 +26,7 @@ pub struct Comparing {
 
 /// A request to the source.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(super) struct Request {
     pub target: Target,
     /// `None` for a hint.
     pub comparison: Option<ComparisonId>,
@@ -36,7 +36,7 @@ pub struct Request {
 
 /// A request to the source.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     Catalog,
     Tags(usize),
     Digest(usize, usize),
@@ -44,7 +44,7 @@ pub enum Kind {
 
 /// An answer of the source.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     Error,
     /// A list, and whether it is a lie.
     List(BTreeSet<usize>, bool),
@@ -52,7 +52,7 @@ pub enum Answer {
 }
 
 impl World {
-    pub fn compare(&mut self, target: Target, id: ComparisonId) {
+    pub(super) fn compare(&mut self, target: Target, id: ComparisonId) {
         let Some(running) = self.running(target) else { return };
         let configuration = running.machine.configuration().expect("a comparison of a valid spec").clone();
         let needs_listing = configuration.selection.needs_listing();
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    pub fn look(&mut self, target: Target, repository: usize, tag: usize) {
+    pub(super) fn look(&mut self, target: Target, repository: usize, tag: usize) {
         self.request(target, None, Kind::Digest(repository, tag));
     }
 
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// The source answers with what is there now.
-    pub fn take(&mut self, request: Request) {
+    pub(super) fn take(&mut self, request: Request) {
         let reader = (request.target.process, request.target.configuration);
         let answer = if self.now < self.source.down_until {
             Answer::Error
@@ -106,7 +106,7 @@ impl World {
         self.after(delay, Task::Answer(request, answer));
     }
 
-    pub fn answer(&mut self, request: Request, answer: Answer) {
+    pub(super) fn answer(&mut self, request: Request, answer: Answer) {
         let (target, sent_at) = (request.target, at(self.now));
         let Some(running) = self.running(target) else { return };
         if !running.machine.takes_findings(sent_at) {
@@ -198,7 +198,7 @@ impl World {
     }
 
     /// Observes the tags of a repository, as the state machine wants.
-    pub fn observe(&mut self, target: Target, id: ComparisonId, looks: &Looks) {
+    pub(super) fn observe(&mut self, target: Target, id: ComparisonId, looks: &Looks) {
         let index = repository_index(looks.repository.as_str());
         let Some(comparing) = self.running(target).and_then(|running| running.comparing.as_mut()) else { return };
         let tags = std::mem::take(&mut comparing.tags);
@@ -215,7 +215,7 @@ impl World {
         let (target, id) = (request.target, request.comparison.unwrap_or_default());
         let finding = match answer {
             Answer::Digest(Some(_)) => Finding::Image(observed(request, index, tag_number, answer)),
-            Answer::Digest(None) => Finding::Gone(repository(index), tag(tag_number)),
+            Answer::Digest(None) => Finding::Gone,
             _ => {
                 let comparing = self.comparing(target);
                 (comparing.is_whole, comparing.is_whole_repository) = (false, false);
@@ -248,7 +248,7 @@ impl World {
     }
 
     /// A notification of a push reaches a process, some time, several times, or never.
-    pub fn hint(&mut self, index: usize, number: usize) {
+    pub(super) fn hint(&mut self, index: usize, number: usize) {
         let Some(process) = self.leader else { return };
         let times = [0, 1, 1, 1, 1, 2][self.pick(6)];
         for _ in 0..times {

@@ -14,14 +14,14 @@ use crate::replication::machine::{Assignment, Effect, Pair, PairId};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub(super) struct Violation {
     pub oracle: &'static str,
     pub what: String,
 }
 
 /// The memory of the oracles.
 #[derive(Debug, Default)]
-pub struct Oracles {
+pub(super) struct Oracles {
     pub violation: Option<Violation>,
     /// The content that was sent last to a tag, and its number among the pushes of the tag at that time.
     sent: HashMap<Key, (Content, usize)>,
@@ -45,26 +45,26 @@ pub struct Oracles {
 
 impl Oracles {
     /// A process knows what was published only.
-    pub fn started(&mut self, configuration: usize) {
+    pub(super) fn started(&mut self, configuration: usize) {
         self.owed[configuration].clear();
     }
 
-    pub fn retired(&mut self, configuration: usize) {
+    pub(super) fn retired(&mut self, configuration: usize) {
         self.owed[configuration].clear();
     }
 
-    pub fn deleted(&mut self, name: &str) {
+    pub(super) fn deleted(&mut self, name: &str) {
         self.stored.remove(name);
     }
 
-    pub fn stored(&mut self, target: Target, pair: PairId, name: &str) {
+    pub(super) fn stored(&mut self, target: Target, pair: PairId, name: &str) {
         if let Some(counted) = self.counted.remove(&(target, pair)) {
             self.stored.insert(name.to_owned(), counted);
         }
     }
 
     /// A comparison was complete: what it found is owed until it is verified.
-    pub fn compared(&mut self, target: Target, running: &Running) {
+    pub(super) fn compared(&mut self, target: Target, running: &Running) {
         for pair in running.machine.pairs() {
             let (destination, repository) = ends(pair);
             let found = running.found.iter().filter(|(index, _)| *index == repository);
@@ -75,7 +75,7 @@ impl Oracles {
     }
 
     /// Drops what is verified, or no longer replicated.
-    pub fn settle(&mut self, target: Target, running: &Running) {
+    pub(super) fn settle(&mut self, target: Target, running: &Running) {
         if self.owed[target.configuration].is_empty() {
             return;
         }
@@ -89,7 +89,7 @@ impl Oracles {
 
 impl World {
     /// Checks what a state machine decides.
-    pub fn check_effect(&mut self, target: Target, effect: &Effect) {
+    pub(super) fn check_effect(&mut self, target: Target, effect: &Effect) {
         let is_leading = self.leader == Some(target.process);
         match effect {
             Effect::Copy(_, assignment) => self.check_copy(target, assignment),
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// I3 and I4: a write that is sent is wanted, and never older than one that was sent before.
-    pub fn check_write(&mut self, target: Target, copy: u64, key: Key, wanted: Content) {
+    pub(super) fn check_write(&mut self, target: Target, copy: u64, key: Key, wanted: Content) {
         let history = &self.source.repositories[key.repository].tags[key.tag];
         let running = &self.processes[&target.process].running[&target.configuration];
         let is_wanted = is_wanted(running, &running.copies[&copy].assignment);
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// Nothing stays in progress without a living owner.
-    pub fn check_rest(&mut self, process: u32) {
+    pub(super) fn check_rest(&mut self, process: u32) {
         if self.leader != Some(process) || self.now < self.store.failing_until + 60_000 {
             return;
         }
@@ -269,11 +269,11 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
 }
 
 /// Returns the numbers of the destination and the repository of a pair.
-pub fn ends(pair: &Pair) -> (usize, usize) {
+pub(super) fn ends(pair: &Pair) -> (usize, usize) {
     (destination_index(&pair.key.destination), repository_index(pair.key.repository.as_str()))
 }
 
-pub fn destination_index_of(identity: &PairIdentity) -> usize {
+pub(super) fn destination_index_of(identity: &PairIdentity) -> usize {
     last_digit(&identity.spec.destination.registry_ref.name)
 }
 

@@ -14,7 +14,7 @@ use crate::terms::ReplicationStatusStatus;
 
 /// A process.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     pub claims: Claims,
     pub running: BTreeMap<usize, Running>,
     pub frozen_at: Option<Millis>,
@@ -30,7 +30,7 @@ pub struct Process {
 
 /// One configuration in a process.
 #[derive(Debug)]
-pub struct Running {
+pub(super) struct Running {
     pub machine: Machine,
     pub wake: Option<Millis>,
     pub copies: BTreeMap<u64, Copying>,
@@ -46,7 +46,7 @@ pub struct Running {
 
 impl World {
     /// Starts a process, unless one leads that is well.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         let is_well = |process: &Process| process.frozen_at.is_none_or(|frozen| self.now < frozen + LEASE);
         if self.leader.and_then(|leader| self.processes.get(&leader)).is_some_and(is_well) {
             return;
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Starts a configuration in a process.
-    pub fn run_configuration(&mut self, target: Target) {
+    pub(super) fn run_configuration(&mut self, target: Target) {
         let Some(process) = self.processes.get_mut(&target.process) else { return };
         let declared = &self.declared[target.configuration];
         if !declared.exists || process.running.contains_key(&target.configuration) {
@@ -104,12 +104,12 @@ impl World {
         self.step(target, Event::Wake);
     }
 
-    pub fn running(&mut self, target: Target) -> Option<&mut Running> {
+    pub(super) fn running(&mut self, target: Target) -> Option<&mut Running> {
         self.processes.get_mut(&target.process)?.running.get_mut(&target.configuration)
     }
 
     /// Gives an event to a state machine, and carries out what it decides.
-    pub fn step(&mut self, target: Target, event: Event) {
+    pub(super) fn step(&mut self, target: Target, event: Event) {
         let now = self.now;
         self.trace(|_| format!("{}/c{} <- {}", target.process, target.configuration, brief(&event)));
         let Some(process) = self.processes.get_mut(&target.process) else { return };
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Gives a configuration its declared orders; starts and ends it too.
-    pub fn give_orders(&mut self, target: Target) {
+    pub(super) fn give_orders(&mut self, target: Target) {
         let Some(process) = self.processes.get_mut(&target.process) else { return };
         let declared = &self.declared[target.configuration];
         let Some(running) = process.running.get_mut(&target.configuration) else {
@@ -199,7 +199,7 @@ impl World {
     }
 
     /// A status reaches the store; one of a process that no longer leads is refused.
-    pub fn store_status(
+    pub(super) fn store_status(
         &mut self,
         target: Target,
         pair: PairId,
@@ -216,7 +216,7 @@ impl World {
         self.after(delay, Task::Event(target, Event::Published(pair, !is_refused && !is_lost && !is_unanswered)));
     }
 
-    pub fn delete_status(&mut self, target: Target, identity: &PairIdentity) {
+    pub(super) fn delete_status(&mut self, target: Target, identity: &PairIdentity) {
         let is_refused = self.leader != Some(target.process);
         let (is_lost, is_unanswered) = self.store_fate();
         if !is_refused && !is_lost {
@@ -239,14 +239,14 @@ impl World {
         (is_failing && self.chance(50), is_failing && self.chance(50))
     }
 
-    pub fn store_report(&mut self, target: Target, report: ConfigurationReport) {
+    pub(super) fn store_report(&mut self, target: Target, report: ConfigurationReport) {
         if self.leader == Some(target.process) && self.declared[target.configuration].exists {
             self.store.reports[target.configuration] = Some(report);
         }
     }
 
     /// A frozen process goes on. It learns first that it was frozen, and whether another one leads by now.
-    pub fn thaw(&mut self, id: u32) {
+    pub(super) fn thaw(&mut self, id: u32) {
         let now = self.now;
         let is_other = self.leader.is_some_and(|leader| leader != id && self.processes.contains_key(&leader));
         let Some(process) = self.processes.get_mut(&id) else { return };
@@ -285,7 +285,7 @@ impl World {
     }
 
     /// Ends a process without a word; what it sent is under way still.
-    pub fn kill(&mut self, id: u32) {
+    pub(super) fn kill(&mut self, id: u32) {
         if self.processes.remove(&id).is_some() {
             self.trace(|_| format!("process {id} dies"));
             if self.leader == Some(id) {
@@ -310,7 +310,7 @@ impl World {
     }
 
     /// Returns true if a process may write now.
-    pub fn has_authority(&self, process: u32) -> bool {
+    pub(super) fn has_authority(&self, process: u32) -> bool {
         let state = &self.processes[&process];
         self.leader == Some(process) && self.now >= state.granted_from && !state.is_ending
     }
@@ -343,13 +343,13 @@ impl Running {
 }
 
 /// Returns true if the condition Ready of a configuration is True.
-pub fn is_ready(report: &ConfigurationReport) -> bool {
+pub(super) fn is_ready(report: &ConfigurationReport) -> bool {
     let status = crate::plan::configuration_status(super::names::NAMESPACE, report, &Default::default(), at(0));
     report.phase == ComparisonPhase::Compared
         && status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// The time after its last sign of life at which a process is replaced; its grants may be in use for so long.
-pub const LEASE: Millis = 10_000;
+pub(super) const LEASE: Millis = 10_000;
 /// A process that did not run for so long has lost its authority.
 const STOPPED_AFTER: Millis = 6_000;

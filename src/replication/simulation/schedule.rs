@@ -11,7 +11,7 @@ use crate::replication::machine::Event;
 
 /// Which faults a schedule has, and how many steps.
 #[derive(Debug)]
-pub struct Weather {
+pub(super) struct Weather {
     faults: Vec<Fault>,
     steps: u32,
     /// Faults have stopped.
@@ -20,7 +20,7 @@ pub struct Weather {
 
 /// One kind of thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(super) enum Fault {
     Push,
     RollBack,
     DeleteTag,
@@ -67,7 +67,7 @@ const ALL: [Fault; 19] = [
 
 impl Weather {
     /// Makes a schedule of some of the faults only, so that each combination has its turn.
-    pub fn draw(rng: &mut SmallRng) -> Self {
+    pub(super) fn draw(rng: &mut SmallRng) -> Self {
         let share = rng.random_range(10..70);
         let mut faults: Vec<Fault> = ALL.into_iter().filter(|_| rng.random_ratio(share, 100)).collect();
         for _ in 0..=faults.len() / 2 {
@@ -78,7 +78,7 @@ impl Weather {
 }
 
 /// Returns the configurations of a world; the second one is there now and then.
-pub fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
+pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
     let interval = [60, 90, 150][rng.random_range(0..3)];
     std::array::from_fn(|index| {
         let destinations = if index == 0 && rng.random_bool(0.4) { vec![0, 1] } else { vec![0] };
@@ -105,7 +105,7 @@ pub fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
 
 impl World {
     /// The state at the beginning of the schedule.
-    pub fn set_up(&mut self) {
+    pub(super) fn set_up(&mut self) {
         let repositories = 1 + self.pick(REPOSITORIES);
         for index in 0..repositories {
             self.source.repositories[index].is_listed = self.chance(80);
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Something happens; then the next, or faults stop.
-    pub fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         let chosen = self.pick(self.weather.faults.len());
         let fault = self.weather.faults[chosen];
         self.trace(|_| format!("=== {fault:?}"));
@@ -288,7 +288,7 @@ impl World {
     }
 
     /// Faults stop: what is declared is valid, registries answer and say the truth, and one process leads.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.trace(|_| "=== faults stop".to_owned());
         self.weather.is_calm = true;
         let now = self.now;
@@ -319,7 +319,7 @@ impl World {
         self.after(SETTLING + 4 * interval + 10_000, Task::Finish);
     }
 
-    pub fn interval(&self) -> Millis {
+    pub(super) fn interval(&self) -> Millis {
         Millis::try_from(self.declared[0].interval.as_millis()).expect("it is short")
     }
 }

@@ -6,7 +6,7 @@ use super::names::{Content, Millis, REPOSITORIES, TAGS};
 
 /// The source registry.
 #[derive(Debug, Default)]
-pub struct Source {
+pub(super) struct Source {
     pub repositories: [Repository; REPOSITORIES],
     /// Every request fails until then.
     pub down_until: Millis,
@@ -20,11 +20,11 @@ pub struct Source {
 }
 
 /// The process and configuration that read a list.
-pub type Reader = (u32, usize);
+pub(super) type Reader = (u32, usize);
 
 /// A wrong list that counts as complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
+pub(super) enum Lie {
     Empty,
     /// The list lacks one entry.
     Lacks(usize),
@@ -32,7 +32,7 @@ pub enum Lie {
 
 /// One repository.
 #[derive(Debug, Default)]
-pub struct Repository {
+pub(super) struct Repository {
     /// True if the catalog has it.
     pub is_listed: bool,
     /// True if the catalog ever lost it.
@@ -42,33 +42,33 @@ pub struct Repository {
 
 /// The contents that a tag pointed at, oldest first; `None` where it was deleted.
 #[derive(Debug, Default)]
-pub struct History(pub Vec<Option<Content>>);
+pub(super) struct History(pub Vec<Option<Content>>);
 
 impl History {
-    pub fn now(&self) -> Option<Content> {
+    pub(super) fn now(&self) -> Option<Content> {
         self.0.last().copied().flatten()
     }
 
     /// Returns the number of the latest push of a content: the larger, the newer.
-    pub fn order(&self, content: Content) -> usize {
+    pub(super) fn order(&self, content: Content) -> usize {
         self.0.iter().rposition(|pushed| *pushed == Some(content)).expect("a content that was pushed")
     }
 
-    pub fn has_vanished(&self) -> bool {
+    pub(super) fn has_vanished(&self) -> bool {
         self.0.contains(&None)
     }
 }
 
 impl Source {
     /// Pushes a new content, and returns it.
-    pub fn push(&mut self, repository: usize, tag: usize) -> Content {
+    pub(super) fn push(&mut self, repository: usize, tag: usize) -> Content {
         self.contents += 1;
         self.repositories[repository].tags[tag].0.push(Some(self.contents));
         self.contents
     }
 
     /// Points a tag at an earlier content again.
-    pub fn roll_back(&mut self, repository: usize, tag: usize, choice: usize) {
+    pub(super) fn roll_back(&mut self, repository: usize, tag: usize, choice: usize) {
         let history = &mut self.repositories[repository].tags[tag].0;
         let pushed: Vec<Content> = history.iter().flatten().copied().collect();
         if let (Some(earlier), Some(Some(_))) = (pushed.get(choice % pushed.len().max(1)), history.last()) {
@@ -76,35 +76,35 @@ impl Source {
         }
     }
 
-    pub fn delete(&mut self, repository: usize, tag: usize) {
+    pub(super) fn delete(&mut self, repository: usize, tag: usize) {
         let history = &mut self.repositories[repository].tags[tag];
         if history.now().is_some() {
             history.0.push(None);
         }
     }
 
-    pub fn unlist(&mut self, repository: usize) {
+    pub(super) fn unlist(&mut self, repository: usize) {
         let repository = &mut self.repositories[repository];
         (repository.was_unlisted, repository.is_listed) = (repository.was_unlisted || repository.is_listed, false);
     }
 
-    pub fn listed(&self) -> BTreeSet<usize> {
+    pub(super) fn listed(&self) -> BTreeSet<usize> {
         (0..REPOSITORIES).filter(|index| self.repositories[*index].is_listed).collect()
     }
 
-    pub fn tags(&self, repository: usize) -> BTreeSet<usize> {
+    pub(super) fn tags(&self, repository: usize) -> BTreeSet<usize> {
         (0..TAGS).filter(|tag| self.repositories[repository].tags[*tag].now().is_some()).collect()
     }
 
     /// Returns the catalog as `reader` gets it now, and whether it is a lie.
-    pub fn catalog(&mut self, reader: Reader) -> (BTreeSet<usize>, bool) {
+    pub(super) fn catalog(&mut self, reader: Reader) -> (BTreeSet<usize>, bool) {
         let honest = self.listed();
         let lie = if self.lied.contains(&(reader, None)) { None } else { self.catalog_lie.take() };
         bend(honest, lie)
     }
 
     /// Returns the tags of a repository as `reader` gets them now, and whether that is a lie.
-    pub fn list(&mut self, reader: Reader, repository: usize) -> (BTreeSet<usize>, bool) {
+    pub(super) fn list(&mut self, reader: Reader, repository: usize) -> (BTreeSet<usize>, bool) {
         let honest = self.tags(repository);
         let is_due = !self.lied.contains(&(reader, Some(repository)));
         let lie = if is_due { self.tags_lie.remove(&repository) } else { None };
@@ -112,12 +112,12 @@ impl Source {
     }
 
     /// Returns true if the last list of a repository that a reader took was a lie.
-    pub fn lies_to(&self, reader: Reader, repository: usize) -> bool {
+    pub(super) fn lies_to(&self, reader: Reader, repository: usize) -> bool {
         self.lied.contains(&(reader, Some(repository)))
     }
 
     /// Records that a list has been taken by its reader.
-    pub fn taken(&mut self, reader: Reader, repository: Option<usize>, is_lie: bool) {
+    pub(super) fn taken(&mut self, reader: Reader, repository: Option<usize>, is_lie: bool) {
         if is_lie {
             self.lied.insert((reader, repository));
         } else {

@@ -13,7 +13,7 @@ use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
 /// The state that outlives a process.
 #[derive(Debug, Default)]
-pub struct ModelStore {
+pub(super) struct ModelStore {
     /// By the name of the object.
     pub statuses: BTreeMap<String, Status>,
     records: BTreeMap<String, Records>,
@@ -30,7 +30,7 @@ pub struct ModelStore {
 
 /// A status object.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub(super) struct Status {
     pub configuration: usize,
     pub identity: Arc<PairIdentity>,
     pub status: ReplicationStatusStatus,
@@ -44,26 +44,31 @@ struct Records {
 }
 
 impl ModelStore {
-    pub fn publish(&mut self, configuration: usize, identity: Arc<PairIdentity>, status: &ReplicationStatusStatus) {
+    pub(super) fn publish(
+        &mut self,
+        configuration: usize,
+        identity: Arc<PairIdentity>,
+        status: &ReplicationStatusStatus,
+    ) {
         let mut status = status.clone();
         status.images.truncate(self.room);
         self.statuses.insert(identity.name.clone(), Status { configuration, identity, status });
     }
 
-    pub fn delete(&mut self, name: &str) {
+    pub(super) fn delete(&mut self, name: &str) {
         self.statuses.remove(name);
         self.records.remove(name);
     }
 
     /// Deletes what an owner left that does not exist any more.
-    pub fn collect_garbage(&mut self, configuration: usize) -> Vec<String> {
+    pub(super) fn collect_garbage(&mut self, configuration: usize) -> Vec<String> {
         let garbage = self.statuses.values().filter(|status| status.configuration == configuration);
         let garbage: Vec<String> = garbage.map(|status| status.identity.name.clone()).collect();
         garbage.iter().for_each(|name| self.delete(name));
         garbage
     }
 
-    pub fn record(&mut self, identity: &PairIdentity, record: Record) {
+    pub(super) fn record(&mut self, identity: &PairIdentity, record: Record) {
         let records = self.records.entry(identity.name.clone()).or_default();
         match record {
             Record::Verified(image) => {
@@ -79,7 +84,7 @@ impl ModelStore {
     }
 
     /// Returns the state that a new process finds.
-    pub fn stored(&self, configuration: usize, is_ready: impl Fn(&ConfigurationReport) -> bool) -> Stored {
+    pub(super) fn stored(&self, configuration: usize, is_ready: impl Fn(&ConfigurationReport) -> bool) -> Stored {
         let report = self.reports[configuration].as_ref();
         let pairs = self.statuses.values().filter(|status| status.configuration == configuration).map(|status| {
             let records = self.records.get(&status.identity.name);

@@ -4,7 +4,7 @@ use super::names::{content, millis};
 use super::process::is_ready;
 use crate::replication::machine::{Effect, Event, Finding, Looked, Observed};
 
-pub fn brief(event: &Event) -> String {
+pub(super) fn brief(event: &Event) -> String {
     let text = match event {
         Event::Orders(orders) => {
             let spec = orders
@@ -32,7 +32,7 @@ fn observed(image: &Observed) -> String {
     format!("{} {} content {} of {}", image.repository, image.tag, content(&image.digest), millis(image.sent_at))
 }
 
-pub fn brief_effect(effect: &Effect) -> String {
+pub(super) fn brief_effect(effect: &Effect) -> String {
     let text = match effect {
         Effect::Copy(copy, a) => {
             format!("Copy({copy}, {} {} {} content {})", a.destination.name, a.repository, a.tag, content(&a.digest))

@@ -23,7 +23,7 @@ use crate::terms::ReplicationStatusStatus;
 
 /// Everything that exists.
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     pub now: Millis,
     pub source: Source,
     pub destinations: [Destination; DESTINATIONS],
@@ -45,14 +45,14 @@ pub struct World {
 
 /// A configuration in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Target {
+pub(super) struct Target {
     pub process: u32,
     pub configuration: usize,
 }
 
 /// One thing that happens at its time.
 #[derive(Debug)]
-pub enum Task {
+pub(super) enum Task {
     Act,
     Heal,
     Judge,
@@ -111,7 +111,7 @@ impl Ord for Scheduled {
 
 impl World {
     /// Returns the world of a seed. With `is_traced`, what happens is written down.
-    pub fn new(seed: u64, is_traced: bool) -> Self {
+    pub(super) fn new(seed: u64, is_traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
         let declared = super::schedule::declare(&mut rng);
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Runs the whole schedule.
-    pub fn run(mut self) -> (Result<(), Violation>, Vec<String>) {
+    pub(super) fn run(mut self) -> (Result<(), Violation>, Vec<String>) {
         let mut spins = 0;
         while self.oracles.violation.is_none() {
             let due = self.tasks.peek().map(|scheduled| scheduled.at);
@@ -202,27 +202,27 @@ impl World {
     }
 
     /// Has `task` performed after so long, behind what is due at the same time.
-    pub fn after(&mut self, delay: Millis, task: Task) {
+    pub(super) fn after(&mut self, delay: Millis, task: Task) {
         self.scheduled += 1;
         self.tasks.push(Scheduled { at: self.now + delay, number: self.scheduled, task });
     }
 
     /// Draws from a range.
-    pub fn draw(&mut self, from: Millis, to: Millis) -> Millis {
+    pub(super) fn draw(&mut self, from: Millis, to: Millis) -> Millis {
         self.rng.random_range(from..=to)
     }
 
-    pub fn pick(&mut self, below: usize) -> usize {
+    pub(super) fn pick(&mut self, below: usize) -> usize {
         self.rng.random_range(0..below)
     }
 
     /// True this often, of a hundred.
-    pub fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.rng.random_ratio(percent, 100)
     }
 
     /// Draws a duration: short as a rule, and now and then long while there are faults.
-    pub fn delay(&mut self) -> Millis {
+    pub(super) fn delay(&mut self) -> Millis {
         match (self.weather.is_calm, self.pick(10)) {
             (false, 0) => self.draw(1_000, 20_000),
             (false, 1 | 2) => self.draw(50, 2_000),
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    pub fn trace(&mut self, line: impl FnOnce(&Self) -> String) {
+    pub(super) fn trace(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.trace.is_some() {
             let line = format!("{:>9.3} {}", self.now as f64 / 1000.0, line(self));
             self.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// Records that an invariant does not hold. The first one counts.
-    pub fn violate(&mut self, oracle: &'static str, what: impl FnOnce() -> String) {
+    pub(super) fn violate(&mut self, oracle: &'static str, what: impl FnOnce() -> String) {
         if self.oracles.violation.is_none() {
             let violation = Violation { oracle, what: what() };
             self.trace(|_| format!("VIOLATION {}: {}", violation.oracle, violation.what));

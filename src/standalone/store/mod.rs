@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
-pub use self::error::StateError;
+pub(super) use self::error::StateError;
 use self::journal::{Contents, Journal};
 use self::lock::Lock;
 use self::reports::Reports;
