@@ -79,7 +79,7 @@ generate: ## Write the custom resource definitions in crds/ from the Rust types.
 	cargo run --locked -- crds --output crds
 
 # The simulation has a target of its own, and takes longer than all other unit tests.
-pre-commit: pages ## Check in a minute: formatting, pages, versions, clippy on the library, unit tests.
+pre-commit: pages ## Check before a commit: formatting, pages, versions, clippy on the library, unit tests.
 	cargo fmt --all --check
 	cargo clippy --locked --lib -- -D warnings
 	cargo test --locked --lib --quiet -- --skip replication::simulation

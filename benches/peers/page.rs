@@ -101,7 +101,7 @@ fn picture(comparisons: &[PeerComparison]) -> String {
     text
 }
 
-/// Where, when and how often.
+/// The machine, the time and the number of repetitions.
 fn measured(report: &BenchReport) -> String {
     let BenchMachine { date, processor, cores, memory_gib, kernel, load, release } = &report.machine;
     let busy = if *load > QUIET { " (`BENCH_FORCE=1`: the machine was busy)" } else { "" };

@@ -404,5 +404,5 @@ fn files_name(folder: &Path, field: &str) -> bool {
 }
 
 const REPOSITORY: &str = "app";
-/// Which tag changes.
+/// The tag that changes.
 const CHANGED: usize = 7;

@@ -9,7 +9,7 @@ use super::source::Lie;
 use super::world::{Target, Task, World};
 use crate::replication::machine::Event;
 
-/// Which faults a schedule has, and how many steps.
+/// The faults and the number of steps of a schedule.
 #[derive(Debug)]
 pub(super) struct Weather {
     faults: Vec<Fault>,

@@ -1,4 +1,4 @@
-//! Which entry of a docker configuration an image gets.
+//! Tests of the entry of a docker configuration that an image gets.
 
 use secrecy::ExposeSecret;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Which requests meet a fault.
+/// The requests that meet a fault.
 #[derive(Debug, Clone)]
 pub struct When {
     /// Empty for any.

@@ -38,7 +38,7 @@ pub struct Personality {
     pub repositories_are_made: bool,
 
     // Manifests.
-    /// Which answers to questions for a manifest carry `Docker-Content-Digest`: (HEAD, GET, PUT). ECR leaves it out at
+    /// The answers about a manifest that carry `Docker-Content-Digest`: (HEAD, GET, PUT). ECR leaves it out at
     /// times (distribution#3792), Nexus and Red Hat on HEAD (regclient#836, regclient PR 363).
     pub digest_header: (bool, bool, bool),
     /// HEAD on any manifest is refused so: CentOS 403 (containerd#6684).
