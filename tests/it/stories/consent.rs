@@ -139,7 +139,7 @@ impl SlowLayer {
     /// Starts the operator, and waits until the layer is on its way.
     pub async fn is_on_its_way(&mut self) {
         self.scene.start_operator().await;
-        self.source.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(60) });
+        self.source.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(200) });
         self.scene.configure("cross", "source", &[to_other(&self.other, "eu-west-1")], None, "10s").await;
         eventually(SOON, "the layer is on its way", async || self.source.bytes_to_client() > 500_000).await;
     }
