@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
-use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerView};
+use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerPhase, WorkerView};
 use crate::terms::FailureCode;
 
 /// All images that Jobs copy, and the workers that copy them. Decides nothing about Jobs, sends nothing.
@@ -84,8 +84,7 @@ struct WorkerRecord {
     idle_since: Option<Instant>,
     given: usize,
     moved: u64,
-    leaving: bool,
-    ended: bool,
+    phase: WorkerPhase,
     adopted: bool,
 }
 
@@ -124,14 +123,14 @@ impl WorkQueue {
     /// Notes that the worker's pod has ended, or its Job is gone.
     pub(crate) fn worker_ended(&mut self, job: &str) {
         if let Some(worker) = self.workers.get_mut(job) {
-            worker.ended = true;
+            worker.phase = WorkerPhase::Ended;
         }
     }
 
     /// Lets a worker end as soon as it has nothing to do.
     pub(crate) fn dismiss(&mut self, job: &str) {
-        if let Some(worker) = self.workers.get_mut(job) {
-            worker.leaving = true;
+        if let Some(worker) = self.workers.get_mut(job).filter(|worker| worker.phase == WorkerPhase::Serving) {
+            worker.phase = WorkerPhase::Leaving;
         }
     }
 
@@ -172,7 +171,11 @@ impl WorkQueue {
     /// # Errors
     /// [`ReportError`].
     pub(crate) fn report(&mut self, job: &str, report: &Report, now: Instant) -> Result<ReportAnswer, ReportError> {
-        let worker = self.workers.get_mut(job).filter(|worker| !worker.ended).ok_or(ReportError::Unknown)?;
+        let worker = self
+            .workers
+            .get_mut(job)
+            .filter(|worker| worker.phase != WorkerPhase::Ended)
+            .ok_or(ReportError::Unknown)?;
         if worker.session.as_ref().is_some_and(|session| *session != report.session) {
             return Err(ReportError::Unknown);
         }
@@ -199,7 +202,7 @@ impl WorkQueue {
         worker.given += answer.items.len();
         let idle = report.held.is_empty() && answer.items.is_empty();
         worker.idle_since = if idle { worker.idle_since.or(Some(now)) } else { None };
-        answer.end = idle && worker.leaving;
+        answer.end = idle && worker.phase == WorkerPhase::Leaving;
         Ok(answer)
     }
 
@@ -208,7 +211,7 @@ impl WorkQueue {
     pub(crate) fn may_commit(&mut self, job: &str, session: &str, id: &ItemId, now: Instant) -> bool {
         let Some(worker) = self.workers.get_mut(job) else { return false };
         let has = self.items.get(id).is_some_and(|item| item.job.as_deref() == Some(job));
-        let may = has && !worker.ended && worker.session.as_deref() == Some(session);
+        let may = has && worker.phase != WorkerPhase::Ended && worker.session.as_deref() == Some(session);
         if may {
             worker.seen = Some(now);
         }
@@ -228,7 +231,8 @@ impl WorkQueue {
             (has < report.slots && queue.waiting.iter().any(is_live))
                 || (has < report.slots + URGENT_SLOTS && queue.urgent.iter().any(is_live))
         });
-        gone || (waits && !worker.leaving) || (worker.leaving && report.held.is_empty())
+        let is_leaving = worker.phase == WorkerPhase::Leaving;
+        gone || (waits && !is_leaving) || (is_leaving && report.held.is_empty())
     }
 
     /// Returns the lanes in which images wait, and all workers, for decisions about Jobs.
@@ -303,7 +307,7 @@ impl WorkQueue {
         let is_held = |id: &ItemId| report.held.iter().any(|held| held.id == *id);
         let given = self.items.values().filter(|item| item.job.as_deref() == Some(job));
         answer.items = given.map(|item| item.submission.item.clone()).filter(|item| !is_held(&item.id)).collect();
-        let Some(worker) = self.workers.get(job).filter(|worker| !worker.leaving) else { return };
+        let Some(worker) = self.workers.get(job).filter(|worker| worker.phase == WorkerPhase::Serving) else { return };
         let Some(queue) = self.lanes.get_mut(&worker.lane) else { return };
         let mut count = report.held.len() + answer.items.len();
         while count < report.slots + URGENT_SLOTS {
@@ -354,8 +358,7 @@ impl WorkerRecord {
             idle_since: None,
             given: 0,
             moved: 0,
-            leaving: false,
-            ended: false,
+            phase: WorkerPhase::Serving,
             adopted,
         }
     }
@@ -369,8 +372,7 @@ impl WorkerRecord {
             idle_since: self.idle_since,
             given: self.given,
             moved: self.moved,
-            leaving: self.leaving,
-            ended: self.ended,
+            phase: self.phase,
             adopted: self.adopted && self.seen.is_none(),
         }
     }

@@ -13,7 +13,7 @@ use crate::api::ReplicationConfiguration;
 use crate::cluster::{Events, ExecutionClasses, Statuses, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
-use crate::replication::machine::{Stored, StoredPair};
+use crate::replication::machine::{Predecessor, Stored, StoredPair};
 use crate::replication::{Configurations, SharedClaims};
 use crate::terms::ExecutionMode;
 
@@ -95,8 +95,7 @@ impl Context {
         let ready = status.and_then(|status| status.conditions.iter().find(is_ready));
         Stored {
             pairs,
-            has_run: status.is_some(),
-            may_run: status.is_some(),
+            predecessor: status.map_or(Predecessor::None, |_| Predecessor::MayRun),
             ready_generation: ready.and_then(|condition| condition.observed_generation),
             repositories: status.and_then(|status| status.summary.as_ref()).map_or(0, |summary| summary.repositories),
             handled_request: status.and_then(|status| status.last_handled_replicate_request.clone()),

@@ -44,12 +44,21 @@ pub struct WorkerView {
     pub given: usize,
     /// The bytes that it has transferred.
     pub moved: u64,
-    /// True if it ends once it has no work.
-    pub leaving: bool,
-    /// True if its pod has ended, or its Job is gone.
-    pub ended: bool,
+    /// Its phase.
+    pub phase: WorkerPhase,
     /// True if it was adopted after a restart of the operator, and has not been heard since.
     pub adopted: bool,
+}
+
+/// The phase of a worker's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerPhase {
+    /// It takes images.
+    Serving,
+    /// It takes no more images, and ends once it has none.
+    Leaving,
+    /// Its pod has ended, or its Job is gone.
+    Ended,
 }
 
 /// Bounds over all workers.
@@ -129,7 +138,7 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
         *jobs.entry(&lane.namespace).or_default() += 1;
         orders.push(JobOrder::Start(lane.clone()));
     }
-    for worker in workers.iter().filter(|worker| !worker.leaving && !is_lost(worker, now)) {
+    for worker in workers.iter().filter(|worker| worker.phase != WorkerPhase::Leaving && !is_lost(worker, now)) {
         let in_the_way = crowded.iter().any(|lane| total >= limits.jobs || lane.destination == worker.lane.destination);
         let idle = worker.idle_since.map(|since| now.saturating_duration_since(since));
         let is_over = worker.given >= limits.images_per_job
@@ -148,9 +157,9 @@ fn is_lost(worker: &WorkerView, now: Instant) -> bool {
         (Some(seen), _) => seen,
         (None, true) => worker.made,
         // It has not called yet: its pod may still wait for a node or an image.
-        (None, false) => return worker.ended,
+        (None, false) => return worker.phase == WorkerPhase::Ended,
     };
-    worker.ended || now.saturating_duration_since(last) > AUTHORITY_TTL + MARGIN
+    worker.phase == WorkerPhase::Ended || now.saturating_duration_since(last) > AUTHORITY_TTL + MARGIN
 }
 
 /// The time for which a worker may write after the operator's last answer.
@@ -183,8 +192,7 @@ mod tests {
             idle_since: None,
             given: 1,
             moved: 0,
-            leaving: false,
-            ended: false,
+            phase: WorkerPhase::Serving,
             adopted: false,
         }
     }
@@ -236,7 +244,7 @@ mod tests {
         pending.seen = None;
         let later = now + Duration::from_secs(600);
         assert_eq!(decide_jobs(&[waits("a", "d", now)], &[pending.clone()], &JobLimits::default(), later), []);
-        pending.ended = true;
+        pending.phase = WorkerPhase::Ended;
         assert_eq!(decide_jobs(&[], &[pending], &JobLimits::default(), now), [JobOrder::GiveUp("j".into())]);
     }
 

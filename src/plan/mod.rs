@@ -22,7 +22,7 @@ pub use backoff::{Jitter, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress};
 pub use configuration::{Configuration, parse_configuration};
 pub use image_request::ImageRequest;
-pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerView, decide_jobs};
+pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
 pub use ledger::{
     Attempt, Counts, FailedAttempt, Freshness, Ledger, MAX_LATE_WRITE, ReferrersRow, Replica, Row, RowFailure, RowState,
 };

@@ -15,8 +15,8 @@ use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::hints::Mailbox;
 use super::machine::{
-    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Finding, Hints, Looked, Looks, Machine, Orders,
-    Outcome, PairId, Stored,
+    Assignment, ComparisonId, CopyId, CopyProgress, Coverage, Effect, Event, Finding, Hints, Looked, Looks, Machine,
+    Orders, Outcome, PairId, StoreOutcome, Stored,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
@@ -243,7 +243,7 @@ impl Driver {
         let id = running.id;
         let has_panicked = observation.is_none();
         // A comparison that ends without saying so has panicked: it is incomplete.
-        let finding = observation.map_or(Finding::Done(false), |Observation { finding, reply, .. }| {
+        let finding = observation.map_or(Finding::Done(Coverage::Partial), |Observation { finding, reply, .. }| {
             if let (Finding::Tags(listed), Some(reply)) = (&finding, reply) {
                 running.replies.insert(listed.repository.clone(), reply);
             }
@@ -336,9 +336,9 @@ impl Driver {
             if let Err(error) = &written {
                 tracing::warn!(%error, "a status waits to be written");
             }
-            Event::Published(id, written.is_ok())
+            Event::Published(id, StoreOutcome::from(&written))
         };
-        self.spawn(publish, Event::Published(id, false));
+        self.spawn(publish, Event::Published(id, StoreOutcome::Failed));
     }
 
     fn delete(&mut self, pair: Arc<PairIdentity>) {
@@ -349,9 +349,9 @@ impl Driver {
             if let Err(error) = &deleted {
                 tracing::warn!(%error, "a status is left to the garbage collector");
             }
-            Event::Deleted(pair.name.clone(), deleted.is_ok())
+            Event::Deleted(pair.name.clone(), StoreOutcome::from(&deleted))
         };
-        self.spawn(delete, Event::Deleted(name, false));
+        self.spawn(delete, Event::Deleted(name, StoreOutcome::Failed));
     }
 
     fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static, expected: Event) {

@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::excluded::Examples;
-use super::machine::{Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
+use super::machine::{Coverage, Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
@@ -52,14 +52,15 @@ impl Observer {
     pub(super) async fn compare(self, configuration: Arc<Configuration>, findings: Findings) {
         let comparison =
             ComparisonRun { observer: &self, places: Arc::new(Semaphore::new(PLACES)), findings: &findings };
-        let is_complete = match comparison.run(&configuration).await {
-            Ok(is_complete) => is_complete,
+        let coverage = match comparison.run(&configuration).await {
+            Ok(true) => Coverage::Whole,
+            Ok(false) => Coverage::Partial,
             Err(problem) => {
                 comparison.send(Finding::Problem(problem));
-                false
+                Coverage::Partial
             }
         };
-        comparison.send(Finding::Done(is_complete));
+        comparison.send(Finding::Done(coverage));
     }
 
     /// Observes one tag; `hinted` is the digest that it is said to have. Where `is_read`, its manifest is read with it.

@@ -15,7 +15,7 @@ use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
 use crate::plan::{Claimant, Configuration, NamespacedName};
-use crate::replication::machine::{Orders, RegistryIdentity, Stored};
+use crate::replication::machine::{Orders, Predecessor, RegistryIdentity, Stored};
 use crate::replication::{Clock, Core, SharedClaims};
 
 /// The core, and the uids of configurations whose claims changed.
@@ -137,7 +137,9 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
         let images = pairs.iter_mut().flat_map(|pair| &mut pair.status.images);
         images.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
     }
-    Stored { pairs, has_run: store.was_used(), ..Stored::default() }
+    // The lock of the state folder says that the process before has ended.
+    let predecessor = if store.was_used() { Predecessor::Ended } else { Predecessor::None };
+    Stored { pairs, predecessor, ..Stored::default() }
 }
 
 /// Returns the Registries that a configuration names, its source first.

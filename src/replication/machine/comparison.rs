@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::state::{Comparison, SourceRepository};
-use super::{ComparisonId, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
+use super::{ComparisonId, Coverage, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, Problem, REFERRERS_INTERVAL};
 use crate::terms::{ReferrersMode, reason};
@@ -54,7 +54,7 @@ impl Machine {
             }
             Finding::Closed(repository) => self.close(&repository, now),
             Finding::Problem(problem) => self.note(problem),
-            Finding::Done(is_complete) => self.finish(is_complete, now),
+            Finding::Done(coverage) => self.finish(coverage == Coverage::Whole, now),
         }
     }
 

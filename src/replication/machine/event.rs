@@ -58,17 +58,26 @@ pub(crate) struct RegistryIdentity {
 pub(crate) struct Stored {
     /// Its pairs.
     pub pairs: Vec<StoredPair>,
-    /// True if an earlier process ran the configuration, also if it left no pair: its writes may still be under way.
-    pub has_run: bool,
-    /// True if that process may still run: copies begin once its authority has run out, with what has been observed by
-    /// then.
-    pub may_run: bool,
+    /// The process that ran the configuration before.
+    pub predecessor: Predecessor,
     /// The generation of which the last comparison was complete and left nothing failed.
     pub ready_generation: Option<i64>,
     /// The number of repositories that matched.
     pub repositories: u64,
     /// The last request that was handled.
     pub handled_request: Option<String>,
+}
+
+/// The process that ran a configuration before this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Predecessor {
+    /// There was none.
+    #[default]
+    None,
+    /// It has ended, perhaps without leaving a pair; its writes may still be under way.
+    Ended,
+    /// It may still run: copies begin once its authority has run out, with what has been observed by then.
+    MayRun,
 }
 
 /// The state of a pair that an earlier process left.
@@ -118,10 +127,10 @@ pub(crate) enum Event {
     Progress(CopyId, CopyProgress),
     /// A copy ended; `None` if it was stopped. The number spreads retries.
     Ended(CopyId, Option<Outcome>, f64),
-    /// A status was written, or could not be.
-    Published(PairId, bool),
-    /// A status was deleted, or could not be.
-    Deleted(String, bool),
+    /// The store answered to the publication of a status.
+    Published(PairId, StoreOutcome),
+    /// The store answered to the deletion of a status.
+    Deleted(String, StoreOutcome),
     /// Status objects were deleted by another client.
     StatusesLost(BTreeSet<String>),
     /// Something keeps Jobs from running, or no longer does.
@@ -134,6 +143,21 @@ pub(crate) enum Event {
     Interrupt,
     /// The configuration ends: its statuses are deleted and its claims released.
     Retire,
+}
+
+/// The outcome of one request to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreOutcome {
+    /// The store has done it.
+    Done,
+    /// The store refused it, or did not answer; it may have done it.
+    Failed,
+}
+
+impl<T, E> From<&Result<T, E>> for StoreOutcome {
+    fn from(result: &Result<T, E>) -> Self {
+        if result.is_ok() { Self::Done } else { Self::Failed }
+    }
 }
 
 /// Tags that were pushed.
@@ -180,8 +204,17 @@ pub(crate) enum Finding {
     Closed(RepositoryName),
     /// Something could not be read.
     Problem(Problem),
-    /// The comparison ended; true if everything could be read.
-    Done(bool),
+    /// The comparison ended.
+    Done(Coverage),
+}
+
+/// The part of the source that a comparison could read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// All of it: absence counts.
+    Whole,
+    /// Not all of it; each [`Finding::Problem`] says why.
+    Partial,
 }
 
 /// The tags of one repository.

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub(crate) use self::event::{
-    Assignment, CopyProgress, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders, Outcome,
-    Record, ReferrerLooks, RegistryIdentity, Stored, StoredPair,
+    Assignment, CopyProgress, Coverage, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders,
+    Outcome, Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
 };
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
 pub(crate) use self::pair::{Pair, PairKey};
@@ -122,7 +122,7 @@ enum Ending {
 impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
-        let is_resumed = stored.has_run || !stored.pairs.is_empty();
+        let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
         let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
         let mut machine = Self {
             configuration: orders.configuration.clone().ok(),
@@ -149,7 +149,7 @@ impl Machine {
             incomplete_comparisons: 0,
             empty_lists: 0,
             observe_from: now,
-            copy_from: if stored.may_run { now + AUTHORITY_TTL } else { now },
+            copy_from: if stored.predecessor == Predecessor::MayRun { now + AUTHORITY_TTL } else { now },
             doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
             doubts: HashMap::new(),
             doomed: HashMap::new(),
@@ -190,8 +190,8 @@ impl Machine {
             Event::Looked(looked) => self.take_looked(looked, claims, now),
             Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
             Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, now),
-            Event::Published(pair, is_written) => self.take_published(pair, is_written, now),
-            Event::Deleted(name, is_deleted) => self.take_deleted(&name, is_deleted, now),
+            Event::Published(pair, outcome) => self.take_published(pair, outcome, now),
+            Event::Deleted(name, outcome) => self.take_deleted(&name, outcome, now),
             Event::StatusesLost(names) => self.take_lost(&names, now),
             Event::Workers(problem) => self.workers = problem,
             Event::Frozen => self.thaw(now),

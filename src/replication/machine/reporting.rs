@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::state::MAX_PUBLICATIONS;
-use super::{Effect, Machine, PairId};
+use super::{Effect, Machine, PairId, StoreOutcome};
 use crate::plan::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
 };
@@ -40,19 +40,19 @@ impl Machine {
         }
     }
 
-    pub(super) fn take_published(&mut self, id: PairId, is_written: bool, now: Timestamp) {
+    pub(super) fn take_published(&mut self, id: PairId, outcome: StoreOutcome, now: Timestamp) {
         self.publishing = self.publishing.saturating_sub(1);
         if let Some(identity) = self.doomed.remove(&id) {
             self.delete(identity);
         }
         let is_ending = self.ending.is_some();
-        self.touch(id, now, |pair| pair.published(is_written || is_ending, now));
+        self.touch(id, now, |pair| pair.published(outcome == StoreOutcome::Done || is_ending, now));
     }
 
     /// A deletion that failed is tried again, but at the end of the configuration or the process: its owner's garbage
     /// collection and the next start delete what is left.
-    pub(super) fn take_deleted(&mut self, name: &str, is_deleted: bool, now: Timestamp) {
-        if !is_deleted && self.ending.is_none() && self.deleting.contains_key(name) {
+    pub(super) fn take_deleted(&mut self, name: &str, outcome: StoreOutcome, now: Timestamp) {
+        if outcome == StoreOutcome::Failed && self.ending.is_none() && self.deleting.contains_key(name) {
             self.delete_again_at.insert(name.to_owned(), now + DELETE_AGAIN_AFTER);
             return;
         }

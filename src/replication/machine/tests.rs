@@ -104,11 +104,11 @@ impl Bench {
                 Effect::Publish(id, identity, status) => {
                     self.statuses.insert(identity.name.clone(), *status);
                     self.identities.insert(identity.name.clone(), identity);
-                    Event::Published(id, true)
+                    Event::Published(id, StoreOutcome::Done)
                 }
                 Effect::Delete(identity) => {
                     self.statuses.remove(&identity.name);
-                    Event::Deleted(identity.name.clone(), true)
+                    Event::Deleted(identity.name.clone(), StoreOutcome::Done)
                 }
                 Effect::Report(report) => {
                     self.report = *report;
@@ -150,7 +150,7 @@ impl Bench {
             }
             self.find(Finding::Closed(repository));
         }
-        self.find(Finding::Done(is_complete));
+        self.find(Finding::Done(if is_complete { Coverage::Whole } else { Coverage::Partial }));
     }
 
     fn observed(&self, repository: &str, tag: &str, content: &str, sent_at: Timestamp) -> Observed {
@@ -191,13 +191,7 @@ impl Bench {
             referrers_asked_at: None,
             missed: BTreeSet::new(),
         });
-        Stored {
-            pairs: pairs.collect(),
-            ready_generation: Some(1),
-            may_run: false,
-            repositories: 1,
-            ..Stored::default()
-        }
+        Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
     }
 }
 

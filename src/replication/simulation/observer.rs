@@ -8,7 +8,7 @@ use super::names::{Content, Millis, at, digest, repository, repository_index, ta
 use super::world::{Target, Task, World};
 use crate::image::Tag;
 use crate::plan::{Configuration, Problem};
-use crate::replication::machine::{ComparisonId, Event, Finding, Listed, Looked, Looks, Observed};
+use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed};
 use crate::terms::reason;
 
 /// A comparison that is under way.
@@ -123,7 +123,7 @@ impl World {
             }
             (Kind::Catalog, _) => {
                 self.find(target, id, Finding::Problem(unreadable()));
-                self.find(target, id, Finding::Done(false));
+                self.find(target, id, Finding::Done(Coverage::Partial));
             }
             (Kind::Tags(repository), Answer::List(listed, is_lie)) => {
                 self.source.taken((target.process, target.configuration), Some(repository), is_lie);
@@ -169,8 +169,8 @@ impl World {
                 self.request(target, Some(id), Kind::Tags(index));
             }
             None => {
-                let is_whole = comparing.is_whole;
-                self.find(target, id, Finding::Done(is_whole));
+                let coverage = if comparing.is_whole { Coverage::Whole } else { Coverage::Partial };
+                self.find(target, id, Finding::Done(coverage));
             }
         }
     }

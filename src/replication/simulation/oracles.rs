@@ -113,8 +113,8 @@ impl World {
         let (number, index) = (tag_index(&assignment.tag), repository_index(assignment.repository.as_str()));
         let running = &self.processes[&target.process].running[&target.configuration];
         let wanted = content(&assignment.digest);
-        let seen_at = running.seen.get(&(index, number, wanted));
-        let is_fresh = seen_at.is_some_and(|seen_at| *seen_at >= running.fresh_from);
+        let sight = running.seen.get(&(index, number, wanted));
+        let is_fresh = sight.is_some_and(|sight| sight.sent_at >= running.fresh_from);
         let place = (destination_index(&assignment.destination), index, number);
         let is_alone = !running
             .copies
@@ -139,7 +139,8 @@ impl World {
         let history = &self.source.repositories[key.repository].tags[key.tag];
         let running = &self.processes[&target.process].running[&target.configuration];
         let is_wanted = is_wanted(running, &running.copies[&copy].assignment);
-        let order = history.order(wanted);
+        let sight = running.seen[&(key.repository, key.tag, wanted)];
+        let order = history.order(wanted, sight.pushes);
         let earlier = self.oracles.sent.insert(key, (wanted, order));
         let is_newer = earlier.is_none_or(|(_, earlier)| order >= earlier);
         self.oracles.verified.remove(&key);

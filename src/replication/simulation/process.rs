@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::copying::{Copying, Grant};
 use super::names::{Content, Key, Millis, at, content, millis, repository_index, tag_index};
 use super::observer::Comparing;
+use super::source::Source;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
 use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity};
-use crate::replication::machine::{Effect, Event, Finding, Looked, Machine, Observed, PairId};
+use crate::replication::machine::{Coverage, Effect, Event, Finding, Looked, Machine, Observed, PairId, StoreOutcome};
 use crate::terms::ReplicationStatusStatus;
 
 /// A process.
@@ -37,11 +38,20 @@ pub(super) struct Running {
     pub comparing: Option<Comparing>,
     /// Observations before this time prove nothing.
     pub fresh_from: Millis,
-    /// The time of the latest request that observed a content under a tag of a repository.
-    pub seen: HashMap<(usize, usize, Content), Millis>,
+    /// The latest sight of a content under a tag of a repository.
+    pub seen: HashMap<(usize, usize, Content), Sight>,
     /// The repositories and tags that the present comparison has observed.
     pub found: BTreeSet<(usize, usize)>,
     pub is_active: bool,
+}
+
+/// An observation of a content under a tag.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sight {
+    /// The time of its request.
+    pub sent_at: Millis,
+    /// The number of changes of the tag until its answer arrived; it can show none of a later one.
+    pub pushes: usize,
 }
 
 impl World {
@@ -114,8 +124,8 @@ impl World {
         self.trace(|_| format!("{}/c{} <- {}", target.process, target.configuration, brief(&event)));
         let Some(process) = self.processes.get_mut(&target.process) else { return };
         let Some(running) = process.running.get_mut(&target.configuration) else { return };
-        let is_whole = matches!(event, Event::Found(id, Finding::Done(true)) if running.comparing.as_ref().is_some_and(|c| c.id == id));
-        running.watch(&event);
+        let is_whole = matches!(event, Event::Found(id, Finding::Done(Coverage::Whole)) if running.comparing.as_ref().is_some_and(|c| c.id == id));
+        running.watch(&event, &self.source);
         self.oracles.is_deferred = matches!(event, Event::Published(..));
         let mut effects = running.machine.step(event, &mut process.claims, at(now));
         // The order in which copies are stopped depends on hashes; a seed must replay.
@@ -213,7 +223,9 @@ impl World {
             self.store.publish(target.configuration, identity, status);
         }
         let delay = self.delay();
-        self.after(delay, Task::Event(target, Event::Published(pair, !is_refused && !is_lost && !is_unanswered)));
+        let is_done = !is_refused && !is_lost && !is_unanswered;
+        let outcome = if is_done { StoreOutcome::Done } else { StoreOutcome::Failed };
+        self.after(delay, Task::Event(target, Event::Published(pair, outcome)));
     }
 
     pub(super) fn delete_status(&mut self, target: Target, identity: &PairIdentity) {
@@ -227,10 +239,11 @@ impl World {
         }
         let is_deleted = !is_refused && !is_lost && !is_unanswered;
         let delay = self.delay();
+        let outcome = if is_deleted { StoreOutcome::Done } else { StoreOutcome::Failed };
         if !is_deleted {
             self.oracles.undeleted.insert(identity.name.clone());
         }
-        self.after(delay, Task::Event(target, Event::Deleted(identity.name.clone(), is_deleted)));
+        self.after(delay, Task::Event(target, Event::Deleted(identity.name.clone(), outcome)));
     }
 
     /// Draws if a write of the store is lost, and if it is answered as failed although it was carried out.
@@ -318,15 +331,15 @@ impl World {
 
 impl Running {
     /// Writes down what an event observes.
-    fn watch(&mut self, event: &Event) {
+    fn watch(&mut self, event: &Event, source: &Source) {
         match event {
-            Event::Looked(Looked::Seen(observed)) => self.see(observed),
+            Event::Looked(Looked::Seen(observed)) => self.see(observed, source),
             Event::Found(id, finding) if self.comparing.as_ref().is_some_and(|comparing| comparing.id == *id) => {
                 match finding {
                     Finding::Repositories { .. } => self.found.clear(),
                     Finding::Image(observed) => {
                         self.found.insert((repository_index(observed.repository.as_str()), tag_index(&observed.tag)));
-                        self.see(observed);
+                        self.see(observed, source);
                     }
                     _ => {}
                 }
@@ -335,10 +348,11 @@ impl Running {
         }
     }
 
-    fn see(&mut self, observed: &Observed) {
-        let key = (repository_index(observed.repository.as_str()), tag_index(&observed.tag), content(&observed.digest));
-        let latest = self.seen.entry(key).or_default();
-        *latest = millis(observed.sent_at).max(*latest);
+    fn see(&mut self, observed: &Observed, source: &Source) {
+        let (index, number) = (repository_index(observed.repository.as_str()), tag_index(&observed.tag));
+        let latest = self.seen.entry((index, number, content(&observed.digest))).or_default();
+        latest.sent_at = millis(observed.sent_at).max(latest.sent_at);
+        latest.pushes = source.repositories[index].tags[number].0.len();
     }
 }
 

@@ -49,9 +49,11 @@ impl History {
         self.0.last().copied().flatten()
     }
 
-    /// Returns the number of the latest push of a content: the larger, the newer.
-    pub(super) fn order(&self, content: Content) -> usize {
-        self.0.iter().rposition(|pushed| *pushed == Some(content)).expect("a content that was pushed")
+    /// Returns the number of the latest push of a content among the first `pushes` changes: the larger, the newer.
+    ///
+    /// A tag that is rolled back has an earlier content anew; a copy that began before carries the earlier push.
+    pub(super) fn order(&self, content: Content, pushes: usize) -> usize {
+        self.0[..pushes].iter().rposition(|pushed| *pushed == Some(content)).expect("a content that was pushed")
     }
 
     pub(super) fn has_vanished(&self) -> bool {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::names::{CONFIGURATIONS, Millis};
 use crate::image::Tag;
 use crate::plan::{ConfigurationReport, PairIdentity};
-use crate::replication::machine::{Record, Stored, StoredPair};
+use crate::replication::machine::{Predecessor, Record, Stored, StoredPair};
 use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
 /// The state that outlives a process.
@@ -100,8 +100,7 @@ impl ModelStore {
         });
         Stored {
             pairs: pairs.collect(),
-            has_run: report.is_some(),
-            may_run: report.is_some(),
+            predecessor: report.map_or(Predecessor::None, |_| Predecessor::MayRun),
             repositories: report.map_or(0, |report| report.repositories),
             ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
             handled_request: report.and_then(|report| report.handled_request.clone()),
