@@ -5,6 +5,7 @@
 mod digest;
 mod fields;
 mod index;
+mod invalid_names;
 mod manifest;
 pub mod media_type;
 mod name;
@@ -14,6 +15,7 @@ mod referrer_tag;
 pub use digest::{Algorithm, Digest, DigestError, DigestHasher, hex};
 pub use fields::MAX_DESCRIPTORS;
 pub use index::{EntryRole, IndexEntry, cut_index, keep_chosen};
+pub use invalid_names::InvalidNames;
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
 pub use media_type::MANIFEST_ACCEPT;
 pub use name::{NameError, RepositoryName, Tag};

@@ -20,7 +20,7 @@ use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
 use crate::registry::http::hosts::{Hosts, canonical_host};
 use crate::registry::http::transport::Transport;
-use crate::registry::lists::catalog::Catalog;
+use crate::registry::lists::catalog::{Catalog, RepositoryList};
 use crate::registry::lists::page::Keep;
 use crate::registry::lists::referrer_page::Referrer;
 use crate::registry::lists::referrers::{FallbackTag, ReferrerList, ReferrerLists};
@@ -245,7 +245,7 @@ impl Client {
     /// # Errors
     /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
     /// credentials as such; `TooLarge` over 100,000 repositories.
-    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
+    pub async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         self.0.catalog.repositories().await
     }
 

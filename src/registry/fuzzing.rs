@@ -339,7 +339,7 @@ pub fn page(data: &[u8]) -> bool {
     if let Some(page) = &tags {
         let some = read_page::<Tag>(data, NameField::Tags, &|tag| tag.as_str().len() % 2 == 0).expect("the same page");
         assert!(some.kept.iter().all(|tag| page.kept.contains(tag)) && some.invalid == page.invalid);
-        assert!(page.kept.len() + page.invalid <= data.len() && (page.kept.is_empty() || !page.is_empty()));
+        assert!(page.kept.len() + page.invalid.count <= data.len() && (page.kept.is_empty() || !page.is_empty()));
     }
     if let Some(manifests) = tags.as_ref().and_then(|page| page.manifests) {
         let (mut digests, every) = (PageDigests::default(), tags.iter().flat_map(|page| page.kept.clone()).collect());

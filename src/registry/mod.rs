@@ -34,6 +34,7 @@ pub use client::{Client, ClientId, RegistryOptions};
 pub use content::blobs::BlobStream;
 pub use content::manifests::{ManifestHead, Reference};
 pub use error::{ErrorKind, RegistryError};
+pub use lists::catalog::RepositoryList;
 pub use lists::referrer_page::Referrer;
 pub use lists::referrers::{FallbackTag, ReferrerList};
 pub use lists::tags::FirstTags;

@@ -13,7 +13,7 @@ use super::excluded::Examples;
 use super::machine::{Coverage, Finding, Listed, Looked, Looks, Observed, ReferrerLooks};
 use super::ports::Access;
 use crate::copy::Engine;
-use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::image::{Digest, InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName, Problem};
 use crate::registry::{Client, ErrorKind, FallbackTag, Listing, Reference, RegistryError};
@@ -135,13 +135,13 @@ impl ComparisonRun<'_> {
         let sent_at = self.observer.clock.now();
         let exact: BTreeSet<RepositoryName> =
             configuration.selection.exact_repositories().into_iter().cloned().collect();
-        let listed = self.list(&client, configuration).await?;
+        let (listed, invalid) = self.list(&client, configuration).await?;
         let (names, unmatched): (BTreeSet<RepositoryName>, _) = exact
             .iter()
             .chain(&listed)
             .cloned()
             .partition(|repository| !configuration.selection.matches(repository).is_empty());
-        self.send(Finding::Repositories { names: names.clone(), unmatched, sent_at });
+        self.send(Finding::Repositories { names: names.clone(), unmatched, invalid, sent_at });
         let observed = futures::stream::iter(names).map(|repository| {
             let is_listed = listed.contains(&repository);
             let client = &client;
@@ -151,9 +151,14 @@ impl ComparisonRun<'_> {
         Ok(observed.fold(true, |complete, one| std::future::ready(complete && one)).await)
     }
 
-    async fn list(&self, client: &Client, configuration: &Configuration) -> Result<BTreeSet<RepositoryName>, Problem> {
+    /// Lists the repositories if a filter needs that, with the names that are not valid.
+    async fn list(
+        &self,
+        client: &Client,
+        configuration: &Configuration,
+    ) -> Result<(BTreeSet<RepositoryName>, InvalidNames), Problem> {
         if !configuration.selection.needs_listing() {
-            return Ok(BTreeSet::new());
+            return Ok(Default::default());
         }
         let listed = client.repositories().await.map_err(|error| {
             self.observer.suspect(&error);
@@ -169,7 +174,7 @@ impl ComparisonRun<'_> {
                 _ => self.unreadable(&error),
             }
         })?;
-        Ok(listed.into_iter().collect())
+        Ok((listed.names.into_iter().collect(), listed.invalid))
     }
 
     /// Observes one repository. One that is listed and has no tags is empty; one that is only named by a filter is
@@ -188,7 +193,7 @@ impl ComparisonRun<'_> {
         let examples = Examples::of(&choice);
         let keep = |tag: &Tag| if is_referrer_tag(tag) { with_referrers } else { examples.takes(tag) };
         let sent_at = self.observer.clock.now();
-        let Listing { tags, digests, left_out } = match client.tags_and_digests(&repository, &keep).await {
+        let Listing { tags, digests, left_out, invalid } = match client.tags_and_digests(&repository, &keep).await {
             Ok(Some(listing)) => listing,
             Ok(None) if is_listed => Listing::default(),
             Ok(None) => {
@@ -202,7 +207,7 @@ impl ComparisonRun<'_> {
         };
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
         let left_out = (left_out, examples.for_people());
-        let listed = Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out };
+        let listed = Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out, invalid };
         let (reply, looks) = oneshot::channel();
         let finding = Finding::Tags(listed);
         let _ = self.findings.send(Observation { finding, reply: Some(reply), _place: None });

@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::image::RepositoryName;
+use crate::image::{InvalidNames, RepositoryName};
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, RegistryError};
 use crate::registry::lists::page::NameField;
 use crate::registry::lists::query::{ListQuery, ListResult};
 use crate::registry::session::Session;
+
+/// The repositories of one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepositoryList {
+    /// The repositories, sorted.
+    pub names: Vec<RepositoryName>,
+    /// Listed names that no repository can have.
+    pub invalid: InvalidNames,
+}
 
 /// The catalog of one registry.
 pub(crate) struct Catalog {
@@ -19,12 +28,12 @@ impl Catalog {
         Self { session }
     }
 
-    /// Lists every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
+    /// Lists every repository (`_catalog`, following `Link`), and counts the names that no repository can have.
     ///
     /// # Errors
     /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
     /// credentials as such; `TooLarge` over 100,000 repositories.
-    pub(crate) async fn repositories(&self) -> Result<Vec<RepositoryName>, RegistryError> {
+    pub(crate) async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         let http = self.session.http();
         let operation = http.operation("listing the repositories", "");
         let query = ListQuery {
@@ -35,7 +44,9 @@ impl Catalog {
             remedy: "name those that are wanted, with filterType: EXACT_MATCH",
         };
         let error = match query.read(&self.session, &|_| true, &mut |_| ()).await {
-            Ok(ListResult::Names(names)) => return Ok(names.into_iter().collect()),
+            Ok(ListResult::Names(names, invalid)) => {
+                return Ok(RepositoryList { names: names.into_iter().collect(), invalid });
+            }
             Ok(ListResult::Refused(refused)) => refused.error(&operation),
             Err(error) => error,
         };

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::image::InvalidNames;
+use crate::registry::http::text::clean;
 use http::header::{HeaderMap, LINK};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -12,8 +14,8 @@ use serde_json::value::RawValue;
 pub(crate) struct NamePage<'a, T> {
     /// The names that were selected, in the order of the page.
     pub(crate) kept: Vec<T>,
-    /// The number of names that are not valid.
-    pub(crate) invalid: usize,
+    /// The names that are not valid.
+    pub(crate) invalid: InvalidNames,
     /// The JSON text of the names.
     pub(crate) text: &'a str,
     /// The field `manifest`, which some registries add.
@@ -53,11 +55,13 @@ pub(crate) fn read_page<'a, T: FromStr>(
         NameField::Repositories => document.repositories,
         NameField::Tags => document.tags,
     }?;
-    let mut page = NamePage { kept: Vec::new(), invalid: 0, text: names.get(), manifests: document.manifest };
-    each_text(names, &mut |name| match name.and_then(|name| name.parse().ok()) {
-        Some(name) if keep(&name) => page.kept.push(name),
-        Some(_) => {}
-        None => page.invalid += 1,
+    let invalid = InvalidNames::default();
+    let mut page = NamePage { kept: Vec::new(), invalid, text: names.get(), manifests: document.manifest };
+    each_text(names, &mut |text| match text.map(str::parse) {
+        Some(Ok(name)) if keep(&name) => page.kept.push(name),
+        Some(Ok(_)) => {}
+        Some(Err(_)) => page.invalid.add(&clean(text.unwrap_or_default())),
+        None => page.invalid.count += 1,
     })?;
     Some(page)
 }
@@ -151,7 +155,7 @@ mod tests {
         let body = br#" {"more":[{"tags":1}],"tags":["v1","w\u0031","v\u0032","",7,null,["v3"]],"name":"x"}"#;
         let page = read_page::<Tag>(body, NameField::Tags, &|tag| tag.as_str().starts_with('v')).unwrap();
         let kept: Vec<&str> = page.kept.iter().map(Tag::as_str).collect();
-        assert_eq!((kept, page.invalid, page.is_empty()), (vec!["v1", "v2"], 4, false));
+        assert_eq!((kept, page.invalid.count, page.is_empty()), (vec!["v1", "v2"], 4, false));
         for empty in [r#"{"tags":null}"#, r#"{"tags":[ ]}"#] {
             assert!(read_page::<Tag>(empty.as_bytes(), NameField::Tags, &|_| true).unwrap().is_empty(), "{empty}");
         }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::image::InvalidNames;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::limiter::Load;
@@ -33,7 +34,7 @@ pub(crate) type ManifestObserver<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
 
 /// The names of a list, or the refusal of its first page.
 pub(super) enum ListResult<T> {
-    Names(BTreeSet<T>),
+    Names(BTreeSet<T>, InvalidNames),
     Refused(ErrorResponse),
 }
 
@@ -63,7 +64,7 @@ impl ListQuery<'_> {
     ) -> Result<ListResult<T>, RegistryError> {
         let Self { first: mut url, scopes, field, operation, remedy } = self;
         url.set_query(Some(PAGE_SIZE));
-        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), 0_usize);
+        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), InvalidNames::default());
         walk.enter(&url);
         loop {
             let request = RegistryRequest::new(Method::GET, url, scopes.clone(), operation);
@@ -77,7 +78,7 @@ impl ListQuery<'_> {
             })?;
             page.manifests.into_iter().for_each(&mut *observer);
             let is_nothing_new = walk.is_nothing_new(&page);
-            invalid += page.invalid;
+            invalid.extend(page.invalid);
             names.extend(page.kept);
             if names.len() > MAX_NAMES {
                 let detail = format!("over {MAX_NAMES} {} are wanted: {remedy}", field.as_str());
@@ -96,10 +97,7 @@ impl ListQuery<'_> {
                 return Err(operation.error(ErrorKind::TooLarge, format!("the list has over {MAX_PAGES} pages")));
             }
         }
-        if invalid > 0 {
-            tracing::debug!(invalid, "the list holds names that are not valid");
-        }
-        Ok(ListResult::Names(names))
+        Ok(ListResult::Names(names, invalid))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Method;
 
-use crate::image::{RepositoryName, Tag, is_referrer_tag};
+use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{Operation, RegistryError};
 use crate::registry::http::response::ErrorResponse;
@@ -19,6 +19,8 @@ pub(crate) struct SelectedTags {
     pub(crate) tags: BTreeSet<Tag>,
     /// The number of image tags that were not selected; one that is listed twice counts twice.
     pub(crate) left_out: usize,
+    /// Listed names that no tag can have.
+    pub(crate) invalid: InvalidNames,
 }
 
 /// The beginning of a list of tags.
@@ -69,7 +71,9 @@ impl TagLists {
             is_kept
         };
         match query.read(&self.session, &counted, observer).await? {
-            ListResult::Names(tags) => Ok(Some(SelectedTags { tags, left_out: left_out.into_inner() })),
+            ListResult::Names(tags, invalid) => {
+                Ok(Some(SelectedTags { tags, left_out: left_out.into_inner(), invalid }))
+            }
             ListResult::Refused(refused) => self.check_absent(&refused, &operation).await.map(|()| None),
         }
     }

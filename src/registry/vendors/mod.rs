@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::time::timeout;
 
-use crate::image::{Descriptor, Digest, RepositoryName, Tag};
+use crate::image::{Descriptor, Digest, InvalidNames, RepositoryName, Tag};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::lists::page::Keep;
 use crate::registry::lists::tags::TagLists;
@@ -38,6 +38,8 @@ pub struct Listing {
     pub digests: BTreeMap<Tag, Digest>,
     /// The number of image tags that were not selected; one that is listed twice counts twice.
     pub left_out: usize,
+    /// Listed names that no tag can have.
+    pub invalid: InvalidNames,
 }
 
 /// The vendor APIs of one registry.
@@ -77,7 +79,7 @@ impl Vendors {
         if digests.is_empty() {
             digests = self.digests(repository, &selected.tags).boxed().await;
         }
-        Ok(Some(Listing { digests, tags: selected.tags, left_out: selected.left_out }))
+        Ok(Some(Listing { digests, tags: selected.tags, left_out: selected.left_out, invalid: selected.invalid }))
     }
 
     /// Returns those of `blobs` that the registry states to have, with the stated sizes. The others need a check of

@@ -37,7 +37,9 @@ impl Machine {
             return; // A comparison that was stopped says nothing any more.
         }
         match finding {
-            Finding::Repositories { names, unmatched, sent_at } => {
+            Finding::Repositories { names, unmatched, invalid, sent_at } => {
+                self.excluded.invalid_repositories = invalid;
+                self.excluded.invalid_tags.retain(|repository, _| names.contains(repository));
                 if self.orders.is_dry {
                     self.excluded.repositories = unmatched;
                 }
@@ -122,6 +124,11 @@ impl Machine {
         }
         if self.orders.is_dry && listed.left_out.0 > 0 {
             self.excluded.tags.insert(listed.repository.clone(), listed.left_out);
+        }
+        if listed.invalid.is_empty() {
+            self.excluded.invalid_tags.remove(&listed.repository);
+        } else {
+            self.excluded.invalid_tags.insert(listed.repository.clone(), listed.invalid);
         }
         let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
         self.effects.push(Effect::Observe(id, looks));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::CodedError;
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
     Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Problem, Replica,
     RepositoryAddress, SpecError,
@@ -178,6 +178,8 @@ pub(crate) enum Finding {
         names: BTreeSet<RepositoryName>,
         /// Repositories that are listed and match no rule.
         unmatched: BTreeSet<RepositoryName>,
+        /// Listed names that no repository can have.
+        invalid: InvalidNames,
         /// The time when the list was requested.
         sent_at: Timestamp,
     },
@@ -228,6 +230,8 @@ pub(crate) struct Listed {
     pub sent_at: Timestamp,
     /// The number of tags that no rule takes, and examples of them.
     pub left_out: (usize, String),
+    /// Listed names that no tag can have.
+    pub invalid: InvalidNames,
 }
 
 /// One tag as it was observed.

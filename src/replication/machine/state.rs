@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ids::{ComparisonId, PairId};
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{CopyOptions, Problem, RepositoryAddress, SeenReferrers};
 
 /// A comparison that is under way.
@@ -22,13 +22,18 @@ pub(super) struct Comparison {
     pub(super) is_doubtful: bool,
 }
 
-/// The parts of a source that no rule takes, for people; collected where copies are only planned.
+/// The parts of a source that are not replicated, for people.
 #[derive(Debug, Default)]
 pub(crate) struct Excluded {
-    /// Repositories that match no rule.
+    /// Repositories that match no rule; collected where copies are only planned.
     pub repositories: BTreeSet<RepositoryName>,
-    /// By repository, the number of tags that no rule takes, and examples of them.
+    /// By repository, the number of tags that no rule takes, and examples of them; collected where copies are only
+    /// planned.
     pub tags: BTreeMap<RepositoryName, (usize, String)>,
+    /// Names in the last list of repositories that no repository can have.
+    pub invalid_repositories: InvalidNames,
+    /// By repository, names in its last list that no tag can have; a repository without one has no entry.
+    pub invalid_tags: BTreeMap<RepositoryName, InvalidNames>,
 }
 
 /// One repository of the source.

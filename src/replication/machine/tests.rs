@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::copy::CodedError;
-use crate::image::Digest;
+use crate::image::{Digest, InvalidNames};
 use crate::plan::{Claimant, ComparisonPhase, Replica, parse_configuration};
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, reason};
@@ -133,7 +133,12 @@ impl Bench {
     /// A comparison that finds these repositories with their tags; everything that follows of it is left to the test.
     fn compare(&mut self, source: &[(&str, &[(&str, &str)])], is_complete: bool) {
         let names = source.iter().map(|(name, _)| name.parse().unwrap()).collect();
-        self.find(Finding::Repositories { names, unmatched: BTreeSet::new(), sent_at: self.now });
+        self.find(Finding::Repositories {
+            names,
+            unmatched: BTreeSet::new(),
+            invalid: InvalidNames::default(),
+            sent_at: self.now,
+        });
         for (name, tags) in source {
             let repository: RepositoryName = name.parse().unwrap();
             self.find(Finding::Opened(repository.clone()));
@@ -144,6 +149,7 @@ impl Bench {
                 tags: listed,
                 sent_at: self.now,
                 left_out,
+                invalid: InvalidNames::default(),
             }));
             for (tag, content) in *tags {
                 self.find(Finding::Image(self.observed(name, tag, content, self.now)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
-use crate::image::Tag;
+use crate::image::{InvalidNames, Tag};
 use crate::plan::{Configuration, Problem};
 use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed};
 use crate::terms::reason;
@@ -155,7 +155,12 @@ impl World {
         self.find(
             target,
             id,
-            Finding::Repositories { names, unmatched: BTreeSet::new(), sent_at: at(request.sent_at) },
+            Finding::Repositories {
+                names,
+                unmatched: BTreeSet::new(),
+                invalid: InvalidNames::default(),
+                sent_at: at(request.sent_at),
+            },
         );
         self.next_repository(target, id);
     }
@@ -193,7 +198,8 @@ impl World {
         comparing.tags = listed.iter().copied().filter(|index| choice.takes(&tag(*index))).collect();
         let tags: BTreeSet<Tag> = comparing.tags.iter().map(|index| tag(*index)).collect();
         let left_out = (listed.len() - tags.len(), String::new());
-        let listed = Listed { repository: repository(index), tags, sent_at: at(request.sent_at), left_out };
+        let invalid = InvalidNames::default();
+        let listed = Listed { repository: repository(index), tags, sent_at: at(request.sent_at), left_out, invalid };
         self.find(target, id, Finding::Tags(listed));
     }
 

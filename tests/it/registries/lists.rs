@@ -92,5 +92,5 @@ async fn a_catalog_that_is_not_offered_is_unsupported() {
         assert_eq!(refused.kind, ErrorKind::Unsupported, "{}: {refused}", registry.name());
     }
     let registry = with_tags(Personality::quay(), 1);
-    assert_eq!(client(&registry).repositories().await.unwrap(), ["app".parse().unwrap()]);
+    assert_eq!(client(&registry).repositories().await.unwrap().names, ["app".parse().unwrap()]);
 }

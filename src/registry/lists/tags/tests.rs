@@ -25,8 +25,24 @@ async fn pages_are_followed_as_they_are_linked() {
         _ => Reply::new(400, ""),
     })
     .await;
-    let names: Vec<_> = server.client().repositories().await.unwrap().iter().map(ToString::to_string).collect();
+    let listed = server.client().repositories().await.unwrap();
+    let names: Vec<_> = listed.names.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a", "b"]);
+    assert_eq!(listed.invalid.to_string(), r#"1 name that is not valid, such as "UPPER""#);
+}
+
+#[tokio::test]
+async fn names_that_are_not_valid_are_counted_over_all_pages() {
+    let server = Server::start(|_, page| match page {
+        0 => Reply::new(200, r#"{"tags":["v1","a/b","https://u:p@r.example/x?sig=1"]}"#)
+            .header("Link", "<?last=v1>; rel=next"),
+        _ => Reply::new(200, r#"{"tags":["v2","a/b",7]}"#),
+    })
+    .await;
+    let listing = server.client().tags_and_digests(&repository(), &|_| true).await.unwrap().unwrap();
+    assert_eq!((listing.tags.len(), listing.left_out), (2, 0));
+    let text = listing.invalid.to_string();
+    assert_eq!(text, r#"4 names that are not valid, such as "a/b", "https://r.example/x""#);
 }
 
 #[tokio::test]
