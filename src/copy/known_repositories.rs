@@ -87,9 +87,15 @@ impl KnownRepositories {
             Some((Some(tags), at)) if tags.is_all && !tags.tags.contains(task.tag) && !is_written => {
                 Ok(DestinationTag { digest: None, at, has_repository: true })
             }
-            _ => {
+            seen => {
+                let is_listed = seen.and_then(|(tags, _)| tags).is_some_and(|tags| tags.tags.contains(task.tag));
                 let at = Instant::now();
-                Ok(DestinationTag { digest: task.tag_at_destination().await?, at, has_repository: true })
+                let digest = if is_listed || is_written {
+                    task.tag_at_destination().await?
+                } else {
+                    task.tag_before_copy().await?
+                };
+                Ok(DestinationTag { digest, at, has_repository: true })
             }
         }
     }

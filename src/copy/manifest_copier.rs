@@ -50,7 +50,7 @@ impl ManifestCopier {
     ) -> Result<(), CopyError> {
         // A copy may have taken long: the consent to overwrite is about the digest that is there now.
         let replaces =
-            if before.at.elapsed() < CONSENT_LASTS { before.digest.clone() } else { task.tag_at_destination().await? };
+            if before.at.elapsed() < CONSENT_LASTS { before.digest.clone() } else { task.tag_before_copy().await? };
         let mutation = Mutation::WriteTag {
             repository: task.destination_repository,
             tag: task.tag,

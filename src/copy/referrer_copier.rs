@@ -223,7 +223,7 @@ async fn merge_fallback(
     let mutation = Mutation::WriteTag { repository, tag: &tag, digest: &merged.digest, replaces: None };
     let write = async {
         if there.at.elapsed() > INDEX_SEEN_FOR {
-            let now = destination.head_manifest(repository, Reference::Tag(&tag)).await?.map(|head| head.digest);
+            let now = destination.probe_manifest(repository, Reference::Tag(&tag)).await?.map(|head| head.digest);
             // GitLab answers with the subject itself where there is no such tag.
             if now.filter(|digest| digest != subject) != there.index.map(|index| index.digest) {
                 return Ok(());

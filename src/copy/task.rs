@@ -209,6 +209,12 @@ impl ImageCopy<'_> {
         }
     }
 
+    /// Returns the digest that the tag points at before it is written; it may well be absent.
+    pub(super) async fn tag_before_copy(&self) -> Result<Option<Digest>, CopyError> {
+        let head = self.destination.probe_manifest(self.destination_repository, Reference::Tag(self.tag)).await;
+        Ok(head.map_err(CopyError::Destination)?.map(|head| head.digest))
+    }
+
     /// Returns the digest that the tag points at now.
     pub(super) async fn tag_at_destination(&self) -> Result<Option<Digest>, CopyError> {
         let head = self.destination.head_manifest(self.destination_repository, Reference::Tag(self.tag)).await;

@@ -13,7 +13,7 @@ use crate::registry::auth::Auth;
 use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
 use crate::registry::content::blobs::{BlobStream, Blobs};
-use crate::registry::content::manifests::{Lookup, ManifestHead, Manifests, Reference};
+use crate::registry::content::manifests::{Absence, Lookup, ManifestHead, Manifests, Reference};
 use crate::registry::error::RegistryError;
 use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
@@ -157,7 +157,29 @@ impl Client {
         repository: &RepositoryName,
         reference: Reference<'_>,
     ) -> Result<Option<ManifestHead>, RegistryError> {
-        match (self.0.manifests.head(repository, reference).await?, reference) {
+        self.look_up(repository, reference, Absence::Confirmed).await
+    }
+
+    /// Like [`Client::head_manifest`], for a manifest that may well be absent, as before a copy: once GET has confirmed
+    /// a 404 to HEAD, others are believed for an hour.
+    ///
+    /// # Errors
+    /// As [`Client::head_manifest`].
+    pub async fn probe_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
+        self.look_up(repository, reference, Absence::Believed).await
+    }
+
+    async fn look_up(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+        absence: Absence,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
+        match (self.0.manifests.head(repository, reference, absence).await?, reference) {
             (Lookup::Found(head), _) => Ok(Some(head)),
             (Lookup::Absent, _) => Ok(None),
             (Lookup::Denied(_), Reference::Tag(tag)) if self.0.tags.lacks(repository, tag).await => Ok(None),

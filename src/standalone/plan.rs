@@ -127,7 +127,7 @@ impl PlannedImage {
     async fn look(&mut self, content: &FileContent) -> Option<String> {
         let client = &content.registries.get(&self.to)?.client;
         let (_, repository) = self.source.split_once('/')?;
-        match client.head_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
+        match client.probe_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
             Ok(Some(head)) if head.digest == self.digest => {
                 self.action = PlannedAction::Nothing;
                 self.reason = "the destination has it; sync reads back all of it".to_owned();

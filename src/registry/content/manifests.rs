@@ -8,8 +8,11 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName, Tag};
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::content::head_verdict::{HeadVerdict, HeadVerdicts};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::advice::unexpected;
 use crate::registry::http::limiter::Load;
+use crate::registry::http::said::web_page;
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
 /// A tag or a digest.
@@ -56,18 +59,29 @@ pub(crate) enum Lookup {
     Denied(RegistryError),
 }
 
+/// The treatment of a 404 to HEAD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// GET confirms it, each time.
+    Confirmed,
+    /// It is believed, if GET agreed with an earlier one.
+    Believed,
+}
+
 /// The manifests of one registry.
 #[derive(Clone)]
 pub(crate) struct Manifests {
     session: Arc<Session>,
+    verdicts: Arc<HeadVerdicts>,
 }
 
 impl Manifests {
     pub(crate) fn new(session: Arc<Session>) -> Self {
-        Self { session }
+        Self { session, verdicts: Arc::default() }
     }
 
-    /// Looks a manifest up. If the registry refuses HEAD or states no digest, the manifest is read.
+    /// Looks a manifest up. If the registry refuses HEAD or states no digest, or was wrong about an absent manifest
+    /// before, the manifest is read.
     ///
     /// # Errors
     /// `InvalidContent` if the registry states another digest than the requested one.
@@ -75,7 +89,45 @@ impl Manifests {
         &self,
         repository: &RepositoryName,
         reference: Reference<'_>,
+        absence: Absence,
     ) -> Result<Lookup, RegistryError> {
+        if self.verdicts.get(Instant::now()) == HeadVerdict::Wrong {
+            return self.head_by_reading(repository, reference).await;
+        }
+        match self.head_alone(repository, reference).await? {
+            Lookup::Absent => self.absent(repository, reference, absence).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Compares a 404 to HEAD with the answer to GET, if `absence` wants that.
+    async fn absent(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+        absence: Absence,
+    ) -> Result<Lookup, RegistryError> {
+        let believes = || absence == Absence::Believed && self.verdicts.get(Instant::now()) == HeadVerdict::Right;
+        if believes() {
+            return Ok(Lookup::Absent);
+        }
+        let _turn = if absence == Absence::Believed { Some(self.verdicts.turn().await) } else { None };
+        if believes() {
+            return Ok(Lookup::Absent);
+        }
+        let read = self.head_by_reading(repository, reference).await?;
+        match read {
+            Lookup::Absent => self.verdicts.note(HeadVerdict::Right, Instant::now()),
+            Lookup::Found(_) => {
+                tracing::debug!(registry = self.session.http().hosts().host(), "HEAD does not find what GET finds");
+                self.verdicts.note(HeadVerdict::Wrong, Instant::now());
+            }
+            Lookup::Denied(_) => {}
+        }
+        Ok(read)
+    }
+
+    async fn head_alone(&self, repository: &RepositoryName, reference: Reference<'_>) -> Result<Lookup, RegistryError> {
         let http = self.session.http();
         let operation = self.operation("asking for the manifest", repository, reference);
         let response = {

@@ -170,6 +170,7 @@ impl Personality {
         Self {
             name: "nexus",
             digest_header: (false, true, true),
+            head_manifest: Some(404),
             wants_children: true,
             referrers: None,
             tag_parameter: false,
