@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::digest::Digest;
 use super::fields::{Bounded, Clear, FieldError, Fields, MAX_DESCRIPTORS};
@@ -155,8 +155,15 @@ struct ManifestView {
     config: Option<Descriptor>,
     layers: Option<Bounded<Descriptor>>,
     blobs: Option<Bounded<Descriptor>>,
-    manifests: Option<Bounded<Descriptor>>,
+    /// `Some(None)` if it is null.
+    #[serde(default, deserialize_with = "present")]
+    manifests: Option<Option<Bounded<Descriptor>>>,
     subject: Option<Descriptor>,
+}
+
+/// Reads a field that is null as present.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Bounded<Descriptor>>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Fields for ManifestView {
@@ -195,10 +202,8 @@ impl From<Clear<DescriptorView>> for Descriptor {
 
 impl ManifestView {
     fn media_type(&self, content_type: Option<&str>) -> Result<String, ManifestError> {
-        let served =
-            content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase()).filter(
-                |value| !matches!(value.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream"),
-            );
+        let served = content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase());
+        let served = served.filter(|value| !is_generic(value));
         let stated = self.media_type.as_deref().filter(|value| !value.is_empty());
         if self.schema_version == Some(1) || served.as_deref().is_some_and(|t| t.contains("manifest.v1+prettyjws")) {
             return Err(ManifestError::Schema1);
@@ -209,7 +214,7 @@ impl ManifestView {
             }
             (_, Some(stated)) => Ok(stated.to_owned()),
             (Some(served), None) => Ok(served),
-            (None, None) if self.manifests.is_some() => Ok(media_type::OCI_INDEX.to_owned()),
+            (None, None) if matches!(self.manifests, Some(Some(_))) => Ok(media_type::OCI_INDEX.to_owned()),
             (None, None) => Ok(media_type::OCI_MANIFEST.to_owned()),
         }
     }
@@ -217,11 +222,13 @@ impl ManifestView {
     fn kind(&self, media_type: &str) -> Result<ManifestKind, ManifestError> {
         let is_image = self.config.is_some() || self.layers.is_some() || self.blobs.is_some();
         match (&self.manifests, is_image) {
-            (Some(_), true) => Err(ManifestError::Ambiguous),
-            (Some(children), false) if !is_image_type(media_type) => {
+            (Some(Some(_)), true) => Err(ManifestError::Ambiguous),
+            (Some(Some(children)), false) if !is_image_type(media_type) => {
                 Ok(ManifestKind::Index { children: unique(children.0.iter())? })
             }
-            (None, true) if !is_index_type(media_type) => {
+            // An empty list, as some encoders write it.
+            (Some(None), false) if is_index_type(media_type) => Ok(ManifestKind::Index { children: Vec::new() }),
+            (Some(None) | None, true) if !is_index_type(media_type) => {
                 let layers = self.layers.iter().chain(&self.blobs).flat_map(|list| &list.0);
                 let (foreign, own): (Vec<_>, Vec<_>) = layers.partition(|layer| is_foreign(&layer.media_type));
                 let blobs = unique(self.config.iter().chain(own))?;
@@ -230,6 +237,14 @@ impl ManifestView {
             _ => Err(ManifestError::Unknown(shown(media_type))),
         }
     }
+}
+
+/// Returns true if a media type says nothing about a manifest: servers of plain files give such ones.
+fn is_generic(media_type: &str) -> bool {
+    let (class, subtype) = media_type.split_once('/').unwrap_or((media_type, ""));
+    matches!(class, "" | "text" | "binary")
+        || (class == "application"
+            && matches!(subtype, "json" | "octet-stream" | "x-octet-stream" | "x-json" | "unknown"))
 }
 
 /// Returns as much of a media type as a message repeats.
@@ -375,5 +390,29 @@ mod tests {
     fn null_lists_are_read_as_absent_ones() {
         let document = format!(r#"{{"config":{},"layers":null}}"#, descriptor('a'));
         assert!(parse(None, document).is_ok());
+        let document = format!(r#"{{"config":{},"layers":[],"manifests":null}}"#, descriptor('a'));
+        assert!(matches!(parse(None, document).unwrap().kind, ManifestKind::Image { .. }));
+    }
+
+    #[test]
+    fn an_index_whose_list_is_null_is_empty() {
+        for content_type in [media_type::OCI_INDEX, media_type::DOCKER_LIST] {
+            let index = parse(Some(content_type), r#"{"manifests":null}"#.into()).unwrap();
+            assert!(matches!(index.kind, ManifestKind::Index { children } if children.is_empty()), "{content_type}");
+        }
+        for content_type in [None, Some(media_type::OCI_MANIFEST)] {
+            assert!(parse(content_type, r#"{"manifests":null}"#.into()).is_err(), "{content_type:?}");
+        }
+        assert!(parse(Some(media_type::OCI_INDEX), "{}".into()).is_err());
+    }
+
+    #[test]
+    fn a_media_type_of_a_server_of_files_says_nothing() {
+        for content_type in ["binary/octet-stream", "application/octet-stream; x=y", "text/html", "text/json", ""] {
+            let document = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
+            assert_eq!(parse(Some(content_type), document).unwrap().media_type, media_type::OCI_INDEX);
+            let document = format!(r#"{{"config":{},"layers":[]}}"#, descriptor('a'));
+            assert_eq!(parse(Some(content_type), document).unwrap().media_type, media_type::OCI_MANIFEST);
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::registry::error::RegistryError;
 use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
-use crate::registry::http::hosts::{Hosts, canonical_host};
+use crate::registry::http::hosts::{Hosts, canonical_host, official_image_advice};
 use crate::registry::http::transport::Transport;
 use crate::registry::lists::catalog::{Catalog, RepositoryList};
 use crate::registry::lists::page::Keep;
@@ -146,7 +146,8 @@ impl Client {
 
     /// Resolves a tag, or checks a digest; `None` if the manifest does not exist.
     ///
-    /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A tag that may
+    /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A 404 to HEAD is
+    /// confirmed by GET: some registries answer so for a manifest that they have. A tag that may
     /// not be read is absent if the list of tags may be read and lacks it: virtual repositories of Artifactory answer
     /// 403 for a tag that does not exist (RTFACT-13797).
     ///
@@ -262,13 +263,18 @@ impl Client {
         self.0.uploads.upload(repository, blob, mount_from, open).await
     }
 
-    /// Lists every repository (`_catalog`, following `Link`), sorted; names that no repository can have are left out.
+    /// Lists every repository (`_catalog`, following `Link`), and counts the names that no repository can have.
     ///
     /// # Errors
     /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
     /// credentials as such; `TooLarge` over 100,000 repositories.
     pub async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         self.0.catalog.repositories().await
+    }
+
+    /// Returns the advice on a repository that does not exist at this registry, if there is any.
+    pub fn advice_on_absent(&self, repository: &RepositoryName) -> Option<String> {
+        official_image_advice(self.host(), repository.as_str())
     }
 
     /// Lists the tags that `keep` selects, with their digests as far as the registry lists them; `None` if the

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// A request to a registry that failed for good, after the retries inside the client.
 ///
-/// Displays as one sentence that names the registry and its answer; holds no credential, token or signed URL, and at
-/// most 300 characters of the registry's own text.
+/// Displays as one sentence that names the registry and its answer; holds no credential, token or signed URL, and of the
+/// registry's own text at most three errors of 300 characters each.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct RegistryError {
@@ -93,6 +93,16 @@ impl Operation {
         Self { host: host.to_owned(), name, subject: subject.to_string() }
     }
 
+    /// Returns the canonical host of the registry.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns the repository of the subject; empty if it has none.
+    pub(crate) fn repository(&self) -> &str {
+        self.subject.split([':', '@']).next().unwrap_or_default()
+    }
+
     /// Returns the error for `detail`, with this operation in front.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl Display) -> RegistryError {
         let of = if self.subject.is_empty() { "" } else { " of " };
@@ -117,6 +127,11 @@ pub(crate) struct HttpError {
 impl HttpError {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), max_tries: kind.max_tries() }
+    }
+
+    /// Creates the error for an answer that breaks the protocol.
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidContent, detail)
     }
 
     /// Creates the error for a connection that could not be made: worth fewer attempts than one that broke.

@@ -197,8 +197,9 @@ impl ComparisonRun<'_> {
             Ok(Some(listing)) => listing,
             Ok(None) if is_listed => Listing::default(),
             Ok(None) => {
-                let message =
-                    format!("{} has no repository {repository}: push to it, or correct the filter", client.host());
+                let advice = client.advice_on_absent(&repository);
+                let advice = advice.as_deref().unwrap_or("push to it, or correct the filter");
+                let message = format!("{} has no repository {repository}: {advice}", client.host());
                 let problem = Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
                 self.send(Finding::Problem(problem));
                 return false;

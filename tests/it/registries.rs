@@ -4,10 +4,12 @@
 mod batches;
 mod conformance;
 mod coverage;
+mod deceptive_heads;
 mod digest_lists;
 mod lists;
 mod logins;
 mod matrix;
+mod odd_answers;
 pub mod pair;
 mod reading;
 mod referring;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName, Tag};
 use crate::registry::auth::scopes::Scopes;
@@ -266,6 +267,9 @@ fn verified(
     if let Some(expected) = expected.as_ref().filter(|expected| !expected.verifies(&body)) {
         let detail = format!("the content does not have the digest {expected}");
         return Err(operation.error(ErrorKind::InvalidContent, detail));
+    }
+    if web_page(&body).is_some() {
+        return Err(operation.error(ErrorKind::InvalidContent, unexpected(&body, "")));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let manifest = Manifest::parse(content_type, body).map_err(|error| {

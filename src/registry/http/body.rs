@@ -3,22 +3,37 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::registry::error::{ErrorKind, HttpError};
 use crate::registry::http::deadlines::Deadlines;
+use crate::registry::http::encoding;
 use crate::registry::http::transport::root_cause;
 
 /// Reads the whole body of `response` into memory.
 ///
 /// # Errors
-/// `TooLarge` over `limit` bytes; `Unavailable` if the body breaks, stalls, or drips past the deadline.
+/// `TooLarge` over `limit` bytes, decoded or not; `Unavailable` if the body breaks, stalls, or drips past the deadline;
+/// `InvalidContent` if it is encoded in a way that is not known.
 pub(crate) async fn read(response: reqwest::Response, limit: usize, deadlines: &Deadlines) -> Result<Bytes, HttpError> {
     let whole = deadlines.whole_body;
     match timeout(whole, collect(response, limit, deadlines)).await {
         Ok(result) => result,
         Err(_) => Err(stalled(format!("the answer did not end within {whole:?}"))),
     }
+}
+
+/// Reads the body of `response` as far as it comes within `limit` bytes and `deadline`; never fails.
+pub(crate) async fn read_beginning(mut response: reqwest::Response, limit: usize, deadline: Duration) -> Bytes {
+    let ends_at = Instant::now() + deadline;
+    let mut body = BytesMut::new();
+    while let Ok(Ok(Some(piece))) = timeout_at(ends_at, response.chunk()).await {
+        body.extend_from_slice(&piece[..piece.len().min(limit - body.len())]);
+        if body.len() == limit {
+            break;
+        }
+    }
+    encoding::decoded_beginning(response.headers(), body.freeze(), limit)
 }
 
 /// Reads the next piece of the body of `response`; `None` at its end.
@@ -77,7 +92,7 @@ async fn collect(mut response: reqwest::Response, limit: usize, deadlines: &Dead
         }
         body.extend_from_slice(&piece);
     }
-    Ok(body.freeze())
+    encoding::decoded(response.headers(), body.freeze(), limit)
 }
 
 fn stalled(detail: String) -> HttpError {

@@ -13,6 +13,8 @@ pub(crate) struct Deadlines {
     pub(crate) idle: Duration,
     /// A body that is read into memory.
     pub(crate) whole_body: Duration,
+    /// The body of a refusal, which ends then at whatever has come.
+    pub(crate) refusal: Duration,
     /// A page of a list, with its retries.
     pub(crate) page: Duration,
     /// A list with all its pages: of two million names, when pages are short.
@@ -39,6 +41,7 @@ impl Default for Deadlines {
             headers: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             whole_body: Duration::from_secs(120),
+            refusal: Duration::from_secs(5),
             page: Duration::from_secs(120),
             listing: Duration::from_secs(3600),
             referrers: Duration::from_secs(120),

@@ -26,6 +26,13 @@ pub(crate) fn is_docker_hub(host: &str) -> bool {
     matches!(host, DOCKER_HUB | DOCKER_HUB_WIRE | "index.docker.io" | "www.docker.io" | "registry.hub.docker.com")
 }
 
+/// Returns the advice on a repository that Docker Hub does not find: official images have a namespace of their own
+/// there, which clients like `docker` add.
+pub(crate) fn official_image_advice(host: &str, repository: &str) -> Option<String> {
+    let is_short = is_docker_hub(host) && !repository.is_empty() && !repository.contains('/');
+    is_short.then(|| format!("an official image of Docker Hub is named with its namespace here: library/{repository}"))
+}
+
 /// A token service on another host that a registry is known to use.
 pub(crate) struct KnownRealm {
     /// The host that serves the API of the registry.
@@ -154,14 +161,18 @@ impl Hosts {
             .map(|target| self.homed(target))
     }
 
-    /// Returns the URL of the next page of a list, which must be at the registry itself.
+    /// Returns the URL of the next page of `list`, which must be at the registry itself: a link to the path of the same
+    /// list keeps the registry's own scheme, host and port, as registries behind a proxy often name other ones.
     ///
     /// # Errors
     /// `InvalidContent` if it is elsewhere.
-    pub(crate) fn next_page(&self, from: &Url, link: &str) -> Result<Url, HttpError> {
+    pub(crate) fn next_page(&self, list: &Url, from: &Url, link: &str) -> Result<Url, HttpError> {
         let target = self.homed(resolve(from, link)?);
         if self.is_own_origin(&target) {
             return Ok(target);
+        }
+        if target.path() == list.path() {
+            return Ok(self.at_own_origin(&target));
         }
         let detail = format!("the next page of the list is said to be on another host, {}", host_of(&target));
         Err(HttpError::new(ErrorKind::InvalidContent, detail))
@@ -208,13 +219,16 @@ impl Hosts {
     /// Returns `target` with the registry's own scheme and port, if it is on its host and not trusted with another one.
     fn homed(&self, mut target: Url) -> Url {
         if self.is_own_host(&target) && !self.is_trusted_strictly(&target) {
-            let path = target.path().to_owned();
-            let query = target.query().map(str::to_owned);
-            target = self.base.clone();
-            target.set_path(&path);
-            target.set_query(query.as_deref());
+            target = self.at_own_origin(&target);
         }
         target
+    }
+
+    /// Returns the path and query of `target` at the registry's own scheme, host and port.
+    fn at_own_origin(&self, target: &Url) -> Url {
+        let mut url = self.at(target.path());
+        url.set_query(target.query());
+        url
     }
 }
 
@@ -346,9 +360,11 @@ mod tests {
     fn pages_and_redirects_stay_where_they_may() {
         let hosts = hosts("https://r.example", &[]);
         let from = hosts.catalog();
-        assert_eq!(hosts.next_page(&from, "/v2/_catalog?last=b&n=2").unwrap().query(), Some("last=b&n=2"));
-        assert!(hosts.next_page(&from, "http://r.example/v2/_catalog?last=b").is_ok());
-        assert!(hosts.next_page(&from, "https://evil.example/v2/_catalog").is_err());
+        assert_eq!(hosts.next_page(&from, &from, "/v2/_catalog?last=b&n=2").unwrap().query(), Some("last=b&n=2"));
+        assert!(hosts.next_page(&from, &from, "http://r.example/v2/_catalog?last=b").is_ok());
+        let behind = hosts.next_page(&from, &from, "http://internal.example:5000/v2/_catalog?last=b").unwrap();
+        assert_eq!(behind.as_str(), "https://r.example/v2/_catalog?last=b");
+        assert!(hosts.next_page(&from, &from, "https://evil.example/v2/other/_catalog").is_err());
         assert!(hosts.redirect(&from, "https://cdn.example/blob").is_ok());
         assert!(hosts.redirect(&from, "http://cdn.example/blob").is_err());
         assert!(hosts.redirect(&from, "http://r.example/blob").is_err());

@@ -3,15 +3,18 @@
 //! It knows no credentials beyond a finished `Authorization` header, and no API. [`Http`] owns the registry's hosts,
 //! its connections, its limiters, and the pause that a 429 asks for.
 
+pub(crate) mod advice;
 pub(crate) mod body;
 pub(crate) mod deadlines;
 pub(crate) mod egress;
+mod encoding;
 pub(crate) mod hosts;
 pub(crate) mod limiter;
 pub(crate) mod request;
 mod resolver;
 pub(crate) mod response;
 pub(crate) mod retry;
+pub(crate) mod said;
 pub(crate) mod text;
 pub(crate) mod transport;
 mod warnings;

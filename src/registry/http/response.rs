@@ -1,12 +1,14 @@
 //! Responses, and the errors that refusals among them are: status, error code, message.
 
+use std::time::Duration;
+
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
-use crate::registry::http::text::{MAX_SAID, clean};
-use crate::registry::http::{body, retry};
+use crate::registry::http::said::Said;
+use crate::registry::http::{advice, body, retry};
 
 /// A response whose body has not been read.
 pub(crate) struct HttpResponse {
@@ -36,13 +38,13 @@ impl HttpResponse {
         self.header(http::header::CONTENT_LENGTH)?.trim().parse().ok()
     }
 
-    /// Reads the body as a refusal.
+    /// Reads the body as a refusal. A body that does not end is read for a moment only: the status has its meaning
+    /// without it.
     pub(crate) async fn into_error_response(self, deadlines: &Deadlines) -> ErrorResponse {
         let (status, elsewhere) = (self.status(), self.elsewhere);
-        let retry_after = retry::retry_after(self.response.headers());
-        let text = body::read(self.response, MAX_ERROR_BYTES, deadlines).await.unwrap_or_default();
-        let (codes, said) = said(&text);
-        ErrorResponse { status, elsewhere, retry_after, is_of_registry: !codes.is_empty(), codes, said }
+        let asked_wait = retry::asked_wait(self.response.headers());
+        let body = body::read_beginning(self.response, MAX_ERROR_BYTES, deadlines.refusal).await;
+        ErrorResponse { status, elsewhere, asked_wait, said: Said::of(&body) }
     }
 }
 
@@ -52,18 +54,20 @@ pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     /// The host that it came from, if that is not the registry's own origin.
     elsewhere: Option<String>,
-    retry_after: Option<std::time::Duration>,
-    codes: Vec<String>,
-    /// The text of the body, cleaned.
-    said: String,
-    /// True if the body is an error document of the distribution specification.
-    pub(crate) is_of_registry: bool,
+    /// The wait that the registry asks for, however long it is.
+    asked_wait: Option<Duration>,
+    said: Said,
 }
 
 impl ErrorResponse {
     /// Returns true if one of the error codes is among `codes`.
     pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
-        self.codes.iter().any(|found| codes.contains(&found.as_str()))
+        self.said.codes.iter().any(|found| codes.contains(&found.as_str()))
+    }
+
+    /// Returns true if the body is an error document of the distribution specification.
+    pub(crate) fn is_of_registry(&self) -> bool {
+        !self.said.codes.is_empty()
     }
 
     /// Returns the error of `operation` that this response means.
@@ -74,10 +78,21 @@ impl ErrorResponse {
     /// Returns the same error under another kind.
     pub(crate) fn error_as(&self, kind: ErrorKind, operation: &Operation) -> RegistryError {
         let by = self.elsewhere.as_ref().map(|host| format!("{host} ")).unwrap_or_default();
-        let said = if self.said.is_empty() { String::new() } else { format!(" ({})", self.said) };
-        let error = operation.error(kind, format!("{by}answered {}{said}", self.status.as_u16()));
-        let retry_after = if kind.is_transient() { self.retry_after } else { None };
-        RegistryError { retry_after, ..error }
+        let said = match &self.said {
+            Said { text, .. } if text.is_empty() => String::new(),
+            Said { text, is_page: true, .. } => format!(" with {text}"),
+            Said { text, .. } => format!(" ({text})"),
+        };
+        let mut detail = format!("{by}answered {}{said}", self.status.as_u16());
+        let asked_wait = self.asked_wait.filter(|_| kind.is_transient());
+        if let Some(wait) = asked_wait.filter(|wait| *wait >= LONG_WAIT) {
+            detail = format!("{detail}; it asks to wait until {}", retry::until(wait));
+        }
+        if let Some(advice) = advice::on_refusal(self.status, &self.said, self.elsewhere.is_none(), kind, operation) {
+            detail = format!("{detail}; {advice}");
+        }
+        let retry_after = asked_wait.map(|wait| wait.min(retry::MAX_RETRY_AFTER));
+        RegistryError { retry_after, ..operation.error(kind, detail) }
     }
 
     fn kind(&self) -> ErrorKind {
@@ -112,26 +127,7 @@ pub(crate) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Returns the codes of an error document, and the cleaned text of a refusal: the first error, or a body that is no
-/// document.
-pub(crate) fn said(text: &[u8]) -> (Vec<String>, String) {
-    let errors = errors_of(text);
-    let said = match errors.first() {
-        Some((code, message)) if message.is_empty() => clean(code),
-        Some((code, message)) => format!("{}: {}", clean(code), clean(message)).chars().take(MAX_SAID).collect(),
-        None if text.trim_ascii_start().starts_with(b"<") => String::new(),
-        None => clean(&String::from_utf8_lossy(text)),
-    };
-    (errors.into_iter().map(|(code, _)| code).collect(), said)
-}
-
-/// Returns the code and message of each entry of an error document; none if `text` is no such document.
-fn errors_of(text: &[u8]) -> Vec<(String, String)> {
-    let document: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-    let entries = document["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let text_of = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    entries.iter().take(MAX_CODES).map(|entry| (text_of(&entry["code"]), text_of(&entry["message"]))).collect()
-}
-
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-const MAX_CODES: usize = 100;
+
+/// A wait from which on a message says when it ends.
+const LONG_WAIT: Duration = Duration::from_secs(60);

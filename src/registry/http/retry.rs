@@ -76,7 +76,7 @@ impl Pause {
                 return Ok(());
             }
             if left > deadlines.max_wait {
-                let detail = format!("waits for {} s, as the registry asked for", left.as_secs());
+                let detail = format!("no request is sent until {}, as the registry asked for", until(left));
                 let error = operation.error(ErrorKind::RateLimited, detail);
                 return Err(RegistryError { retry_after: Some(left), ..error });
             }
@@ -85,8 +85,19 @@ impl Pause {
     }
 }
 
-/// Returns the wait that the headers of a response ask for; at most one hour.
+/// Returns the time after `wait` as people read it, in UTC.
+pub(super) fn until(wait: Duration) -> String {
+    let end = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default());
+    end.map_or_else(|_| "later".to_owned(), |end| end.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// Returns the wait after which a request is worth repeating; at most one hour.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    asked_wait(headers).map(|wait| wait.min(MAX_RETRY_AFTER))
+}
+
+/// Returns the wait that the headers of a response ask for; at most a month.
+pub(crate) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     // Not only ASCII: GHCR writes microseconds with their sign.
     let text = String::from_utf8_lossy(headers.get(RETRY_AFTER)?.as_bytes());
     parse_retry_after(&text, SystemTime::now())
@@ -99,7 +110,7 @@ pub(super) fn remaining(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date; also `1.5`, `23.722µs` and the like, which registries
-/// send. The result is neither negative nor over one hour.
+/// send. The result is neither negative nor over a month.
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let seconds = match text.parse::<f64>() {
@@ -107,12 +118,12 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
         Err(_) => parse_go_duration(text),
     };
     if let Some(seconds) = seconds {
-        let bounded = seconds.clamp(0.0, MAX_RETRY_AFTER.as_secs_f64());
+        let bounded = seconds.clamp(0.0, MAX_ASKED_WAIT.as_secs_f64());
         return Duration::try_from_secs_f64(bounded).ok();
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     let wait = SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO);
-    Some(wait.min(MAX_RETRY_AFTER))
+    Some(wait.min(MAX_ASKED_WAIT))
 }
 
 /// Parses a duration as Go prints it (`1m30.5s`), in seconds.
@@ -139,8 +150,10 @@ fn parse_go_duration(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(seconds)
 }
 
-/// A longer `Retry-After` is cut to this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The registry is asked again after this, although it asks for a longer wait: it may change its mind.
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+const MAX_ASKED_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -155,14 +168,15 @@ mod tests {
             (" 0 ", Some(Duration::ZERO)),
             ("1.5", Some(seconds(1.5))),
             ("-3", Some(Duration::ZERO)),
-            ("99999999999999999999", Some(seconds(3600.0))),
-            ("inf", Some(seconds(3600.0))),
+            ("99999999999999999999", Some(MAX_ASKED_WAIT)),
+            ("21600", Some(seconds(21_600.0))),
+            ("inf", Some(MAX_ASKED_WAIT)),
             ("23.722µs", Some(seconds(23.722e-6))),
             ("1m30s", Some(seconds(90.0))),
             ("3ms", Some(seconds(0.003))),
             ("Fri, 15 May 2015 13:35:21 GMT", Some(seconds(60.0))),
             ("Fri, 15 May 2015 13:34:20 GMT", Some(Duration::ZERO)),
-            ("Fri, 15 May 2026 13:34:20 GMT", Some(seconds(3600.0))),
+            ("Fri, 15 May 2026 13:34:20 GMT", Some(MAX_ASKED_WAIT)),
             ("NaN", None),
             ("", None),
             ("soon", None),

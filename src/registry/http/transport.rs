@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::registry::error::{ErrorKind, HttpError, RegistryError};
+use crate::registry::http::advice;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::{EgressPolicy, Reach};
 use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
@@ -73,9 +74,9 @@ impl Transport {
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let sent = client.execute(request);
         match deadline {
-            None => sent.await.map_err(|error| classify(&error, &host)),
+            None => sent.await.map_err(|error| classify(&error, &host, is_tls)),
             Some(deadline) => match timeout(deadline, sent).await {
-                Ok(result) => result.map_err(|error| classify(&error, &host)),
+                Ok(result) => result.map_err(|error| classify(&error, &host, is_tls)),
                 Err(_) => {
                     let detail = format!("{host} did not answer within {deadline:?}");
                     Err(HttpError::new(ErrorKind::Unavailable, detail))
@@ -133,7 +134,7 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
         .map_or_else(|| "the request failed".to_owned(), |cause| clean(&cause.to_string()))
 }
 
-fn classify(error: &reqwest::Error, host: &str) -> HttpError {
+fn classify(error: &reqwest::Error, host: &str, is_tls: bool) -> HttpError {
     for cause in causes(error) {
         if let Some(AddressRefusedError(detail)) = cause.downcast_ref() {
             return refused(detail);
@@ -143,7 +144,7 @@ fn classify(error: &reqwest::Error, host: &str) -> HttpError {
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             let hint = if tls.to_string().contains("CaUsedAsEndEntity") { SELF_SIGNED_HINT } else { "" };
-            let detail = format!("TLS with {host} failed: {}{hint}", clean(&tls.to_string()));
+            let detail = format!("TLS with {host} failed: {}{hint}{}", clean(&tls.to_string()), advice::on_tls(tls));
             return HttpError::new(ErrorKind::TlsRefused, detail);
         }
     }
@@ -151,7 +152,9 @@ fn classify(error: &reqwest::Error, host: &str) -> HttpError {
         let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
         return HttpError::connecting(format!("cannot connect to {host}: {cause}"));
     }
-    HttpError::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {}", root_cause(error)))
+    let cause = root_cause(error);
+    let advice = if is_tls { String::new() } else { advice::on_broken_http(&cause) };
+    HttpError::new(ErrorKind::Unavailable, format!("the connection to {host} broke: {cause}{advice}"))
 }
 
 fn refused(detail: &str) -> HttpError {

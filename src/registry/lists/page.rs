@@ -1,14 +1,14 @@
-//! Parses one page of a list: the names, the manifests that some registries add, and the link to the next page.
+//! Parses one page of a list: the names, and the manifests that some registries add.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::image::InvalidNames;
-use crate::registry::http::text::clean;
-use http::header::{HeaderMap, LINK};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::image::InvalidNames;
+use crate::registry::http::text::clean;
 
 /// One page of a list.
 pub(crate) struct NamePage<'a, T> {
@@ -121,30 +121,6 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
     if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// Returns the target of the first link with the relation `next` (RFC 8288).
-pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link_of)
-}
-
-pub(crate) fn next_link_of(text: &str) -> Option<String> {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('<') {
-        let (target, parameters) = after.split_once('>')?;
-        let end = parameters.find('<').unwrap_or(parameters.len());
-        let is_next = parameters[..end].split([';', ',']).any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let relations = value.trim().trim_matches('"');
-            name.trim().eq_ignore_ascii_case("rel")
-                && relations.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
-        });
-        if is_next {
-            return Some(target.trim().to_owned());
-        }
-        rest = &parameters[end..];
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,23 +137,6 @@ mod tests {
         }
         for wrong in [r#"[["v1"]]"#, r#"{"tags":"v1"}"#, r#"{"tags":["v1"]"#, r#"{"repositories":[]}"#, "null"] {
             assert!(read_page::<Tag>(wrong.as_bytes(), NameField::Tags, &|_| true).is_none(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn links_are_read_as_registries_write_them() {
-        let table = [
-            ("</a?b=c>; rel=\"next\"", Some("/a?b=c")),
-            ("</a>;rel=next", Some("/a")),
-            ("</a>; title=\"x\"; REL=\"prev Next\"", Some("/a")),
-            ("</first>; rel=\"first\", </second>; rel=\"next\"", Some("/second")),
-            ("</a>; rel=\"prev\"", None),
-            ("</a>", None),
-            ("<unclosed; rel=next", None),
-            ("", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(next_link_of(text).as_deref(), expected, "{text}");
         }
     }
 }

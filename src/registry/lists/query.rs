@@ -13,9 +13,11 @@ use url::Url;
 use crate::image::InvalidNames;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::advice::unexpected;
 use crate::registry::http::limiter::Load;
 use crate::registry::http::response::ErrorResponse;
-use crate::registry::lists::page::{Keep, NameField, NamePage, next_link, read_page};
+use crate::registry::lists::link::next_page;
+use crate::registry::lists::page::{Keep, NameField, NamePage, read_page};
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
 /// A list of names to read.
@@ -32,7 +34,7 @@ pub(super) struct ListQuery<'a> {
 /// Receives the field `manifest` of each page that has one.
 pub(crate) type ManifestObserver<'a> = &'a mut (dyn FnMut(&RawValue) + Send);
 
-/// The names of a list, or the refusal of its first page.
+/// The names of a list and those that are not valid, or the refusal of its first page.
 pub(super) enum ListResult<T> {
     Names(BTreeSet<T>, InvalidNames),
     Refused(ErrorResponse),
@@ -62,7 +64,8 @@ impl ListQuery<'_> {
         keep: Keep<'_, T>,
         observer: ManifestObserver<'_>,
     ) -> Result<ListResult<T>, RegistryError> {
-        let Self { first: mut url, scopes, field, operation, remedy } = self;
+        let Self { first, scopes, field, operation, remedy } = self;
+        let mut url = first.clone();
         url.set_query(Some(PAGE_SIZE));
         let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), InvalidNames::default());
         walk.enter(&url);
@@ -74,7 +77,8 @@ impl ListQuery<'_> {
                 Fetched::Refused(refused) => return Err(refused.error(operation)),
             };
             let page = read_page(&body, field, keep).ok_or_else(|| {
-                operation.error(ErrorKind::InvalidContent, format!("the answer has no {:?}", field.as_str()))
+                let detail = unexpected(&body, &format!("has no {:?}", field.as_str()));
+                operation.error(ErrorKind::InvalidContent, detail)
             })?;
             page.manifests.into_iter().for_each(&mut *observer);
             let is_nothing_new = walk.is_nothing_new(&page);
@@ -84,9 +88,9 @@ impl ListQuery<'_> {
                 let detail = format!("over {MAX_NAMES} {} are wanted: {remedy}", field.as_str());
                 return Err(operation.error(ErrorKind::TooLarge, detail));
             }
-            let Some(link) = next_link(&headers) else { break };
-            let next = session.http().hosts().next_page(&from, &link);
-            url = next.map_err(|error| operation.attempt_error(error).error)?;
+            let next = next_page(session.http().hosts(), &first, &from, &headers);
+            let Some(next) = next.map_err(|error| operation.attempt_error(error).error)? else { break };
+            url = next;
             if !walk.enter(&url) {
                 if is_nothing_new {
                     break;

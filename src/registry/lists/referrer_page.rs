@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use http::header::HeaderMap;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::image::Digest;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::advice::unexpected;
 
 /// A manifest that names another one as its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,13 @@ pub struct Referrer {
 /// One page of referrers.
 #[derive(Deserialize)]
 pub(super) struct ReferrerPage {
+    /// Null is an empty list, which registries in Go make of one.
+    #[serde(deserialize_with = "null_as_empty")]
     manifests: Vec<ReferrerEntry>,
+}
+
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ReferrerEntry>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -33,8 +40,8 @@ struct ReferrerEntry {
 impl ReferrerPage {
     pub(super) fn parse(body: &[u8], operation: &Operation) -> Result<Self, RegistryError> {
         serde_json::from_slice(body).map_err(|_| {
-            let detail = "the answer is no image index with the field \"manifests\"";
-            operation.error(ErrorKind::InvalidContent, detail)
+            let detail = "is no image index with the field \"manifests\"";
+            operation.error(ErrorKind::InvalidContent, unexpected(body, detail))
         })
     }
 

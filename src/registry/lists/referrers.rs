@@ -13,7 +13,7 @@ use crate::locked::Locked;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::content::manifests::{Manifests, Reference};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
-use crate::registry::lists::page::next_link;
+use crate::registry::lists::link::next_page;
 use crate::registry::lists::referrer_page::{Referrer, ReferrerPage, is_filtered, unite};
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
@@ -190,7 +190,8 @@ impl ReferrerLists {
         operation: &Operation,
     ) -> Result<Option<Vec<Referrer>>, RegistryError> {
         let hosts = self.session.http().hosts();
-        let mut url = hosts.of(repository, &format!("referrers/{subject}"));
+        let list = hosts.of(repository, &format!("referrers/{subject}"));
+        let mut url = list.clone();
         if let [only] = types {
             url.query_pairs_mut().append_pair("artifactType", only);
         }
@@ -217,8 +218,11 @@ impl ReferrerLists {
                 let detail = format!("over {MAX_REFERRERS} referrers or {MAX_PAGES} pages");
                 return Err(operation.error(ErrorKind::TooLarge, detail));
             }
-            let Some(link) = next_link(&headers) else { return Ok(Some(found)) };
-            url = hosts.next_page(&from, &link).map_err(|error| operation.attempt_error(error).error)?;
+            let next = next_page(hosts, &list, &from, &headers);
+            let Some(next) = next.map_err(|error| operation.attempt_error(error).error)? else {
+                return Ok(Some(found));
+            };
+            url = next;
             if !pages.insert(url.clone()) {
                 return Err(operation.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
             }

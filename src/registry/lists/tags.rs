@@ -8,9 +8,12 @@ use http::Method;
 
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::registry::auth::scopes::Scopes;
-use crate::registry::error::{Operation, RegistryError};
+use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::advice::unexpected;
 use crate::registry::http::response::ErrorResponse;
-use crate::registry::lists::page::{Keep, NameField, next_link, read_page};
+use crate::registry::http::said::web_page;
+use crate::registry::lists::link::{NextLink, next_link};
+use crate::registry::lists::page::{Keep, NameField, read_page};
 use crate::registry::lists::query::{ListQuery, ListResult, MAX_PAGE_BYTES, ManifestObserver, PAGE_SIZE};
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
@@ -91,7 +94,10 @@ impl TagLists {
         match self.session.fetch_small(&request, MAX_PAGE_BYTES).await? {
             Fetched::Document { headers, body, .. } => {
                 let page = read_page(&body, NameField::Tags, &|_| true);
-                let is_all = page.is_some() && next_link(&headers).is_none();
+                if page.is_none() && web_page(&body).is_some() {
+                    return Err(operation.error(ErrorKind::InvalidContent, unexpected(&body, "")));
+                }
+                let is_all = page.is_some() && next_link(&headers) == NextLink::None;
                 Ok(Some(FirstTags { tags: page.into_iter().flat_map(|page| page.kept).collect(), is_all }))
             }
             Fetched::Refused(refused) => self.check_absent(&refused, &operation).await.map(|()| None),
@@ -108,7 +114,7 @@ impl TagLists {
     /// least from a host that is a registry.
     async fn check_absent(&self, refused: &ErrorResponse, operation: &Operation) -> Result<(), RegistryError> {
         let says_so = refused.status.as_u16() == 404 || refused.has_code(&["NAME_UNKNOWN"]);
-        if says_so && (refused.is_of_registry || self.session.ping().await.is_ok()) {
+        if says_so && (refused.is_of_registry() || self.session.ping().await.is_ok()) {
             return Ok(());
         }
         Err(refused.error(operation))

@@ -1,7 +1,10 @@
 //! Bodies that do not end, come compressed, or never come.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use transship::copy::CopyError;
 use transship::registry::ErrorKind;
 
@@ -67,29 +70,38 @@ async fn what_a_destination_answers_without_end_is_cut_off_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compressed_answers_are_never_unpacked() {
+async fn compressed_documents_are_unpacked_within_their_bound_and_blobs_never() {
     let image = Image::single(1, 1, 500);
-    let gzip = |body: &[u8]| ScriptedFault::Answer {
-        status: 200,
-        headers: vec![("content-encoding", "gzip".to_owned()), ("content-type", OCI_MANIFEST.to_owned())],
-        body: gzipped(body).into(),
+    let gzip = |body: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(body).unwrap();
+        let headers = vec![("content-encoding", "gzip".to_owned()), ("content-type", OCI_MANIFEST.to_owned())];
+        ScriptedFault::Answer { status: 200, headers, body: encoder.finish().unwrap().into() }
     };
-    // Unpacked, each would be right.
+    let zeros = vec![b' '; (8 << 20) + 1];
     let referrers = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
-    let table: [(&str, &[u8]); 5] = [
-        ("/manifests/", &image.bytes),
-        ("/blobs/", &image.blobs[0].bytes),
-        ("/token", br#"{"token":"t"}"#),
-        ("/tags/list", br#"{"tags":["1"]}"#),
-        ("/referrers/", referrers.as_bytes()),
+    let table: [(&str, &[u8], Option<ErrorKind>); 9] = [
+        ("/manifests/", &image.bytes, None),
+        ("/tags/list", br#"{"tags":["1"]}"#, None),
+        ("/referrers/", referrers.as_bytes(), None),
+        // Unpacked, it would be right.
+        ("/blobs/", &image.blobs[0].bytes, Some(ErrorKind::InvalidContent)),
+        ("/token", br#"{"token":"not one of its own"}"#, Some(ErrorKind::Unauthorized)),
+        ("/manifests/", &zeros, Some(ErrorKind::TooLarge)),
+        ("/tags/list", &zeros, Some(ErrorKind::TooLarge)),
+        ("/referrers/", &zeros, Some(ErrorKind::TooLarge)),
+        ("/token", &zeros, Some(ErrorKind::TooLarge)),
     ];
-    for (part, body) in table {
+    for (part, body, expected) in table {
         let pair = RegistryPair::start(with_tokens(), Personality::plain());
         pair.source.push("app", "1", &image);
         pair.source.fault(When::asked("GET", part).always(), gzip(body));
         let copied = pair.copy("1", &image.digest()).await;
-        let is_refused = matches!(&copied, Err(CopyError::Source(error)) if error.kind == ErrorKind::InvalidContent);
-        assert!(is_refused, "{part}: {copied:?}");
+        match (&copied, expected) {
+            (Ok(_), None) => assert_eq!(pair.destination.tree("app", "1"), image.tree_digests(), "{part}"),
+            (Err(CopyError::Source(error)), Some(kind)) => assert_eq!(error.kind, kind, "{part}: {error}"),
+            _ => panic!("{part} {expected:?}: {copied:?}"),
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use transship::image::Tag;
-use transship::registry::{Client, ErrorKind, RegistryError};
+use transship::registry::{Client, ErrorKind, FallbackTag, RegistryError};
 
 use super::pair::client;
 use crate::support::image::Image;
-use crate::support::scripted::{Links, Pages, Personality, ScriptedFault, ScriptedRegistry, When};
+use crate::support::scripted::{Links, Login, Pages, Personality, ScriptedFault, ScriptedRegistry, When};
 
 fn with_tags(personality: Personality, count: usize) -> ScriptedRegistry {
     let registry = ScriptedRegistry::start(personality);
@@ -62,10 +62,51 @@ async fn the_link_of_a_page_is_followed_as_it_is() {
 #[tokio::test]
 async fn the_next_page_is_never_fetched_from_another_host() {
     let pages = Pages { names: 10, referrers: 10 };
-    let registry = with_tags(Personality { links: Links::Elsewhere, pages, ..Personality::plain() }, 25);
-    let refused = tags(&client(&registry), "app").await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::InvalidContent, "{refused}");
+    let registry = with_tags(Personality { links: Links::Foreign, pages, ..Personality::plain() }, 25);
+    (0..11).for_each(|number| registry.create_repository(&format!("other-{number}")));
+    let client = client(&registry);
+    let (tags, names) = (tags(&client, "app").await.unwrap_err(), client.repositories().await.unwrap_err());
+    for refused in [tags, names] {
+        assert_eq!(refused.kind, ErrorKind::InvalidContent, "{refused}");
+        assert!(refused.message.contains("Link: <http://localhost:"), "{refused}");
+        assert!(refused.message.contains("set the external URL") && !refused.message.contains("canary"), "{refused}");
+    }
     assert!(registry.log().iter().all(|seen| !seen.elsewhere));
+}
+
+#[tokio::test]
+async fn a_link_is_followed_in_whichever_form_and_at_its_registry() {
+    let pages = Pages { names: 10, referrers: 2 };
+    for links in [Links::Elsewhere, Links::Bare, Links::Unrelated, Links::Several] {
+        let registry = with_tags(Personality { links, pages, login: Login::Basic, ..Personality::plain() }, 25);
+        (0..24).for_each(|number| registry.create_repository(&format!("other-{number:02}")));
+        let subject = Image::single(2, 1, 100);
+        let digest = registry.push("app", "v0", &subject).parse().unwrap();
+        for seed in 3..8 {
+            registry.push_untagged("app", &Image::artifact(seed, "application/vnd.example.thing", 100, Some(&subject)));
+        }
+        let client = client(&registry);
+        assert_eq!(tags(&client, "app").await.unwrap().unwrap().len(), 25, "{links:?}");
+        assert_eq!(client.repositories().await.unwrap().names.len(), 25, "{links:?}");
+        let referrers = client.referrers(&"app".parse().unwrap(), &digest, FallbackTag::Absent).await.unwrap();
+        assert_eq!(referrers.digests.len(), 5, "{links:?}");
+        assert!(registry.log().iter().all(|seen| !seen.elsewhere), "{links:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_not_valid_are_counted_and_shown_by_example() {
+    let registry = with_tags(Personality::plain(), 2);
+    ["Team/App", "team/APP"].iter().for_each(|name| registry.create_repository(name));
+    let digest = registry.tags("app")["v0"].clone();
+    ["sha256:abc", "-x"].iter().for_each(|tag| registry.tag("app", tag, &digest));
+    let client = client(&registry);
+    let listed = client.repositories().await.unwrap();
+    assert_eq!(listed.names, ["app".parse().unwrap()]);
+    assert_eq!(listed.invalid.to_string(), r#"2 names that are not valid, such as "Team/App", "team/APP""#);
+    let listing = client.tags_and_digests(&"app".parse().unwrap(), &|_| true).await.unwrap().unwrap();
+    assert_eq!((listing.tags.len(), listing.left_out), (2, 0));
+    assert_eq!(listing.invalid.examples, ["-x", "sha256:abc"]);
 }
 
 #[tokio::test]

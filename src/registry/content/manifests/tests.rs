@@ -115,6 +115,47 @@ async fn an_answer_that_drips_ends_in_time_in_words_and_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_drips_keeps_the_meaning_of_its_status() {
+    let server =
+        Server::start(|_, _| Reply::new(404, "no such image".repeat(1_000)).drip_body(Duration::from_millis(20))).await;
+    let client = server.client_with(|deadlines| deadlines.refusal = Duration::from_millis(300));
+    let (repository, tag) = names();
+    let began = Instant::now();
+    let error = client.manifest(&repository, Reference::Tag(&tag)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("answered 404 (no such"), "what came is shown: {error}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_404_to_head_is_confirmed_by_get_and_a_wrong_one_remembered() {
+    let server = Server::start(|seen, _| match (seen.method.as_str(), seen.target.ends_with("/v1")) {
+        ("GET", true) => Reply::new(200, INDEX),
+        _ => Reply::new(404, ""),
+    })
+    .await;
+    let client = server.client();
+    let (repository, tag) = names();
+    let absent: Tag = "absent".parse().unwrap();
+    assert_eq!(client.head_manifest(&repository, Reference::Tag(&absent)).await.unwrap(), None);
+    for _ in 0..2 {
+        let head = client.head_manifest(&repository, Reference::Tag(&tag)).await.unwrap().unwrap();
+        assert_eq!(head.digest, Digest::sha256(INDEX.as_bytes()));
+    }
+    assert_eq!(client.probe_manifest(&repository, Reference::Tag(&absent)).await.unwrap(), None);
+    let of = |method: &str, tag: &str| format!("{method} /v2/team/app/manifests/{tag}");
+    let expected = [
+        of("HEAD", "absent"),
+        of("GET", "absent"),
+        of("HEAD", "v1"),
+        of("GET", "v1"),
+        of("GET", "v1"),
+        of("GET", "absent"),
+    ];
+    assert_eq!(server.lines(), expected);
+}
+
+#[tokio::test]
 async fn oversize_and_odd_documents_are_refused() {
     let (repository, tag) = names();
     let kind = async |reply: Reply| {

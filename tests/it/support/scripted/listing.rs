@@ -98,13 +98,24 @@ fn page(call: &Call, key: &str, names: Vec<String>, mut document_of: Value) -> R
     let mut response = document(200, &document_of);
     if let (Some(last), true) = (listed.last(), end < names.len()) {
         let target = match call.personality.links {
-            Links::Last => format!("{}?n={size}&last={last}", call.path),
             Links::Token => format!("{}?next_page=opaque-{end}", call.path),
-            Links::Elsewhere => call.url(Role::Other, &format!("{}?n={size}&last={last}", call.path)),
+            _ => format!("{}?n={size}&last={last}", call.path),
         };
-        put(response.headers_mut(), "link", &format!("<{target}>; rel=\"next\""));
+        put(response.headers_mut(), "link", &link(call, &target));
     }
     response
+}
+
+/// Returns the header that links to the page at `target`.
+fn link(call: &Call, target: &str) -> String {
+    match call.personality.links {
+        Links::Last | Links::Token => format!("<{target}>; rel=\"next\""),
+        Links::Elsewhere => format!("<{}>; rel=\"next\"", call.url(Role::Other, target)),
+        Links::Foreign => format!("<{}>; rel=\"next\"", call.url(Role::Other, "/v2/other/list?sig=canary")),
+        Links::Bare => format!("{target}; rel=next"),
+        Links::Unrelated => format!("<{target}>"),
+        Links::Several => format!("<{0}>; rel=\"first\", <{0}>; rel=\"prev\", <{target}>; rel=\"next\"", call.path),
+    }
 }
 
 /// Answers `referrers/<digest>`.
@@ -133,7 +144,7 @@ pub(super) fn referrers(call: &Call, name: &str, subject: &str) -> Response {
         let encoded = |wanted: &str| url::form_urlencoded::byte_serialize(wanted.as_bytes()).collect::<String>();
         let kept = filter.map(|wanted| format!("&artifactType={}", encoded(wanted))).unwrap_or_default();
         let target = format!("{}?start={end}{kept}", call.path);
-        put(response.headers_mut(), "link", &format!("<{target}>; rel=\"next\""));
+        put(response.headers_mut(), "link", &link(call, &target));
     }
     response
 }

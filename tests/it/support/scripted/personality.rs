@@ -41,7 +41,7 @@ pub struct Personality {
     /// The answers about a manifest that carry `Docker-Content-Digest`: (HEAD, GET, PUT). ECR leaves it out at
     /// times (distribution#3792), Nexus and Red Hat on HEAD (regclient#836, regclient PR 363).
     pub digest_header: (bool, bool, bool),
-    /// HEAD on any manifest is refused so: CentOS 403 (containerd#6684).
+    /// HEAD on any manifest is refused so: CentOS 403 (containerd#6684), Nexus 404 (registry-cli#14, diun#1614).
     pub head_manifest: Option<u16>,
     /// The status for a manifest that is not there: 404; Artifactory's virtual repositories 403 (ggcr#1691).
     pub missing_manifest: u16,
@@ -196,8 +196,16 @@ pub enum Links {
     Last,
     /// An opaque token.
     Token,
-    /// To another host: no registry does, an attacker may.
+    /// To another host: a proxy is in front of the registry, which knows itself by another name.
     Elsewhere,
+    /// To another list on another host: no registry does, an attacker may.
+    Foreign,
+    /// Without angle brackets.
+    Bare,
+    /// Without a relation.
+    Unrelated,
+    /// Behind links to the first and the previous page.
+    Several,
 }
 
 /// An API that lists what tags point at, besides that of the specification.

@@ -1,0 +1,131 @@
+//! Answers in a form that was not asked for, and the words about them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use transship::copy::CopyError;
+use transship::registry::{ErrorKind, FallbackTag, Reference, RegistryError};
+
+use super::pair::{RegistryPair, client};
+use crate::support::image::{Image, OCI_INDEX};
+use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, When, gzipped};
+
+fn answer(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<bytes::Bytes>) -> ScriptedFault {
+    ScriptedFault::Answer { status, headers, body: body.into() }
+}
+
+/// Returns the error of a read of `app:1` that is answered so.
+async fn refusal(fault: ScriptedFault) -> RegistryError {
+    let registry = ScriptedRegistry::start(Personality::plain());
+    registry.fault(When::asked("GET", "/manifests/").always(), fault);
+    let (repository, tag) = ("app".parse().unwrap(), "1".parse().unwrap());
+    client(&registry).manifest(&repository, Reference::Tag(&tag)).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_null_are_empty() {
+    let registry = ScriptedRegistry::start(Personality::plain());
+    let client = client(&registry);
+    let null = |name: &str| answer(200, Vec::new(), format!(r#"{{"schemaVersion":2,"{name}":null}}"#));
+    registry.fault(When::asked("GET", "/referrers/"), null("manifests"));
+    registry.fault(When::asked("GET", "/tags/list"), null("tags"));
+    registry.fault(When::asked("GET", "/_catalog"), null("repositories"));
+    let repository = "app".parse().unwrap();
+    let digest = Image::single(1, 1, 100).digest().parse().unwrap();
+    assert!(client.referrers(&repository, &digest, FallbackTag::Absent).await.unwrap().digests.is_empty());
+    assert!(client.tags_and_digests(&repository, &|_| true).await.unwrap().unwrap().tags.is_empty());
+    assert!(client.repositories().await.unwrap().names.is_empty());
+
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let bytes = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":null}}"#).into_bytes();
+    let digest = crate::support::image::sha256(&bytes);
+    pair.source.put_manifest("app", &digest, OCI_INDEX, bytes);
+    pair.source.tag("app", "1", &digest);
+    pair.copy("1", &digest).await.unwrap();
+    assert_eq!(pair.destination.tags("app")["1"], digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_types_of_a_store_of_files_are_no_obstacle() {
+    for content_type in ["binary/octet-stream", "application/octet-stream", "text/plain", "text/html"] {
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+        let image = Image::multi_platform(1, 500);
+        pair.source.push("app", "1", &image);
+        let odd = ScriptedFault::Headers(vec![("content-type", content_type.to_owned())]);
+        pair.source.fault(When::asked("GET", "").always(), odd);
+        pair.copy("1", &image.digest()).await.unwrap();
+        assert_eq!(pair.destination.tree("app", "1"), image.tree_digests(), "{content_type}");
+        assert_eq!(pair.destination.media_type("app", "1").as_deref(), Some(OCI_INDEX), "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_a_registry_says_is_shown_and_no_secret() {
+    let errors = json!({"errors": [
+        {"code": "MANIFEST_INVALID", "message": "manifest invalid", "detail": "invalid URL on layer"},
+        {"code": "DENIED", "message": "see https://s3.example/x?sig=canary", "detail": {"token": "canary"}},
+    ]});
+    let error = refusal(answer(400, Vec::new(), errors.to_string())).await;
+    for words in ["invalid URL on layer", "DENIED: see https://s3.example/x", "[redacted]"] {
+        assert!(error.message.contains(words), "{error}");
+    }
+    assert!(!error.message.contains("canary"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_whose_body_never_ends_keeps_its_meaning() {
+    for (status, kind) in [(404, ErrorKind::NotFound), (403, ErrorKind::Denied), (400, ErrorKind::Rejected)] {
+        let endless = ScriptedFault::Endless { status, headers: Vec::new(), first: "no such image", more: " " };
+        let began = Instant::now();
+        let error = refusal(endless).await;
+        assert!(error.kind == kind && error.message.contains("no such image"), "{error:?}");
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_is_named_with_the_host_and_the_remedy() {
+    let page = "<!DOCTYPE html><html><head><title>Sign in to Example</title></head></html>";
+    for status in [200, 403, 404] {
+        let error = refusal(answer(status, vec![("content-type", "text/html".to_owned())], page)).await;
+        assert!(error.message.starts_with("127.0.0.1:"), "{error}");
+        for words in ["a web page \"Sign in to Example\"", "check spec.url"] {
+            assert!(error.message.contains(words), "{status}: {error}");
+        }
+    }
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let image = Image::single(1, 1, 100);
+    pair.source.push("app", "1", &image);
+    pair.destination.fault(When::asked("", "").always(), answer(200, Vec::new(), page));
+    let copied = pair.copy("1", &image.digest()).await;
+    let said = matches!(&copied, Err(CopyError::Destination(error)) if error.message.contains("Sign in to Example"));
+    assert!(said, "the side is known: {copied:?}");
+}
+
+#[tokio::test]
+async fn a_wait_of_hours_is_no_silent_one_and_says_its_end() {
+    let began = Instant::now();
+    let error = refusal(ScriptedFault::too_many(Some("21600"))).await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(3600))));
+    let end = error.message.split("it asks to wait until ").nth(1).unwrap_or_else(|| panic!("{error}"));
+    let end: jiff::civil::DateTime = end.trim_end_matches(" UTC").parse().unwrap();
+    let wait = end.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().duration_since(jiff::Timestamp::now());
+    assert!((350..=361).contains(&wait.as_mins()), "{error}");
+}
+
+#[tokio::test]
+async fn json_that_comes_compressed_although_unasked_is_read() {
+    let registry = ScriptedRegistry::start(Personality::plain());
+    let image = Image::single(1, 1, 500);
+    registry.push("app", "1", &image);
+    let gzip = |body: &[u8]| answer(200, vec![("content-encoding", "gzip".to_owned())], gzipped(body));
+    registry.fault(When::asked("GET", "/manifests/"), gzip(&image.bytes));
+    registry.fault(When::asked("GET", "/tags/list"), gzip(br#"{"tags":["1"]}"#));
+    let client = client(&registry);
+    let (repository, tag) = ("app".parse().unwrap(), "1".parse().unwrap());
+    let manifest = client.manifest(&repository, Reference::Tag(&tag)).await.unwrap();
+    assert_eq!(manifest.digest.as_str(), image.digest());
+    let listing = client.tags_and_digests(&repository, &|_| true).await.unwrap().unwrap();
+    assert_eq!(listing.tags.len(), 1);
+}
