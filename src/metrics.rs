@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub bytes: Counter,
     /// Comparisons of a source that ended.
     pub comparisons: Counter,
+    /// Events of notifications that could not be decoded.
+    pub events_skipped: Counter,
     /// Tags that registries notified.
     pub hints: Counter,
     /// Copy Jobs that were started.
@@ -63,6 +65,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             bytes: Counter::default(),
             comparisons: Counter::default(),
+            events_skipped: Counter::default(),
             hints: Counter::default(),
             jobs: Counter::default(),
             status_writes: Counter::default(),
@@ -73,6 +76,8 @@ impl Default for Metrics {
         let registry = &mut metrics.registry;
         registry.register("copied_bytes", "Bytes of blobs that were uploaded", metrics.bytes.clone());
         registry.register("comparisons", "Comparisons of a source that ended", metrics.comparisons.clone());
+        let skipped = "Events of notifications that could not be decoded";
+        registry.register("notification_events_skipped", skipped, metrics.events_skipped.clone());
         registry.register("hints", "Tags that registries notified", metrics.hints.clone());
         registry.register("jobs", "Copy Jobs that were started", metrics.jobs.clone());
         registry.register("status_writes", "Statuses that were written", metrics.status_writes.clone());

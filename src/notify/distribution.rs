@@ -1,46 +1,103 @@
 //! The event envelope of CNCF Distribution.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::image::{Digest, RepositoryName, Tag};
 
-/// Returns the tags that an envelope reports as pushed, with their digests. Anything else than an envelope reports
-/// none.
-pub(super) fn pushed_tags(body: &[u8]) -> Vec<(RepositoryName, Tag, Option<Digest>)> {
-    let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
-    let pushed = envelope.events.into_iter().filter(|event| event.action == "push");
-    let tags = pushed.filter_map(|PushEvent { target, .. }| {
-        let digest = target.digest.and_then(|digest| digest.parse().ok());
-        Some((target.repository.parse().ok()?, target.tag?.parse().ok()?, digest))
-    });
-    tags.collect()
+/// The content of one notification.
+#[derive(Debug, Default)]
+pub(super) struct Notification {
+    /// The tags that it reports as pushed, with their digests.
+    pub(super) pushed: Vec<(RepositoryName, Tag, Option<Digest>)>,
+    /// The number of its parts that cannot be decoded.
+    pub(super) skipped: usize,
+    /// The first of them, for people: its place and the cause.
+    pub(super) because: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-struct Envelope {
+impl Notification {
+    /// Parses an envelope. An event that cannot be decoded is skipped and counted; it ends no other.
+    pub(super) fn parse(body: &[u8]) -> Self {
+        let mut notification = Self::default();
+        match decode::<Envelope<'_>>(body) {
+            Ok(envelope) => {
+                let events = envelope.events.unwrap_or_default().into_iter().enumerate();
+                events.for_each(|(index, event)| notification.take(index, event));
+            }
+            Err(cause) => notification.skip("the body is no event envelope", &cause),
+        }
+        notification
+    }
+
+    fn take(&mut self, index: usize, event: &RawValue) {
+        match pushed_tag(event) {
+            Ok(pushed) => self.pushed.extend(pushed),
+            Err(cause) => self.skip(&format!("events[{index}]"), &cause),
+        }
+    }
+
+    fn skip(&mut self, part: &str, cause: &str) {
+        self.skipped += 1;
+        self.because.get_or_insert_with(|| format!("{part}: {cause}").chars().take(MAX_CAUSE).collect());
+    }
+}
+
+/// Returns the tag that an event reports as pushed; `None` for an event of another action, or a push without a tag.
+fn pushed_tag(event: &RawValue) -> Result<Option<(RepositoryName, Tag, Option<Digest>)>, String> {
+    let Action { action } = decode(event.get().as_bytes())?;
+    if action != "push" {
+        return Ok(None);
+    }
+    let PushEvent { target } = decode(event.get().as_bytes())?;
+    let Some(tag) = target.tag else { return Ok(None) };
+    let repository = target.repository.parse().map_err(|error| format!("target.repository: {error}"))?;
+    let tag = tag.parse().map_err(|error| format!("target.tag: {error}"))?;
+    Ok(Some((repository, tag, target.digest.and_then(|digest| digest.parse().ok()))))
+}
+
+/// Decodes an object. serde would take a list for the fields of one.
+fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    events: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Action {
     #[serde(default)]
-    events: Vec<PushEvent>,
+    action: String,
 }
 
 #[derive(Deserialize)]
 struct PushEvent {
-    #[serde(default)]
-    action: String,
-    #[serde(default)]
     target: PushTarget,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct PushTarget {
-    #[serde(default)]
     repository: String,
     tag: Option<String>,
     digest: Option<String>,
 }
 
+/// Characters of a cause: a parser repeats what it was given.
+const MAX_CAUSE: usize = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pushed(notification: &Notification) -> Vec<String> {
+        notification.pushed.iter().map(|(repository, tag, _)| format!("{repository}:{tag}")).collect()
+    }
 
     #[test]
     fn only_pushes_of_tags_count() {
@@ -49,15 +106,47 @@ mod tests {
              "repository":"mservice","tag":"42","url":"http://evil.example.com/"}},
             {"id":"2","action":"push","target":{"repository":"mservice","digest":"sha256:00"}},
             {"id":"3","action":"pull","target":{"repository":"mservice","tag":"41"}},
-            {"id":"4","action":"push","target":{"repository":"../etc","tag":"41"}}]}"#;
-        let pushed: Vec<_> = pushed_tags(body).into_iter().map(|(r, t, _)| format!("{r}:{t}")).collect();
-        assert_eq!(pushed, ["mservice:42"]);
+            {"id":"4","action":"mount","target":null}]}"#;
+        let notification = Notification::parse(body);
+        assert_eq!((pushed(&notification), notification.skipped), (vec!["mservice:42".to_owned()], 0));
     }
 
     #[test]
-    fn garbage_says_nothing() {
-        for body in [&b""[..], b"{}", b"[]", b"{\"events\":null}", b"\xff\xfe", b"{\"events\":[1]}"] {
-            assert!(pushed_tags(body).is_empty());
+    fn an_event_that_cannot_be_decoded_spoils_no_other() {
+        let good = r#"{"action":"push","target":{"repository":"a","tag":"1"}}"#;
+        for (bad, cause) in [
+            (r#"{"action":"push"}"#, "missing field `target`"),
+            (r#"{"action":"push","target":null}"#, "invalid type: null"),
+            (r#"{"action":"push","target":{"tag":"1"}}"#, "missing field `repository`"),
+            (r#"{"action":"push","target":{"repository":"../etc","tag":"1"}}"#, "target.repository: "),
+            (r#"{"action":"push","target":{"repository":"a","tag":"a b"}}"#, "target.tag: "),
+            (r#"{"action":["push"]}"#, "invalid type"),
+            ("7", "it is no JSON object"),
+            ("null", "it is no JSON object"),
+            (r#"["push",{"repository":"a","tag":"2"}]"#, "it is no JSON object"),
+        ] {
+            let notification = Notification::parse(format!(r#"{{"events":[{good},{bad},{good}]}}"#).as_bytes());
+            assert_eq!((pushed(&notification), notification.skipped), (vec!["a:1".to_owned(); 2], 1), "{bad}");
+            let because = notification.because.unwrap();
+            assert!(because.starts_with("events[1]: ") && because.contains(cause), "{bad}: {because}");
         }
+    }
+
+    #[test]
+    fn garbage_says_nothing_and_is_counted() {
+        for (body, skipped) in [
+            (&b""[..], 1),
+            (b"{}", 0),
+            (b"[]", 1),
+            (b"{\"events\":null}", 0),
+            (b"\xff\xfe", 1),
+            (b"{\"events\":[1]}", 1),
+            (b"{\"events\":7}", 1),
+        ] {
+            let notification = Notification::parse(body);
+            assert_eq!((pushed(&notification), notification.skipped), (vec![], skipped), "{body:?}");
+        }
+        let long = format!(r#"{{"events":[{{"action":"push","target":"{}"}}]}}"#, "x".repeat(10_000));
+        assert!(Notification::parse(long.as_bytes()).because.unwrap().len() <= MAX_CAUSE);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `POST /v1/notify/{namespace}/{registry}`: the sender presents the token of the Registry's `notifications.auth`. An
 //! unknown Registry and a wrong token are answered by the same 401. Every authenticated request is answered by 202,
-//! since a sender blocks its queue on anything else. A notification is a hint: its URLs are ignored, and its digest
+//! since a sender blocks its queue on anything else; the answer names what was skipped. A notification is a hint: its URLs are ignored, and its digest
 //! only bounds how long the tag is read again, never what is copied.
 
 mod distribution;
@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use subtle::ConstantTimeEq;
 
+use self::distribution::Notification;
 use crate::metrics::Metrics;
 use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
@@ -43,20 +44,28 @@ async fn receive(
     Path((namespace, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
-) -> StatusCode {
+) -> (StatusCode, String) {
     let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let registry = NamespacedName { namespace, name };
     let expected = receiver.access.notification_token(&registry).await.unwrap_or_default();
     let matches = bool::from(presented.unwrap_or_default().ct_eq(&expected));
     if expected.is_empty() || !matches {
-        return StatusCode::UNAUTHORIZED;
+        return (StatusCode::UNAUTHORIZED, String::new());
     }
-    for (repository, tag, digest) in distribution::pushed_tags(&body) {
+    let Notification { pushed, skipped, because } = Notification::parse(&body);
+    let mut answer = format!("{} tags taken\n", pushed.len());
+    for (repository, tag, digest) in pushed {
         receiver.metrics.hints.inc();
         tracing::debug!(registry = registry.name, namespace = registry.namespace, %repository, %tag, "notified");
         receiver.configurations.hint((&registry.namespace, &registry.name), &repository, &tag, digest.as_ref());
     }
-    StatusCode::ACCEPTED
+    if let Some(because) = because {
+        let NamespacedName { namespace, name } = &registry;
+        receiver.metrics.events_skipped.inc_by(skipped as u64);
+        tracing::warn!(registry = name, namespace, skipped, %because, "events of a notification are skipped");
+        answer.push_str(&format!("{skipped} events skipped: {because}\n"));
+    }
+    (StatusCode::ACCEPTED, answer)
 }
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;

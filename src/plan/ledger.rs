@@ -1,6 +1,7 @@
 //! The ledger of a pair: the digest of each tag at the source, and its state at the destination.
 
 mod row;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 pub use self::row::MAX_LATE_WRITE;
 use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT, phase};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
+pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
@@ -18,6 +20,8 @@ use crate::terms::{FailureCode, ImageStatus, ReplicationState};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     rows: BTreeMap<Tag, Row>,
+    /// Tags that could not be read when they were last observed, whether they have a row or not.
+    unread: BTreeMap<Tag, UnreadTag>,
     counts: Counts,
     /// Complete listings in a row that were empty although there are rows.
     empty_listings: u32,
@@ -32,7 +36,13 @@ impl Ledger {
     pub fn restore(images: &[ImageStatus], since: Option<Timestamp>, now: Timestamp) -> Self {
         let mut ledger = Self::default();
         for image in images {
-            let (Ok(digest), Ok(tag)) = (image.digest.parse::<Digest>(), image.tag.parse::<Tag>()) else { continue };
+            let Ok(tag) = image.tag.parse::<Tag>() else { continue };
+            let Ok(digest) = image.digest.parse::<Digest>() else {
+                if let (ReplicationState::Failed, Some(code)) = (image.status, image.failure_code) {
+                    ledger.restore_unread(tag, code, image.message.clone().unwrap_or_default(), since.unwrap_or(now));
+                }
+                continue;
+            };
             let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
             row.taken_at = Timestamp::MIN;
             match (image.status, image.failure_code) {
@@ -82,10 +92,13 @@ impl Ledger {
     /// Records that the source had `digest` under `tag` when the request of the observation was sent. Changes nothing
     /// unless that is the newest observation.
     pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Freshness {
+        self.read_again(tag, sent_at);
         let is_new = !self.rows.contains_key(tag);
         if is_new {
             let row = Row::new(digest, sent_at, now);
-            self.counts.add(&row);
+            if !self.unread.contains_key(tag) {
+                self.counts.add(&row);
+            }
             self.rows.insert(tag.clone(), row);
             return Freshness::Newest;
         }
@@ -254,7 +267,8 @@ impl Ledger {
     /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack.
     /// A listing that is suddenly empty proves nothing. Returns the forgotten tags.
     pub fn take_listing(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
-        self.empty_listings = if listed.is_empty() && !self.rows.is_empty() { self.empty_listings + 1 } else { 0 };
+        let is_sudden = listed.is_empty() && self.counts.images > 0;
+        self.empty_listings = if is_sudden { self.empty_listings + 1 } else { 0 };
         if self.empty_listings == 1 {
             return Vec::new();
         }
@@ -268,6 +282,7 @@ impl Ledger {
             row.missed = is_missed;
         }
         gone.iter().for_each(|tag| self.remove(tag));
+        gone.extend(self.forget_unlisted(listed, begun));
         gone
     }
 
@@ -291,9 +306,10 @@ impl Ledger {
 
     /// Forgets every tag that `takes` does not pick, and returns those.
     pub fn retain_taken(&mut self, takes: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-        let gone: Vec<Tag> = self.rows.keys().filter(|tag| !takes(tag)).cloned().collect();
+        let tags = self.rows.keys().chain(self.unread.keys());
+        let gone: BTreeSet<Tag> = tags.filter(|tag| !takes(tag)).cloned().collect();
         gone.iter().for_each(|tag| self.remove(tag));
-        gone
+        gone.into_iter().collect()
     }
 
     /// Returns the tags whose next attempt is due at `now`, and the time of the next one after that.
@@ -345,21 +361,24 @@ impl Ledger {
 
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut Row) -> T) -> Option<T> {
         let row = self.rows.get_mut(tag)?;
-        self.counts.subtract(row);
+        let is_counted = !self.unread.contains_key(tag);
+        if is_counted {
+            self.counts.subtract(row);
+        }
         let changed = change(row);
-        self.counts.add(row);
+        if is_counted {
+            self.counts.add(row);
+        }
         Some(changed)
     }
 
     fn change_all(&mut self, change: impl Fn(&mut Row)) {
-        self.counts = Counts::default();
-        for row in self.rows.values_mut() {
-            change(row);
-            self.counts.add(row);
-        }
+        self.rows.values_mut().for_each(change);
+        self.recount();
     }
 
     fn remove(&mut self, tag: &Tag) {
+        self.forget_unread(tag);
         if let Some(row) = self.rows.remove(tag) {
             self.counts.subtract(&row);
         }

@@ -24,7 +24,8 @@ pub use configuration::{Configuration, parse_configuration};
 pub use image_request::ImageRequest;
 pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
 pub use ledger::{
-    Attempt, Counts, FailedAttempt, Freshness, Ledger, MAX_LATE_WRITE, ReferrersRow, Replica, Row, RowFailure, RowState,
+    Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
+    Row, RowFailure, RowState, UnreadEntry, UnreadTag,
 };
 pub use namespaced_name::NamespacedName;
 pub use object_reports::{Health, policy_status, registry_status};

@@ -12,19 +12,24 @@ pub const REFERRERS_INTERVAL: Duration = Duration::from_secs(3600);
 /// The referrers of the images of one source repository, as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenReferrers {
-    tags: BTreeMap<Tag, Digest>,
+    /// The digest of each tag; `None` if it was never read.
+    tags: BTreeMap<Tag, Option<Digest>>,
     by_api: BTreeMap<Digest, Digest>,
 }
 
 impl SeenReferrers {
-    /// Records a complete listing: every tag of the repository that stands for referrers, with its digest.
-    pub fn see_tags(&mut self, tags: BTreeMap<Tag, Digest>) {
-        self.tags = tags;
+    /// Records a complete listing: every tag of the repository that stands for referrers, with its digest. A tag
+    /// without one could not be read: the digest that it had is kept.
+    pub fn see_tags(&mut self, tags: BTreeMap<Tag, Option<Digest>>) {
+        let mut earlier = std::mem::replace(&mut self.tags, tags);
+        for (tag, digest) in self.tags.iter_mut().filter(|(_, digest)| digest.is_none()) {
+            *digest = earlier.remove(tag).flatten();
+        }
     }
 
     /// Records one such tag as it was pushed.
     pub fn see_tag(&mut self, tag: Tag, digest: Digest) {
-        self.tags.insert(tag, digest);
+        self.tags.insert(tag, Some(digest));
     }
 
     /// Records the list of the referrers API for an image; its order does not matter.
@@ -52,8 +57,11 @@ impl SeenReferrers {
     /// single platform of the image are not part of it.
     pub fn tags_fingerprint(&self, image: &Digest) -> Option<String> {
         let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
-        let lines: String =
-            tags.filter_map(|tag| self.tags.get(&tag).map(|digest| format!("{tag} {digest}\n"))).collect();
+        let line = |tag: Tag| {
+            let digest = self.tags.get(&tag)?.as_ref().map_or("unread", Digest::as_str);
+            Some(format!("{tag} {digest}\n"))
+        };
+        let lines: String = tags.filter_map(line).collect();
         (!lines.is_empty()).then(|| short(&lines))
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::ledger::{Counts, Ledger, Row, RowState};
+use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState, UnreadTag};
 use super::namespaced_name::NamespacedName;
-use crate::image::Tag;
+use crate::image::{Digest, Tag};
 use crate::policy::Decision;
 use crate::terms::{
     Condition, Conditions, ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus,
@@ -144,8 +144,8 @@ pub fn configuration_status(
 pub fn summarize(ledger: &Ledger) -> PairSummary {
     let counts = ledger.counts();
     let mut latest: Option<(Timestamp, &Tag)> = None;
-    for (tag, row) in ledger.rows() {
-        if let RowState::Complete { at, .. } = &row.state {
+    for (tag, entry) in ledger.entries() {
+        if let LedgerEntry::Row(Row { state: RowState::Complete { at, .. }, .. }) = entry {
             latest = latest.max(Some((whole_seconds(*at), tag)));
         }
     }
@@ -173,8 +173,8 @@ pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     if counts.complete == counts.images {
         return None;
     }
-    let waiting = ledger.rows().filter(|(_, row)| !matches!(row.state, RowState::Complete { .. }));
-    waiting.map(|(_, row)| whole_seconds(row.since)).min()
+    let waiting = ledger.entries().filter(|(_, entry)| !entry.is_complete());
+    waiting.map(|(_, entry)| whole_seconds(entry.since())).min()
 }
 
 /// Returns whether the configuration is Ready, with reason and message: every image of the last complete comparison is
@@ -228,18 +228,27 @@ fn destination_summary(
 /// Returns the images to show, within the bounds of an object: failed ones, then those in progress, then pending ones,
 /// then the newest.
 fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
-    let mut rows: Vec<(&Tag, &Row)> = ledger.rows().collect();
-    rows.sort_by_key(|(tag, row)| match &row.state {
-        RowState::Failed(_) => (0, Reverse(Timestamp::MIN), *tag),
-        RowState::InProgress { .. } => (1, Reverse(Timestamp::MIN), *tag),
-        RowState::Pending => (2, Reverse(Timestamp::MIN), *tag),
-        // As a status shows it: the order is the same after a restart.
-        RowState::Complete { at, .. } => (3, Reverse(whole_seconds(*at)), *tag),
+    let mut entries: Vec<(&Tag, LedgerEntry<'_>)> = ledger.entries().collect();
+    entries.sort_by_key(|(tag, entry)| {
+        let (rank, at) = match entry {
+            LedgerEntry::Unread(..) => (0, Timestamp::MIN),
+            LedgerEntry::Row(row) => match &row.state {
+                RowState::Failed(_) => (0, Timestamp::MIN),
+                RowState::InProgress { .. } => (1, Timestamp::MIN),
+                RowState::Pending => (2, Timestamp::MIN),
+                // As a status shows it: the order is the same after a restart.
+                RowState::Complete { at, .. } => (3, whole_seconds(*at)),
+            },
+        };
+        (rank, Reverse(at), *tag)
     });
     let mut size = 0;
     let mut images = Vec::new();
-    for (tag, row) in rows.into_iter().take(MAX_IMAGES) {
-        let image = image_status(tag, row);
+    for (tag, entry) in entries.into_iter().take(MAX_IMAGES) {
+        let image = match entry {
+            LedgerEntry::Row(row) => image_status(tag, row),
+            LedgerEntry::Unread(unread, digest) => unread_status(tag, unread, digest),
+        };
         size += serde_json::to_string(&image).map_or(0, |text| text.len() + 1);
         if size > MAX_IMAGES_BYTES {
             break;
@@ -251,19 +260,7 @@ fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
 
 /// Returns the entry of one row in a status.
 pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
-    let mut image = ImageStatus {
-        tag: tag.to_string(),
-        digest: row.digest.to_string(),
-        destination_digest: None,
-        status: ReplicationState::Pending,
-        failure_code: None,
-        message: None,
-        attempts: None,
-        next_attempt_at: None,
-        bytes: None,
-        completed_at: None,
-        referrers: None,
-    };
+    let mut image = ImageStatus::pending(tag.to_string(), row.digest.to_string());
     match &row.state {
         RowState::Complete { bytes, at, destination_digest } => {
             image.status = ReplicationState::Complete;
@@ -289,13 +286,27 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
     image
 }
 
+/// Returns the entry of a tag that cannot be read.
+fn unread_status(tag: &Tag, unread: &UnreadTag, digest: Option<&Digest>) -> ImageStatus {
+    ImageStatus {
+        status: ReplicationState::Failed,
+        failure_code: Some(unread.code),
+        message: Some(shorten(&unread.message, MAX_MESSAGE_BYTES)),
+        ..ImageStatus::pending(tag.to_string(), digest.map(ToString::to_string).unwrap_or_default())
+    }
+}
+
 fn group_failures(ledger: &Ledger) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<FailureCode, FailureGroup> = BTreeMap::new();
-    for (tag, row) in ledger.rows() {
-        let RowState::Failed(failure) = &row.state else { continue };
-        let group = groups.entry(failure.code).or_insert_with(|| FailureGroup {
-            failure_code: failure.code,
-            message: shorten(&failure.message, MAX_MESSAGE_BYTES),
+    for (tag, entry) in ledger.entries() {
+        let (code, message) = match entry {
+            LedgerEntry::Unread(unread, _) => (unread.code, &unread.message),
+            LedgerEntry::Row(Row { state: RowState::Failed(failure), .. }) => (failure.code, &failure.message),
+            LedgerEntry::Row(_) => continue,
+        };
+        let group = groups.entry(code).or_insert_with(|| FailureGroup {
+            failure_code: code,
+            message: shorten(message, MAX_MESSAGE_BYTES),
             count: 0,
             sample_tags: Vec::new(),
         });
@@ -320,7 +331,6 @@ const MAX_SAMPLE_TAGS: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Digest;
     use crate::plan::{FailedAttempt, Replica};
 
     fn at(second: i64) -> Timestamp {

@@ -20,6 +20,7 @@ use super::machine::{
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
+use super::source_comparison::compare;
 use crate::copy::{CodedError, Engine};
 use crate::image::RepositoryName;
 use crate::metrics::Metrics;
@@ -232,7 +233,7 @@ impl Driver {
     fn compare(&mut self, id: ComparisonId) {
         let Some(configuration) = self.machine.configuration().cloned() else { return };
         let (sender, findings) = mpsc::unbounded_channel();
-        let compare = self.observer().compare(configuration, sender);
+        let compare = compare(self.observer(), configuration, sender);
         // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
         let task = tokio::spawn(compare).abort_handle();
         self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });

@@ -9,9 +9,11 @@ mod driver;
 mod excluded;
 mod hints;
 pub(crate) mod machine;
+mod observed_repository;
 mod observer;
 mod ports;
 mod running;
+mod source_comparison;
 
 pub(crate) use authority::{Consent, SharedClaims};
 pub(crate) use clock::Clock;

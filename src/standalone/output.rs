@@ -10,7 +10,7 @@ use super::text::{bytes, problem_lines, short_digest, short_name, table};
 use super::wiring::name_of;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
-use crate::plan::{Row, RowState};
+use crate::plan::{LedgerEntry, RowState};
 use crate::replication::machine::{Assignment, Machine};
 use crate::terms::FailureCode;
 
@@ -20,7 +20,8 @@ pub(super) struct ImageResult {
     pub(super) source: String,
     pub(super) destination: String,
     pub(super) tag: Tag,
-    pub(super) digest: Digest,
+    /// The digest at the source; `None` if the source lists the tag and has never given it.
+    pub(super) digest: Option<Digest>,
     /// The copy; `None` if nothing was to be done.
     pub(super) copied: Option<Result<Copied, CodedError>>,
 }
@@ -33,22 +34,29 @@ impl ImageResult {
             source: format!("{}/{repository}", source.name),
             destination: format!("{}/{repository}", short_name(destination, &configuration.0)),
             tag: tag.clone(),
-            digest: digest.clone(),
+            digest: Some(digest.clone()),
             copied: Some(copied),
         }
     }
 
     /// Returns the result for an image that was not copied in this run.
-    fn of_row(row: &Row, source: &str, destination: &str, tag: &Tag) -> Self {
-        let copied = match &row.state {
-            RowState::Complete { .. } => None,
-            RowState::Failed(failure) => Some(Err(CodedError::new(failure.code, failure.message.clone()))),
-            RowState::InProgress { .. } | RowState::Pending => {
-                Some(Err(CodedError::new(FailureCode::SourceUnavailable, "it was not copied: sync again".to_owned())))
+    fn of_entry(entry: LedgerEntry<'_>, source: &str, destination: &str, tag: &Tag) -> Self {
+        let failed = |code, message: &str| Some(Err(CodedError::new(code, message.to_owned())));
+        let (digest, copied) = match entry {
+            LedgerEntry::Unread(unread, digest) => (digest, failed(unread.code, &unread.message)),
+            LedgerEntry::Row(row) => {
+                let copied = match &row.state {
+                    RowState::Complete { .. } => None,
+                    RowState::Failed(failure) => failed(failure.code, &failure.message),
+                    RowState::InProgress { .. } | RowState::Pending => {
+                        failed(FailureCode::SourceUnavailable, "it was not copied: sync again")
+                    }
+                };
+                (Some(&row.digest), copied)
             }
         };
         let (source, destination) = (source.to_owned(), destination.to_owned());
-        Self { source, destination, tag: tag.clone(), digest: row.digest.clone(), copied }
+        Self { source, destination, tag: tag.clone(), digest: digest.cloned(), copied }
     }
 
     fn failed(&self) -> Option<&CodedError> {
@@ -106,10 +114,10 @@ impl Printer {
             let to = short_name(&pair.key.destination, &configuration.namespace);
             let destination = format!("{to}/{}", pair.key.repository);
             // A tag that this run did not observe is no longer at the source.
-            let observed = pair.ledger.rows().filter(|(_, row)| row.observed_at > Timestamp::MIN);
-            let results = observed.map(|(tag, row)| {
+            let observed = pair.ledger.entries().filter(|(_, entry)| entry.observed_at() > Timestamp::MIN);
+            let results = observed.map(|(tag, entry)| {
                 copied.remove(&(source.clone(), destination.clone(), tag.clone())).unwrap_or_else(|| {
-                    let result = ImageResult::of_row(row, &source, &destination, tag);
+                    let result = ImageResult::of_entry(entry, &source, &destination, tag);
                     self.print(&result);
                     result
                 })
@@ -162,7 +170,7 @@ fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
 /// Returns the line of one image.
 pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
-    let digest = short_digest(image.digest.as_str());
+    let digest = short_digest(image.digest.as_ref().map_or("", Digest::as_str));
     match &image.copied {
         Some(Err(failed)) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
         Some(Ok(copied)) if !copied.already_there => {
@@ -187,9 +195,11 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
         "source": image.source,
         "destination": image.destination,
         "tag": image.tag,
-        "digest": image.digest,
         "status": if image.failed().is_some() { "FAILED" } else { "COMPLETE" },
     });
+    if let Some(digest) = &image.digest {
+        document["digest"] = json!(digest);
+    }
     if let Some(failed) = image.failed() {
         document["failureCode"] = json!(failed.code);
         document["message"] = json!(failed.message);

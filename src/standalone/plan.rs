@@ -14,7 +14,7 @@ use super::store::FileStore;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
-use crate::plan::{Configuration, RowState};
+use crate::plan::{Configuration, LedgerEntry};
 use crate::policy::PermissionRequest;
 use crate::registry::Reference;
 use crate::replication::Access;
@@ -36,7 +36,7 @@ pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     }
     preview.look_at_destinations(&wiring.access.content()).await;
     printed(preview.show(flags.output))?;
-    Ok(ExitCode::from(u8::from(!preview.problems.is_empty())))
+    Ok(ExitCode::from(u8::from(!preview.is_good())))
 }
 
 impl Preview {
@@ -89,20 +89,27 @@ impl Preview {
         };
         let decision = access.decide(request).await;
         // A tag that was not observed is no longer at the source.
-        let observed = pair.ledger.rows().filter(|(_, row)| row.observed_at > Timestamp::MIN);
-        let images = observed.map(|(tag, row)| {
-            let (action, reason) = match &row.state {
-                _ if !decision.allowed => (PlannedAction::Denied, decision.message.clone()),
-                RowState::Complete { .. } => {
+        let observed = pair.ledger.entries().filter(|(_, entry)| entry.observed_at() > Timestamp::MIN);
+        let images = observed.map(|(tag, entry)| {
+            let (action, reason) = match entry {
+                LedgerEntry::Unread(unread, _) => {
+                    (PlannedAction::Failed, format!("{:?}: {}", unread.code, unread.message))
+                }
+                LedgerEntry::Row(_) if !decision.allowed => (PlannedAction::Denied, decision.message.clone()),
+                LedgerEntry::Row(_) if entry.is_complete() => {
                     (PlannedAction::Nothing, "it was verified at the destination by an earlier sync".to_owned())
                 }
-                _ => (PlannedAction::Copy, decision.message.clone()),
+                LedgerEntry::Row(_) => (PlannedAction::Copy, decision.message.clone()),
+            };
+            let digest = match entry {
+                LedgerEntry::Unread(_, digest) => digest.cloned(),
+                LedgerEntry::Row(row) => Some(row.digest.clone()),
             };
             PlannedImage {
                 source: format!("{}/{repository}", configuration.source),
                 destination: format!("{}/{repository}", short_name(to, &configuration.namespace)),
                 tag: tag.clone(),
-                digest: row.digest.clone(),
+                digest,
                 action,
                 reason,
                 to: to.clone(),
@@ -128,7 +135,7 @@ impl PlannedImage {
         let client = &content.registries.get(&self.to)?.client;
         let (_, repository) = self.source.split_once('/')?;
         match client.probe_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
-            Ok(Some(head)) if head.digest == self.digest => {
+            Ok(Some(head)) if Some(&head.digest) == self.digest.as_ref() => {
                 self.action = PlannedAction::Nothing;
                 self.reason = "the destination has it; sync reads back all of it".to_owned();
             }

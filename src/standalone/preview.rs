@@ -54,7 +54,8 @@ pub(super) struct PlannedImage {
     pub(super) source: String,
     pub(super) destination: String,
     pub(super) tag: Tag,
-    pub(super) digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<Digest>,
     pub(super) action: PlannedAction,
     pub(super) reason: String,
     /// The Registry of the destination.
@@ -73,6 +74,8 @@ pub(super) enum PlannedAction {
     Copy,
     /// Its owner does not consent.
     Denied,
+    /// The source lists the tag and does not give it.
+    Failed,
     /// It is there.
     Nothing,
     /// It is copied over another image.
@@ -80,6 +83,11 @@ pub(super) enum PlannedAction {
 }
 
 impl Preview {
+    /// Returns true if everything could be read.
+    pub(super) fn is_good(&self) -> bool {
+        self.problems.is_empty() && self.images.iter().all(|image| image.action != PlannedAction::Failed)
+    }
+
     /// Formats the preview.
     pub(super) fn show(&self, format: Format) -> String {
         match format {
@@ -118,7 +126,7 @@ impl PlannedImage {
             self.action.word().to_owned(),
             format!("{}:{}", self.source, self.tag),
             format!("{}:{}", self.destination, self.tag),
-            short_digest(self.digest.as_str()),
+            short_digest(self.digest.as_ref().map_or("", Digest::as_str)),
             self.reason.clone(),
         ]
     }
@@ -129,6 +137,7 @@ impl PlannedAction {
         match self {
             Self::Copy => "copy",
             Self::Denied => "denied",
+            Self::Failed => "failed",
             Self::Nothing => "nothing",
             Self::Overwrite => "overwrite",
         }

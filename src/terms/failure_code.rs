@@ -12,7 +12,8 @@ pub enum FailureCode {
     DestinationRejected,
     /// The destination registry does not answer, or is overloaded.
     DestinationUnavailable,
-    /// The image disappeared from the source, or its tag moved, while it was copied. The next comparison decides.
+    /// The source lists the tag and has no manifest for it; or the image disappeared, or its tag moved, while it was
+    /// copied. The next comparison decides.
     ImageNotFound,
     /// Content at the source does not match its digest, its size or its format.
     InvalidContent,

@@ -133,7 +133,7 @@ pub struct PairSummary {
 pub enum ReplicationState {
     /// The image is at the destination: tag, manifests and blobs were read back after the last write.
     Complete,
-    /// The image could not be replicated; it is tried again at `nextAttemptAt`.
+    /// The image could not be replicated; it is tried again at `nextAttemptAt`, or by the next comparison.
     Failed,
     /// The image is being copied.
     InProgress,
@@ -149,7 +149,9 @@ pub struct ImageStatus {
     /// The tag, at both ends.
     #[schemars(length(min = 1, max = 128))]
     pub tag: String,
-    /// The digest of the tag at the source, and at the destination once complete.
+    /// The digest of the tag at the source, and at the destination once complete. Absent if the source lists the tag
+    /// and has never given it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 135))]
     pub digest: String,
     /// The digest of the tag at the destination once complete, if it differs: an index was rewritten without the
@@ -169,7 +171,7 @@ pub struct ImageStatus {
     /// The number of failed attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// The latest time of the next attempt.
+    /// The latest time of the next attempt. Absent for a tag that cannot be read: each comparison tries it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
     /// The bytes of the image, as stated by its manifests; while it is in progress, the bytes read so far.
@@ -183,6 +185,25 @@ pub struct ImageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub referrers: Option<String>,
+}
+
+impl ImageStatus {
+    /// Returns the entry of an image that waits.
+    pub fn pending(tag: String, digest: String) -> Self {
+        Self {
+            tag,
+            digest,
+            destination_digest: None,
+            status: ReplicationState::Pending,
+            failure_code: None,
+            message: None,
+            attempts: None,
+            next_attempt_at: None,
+            bytes: None,
+            completed_at: None,
+            referrers: None,
+        }
+    }
 }
 
 /// Failures with the same cause.

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_manifests;
+mod bad_tags;
 mod chart;
 mod copy_images;
 mod copy_properties;

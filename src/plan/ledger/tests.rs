@@ -26,7 +26,14 @@ fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> 
 /// Counts anew what the ledger keeps count of.
 fn recount(ledger: &Ledger) -> Counts {
     let mut counts = Counts::default();
-    ledger.rows().for_each(|(_, row)| counts.add(row));
+    for (_, entry) in ledger.entries() {
+        match entry {
+            LedgerEntry::Row(row) => counts.add(row),
+            LedgerEntry::Unread(..) => {
+                (counts.images, counts.failed, counts.owed) = (counts.images + 1, counts.failed + 1, counts.owed + 1)
+            }
+        }
+    }
     counts
 }
 
@@ -242,6 +249,17 @@ proptest::proptest! {
         for (name, content) in &contents {
             proptest::prop_assert_eq!(observe(&mut ledger, &tag(name), &Digest::sha256(&[*content]), at(2)), Attempt::Nothing);
         }
+        for name in ["a", "b", "zz"] {
+            let code = FailureCode::SourceDenied;
+            let failed = FailedRead { code, message: String::new(), is_of_tag: true };
+            let entry = ledger.fail_to_read(&tag(name), failed, at(3), at(3));
+            proptest::prop_assert_eq!(entry, UnreadEntry::Changed);
+            proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
+        }
+        observe(&mut ledger, &tag("a"), &Digest::sha256(b"new"), at(4));
+        proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
+        ledger.take_listing(&contents.keys().map(|name| tag(name)).collect(), at(5));
+        proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
         ledger.retain_taken(|tag| tag.as_str() < "m");
         proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
         ledger.start_over(at(3));

@@ -20,8 +20,15 @@ impl Machine {
         }
         let (id, request) = (self.next_comparison, self.requested.clone());
         self.next_comparison += 1;
-        self.comparison =
-            Some(Comparison { id, begun: now, request, problems: Vec::new(), is_outdated: false, is_doubtful: false });
+        self.comparison = Some(Comparison {
+            id,
+            begun: now,
+            request,
+            problems: Vec::new(),
+            is_outdated: false,
+            is_doubtful: false,
+            is_partial: false,
+        });
         self.progressed_at = now;
         self.effects.push(Effect::Compare(id));
     }
@@ -48,8 +55,7 @@ impl Machine {
             Finding::Opened(repository) => self.open(&repository, claims, now),
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
             Finding::Image(observed) => self.take_image(&observed, false, claims, now),
-            // The next list lacks it, and the one after that proves it.
-            Finding::Gone => {}
+            Finding::Unread(unread) => self.take_unread(unread, claims, now),
             Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags),
             Finding::Referrers { repository, subject, listed } => {
                 self.source_repository(&repository).seen.see_listed(&subject, &listed);
@@ -184,7 +190,8 @@ impl Machine {
         let mut digest = None;
         for key in self.keys(repository, Some(tag)) {
             let pair = &self.pairs[self.ids.get(&key)?];
-            digest = Some(pair.ledger.row(tag).filter(|_| pair.ledger.is_complete(tag))?.digest.clone());
+            let is_settled = pair.ledger.is_complete(tag) && pair.ledger.unread(tag).is_none();
+            digest = Some(pair.ledger.row(tag).filter(|_| is_settled)?.digest.clone());
         }
         digest
     }
@@ -212,7 +219,7 @@ impl Machine {
         let wakes_later =
             |problem: &Problem| matches!(problem.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
         let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
-        let is_whole = is_complete && self.problems.iter().all(wakes_later);
+        let is_whole = is_complete && !comparison.is_partial && self.problems.iter().all(wakes_later);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
         self.compare_at =
             now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };

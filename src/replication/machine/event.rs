@@ -9,8 +9,8 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Problem, Replica,
-    RepositoryAddress, SpecError,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, FailedRead, NamespacedName, PairIdentity, Problem,
+    Replica, RepositoryAddress, SpecError,
 };
 use crate::policy::Decision;
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -189,10 +189,10 @@ pub(crate) enum Finding {
     Tags(Listed),
     /// A tag of an image.
     Image(Observed),
-    /// A listed tag that has no manifest.
-    Gone,
-    /// Every tag of a repository that stands for referrers; complete.
-    ReferrerTags(RepositoryName, BTreeMap<Tag, Digest>),
+    /// A listed tag that could not be read.
+    Unread(Unread),
+    /// Every tag of a repository that stands for referrers; complete. A tag without a digest could not be read.
+    ReferrerTags(RepositoryName, BTreeMap<Tag, Option<Digest>>),
     /// The list of the referrers API for an image.
     Referrers {
         /// The repository.
@@ -213,9 +213,9 @@ pub(crate) enum Finding {
 /// The part of the source that a comparison could read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
-    /// All of it: absence counts.
+    /// Every list: absence counts.
     Whole,
-    /// Not all of it; each [`Finding::Problem`] says why.
+    /// Not every list; each [`Finding::Problem`] says why.
     Partial,
 }
 
@@ -243,6 +243,19 @@ pub(crate) struct Observed {
     pub tag: Tag,
     /// Its digest.
     pub digest: Digest,
+    /// The time when the request was sent.
+    pub sent_at: Timestamp,
+}
+
+/// One listed tag that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// The failure.
+    pub failed: FailedRead,
     /// The time when the request was sent.
     pub sent_at: Timestamp,
 }

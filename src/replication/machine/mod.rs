@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 pub(crate) use self::event::{
     Assignment, CopyProgress, Coverage, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders,
-    Outcome, Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
+    Outcome, Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair, Unread,
 };
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
 pub(crate) use self::pair::{Pair, PairKey};

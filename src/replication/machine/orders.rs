@@ -63,11 +63,12 @@ impl Machine {
         }
         self.check_claims(claims, now);
         self.retry(now, has_outside_cause);
+        let has_unread = self.pairs.values().any(|pair| pair.ledger.has_unread(has_outside_cause));
         if are_registries_changed {
             self.stop_comparison();
             self.compare_at = now;
             self.incomplete_comparisons = 0;
-        } else if !self.problems.is_empty() {
+        } else if has_unread || !self.problems.is_empty() {
             self.incomplete_comparisons = 0;
             self.compare_soon(now);
         }

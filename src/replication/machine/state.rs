@@ -20,6 +20,8 @@ pub(super) struct Comparison {
     pub(super) is_outdated: bool,
     /// True if a list was suddenly empty, which proves nothing.
     pub(super) is_doubtful: bool,
+    /// True if a tag could not be read for a cause that may pass: it is read again soon.
+    pub(super) is_partial: bool,
 }
 
 /// The parts of a source that are not replicated, for people.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Effect, Hints, Looked, Machine, Observed, PairId};
+use super::{Effect, Hints, Looked, Machine, Observed, PairId, Unread};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Attempt, Claims, Freshness};
-use crate::terms::ReferrersMode;
+use crate::plan::{Attempt, Claims, Freshness, Ledger, Problem, RowState, UnreadEntry};
+use crate::terms::{ReferrersMode, reason};
 
 impl Machine {
     /// Looks at pushed tags. The digests that notifications state are never trusted.
@@ -58,7 +58,7 @@ impl Machine {
             let tags = source.and_then(|source| source.seen.tags_fingerprint(digest));
             let listed = source.and_then(|source| source.listed_now(digest));
             let attempt = self.touch(id, now, |pair| {
-                let before = pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone()));
+                let before = shown(&pair.ledger, tag);
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
                 is_unclear |= observation == Freshness::Unclear;
                 if observation != Freshness::Newest {
@@ -67,7 +67,7 @@ impl Machine {
                 if pair.options.referrers == ReferrersMode::Replicate {
                     pair.ledger.observe_referrers(tag, tags, listed, now);
                 }
-                if before != pair.ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone())) {
+                if before != shown(&pair.ledger, tag) {
                     pair.change(now);
                 }
                 pair.ledger.attempt(tag, now)
@@ -85,8 +85,34 @@ impl Machine {
         }
     }
 
-    /// Takes every tag of a repository that stands for referrers; its images come next.
-    pub(super) fn take_referrer_tags(&mut self, repository: &RepositoryName, tags: BTreeMap<Tag, Digest>) {
+    /// Takes the failure to read a listed tag. It is the entry of the tag, unless the digest of the tag is known and the
+    /// cause may pass: then it is a problem of the configuration until the next comparison.
+    pub(super) fn take_unread(&mut self, unread: Unread, claims: &mut Claims, now: Timestamp) {
+        let Unread { repository, tag, failed, sent_at } = unread;
+        let mut is_hidden = false;
+        for key in self.keys(&repository, Some(&tag)) {
+            let Some(id) = self.ensure(&key, claims, now) else { continue };
+            let entry = self.touch(id, now, |pair| {
+                let entry = pair.ledger.fail_to_read(&tag, failed.clone(), sent_at, now);
+                if entry == UnreadEntry::Changed {
+                    pair.change(now);
+                }
+                entry
+            });
+            is_hidden |= entry == Some(UnreadEntry::Hidden);
+        }
+        if is_hidden {
+            let message = format!("source Registry {}: {}", self.source().name, failed.message);
+            self.note(Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message });
+        }
+        if let Some(comparison) = self.comparison.as_mut().filter(|_| !failed.is_of_tag) {
+            comparison.is_partial = true;
+        }
+    }
+
+    /// Takes every tag of a repository that stands for referrers; its images come next. A tag that could not be read
+    /// counts as it was; one that was never read makes the copy of its image say so.
+    pub(super) fn take_referrer_tags(&mut self, repository: &RepositoryName, tags: BTreeMap<Tag, Option<Digest>>) {
         let ids = self.by_repository.get(repository).into_iter().flatten();
         let images: BTreeSet<Digest> = ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
         let seen = &mut self.source_repository(repository).seen;
@@ -129,6 +155,12 @@ impl Machine {
         let seen = self.sources.get(repository).map(|source| source.seen.all_tags(MAX_TAGS));
         seen.unwrap_or_else(|| Some(BTreeSet::new())).map(Arc::new)
     }
+}
+
+/// Returns the part of a tag's entry that a status shows.
+fn shown(ledger: &Ledger, tag: &Tag) -> (Option<(Digest, RowState)>, bool) {
+    let row = ledger.row(tag).map(|row| (row.digest.clone(), row.state.clone()));
+    (row, ledger.unread(tag).is_some())
 }
 
 /// More are listed by the copy itself: they would make the message to a worker too large.

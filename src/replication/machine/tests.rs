@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
-use crate::plan::{Claimant, ComparisonPhase, Replica, parse_configuration};
+use crate::plan::{Claimant, ComparisonPhase, FailedRead, Replica, parse_configuration};
 use crate::policy::Decision;
-use crate::terms::{FailureCode, ReplicationConfigurationSpec, reason};
+use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
 
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
 
@@ -463,4 +463,142 @@ fn an_empty_list_after_a_change_of_options_makes_nothing_ready() {
     bench.step(Event::Orders(Box::new(orders(2, "platforms: [linux/amd64],"))));
     bench.compare(&[], true);
     assert!(!bench.is_ready());
+}
+
+/// The failure to read a tag of `app`.
+fn unread(bench: &Bench, tag: &str, code: FailureCode) -> Finding {
+    let is_of_tag = code != FailureCode::SourceUnavailable;
+    let failed = FailedRead { code, message: format!("{tag} cannot be read"), is_of_tag };
+    let (repository, tag) = ("app".parse().unwrap(), tag.parse().unwrap());
+    Finding::Unread(Unread { repository, tag, failed, sent_at: bench.now })
+}
+
+impl Bench {
+    /// A comparison that reads the first tags of `app`, and lists the others too.
+    fn compare_with_unread(&mut self, read: &[(&str, &str)], unread_tags: &[(&str, FailureCode)]) {
+        let repository: RepositoryName = "app".parse().unwrap();
+        let names = BTreeSet::from([repository.clone()]);
+        let (unmatched, invalid) = (BTreeSet::new(), InvalidNames::default());
+        self.find(Finding::Repositories { names, unmatched, invalid, sent_at: self.now });
+        self.find(Finding::Opened(repository.clone()));
+        let listed = read.iter().map(|(tag, _)| tag).chain(unread_tags.iter().map(|(tag, _)| tag));
+        let tags = listed.map(|tag| tag.parse().unwrap()).collect();
+        let (left_out, invalid) = ((0, String::new()), InvalidNames::default());
+        let listed = Listed { repository: repository.clone(), tags, sent_at: self.now, left_out, invalid };
+        self.find(Finding::Tags(listed));
+        for (tag, content) in read {
+            self.find(Finding::Image(self.observed("app", tag, content, self.now)));
+        }
+        for (tag, code) in unread_tags {
+            self.find(unread(self, tag, *code));
+        }
+        self.find(Finding::Closed(repository));
+        self.find(Finding::Done(Coverage::Whole));
+    }
+
+    /// The state, failure code and digest of each image, as last published.
+    fn shown(&self) -> BTreeMap<String, (ReplicationState, Option<FailureCode>, String)> {
+        let images = self.statuses.values().flat_map(|status| &status.images);
+        images.map(|i| (i.tag.clone(), (i.status, i.failure_code, i.digest.clone()))).collect()
+    }
+
+    fn counts(&self) -> (u64, u64, u64) {
+        let summary = self.statuses.values().map(|status| &status.summary).next().expect("a status");
+        (summary.images, summary.complete, summary.failed)
+    }
+}
+
+#[test]
+fn a_tag_that_was_never_read_has_an_entry_and_keeps_the_others_from_nothing() {
+    let mut bench = Bench::new("");
+    let dangling = ("gone", FailureCode::ImageNotFound);
+    bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[dangling]);
+    bench.copied(Ok(()));
+    bench.passes(10);
+    assert_eq!(bench.counts(), (3, 2, 1));
+    let failed = (ReplicationState::Failed, Some(FailureCode::ImageNotFound), String::new());
+    assert_eq!(bench.shown()["gone"], failed);
+    assert!(!bench.is_ready() && bench.report.problem.is_none(), "the counts say it: {:?}", bench.report);
+    assert_eq!(bench.machine.wake_at(bench.now), Some(at(600)), "nothing is tried before the next comparison");
+
+    let published = bench.statuses.clone();
+    bench.passes(600);
+    bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[dangling]);
+    bench.passes(10);
+    assert_eq!(bench.statuses, published, "nothing changed");
+
+    let mut again = Bench::resumed(orders(1, ""), bench.stored(), 5_000);
+    again.passes(30);
+    assert!(!again.is_ready(), "a restart forgets no failure");
+    again.compare_with_unread(&[("v1", "1"), ("v2", "2"), ("gone", "3")], &[]);
+    again.copied(Ok(()));
+    again.passes(10);
+    assert!(again.is_ready() && again.counts() == (3, 3, 0));
+}
+
+#[test]
+fn a_tag_that_is_not_listed_any_more_is_no_failure() {
+    let mut bench = Bench::new("");
+    bench.compare_with_unread(&[("v1", "1")], &[("gone", FailureCode::ImageNotFound)]);
+    bench.copied(Ok(()));
+    for is_ready in [false, true] {
+        bench.passes(600);
+        bench.compare_with_unread(&[("v1", "1")], &[]);
+        bench.passes(10);
+        assert_eq!(bench.is_ready(), is_ready, "one list proves nothing: {:?}", bench.shown());
+    }
+    assert_eq!(bench.counts(), (1, 1, 0));
+}
+
+#[test]
+fn a_verified_tag_that_is_kept_back_has_failed_until_it_can_be_read() {
+    let mut bench = Bench::new("");
+    bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[]);
+    bench.copied(Ok(()));
+    assert!(bench.is_ready());
+    bench.passes(600);
+    bench.compare_with_unread(&[("v1", "1")], &[("v2", FailureCode::SourceDenied)]);
+    bench.passes(10);
+    let denied = (ReplicationState::Failed, Some(FailureCode::SourceDenied), digest("2").to_string());
+    assert!(!bench.is_ready() && bench.counts() == (2, 1, 1) && bench.shown()["v2"] == denied);
+    let mut corrected = orders(1, "");
+    corrected.dependencies = 1;
+    bench.step(Event::Orders(Box::new(corrected)));
+    bench.passes(2);
+    assert!(bench.comparison.is_some(), "other credentials may read it");
+    bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[]);
+    bench.passes(10);
+    assert!(bench.is_ready() && bench.copies.is_empty() && bench.counts() == (2, 2, 0), "{:?}", bench.shown());
+}
+
+#[test]
+fn a_source_that_stumbles_over_a_verified_tag_costs_no_entry() {
+    let mut bench = Bench::new("");
+    bench.compare_with_unread(&[("v1", "1")], &[]);
+    bench.copied(Ok(()));
+    bench.passes(600);
+    let stumbles = FailureCode::SourceUnavailable;
+    bench.compare_with_unread(&[], &[("v1", stumbles), ("v2", stumbles)]);
+    bench.passes(10);
+    let shown = bench.shown();
+    assert_eq!((shown["v1"].0, shown["v2"].1), (ReplicationState::Complete, Some(stumbles)), "v2 was never read");
+    let problem = bench.report.problem.as_ref().expect("the failure is named");
+    assert!(problem.reason == reason::SOURCE_UNREADABLE && problem.message.contains("v1 cannot be read"));
+    bench.passes(5);
+    assert!(bench.comparison.is_some(), "it is compared again soon");
+    bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[]);
+    assert_eq!(bench.copies.values().map(|copy| copy.tag.to_string()).collect::<Vec<_>>(), ["v2"]);
+    bench.copied(Ok(()));
+    assert!(bench.is_ready());
+}
+
+#[test]
+fn a_late_failure_to_read_a_tag_does_not_undo_a_push() {
+    let mut bench = Bench::new("");
+    let late = unread(&bench, "v1", FailureCode::SourceDenied);
+    bench.now = at(1);
+    bench.step(Event::Looked(Looked::Seen(bench.observed("app", "v1", "1", at(1)))));
+    bench.copied(Ok(()));
+    bench.find(late);
+    assert_eq!(bench.machine.pairs().map(|pair| pair.counts().failed).sum::<u64>(), 0);
 }

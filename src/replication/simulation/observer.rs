@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
-use crate::plan::{Configuration, Problem};
-use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed};
-use crate::terms::reason;
+use crate::plan::{Configuration, FailedRead, Problem};
+use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed, Unread};
+use crate::terms::{FailureCode, reason};
 
 /// A comparison that is under way.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(super) enum Answer {
     /// A list, and whether it is a lie.
     List(BTreeSet<usize>, bool),
     Digest(Option<Content>),
+    /// The tag is listed and kept back.
+    Withheld,
 }
 
 impl World {
@@ -99,6 +101,7 @@ impl World {
                     let (list, is_lie) = self.source.list(reader, repository);
                     Answer::List(list, is_lie)
                 }
+                Kind::Digest(repository, tag) if self.source.withholds(repository, tag) => Answer::Withheld,
                 Kind::Digest(repository, tag) => Answer::Digest(self.source.repositories[repository].tags[tag].now()),
             }
         };
@@ -220,15 +223,16 @@ impl World {
     fn take_digest(&mut self, request: &Request, index: usize, tag_number: usize, answer: &Answer) {
         let (target, id) = (request.target, request.comparison.unwrap_or_default());
         let finding = match answer {
-            Answer::Digest(Some(_)) => Finding::Image(observed(request, index, tag_number, answer)),
-            Answer::Digest(None) => Finding::Gone,
+            Answer::Digest(Some(_)) => Some(Finding::Image(observed(request, index, tag_number, answer))),
+            // A second list lacks it.
+            Answer::Digest(None) => None,
+            Answer::Withheld => Some(unread(request, index, tag_number, FailureCode::SourceDenied)),
             _ => {
-                let comparing = self.comparing(target);
-                (comparing.is_whole, comparing.is_whole_repository) = (false, false);
-                Finding::Problem(unreadable())
+                self.comparing(target).is_whole_repository = false;
+                Some(unread(request, index, tag_number, FailureCode::SourceUnavailable))
             }
         };
-        self.find(target, id, finding);
+        finding.into_iter().for_each(|finding| self.find(target, id, finding));
         let comparing = self.comparing(target);
         comparing.outstanding -= 1;
         if comparing.outstanding == 0 {
@@ -273,6 +277,12 @@ impl World {
 fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> Observed {
     let Answer::Digest(Some(content)) = answer else { unreachable!("only called where there is a digest") };
     Observed { repository: repository(index), tag: tag(number), digest: digest(*content), sent_at: at(request.sent_at) }
+}
+
+fn unread(request: &Request, index: usize, number: usize, code: FailureCode) -> Finding {
+    let (message, is_of_tag) = ("the tag cannot be read".to_owned(), code == FailureCode::SourceDenied);
+    let failed = FailedRead { code, message, is_of_tag };
+    Finding::Unread(Unread { repository: repository(index), tag: tag(number), failed, sent_at: at(request.sent_at) })
 }
 
 fn unreadable() -> Problem {

@@ -164,7 +164,7 @@ impl World {
             return; // It learns that soon.
         }
         let (destination, index) = ends(pair);
-        let counted: BTreeSet<usize> = pair.ledger.rows().map(|(tag, _)| tag_index(tag)).collect();
+        let counted: BTreeSet<usize> = pair.ledger.entries().map(|(tag, _)| tag_index(tag)).collect();
         let stored = self.oracles.stored.get(&identity.name);
         let is_excused = |number: &usize| {
             let has_vanished = self.source.repositories[index].tags[*number].has_vanished();

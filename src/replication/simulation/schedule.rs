@@ -28,6 +28,7 @@ pub(super) enum Fault {
     List,
     CatalogLie,
     TagsLie,
+    Withhold,
     SourceDown,
     DestinationDown,
     DestinationSlow,
@@ -43,13 +44,14 @@ pub(super) enum Fault {
     Other,
 }
 
-const ALL: [Fault; 19] = [
+const ALL: [Fault; 20] = [
     Fault::RollBack,
     Fault::DeleteTag,
     Fault::Unlist,
     Fault::List,
     Fault::CatalogLie,
     Fault::TagsLie,
+    Fault::Withhold,
     Fault::SourceDown,
     Fault::DestinationDown,
     Fault::DestinationSlow,
@@ -161,6 +163,7 @@ impl World {
                 let lie = if self.chance(50) { Lie::Empty } else { Lie::Lacks(tag) };
                 self.source.tags_lie.insert(index, lie);
             }
+            Fault::Withhold => drop(self.source.withheld.insert((index, tag))),
             Fault::SourceDown => self.source.down_until = now + soon,
             Fault::DestinationDown => self.destinations[destination].down_until = now + soon,
             Fault::DestinationSlow => self.destinations[destination].slow_until = now + soon,
@@ -294,6 +297,7 @@ impl World {
         let now = self.now;
         self.source.catalog_lie = None;
         self.source.tags_lie.clear();
+        self.source.withheld.clear();
         (self.source.down_until, self.store.failing_until) = (now, now);
         let is_consenting = self.chance(80);
         for destination in &mut self.destinations {

@@ -10,6 +10,8 @@ pub(super) struct Source {
     pub repositories: [Repository; REPOSITORIES],
     /// Every request fails until then.
     pub down_until: Millis,
+    /// Tags that are listed and not given.
+    pub withheld: BTreeSet<(usize, usize)>,
     /// The lie of the next catalog.
     pub catalog_lie: Option<Lie>,
     /// The lie of the next list of the tags of a repository.
@@ -83,6 +85,11 @@ impl Source {
         if history.now().is_some() {
             history.0.push(None);
         }
+    }
+
+    /// Returns true if a tag is listed and not given.
+    pub(super) fn withholds(&self, repository: usize, tag: usize) -> bool {
+        self.withheld.contains(&(repository, tag)) && self.repositories[repository].tags[tag].now().is_some()
     }
 
     pub(super) fn unlist(&mut self, repository: usize) {

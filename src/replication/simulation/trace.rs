@@ -39,8 +39,8 @@ pub(super) fn brief_effect(effect: &Effect) -> String {
         }
         Effect::Publish(pair, identity, status) => {
             let images = status.images.iter().map(|image| {
-                let content = content(&image.digest.parse().expect("a digest"));
-                format!("{} {:?} {content}", image.tag, image.status)
+                let content = image.digest.parse().ok().map(|digest| content(&digest));
+                format!("{} {:?} {content:?}", image.tag, image.status)
             });
             let images: Vec<String> = images.collect();
             let summary = &status.summary;

@@ -1,0 +1,146 @@
+//! Compares a whole source: lists its repositories and their tags, and has each tag observed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+
+use super::excluded::Examples;
+use super::machine::{Coverage, Finding, Listed};
+use super::observed_repository::{Extent, ObservedRepository, least};
+use super::observer::{FindingSender, Findings, Observer};
+use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
+use crate::locked::Locked;
+use crate::plan::{Configuration, Problem};
+use crate::registry::{Client, ErrorKind, Listing};
+use crate::terms::{ReferrersMode, reason};
+
+/// Compares the source of `observer` and sends what it finds; ends with [`Finding::Done`].
+pub(super) async fn compare(observer: Observer, configuration: Arc<Configuration>, findings: Findings) {
+    let sender = FindingSender { observer: &observer, places: Arc::new(Semaphore::new(PLACES)), findings };
+    let comparison = ComparisonRun { sender };
+    let extent = match comparison.run(&configuration).await {
+        Ok(extent) => extent,
+        Err(problem) => {
+            comparison.sender.send(Finding::Problem(problem));
+            Extent::Incomplete
+        }
+    };
+    let coverage = if extent == Extent::Incomplete { Coverage::Partial } else { Coverage::Whole };
+    comparison.sender.send(Finding::Done(coverage));
+}
+
+struct ComparisonRun<'a> {
+    sender: FindingSender<'a>,
+}
+
+impl ComparisonRun<'_> {
+    async fn run(&self, configuration: &Configuration) -> Result<Extent, Problem> {
+        let client =
+            self.sender.observer.access.client(&self.sender.observer.source).await.map_err(|unusable| Problem {
+                stalled: true,
+                reason: reason::REGISTRY_NOT_READY,
+                message: format!("source Registry {}: {}", self.sender.observer.source.name, unusable.message),
+            })?;
+        let sent_at = self.sender.observer.clock.now();
+        let exact: BTreeSet<RepositoryName> =
+            configuration.selection.exact_repositories().into_iter().cloned().collect();
+        let (listed, invalid) = self.list(&client, configuration).await?;
+        let (names, unmatched): (BTreeSet<RepositoryName>, _) = exact
+            .iter()
+            .chain(&listed)
+            .cloned()
+            .partition(|repository| !configuration.selection.matches(repository).is_empty());
+        self.sender.send(Finding::Repositories { names: names.clone(), unmatched, invalid, sent_at });
+        let observed = futures::stream::iter(names).map(|repository| {
+            let is_named = exact.contains(&repository);
+            let client = &client;
+            async move { self.repository(client, configuration, repository, is_named).await }
+        });
+        Ok(least(observed.buffer_unordered(REPOSITORIES_AT_ONCE)).await)
+    }
+
+    /// Lists the repositories if a filter needs that, with the names that are not valid.
+    async fn list(
+        &self,
+        client: &Client,
+        configuration: &Configuration,
+    ) -> Result<(BTreeSet<RepositoryName>, InvalidNames), Problem> {
+        if !configuration.selection.needs_listing() {
+            return Ok(Default::default());
+        }
+        let listed = client.repositories().await.map_err(|error| {
+            self.sender.observer.suspect(&error);
+            match error.kind {
+                ErrorKind::Unsupported => Problem {
+                    stalled: true,
+                    reason: reason::REPOSITORY_LISTING_UNSUPPORTED,
+                    message: format!(
+                        "{} does not list its repositories: name them in repositoryFilters with filterType: EXACT_MATCH",
+                        client.host()
+                    ),
+                },
+                _ => self.sender.unreadable(&error),
+            }
+        })?;
+        Ok((listed.names.into_iter().collect(), listed.invalid))
+    }
+
+    /// Observes one repository. Without a list of tags one that the catalog lists is empty, and one that a filter names
+    /// is missing.
+    async fn repository(
+        &self,
+        client: &Client,
+        configuration: &Configuration,
+        repository: RepositoryName,
+        is_named: bool,
+    ) -> Extent {
+        self.sender.send(Finding::Opened(repository.clone()));
+        let matches = configuration.selection.matches(&repository);
+        let with_referrers = matches.iter().any(|m| m.options.referrers == ReferrersMode::Replicate);
+        let choice = configuration.selection.tags_of(&repository);
+        let examples = Examples::of(&choice);
+        let keep = |tag: &Tag| if is_referrer_tag(tag) { with_referrers } else { examples.takes(tag) };
+        let sent_at = self.sender.observer.clock.now();
+        let Listing { tags, digests, left_out, invalid } = match client.tags_and_digests(&repository, &keep).await {
+            Ok(Some(listing)) => listing,
+            Ok(None) if !is_named => Listing::default(),
+            Ok(None) => {
+                let advice = client.advice_on_absent(&repository);
+                let advice = advice.as_deref().unwrap_or("push to it, or correct the filter");
+                let message = format!("{} has no repository {repository}: {advice}", client.host());
+                let problem = Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
+                self.sender.send(Finding::Problem(problem));
+                return Extent::Incomplete;
+            }
+            Err(error) => {
+                self.sender.report(&error);
+                return Extent::Incomplete;
+            }
+        };
+        let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
+        let left_out = (left_out, examples.for_people());
+        let listed = Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out, invalid };
+        // Without an answer the comparison was stopped.
+        let Some(looks) = self.sender.looks(listed).await else { return Extent::Incomplete };
+        let observation = ObservedRepository {
+            sender: &self.sender,
+            client,
+            looks,
+            digests,
+            listed_at: sent_at,
+            asked: Locked::default(),
+            absent: Locked::default(),
+        };
+        let extent = observation.run(tags, referrers).await;
+        if extent == Extent::Whole {
+            self.sender.send(Finding::Closed(repository));
+        }
+        extent
+    }
+}
+
+const REPOSITORIES_AT_ONCE: usize = 4;
+/// Images that were observed and wait to be taken.
+const PLACES: usize = 128;
