@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::finding::{Finding, Looked};
 use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::CodedError;
-use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, FailedRead, NamespacedName, PairIdentity, Problem,
-    Replica, RepositoryAddress, SpecError,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Replica,
+    RepositoryAddress, SpecError,
 };
 use crate::policy::Decision;
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -167,108 +168,6 @@ pub(crate) struct Hints {
     pub tags: Vec<(RepositoryName, Tag, Option<Digest>)>,
     /// True if there were more than fit: only a comparison finds them.
     pub overflown: bool,
-}
-
-/// One observation of a comparison. Times are those when the request was sent.
-#[derive(Clone, Debug)]
-pub(crate) enum Finding {
-    /// Every repository of the source that matches; complete.
-    Repositories {
-        /// The repositories.
-        names: BTreeSet<RepositoryName>,
-        /// Repositories that are listed and match no rule.
-        unmatched: BTreeSet<RepositoryName>,
-        /// Listed names that no repository can have.
-        invalid: InvalidNames,
-        /// The time when the list was requested.
-        sent_at: Timestamp,
-    },
-    /// A repository is about to be listed.
-    Opened(RepositoryName),
-    /// The tags of a repository that some rule takes; complete.
-    Tags(Listed),
-    /// A tag of an image.
-    Image(Observed),
-    /// A listed tag that could not be read.
-    Unread(Unread),
-    /// Every tag of a repository that stands for referrers; complete. A tag without a digest could not be read.
-    ReferrerTags(RepositoryName, BTreeMap<Tag, Option<Digest>>),
-    /// The list of the referrers API for an image.
-    Referrers {
-        /// The repository.
-        repository: RepositoryName,
-        /// The image.
-        subject: Digest,
-        /// Its referrers.
-        listed: Vec<Digest>,
-    },
-    /// Every image of a repository was observed; its referrers too, where that was asked for.
-    Closed(RepositoryName),
-    /// Something could not be read.
-    Problem(Problem),
-    /// The comparison ended.
-    Done(Coverage),
-}
-
-/// The part of the source that a comparison could read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coverage {
-    /// Every list: absence counts.
-    Whole,
-    /// Not every list; each [`Finding::Problem`] says why.
-    Partial,
-}
-
-/// The tags of one repository.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    /// The repository.
-    pub repository: RepositoryName,
-    /// Its tags that some rule takes, without those that stand for referrers.
-    pub tags: BTreeSet<Tag>,
-    /// The time when the list was requested.
-    pub sent_at: Timestamp,
-    /// The number of tags that no rule takes, and examples of them.
-    pub left_out: (usize, String),
-    /// Listed names that no tag can have.
-    pub invalid: InvalidNames,
-}
-
-/// One tag as it was observed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Observed {
-    /// The repository.
-    pub repository: RepositoryName,
-    /// The tag.
-    pub tag: Tag,
-    /// Its digest.
-    pub digest: Digest,
-    /// The time when the request was sent.
-    pub sent_at: Timestamp,
-}
-
-/// One listed tag that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unread {
-    /// The repository.
-    pub repository: RepositoryName,
-    /// The tag.
-    pub tag: Tag,
-    /// The failure.
-    pub failed: FailedRead,
-    /// The time when the request was sent.
-    pub sent_at: Timestamp,
-}
-
-/// The result of looking at a hinted tag.
-#[derive(Clone, Debug)]
-pub(crate) enum Looked {
-    /// The tag was observed.
-    Seen(Observed),
-    /// The source has no such tag.
-    Absent,
-    /// It could not be read: only a comparison finds it.
-    Unreadable,
 }
 
 /// The progress of a copy that has not ended.

@@ -7,6 +7,7 @@
 mod comparison;
 mod copies;
 mod event;
+mod finding;
 mod ids;
 mod orders;
 mod pair;
@@ -22,9 +23,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub(crate) use self::event::{
-    Assignment, CopyProgress, Coverage, Effect, Event, Finding, Group, Hints, Listed, Looked, Looks, Observed, Orders,
-    Outcome, Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair, Unread,
+    Assignment, CopyProgress, Effect, Event, Group, Hints, Looks, Orders, Outcome, Predecessor, Record, ReferrerLooks,
+    RegistryIdentity, StoreOutcome, Stored, StoredPair,
 };
+pub(crate) use self::finding::{Coverage, Finding, Listed, Looked, Observed, Unread};
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
