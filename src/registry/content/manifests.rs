@@ -269,7 +269,8 @@ fn verified(
         return Err(operation.error(ErrorKind::InvalidContent, detail));
     }
     if web_page(&body).is_some() {
-        return Err(operation.error(ErrorKind::InvalidContent, unexpected(&body, "")));
+        let detail = format!("this is not a manifest: the registry {}", unexpected(&body, ""));
+        return Err(operation.error(ErrorKind::InvalidContent, detail));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let manifest = Manifest::parse(content_type, body).map_err(|error| {

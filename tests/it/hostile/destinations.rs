@@ -92,12 +92,18 @@ async fn a_destination_that_never_has_what_it_claims_is_given_up_in_words() {
 async fn a_manifest_that_appears_late_is_awaited_one_that_never_does_fails() {
     let (pair, image) = with_image(Personality::plain());
     pair.destination.push("app", "other", &Image::single(5, 1, 500));
-    pair.destination.fault(When::asked("HEAD", "/manifests/1").times(2), ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
+    for method in ["HEAD", "GET"] {
+        let absent = ScriptedFault::error(404, "MANIFEST_UNKNOWN");
+        pair.destination.fault(When::asked(method, "/manifests/1").times(2), absent);
+    }
     pair.copy("1", &image.digest()).await.unwrap();
     assert_eq!(pair.destination.count("PUT", "/manifests/1"), 1);
 
     let (pair, image) = with_image(Personality::plain());
-    pair.destination.fault(When::asked("HEAD", "/manifests/1").always(), ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
+    for method in ["HEAD", "GET"] {
+        let absent = ScriptedFault::error(404, "MANIFEST_UNKNOWN");
+        pair.destination.fault(When::asked(method, "/manifests/1").always(), absent);
+    }
     let given_up = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(given_up.to_string().contains("1 is not there after it was written"), "{given_up}");
     assert_eq!(code(given_up), "VerificationFailed");
