@@ -325,7 +325,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 const MAX_IMAGES: usize = 250;
 const MAX_IMAGES_BYTES: usize = 40_000;
-const MAX_MESSAGE_BYTES: usize = 300;
+const MAX_MESSAGE_BYTES: usize = 500;
 const MAX_SAMPLE_TAGS: usize = 10;
 
 #[cfg(test)]

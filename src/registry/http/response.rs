@@ -78,12 +78,12 @@ impl ErrorResponse {
     /// Returns the same error under another kind.
     pub(crate) fn error_as(&self, kind: ErrorKind, operation: &Operation) -> RegistryError {
         let by = self.elsewhere.as_ref().map(|host| format!("{host} ")).unwrap_or_default();
-        let said = match &self.said {
-            Said { text, .. } if text.is_empty() => String::new(),
-            Said { text, is_page: true, .. } => format!(" with {text}"),
-            Said { text, .. } => format!(" ({text})"),
+        let (page, said) = match &self.said {
+            Said { text, .. } if text.is_empty() => (String::new(), String::new()),
+            Said { text, is_page: true, .. } => (format!(" with {text}"), String::new()),
+            Said { text, .. } => (String::new(), format!(" ({text})")),
         };
-        let mut detail = format!("{by}answered {}{said}", self.status.as_u16());
+        let mut detail = format!("{by}answered {}{page}", self.status.as_u16());
         let asked_wait = self.asked_wait.filter(|_| kind.is_transient());
         if let Some(wait) = asked_wait.filter(|wait| *wait >= LONG_WAIT) {
             detail = format!("{detail}; it asks to wait until {}", retry::until(wait));
@@ -91,8 +91,9 @@ impl ErrorResponse {
         if let Some(advice) = advice::on_refusal(self.status, &self.said, self.elsewhere.is_none(), kind, operation) {
             detail = format!("{detail}; {advice}");
         }
+        // The registry's own words come last: a status cuts long messages.
         let retry_after = asked_wait.map(|wait| wait.min(retry::MAX_RETRY_AFTER));
-        RegistryError { retry_after, ..operation.error(kind, detail) }
+        RegistryError { retry_after, ..operation.error(kind, detail + &said) }
     }
 
     fn kind(&self) -> ErrorKind {

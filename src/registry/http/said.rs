@@ -47,6 +47,7 @@ pub(crate) fn web_page(body: &[u8]) -> Option<String> {
     }
     let title = between(&start, &lower, "<title", "</title").and_then(|tail| Some(tail.split_once('>')?.1));
     let title = title.map(clean).filter(|title| !title.is_empty());
+    let title = title.map(|title| title.chars().take(MAX_TITLE).collect::<String>());
     Some(title.map_or_else(|| "a web page".to_owned(), |title| format!("a web page {title:?}")))
 }
 
@@ -128,6 +129,7 @@ const MAX_CODES: usize = 100;
 const MAX_ERRORS: usize = 3;
 const MAX_FIELDS: usize = 8;
 const MAX_DEPTH: usize = 4;
+const MAX_TITLE: usize = 80;
 /// The bytes of a web page that are searched for its title.
 const MAX_PAGE_HEAD: usize = 16 * 1024;
 

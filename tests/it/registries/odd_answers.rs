@@ -1,14 +1,25 @@
 //! Answers in a form that was not asked for, and the words about them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use transship::copy::CopyError;
-use transship::registry::{ErrorKind, FallbackTag, Reference, RegistryError};
+use transship::registry::{
+    Client, Credentials, EgressPolicy, ErrorKind, FallbackTag, Reference, RegistryError, RegistryOptions,
+};
 
 use super::pair::{RegistryPair, client};
 use crate::support::image::{Image, OCI_INDEX};
+use crate::support::registry::TestRegistry;
 use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, When, gzipped};
+use crate::support::tls::{TestAuthority, install_crypto_provider};
 
 fn answer(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<bytes::Bytes>) -> ScriptedFault {
     ScriptedFault::Answer { status, headers, body: body.into() }
@@ -109,9 +120,64 @@ async fn a_wait_of_hours_is_no_silent_one_and_says_its_end() {
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(3600))));
     let end = error.message.split("it asks to wait until ").nth(1).unwrap_or_else(|| panic!("{error}"));
-    let end: jiff::civil::DateTime = end.trim_end_matches(" UTC").parse().unwrap();
+    let end: jiff::civil::DateTime = end[.."2026-11-27 05:25".len()].parse().unwrap();
     let wait = end.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().duration_since(jiff::Timestamp::now());
     assert!((350..=361).contains(&wait.as_mins()), "{error}");
+}
+
+fn client_of(url: &str) -> Client {
+    install_crypto_provider();
+    let url: url::Url = url.parse().unwrap();
+    let allow = [url.authority().parse().unwrap()].into();
+    let options = RegistryOptions {
+        url,
+        credentials: Credentials::Anonymous,
+        ca_bundle: Some(TestAuthority::shared().pem().into()),
+        trusted_hosts: Vec::new(),
+        concurrency: 4,
+    };
+    Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheme_that_does_not_fit_its_port_is_named_with_the_remedy() {
+    let encrypted = TestRegistry::distribution("scheme-https").tls().start().await;
+    let plain = TestRegistry::distribution("scheme-http").start().await;
+    let repository = "app".parse().unwrap();
+    let refused = async |url: String| client_of(&url).first_tags(&repository).await.unwrap_err();
+    let error = refused(format!("http://{}", encrypted.host())).await;
+    assert!(error.message.contains("this port speaks https: write https:// in spec.url"), "{error}");
+    let error = refused(format!("https://{}", plain.host())).await;
+    assert!(error.kind == ErrorKind::TlsRefused && error.message.contains("write http:// in spec.url"), "{error}");
+}
+
+/// Serves TLS to clients with a certificate of the run's authority; returns the address.
+async fn serve_with_client_certificates() -> std::net::SocketAddr {
+    install_crypto_provider();
+    let authority = TestAuthority::shared();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let own = authority.loopback_certificate();
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier);
+    let config = config.with_single_cert(vec![own.der.into()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _refused = acceptor.accept(stream).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_that_is_wanted_is_named() {
+    let address = serve_with_client_certificates().await;
+    let error = client_of(&format!("https://{address}")).ping().await.unwrap_err();
+    assert!(error.message.contains("the server asks for a client certificate"), "{error:?}");
 }
 
 #[tokio::test]
