@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::error::UsageError;
@@ -63,9 +64,9 @@ pub(super) struct FileFlags {
     pub(super) files: Vec<PathBuf>,
     /// The docker configuration with the logins, a file or the folder of a config.json. Default: $DOCKER_CONFIG, else
     /// ~/.docker. Credential helpers are not run.
-    #[arg(long, env = "DOCKER_CONFIG", value_name = "PATH")]
+    #[arg(long, env = "DOCKER_CONFIG", value_name = "PATH", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(super) docker_config: Option<PathBuf>,
-    /// Trusts the PEM certificates of a file for one registry, instead of the system's: `host[:port]=FILE`
+    /// Trusts the PEM certificates of a file for one registry, besides the system's: `host[:port]=FILE`
     /// (repeatable).
     #[arg(long, value_name = "HOST=FILE", value_parser = parse_ca)]
     pub(super) ca: Vec<(String, PathBuf)>,

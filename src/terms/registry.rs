@@ -28,12 +28,12 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// Further hosts (`host` or `host:port`) that belong to this registry, at most 16: those that it sends clients to
-    /// for tokens, for blobs and for uploads. Credentials are sent to a token service only if it is the registry's own
-    /// host, a well-known one, or listed here.
+    /// for tokens, for blobs and for uploads. An address of IPv6 with a port stands in brackets (`[::1]:5000`).
+    /// Credentials are sent to a token service only if it is the registry's own host, a well-known one, or listed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 261), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))
+        inner(length(min = 1, max = 261), regex(pattern = TRUSTED_HOST))
     )]
     pub trusted_hosts: Vec<String>,
     /// The treatment of repositories that this registry lacks, as a destination. `Auto`: the first push creates them if
@@ -54,7 +54,8 @@ pub struct RegistrySpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSource {
-    /// A Secret of the same namespace. Its type is `kubernetes.io/dockerconfigjson` (the entry for this host is used),
+    /// A Secret of the same namespace. Its type is `kubernetes.io/dockerconfigjson` (the entries for this host are used;
+    /// with several, such as `host` and `host/team`, that of the longest path above a repository),
     /// `kubernetes.io/basic-auth`, or `Opaque` with the keys `username` and `password`. The latter two need the
     /// annotation `transship.dev/registry-host: host[:port]`, equal to the host of `spec.url`. For Amazon ECR, username
     /// and password may be the id and the secret of an access key, which needs no renewal, unlike the passwords of
@@ -76,10 +77,10 @@ pub struct SecretReference {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&TLS_RULES))]
 pub struct Tls {
-    /// A key of a Secret of the same namespace with PEM certificates. They are trusted instead of the system's.
+    /// A key of a Secret of the same namespace with PEM certificates. They are trusted besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<KeyReference>,
-    /// A key of a ConfigMap of the same namespace with PEM certificates. They are trusted instead of the system's.
+    /// A key of a ConfigMap of the same namespace with PEM certificates. They are trusted besides the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<KeyReference>,
 }
@@ -236,6 +237,9 @@ pub static TLS_RULES: ValidationRules<Tls> = ValidationRules::new(|| {
 });
 
 const URL_IS_IMMUTABLE: &str = "spec.url is immutable: create another Registry for another endpoint";
+
+/// A name or address with or without a port; an address of IPv6 with a port stands in brackets.
+const TRUSTED_HOST: &str = r"^(([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)$";
 
 static URL: Pattern =
     Pattern::new("^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?/?$");

@@ -3,6 +3,8 @@
 //! The names of Docker Hub are here, as they belong to the syntax of image names: `docker.io` is served by another
 //! host.
 
+use std::net::Ipv6Addr;
+
 use url::Url;
 
 use crate::image::RepositoryName;
@@ -75,6 +77,11 @@ impl Hosts {
         }
         let mut known = Vec::new();
         for text in trusted {
+            // An address of IPv6 with a port stands in brackets; without one it may.
+            let text = match text.parse::<Ipv6Addr>() {
+                Ok(address) => format!("[{address}]"),
+                Err(_) => text.clone(),
+            };
             let bare_ports = ["", ":443", ":80"].iter().filter_map(|port| format!("{text}{port}").parse().ok());
             let found: Vec<HostPort> = bare_ports.collect();
             if found.is_empty() {
@@ -196,6 +203,14 @@ impl Hosts {
         let plain = realm.scheme() == "http" && self.base.scheme() != "http";
         if matches!(realm.scheme(), "https" | "http") && !plain && (own || trusted || known) {
             return Ok(realm);
+        }
+        if plain && (self.is_own_host(&realm) || trusted) {
+            let detail = format!(
+                "asks to log in at http://{}, without encryption, and credentials are sent by https only: let it name \
+                 itself by https, as with the external URL of a registry behind a proxy",
+                canonical_host(&realm)
+            );
+            return Err(HttpError::new(ErrorKind::Configuration, detail));
         }
         Err(HttpError::new(
             ErrorKind::Configuration,
@@ -334,6 +349,39 @@ mod tests {
         }
         let refused = hosts("https://r.example", &[]).realm("https://evil.example/token").unwrap_err();
         assert!(refused.detail.contains("trustedHosts") && refused.detail.contains("evil.example"), "{refused:?}");
+        for (trusted, realm) in
+            [(&[][..], "http://r.example/token"), (&["auth.example"][..], "http://auth.example/token")]
+        {
+            let plain = hosts("https://r.example", trusted).realm(realm).unwrap_err();
+            assert!(plain.detail.contains("without encryption"), "{plain:?}");
+            assert!(!plain.detail.contains("trustedHosts") && !plain.detail.contains("not its own host"), "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_trusted_in_each_of_its_spellings() {
+        // trusted host; a URL; whether it is trusted
+        let table = [
+            ("[::1]:5000", "http://[::1]:5000/", true),
+            ("[::1]:5000", "http://[::1]/", false),
+            ("::1", "https://[::1]/", true),
+            ("::1", "http://[::1]/", true),
+            ("::1", "http://[::1]:5000/", false),
+            ("[::1]", "https://[::1]/", true),
+            ("2001:DB8:0:0::1", "https://[2001:db8::1]/", true),
+            ("[2001:db8::1]:8443", "https://[2001:db8::1]:8443/", true),
+        ];
+        for (trusted, url, expected) in table {
+            assert_eq!(
+                hosts("https://r.example", &[trusted]).is_trusted(&url.parse().unwrap()),
+                expected,
+                "{trusted} {url}"
+            );
+        }
+        for malformed in ["[::1", "::1]", "[::1]:", "[::1]:0", "[]", ":::", "[::1]x"] {
+            let trusted = [malformed.to_owned()];
+            assert!(Hosts::new(&"https://r.example".parse().unwrap(), &trusted, &KNOWN_REALMS).is_err(), "{malformed}");
+        }
     }
 
     #[test]

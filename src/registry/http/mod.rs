@@ -17,6 +17,7 @@ pub(crate) mod retry;
 pub(crate) mod said;
 pub(crate) mod text;
 pub(crate) mod transport;
+mod trust;
 mod warnings;
 
 use std::fmt::Display;
@@ -82,6 +83,11 @@ impl Http {
         self.reads.record(sent_at, Feedback::Overloaded);
     }
 
+    /// Makes later requests open new connections, as those in use damaged what they carried.
+    pub(crate) fn drop_connections(&self) {
+        self.transport.drop_connections();
+    }
+
     /// Starts the attempts of one request.
     pub(crate) fn retries(&self) -> Retries<'_> {
         Retries::new(&self.pause, &self.deadlines)
@@ -114,7 +120,8 @@ impl Http {
             let response = sent.map_err(|error| operation.attempt_error(error))?;
             let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()) && is_read);
             let Some(location) = location else {
-                return Ok(HttpResponse { response, elsewhere: self.hosts.elsewhere(&url), url });
+                let elsewhere = self.hosts.elsewhere(&url);
+                return Ok(HttpResponse::new(response, url, elsewhere));
             };
             let target = self.hosts.redirect(&url, &String::from_utf8_lossy(location.as_bytes()));
             let target = target.map_err(|error| operation.attempt_error(error))?;

@@ -17,9 +17,23 @@ pub(crate) struct HttpResponse {
     pub(crate) url: Url,
     /// The host that it came from, if that is not the registry's own origin.
     pub(crate) elsewhere: Option<String>,
+    /// A clause about the credentials of the request, if it was refused for them.
+    remark: Option<String>,
 }
 
 impl HttpResponse {
+    pub(crate) fn new(response: reqwest::Response, url: Url, elsewhere: Option<String>) -> Self {
+        Self { response, url, elsewhere, remark: None }
+    }
+
+    /// Adds a clause about the credentials of the request, if it was refused for them.
+    pub(crate) fn explained_by(mut self, remark: impl FnOnce() -> Option<String>) -> Self {
+        if matches!(self.status().as_u16(), 401 | 403) && self.elsewhere.is_none() {
+            self.remark = remark();
+        }
+        self
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
@@ -41,10 +55,10 @@ impl HttpResponse {
     /// Reads the body as a refusal. A body that does not end is read for a moment only: the status has its meaning
     /// without it.
     pub(crate) async fn into_error_response(self, deadlines: &Deadlines) -> ErrorResponse {
-        let (status, elsewhere) = (self.status(), self.elsewhere);
+        let (status, elsewhere, remark) = (self.status(), self.elsewhere, self.remark);
         let asked_wait = retry::asked_wait(self.response.headers());
         let body = body::read_beginning(self.response, MAX_ERROR_BYTES, deadlines.refusal).await;
-        ErrorResponse { status, elsewhere, asked_wait, said: Said::of(&body) }
+        ErrorResponse { status, elsewhere, remark, asked_wait, said: Said::of(&body) }
     }
 }
 
@@ -54,6 +68,8 @@ pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     /// The host that it came from, if that is not the registry's own origin.
     elsewhere: Option<String>,
+    /// A clause about the credentials of the request, if it was refused for them.
+    remark: Option<String>,
     /// The wait that the registry asks for, however long it is.
     asked_wait: Option<Duration>,
     said: Said,
@@ -90,6 +106,10 @@ impl ErrorResponse {
         }
         if let Some(advice) = advice::on_refusal(self.status, &self.said, self.elsewhere.is_none(), kind, operation) {
             detail = format!("{detail}; {advice}");
+        }
+        let is_about_login = matches!(kind, ErrorKind::Unauthorized | ErrorKind::Denied);
+        if let Some(remark) = self.remark.as_ref().filter(|_| is_about_login) {
+            detail = format!("{detail}; {remark}");
         }
         // The registry's own words come last: a status cuts long messages.
         let retry_after = asked_wait.map(|wait| wait.min(retry::MAX_RETRY_AFTER));

@@ -7,30 +7,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Request, Response};
+use reqwest::{Request, Response};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::{Host, Url};
 
+use crate::locked::Locked;
 use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::advice;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::{EgressPolicy, Reach};
 use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
 use crate::registry::http::text::clean;
+use crate::registry::http::trust::CaBundle;
 
 /// Sends the requests of one client.
 pub(crate) struct Transport {
     policy: Arc<EgressPolicy>,
-    /// The only certificates to trust; the system's when there are none.
-    roots: Option<Vec<Certificate>>,
+    /// The certificates to trust besides the system's.
+    added: CaBundle,
+    /// The TLS configuration, once a request needs it: http needs no certificates. The system may have none, and reading
+    /// them takes longer than copying a small image.
+    tls: Locked<Option<rustls::ClientConfig>>,
     connections: usize,
     connect: Duration,
-    /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https,
-    /// as http needs no certificates: the system may have none, and reading them takes longer than copying a small
-    /// image. Created when needed.
-    clients: [[OnceCell<reqwest::Client>; 2]; 3],
+    clients: Locked<Arc<HttpClients>>,
 }
+
+/// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https.
+/// Created when needed.
+type HttpClients = [[OnceCell<reqwest::Client>; 2]; 3];
 
 impl Transport {
     /// # Errors
@@ -41,13 +47,18 @@ impl Transport {
         connections: usize,
         deadlines: &Deadlines,
     ) -> Result<Self, RegistryError> {
-        let roots = ca_bundle.map(read_bundle).transpose()?;
-        let clients = [const { [const { OnceCell::const_new() }; 2] }; 3];
-        let transport = Self { policy, roots, connections, connect: deadlines.connect, clients };
-        if transport.roots.is_some() {
-            transport.build(Reach::Guarded, true).map_err(|error| RegistryError::new(error.kind, error.detail))?;
+        let added = ca_bundle.map(CaBundle::parse).transpose();
+        let added = added.map_err(|error| RegistryError::new(error.kind, error.detail))?.unwrap_or_default();
+        if let Some(skipped) = added.skipped() {
+            tracing::warn!(skipped, "certificates of a CA bundle cannot be used");
         }
-        Ok(transport)
+        let (tls, clients) = (Locked::default(), Locked::default());
+        Ok(Self { policy, added, tls, connections, connect: deadlines.connect, clients })
+    }
+
+    /// Makes later requests open new connections; requests under way keep theirs.
+    pub(crate) fn drop_connections(&self) {
+        *self.clients.lock() = Arc::default();
     }
 
     /// Sends `request` and waits for the headers of the response, not longer than `deadline`.
@@ -69,14 +80,15 @@ impl Transport {
         };
         self.check_literal(request.url(), reach)?;
         let is_tls = request.url().scheme() != "http";
-        let client = &self.clients[reach as usize][usize::from(is_tls)];
+        let clients = self.clients.lock().clone();
+        let client = &clients[reach as usize][usize::from(is_tls)];
         let client = client.get_or_try_init(|| async { self.build(reach, is_tls) }).await?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let sent = client.execute(request);
         match deadline {
-            None => sent.await.map_err(|error| classify(&error, &host, is_tls)),
+            None => sent.await.map_err(|error| self.classify(&error, &host, is_tls)),
             Some(deadline) => match timeout(deadline, sent).await {
-                Ok(result) => result.map_err(|error| classify(&error, &host, is_tls)),
+                Ok(result) => result.map_err(|error| self.classify(&error, &host, is_tls)),
                 Err(_) => {
                     let detail = format!("{host} did not answer within {deadline:?}");
                     Err(HttpError::new(ErrorKind::Unavailable, detail))
@@ -98,15 +110,34 @@ impl Transport {
 
     fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, HttpError> {
         let builder = self.builder(reach);
-        let builder = match &self.roots {
-            _ if !is_tls => builder.tls_certs_only([]),
-            Some(roots) => builder.tls_certs_only(roots.iter().cloned()),
-            None => builder,
-        };
+        let builder =
+            if is_tls { builder.tls_backend_preconfigured(self.tls_config()?) } else { builder.tls_certs_only([]) };
         builder.build().map_err(|error| {
             let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
             HttpError::new(ErrorKind::Configuration, detail)
         })
+    }
+
+    fn tls_config(&self) -> Result<rustls::ClientConfig, HttpError> {
+        let mut tls = self.tls.lock();
+        if let Some(config) = &*tls {
+            return Ok(config.clone());
+        }
+        let config = self.added.client_config()?;
+        Ok(tls.insert(config).clone())
+    }
+
+    /// Returns the failure that `error` is; where a certificate is refused, those of the CA bundle that were skipped
+    /// may be the cause.
+    fn classify(&self, error: &reqwest::Error, host: &str, is_tls: bool) -> HttpError {
+        let failed = classify(error, host, is_tls);
+        match self.added.skipped() {
+            Some(skipped) if failed.kind == ErrorKind::TlsRefused => {
+                let detail = format!("{}; of the CA bundle {skipped}", failed.detail);
+                HttpError { detail, ..failed }
+            }
+            _ => failed,
+        }
     }
 
     fn builder(&self, reach: Reach) -> reqwest::ClientBuilder {
@@ -173,24 +204,9 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
     })
 }
 
-fn read_bundle(pem: &[u8]) -> Result<Vec<Certificate>, RegistryError> {
-    let unusable = |detail: &str| RegistryError::new(ErrorKind::Configuration, format!("the CA bundle {detail}"));
-    if pem.len() > MAX_BUNDLE_BYTES {
-        return Err(unusable("is over 256 KiB"));
-    }
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| unusable("is not PEM"))?;
-    match certificates.len() {
-        0 => Err(unusable("holds no certificate")),
-        1..=MAX_BUNDLE_CERTIFICATES => Ok(certificates),
-        _ => Err(unusable("holds over 100 certificates")),
-    }
-}
-
-/// The advice for the one kind of certificate that works elsewhere and not with rustls.
-const SELF_SIGNED_HINT: &str = " (a CA certificate cannot be a server's own; sign one for the server with it)";
-
-const MAX_BUNDLE_BYTES: usize = 256 * 1024;
-const MAX_BUNDLE_CERTIFICATES: usize = 100;
+/// The advice for a certificate that is an authority's and shown by a server.
+const SELF_SIGNED_HINT: &str = " (the server shows the certificate of an authority as its own: add that very certificate \
+to the CA bundle, or sign one for the server with it)";
 
 /// Reads and writes each have permits for bodies and for small requests (see `limiter`): with fewer connections than
 /// permits, connections would be closed and opened again all the time.

@@ -139,6 +139,40 @@ async fn a_server_without_tls_or_without_a_listener_is_recognised() {
 }
 
 #[tokio::test]
+async fn a_registry_whose_own_certificate_is_the_ca_bundle_answers_over_tls() {
+    let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let config = rustls::ServerConfig::builder();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let client = |ca_bundle: Option<String>| {
+        let mut options = options(&format!("https://127.0.0.1:{port}"), Credentials::Anonymous, &[]);
+        options.ca_bundle = ca_bundle.map(String::into_bytes);
+        let allow = [format!("127.0.0.1:{port}").parse().unwrap()].into();
+        Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
+    };
+    client(Some(certificate.pem())).ping().await.unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let error = client(Some(format!("{garbage}{other}"))).ping().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TlsRefused);
+    assert!(error.message.contains("add that very certificate to the CA bundle"), "{error}");
+    assert!(error.message.contains("of the CA bundle certificate 1 cannot be parsed"), "{error}");
+}
+
+#[tokio::test]
 async fn options_that_cannot_be_used_are_refused_at_once() {
     let new = |ca_bundle: Option<Vec<u8>>, trusted: &str, url: &str| {
         let mut options = options(url, Credentials::Anonymous, &[trusted.to_owned()]);
