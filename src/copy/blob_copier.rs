@@ -15,7 +15,7 @@ use super::task::{CopyError, ImageCopy, MountScope};
 use super::tee::{ActiveCopy, Tee};
 use super::turns::Turns;
 use crate::image::{Descriptor, Digest, RepositoryName};
-use crate::registry::{ClientId, UploadOutcome};
+use crate::registry::{ClientId, ErrorKind, UploadOutcome};
 
 /// Copies blobs, each once however many images need it.
 pub(super) struct BlobCopier {
@@ -144,18 +144,45 @@ impl BlobCopier {
         }
     }
 
-    /// Mounts or uploads the blob. Callers box it: it is large, and every image waits for most of its blobs without it.
+    /// Mounts or uploads the blob. Bytes that were damaged on their way are read and sent again, twice at most. Callers
+    /// box it: it is large, and every image waits for most of its blobs without it.
     async fn bring(
         &self,
         task: &ImageCopy<'_>,
         blob: &Descriptor,
         mount_from: Option<&RepositoryName>,
     ) -> Result<UploadOutcome, CopyError> {
+        let mut rereads = 0;
+        loop {
+            match self.try_bring(task, blob, mount_from, rereads > 0).await {
+                Err(CopyError::Source(error) | CopyError::Destination(error))
+                    if error.kind == ErrorKind::InvalidContent && rereads < MAX_REREADS =>
+                {
+                    tracing::debug!(error = %error.message, "reading the blob again");
+                    rereads += 1;
+                }
+                brought => return brought,
+            }
+        }
+    }
+
+    /// Makes one attempt to mount or upload the blob. `is_reread` if the bytes of an earlier one were damaged: then they
+    /// are not read together with others.
+    async fn try_bring(
+        &self,
+        task: &ImageCopy<'_>,
+        blob: &Descriptor,
+        mount_from: Option<&RepositoryName>,
+        is_reread: bool,
+    ) -> Result<UploadOutcome, CopyError> {
         let source_failed = Arc::new(AtomicBool::new(false));
         let open = || {
             let (source_failed, progress) = (source_failed.clone(), task.counter.clone());
             async move {
-                let opened = self.tee.open(task, blob).await;
+                let opened = match is_reread {
+                    true => task.source.reread_blob(task.source_repository, blob).await,
+                    false => self.tee.open(task, blob).await,
+                };
                 source_failed.store(opened.is_err(), Ordering::Relaxed);
                 let watched = opened?.inspect(move |piece| match piece {
                     Ok(bytes) => progress.add(bytes.len()),
@@ -186,5 +213,7 @@ fn crossing_key(task: &ImageCopy<'_>, blob: &Descriptor) -> CrossingKey {
     (task.destination.id(), task.scope.clone(), blob.digest.clone())
 }
 
+/// The times that a blob is read again whose bytes were damaged.
+const MAX_REREADS: u32 = 2;
 /// The wait for a blob on its way to another repository.
 const MAX_WAIT: Duration = Duration::from_secs(60);

@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::image::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use crate::registry::auth::Auth;
-use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
+use crate::registry::auth::logins::Logins;
 use crate::registry::content::blobs::{BlobStream, Blobs};
 use crate::registry::content::manifests::{Absence, Lookup, ManifestHead, Manifests, Reference};
 use crate::registry::error::RegistryError;
@@ -37,8 +37,9 @@ pub struct RegistryOptions {
     /// `https://host[:port]`, or `http://…` where the owner allows that. Any path is ignored.
     pub url: Url,
     /// The credentials for this registry and its token service.
-    pub credentials: Credentials,
-    /// PEM certificates to trust instead of the system's: at most 256 KiB and 100 certificates.
+    pub logins: Logins,
+    /// PEM certificates to trust besides the system's: at most 4 MiB and 2,000 certificates. Those that have expired or
+    /// cannot be parsed are skipped.
     pub ca_bundle: Option<Vec<u8>>,
     /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
     /// and 80, any other is written as `host:port`.
@@ -100,15 +101,15 @@ impl Client {
         deadlines: Deadlines,
         ecr: Option<EcrApi>,
     ) -> Result<Self, RegistryError> {
-        let RegistryOptions { url, credentials, ca_bundle, trusted_hosts, concurrency } = options;
+        let RegistryOptions { url, logins, ca_bundle, trusted_hosts, concurrency } = options;
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let hosts = Hosts::new(&url, &trusted_hosts, &KNOWN_REALMS)?;
         let profile = upload_profile(hosts.host());
         let transport = Transport::new(egress, ca_bundle.as_deref(), concurrency, &deadlines)?;
         let http = Arc::new(Http::new(hosts, transport, deadlines, concurrency));
-        let ecr = ecr.and_then(|api| Ecr::new(http.clone(), api, &credentials)).map(Arc::new);
+        let ecr = ecr.and_then(|api| Ecr::new(http.clone(), api, logins.credentials(None))).map(Arc::new);
         let issuer = ecr.clone().map(|ecr| ecr as Arc<dyn LoginIssuer>);
-        let session = Arc::new(Session::new(http.clone(), Auth::new(http, credentials, issuer)));
+        let session = Arc::new(Session::new(http.clone(), Auth::new(http, logins, issuer)));
         let (manifests, blobs) = (Manifests::new(session.clone()), Blobs::new(session.clone()));
         let tags = TagLists::new(session.clone());
         Ok(Self(Arc::new(Layers {
@@ -190,6 +191,8 @@ impl Client {
 
     /// Reads a manifest, and verifies it against the requested digest, or the one that the registry states with a tag.
     ///
+    /// Content that was damaged on its way is read again, twice at most, over a new connection.
+    ///
     /// # Errors
     /// `NotFound`; `InvalidContent` for another digest or a document that is no manifest; `TooLarge` over 8 MiB.
     pub async fn manifest(
@@ -238,6 +241,18 @@ impl Client {
     /// piece if size or digest differ.
     pub async fn blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
         self.0.blobs.read(repository, blob).await
+    }
+
+    /// Like [`Client::blob`], after a read gave wrong bytes: over a new connection, and never by a range.
+    ///
+    /// # Errors
+    /// As [`Client::blob`].
+    pub async fn reread_blob(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+    ) -> Result<BlobStream, RegistryError> {
+        self.0.blobs.reread(repository, blob).await
     }
 
     /// Uploads a blob: POST (with `mount` and `from`) and, unless mounted, PUT of the stream that `open` returns.

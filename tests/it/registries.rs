@@ -2,6 +2,7 @@
 //! scripted registry, which is itself held to the conformance suite of the OCI.
 
 mod batches;
+mod caches;
 mod conformance;
 mod coverage;
 mod deceptive_heads;
@@ -13,4 +14,5 @@ mod odd_answers;
 pub mod pair;
 mod reading;
 mod referring;
+mod transfers;
 mod writing;

@@ -65,6 +65,28 @@ impl Blobs {
         repository: &RepositoryName,
         blob: &Descriptor,
     ) -> Result<BlobStream, RegistryError> {
+        self.stream(repository, blob, true).await
+    }
+
+    /// Like [`Blobs::read`], after a read gave wrong bytes: over a new connection, and never by a range.
+    ///
+    /// # Errors
+    /// As [`Blobs::read`].
+    pub(crate) async fn reread(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+    ) -> Result<BlobStream, RegistryError> {
+        self.session.http().drop_connections();
+        self.stream(repository, blob, false).await
+    }
+
+    async fn stream(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+        serves_ranges: bool,
+    ) -> Result<BlobStream, RegistryError> {
         let http = self.session.http();
         let permit = http.read_permit(Load::of_blob(blob.size)).await;
         let operation = http.operation("reading the blob", format_args!("{repository}@{}", blob.digest));
@@ -81,7 +103,7 @@ impl Blobs {
             offset: 0,
             skip: 0,
             resumes_left: MAX_RESUMES,
-            serves_ranges: true,
+            serves_ranges,
             sent_at,
             rate: MinimumRate::default(),
             _permit: permit,

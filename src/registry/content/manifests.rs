@@ -157,6 +157,8 @@ impl Manifests {
 
     /// Reads a manifest, and verifies it against the requested digest, or the one that the registry states with a tag.
     ///
+    /// Content that was damaged on its way is read again, twice at most, over a new connection.
+    ///
     /// # Errors
     /// `NotFound`; `InvalidContent` for another digest or a document that is no manifest; `TooLarge` over 8 MiB.
     pub(crate) async fn read(
@@ -166,9 +168,21 @@ impl Manifests {
     ) -> Result<Manifest, RegistryError> {
         let operation = self.operation("reading the manifest", repository, reference);
         let request = self.request(Method::GET, repository, reference, &operation);
-        match self.session.fetch_small(&request, MAX_MANIFEST_BYTES).await? {
-            Fetched::Document { headers, body, .. } => verified(reference, &headers, body, &operation),
-            Fetched::Refused(refused) => Err(refused.error(&operation)),
+        let mut rereads = 0;
+        loop {
+            let (headers, body) = match self.session.fetch_small(&request, MAX_MANIFEST_BYTES).await? {
+                Fetched::Document { headers, body, .. } => (headers, body),
+                Fetched::Refused(refused) => return Err(refused.error(&operation)),
+            };
+            match verified(reference, &headers, body, &operation) {
+                Ok(manifest) => return Ok(manifest),
+                Err(Unverified::Damaged(error)) if rereads < MAX_REREADS => {
+                    tracing::debug!(error = %error.message, "reading again");
+                    self.session.http().drop_connections();
+                    rereads += 1;
+                }
+                Err(Unverified::Damaged(error) | Unverified::Wrong(error)) => return Err(error),
+            }
         }
     }
 
@@ -254,34 +268,49 @@ pub(crate) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     stated.to_str().ok().filter(|_| is_one)?.trim().parse().ok()
 }
 
+/// A document that is not taken for the manifest.
+enum Unverified {
+    /// The bytes may have been damaged on their way.
+    Damaged(RegistryError),
+    /// The bytes are those that the registry has.
+    Wrong(RegistryError),
+}
+
 fn verified(
     reference: Reference<'_>,
     headers: &HeaderMap,
     body: Bytes,
     operation: &Operation,
-) -> Result<Manifest, RegistryError> {
+) -> Result<Manifest, Unverified> {
     let expected = match reference {
         Reference::Digest(asked) => Some(asked.clone()),
         Reference::Tag(_) => stated_digest(headers),
     };
     if let Some(expected) = expected.as_ref().filter(|expected| !expected.verifies(&body)) {
         let detail = format!("the content does not have the digest {expected}");
-        return Err(operation.error(ErrorKind::InvalidContent, detail));
+        return Err(Unverified::Damaged(operation.error(ErrorKind::InvalidContent, detail)));
     }
     if web_page(&body).is_some() {
         let detail = format!("this is not a manifest: the registry {}", unexpected(&body, ""));
-        return Err(operation.error(ErrorKind::InvalidContent, detail));
+        return Err(Unverified::Wrong(operation.error(ErrorKind::InvalidContent, detail)));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let manifest = Manifest::parse(content_type, body).map_err(|error| {
-        let is_size = matches!(error, ManifestError::TooLarge | ManifestError::TooManyDescriptors);
-        operation.error(if is_size { ErrorKind::TooLarge } else { ErrorKind::InvalidContent }, error)
-    })?;
-    Ok(match expected {
-        Some(digest) => Manifest { digest, ..manifest },
-        None => manifest,
-    })
+    match Manifest::parse(content_type, body) {
+        Ok(manifest) => Ok(match expected {
+            Some(digest) => Manifest { digest, ..manifest },
+            None => manifest,
+        }),
+        Err(error) => {
+            let is_size = matches!(error, ManifestError::TooLarge | ManifestError::TooManyDescriptors);
+            let is_cut_off = expected.is_none() && matches!(error, ManifestError::NotJson { .. });
+            let error = operation.error(if is_size { ErrorKind::TooLarge } else { ErrorKind::InvalidContent }, error);
+            Err(if is_cut_off { Unverified::Damaged(error) } else { Unverified::Wrong(error) })
+        }
+    }
 }
+
+/// The times that damaged content is read again.
+const MAX_REREADS: u32 = 2;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 

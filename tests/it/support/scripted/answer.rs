@@ -71,6 +71,8 @@ pub(super) struct AnswerRoute {
     pub(super) cut_at: Option<u64>,
     /// The byte that is changed.
     pub(super) flip: Option<u64>,
+    /// The number of bytes after which the body ends.
+    pub(super) ends_at: Option<u64>,
     pub(super) is_head: bool,
 }
 
@@ -90,8 +92,11 @@ pub(super) fn send(response: Response, way: AnswerRoute) -> Response {
             way.line.cut();
             return Some((Err(std::io::Error::other("cut")), (pieces, way, at)));
         }
+        if way.ends_at.is_some_and(|end| at >= end) {
+            return None;
+        }
         let mut piece = pieces.next().await?.ok()?;
-        if let Some(end) = way.cut_at {
+        if let Some(end) = way.cut_at.or(way.ends_at) {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             piece.truncate(left);
         }

@@ -71,6 +71,12 @@ pub enum ScriptedFault {
     ExpireTokens,
     /// The byte at this place of the answer's body is another one.
     Flip(u64),
+    /// The answer's body ends after so many bytes as if it were whole.
+    Shorten {
+        after: u64,
+        /// True if `Content-Length` states that length; else there is none.
+        states_length: bool,
+    },
 }
 
 impl ScriptedFault {

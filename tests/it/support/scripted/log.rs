@@ -18,6 +18,8 @@ pub struct SeenRequest {
     pub authorized: bool,
     /// True if it went to the other origin: the one that keeps blobs, or gives tokens.
     pub elsewhere: bool,
+    /// The number of the connection that it came over.
+    pub connection: usize,
     pub range: Option<String>,
     pub content_range: Option<String>,
     pub user_agent: String,

@@ -31,11 +31,12 @@ async fn handle(
     ConnectInfo(line): ConnectInfo<Cut>,
     request: Request,
 ) -> Response {
-    let seen = seen(&request, role);
+    let seen = seen(&request, role, line.number());
     let fault = shared.faults.next(&seen.method, &seen.path);
     let is_head = seen.method == "HEAD";
     let entry = shared.log.begin(seen);
-    let mut way = AnswerRoute { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, is_head };
+    let mut way =
+        AnswerRoute { entry: entry.clone(), line: line.clone(), cut_at: None, flip: None, ends_at: None, is_head };
     let mut cut_request = None;
     let mut loses_answer = false;
     let mut other_headers = Vec::new();
@@ -65,6 +66,10 @@ async fn handle(
         Some(ScriptedFault::EffectLate(time)) => return effect_late(shared, role, request, way, time).await,
         Some(ScriptedFault::ExpireTokens) => shared.tokens.expire(),
         Some(ScriptedFault::Flip(at)) => way.flip = Some(at),
+        Some(ScriptedFault::Shorten { after, states_length }) => {
+            way.ends_at = Some(after);
+            other_headers = vec![("content-length", if states_length { after.to_string() } else { String::new() })];
+        }
     }
     let personality = shared.personality.lock().expect("no holder panics").clone();
     let mut call = Call::new(request, shared, role, personality, entry, cut_request);
@@ -105,13 +110,14 @@ async fn effect_late(
     carried_out.await.expect("it is carried out")
 }
 
-fn seen(request: &Request, role: Role) -> SeenRequest {
+fn seen(request: &Request, role: Role, connection: usize) -> SeenRequest {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     SeenRequest {
         method: request.method().to_string(),
         path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string) + &ecr::action(request),
         authorized: request.headers().contains_key(AUTHORIZATION),
         elsewhere: role == Role::Other,
+        connection,
         range: text(RANGE),
         content_range: text(CONTENT_RANGE),
         user_agent: text(USER_AGENT).unwrap_or_default(),

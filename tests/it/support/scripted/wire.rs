@@ -26,15 +26,23 @@ pub(super) struct Line {
 
 /// Breaks one connection: from then on nothing is read from it or written to it, and it is closed.
 #[derive(Clone, Default)]
-pub(super) struct Cut(Arc<AtomicBool>);
+pub(super) struct Cut {
+    is_cut: Arc<AtomicBool>,
+    number: usize,
+}
 
 impl Cut {
     pub(super) fn cut(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.is_cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns the number of the connection.
+    pub(super) fn number(&self) -> usize {
+        self.number
     }
 
     fn check(&self) -> io::Result<()> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.is_cut.load(Ordering::SeqCst) {
             true => Err(io::ErrorKind::ConnectionReset.into()),
             false => Ok(()),
         }
@@ -47,9 +55,9 @@ impl Listener for Lines {
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        self.accepted.fetch_add(1, Ordering::SeqCst);
+        let number = self.accepted.fetch_add(1, Ordering::SeqCst);
         let _ = stream.set_nodelay(true);
-        (Line { stream, cut: Cut::default() }, peer)
+        (Line { stream, cut: Cut { number, ..Cut::default() } }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
