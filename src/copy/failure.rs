@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::authority::REPOSITORY_NOT_FOUND;
 use super::task::CopyError;
 use crate::registry::{ErrorKind, RegistryError};
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, Side};
 
 /// An error of a copy with its failure code, as a status shows it.
 #[derive(Clone, Debug)]
@@ -24,17 +24,24 @@ impl CodedError {
         Self { code, message, retry_after: None }
     }
 
-    fn at_registry(error: &RegistryError, codes: [FailureCode; 3]) -> Self {
-        let [denied, unavailable, rejected] = codes;
-        let code = match error.kind {
-            ErrorKind::Unauthorized | ErrorKind::Denied => denied,
-            ErrorKind::InvalidContent => FailureCode::InvalidContent,
-            ErrorKind::TooLarge => FailureCode::LimitExceeded,
-            ErrorKind::TlsRefused | ErrorKind::EgressRefused | ErrorKind::HostUnknown | ErrorKind::Configuration => {
-                FailureCode::RegistryNotReady
+    /// Returns the error with the code for its kind on one side of a copy.
+    fn at(side: Side, error: &RegistryError) -> Self {
+        use ErrorKind::{Configuration, Denied, EgressRefused, HostUnknown, InvalidContent, TlsRefused, TooLarge};
+        let code = match (side, error.kind) {
+            (Side::Source, ErrorKind::Unauthorized | Denied) => FailureCode::SourceDenied,
+            (Side::Destination, ErrorKind::Unauthorized | Denied) => FailureCode::DestinationDenied,
+            (Side::Source, TlsRefused | EgressRefused | HostUnknown | Configuration) => FailureCode::SourceNotReady,
+            (Side::Destination, TlsRefused | EgressRefused | HostUnknown | Configuration) => {
+                FailureCode::DestinationNotReady
             }
-            kind if kind.is_transient() => unavailable,
-            _ => rejected,
+            (Side::Source, InvalidContent) => FailureCode::InvalidContent,
+            (Side::Source, TooLarge) => FailureCode::LimitExceeded,
+            (Side::Destination, InvalidContent | TooLarge) => FailureCode::DestinationInvalid,
+            (Side::Source, kind) if kind.is_transient() => FailureCode::SourceUnavailable,
+            (Side::Destination, kind) if kind.is_transient() => FailureCode::DestinationUnavailable,
+            (Side::Source, ErrorKind::NotFound) => FailureCode::ImageNotFound,
+            (Side::Source, _) => FailureCode::SourceRejected,
+            (Side::Destination, _) => FailureCode::DestinationRejected,
         };
         Self { code, message: error.message.clone(), retry_after: error.retry_after }
     }
@@ -43,20 +50,14 @@ impl CodedError {
 impl From<CopyError> for CodedError {
     fn from(error: CopyError) -> Self {
         match error {
-            CopyError::Destination(error) => Self::at_registry(
-                &error,
-                [FailureCode::DestinationDenied, FailureCode::DestinationUnavailable, FailureCode::DestinationRejected],
-            ),
+            CopyError::Destination(error) => Self::at(Side::Destination, &error),
             CopyError::LimitExceeded(message) => Self::new(FailureCode::LimitExceeded, message),
             CopyError::PlatformNotFound(message) => Self::new(FailureCode::PlatformNotFound, message),
             CopyError::Denied(denied) if denied.reason == REPOSITORY_NOT_FOUND => {
                 Self::new(FailureCode::RepositoryNotFound, denied.message)
             }
             CopyError::Denied(denied) => Self::new(FailureCode::RegistryPermissionDenied, denied.message),
-            CopyError::Source(error) => Self::at_registry(
-                &error,
-                [FailureCode::SourceDenied, FailureCode::SourceUnavailable, FailureCode::ImageNotFound],
-            ),
+            CopyError::Source(error) => Self::at(Side::Source, &error),
             CopyError::SourceChanged => {
                 Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
             }
@@ -79,12 +80,39 @@ mod tests {
         assert_eq!(code(CopyError::Source(error(ErrorKind::NotFound))), FailureCode::ImageNotFound);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::RateLimited))), FailureCode::DestinationUnavailable);
         assert_eq!(code(CopyError::Destination(error(ErrorKind::Rejected))), FailureCode::DestinationRejected);
-        assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::RegistryNotReady);
+        assert_eq!(code(CopyError::Destination(error(ErrorKind::TlsRefused))), FailureCode::DestinationNotReady);
         let sparse = CodedError::from(CopyError::SparseIndexRefused(error(ErrorKind::ContentMissing)));
         assert_eq!(sparse.code, FailureCode::SparseIndexRefused);
         assert!(sparse.message.ends_with("set platformIndex: Rewrite"), "the remedy is named: {}", sparse.message);
         let denied = |reason: &str| CopyError::Denied(Denied { reason: reason.to_owned(), message: String::new() });
         assert_eq!(code(denied("RepositoryNotFound")), FailureCode::RepositoryNotFound);
         assert_eq!(code(denied("StatementDenies")), FailureCode::RegistryPermissionDenied);
+    }
+
+    #[test]
+    fn a_code_blames_the_side_that_failed_and_no_other() {
+        use FailureCode::*;
+        // kind; code at the source; code at the destination
+        let table = [
+            (ErrorKind::Unauthorized, SourceDenied, DestinationDenied),
+            (ErrorKind::Denied, SourceDenied, DestinationDenied),
+            (ErrorKind::NotFound, ImageNotFound, DestinationRejected),
+            (ErrorKind::Unsupported, SourceRejected, DestinationRejected),
+            (ErrorKind::RateLimited, SourceUnavailable, DestinationUnavailable),
+            (ErrorKind::Unavailable, SourceUnavailable, DestinationUnavailable),
+            (ErrorKind::HostUnknown, SourceNotReady, DestinationNotReady),
+            (ErrorKind::TlsRefused, SourceNotReady, DestinationNotReady),
+            (ErrorKind::EgressRefused, SourceNotReady, DestinationNotReady),
+            (ErrorKind::Configuration, SourceNotReady, DestinationNotReady),
+            (ErrorKind::InvalidContent, InvalidContent, DestinationInvalid),
+            (ErrorKind::TooLarge, LimitExceeded, DestinationInvalid),
+            (ErrorKind::Rejected, SourceRejected, DestinationRejected),
+            (ErrorKind::ManifestInvalid, SourceRejected, DestinationRejected),
+        ];
+        for (kind, at_source, at_destination) in table {
+            let error = || RegistryError::new(kind, "m");
+            assert_eq!(CodedError::from(CopyError::Source(error())).code, at_source, "{kind:?}");
+            assert_eq!(CodedError::from(CopyError::Destination(error())).code, at_destination, "{kind:?}");
+        }
     }
 }

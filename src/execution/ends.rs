@@ -9,18 +9,19 @@ use crate::terms::{FailureCode, Side};
 /// Returns the clients of both Registries. The cause in the Registry of another namespace is for its owner to read.
 ///
 /// # Errors
-/// [`FailureCode::RegistryNotReady`].
+/// [`FailureCode::SourceNotReady`] or [`FailureCode::DestinationNotReady`].
 pub(super) async fn ends_of(access: &dyn Access, assignment: &Assignment) -> Result<Ends, CodedError> {
-    let not_ready = |message| CodedError::new(FailureCode::RegistryNotReady, message);
     let NamespacedName { namespace, name } = &assignment.destination;
     let destination = access.client(&assignment.destination).await.map_err(|unusable| {
-        not_ready(if *namespace == assignment.configuration.0 {
+        let message = if *namespace == assignment.configuration.0 {
             format!("Registry {name}: {}", unusable.message)
         } else {
             format!("Registry {namespace}/{name} is not ready")
-        })
+        };
+        CodedError::new(FailureCode::DestinationNotReady, message)
     })?;
-    let source = access.client(&assignment.source).await.map_err(|unusable| not_ready(unusable.message))?;
+    let source = access.client(&assignment.source).await;
+    let source = source.map_err(|unusable| CodedError::new(FailureCode::SourceNotReady, unusable.message))?;
     Ok(Ends { source, destination })
 }
 

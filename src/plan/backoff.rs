@@ -23,7 +23,8 @@ fn is_resolved_by_users(code: FailureCode) -> bool {
     matches!(
         code,
         FailureCode::DestinationDenied
-            | FailureCode::RegistryNotReady
+            | FailureCode::DestinationNotReady
+            | FailureCode::SourceNotReady
             | FailureCode::PolicyRevoked
             | FailureCode::RegistryPermissionDenied
             | FailureCode::RepositoryNotFound

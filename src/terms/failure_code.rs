@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 pub enum FailureCode {
     /// The destination registry refuses the credentials, or they do not permit a push.
     DestinationDenied,
+    /// The destination does not answer as a registry: with a web page, other digests or sizes than those written, or
+    /// more than any registry sends.
+    DestinationInvalid,
+    /// The destination's Registry is absent or not ready, or its host cannot be used: the name does not resolve, the
+    /// certificate is refused, or the operator's egress settings refuse the address.
+    #[serde(alias = "RegistryNotReady")]
+    DestinationNotReady,
     /// The destination registry refuses the image: an immutable tag, a format that it does not support, a quota.
     DestinationRejected,
     /// The destination registry does not answer, or is overloaded.
@@ -15,7 +22,7 @@ pub enum FailureCode {
     /// The source lists the tag and has no manifest for it; or the image disappeared, or its tag moved, while it was
     /// copied. The next comparison decides.
     ImageNotFound,
-    /// Content at the source does not match its digest, its size or its format.
+    /// Content at the source does not match its digest, its size or its format, however often it is read.
     InvalidContent,
     /// The image exceeds a bound of the operator: too many manifests, blobs or bytes of manifest.
     LimitExceeded,
@@ -25,12 +32,15 @@ pub enum FailureCode {
     PlatformNotFound,
     /// A RegistryPermissionPolicy denies the replication, or none allows it.
     RegistryPermissionDenied,
-    /// The destination's Registry is absent or not ready.
-    RegistryNotReady,
     /// The destination repository does not exist and `createRepositories` is `Never`.
     RepositoryNotFound,
     /// The source registry refuses the credentials, or they do not permit a pull.
     SourceDenied,
+    /// The source's Registry is absent or not ready, or a host that serves its content cannot be used: the name does
+    /// not resolve, the certificate is refused, or the operator's egress settings refuse the address.
+    SourceNotReady,
+    /// The source registry refuses to serve the image, or leads to a place that may not be followed.
+    SourceRejected,
     /// The source registry does not answer, or is overloaded.
     SourceUnavailable,
     /// The destination registry refuses an index that names platforms it does not have: the rule needs `platformIndex:

@@ -99,9 +99,11 @@ impl Machine {
         let source = self.orders.registries.get(&self.source()).map(|registry| registry.uid.clone());
         let pair = &self.pairs[&id];
         let destination = pair.key.destination.clone();
+        let has_source = source.is_some();
         let (Some(source_uid), true) = (source, self.orders.registries.contains_key(&destination)) else {
+            let code = if has_source { FailureCode::DestinationNotReady } else { FailureCode::SourceNotReady };
             let message = "its Registry does not exist: see the condition Ready of the configuration".to_owned();
-            self.fail(id, tag, &digest, (FailureCode::RegistryNotReady, message), now);
+            self.fail(id, tag, &digest, (code, message), now);
             return false;
         };
         let assignment = Arc::new(Assignment {

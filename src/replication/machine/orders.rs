@@ -157,17 +157,20 @@ impl Machine {
 /// Failures whose cause is outside of the configuration: a Registry, its credentials, a policy.
 fn has_outside_cause(code: FailureCode) -> bool {
     use FailureCode::{
-        DestinationDenied, DestinationUnavailable, PolicyRevoked, RegistryNotReady, RegistryPermissionDenied,
-        SourceDenied, SourceUnavailable,
+        DestinationDenied, DestinationInvalid, DestinationNotReady, DestinationUnavailable, PolicyRevoked,
+        RegistryPermissionDenied, SourceDenied, SourceNotReady, SourceRejected, SourceUnavailable,
     };
     matches!(
         code,
         DestinationDenied
+            | DestinationInvalid
+            | DestinationNotReady
             | DestinationUnavailable
             | PolicyRevoked
-            | RegistryNotReady
             | RegistryPermissionDenied
             | SourceDenied
+            | SourceNotReady
+            | SourceRejected
             | SourceUnavailable
     )
 }

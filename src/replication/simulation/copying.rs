@@ -161,7 +161,7 @@ impl World {
         let (key, wanted, assignment) = (copying.key, copying.content, copying.assignment.clone());
         let uid = self.destinations[key.destination].uid.map(|uid| format!("uid-d{}-{uid}", key.destination));
         if uid.as_ref() != Some(&assignment.destination_uid) {
-            return self.fail(target, copy, FailureCode::RegistryNotReady);
+            return self.fail(target, copy, FailureCode::DestinationNotReady);
         }
         let process = self.processes.get_mut(&target.process).expect("it runs");
         if !process.claims.holds(&assignment.uid, &assignment.place) || !self.destinations[key.destination].is_allowed {
