@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures::StreamExt;
 
 use super::manifest_cache::ManifestCache;
-use super::platforms::{ChoiceError, Chosen, choose, wanted_children};
+use super::platforms::{ChoiceError, Chosen, blob_entries, choose, wanted_children};
 use super::task::CopyError;
 use crate::image::{Descriptor, Digest, Manifest, ManifestKind, Platform, RepositoryName};
 use crate::plan::CopyOptions;
@@ -20,6 +20,8 @@ pub(super) struct Closure {
     pub(super) blobs: Vec<Descriptor>,
     /// The indexes that name manifests of platforms which are left out.
     pub(super) sparse: HashSet<Digest>,
+    /// The indexes that name blobs, and the media type of the first one.
+    pub(super) of_blobs: HashMap<Digest, String>,
 }
 
 /// A repository that a closure is read from.
@@ -128,16 +130,22 @@ impl Closure {
         let Chosen { manifests, sparse } = choose(manifests, options)?;
         let mut seen = HashSet::new();
         let mut blobs: Vec<Descriptor> = Vec::new();
+        let mut of_blobs = HashMap::new();
         for manifest in &manifests {
-            if let ManifestKind::Image { blobs: own, .. } = &manifest.kind {
-                blobs.extend(own.iter().filter(|blob| seen.insert(blob.digest.clone())).cloned());
+            let own = match &manifest.kind {
+                ManifestKind::Image { blobs, .. } => blobs.iter().collect::<Vec<_>>(),
+                ManifestKind::Index { .. } => blob_entries(manifest).collect(),
+            };
+            if let (Some(first), ManifestKind::Index { .. }) = (own.first(), &manifest.kind) {
+                of_blobs.insert(manifest.digest.clone(), first.media_type.clone());
             }
+            blobs.extend(own.into_iter().filter(|blob| seen.insert(blob.digest.clone())).cloned());
         }
         if blobs.len() > MAX_BLOBS {
             return Err(ClosureError::Limit(format!("the image has more than {MAX_BLOBS} blobs")));
         }
         blobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.digest.cmp(&b.digest)));
-        Ok(Self { manifests, blobs, sparse })
+        Ok(Self { manifests, blobs, sparse, of_blobs })
     }
 }
 

@@ -152,7 +152,10 @@ impl ImageCopier {
         moved: &AtomicU64,
     ) -> Result<(), CopyError> {
         if !before.has_repository {
-            task.permit(Mutation::CreateRepository { repository: task.destination_repository }).await?;
+            let creation = Mutation::CreateRepository { repository: task.destination_repository };
+            // If nothing may be created, the refusal says more: the repository may be there.
+            let refused = |denied| before.refused.clone().map_or(denied, CopyError::Destination);
+            task.permit(creation).await.map_err(refused)?;
         }
         let mut pauses = PAUSES.iter();
         loop {

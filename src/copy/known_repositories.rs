@@ -7,7 +7,7 @@ use super::memo::Memo;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::registry::{Client, FirstTags, RegistryError};
+use crate::registry::{Client, ErrorKind, FirstTags, RegistryError};
 
 /// The memory of destination repositories. Keyed by client, never by host: the view of one credential says nothing
 /// about that of another.
@@ -30,6 +30,9 @@ pub(super) struct DestinationTag {
     pub(super) at: Instant,
     /// True if the repository was there.
     pub(super) has_repository: bool,
+    /// The refusal to look, where the registry refuses a token to read: Quay does so for repositories that do not exist
+    /// and that the credentials may create. The tag has to be looked at before it is written.
+    pub(super) refused: Option<RegistryError>,
 }
 
 /// The first page of a repository's tags at some instant.
@@ -71,21 +74,21 @@ impl KnownRepositories {
                 let at = Instant::now();
                 if let Some(digest) = task.tag_at_destination().await? {
                     self.note_exists(key);
-                    return Ok(DestinationTag { digest: Some(digest), at, has_repository: true });
+                    return Ok(DestinationTag::seen(Some(digest), at, true));
                 }
                 let listed = self.list(task.destination, task.destination_repository).await;
                 Some(listed.map_err(|(_, error)| CopyError::Destination(error))?)
             }
             None => match self.list(task.destination, task.destination_repository).await {
                 Ok(seen) => Some(seen),
-                Err((at, error)) => return look_without_list(task, at, error).await,
+                Err((at, error)) => return self.look_without_list(task, at, error).await,
             },
         };
         let is_written = self.written_tags.recall(&(task.repository_key(), task.tag.clone())).is_some();
         match seen.as_ref().map(|seen| (seen.tags.as_ref(), seen.at)) {
-            Some((None, at)) if !is_written => Ok(DestinationTag { digest: None, at, has_repository: false }),
+            Some((None, at)) if !is_written => Ok(DestinationTag::seen(None, at, false)),
             Some((Some(tags), at)) if tags.is_all && !tags.tags.contains(task.tag) && !is_written => {
-                Ok(DestinationTag { digest: None, at, has_repository: true })
+                Ok(DestinationTag::seen(None, at, true))
             }
             seen => {
                 let is_listed = seen.and_then(|(tags, _)| tags).is_some_and(|tags| tags.tags.contains(task.tag));
@@ -95,7 +98,7 @@ impl KnownRepositories {
                 } else {
                     task.tag_before_copy().await?
                 };
-                Ok(DestinationTag { digest, at, has_repository: true })
+                Ok(DestinationTag::seen(digest, at, true))
             }
         }
     }
@@ -174,20 +177,35 @@ impl KnownRepositories {
         let Existence { exists, at } = self.existence.recall(key)?;
         (at.elapsed() < if exists { SEEN_FOR } else { MISSED_FOR }).then_some(exists)
     }
+
+    /// Looks at the tag alone, for credentials that may push but not list: a tag that is there proves the repository.
+    async fn look_without_list(
+        &self,
+        task: &ImageCopy<'_>,
+        at: Instant,
+        error: RegistryError,
+    ) -> Result<DestinationTag, CopyError> {
+        if error.kind.is_transient() {
+            return Err(CopyError::Destination(error));
+        }
+        match task.tag_at_destination().await {
+            Ok(Some(digest)) => Ok(DestinationTag::seen(Some(digest), at, true)),
+            Ok(None) => Err(CopyError::Destination(error)),
+            // The credentials are good in themselves: they may be those of a repository that does not exist yet.
+            Err(CopyError::Destination(error))
+                if error.kind == ErrorKind::Unauthorized && task.destination.ping().await.is_ok() =>
+            {
+                self.began_empty.note(task.repository_key(), ());
+                Ok(DestinationTag { refused: Some(error), ..DestinationTag::seen(None, at, false) })
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// Looks at the tag alone, for credentials that may push but not list: a tag that is there proves the repository.
-async fn look_without_list(
-    task: &ImageCopy<'_>,
-    at: Instant,
-    error: RegistryError,
-) -> Result<DestinationTag, CopyError> {
-    if error.kind.is_transient() {
-        return Err(CopyError::Destination(error));
-    }
-    match task.tag_at_destination().await? {
-        Some(digest) => Ok(DestinationTag { digest: Some(digest), at, has_repository: true }),
-        None => Err(CopyError::Destination(error)),
+impl DestinationTag {
+    fn seen(digest: Option<Digest>, at: Instant, has_repository: bool) -> Self {
+        Self { digest, at, has_repository, refused: None }
     }
 }
 

@@ -49,8 +49,8 @@ impl ManifestCopier {
         before: &DestinationTag,
     ) -> Result<(), CopyError> {
         // A copy may have taken long: the consent to overwrite is about the digest that is there now.
-        let replaces =
-            if before.at.elapsed() < CONSENT_LASTS { before.digest.clone() } else { task.tag_before_copy().await? };
+        let is_known = before.refused.is_none() && before.at.elapsed() < CONSENT_LASTS;
+        let replaces = if is_known { before.digest.clone() } else { task.tag_before_copy().await? };
         let mutation = Mutation::WriteTag {
             repository: task.destination_repository,
             tag: task.tag,
@@ -96,11 +96,23 @@ impl ManifestCopier {
             ErrorKind::ContentMissing | ErrorKind::ManifestInvalid if closure.sparse.contains(&manifest.digest) => {
                 CopyError::SparseIndexRefused(error)
             }
+            ErrorKind::ContentMissing | ErrorKind::ManifestInvalid => match closure.of_blobs.get(&manifest.digest) {
+                Some(media_type) => CopyError::Destination(refused_for_blobs(&error, media_type)),
+                None => CopyError::Destination(error),
+            },
             _ => CopyError::Destination(error),
         })?;
         self.repositories.note_exists(task.repository_key());
         Ok(())
     }
+}
+
+/// Returns the error of a registry that takes no index of blobs: pushing it again cannot help.
+fn refused_for_blobs(error: &RegistryError, media_type: &str) -> RegistryError {
+    let cause =
+        format!("the index names blobs ({media_type}), as a cache of BuildKit does, and it takes only manifests");
+    let remedy = "export the cache with image-manifest=true";
+    RegistryError::new(ErrorKind::Rejected, format!("{error}: {cause}: {remedy}"))
 }
 
 /// Returns true if the tag is where it should be, although writing it was refused with `error`. Where tags are

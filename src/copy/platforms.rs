@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::image::{Digest, EntryRole, IndexEntry, Manifest, ManifestKind, Platform, cut_index, keep_chosen};
+use crate::image::{
+    Descriptor, Digest, EntryRole, IndexEntry, Manifest, ManifestKind, Platform, cut_index, is_of_blob, keep_chosen,
+};
 use crate::plan::CopyOptions;
 use crate::terms::PlatformIndex;
 
@@ -30,15 +32,26 @@ impl From<serde_json::Error> for ChoiceError {
     }
 }
 
+/// Returns the blobs that `manifest` names where an index names manifests: it is a cache of BuildKit.
+pub(super) fn blob_entries(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    let children = match &manifest.kind {
+        ManifestKind::Index { children } => children.as_slice(),
+        ManifestKind::Image { .. } => &[],
+    };
+    children.iter().filter(|child| is_of_blob(&child.media_type))
+}
+
 /// Returns the manifests that `manifest` names and that may have to be copied.
 pub(super) fn wanted_children(manifest: &Manifest, platforms: &[Platform]) -> Result<Vec<Digest>, ChoiceError> {
     let ManifestKind::Index { children } = &manifest.kind else { return Ok(Vec::new()) };
+    let manifests = children.iter().filter(|child| !is_of_blob(&child.media_type)).map(|child| &child.digest);
     if platforms.is_empty() {
-        return Ok(children.iter().map(|child| child.digest.clone()).collect());
+        return Ok(manifests.cloned().collect());
     }
     let entries = IndexEntry::of(manifest)?;
     let kept = keep_chosen(&entries, platforms, &HashSet::new());
-    Ok(kept_of(&entries, &kept).cloned().collect())
+    let manifests: HashSet<&Digest> = manifests.collect();
+    Ok(kept_of(&entries, &kept).filter(|digest| manifests.contains(digest)).cloned().collect())
 }
 
 /// Chooses among `manifests`, which are everything that [`wanted_children`] leads to, children before parents.

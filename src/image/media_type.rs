@@ -15,3 +15,15 @@ pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
 application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
 application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.artifact.manifest.v1+json, */*";
+
+/// Returns true for the media types of layers and configurations. Caches of BuildKit are indexes that name such content
+/// where others name manifests.
+pub fn is_of_blob(media_type: &str) -> bool {
+    let families = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+    let others = [
+        "application/vnd.buildkit.cacheconfig.v0",
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    ];
+    families.iter().any(|family| media_type.starts_with(family)) || others.contains(&media_type)
+}

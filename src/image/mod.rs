@@ -17,7 +17,7 @@ pub use fields::MAX_DESCRIPTORS;
 pub use index::{EntryRole, IndexEntry, cut_index, keep_chosen};
 pub use invalid_names::InvalidNames;
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestKind};
-pub use media_type::MANIFEST_ACCEPT;
+pub use media_type::{MANIFEST_ACCEPT, is_of_blob};
 pub use name::{NameError, RepositoryName, Tag};
 pub use platform::Platform;
 pub use referrer_tag::{cosign_tags, fallback_tag, is_referrer_tag};

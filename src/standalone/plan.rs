@@ -16,7 +16,7 @@ use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
 use crate::plan::{Configuration, LedgerEntry};
 use crate::policy::PermissionRequest;
-use crate::registry::Reference;
+use crate::registry::{ErrorKind, Reference};
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair};
 use crate::terms::Action;
@@ -150,6 +150,10 @@ impl PlannedImage {
                 self.reason = format!("{}; the destination has {}", self.reason, head.digest);
             }
             Ok(None) => {}
+            // Registries such as Quay answer so about a repository that the credentials may create.
+            Err(error) if error.kind == ErrorKind::Unauthorized && client.ping().await.is_ok() => {
+                self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
+            }
             Err(error) => return Some(error.message),
         }
         None

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use transship::copy::CopyError;
 use transship::registry::{Credentials, ErrorKind, Reference};
 
 use super::pair::{RegistryPair, client, client_as};
@@ -93,6 +94,52 @@ async fn a_mount_asks_for_the_right_to_pull_in_the_same_token() {
         let mounted = log.iter().filter(|seen| seen.is("POST", "mount=") && seen.status == 201).count();
         assert_eq!(mounted, mounts, "{log:?}");
     }
+}
+
+/// A registry as Quay is for a robot that may create repositories.
+fn quay() -> Personality {
+    with_tokens(Bearer { creates_repositories: true, ..Bearer::plain() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_repository_that_may_not_be_looked_at_is_pushed_to() {
+    let pair = RegistryPair::start(Personality::plain(), quay());
+    let image = Image::multi_platform(1, 500);
+    for tag in ["1", "2"] {
+        pair.source.push("new/app", tag, &image);
+        pair.copy_of("new/app", tag, &image.digest()).await.unwrap();
+        assert_eq!(pair.destination.tree("new/app", tag), image.tree_digests());
+    }
+    let refused = pair.destination.log().iter().filter(|seen| seen.status == 401).count();
+    assert!(refused <= 12, "{refused}: {:?}", pair.destination.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_may_not_be_looked_at_is_not_overwritten() {
+    let pair = RegistryPair::start(Personality::plain(), quay());
+    let (image, other) = (Image::single(1, 1, 500), Image::single(2, 1, 500));
+    pair.source.push("app", "1", &image);
+    pair.destination.push("app", "1", &other);
+    for part in ["/manifests/1", "/tags/list"] {
+        for method in ["GET", "HEAD"] {
+            pair.destination.fault(When::asked(method, part).always(), ScriptedFault::error(401, "UNAUTHORIZED"));
+        }
+    }
+    let refused = pair.copy("1", &image.digest()).await;
+    assert!(matches!(&refused, Err(CopyError::Destination(error)) if error.kind == ErrorKind::Unauthorized));
+    assert_eq!(pair.destination.tags("app")["1"], other.digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_wrong_do_not_push_what_they_may_not_see() {
+    let pair = RegistryPair::start(Personality::plain(), quay());
+    let wrong = Credentials::Basic { username: USER.to_owned(), password: "wrong".to_owned().into() };
+    let pair = RegistryPair { to: client_as(&pair.destination, wrong, &[]), ..pair };
+    let image = Image::single(1, 1, 500);
+    pair.source.push("new/app", "1", &image);
+    let refused = pair.copy_of("new/app", "1", &image.digest()).await.unwrap_err();
+    assert!(refused.to_string().contains("refuses the credentials"), "{refused}");
+    assert_eq!(pair.destination.count("POST", "/blobs/uploads/"), 0);
 }
 
 #[tokio::test]

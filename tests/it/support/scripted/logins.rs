@@ -68,6 +68,16 @@ fn scope(call: &Call, path: &str, bearer: &Bearer) -> Option<String> {
     Some(format!("repository:{repository}:{actions}"))
 }
 
+/// Creates the repository of a scope to push. Returns the beginning of the grants that a repository without one has not.
+fn create(call: &Call, scope: &str) -> Option<String> {
+    let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+    let mut store = call.shared.store();
+    if actions.contains("push") {
+        store.repositories.entry(name.to_owned()).or_default();
+    }
+    (!store.repositories.contains_key(name)).then(|| format!("repository:{name}:"))
+}
+
 /// Returns the single grants of a scope.
 fn each(scope: &str) -> Vec<String> {
     match scope.rsplit_once(':') {
@@ -108,6 +118,11 @@ pub(super) async fn service(call: &mut Call) -> Result<Option<Response>, Gone> {
     }
     let mut grants: Vec<String> = scopes.iter().flat_map(|scope| each(scope)).collect();
     grants.retain(|grant| is_known || grant.ends_with(":pull"));
+    if bearer.creates_repositories {
+        scopes.iter().filter_map(|scope| create(call, scope)).for_each(|absent| {
+            grants.retain(|grant| !grant.starts_with(&absent));
+        });
+    }
     let token = call.shared.tokens.give(grants, Duration::from_secs_f64(bearer.life));
     let mut given = json!({ bearer.field: token });
     if bearer.has_expiry {

@@ -269,6 +269,9 @@ pub struct Bearer {
     pub mount_wants_pull: bool,
     /// True if cancelling a session wants the `delete` scope: Distribution (regclient).
     pub cancel_wants_delete: bool,
+    /// True if a token to push to an absent repository creates it, and one to pull from it grants nothing: Quay, for a
+    /// robot that may create.
+    pub creates_repositories: bool,
 }
 
 impl Personality {
@@ -332,6 +335,7 @@ impl Bearer {
             one_repository: false,
             mount_wants_pull: false,
             cancel_wants_delete: false,
+            creates_repositories: false,
         }
     }
 }
