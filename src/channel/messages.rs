@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
-use crate::registry::{Credentials, RegistryOptions};
+use crate::registry::{Credentials, Logins, PathLogin, RegistryOptions};
 use crate::terms::{FailureCode, Side};
 
 /// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -122,9 +122,11 @@ pub(crate) struct RouteAccess {
 pub struct RegistryAccess {
     /// The URL of the registry.
     pub url: String,
-    /// The credentials.
-    pub login: RegistryLogin,
-    /// PEM certificates to trust instead of the system's.
+    /// The credentials, by the path of the repositories that they are for.
+    pub logins: Vec<(String, RegistryLogin)>,
+    /// A clause about logins that exist and cannot be used.
+    pub unused_logins: Option<String>,
+    /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<String>,
     /// Further hosts of this registry.
     pub trusted_hosts: Vec<String>,
@@ -164,23 +166,47 @@ pub enum RegistryLogin {
 #[error("the URL of a registry cannot be read: {0}")]
 pub struct AccessError(url::ParseError);
 
-impl From<&RegistryOptions> for RegistryAccess {
-    fn from(options: &RegistryOptions) -> Self {
-        let login = match &options.credentials {
-            Credentials::Anonymous => RegistryLogin::Anonymous,
+impl From<&Credentials> for RegistryLogin {
+    fn from(credentials: &Credentials) -> Self {
+        match credentials {
+            Credentials::Anonymous => Self::Anonymous,
             Credentials::Basic { username, password } => {
-                RegistryLogin::Basic { username: username.clone(), password: password.expose_secret().to_owned() }
+                Self::Basic { username: username.clone(), password: password.expose_secret().to_owned() }
             }
-            Credentials::IdentityToken(token) => RegistryLogin::IdentityToken(token.expose_secret().to_owned()),
-            Credentials::TemporaryKey { id, secret, session_token } => RegistryLogin::TemporaryKey {
+            Credentials::IdentityToken(token) => Self::IdentityToken(token.expose_secret().to_owned()),
+            Credentials::TemporaryKey { id, secret, session_token } => Self::TemporaryKey {
                 id: id.clone(),
                 secret: secret.expose_secret().to_owned(),
                 session_token: session_token.expose_secret().to_owned(),
             },
-        };
+        }
+    }
+}
+
+impl From<RegistryLogin> for Credentials {
+    fn from(login: RegistryLogin) -> Self {
+        match login {
+            RegistryLogin::Anonymous => Self::Anonymous,
+            RegistryLogin::Basic { username, password } => {
+                Self::Basic { username, password: SecretString::from(password) }
+            }
+            RegistryLogin::IdentityToken(token) => Self::IdentityToken(SecretString::from(token)),
+            RegistryLogin::TemporaryKey { id, secret, session_token } => Self::TemporaryKey {
+                id,
+                secret: SecretString::from(secret),
+                session_token: SecretString::from(session_token),
+            },
+        }
+    }
+}
+
+impl From<&RegistryOptions> for RegistryAccess {
+    fn from(options: &RegistryOptions) -> Self {
+        let logins = options.logins.entries().iter().map(|entry| (entry.path.clone(), (&entry.credentials).into()));
         Self {
             url: options.url.to_string(),
-            login,
+            logins: logins.collect(),
+            unused_logins: options.logins.unused().map(str::to_owned),
             ca_bundle: options.ca_bundle.as_ref().map(|bundle| String::from_utf8_lossy(bundle).into_owned()),
             trusted_hosts: options.trusted_hosts.clone(),
             concurrency: options.concurrency,
@@ -192,21 +218,10 @@ impl TryFrom<RegistryAccess> for RegistryOptions {
     type Error = AccessError;
 
     fn try_from(access: RegistryAccess) -> Result<Self, AccessError> {
-        let credentials = match access.login {
-            RegistryLogin::Anonymous => Credentials::Anonymous,
-            RegistryLogin::Basic { username, password } => {
-                Credentials::Basic { username, password: SecretString::from(password) }
-            }
-            RegistryLogin::IdentityToken(token) => Credentials::IdentityToken(SecretString::from(token)),
-            RegistryLogin::TemporaryKey { id, secret, session_token } => Credentials::TemporaryKey {
-                id,
-                secret: SecretString::from(secret),
-                session_token: SecretString::from(session_token),
-            },
-        };
+        let logins = access.logins.into_iter().map(|(path, login)| PathLogin { path, credentials: login.into() });
         Ok(Self {
             url: access.url.parse().map_err(AccessError)?,
-            credentials,
+            logins: Logins::new(logins.collect(), access.unused_logins),
             ca_bundle: access.ca_bundle.map(String::into_bytes),
             trusted_hosts: access.trusted_hosts,
             concurrency: access.concurrency,

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::call::{CallError, call};
 use crate::api::{REGISTRY_HOST, Registry};
-use crate::registry::{Credentials, DockerConfig};
+use crate::registry::{Credentials, DockerConfig, Logins};
 use crate::terms::{CaReference, reason};
 
 /// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read
@@ -32,13 +32,13 @@ pub(crate) async fn registry_credentials(
     client: &Client,
     registry: &Registry,
     host: &str,
-) -> Result<(Credentials, Option<Vec<u8>>), CredentialsError> {
+) -> Result<(Logins, Option<Vec<u8>>), CredentialsError> {
     let namespace = registry.namespace().unwrap_or_default();
-    let credentials = match &registry.spec.credentials {
-        None => Credentials::Anonymous,
+    let logins = match &registry.spec.credentials {
+        None => Logins::default(),
         Some(source) => {
             let secret = read_secret(client, &namespace, &source.secret_ref.name).await?;
-            parse_credentials(&secret, host)?
+            parse_logins(&secret, host)?
         }
     };
     let ca = match registry.spec.tls.as_ref().and_then(|tls| tls.ca()) {
@@ -58,7 +58,7 @@ pub(crate) async fn registry_credentials(
             Some(value.ok_or_else(|| missing_ca("ConfigMap", &reference.name, &reference.key))?)
         }
     };
-    Ok((credentials, ca))
+    Ok((logins, ca))
 }
 
 /// Returns the token that senders of notifications for `registry` must present; `None` if it takes no notifications.
@@ -83,7 +83,7 @@ pub(crate) async fn notification_token(
     }
 }
 
-fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, CredentialsError> {
+fn parse_logins(secret: &Secret, host: &str) -> Result<Logins, CredentialsError> {
     let name = secret.name_any();
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
@@ -95,9 +95,14 @@ fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, Credent
             let document = data.get(key).ok_or_else(|| invalid(&format!("lacks the key {key}")))?;
             let config = DockerConfig::parse(&document.0)
                 .map_err(|error| invalid(&format!("is no docker configuration: {error}")))?;
-            config.credentials_for(host, None).ok_or_else(|| CredentialsError {
+            let logins = config.logins_for(host);
+            if !logins.entries().is_empty() {
+                return Ok(logins);
+            }
+            let unused = logins.unused().map(|unused| format!(" ({unused})")).unwrap_or_default();
+            Err(CredentialsError {
                 reason: reason::SECRET_NOT_BOUND_TO_HOST,
-                message: format!("Secret {name} has no entry for host {host}: add one under auths"),
+                message: format!("Secret {name} has no login for host {host}{unused}: add one under auths"),
             })
         }
         "kubernetes.io/basic-auth" | "Opaque" => {
@@ -111,12 +116,13 @@ fn parse_credentials(secret: &Secret, host: &str) -> Result<Credentials, Credent
             }
             let text = |key: &str| utf8(data, key).ok_or_else(|| invalid(&format!("needs the key {key}")));
             let (username, password) = (text("username")?, SecretString::from(text("password")?));
-            Ok(match utf8(data, "sessionToken") {
+            let credentials = match utf8(data, "sessionToken") {
                 Some(token) => {
                     Credentials::TemporaryKey { id: username, secret: password, session_token: token.into() }
                 }
                 None => Credentials::Basic { username, password },
-            })
+            };
+            Ok(credentials.into())
         }
         other => Err(invalid(&format!(
             "is of type {other}, which holds no registry credentials: use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
@@ -167,25 +173,25 @@ mod tests {
             "{metadata: {name: s, annotations: {transship.dev/registry-host: 'r.example.com:5000'}}, type: Opaque, \
              data: {username: dQ==, password: cA==}}",
         );
-        assert!(parse_credentials(&bound, "r.example.com:5000").is_ok());
+        assert!(parse_logins(&bound, "r.example.com:5000").is_ok());
         for host in ["r.example.com", "evil.example.com:5000", ""] {
-            let refused = parse_credentials(&bound, host).err().unwrap();
+            let refused = parse_logins(&bound, host).err().unwrap();
             assert_eq!(refused.reason, reason::SECRET_NOT_BOUND_TO_HOST);
         }
         let unbound =
             secret("{metadata: {name: s}, type: kubernetes.io/basic-auth, data: {username: dQ==, password: cA==}}");
-        assert_eq!(parse_credentials(&unbound, "r").err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
+        assert_eq!(parse_logins(&unbound, "r").err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
     }
 
     #[test]
     fn a_secret_of_another_type_or_without_its_keys_is_named_and_not_shown() {
         let tls = secret("{metadata: {name: s}, type: kubernetes.io/tls, data: {tls.key: c2VjcmV0}}");
-        let refused = parse_credentials(&tls, "r").err().unwrap();
+        let refused = parse_logins(&tls, "r").err().unwrap();
         assert_eq!(refused.reason, reason::SECRET_INVALID);
         let half = secret(
             "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: Opaque, data: {username: dQ==}}",
         );
-        assert!(parse_credentials(&half, "r").err().unwrap().message.contains("password"));
+        assert!(parse_logins(&half, "r").err().unwrap().message.contains("password"));
     }
 
     #[test]
@@ -194,10 +200,32 @@ mod tests {
             "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: kubernetes.io/basic-auth, \
              data: {username: dQ==, password: cA==, sessionToken: dA==}}",
         );
-        let parsed = parse_credentials(&key, "r").unwrap();
+        let parsed = parse_logins(&key, "r").unwrap().credentials(None).clone();
         assert!(matches!(parsed, Credentials::TemporaryKey { id, session_token, .. }
             if id == "u" && session_token.expose_secret() == "t"));
         key.data.as_mut().unwrap().remove("sessionToken");
-        assert!(matches!(parse_credentials(&key, "r").unwrap(), Credentials::Basic { .. }));
+        assert!(matches!(parse_logins(&key, "r").unwrap().credentials(None), Credentials::Basic { .. }));
+    }
+
+    #[test]
+    fn a_docker_configuration_gives_each_path_of_a_host_its_login() {
+        let of = |document: &str| {
+            let mut config = secret("{metadata: {name: s}, type: kubernetes.io/dockerconfigjson, data: {}}");
+            let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(document.as_bytes().to_vec()))]);
+            config.data = Some(data);
+            parse_logins(&config, "r.example")
+        };
+        let two = r#"{"auths":{"r.example/team":{"auth":"dDpw"},"r.example":{"auth":"YTpw"},"other":{"auth":"%"}}}"#;
+        let logins = of(two).unwrap();
+        let user = |repository: &str| match logins.credentials(Some(&repository.parse().unwrap())) {
+            Credentials::Basic { username, .. } => username.clone(),
+            _ => String::new(),
+        };
+        assert_eq!((user("team/app"), user("teams/app"), logins.unused()), ("t".to_owned(), "a".to_owned(), None));
+
+        let unreadable = of(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"},"other":{"auth":"YTpw"}}}"#).err().unwrap();
+        assert!(unreadable.message.contains("its entry r.example cannot be read"), "{}", unreadable.message);
+        assert!(!unreadable.message.contains("secret"), "{}", unreadable.message);
+        assert_eq!(of(r#"{"auths":{}}"#).err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
     }
 }

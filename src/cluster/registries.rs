@@ -11,7 +11,7 @@ use super::credentials::registry_credentials;
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
-use crate::registry::{self, Credentials, EgressPolicy, ErrorKind, RegistryError, RegistryOptions, canonical_host};
+use crate::registry::{self, EgressPolicy, ErrorKind, Logins, RegistryError, RegistryOptions, canonical_host};
 use crate::replication::Unusable;
 use crate::terms::reason;
 
@@ -75,10 +75,10 @@ impl Registries {
             message: format!("spec.url {} is no URL: {error}", registry.spec.url),
         })?;
         let host = canonical_host(&url);
-        let (credentials, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
+        let (logins, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
             .await
             .map_err(|error| Unusable { reason: error.reason, message: error.message })?;
-        let fingerprint = fingerprint(&credentials, ca_bundle.as_deref());
+        let fingerprint = fingerprint(&logins, ca_bundle.as_deref());
         let mut known = self.known.lock();
         if let Some(present) = known.get_mut(&uid)
             && present.generation == generation
@@ -89,7 +89,7 @@ impl Registries {
         }
         let options = RegistryOptions {
             url,
-            credentials,
+            logins,
             ca_bundle,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             concurrency: registry.spec.limits.concurrency as usize,
@@ -129,25 +129,11 @@ pub(crate) fn reason_of(error: &RegistryError) -> &'static str {
     }
 }
 
-/// Returns a hash of credentials and CA bundle, which shows changes without keeping the secrets.
-fn fingerprint(credentials: &Credentials, ca_bundle: Option<&[u8]>) -> [u8; 32] {
-    use secrecy::ExposeSecret;
+/// Returns a hash of logins and CA bundle, which shows changes without keeping the secrets.
+fn fingerprint(logins: &Logins, ca_bundle: Option<&[u8]>) -> [u8; 32] {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    let parts: [&[u8]; 4] = match credentials {
-        Credentials::Anonymous => [b"anonymous", b"", b"", b""],
-        Credentials::Basic { username, password } => {
-            [b"basic", username.as_bytes(), password.expose_secret().as_bytes(), b""]
-        }
-        Credentials::IdentityToken(token) => [b"identity", token.expose_secret().as_bytes(), b"", b""],
-        Credentials::TemporaryKey { id, secret, session_token } => {
-            let (secret, session_token) = (secret.expose_secret(), session_token.expose_secret());
-            [b"temporary", id.as_bytes(), secret.as_bytes(), session_token.as_bytes()]
-        }
-    };
-    for part in parts.into_iter().chain([ca_bundle.unwrap_or_default()]) {
-        context.update(&part.len().to_le_bytes());
-        context.update(part);
-    }
+    context.update(logins.fingerprint().as_str().as_bytes());
+    context.update(ca_bundle.unwrap_or_default());
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 

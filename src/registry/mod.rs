@@ -30,6 +30,7 @@ pub use self::http::egress::{EgressPolicy, HostPort, HostPortError};
 pub use self::http::hosts::canonical_host;
 pub use auth::credentials::Credentials;
 pub use auth::docker_config::{DockerConfig, DockerConfigError};
+pub use auth::logins::{Logins, PathLogin};
 pub use client::{Client, ClientId, RegistryOptions};
 pub use content::blobs::BlobStream;
 pub use content::manifests::{ManifestHead, Reference};

@@ -99,7 +99,7 @@ impl Session {
             Ok(response) => Err(response.into_error_response(self.http.deadlines()).await.error(&operation)),
             Err(error)
                 if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied)
-                    && matches!(self.auth.credentials(), Credentials::Anonymous)
+                    && matches!(self.auth.credentials(&request.scopes), Credentials::Anonymous)
                     && self.auth.is_bearer() =>
             {
                 Ok(())
@@ -164,6 +164,7 @@ impl Session {
         let mut authorization = self.auth.authorize(scopes, operation).await?;
         for _ in 0..MAX_CHALLENGE_ROUNDS {
             let response = self.http.exchange(http, authorization.header(), operation).await?;
+            let response = response.explained_by(|| self.auth.remark(scopes));
             if response.status() != StatusCode::UNAUTHORIZED || response.elsewhere.is_some() {
                 return self.settle(response, request).await;
             }
@@ -171,7 +172,14 @@ impl Session {
             let refused = response.into_error_response(self.http.deadlines()).await;
             match self.auth.answer_challenge(&headers, scopes, &authorization, operation).await? {
                 Some(better) => authorization = better,
-                None => return Err(refused.attempt_error(operation)),
+                None => {
+                    let AttemptError { mut error, max_tries } = refused.attempt_error(operation);
+                    let has_login = !matches!(self.auth.credentials(scopes), Credentials::Anonymous);
+                    if has_login && authorization.header().is_none() {
+                        error.message.push_str(NO_KNOWN_SCHEME);
+                    }
+                    return Err(AttemptError { error, max_tries });
+                }
             }
         }
         Err(operation.error(ErrorKind::Unauthorized, "asks to log in again and again").into())
@@ -193,6 +201,8 @@ impl Session {
         Ok(response)
     }
 }
+
+const NO_KNOWN_SCHEME: &str = "; no credentials were sent: it asks for none in a way that is known (Basic or Bearer)";
 
 /// The responses to challenges within one request: without credentials, with a cached token, with a new one.
 const MAX_CHALLENGE_ROUNDS: usize = 4;

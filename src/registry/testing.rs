@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::image::{Descriptor, Digest};
 use crate::registry::auth::credentials::Credentials;
+use crate::registry::auth::logins::Logins;
 use crate::registry::client::{Client, RegistryOptions};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
@@ -156,6 +157,14 @@ impl Server {
         Client::with_deadlines(options, Arc::new(policy), deadlines).unwrap()
     }
 
+    /// Creates a client with several logins.
+    pub(crate) fn client_of(&self, logins: Logins) -> Client {
+        let allow = [format!("127.0.0.1:{}", self.port).parse().unwrap()].into();
+        let policy = EgressPolicy { allow, ..EgressPolicy::default() };
+        let options = options(&format!("http://127.0.0.1:{}", self.port), Credentials::Anonymous, &[]);
+        Client::with_deadlines(RegistryOptions { logins, ..options }, Arc::new(policy), deadlines()).unwrap()
+    }
+
     pub(crate) fn client_as(&self, credentials: Credentials) -> Client {
         self.client_trusting(credentials, &[], &[self])
     }
@@ -173,7 +182,7 @@ impl Server {
 pub(crate) fn options(url: &str, credentials: Credentials, trusted: &[String]) -> RegistryOptions {
     RegistryOptions {
         url: url.parse().unwrap(),
-        credentials,
+        logins: credentials.into(),
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
         concurrency: 4,

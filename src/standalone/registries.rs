@@ -12,7 +12,7 @@ use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
 use crate::plan::NamespacedName;
-use crate::registry::{Client, Credentials, DockerConfig, EgressPolicy, RegistryOptions, canonical_host};
+use crate::registry::{Client, DockerConfig, EgressPolicy, Logins, RegistryOptions, canonical_host};
 use crate::terms::{CaReference, CreateRepositories};
 
 /// The Registries of the files, by reference.
@@ -85,7 +85,7 @@ fn urls(documents: &Documents) -> (BTreeMap<NamespacedName, Url>, Vec<SetupError
 struct Setup<'a> {
     documents: &'a Documents,
     flags: &'a FileFlags,
-    logins: Option<Logins>,
+    logins: Option<ConfiguredLogins>,
     egress: Arc<EgressPolicy>,
     earlier: Option<&'a FileRegistries>,
 }
@@ -97,7 +97,7 @@ impl Setup<'_> {
         let options = RegistryOptions {
             ca_bundle: self.ca_bundle(registry, reference, &host)?,
             url,
-            credentials: self.credentials(registry, &host)?,
+            logins: self.logins(registry, &host)?,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             concurrency: registry.spec.limits.concurrency as usize,
         };
@@ -110,19 +110,18 @@ impl Setup<'_> {
         Ok(FileRegistry { client, host, create: registry.spec.create_repositories, version })
     }
 
-    fn credentials(&self, registry: &Registry, host: &str) -> Result<Credentials, ClientError> {
-        let logins = self.logins.as_ref();
-        match logins.and_then(|logins| logins.config.credentials_for(host, None)) {
-            Some(login) => Ok(login),
-            None if registry.spec.credentials.is_none() => Ok(Credentials::Anonymous),
-            None => Err(ClientError::NoLogin(match logins {
-                None => "there is no docker configuration".to_owned(),
-                Some(Logins { file, config }) => {
-                    let helpers = if config.has_helpers() { " (credential helpers are not run)" } else { "" };
-                    format!("{} has no login for {host}{helpers}", file.display())
-                }
-            })),
+    fn logins(&self, registry: &Registry, host: &str) -> Result<Logins, ClientError> {
+        let logins = self.logins.as_ref().map(|logins| logins.config.logins_for(host)).unwrap_or_default();
+        if !logins.entries().is_empty() || registry.spec.credentials.is_none() {
+            return Ok(logins);
         }
+        Err(ClientError::NoLogin(match &self.logins {
+            None => "there is no docker configuration".to_owned(),
+            Some(ConfiguredLogins { file, .. }) => {
+                let unused = logins.unused().map(|unused| format!(" ({unused})")).unwrap_or_default();
+                format!("{} has no login for {host}{unused}", file.display())
+            }
+        }))
     }
 
     fn ca_bundle(
@@ -153,24 +152,17 @@ impl Setup<'_> {
 
 /// Returns a fingerprint of everything that a client is made of; it leaves no process.
 fn version(registry: &Registry, options: &RegistryOptions) -> u64 {
-    use secrecy::ExposeSecret;
     let mut hasher = DefaultHasher::new();
     format!("{:?}", registry.spec).hash(&mut hasher);
     options.ca_bundle.hash(&mut hasher);
-    match &options.credentials {
-        Credentials::Anonymous => {}
-        Credentials::Basic { username, password } => (username, password.expose_secret()).hash(&mut hasher),
-        Credentials::IdentityToken(token) => token.expose_secret().hash(&mut hasher),
-        Credentials::TemporaryKey { id, secret, session_token } => {
-            (id, secret.expose_secret(), session_token.expose_secret()).hash(&mut hasher);
-        }
-    }
+    options.logins.fingerprint().hash(&mut hasher);
     hasher.finish()
 }
 
-/// Returns the file of the docker configuration: `given` or the config.json in it; without one that of the home folder.
+/// Returns the file of the docker configuration: `given` or the config.json in it; without one, or with an empty one,
+/// that of the home folder.
 pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
-    match given {
+    match given.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) if path.is_dir() => Some(path.join("config.json")),
         Some(path) => Some(path.to_owned()),
         None => std::env::home_dir().map(|home| home.join(".docker/config.json")),
@@ -178,20 +170,29 @@ pub(super) fn logins_file(given: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// A docker configuration with its file.
-struct Logins {
+struct ConfiguredLogins {
     file: PathBuf,
     config: DockerConfig,
 }
 
-/// Reads the docker configuration: a given one has to be there, the default one may be absent.
-fn read_logins(given: Option<&Path>) -> Result<Option<Logins>, SetupError> {
+/// Returns true if `file` is not what the user named: `DOCKER_CONFIG` names a folder, which may be absent as well.
+fn may_be_absent(given: Option<&Path>, file: &Path) -> bool {
+    given != Some(file) || std::env::var_os("DOCKER_CONFIG").as_deref() == Some(file.as_os_str())
+}
+
+/// Reads the docker configuration. As with docker, a folder may have none, and a file may be empty; a file that is given
+/// by name has to be there.
+fn read_logins(given: Option<&Path>) -> Result<Option<ConfiguredLogins>, SetupError> {
     let Some(file) = logins_file(given) else { return Ok(None) };
     match std::fs::read(&file) {
+        Ok(document) if document.trim_ascii().is_empty() => {
+            Ok(Some(ConfiguredLogins { file, config: DockerConfig::default() }))
+        }
         Ok(document) => match DockerConfig::parse(&document) {
-            Ok(config) => Ok(Some(Logins { file, config })),
+            Ok(config) => Ok(Some(ConfiguredLogins { file, config })),
             Err(error) => Err(SetupError::InvalidLogins { file, message: error.to_string() }),
         },
-        Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_be_absent(given, &file) => Ok(None),
         Err(error) => Err(SetupError::UnreadableLogins { file, error }),
     }
 }

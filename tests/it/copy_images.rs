@@ -403,7 +403,7 @@ pub(crate) fn client(host: &str) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
         url: format!("http://{host}").parse().unwrap(),
-        credentials: Credentials::Anonymous,
+        logins: Credentials::Anonymous.into(),
         ca_bundle: None,
         trusted_hosts: Vec::new(),
         concurrency: 8,

@@ -12,6 +12,7 @@ mod crash;
 mod generated;
 mod ground;
 mod hostile;
+mod logins;
 mod one_at_a_time;
 mod operator_requests;
 mod platforms;

@@ -7,16 +7,22 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::image::RepositoryName;
 use crate::registry::auth::credentials::Credentials;
+use crate::registry::auth::logins::{Logins, PathLogin, is_below};
 use crate::registry::http::hosts::is_docker_hub;
+use crate::registry::http::text::clean;
 
 /// The credentials in a `.dockerconfigjson` or `.dockercfg` document.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DockerConfig {
     entries: Vec<ConfigEntry>,
-    has_helpers: bool,
+    /// The credential helpers that hosts are said to have.
+    helpers: Vec<(HostPattern, String)>,
+    /// The helper of all hosts.
+    store: Option<String>,
 }
 
 impl DockerConfig {
@@ -25,7 +31,8 @@ impl DockerConfig {
 
     /// Parses either form: with the entries under `auths`, or on the top level (`.dockercfg`).
     ///
-    /// Entries without credentials are left out; credential helpers are never run.
+    /// Entries without credentials are left out; credential helpers are never run. An entry that cannot be read is
+    /// kept as such, and spoils no other.
     ///
     /// # Errors
     /// [`DockerConfigError`], which quotes nothing of the document.
@@ -34,29 +41,33 @@ impl DockerConfig {
             return Err(DockerConfigError::TooLarge);
         }
         let invalid = |_| DockerConfigError::Malformed;
-        let fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(document).map_err(invalid)?;
-        let is_set = |name| fields.get(name).is_some_and(|value| !matches!(value, serde_json::Value::Null));
-        let has_helpers = is_set("credsStore") || is_set("credHelpers");
+        let fields: BTreeMap<String, Value> = serde_json::from_slice(document).map_err(invalid)?;
         let is_modern = ["auths", "credsStore", "credHelpers"].iter().any(|name| fields.contains_key(*name));
-        let logins: BTreeMap<String, serde_json::Value> = match fields.get("auths") {
+        let store = fields.get("credsStore").and_then(Value::as_str).and_then(helper_name);
+        let helpers = fields.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
+        let helpers = helpers.filter_map(|(key, name)| Some((HostPattern::parse(key)?, helper_name(name.as_str()?)?)));
+        let helpers = helpers.collect();
+        let logins: BTreeMap<String, Value> = match fields.get("auths") {
             Some(auths) => Option::deserialize(auths).map_err(invalid)?.unwrap_or_default(),
             None if is_modern => BTreeMap::new(),
             None => fields,
         };
         let mut entries = Vec::new();
         for (key, login) in logins {
-            // Other fields of the top level are no entries.
-            let Ok(login) = AuthFields::deserialize(&login) else {
-                if is_modern {
-                    return Err(DockerConfigError::Malformed);
-                }
-                continue;
+            let login = match login.is_object() {
+                true => AuthFields::deserialize(&login).map_err(|_| EntryFault::Form),
+                false => Err(EntryFault::Form),
             };
-            let (pattern, credentials) = (HostPattern::parse(&key), login.credentials()?);
-            entries.extend(pattern.zip(credentials).map(|(pattern, credentials)| ConfigEntry { pattern, credentials }));
+            // Other fields of the top level are no entries.
+            if login.is_err() && !is_modern {
+                continue;
+            }
+            let login = login.and_then(AuthFields::credentials).transpose();
+            let entry = HostPattern::parse(&key).zip(login);
+            entries.extend(entry.map(|(pattern, login)| ConfigEntry { pattern, login }));
         }
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.pattern.rank()));
-        Ok(Self { entries, has_helpers })
+        Ok(Self { entries, helpers, store })
     }
 
     /// Returns the credentials for `host` (`host[:port]`) and `repository`: those of the longest entry that matches.
@@ -65,14 +76,42 @@ impl DockerConfig {
     /// the host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are
     /// one.
     pub fn credentials_for(&self, host: &str, repository: Option<&RepositoryName>) -> Option<Credentials> {
-        let wanted = HostPattern::parse(host)?;
+        let logins = self.logins_for(host);
         let path = repository.map_or("", RepositoryName::as_str);
-        self.entries.iter().find(|entry| entry.pattern.covers(&wanted, path)).map(|entry| entry.credentials.clone())
+        let entry = logins.entries().iter().find(|entry| is_below(&entry.path, path));
+        entry.map(|entry| entry.credentials.clone())
     }
 
-    /// Returns true if the document names credential helpers, which are ignored.
-    pub fn has_helpers(&self) -> bool {
-        self.has_helpers
+    /// Returns all logins for `host` (`host[:port]`), which may be none. Logins that exist and cannot be used are
+    /// named.
+    pub fn logins_for(&self, host: &str) -> Logins {
+        let Some(wanted) = HostPattern::parse(host) else { return Logins::default() };
+        let (mut logins, mut unused) = (Vec::new(), Vec::new());
+        for ConfigEntry { pattern, login } in self.entries.iter().filter(|entry| entry.pattern.is_of_host(&wanted)) {
+            match login {
+                Ok(credentials) => {
+                    logins.push(PathLogin { path: pattern.path.clone(), credentials: credentials.clone() });
+                }
+                Err(fault) => unused.push(format!("its entry {} cannot be read ({fault})", pattern.shown())),
+            }
+        }
+        match self.helpers.iter().find(|(pattern, _)| pattern.is_of_host(&wanted)) {
+            Some((_, name)) => unused.push(format!("it names the credential helper {name}, and helpers are not run")),
+            None if logins.is_empty() => {
+                let store = |name| format!("it keeps logins in the credential store {name}, and helpers are not run");
+                unused.extend(self.store.as_ref().map(store));
+                unused.extend(self.similar(&wanted));
+            }
+            None => {}
+        }
+        let unused = (!unused.is_empty()).then(|| format!("of the docker configuration, {}", unused.join("; ")));
+        Logins::new(logins, unused)
+    }
+
+    /// Returns a clause about a login for the host that is `wanted`, at another port.
+    fn similar(&self, wanted: &HostPattern) -> Option<String> {
+        let similar = self.entries.iter().find(|entry| is_host_like(&entry.pattern.host, &wanted.host))?;
+        Some(format!("its entry {} is for another port", similar.pattern.shown()))
     }
 }
 
@@ -85,15 +124,21 @@ pub enum DockerConfigError {
     /// Not JSON of that form.
     #[error("the docker configuration is not a JSON object of logins")]
     Malformed,
-    /// An `auth` field that is not the base64 form of `user:password`.
-    #[error("an auth field of the docker configuration is not base64 of user:password")]
+}
+
+/// The fault of one entry; quotes nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum EntryFault {
+    #[error("auth is not base64 of user:password")]
     Auth,
+    #[error("it is not an object of strings")]
+    Form,
 }
 
 #[derive(Debug)]
 struct ConfigEntry {
     pattern: HostPattern,
-    credentials: Credentials,
+    login: Result<Credentials, EntryFault>,
 }
 
 /// A key of the document: a host, possibly with wildcards, and the front part of a path.
@@ -126,13 +171,16 @@ impl HostPattern {
         (!host.is_empty()).then(|| Self { host, port, path: path.to_owned() })
     }
 
-    /// Returns true if this pattern matches the host of `wanted` and `repository`.
-    fn covers(&self, wanted: &Self, repository: &str) -> bool {
-        let is_below = match repository.strip_prefix(self.path.as_str()) {
-            Some(rest) => self.path.is_empty() || rest.is_empty() || rest.starts_with('/'),
-            None => false,
-        };
-        is_below && self.port == wanted.port && is_host_like(&self.host, &wanted.host)
+    /// Returns true if this pattern matches host and port of `wanted`.
+    fn is_of_host(&self, wanted: &Self) -> bool {
+        self.port == wanted.port && is_host_like(&self.host, &wanted.host)
+    }
+
+    /// Returns the pattern as a message repeats it.
+    fn shown(&self) -> String {
+        let port = self.port.as_ref().map(|port| format!(":{port}")).unwrap_or_default();
+        let path = if self.path.is_empty() { "" } else { "/" };
+        clean(&format!("{}{port}{path}{}", self.host, self.path))
     }
 
     /// Returns the precedence: longer paths come first, then hosts without a wildcard, then longer hosts.
@@ -179,15 +227,15 @@ struct AuthFields {
 
 impl AuthFields {
     /// Returns an identity token before `auth`, that before `username` and `password`; `None` if all are absent.
-    fn credentials(self) -> Result<Option<Credentials>, DockerConfigError> {
+    fn credentials(self) -> Result<Option<Credentials>, EntryFault> {
         let is_set = |secret: &String| !secret.is_empty();
         if let Some(token) = self.identitytoken.filter(is_set) {
             return Ok(Some(Credentials::IdentityToken(token.into())));
         }
         if let Some(auth) = self.auth.filter(is_set) {
-            let decoded = STANDARD.decode(auth.trim()).map_err(|_| DockerConfigError::Auth)?;
-            let decoded = String::from_utf8(decoded).map_err(|_| DockerConfigError::Auth)?;
-            let (username, password) = decoded.split_once(':').ok_or(DockerConfigError::Auth)?;
+            let decoded = STANDARD.decode(auth.trim()).map_err(|_| EntryFault::Auth)?;
+            let decoded = String::from_utf8(decoded).map_err(|_| EntryFault::Auth)?;
+            let (username, password) = decoded.split_once(':').ok_or(EntryFault::Auth)?;
             // The docker client pads passwords with zero bytes.
             let password = SecretString::from(password.trim_end_matches('\0'));
             return Ok(Some(Credentials::Basic { username: username.to_owned(), password }));
@@ -197,6 +245,12 @@ impl AuthFields {
             _ => Ok(None),
         }
     }
+}
+
+/// Returns the name of a credential helper, if it can be one.
+fn helper_name(text: &str) -> Option<String> {
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    is_name.then(|| text.chars().take(64).collect())
 }
 
 /// Base64 with or without padding.

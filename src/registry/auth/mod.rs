@@ -6,6 +6,7 @@ pub(crate) mod challenge;
 pub(crate) mod credentials;
 pub(crate) mod docker_config;
 pub(crate) mod issuer;
+pub(crate) mod logins;
 pub(crate) mod scopes;
 pub(crate) mod token;
 pub(crate) mod token_service;
@@ -21,6 +22,7 @@ use crate::locked::Locked;
 use crate::registry::auth::challenge::{Challenge, challenges};
 use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
+use crate::registry::auth::logins::Logins;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::auth::token::{AccessToken, ObtainedToken, TokenCache};
 use crate::registry::auth::token_service::{TokenFetcher, TokenService};
@@ -30,7 +32,7 @@ use crate::registry::http::Http;
 /// The authentication of one client.
 pub(crate) struct Auth {
     http: Arc<Http>,
-    credentials: Credentials,
+    logins: Logins,
     issuer: Option<Arc<dyn LoginIssuer>>,
     fetcher: TokenFetcher,
     tokens: TokenCache,
@@ -64,13 +66,19 @@ impl Authorization {
 
 impl Auth {
     /// `issuer` replaces the credentials by logins of limited life, if the registry has such an API.
-    pub(crate) fn new(http: Arc<Http>, credentials: Credentials, issuer: Option<Arc<dyn LoginIssuer>>) -> Self {
+    pub(crate) fn new(http: Arc<Http>, logins: Logins, issuer: Option<Arc<dyn LoginIssuer>>) -> Self {
         let fetcher = TokenFetcher::new(http.clone());
-        Self { http, credentials, issuer, fetcher, tokens: TokenCache::default(), scheme: Locked::default() }
+        Self { http, logins, issuer, fetcher, tokens: TokenCache::default(), scheme: Locked::default() }
     }
 
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.credentials
+    /// Returns the credentials for requests of these scopes.
+    pub(crate) fn credentials(&self, scopes: &Scopes) -> &Credentials {
+        self.logins.for_path(scopes.repository())
+    }
+
+    /// Returns a clause that explains why the registry may have refused a request of these scopes.
+    pub(crate) fn remark(&self, scopes: &Scopes) -> Option<String> {
+        self.logins.remark(scopes.repository())
     }
 
     /// Returns true if the last challenge asked for a token.
@@ -106,7 +114,7 @@ impl Auth {
         used: &Authorization,
         operation: &Operation,
     ) -> Result<Option<Authorization>, RegistryError> {
-        let Some(scheme) = self.choose(&challenges(headers), operation)? else {
+        let Some(scheme) = self.choose(&challenges(headers), scopes, operation)? else {
             return Ok(None);
         };
         *self.scheme.lock() = Some(scheme.clone());
@@ -139,7 +147,7 @@ impl Auth {
         operation: &Operation,
     ) -> Result<Authorization, RegistryError> {
         let (header, is_new) = match &scheme {
-            Scheme::Basic => (self.credentials.basic(), true),
+            Scheme::Basic => (self.credentials(scopes).basic(), true),
             Scheme::Issued => {
                 let Some(issuer) = &self.issuer else { return Ok(Authorization::default()) };
                 let fetch = || self.in_time(issuer.issue(operation), || issuer.host(), operation).boxed();
@@ -147,7 +155,10 @@ impl Auth {
                 (Some(header), is_new)
             }
             Scheme::Bearer(service) => {
-                let fetched = || self.fetcher.fetch(&self.credentials, service, scopes, operation);
+                let fetched = || async {
+                    let fetched = self.fetcher.fetch(self.credentials(scopes), service, scopes, operation).await;
+                    fetched.map_err(|error| self.explained(error, scopes))
+                };
                 let fetch = || self.in_time(fetched(), || service.host(), operation).boxed();
                 let ObtainedToken { header, is_new } = self.tokens.get(scopes, rejected, fetch).await?;
                 (Some(header), is_new)
@@ -168,13 +179,28 @@ impl Auth {
         }
     }
 
+    /// Adds the cause to a refusal of the credentials, if it is known.
+    fn explained(&self, error: RegistryError, scopes: &Scopes) -> RegistryError {
+        match self.remark(scopes) {
+            Some(remark) if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied) => {
+                RegistryError { message: format!("{}; {remark}", error.message), ..error }
+            }
+            _ => error,
+        }
+    }
+
     /// Chooses a token if the registry offers one, as it reveals less than the password.
-    fn choose(&self, offered: &[Challenge], operation: &Operation) -> Result<Option<Scheme>, RegistryError> {
+    fn choose(
+        &self,
+        offered: &[Challenge],
+        scopes: &Scopes,
+        operation: &Operation,
+    ) -> Result<Option<Scheme>, RegistryError> {
         if self.issuer.is_some() {
             // The credentials themselves are never sent to the registry.
             return Ok(offered.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Issued));
         }
-        let has_password = matches!(self.credentials, Credentials::Basic { .. });
+        let has_password = matches!(self.credentials(scopes), Credentials::Basic { .. });
         let basic = offered.iter().any(|challenge| challenge.scheme == "basic" && has_password);
         let bearer = offered.iter().find_map(|challenge| {
             let realm = challenge.parameter("realm").filter(|_| challenge.scheme == "bearer")?;

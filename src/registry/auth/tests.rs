@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use crate::registry::testing::{Reply, Seen, Server, password};
-use crate::registry::{Client, Credentials, ErrorKind};
+use crate::registry::{Client, Credentials, ErrorKind, Logins, PathLogin};
 
 const TAGS: &str = r#"{"tags":["v1"]}"#;
 
@@ -143,6 +143,86 @@ async fn a_password_is_sent_after_the_first_challenge_and_at_once_from_then_on()
     let sent: Vec<_> = server.seen().iter().map(|seen| seen.header("authorization").is_some()).collect();
     assert_eq!(sent, [false, true, true]);
     assert_eq!(tags(&server.client(), "a").await, Err(ErrorKind::Unauthorized));
+}
+
+#[tokio::test]
+async fn the_name_of_a_scheme_is_read_in_any_case() {
+    for scheme in ["bearer", "BEARER", "basic", "BASIC"] {
+        let server =
+            Server::start(move |seen, _| match (seen.target.split('?').next(), seen.header("authorization")) {
+                (Some("/token"), _) => Reply::new(200, r#"{"token":"t"}"#),
+                (_, Some("Bearer t" | "Basic dXNlcjpzZWNyZXQ=")) => Reply::new(200, TAGS),
+                _ => {
+                    let realm = format!("{scheme} realm=\"http://{}/token\"", seen.header("host").unwrap());
+                    Reply::new(401, "").header("WWW-Authenticate", realm)
+                }
+            })
+            .await;
+        assert_eq!(tags(&server.client_as(password()), "a").await, Ok(1), "{scheme}");
+    }
+}
+
+fn account(path: &str, username: &str) -> PathLogin {
+    let credentials = Credentials::Basic { username: username.to_owned(), password: "secret".into() };
+    PathLogin { path: path.to_owned(), credentials }
+}
+
+#[tokio::test]
+async fn each_path_of_a_registry_is_read_with_its_own_account() {
+    // `team`, `all` with the password `secret`.
+    let (team, all) = ("Basic dGVhbTpzZWNyZXQ=", "Basic YWxsOnNlY3JldA==");
+    for has_tokens in [false, true] {
+        let server = Server::start(move |seen, _| {
+            let target = seen.target.replace("%3A", ":").replace("%2F", "/");
+            let right = if target.contains("team/") { team } else { all };
+            let token = if target.contains("team/") { "team" } else { "all" };
+            match (seen.header("authorization"), target.split('?').next()) {
+                (Some(sent), Some("/token")) if sent == right => Reply::new(200, format!(r#"{{"token":"{token}"}}"#)),
+                (Some(sent), _) if has_tokens && sent == format!("Bearer {token}") => Reply::new(200, TAGS),
+                (Some(sent), _) if !has_tokens && sent == right => Reply::new(200, TAGS),
+                _ if has_tokens => bearer(&format!("http://{}/token", seen.header("host").unwrap())),
+                _ => Reply::new(401, "").header("WWW-Authenticate", "Basic realm=x"),
+            }
+        })
+        .await;
+        let client = server.client_of(Logins::new(vec![account("", "all"), account("team", "team")], None));
+        for repository in ["team/app", "other/app", "teams/app", "team/app"] {
+            assert_eq!(tags(&client, repository).await, Ok(1), "{repository}, {has_tokens}");
+        }
+        client.ping().await.expect("the account for all of it");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_which_credentials_were_sent() {
+    let basic =
+        |password: &str| Logins::from(Credentials::Basic { username: "user".to_owned(), password: password.into() });
+    let unused = Logins::new(Vec::new(), Some("it names the credential helper x".to_owned()));
+    // logins; words of the message; words that are not in it
+    let table = [
+        (Logins::default(), "no credentials were sent", "refuses the credentials"),
+        (unused, "no credentials were sent: it names the credential helper x", "refuses the credentials"),
+        (basic("secret\n"), "ends in a line break", "no credentials were sent"),
+        (basic("secret"), "answered 401", "no credentials were sent"),
+    ];
+    let with_tokens = Server::start(|seen, _| match seen.target.split('?').next() {
+        Some("/token") => Reply::new(401, ""),
+        _ => bearer(&format!("http://{}/token", seen.header("host").unwrap())),
+    })
+    .await;
+    let with_passwords = Server::start(|_, _| Reply::new(401, "").header("WWW-Authenticate", "Basic realm=x")).await;
+    let forbidding = Server::start(|_, _| Reply::new(403, "")).await;
+    for (logins, expected, unexpected) in table {
+        for server in [&with_tokens, &with_passwords, &forbidding] {
+            let tags = server.client_of(logins.clone()).tags(&"a".parse().unwrap()).await;
+            let message = tags.unwrap_err().message.replace("answered 403", "answered 401");
+            assert!(message.contains(expected) && !message.contains(unexpected), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+    let unknown = Server::start(|_, _| Reply::new(401, "").header("WWW-Authenticate", "Negotiate")).await;
+    let error = unknown.client_as(password()).ping().await.unwrap_err();
+    assert!(error.message.contains("in a way that is known (Basic or Bearer)"), "{error}");
 }
 
 #[tokio::test]

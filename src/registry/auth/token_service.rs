@@ -104,8 +104,9 @@ impl TokenFetcher {
         let response = sent.map_err(|error| operation.attempt_error(error))?;
         let received_at = Instant::now();
         if response.status() != StatusCode::OK {
-            let response = HttpResponse { response, url: service.realm.clone(), elsewhere: None };
-            return Err(self.refused(response, service, operation).await);
+            let response = HttpResponse::new(response, service.realm.clone(), None);
+            let is_anonymous = matches!(credentials, Credentials::Anonymous);
+            return Err(self.refused(response, service, is_anonymous, operation).await);
         }
         let text = body::read(response, MAX_TOKEN_BYTES, self.http.deadlines()).await;
         let text = text.map_err(|error| operation.attempt_error(error))?;
@@ -114,11 +115,20 @@ impl TokenFetcher {
         })
     }
 
-    async fn refused(&self, response: HttpResponse, service: &TokenService, operation: &Operation) -> AttemptError {
+    async fn refused(
+        &self,
+        response: HttpResponse,
+        service: &TokenService,
+        is_anonymous: bool,
+        operation: &Operation,
+    ) -> AttemptError {
         let status = response.status();
         let refused = response.into_error_response(self.http.deadlines()).await;
         let host = service.host();
         let (kind, what) = match status.as_u16() {
+            400 | 401 if is_anonymous => {
+                (ErrorKind::Unauthorized, format!("the token service {host} gives no token without credentials"))
+            }
             400 | 401 => (ErrorKind::Unauthorized, format!("the token service {host} refuses the credentials")),
             403 => (ErrorKind::Denied, format!("the token service {host} gives no access")),
             429 => (ErrorKind::RateLimited, format!("the token service {host} is asked too often")),

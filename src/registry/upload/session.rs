@@ -172,7 +172,8 @@ impl UploadSession {
             let failed = self.operation.attempt_error(error);
             if is_broken { UploadError::Connection { failed, is_all_sent } } else { UploadError::Refused(failed) }
         })?;
-        Ok(HttpResponse { response, url: self.url.clone(), elsewhere: http.hosts().elsewhere(&self.url) })
+        let response = HttpResponse::new(response, self.url.clone(), http.hosts().elsewhere(&self.url));
+        Ok(response.explained_by(|| self.session.auth().remark(&self.scopes)))
     }
 
     fn request(&self, payload: Payload, complete: Option<&Digest>, progress: &Arc<UploadProgress>) -> reqwest::Request {

@@ -15,6 +15,8 @@ use crate::registry::vendors::digest_lookup::DigestLookup;
 /// A repository in a Harbor.
 pub(super) struct HarborRepository<'a> {
     session: &'a Session,
+    /// The rights to read it, which decide about the login.
+    scopes: Scopes,
     project: &'a str,
     /// The name inside the project.
     name: &'a str,
@@ -26,10 +28,12 @@ impl<'a> HarborRepository<'a> {
     pub(super) fn of(session: &'a Session, repository: &'a RepositoryName) -> Option<Self> {
         let service = session.auth().token_service()?;
         let is_harbor = service.service.as_deref() == Some(SERVICE) && service.realm.path().ends_with(TOKEN_PATH);
-        let has_login = matches!(session.auth().credentials(), Credentials::Anonymous | Credentials::Basic { .. });
+        let scopes = Scopes::pull(repository);
+        let has_login =
+            matches!(session.auth().credentials(&scopes), Credentials::Anonymous | Credentials::Basic { .. });
         let (project, name) = repository.as_str().split_once('/')?;
         let is_usable = is_harbor && has_login && session.http().hosts().is_own_host(&service.realm);
-        is_usable.then_some(Self { session, project, name })
+        is_usable.then_some(Self { session, scopes, project, name })
     }
 
     pub(super) fn project(&self) -> &str {
@@ -100,7 +104,7 @@ impl<'a> HarborRepository<'a> {
         url.query_pairs_mut().extend_pairs(query);
         // Harbor takes the tokens of its own token service for the distribution API only.
         let request = RegistryRequest::new(Method::GET, url, Scopes::default(), operation)
-            .with_authorization(self.session.auth().credentials().basic());
+            .with_authorization(self.session.auth().credentials(&self.scopes).basic());
         match self.session.fetch_small(&request, MAX_PAGE_BYTES).await? {
             Fetched::Document { url, headers, body } if self.session.http().hosts().is_own_origin(&url) => {
                 let total = headers.get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());

@@ -18,7 +18,7 @@ pub(super) fn client_to(url: &str, hosts: &[String]) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
         url: url.parse().unwrap(),
-        credentials: Credentials::Anonymous,
+        logins: Credentials::Anonymous.into(),
         ca_bundle: None,
         trusted_hosts: Vec::new(),
         concurrency: 8,

@@ -131,7 +131,7 @@ fn client_of(url: &str) -> Client {
     let allow = [url.authority().parse().unwrap()].into();
     let options = RegistryOptions {
         url,
-        credentials: Credentials::Anonymous,
+        logins: Credentials::Anonymous.into(),
         ca_bundle: Some(TestAuthority::shared().pem().into()),
         trusted_hosts: Vec::new(),
         concurrency: 4,

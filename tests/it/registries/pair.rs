@@ -119,7 +119,7 @@ fn access(
     install_crypto_provider();
     let options = RegistryOptions {
         url: registry.url().parse().unwrap(),
-        credentials,
+        logins: credentials.into(),
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
         concurrency: 8,

@@ -138,7 +138,7 @@ fn client(host: &str, realm: &str) -> Client {
     install_crypto_provider();
     let options = RegistryOptions {
         url: format!("http://{host}").parse().expect("a URL"),
-        credentials: Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() },
+        logins: Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() }.into(),
         ca_bundle: None,
         trusted_hosts: vec![realm.to_owned()],
         concurrency: 8,

@@ -75,9 +75,9 @@ fn logins_are_read_in_each_form() {
         (r#""auth":"PHRva2VuPjo=","identitytoken":"t""#, Ok("token t")),
         (r#""username":"u""#, Ok("none")),
         ("", Ok("none")),
-        (r#""auth":"c2VjcmV0""#, Err(DockerConfigError::Auth)),
-        (r#""auth":"%""#, Err(DockerConfigError::Auth)),
-        (r#""auth":7"#, Err(DockerConfigError::Malformed)),
+        (r#""auth":"c2VjcmV0""#, Ok("none")),
+        (r#""auth":"%""#, Ok("none")),
+        (r#""auth":7"#, Ok("none")),
     ];
     for (fields, expected) in table {
         assert_eq!(login(fields), expected.map(str::to_owned), "{fields}");
@@ -85,18 +85,65 @@ fn logins_are_read_in_each_form() {
 }
 
 #[test]
+fn an_entry_that_cannot_be_read_spoils_no_other_and_is_named_for_its_host() {
+    let table = [
+        (r#"{"auth":"c2VjcmV0"}"#, "auth is not base64 of user:password"),
+        (r#"{"auth":"%"}"#, "auth is not base64 of user:password"),
+        (r#"{"auth":7}"#, "it is not an object of strings"),
+        (r#""secret""#, "it is not an object of strings"),
+        (r#"["secret"]"#, "it is not an object of strings"),
+    ];
+    for (entry, fault) in table {
+        let good = r#"{"username":"u","password":"p"}"#;
+        let document =
+            format!(r#"{{"auths":{{"bad.example/team":{entry},"bad.example/other":{good},"r.example":{good}}}}}"#);
+        let config = DockerConfig::parse(document.as_bytes()).unwrap();
+        let (good, bad) = (config.logins_for("r.example"), config.logins_for("bad.example"));
+        assert_eq!((good.entries().len(), good.unused()), (1, None), "{entry}");
+        let expected = format!("of the docker configuration, its entry bad.example/team cannot be read ({fault})");
+        assert_eq!((bad.entries().len(), bad.unused()), (1, Some(expected.as_str())), "{entry}");
+    }
+}
+
+#[test]
+fn logins_that_exist_and_are_not_used_are_named() {
+    let config = |document: &str| DockerConfig::parse(document.as_bytes()).unwrap();
+    let unused = |document: &str, host: &str| config(document).logins_for(host).unused().map(str::to_owned);
+    let helpers =
+        r#"{"auths":{"b.example":{}},"credsStore":"desktop","credHelpers":{"https://a.example/v1/":"ecr-login"}}"#;
+    assert!(unused(helpers, "a.example").unwrap().contains("the credential helper ecr-login"));
+    assert!(unused(helpers, "b.example").unwrap().contains("the credential store desktop"));
+    let port = r#"{"auths":{"r.example:5000":{"username":"u","password":"p"}}}"#;
+    assert!(unused(port, "r.example").unwrap().contains("its entry r.example:5000 is for another port"));
+    assert_eq!(unused(port, "r.example:5000"), None);
+    assert_eq!(unused(port, "other.example"), None);
+    let odd = r#"{"credsStore":7,"credHelpers":{"r.example":"a b; rm"}}"#;
+    assert_eq!(unused(odd, "r.example"), None);
+}
+
+#[test]
+fn accounts_for_parts_of_a_host_are_kept_apart() {
+    let config = config(&["r.example", "r.example/team", "https://r.example/v2/team/app/", "other.example/team"]);
+    let logins = config.logins_for("r.example");
+    let paths: Vec<_> = logins.entries().iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["team/app", "team", ""]);
+    let parts: Vec<_> = ["index.docker.io/v1/", "https://docker.io/library"].into();
+    assert_eq!(self::config(&parts).logins_for("docker.io").entries().len(), 2);
+}
+
+#[test]
 fn both_forms_of_documents_are_read_and_helpers_are_only_mentioned() {
     let old = DockerConfig::parse(br#"{"r.example":{"auth":"dXNlcjpzZWNyZXQ="}}"#).unwrap();
     assert_eq!(found(&old, "r.example", "").as_deref(), Some("user"));
-    assert!(!old.has_helpers());
+    assert_eq!(old.logins_for("r.example").unused(), None);
     let helped = DockerConfig::parse(br#"{"credsStore":"desktop","credHelpers":{"r.example":"ecr-login"}}"#).unwrap();
-    assert!(helped.has_helpers() && helped.credentials_for("r.example", None).is_none());
+    assert!(helped.logins_for("r.example").unused().is_some() && helped.credentials_for("r.example", None).is_none());
     assert!(DockerConfig::parse(br#"{"auths":null}"#).is_ok());
 }
 
 #[test]
 fn malformed_documents_are_refused_without_repeating_them() {
-    for document in ["", "secret", "[]", r#"{"auths":"secret"}"#, r#"{"auths":{"r":"secret"}}"#] {
+    for document in ["", "secret", "[]", r#"{"auths":"secret"}"#, r#"{"auths":["secret"]}"#] {
         let error = DockerConfig::parse(document.as_bytes()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{document}: {error}");
     }
