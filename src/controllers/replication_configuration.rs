@@ -79,7 +79,7 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
         dependencies: dependencies(&named, context),
         slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
         class,
-        is_once: false,
+        once: None,
         is_dry: false,
         configuration: parsed.map(Arc::new),
     }

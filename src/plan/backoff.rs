@@ -19,6 +19,11 @@ pub fn retry_delay(code: FailureCode, attempts: u32, retry_after: Option<Duratio
     delay.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
 }
 
+/// Returns true if a failure with `code` may pass without any change by people, within minutes.
+pub fn passes_by_itself(code: FailureCode) -> bool {
+    matches!(code, FailureCode::DestinationUnavailable | FailureCode::SourceUnavailable | FailureCode::WorkerFailed)
+}
+
 fn is_resolved_by_users(code: FailureCode) -> bool {
     matches!(
         code,

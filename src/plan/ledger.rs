@@ -225,6 +225,13 @@ impl Ledger {
         any
     }
 
+    /// Makes the failure of `tag` due now.
+    pub fn retry(&mut self, tag: &Tag, now: Timestamp) {
+        if let Some(Row { state: RowState::Failed(failure), .. }) = self.rows.get_mut(tag) {
+            failure.next_attempt_at = failure.next_attempt_at.min(now);
+        }
+    }
+
     /// Records that the copy of `tag` was stopped. Returns true if the status showed one.
     pub fn interrupt(&mut self, tag: &Tag) -> bool {
         let changed = self.change(tag, |row| {

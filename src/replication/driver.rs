@@ -2,11 +2,14 @@
 //!
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
+mod run_once;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +61,8 @@ pub(crate) struct Inlets {
     pub workers: watch::Receiver<Option<String>>,
     /// Ends the configuration for good.
     pub retire: CancellationToken,
+    /// Lets nothing begin any more.
+    pub drain: CancellationToken,
     /// Ends the process.
     pub shutdown: CancellationToken,
 }
@@ -79,6 +84,8 @@ pub(crate) struct Driver {
     expected: HashMap<task::Id, Event>,
     /// Bounds deletions and looks ahead.
     background: Arc<Semaphore>,
+    /// The time at which the next attempt of a run was last logged.
+    announced_at: Option<Timestamp>,
 }
 
 /// The progress of one copy.
@@ -119,6 +126,7 @@ impl Driver {
             tasks: JoinSet::new(),
             expected: HashMap::new(),
             background: Arc::new(Semaphore::new(BACKGROUND_AT_ONCE)),
+            announced_at: None,
         }
     }
 
@@ -130,25 +138,6 @@ impl Driver {
         }
     }
 
-    /// Runs until nothing is due, and returns the state that was reached. Failures are not tried again. `compared`
-    /// learns when the source has been compared.
-    pub(crate) async fn run_once(mut self, compared: oneshot::Sender<()>) -> Machine {
-        self.step(Event::Wake);
-        let mut compared = Some(compared);
-        while !self.machine.is_at_rest() && !self.machine.is_done() {
-            self.turn().await;
-            if !self.machine.is_comparing() {
-                compared.take();
-            }
-        }
-        drop(compared);
-        self.step(Event::Interrupt);
-        while !self.machine.is_done() {
-            self.turn().await;
-        }
-        self.machine
-    }
-
     /// Waits for one event and takes it.
     async fn turn(&mut self) {
         let wake = self.machine.wake_at(self.core.clock.now()).map(|at| at.duration_since(self.core.clock.now()));
@@ -157,6 +146,7 @@ impl Driver {
         let is_ending = self.machine.is_ending();
         tokio::select! {
             () = self.inlets.retire.cancelled(), if !is_ending => self.step(Event::Retire),
+            () = self.inlets.drain.cancelled(), if !is_ending && !self.machine.is_draining() => self.step(Event::Drain),
             () = self.inlets.shutdown.cancelled(), if !is_ending => self.step(Event::Interrupt),
             changed = self.inlets.orders.changed(), if !is_ending => match changed {
                 Ok(()) => {

@@ -13,6 +13,7 @@ mod observed_repository;
 mod observer;
 mod ports;
 mod running;
+mod slow;
 mod source_comparison;
 
 pub(crate) use authority::{Consent, SharedClaims};

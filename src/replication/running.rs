@@ -136,6 +136,7 @@ impl Configurations {
             hints: hints.clone(),
             workers: workers_receiver,
             retire: retire.clone(),
+            drain: CancellationToken::new(),
             shutdown: self.shutdown.clone(),
         };
         let core = self.core.clone();

@@ -10,6 +10,7 @@ use super::excluded::Examples;
 use super::machine::{Coverage, Finding, Listed};
 use super::observed_repository::{Extent, ObservedRepository, least};
 use super::observer::{FindingSender, Findings, Observer};
+use super::slow::announced;
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
 use crate::plan::{Configuration, Problem};
@@ -70,7 +71,8 @@ impl ComparisonRun<'_> {
         if !configuration.selection.needs_listing() {
             return Ok(Default::default());
         }
-        let listed = client.repositories().await.map_err(|error| {
+        let listed = announced(format!("the repositories of {}", client.host()), client.repositories()).await;
+        let listed = listed.map_err(|error| {
             self.sender.observer.suspect(&error);
             match error.kind {
                 ErrorKind::Unsupported => Problem {
@@ -103,7 +105,9 @@ impl ComparisonRun<'_> {
         let examples = Examples::of(&choice);
         let keep = |tag: &Tag| if is_referrer_tag(tag) { with_referrers } else { examples.takes(tag) };
         let sent_at = self.sender.observer.clock.now();
-        let Listing { tags, digests, left_out, invalid } = match client.tags_and_digests(&repository, &keep).await {
+        let listing = client.tags_and_digests(&repository, &keep);
+        let listing = announced(format!("the tags of {}/{repository}", client.host()), listing).await;
+        let Listing { tags, digests, left_out, invalid } = match listing {
             Ok(Some(listing)) => listing,
             Ok(None) if !is_named => Listing::default(),
             Ok(None) => {

@@ -223,6 +223,7 @@ impl Machine {
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
         self.compare_at =
             now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
+        self.settle_comparison(is_whole, comparison.is_partial, now);
         if comparison.is_outdated {
             self.compare_at = self.compare_at.min(now + SOON);
         }

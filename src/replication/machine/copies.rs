@@ -16,7 +16,8 @@ impl Machine {
     /// Has the tag copied to these pairs when its turn comes; an urgent one is next.
     pub(super) fn enqueue(&mut self, repository: &RepositoryName, tag: &Tag, ids: Vec<PairId>, is_urgent: bool) {
         let mut pairs = Vec::new();
-        for id in ids.into_iter().filter(|_| !self.orders.is_dry) {
+        let begins = !self.orders.is_dry && !self.is_draining();
+        for id in ids.into_iter().filter(|_| begins) {
             if let Some(pair) = self.pairs.get_mut(&id)
                 && !pair.running.contains_key(tag)
                 && (pair.queued.insert(tag.clone()) || (is_urgent && !pair.urgent.contains(tag)))
@@ -39,7 +40,8 @@ impl Machine {
     }
 
     pub(super) fn queue_retries(&mut self, now: Timestamp) {
-        if self.orders.is_once {
+        if self.orders.once.is_some() {
+            self.queue_attempts(now);
             return;
         }
         while let Some(id) = self.retries.pop(now) {
@@ -173,6 +175,7 @@ impl Machine {
             self.groups.remove(&group);
         }
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
+        let asked = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err()?.retry_after);
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
         let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
@@ -204,6 +207,7 @@ impl Machine {
         if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(&tag)) {
             self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
         }
+        self.settle(id, &tag, asked, jitter, now);
         self.follow_up(id, &tag, &digest, now);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -39,8 +40,9 @@ pub(crate) struct Orders {
     pub class: Option<String>,
     /// Images that are copied at once, each to all of its destinations.
     pub slots: usize,
-    /// True if every image is tried once: failures are not tried again.
-    pub is_once: bool,
+    /// Set in a run that ends: the source is compared once, and a failure that may pass by itself is tried again for so
+    /// long after the first one. `None` to go on for ever.
+    pub once: Option<Duration>,
     /// True if copies are planned only: none starts.
     pub is_dry: bool,
 }
@@ -140,6 +142,8 @@ pub(crate) enum Event {
     Frozen,
     /// Time passed.
     Wake,
+    /// The run is to end: nothing is begun any more, and copies that run go on.
+    Drain,
     /// The process ends: nothing stays in progress.
     Interrupt,
     /// The configuration ends: its statuses are deleted and its claims released.

@@ -9,6 +9,7 @@ mod copies;
 mod event;
 mod finding;
 mod ids;
+mod once;
 mod orders;
 mod pair;
 mod pairs;
@@ -28,10 +29,12 @@ pub(crate) use self::event::{
 };
 pub(crate) use self::finding::{Coverage, Finding, Listed, Looked, Observed, Unread};
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
+pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Queued, RunningCopy, STANDSTILL, Slot, SourceRepository,
+    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Queued, Retried, RunningCopy, STANDSTILL, Slot,
+    SourceRepository,
 };
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
@@ -112,6 +115,7 @@ pub(crate) struct Machine {
     reported_fails: bool,
     reported_at: Timestamp,
     ending: Option<Ending>,
+    retried: Retried,
 }
 
 /// The end of a configuration: of its process, or of itself.
@@ -176,6 +180,7 @@ impl Machine {
             reported_fails: false,
             reported_at: now,
             ending: None,
+            retried: Retried::default(),
             orders,
         };
         machine.resume(claims, now);
@@ -198,6 +203,7 @@ impl Machine {
             Event::Workers(problem) => self.workers = problem,
             Event::Frozen => self.thaw(now),
             Event::Wake => {}
+            Event::Drain => self.drain(now),
             Event::Interrupt => self.end(Ending::Interrupt, now),
             Event::Retire => self.end(Ending::Retire, now),
         }
@@ -215,7 +221,8 @@ impl Machine {
         }
         let is_active = self.is_active();
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
-        let retries = self.retries.next().filter(|_| is_active && !self.orders.is_once);
+        let retries = if self.orders.once.is_some() { self.retry_at() } else { self.retries.next() };
+        let retries = retries.filter(|_| is_active);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
         let begin = (!self.queue.is_empty() && self.copy_from > now).then_some(self.copy_from);
         let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);
@@ -240,6 +247,11 @@ impl Machine {
         self.ending.is_some()
     }
 
+    /// Returns true once nothing is begun any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.retried.is_draining
+    }
+
     /// Returns true if the configuration has ended, and nothing that it began is under way.
     pub(crate) fn is_done(&self) -> bool {
         self.ending.is_some() && self.copies.is_empty() && self.publishing == 0 && self.deleting.is_empty()
@@ -252,7 +264,7 @@ impl Machine {
 
     /// Returns true until the first comparison has ended, and during each later one.
     pub(crate) fn is_comparing(&self) -> bool {
-        self.comparison.is_some() || (self.is_active() && self.next_comparison == 0)
+        self.comparison.is_some() || (self.is_active() && self.next_comparison == 0 && !self.is_draining())
     }
 
     /// Returns the last valid spec.
@@ -298,7 +310,7 @@ impl Machine {
 
     /// Starts what is due.
     fn advance(&mut self, now: Timestamp) {
-        if self.is_active() {
+        if self.is_active() && !self.is_draining() {
             if self.comparison.is_none() && self.compare_at <= now {
                 self.start_comparison(now);
             }

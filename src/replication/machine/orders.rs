@@ -90,6 +90,7 @@ impl Machine {
         self.observe_from = now;
         self.doubt_until = now + MAX_LATE_WRITE;
         self.compare_at = now;
+        self.compare_again();
         self.is_report_doubted = true;
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {

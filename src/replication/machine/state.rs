@@ -85,6 +85,23 @@ pub(super) struct Slot {
     pub(super) began_at: Timestamp,
 }
 
+/// The failures of a run that may pass by themselves.
+#[derive(Debug, Default)]
+pub(super) struct Retried {
+    /// The first failure of each image that is tried again, and the time of its last or next attempt.
+    pub(super) images: BTreeMap<(PairId, Tag), (Timestamp, Timestamp)>,
+    /// The next attempts, in their order.
+    pub(super) due: BTreeSet<(Timestamp, PairId, Tag)>,
+    /// Images that have failed for good.
+    pub(super) given_up: BTreeSet<(PairId, Tag)>,
+    /// The first of the comparisons in a row that met such a failure; `None` if the last one did not.
+    pub(super) compared_since: Option<Timestamp>,
+    /// True while another comparison is to come.
+    pub(super) compares_again: bool,
+    /// True once nothing is begun any more.
+    pub(super) is_draining: bool,
+}
+
 /// Images that may wait in the queue before a comparison waits for the copies.
 pub(super) const MAX_AHEAD: usize = 256;
 /// Copies that make no progress for so long stand still: a comparison does not wait for them then.

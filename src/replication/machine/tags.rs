@@ -73,6 +73,7 @@ impl Machine {
                 pair.ledger.attempt(tag, now)
             });
             match attempt {
+                Some(Attempt::Copy(_)) if self.is_given_up(id, tag) => {}
                 Some(Attempt::Copy(_)) => wanted.push(id),
                 Some(Attempt::Wait(until)) => self.retries.set_no_later(id, until),
                 _ => {}

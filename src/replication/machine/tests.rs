@@ -35,7 +35,7 @@ fn orders(generation: i64, rule: &str) -> Orders {
         dependencies: 0,
         class: None,
         slots: 8,
-        is_once: false,
+        once: None,
         is_dry: false,
     }
 }
@@ -437,13 +437,83 @@ fn an_ended_configuration_leaves_no_claim_an_interrupted_one_no_progress() {
 #[test]
 fn a_run_that_tries_everything_once_ends_with_its_failures() {
     let mut once = orders(1, "");
-    once.is_once = true;
+    once.once = Some(Duration::ZERO);
     let mut bench = Bench::resumed(once, Stored::default(), 0);
     bench.compare(&[("app", &[("v1", "1")])], true);
     bench.copied(Err(FailureCode::DestinationUnavailable));
     assert!(bench.machine.is_at_rest());
     bench.passes(300);
     assert!(bench.copies.is_empty() && bench.machine.is_at_rest());
+}
+
+/// Returns a run that has found one image.
+fn run(retry_for: u64) -> Bench {
+    let once = Orders { once: Some(Duration::from_secs(retry_for)), ..orders(1, "") };
+    let mut bench = Bench::resumed(once, Stored::default(), 0);
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench
+}
+
+#[test]
+fn a_run_tries_again_what_may_pass_until_its_time_is_over() {
+    let mut bench = run(120);
+    for second in 0..200 {
+        let is_over = bench.machine.is_run_over();
+        assert_eq!(is_over, second > 120, "after {second} s");
+        bench.copied(Err(FailureCode::SourceUnavailable));
+        assert!(bench.machine.next_attempt().is_some() || second >= 120, "after {second} s");
+        bench.passes(1);
+    }
+    let mut bench = run(120);
+    bench.copied(Err(FailureCode::SourceUnavailable));
+    let next = bench.machine.next_attempt().unwrap();
+    assert_eq!((next.images, next.because.as_str(), bench.machine.wake_at(bench.now)), (1, "no", Some(next.at)));
+    bench.passes(3);
+    bench.copied(Ok(()));
+    assert!(bench.machine.is_run_over());
+    assert!(matches!(bench.row("v1"), Some(crate::plan::RowState::Complete { .. })));
+}
+
+#[test]
+fn a_run_leaves_to_people_what_people_resolve() {
+    let mut bench = run(120);
+    bench.copied(Err(FailureCode::DestinationDenied));
+    assert!(bench.machine.is_run_over());
+    bench.passes(60);
+    assert!(bench.copies.is_empty());
+}
+
+#[test]
+fn a_run_compares_again_only_after_a_failure_that_may_pass() {
+    let problem = |stalled| Problem { stalled, reason: reason::SOURCE_UNREADABLE, message: "away".to_owned() };
+    for (stalled, is_over) in [(true, true), (false, false)] {
+        let once = Orders { once: Some(Duration::from_secs(120)), ..orders(1, "") };
+        let mut bench = Bench::resumed(once, Stored::default(), 0);
+        bench.find(Finding::Problem(problem(stalled)));
+        bench.find(Finding::Done(Coverage::Partial));
+        assert_eq!(bench.machine.is_run_over(), is_over);
+        assert!(!bench.machine.is_comparing(), "the next configuration does not wait");
+        bench.passes(3);
+        assert_eq!(bench.machine.is_comparing(), !is_over);
+    }
+    let mut bench = run(120);
+    bench.copied(Ok(()));
+    bench.passes(24 * 3600);
+    assert!(bench.machine.is_run_over() && !bench.machine.is_comparing(), "the interval is of others");
+}
+
+#[test]
+fn a_run_that_drains_begins_nothing_and_lets_copies_end() {
+    let once = Orders { once: Some(Duration::from_secs(120)), slots: 1, ..orders(1, "") };
+    let mut bench = Bench::resumed(once, Stored::default(), 0);
+    bench.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
+    assert_eq!(bench.copies.len(), 1);
+    bench.step(Event::Drain);
+    assert!(!bench.machine.is_run_over());
+    bench.copied(Err(FailureCode::SourceUnavailable));
+    assert!(bench.copies.is_empty() && bench.machine.is_run_over());
+    bench.step(Event::Interrupt);
+    assert!(bench.machine.is_done());
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Declared {
             dependencies: changes,
             class: None,
             slots: 4,
-            is_once: false,
+            once: None,
             is_dry: false,
         }
     }
