@@ -157,6 +157,10 @@ impl Http {
         sent_at: Instant,
         sent: &Result<reqwest::Response, HttpError>,
     ) {
+        // The paths of other hosts may hold a signature, and queries do.
+        let path = if self.hosts.is_own_origin(url) { url.path() } else { "" };
+        let status = sent.as_ref().ok().map(|response| response.status().as_u16());
+        tracing::debug!(%method, host = url.host_str(), path, status, "asked a registry");
         let limiter = if is_read(method) { &self.reads } else { &self.writes };
         match sent {
             Ok(response) => {

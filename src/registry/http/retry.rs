@@ -35,13 +35,19 @@ impl<'a> Retries<'a> {
         if error.kind == ErrorKind::RateLimited {
             // Registries ask for microseconds, or for nothing at all.
             let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.min_pause);
-            self.pause.until(Instant::now() + asked);
+            if self.pause.until(Instant::now() + asked) {
+                tracing::info!(target: WAITING, "no request is sent for {} s: {}", asked.as_secs(), error.message);
+            }
             wait = wait.max(asked);
         }
         if self.tries >= failed.max_tries || wait > self.deadlines.max_wait {
             return Err(error);
         }
-        tracing::debug!(error = %error.message, tries = self.tries, ?wait, "trying again");
+        if wait >= LONG_WAIT && error.kind != ErrorKind::RateLimited {
+            tracing::info!(target: WAITING, "trying again in {} s: {}", wait.as_secs(), error.message);
+        } else {
+            tracing::debug!(error = %error.message, tries = self.tries, ?wait, "trying again");
+        }
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -58,10 +64,12 @@ impl<'a> Retries<'a> {
 pub(crate) struct Pause(Locked<Option<Instant>>);
 
 impl Pause {
-    /// Extends the pause to `instant`; never shortens it.
-    fn until(&self, instant: Instant) {
+    /// Extends the pause to `instant`; never shortens it. Returns true if that makes it longer by a time that matters.
+    fn until(&self, instant: Instant) -> bool {
         let mut not_before = self.0.lock();
+        let known = not_before.unwrap_or_else(Instant::now).max(Instant::now());
         *not_before = (*not_before).max(Some(instant));
+        instant >= known + LONG_WAIT
     }
 
     /// Waits for the end of the pause.
@@ -149,6 +157,11 @@ fn parse_go_duration(text: &str) -> Option<f64> {
     }
     (!text.is_empty()).then_some(seconds)
 }
+
+/// A wait of which users are informed.
+const LONG_WAIT: Duration = Duration::from_secs(2);
+/// The target of log lines about waits, which commands show by default.
+const WAITING: &str = "transship::waiting";
 
 /// The registry is asked again after this, although it asks for a longer wait: it may change its mind.
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
