@@ -2,6 +2,7 @@
 
 mod definitions;
 mod kinds;
+mod schema;
 
 pub use definitions::{
     custom_resource_definition_files, custom_resource_definitions, write_custom_resource_definitions,
@@ -10,6 +11,7 @@ pub use kinds::{
     Registry, RegistryObjectSpec, RegistryPermissionPolicy, RegistryPermissionPolicyObjectSpec,
     ReplicationConfiguration, ReplicationConfigurationObjectSpec, ReplicationStatus, ReplicationStatusObjectSpec,
 };
+pub use schema::schema_faults;
 
 /// The label of a ReplicationStatus that names its configuration.
 pub const CONFIGURATION_LABEL: &str = "transship.dev/configuration";

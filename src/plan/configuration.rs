@@ -177,9 +177,20 @@ fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), SpecE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::RepositoryName;
 
     fn parse(yaml: &str) -> Result<Configuration, SpecError> {
         parse_configuration("team-a", "services", &serde_saphyr::from_str(yaml).unwrap())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_prefix_is_taken_exactly_if_it_begins_a_valid_name(prefix in "[a-z0-9._/A-]{2,12}") {
+            let filter = RepositoryFilter { filter: prefix.clone(), filter_type: RepositoryFilterType::PrefixMatch };
+            let is_taken = parse_repository_filters("f", &[filter]).is_ok();
+            let begins_one = ["", "a", "-a"].iter().any(|rest| format!("{prefix}{rest}").parse::<RepositoryName>().is_ok());
+            proptest::prop_assert_eq!(is_taken, begins_one);
+        }
     }
 
     #[test]

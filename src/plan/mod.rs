@@ -18,7 +18,7 @@ mod status_throttle;
 mod tag_filters;
 mod validation;
 
-pub use backoff::{Jitter, retry_delay};
+pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress};
 pub use configuration::{Configuration, parse_configuration};
 pub use image_request::ImageRequest;
@@ -40,4 +40,4 @@ pub use selection::{Match, RepositoryPattern, Rule, Selection, TagChoice};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};
 pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};
-pub use validation::{check_policy, check_registry};
+pub use validation::{check_policy, check_registry, ignored_proxies};

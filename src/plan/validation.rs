@@ -33,9 +33,31 @@ pub fn check_policy(spec: &RegistryPermissionPolicySpec) -> Result<(), SpecError
     Ok(())
 }
 
+/// Returns a warning if the environment names a proxy, since none is used: `is_set` says of a variable if it has a value.
+pub fn ignored_proxies(is_set: impl Fn(&str) -> bool) -> Option<String> {
+    let set: Vec<&str> = PROXY_VARIABLES.into_iter().filter(|name| is_set(name)).collect();
+    (!set.is_empty()).then(|| {
+        format!(
+            "{} has no effect: registries are reached directly, never through a proxy; permit that, or name a mirror \
+             that is reachable in spec.url",
+            set.join(", ")
+        )
+    })
+}
+
+/// The variables by which programs find a proxy; curl and Go read both spellings.
+const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_that_is_not_used_is_named_without_its_value() {
+        assert_eq!(ignored_proxies(|_| false), None);
+        let warning = ignored_proxies(|name| ["https_proxy", "HTTP_PROXY"].contains(&name)).unwrap();
+        assert!(warning.starts_with("https_proxy, HTTP_PROXY has no effect: "), "{warning}");
+    }
 
     #[test]
     fn plain_http_has_to_be_asked_for() {

@@ -99,7 +99,8 @@ pub static TAG_FILTER_RULES: ValidationRules<TagFilter> = ValidationRules::new(|
     ]
 });
 
-static REPOSITORY_PREFIX: Pattern = Pattern::new("^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$");
+static REPOSITORY_PREFIX: Pattern =
+    Pattern::new("^([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*/)*([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*([.]|_|__|-+)?)?$");
 static REPOSITORY: Pattern = Pattern::new("^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$");
 static TAG: Pattern = Pattern::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$");
 static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]{1,128}$");

@@ -1,0 +1,121 @@
+//! The bounds of the CustomResourceDefinitions for objects that no API server has checked.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::definitions::custom_resource_definitions;
+
+/// Returns everything in the spec of an object that breaks the schema of its kind: lengths, numbers, patterns, words and
+/// repeated keys. Types and unknown fields are found when the object is decoded, and rules in CEL have their functions.
+pub fn schema_faults(kind: &str, object: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Some(schema) = SCHEMAS.get(kind) {
+        check(schema, &object["spec"], "spec", &mut faults);
+    }
+    faults
+}
+
+/// The schemas of the specs, by kind.
+static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let schema = |definition: Value| {
+        let kind = definition["spec"]["names"]["kind"].as_str()?.to_owned();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        Some((kind, schema.clone()))
+    };
+    let definitions = custom_resource_definitions().into_iter();
+    definitions.filter_map(|definition| schema(serde_json::to_value(definition).ok()?)).collect()
+});
+
+fn check(schema: &Value, value: &Value, field: &str, faults: &mut Vec<String>) {
+    match value {
+        Value::String(text) => check_text(schema, text, field, faults),
+        Value::Number(number) => {
+            let (number, bound) = (number.as_f64().unwrap_or_default(), |name: &str| schema[name].as_f64());
+            if bound("minimum").is_some_and(|min| number < min) || bound("maximum").is_some_and(|max| number > max) {
+                faults.push(format!("{field}: must be {}", range(&schema["minimum"], &schema["maximum"])));
+            }
+        }
+        Value::Array(items) => check_items(schema, items, field, faults),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                check(&schema["properties"][name], value, &format!("{field}.{name}"), faults);
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn check_text(schema: &Value, text: &str, field: &str, faults: &mut Vec<String>) {
+    let length = text.chars().count() as u64;
+    if is_outside(length, &schema["minLength"], &schema["maxLength"]) {
+        faults.push(format!("{field}: must have {} characters", range(&schema["minLength"], &schema["maxLength"])));
+    }
+    // RE2 reads `[[]` and `[]]` as one bracket each.
+    let translated = |pattern: &str| Regex::new(&pattern.replace("[[]", r"\[").replace("[]]", r"\]"));
+    let pattern = schema["pattern"].as_str().and_then(|pattern| translated(pattern).ok());
+    if let Some(pattern) = pattern.filter(|pattern| !pattern.is_match(text)) {
+        faults.push(format!("{field}: {text:?} must match {pattern}"));
+    }
+}
+
+fn check_items(schema: &Value, items: &[Value], field: &str, faults: &mut Vec<String>) {
+    if is_outside(items.len() as u64, &schema["minItems"], &schema["maxItems"]) {
+        faults.push(format!("{field}: must have {} entries", range(&schema["minItems"], &schema["maxItems"])));
+    }
+    let keys: Vec<&str> =
+        schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (index, item) in items.iter().enumerate() {
+        check(&schema["items"], item, &format!("{field}[{index}]"), faults);
+        let is_same = |other: &Value| keys.iter().all(|key| other[*key] == item[*key]);
+        if !keys.is_empty() && items[..index].iter().any(is_same) {
+            faults.push(format!("{field}[{index}]: another entry has the same {}", keys.join(" and ")));
+        }
+    }
+}
+
+fn is_outside(count: u64, min: &Value, max: &Value) -> bool {
+    min.as_u64().is_some_and(|min| count < min) || max.as_u64().is_some_and(|max| count > max)
+}
+
+fn range(min: &Value, max: &Value) -> String {
+    match (min, max) {
+        (Value::Null, max) => format!("at most {}", whole(max)),
+        (min, Value::Null) => format!("at least {}", whole(min)),
+        (min, max) => format!("{} to {}", whole(min), whole(max)),
+    }
+}
+
+/// Returns a number without the `.0` that bounds in a definition have.
+fn whole(number: &Value) -> String {
+    number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bounds_of_the_schema_hold_for_files_too() {
+        let faults = |spec: Value| schema_faults("Registry", &json!({ "spec": spec }));
+        assert!(faults(json!({"url": "https://r.example.com", "limits": {"concurrency": 64}})).is_empty());
+        let found = faults(json!({"url": "https://r.example.com", "limits": {"concurrency": 65}}));
+        assert_eq!(found, ["spec.limits.concurrency: must be 1 to 64"]);
+        let found = faults(json!({"url": "https://r", "trustedHosts": ["https://cdn.example.com"]}));
+        assert!(found[0].starts_with("spec.trustedHosts[0]: \"https://cdn.example.com\" must match ^"), "{found:?}");
+
+        let rule = |name: &str| json!({"name": name, "destinations": [{"registryRef": {"name": "d"}}]});
+        let faults = |rules: Value| {
+            schema_faults("ReplicationConfiguration", &json!({"spec": {"interval": "10m", "rules": rules}}))
+        };
+        assert!(faults(json!([rule("a"), rule("b")])).is_empty());
+        assert_eq!(faults(json!([rule("a"), rule("a")])), ["spec.rules[1]: another entry has the same name"]);
+        assert!(faults(json!([rule("A")]))[0].starts_with("spec.rules[0].name: "));
+        let none = json!({"name": "a", "destinations": []});
+        assert_eq!(faults(json!([none])), ["spec.rules[0].destinations: must have 1 to 25 entries"]);
+    }
+}
