@@ -40,5 +40,6 @@ pub use lists::referrer_page::Referrer;
 pub use lists::referrers::{FallbackTag, ReferrerList};
 pub use lists::tags::FirstTags;
 pub use upload::UploadOutcome;
+pub(crate) use upload::uploads_given_up;
 pub use vendors::Listing;
 pub use vendors::ecr::EcrApi;

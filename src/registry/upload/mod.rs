@@ -23,6 +23,7 @@ use crate::registry::upload::ahead::{OpenResult, open_while};
 use crate::registry::upload::blob_upload::{BlobUpload, Completion, Mount};
 use crate::registry::upload::descent::Descent;
 use crate::registry::upload::ladder::{DescentReason, Ladder, MAX_CHUNK, Rung, UploadProfile};
+pub(crate) use crate::registry::upload::session::uploads_given_up;
 use crate::registry::upload::session::{Payload, UploadError, UploadSession};
 
 /// The way in which a blob came to the repository.

@@ -1,12 +1,14 @@
 //! One upload session at a registry: its location, the requests that go into it, and its cancellation.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::image::Digest;
@@ -291,9 +293,17 @@ impl Drop for UploadSession {
             return;
         };
         if self.is_open && self.session.http().hosts().is_own_origin(&self.url) {
-            runtime.spawn(cancel(self.session.clone(), self.url.clone(), self.scopes.clone()));
+            let cancel = cancel(self.session.clone(), self.url.clone(), self.scopes.clone());
+            CANCELLATIONS.spawn_on(cancel, &runtime);
         }
     }
+}
+
+/// Waits until every upload that was given up has been cancelled at its registry, at most `deadline`: to be called
+/// before a process ends.
+pub(crate) async fn uploads_given_up(deadline: Duration) {
+    CANCELLATIONS.close();
+    let _ = timeout(deadline, CANCELLATIONS.wait()).await;
 }
 
 /// Cancels an upload session, if the registry supports that; a failure has no consequence.
@@ -306,6 +316,9 @@ async fn cancel(session: Arc<Session>, url: Url, scopes: Scopes) {
         Err(_) => tracing::debug!("could not give up an upload session in time"),
     }
 }
+
+/// The cancellations that are under way.
+static CANCELLATIONS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
 const SLICE_BYTES: usize = 64 * 1024;
 
