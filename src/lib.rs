@@ -18,7 +18,7 @@
 //! | `cluster` | Adapters to the Kubernetes API: watched objects, credentials, policies, statuses, Jobs |
 //! | `execution` | Carries out one image, in this process or by a Job |
 //! | `controllers` | The reconcilers, one for each kind |
-//! | `notify`, `admin`, `metrics`, [`telemetry`], [`config`], `locked` | Notifications, probes, counters, log, flags, locks |
+//! | `notify`, `admin`, `metrics`, [`telemetry`], [`console`], [`config`], `locked` | Notifications, probes, counters, log, output, flags, locks |
 //! | [`worker`], [`standalone`], [`operator`] | The processes: the pod of a Job, `serve` and `sync`, and the operator |
 //!
 //! # The flow of a push
@@ -45,6 +45,7 @@ pub mod api;
 mod channel;
 mod cluster;
 pub mod config;
+pub mod console;
 mod controllers;
 pub mod copy;
 mod execution;

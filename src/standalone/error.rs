@@ -24,9 +24,12 @@ pub enum UsageError {
     /// Standard input cannot be read again.
     #[error("serve reads its files again: give files instead of -")]
     ServeFromStandardInput,
-    /// A value of `--ca` without `=`.
-    #[error("{0:?} is not of the form host[:port]=FILE")]
+    /// A value of `--ca` that is no host and file.
+    #[error("{0:?} is not of the form host[:port]=FILE, without a scheme or path")]
     CaFlag(String),
+    /// A value of `--retry-for` that is no duration, or too long.
+    #[error("{0:?} is no duration up to 24h, such as 30s, 2m or 1h30m")]
+    RetryForFlag(String),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -41,12 +44,22 @@ pub enum UsageError {
     /// The handlers of signals cannot be installed.
     #[error("signals cannot be waited for: {0}")]
     Signals(io::Error),
-    /// Standard output is closed or full.
+    /// Standard output cannot be written, for another reason than that its reader is gone.
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// The list of statuses has no form in YAML.
     #[error("the statuses cannot be written as YAML: {0}")]
     Yaml(String),
+}
+
+impl UsageError {
+    /// Returns the exit code: 2 if nothing was done yet, 1 afterwards.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(_) | Self::State(StateError::Incomplete { .. }) => 1,
+            _ => 2,
+        }
+    }
 }
 
 /// A file, or a document in one, that cannot be used.
@@ -63,6 +76,20 @@ pub enum DocumentError {
     /// The file is over the bound.
     #[error("{} is over 4 MiB: split it", .0.display())]
     TooLarge(PathBuf),
+    /// The folder has no file with objects.
+    #[error("{} has no *.yaml, *.yml or *.json; subfolders are not entered", .0.display())]
+    EmptyFolder(PathBuf),
+    /// The folder is over the bound.
+    #[error("{} has more than {max} files: give them in parts", folder.display())]
+    TooManyFiles {
+        /// The folder as it was given.
+        folder: PathBuf,
+        /// The most files.
+        max: usize,
+    },
+    /// Standard input cannot be read twice.
+    #[error("-f - is there twice: standard input is read once")]
+    StandardInputTwice,
     /// The file has no YAML.
     #[error("{file} is no YAML: {error}")]
     NotYaml {
@@ -114,8 +141,11 @@ pub enum ObjectError {
     /// An earlier document has the kind and the name.
     #[error("{0} is there twice: remove one")]
     Twice(String),
-    /// A kind that no command reads.
-    #[error("{object} of {version} is no kind that is known here: remove it")]
+    /// A value that is no object of Kubernetes.
+    #[error("an object without apiVersion and kind: add them, or leave the file out")]
+    NoKind,
+    /// A kind of this program that this version does not know.
+    #[error("{object} of {version} is no kind that is known here: correct or remove it")]
     UnknownKind {
         /// The object as `Kind namespace/name`.
         object: String,
@@ -135,6 +165,14 @@ pub enum SetupError {
         /// Its fault.
         error: ClientError,
     },
+    /// Certificates that nothing uses.
+    #[error("--ca {host}: {fault}")]
+    UnusedCa {
+        /// The canonical host of the flag.
+        host: String,
+        /// The fault.
+        fault: UnusedCa,
+    },
     /// The docker configuration is absent, though it was given, or not readable.
     #[error("the docker configuration {} cannot be read: {error}", file.display())]
     UnreadableLogins {
@@ -151,6 +189,20 @@ pub enum SetupError {
         /// The fault, without a part of the file.
         message: String,
     },
+}
+
+/// The fault for which certificates of `--ca` have no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusedCa {
+    /// No Registry has the host.
+    #[error("no Registry of the files has this host; they have {0}")]
+    Unknown(String),
+    /// The Registry needs no certificate.
+    #[error("its Registry speaks plain http")]
+    PlainHttp,
+    /// An earlier flag is for the same host.
+    #[error("it is there twice: put all certificates into one file")]
+    Twice,
 }
 
 /// The fault for which a Registry has no client.

@@ -1,8 +1,7 @@
 //! Reads the kinds from YAML files, as strictly as `kubectl apply` does.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
@@ -10,8 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{DocumentError, ObjectError};
-use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
-use crate::plan::{Configuration, NamespacedName, check_policy, check_registry, parse_configuration};
+use super::objects::{Object, Skipped, flatten};
+use super::reader;
+use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, schema_faults};
+use crate::plan::{Configuration, NamespacedName, SpecError, check_policy, check_registry, parse_configuration};
 use crate::policy::Policy;
 
 /// The objects of all files, checked.
@@ -27,17 +28,19 @@ pub(super) struct Documents {
     pub(super) config_maps: BTreeMap<(String, String), ConfigMap>,
     /// For the tokens of notifications, by namespace and name; never for logins.
     pub(super) secrets: BTreeMap<(String, String), Secret>,
+    skipped: Skipped,
 }
 
 impl Documents {
-    /// Reads and checks all files.
+    /// Reads and checks all files and folders.
     ///
     /// # Errors
     /// Everything that is wrong, each with the file, the object, the field and the remedy.
     pub(super) fn read(files: &[PathBuf]) -> Result<Self, Vec<DocumentError>> {
-        let (mut documents, mut errors) = (Self::default(), Vec::new());
+        let mut documents = Self::default();
+        let (files, mut errors) = reader::files(files);
         for file in files {
-            match read_file(file) {
+            match reader::read(&file) {
                 Ok(text) => documents.take_file(&file.display().to_string(), &text, &mut errors),
                 Err(error) => errors.push(error),
             }
@@ -63,12 +66,31 @@ impl Documents {
         (token.len() >= MIN_TOKEN_BYTES).then_some(token)
     }
 
+    /// Returns a line for everything in the files that has no effect.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let policies =
+            self.policies.iter().flat_map(|(namespace, policies)| policies.iter().map(move |p| (namespace, p)));
+        let without_registry = policies.filter_map(|(namespace, policy)| {
+            let name = &policy.spec.as_ref()?.registry_ref.name;
+            let registry = NamespacedName { namespace: namespace.clone(), name: name.clone() };
+            let is_missing = !self.registries.contains_key(&registry);
+            is_missing.then(|| {
+                format!(
+                    "RegistryPermissionPolicy {namespace}/{} has no effect: no file has Registry {namespace}/{name} of \
+                     spec.registryRef",
+                    policy.name
+                )
+            })
+        });
+        self.skipped.line().into_iter().chain(without_registry).collect()
+    }
+
     fn take_file(&mut self, file: &str, text: &str, errors: &mut Vec<DocumentError>) {
         // A snippet of the file could show a token.
         let options = serde_saphyr::options! { with_snippet: false };
         match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
             Ok(values) => {
-                for value in values.into_iter().filter(|value| !value.is_null()) {
+                for value in values.into_iter().filter(|value| !value.is_null()).flat_map(flatten) {
                     if let Err(error) = self.take(value) {
                         errors.push(DocumentError::Object { file: file.to_owned(), error });
                     }
@@ -81,57 +103,71 @@ impl Documents {
     }
 
     fn take(&mut self, value: Value) -> Result<(), ObjectError> {
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-        let namespace = match text("/metadata/namespace") {
-            namespace if namespace.is_empty() => "default".to_owned(),
-            namespace => namespace,
-        };
-        let object = format!("{kind} {namespace}/{name}");
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(ObjectError::Name { kind, max: MAX_NAME });
+        let object = Object::of(value)?;
+        if object.is_own() {
+            return self.take_own(object);
         }
-        let invalid = |message: String| ObjectError::Invalid { object: object.clone(), message };
-        let undecodable = |error: DecodeError| invalid(error.to_string());
+        let Object { version, kind, namespace, name, value } = object;
         match (version.as_str(), kind.as_str()) {
-            ("transship.dev/v1alpha1", "Registry") => {
-                let registry: Registry = decode(value).map_err(undecodable)?;
-                check_registry(&registry.spec).map_err(|error| invalid(error.message))?;
-                let reference = NamespacedName { namespace, name };
-                unique(self.registries.insert(reference, registry).is_none(), &object)
-            }
-            ("transship.dev/v1alpha1", "ReplicationConfiguration") => {
-                let decoded: ReplicationConfiguration = decode(value).map_err(undecodable)?;
-                let parsed = parse_configuration(&namespace, &name, &decoded.spec);
-                let configuration = parsed.map_err(|error| invalid(error.message))?;
-                let same = |c: &Configuration| c.namespace == namespace && c.name == name;
-                unique(!self.configurations.iter().any(same), &object)?;
-                self.configurations.push(configuration);
-                Ok(())
-            }
-            ("transship.dev/v1alpha1", "RegistryPermissionPolicy") => {
-                let policy: RegistryPermissionPolicy = decode(value).map_err(undecodable)?;
-                check_policy(&policy.spec).map_err(|error| invalid(error.message))?;
-                let policies = self.policies.entry(namespace).or_default();
-                unique(!policies.iter().any(|p| p.name == policy.name_any()), &object)?;
-                policies.push(Policy { name, spec: Some(policy.spec.0) });
-                Ok(())
-            }
             ("v1", "ConfigMap") => {
-                self.config_maps.insert((namespace, name), decode(value).map_err(undecodable)?);
-                Ok(())
+                let invalid = |error: DecodeError| invalid(&format!("ConfigMap {namespace}/{name}"), error.to_string());
+                let map = decode(value).map_err(invalid)?;
+                self.config_maps.insert((namespace, name), map);
             }
             ("v1", "Secret") => {
                 // What serde says of a wrong value repeats it.
-                let secret = decode(value).map_err(|_: DecodeError| {
-                    invalid("it is no Secret: data and stringData map names to strings".to_owned())
-                });
-                self.secrets.insert((namespace, name), secret?);
-                Ok(())
+                let message = || "it is no Secret: data and stringData map names to strings".to_owned();
+                let secret = decode(value)
+                    .map_err(|_: DecodeError| invalid(&format!("Secret {namespace}/{name}"), message()))?;
+                self.secrets.insert((namespace, name), secret);
             }
-            ("v1", "Namespace") => Ok(()),
-            _ => Err(ObjectError::UnknownKind { object, version }),
+            ("v1", "Namespace") => {}
+            _ => self.skipped.add(&Object { version, kind, namespace, name, value }),
         }
+        Ok(())
+    }
+
+    fn take_own(&mut self, object: Object) -> Result<(), ObjectError> {
+        let label = object.label();
+        let Object { version, kind, namespace, name, value } = object;
+        let is_known = version == OWN_VERSION && (OWN_KINDS.contains(&kind.as_str()) || kind == "ReplicationStatus");
+        if !is_known {
+            return Err(ObjectError::UnknownKind { object: label, version });
+        }
+        if kind == "ReplicationStatus" {
+            return Ok(()); // What an operator reports changes nothing.
+        }
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(ObjectError::Name { kind, max: MAX_NAME });
+        }
+        let (undecodable, wrong) = (
+            |error: DecodeError| invalid(&label, error.to_string()),
+            |error: SpecError| invalid(&label, error.message),
+        );
+        let faults = schema_faults(&kind, &value);
+        match kind.as_str() {
+            "Registry" => {
+                let registry: Registry = decode(value).map_err(undecodable)?;
+                check_registry(&registry.spec).map_err(wrong)?;
+                let reference = NamespacedName { namespace, name };
+                unique(self.registries.insert(reference, registry).is_none(), &label)?;
+            }
+            "ReplicationConfiguration" => {
+                let decoded: ReplicationConfiguration = decode(value).map_err(undecodable)?;
+                let configuration = parse_configuration(&namespace, &name, &decoded.spec).map_err(wrong)?;
+                let same = |c: &Configuration| c.namespace == namespace && c.name == name;
+                unique(!self.configurations.iter().any(same), &label)?;
+                self.configurations.push(configuration);
+            }
+            _ => {
+                let policy: RegistryPermissionPolicy = decode(value).map_err(undecodable)?;
+                check_policy(&policy.spec).map_err(wrong)?;
+                let policies = self.policies.entry(namespace).or_default();
+                unique(!policies.iter().any(|p| p.name == policy.name_any()), &label)?;
+                policies.push(Policy { name, spec: Some(policy.spec.0) });
+            }
+        }
+        faults.into_iter().next().map_or(Ok(()), |fault| Err(invalid(&label, fault)))
     }
 
     fn check_references(&self, errors: &mut Vec<DocumentError>) {
@@ -147,6 +183,10 @@ impl Documents {
             }
         }
     }
+}
+
+fn invalid(object: &str, message: String) -> ObjectError {
+    ObjectError::Invalid { object: object.to_owned(), message }
 }
 
 fn unique(is_new: bool, object: &str) -> Result<(), ObjectError> {
@@ -171,23 +211,10 @@ fn decode<K: DeserializeOwned>(value: Value) -> Result<K, DecodeError> {
     }
 }
 
-fn read_file(file: &Path) -> Result<String, DocumentError> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|opened| opened.take(MAX_BYTES + 1).read_to_string(&mut text))
-    };
-    match read {
-        Ok(bytes) if bytes as u64 > MAX_BYTES => Err(DocumentError::TooLarge(file.to_owned())),
-        Ok(_) => Ok(text),
-        Err(error) => Err(DocumentError::Unreadable { file: file.to_owned(), error }),
-    }
-}
-
 const MIN_TOKEN_BYTES: usize = 16;
 const MAX_NAME: usize = 63;
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+const OWN_VERSION: &str = "transship.dev/v1alpha1";
+const OWN_KINDS: [&str; 3] = ["Registry", "ReplicationConfiguration", "RegistryPermissionPolicy"];
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +237,9 @@ mod tests {
         let plain =
             "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'http://r'}}";
         assert!(errors(plain)[0].contains("spec.allowHttp: true"));
-        assert!(errors("{apiVersion: v1, kind: Pod, metadata: {name: p}}")[0].contains("Pod default/p of v1"));
+        let unknown = "{apiVersion: transship.dev/v1, kind: Registry, metadata: {name: r}}";
+        assert!(errors(unknown)[0].contains("Registry default/r of transship.dev/v1 is no kind"));
+        assert!(errors("{replicas: 3}")[0].contains("f.yaml: an object without apiVersion and kind"));
         assert!(errors("a: [")[0].contains("f.yaml is no YAML"));
     }
 

@@ -4,19 +4,21 @@ mod access;
 mod error;
 mod files;
 mod flags;
+mod invalid_lists;
+mod objects;
 mod output;
 mod plan;
 mod preview;
+mod reader;
 mod registries;
 mod run;
 mod serve;
+mod signals;
 mod status;
 mod store;
 mod sync;
 mod text;
 mod wiring;
-
-use std::io::Write;
 
 pub use error::UsageError;
 pub use flags::{PlanFlags, ServeFlags, SyncFlags};
@@ -29,6 +31,7 @@ use self::access::FileContent;
 use self::files::Documents;
 use self::flags::FileFlags;
 use self::registries::FileRegistries;
+use crate::console;
 
 fn read(flags: &FileFlags) -> Result<FileContent, UsageError> {
     let content = read_content(flags, None)?;
@@ -45,14 +48,12 @@ fn read_again(flags: &FileFlags, earlier: &FileContent) -> Result<FileContent, U
 
 fn read_content(flags: &FileFlags, earlier: Option<&FileRegistries>) -> Result<FileContent, UsageError> {
     let documents = Documents::read(&flags.files).map_err(UsageError::Documents)?;
+    documents.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let registries = FileRegistries::new(&documents, flags, earlier).map_err(UsageError::Registries)?;
     Ok(FileContent { documents, registries })
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
 fn printed(text: String) -> Result<(), UsageError> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(UsageError::Output(error)),
-        _ => Ok(()),
-    }
+    console::print(&text).map_err(UsageError::Output)
 }

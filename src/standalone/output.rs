@@ -1,18 +1,23 @@
 //! Prints the result of `sync`: lines and a table for people, one document for programs.
 
 use std::collections::HashMap;
+use std::io;
+use std::process::ExitCode;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::flags::Format;
-use super::text::{bytes, problem_lines, short_digest, short_name, table};
+use super::UsageError;
+use super::flags::{Format, HAS_CHANGES};
+use super::invalid_lists::InvalidList;
+use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
 use super::wiring::name_of;
+use crate::console;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
-use crate::plan::{LedgerEntry, RowState};
+use crate::locked::Locked;
+use crate::plan::{LedgerEntry, RowState, passes_by_itself};
 use crate::replication::machine::{Assignment, Machine};
-use crate::terms::FailureCode;
 
 /// The end of one image and one destination.
 #[derive(Clone, Debug)]
@@ -22,8 +27,22 @@ pub(super) struct ImageResult {
     pub(super) tag: Tag,
     /// The digest at the source; `None` if the source lists the tag and has never given it.
     pub(super) digest: Option<Digest>,
-    /// The copy; `None` if nothing was to be done.
-    pub(super) copied: Option<Result<Copied, CodedError>>,
+    pub(super) end: ImageEnd,
+    /// True once its line is printed.
+    is_printed: bool,
+}
+
+/// The way in which the work on one image ended.
+#[derive(Clone, Debug)]
+pub(super) enum ImageEnd {
+    /// It was verified by an earlier run, and nothing was to be done.
+    Verified,
+    /// It was copied, or found at the destination.
+    Copied(Copied),
+    /// It failed.
+    Failed(CodedError),
+    /// The run was ended before its turn.
+    Pending,
 }
 
 impl ImageResult {
@@ -35,76 +54,119 @@ impl ImageResult {
             destination: format!("{}/{repository}", short_name(destination, &configuration.0)),
             tag: tag.clone(),
             digest: Some(digest.clone()),
-            copied: Some(copied),
+            end: match copied {
+                Ok(copied) => ImageEnd::Copied(copied),
+                Err(error) => ImageEnd::Failed(error),
+            },
+            is_printed: false,
         }
     }
 
     /// Returns the result for an image that was not copied in this run.
     fn of_entry(entry: LedgerEntry<'_>, source: &str, destination: &str, tag: &Tag) -> Self {
-        let failed = |code, message: &str| Some(Err(CodedError::new(code, message.to_owned())));
-        let (digest, copied) = match entry {
+        let failed = |code, message: &str| ImageEnd::Failed(CodedError::new(code, message.to_owned()));
+        let (digest, end) = match entry {
             LedgerEntry::Unread(unread, digest) => (digest, failed(unread.code, &unread.message)),
             LedgerEntry::Row(row) => {
-                let copied = match &row.state {
-                    RowState::Complete { .. } => None,
+                let end = match &row.state {
+                    RowState::Complete { .. } => ImageEnd::Verified,
                     RowState::Failed(failure) => failed(failure.code, &failure.message),
-                    RowState::InProgress { .. } | RowState::Pending => {
-                        failed(FailureCode::SourceUnavailable, "it was not copied: sync again")
-                    }
+                    RowState::InProgress { .. } | RowState::Pending => ImageEnd::Pending,
                 };
-                (Some(&row.digest), copied)
+                (Some(&row.digest), end)
             }
         };
         let (source, destination) = (source.to_owned(), destination.to_owned());
-        Self { source, destination, tag: tag.clone(), digest: digest.cloned(), copied }
+        Self { source, destination, tag: tag.clone(), digest: digest.cloned(), end, is_printed: false }
+    }
+
+    /// Returns true if it failed in a way that may pass by itself: another result may follow.
+    pub(super) fn may_be_tried_again(&self) -> bool {
+        self.failed().is_some_and(|failed| passes_by_itself(failed.code))
     }
 
     fn failed(&self) -> Option<&CodedError> {
-        self.copied.as_ref()?.as_ref().err()
+        match &self.end {
+            ImageEnd::Failed(failed) => Some(failed),
+            _ => None,
+        }
     }
 
     fn copy(&self) -> Option<&Copied> {
-        self.copied.as_ref()?.as_ref().ok()
+        match &self.end {
+            ImageEnd::Copied(copied) => Some(copied),
+            _ => None,
+        }
+    }
+
+    fn is_new(&self) -> bool {
+        self.copy().is_some_and(|copied| !copied.already_there)
+    }
+
+    fn is_complete(&self) -> bool {
+        matches!(self.end, ImageEnd::Verified | ImageEnd::Copied(_))
     }
 }
 
 /// Prints images while they are copied, and sums up at the end.
-#[derive(Clone, Copy)]
-pub(super) struct Printer(Format);
+pub(super) struct Printer {
+    format: Format,
+    is_quiet: bool,
+    /// The first error of standard output.
+    failed: Locked<Option<io::Error>>,
+}
 
 /// The end of a run.
 pub(super) struct Summary {
     /// The text to print.
     pub(super) text: String,
-    failed: usize,
+    counts: ImageCounts,
     problems: usize,
 }
 
 impl Summary {
-    /// Returns true if everything is done.
-    pub(super) fn is_good(&self) -> bool {
-        self.failed == 0 && self.problems == 0
+    /// Returns 1 if something failed; 0 otherwise, or 3 if that `is_detailed` and images were copied.
+    pub(super) fn exit_code(&self, is_detailed: bool) -> ExitCode {
+        let ImageCounts { failed, pending, copied, .. } = self.counts;
+        match (failed + pending + self.problems, copied) {
+            (0, 1..) if is_detailed => ExitCode::from(HAS_CHANGES),
+            (0, _) => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
     }
 }
 
 impl Printer {
-    /// Prints in `format`.
-    pub(super) fn new(format: Format) -> Self {
-        Self(format)
+    /// Prints in `format`, in case of `is_quiet` only images that failed.
+    pub(super) fn new(format: Format, is_quiet: bool) -> Self {
+        Self { format, is_quiet, failed: Locked::default() }
     }
 
     /// Prints one image; in JSON everything comes at the end.
-    pub(super) fn print(self, result: &ImageResult) {
-        if self.0 == Format::Text {
-            println!("{}", line(result));
+    pub(super) fn print(&self, result: &mut ImageResult) {
+        let is_wanted = self.format == Format::Text && !(self.is_quiet && result.is_complete());
+        if is_wanted
+            && !result.is_printed
+            && let Err(error) = console::print(&format!("{}\n", line(result)))
+        {
+            self.failed.lock().get_or_insert(error);
         }
+        result.is_printed = true;
     }
 
-    /// Prints the images that needed nothing, and sums up.
-    pub(super) fn finish(self, machines: &[Machine], results: Vec<ImageResult>) -> Summary {
-        let mut copied: HashMap<(String, String, Tag), ImageResult> = HashMap::new();
+    /// Checks that everything could be printed.
+    ///
+    /// # Errors
+    /// The first error of standard output.
+    pub(super) fn printed(&self) -> Result<(), UsageError> {
+        self.failed.lock().take().map_or(Ok(()), |error| Err(UsageError::Output(error)))
+    }
+
+    /// Prints the images that needed nothing, and those whose failure did not pass; and sums up.
+    pub(super) fn finish(&self, machines: &[Machine], results: Vec<ImageResult>, is_stopped: bool) -> Summary {
+        let mut ended: HashMap<(String, String, Tag), ImageResult> = HashMap::new();
         for result in results {
-            copied.insert((result.source.clone(), result.destination.clone(), result.tag.clone()), result);
+            ended.insert((result.source.clone(), result.destination.clone(), result.tag.clone()), result);
         }
         let mut pairs = Vec::new();
         for (configuration, pair) in
@@ -116,22 +178,70 @@ impl Printer {
             // A tag that this run did not observe is no longer at the source.
             let observed = pair.ledger.entries().filter(|(_, entry)| entry.observed_at() > Timestamp::MIN);
             let results = observed.map(|(tag, entry)| {
-                copied.remove(&(source.clone(), destination.clone(), tag.clone())).unwrap_or_else(|| {
-                    let result = ImageResult::of_entry(entry, &source, &destination, tag);
-                    self.print(&result);
-                    result
-                })
+                let ended = ended.remove(&(source.clone(), destination.clone(), tag.clone()));
+                let mut result = ended.unwrap_or_else(|| ImageResult::of_entry(entry, &source, &destination, tag));
+                self.print(&mut result);
+                result
             });
             pairs.push(results.collect::<Vec<_>>());
         }
         pairs.retain(|results| !results.is_empty());
         let problems: Vec<String> = machines.iter().flat_map(problems).collect();
-        let failed = pairs.iter().flatten().filter(|result| result.failed().is_some()).count();
-        let text = match self.0 {
-            Format::Json => document(&pairs, failed, &problems),
-            Format::Text => format!("\n{}{}", summary_table(&pairs), problem_lines(&problems)),
+        let invalid: Vec<InvalidList> = machines.iter().flat_map(InvalidList::of).collect();
+        let counts = ImageCounts::of(pairs.iter().flatten());
+        let text = match self.format {
+            Format::Json => document(&pairs, &counts, &invalid, &problems),
+            Format::Text => {
+                let sentence = counts.sentence(is_stopped, !problems.is_empty());
+                let (invalid, problems) = (remark_lines(&invalid), problem_lines(&problems));
+                format!("\n{}{invalid}\n{sentence}\n{problems}", summary_table(&pairs))
+            }
         };
-        Summary { text, failed, problems: problems.len() }
+        Summary { text, counts, problems: problems.len() }
+    }
+}
+
+/// Counts of the images of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ImageCounts {
+    images: usize,
+    /// Those that this run copied.
+    copied: usize,
+    failed: usize,
+    /// Those whose turn did not come.
+    pending: usize,
+}
+
+impl ImageCounts {
+    fn of<'a>(results: impl IntoIterator<Item = &'a ImageResult>) -> Self {
+        let mut counts = Self::default();
+        for result in results {
+            counts.images += 1;
+            counts.copied += usize::from(result.is_new());
+            counts.failed += usize::from(result.failed().is_some());
+            counts.pending += usize::from(matches!(result.end, ImageEnd::Pending));
+        }
+        counts
+    }
+
+    fn complete(&self) -> usize {
+        self.images - self.failed - self.pending
+    }
+
+    /// Returns the result of the run in one sentence.
+    fn sentence(&self, is_stopped: bool, has_problems: bool) -> String {
+        let there = self.complete() - self.copied;
+        match self {
+            Self { images: 0, .. } if has_problems || is_stopped => "no image was read".to_owned(),
+            Self { images: 0, .. } => "nothing to do: no image of a source matches".to_owned(),
+            Self { copied: 0, failed: 0, pending: 0, .. } => {
+                format!("nothing to do: {there} of {there} images are at their destinations")
+            }
+            Self { copied, failed, pending, .. } => {
+                let rest = if *pending == 0 { String::new() } else { format!(", {pending} not begun: sync again") };
+                format!("{copied} copied, {there} already there, {failed} failed{rest}")
+            }
+        }
     }
 }
 
@@ -140,27 +250,29 @@ fn problems(machine: &Machine) -> impl Iterator<Item = String> {
     machine.problems().map(move |problem| format!("{name}: {}", problem.message))
 }
 
-fn document(pairs: &[Vec<ImageResult>], failed: usize, problems: &[String]) -> String {
+fn document(pairs: &[Vec<ImageResult>], counts: &ImageCounts, invalid: &[InvalidList], problems: &[String]) -> String {
     let images: Vec<_> = pairs.iter().flatten().map(image_document).collect();
-    let summary = json!({"images": images.len(), "complete": images.len() - failed, "failed": failed});
-    format!("{:#}\n", json!({"images": images, "summary": summary, "troubles": problems}))
+    let mut summary = json!({"images": counts.images, "complete": counts.complete(), "failed": counts.failed});
+    if counts.pending > 0 {
+        summary["pending"] = json!(counts.pending);
+    }
+    let document = json!({"images": images, "summary": summary, "invalidNames": invalid, "troubles": problems});
+    format!("{document:#}\n")
 }
 
 fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
     let mut rows =
         vec![["SOURCE", "DESTINATION", "IMAGES", "COMPLETE", "COPIED", "FAILED", "MOVED"].map(str::to_owned)];
     for results in pairs {
-        let failed = results.iter().filter(|result| result.failed().is_some()).count();
-        let copies = results.iter().filter_map(ImageResult::copy);
-        let (copied, moved) =
-            copies.fold((0, 0), |(copied, moved), one| (copied + u64::from(!one.already_there), moved + one.moved));
+        let counts = ImageCounts::of(results);
+        let moved = results.iter().filter_map(ImageResult::copy).map(|copied| copied.moved).sum();
         rows.push([
             results[0].source.clone(),
             results[0].destination.clone(),
-            results.len().to_string(),
-            (results.len() - failed).to_string(),
-            copied.to_string(),
-            failed.to_string(),
+            counts.images.to_string(),
+            counts.complete().to_string(),
+            counts.copied.to_string(),
+            counts.failed.to_string(),
             bytes(moved),
         ]);
     }
@@ -171,13 +283,14 @@ fn summary_table(pairs: &[Vec<ImageResult>]) -> String {
 pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
     let digest = short_digest(image.digest.as_ref().map_or("", Digest::as_str));
-    match &image.copied {
-        Some(Err(failed)) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
-        Some(Ok(copied)) if !copied.already_there => {
+    match &image.end {
+        ImageEnd::Failed(failed) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
+        ImageEnd::Copied(copied) if !copied.already_there => {
             format!("COMPLETE  {what}  {digest}  {}{}", bytes(copied.size), skipped(copied))
         }
-        Some(Ok(copied)) => format!("COMPLETE  {what}  {digest}  already there{}", skipped(copied)),
-        None => format!("COMPLETE  {what}  {digest}  already there"),
+        ImageEnd::Copied(copied) => format!("COMPLETE  {what}  {digest}  already there{}", skipped(copied)),
+        ImageEnd::Verified => format!("COMPLETE  {what}  {digest}  already there"),
+        ImageEnd::Pending => format!("PENDING   {what}  {digest}  not begun: sync again"),
     }
 }
 
@@ -195,7 +308,11 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
         "source": image.source,
         "destination": image.destination,
         "tag": image.tag,
-        "status": if image.failed().is_some() { "FAILED" } else { "COMPLETE" },
+        "status": match image.end {
+            ImageEnd::Failed(_) => "FAILED",
+            ImageEnd::Pending => "PENDING",
+            ImageEnd::Verified | ImageEnd::Copied(_) => "COMPLETE",
+        },
     });
     if let Some(digest) = &image.digest {
         document["digest"] = json!(digest);
@@ -220,6 +337,18 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_sentence_says_if_there_was_anything_to_do() {
+        let sentence = |images, copied, failed, pending| {
+            ImageCounts { images, copied, failed, pending }.sentence(pending > 0, failed > 0)
+        };
+        assert_eq!(sentence(0, 0, 0, 0), "nothing to do: no image of a source matches");
+        assert_eq!(sentence(5, 0, 0, 0), "nothing to do: 5 of 5 images are at their destinations");
+        assert_eq!(sentence(5, 2, 1, 0), "2 copied, 2 already there, 1 failed");
+        assert_eq!(sentence(5, 0, 0, 4), "0 copied, 1 already there, 0 failed, 4 not begun: sync again");
+        assert_eq!(ImageCounts::default().sentence(false, true), "no image was read");
+    }
 
     #[test]
     fn layers_that_are_not_copied_are_counted() {

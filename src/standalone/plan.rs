@@ -8,8 +8,10 @@ use jiff::Timestamp;
 
 use super::access::{FileAccess, FileContent};
 use super::flags::PlanFlags;
+use super::invalid_lists::InvalidList;
 use super::preview::{ExcludedTags, PlannedAction, PlannedImage, PlannedRepository, Preview};
 use super::run::run_once;
+use super::signals::StopSignals;
 use super::store::FileStore;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of};
@@ -22,21 +24,34 @@ use crate::replication::machine::{Machine, Pair};
 use crate::terms::Action;
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
+/// Returns 0, or 1 if `sync` would fail, and 130 or 143 after a signal.
 ///
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.
 pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
     let store = FileStore::read_only(flags.state.as_deref())?;
-    let wiring = Wiring::new(content, store, 1, None);
-    let machines = run_once(&wiring, Mode::Plan).await;
-    let mut preview = Preview::default();
-    for machine in &machines {
-        preview.take(machine, &wiring.access).await;
-    }
-    preview.look_at_destinations(&wiring.access.content()).await;
+    let signals = StopSignals::catch()?;
+    let wiring = Wiring::new(content, store, 1, flags.run.retry_for, None);
+    tokio::spawn(wiring.core.clock.clone().beat());
+    let preview = async {
+        let machines = run_once(&wiring, Mode::Plan, signals.token()).await;
+        let mut preview = Preview::default();
+        for machine in &machines {
+            preview.take(machine, &wiring.access).await;
+        }
+        preview.look_at_destinations(&wiring.access.content()).await;
+        preview
+    };
+    let preview = tokio::select! {
+        biased;
+        // Nothing is written, and half a plan says nothing.
+        () = signals.token().cancelled() => None,
+        preview = preview => Some(preview),
+    };
+    let Some(preview) = preview else { return Ok(signals.exit_code().unwrap_or(ExitCode::FAILURE)) };
     printed(preview.show(flags.output))?;
-    Ok(ExitCode::from(u8::from(!preview.is_good())))
+    Ok(preview.exit_code(flags.run.detailed_exit_code))
 }
 
 impl Preview {
@@ -50,6 +65,7 @@ impl Preview {
             return;
         }
         self.take_repositories(machine, configuration, &name);
+        self.invalid_lists.extend(InvalidList::of(machine));
         self.problems.extend(machine.problems().map(|problem| format!("{name}: {}", problem.message)));
         for pair in machine.pairs() {
             self.take_pair(pair, configuration, access).await;

@@ -1,12 +1,14 @@
 //! The result of `transship plan`: what `sync` would do, and how it is printed.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::flags::Format;
-use super::text::{problem_lines, short_digest, table};
+use super::flags::{Format, HAS_CHANGES};
+use super::invalid_lists::InvalidList;
+use super::text::{problem_lines, remark_lines, short_digest, table};
 use crate::image::{Digest, Tag};
 use crate::plan::NamespacedName;
 
@@ -19,6 +21,9 @@ pub(super) struct Preview {
     /// Tags of the repositories that match which no rule takes.
     #[serde(rename = "tagsLeftOut")]
     pub(super) excluded_tags: Vec<ExcludedTags>,
+    /// Lists with names that are not valid.
+    #[serde(rename = "invalidNames")]
+    pub(super) invalid_lists: Vec<InvalidList>,
     /// Every image of the repositories that match.
     pub(super) images: Vec<PlannedImage>,
     /// Problems of more than one image.
@@ -83,11 +88,6 @@ pub(super) enum PlannedAction {
 }
 
 impl Preview {
-    /// Returns true if everything could be read.
-    pub(super) fn is_good(&self) -> bool {
-        self.problems.is_empty() && self.images.iter().all(|image| image.action != PlannedAction::Failed)
-    }
-
     /// Formats the preview.
     pub(super) fn show(&self, format: Format) -> String {
         match format {
@@ -111,12 +111,38 @@ impl Preview {
         for ExcludedTags { repository, tags, because, .. } in &self.excluded_tags {
             let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
         }
+        text.push_str(&remark_lines(&self.invalid_lists));
         if !self.images.is_empty() {
             let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
             rows.extend(self.images.iter().map(PlannedImage::row));
             text = format!("{text}\n{}", table(&rows));
         }
-        text + &problem_lines(&self.problems)
+        format!("{text}\n{}\n{}", self.sentence(), problem_lines(&self.problems))
+    }
+
+    /// Returns the plan in one sentence.
+    fn sentence(&self) -> String {
+        let count = |action| self.images.iter().filter(|image| image.action == action).count();
+        use PlannedAction::{Copy, Denied, Failed, Nothing, Overwrite};
+        let [copy, overwrite, denied, failed, there] = [Copy, Overwrite, Denied, Failed, Nothing].map(count);
+        match (self.images.len(), copy + overwrite + denied + failed) {
+            (0, _) if self.problems.is_empty() => "nothing to do: no image of a source matches".to_owned(),
+            (0, _) => "no image was read".to_owned(),
+            (images, 0) => format!("nothing to do: {there} of {images} images are at their destinations"),
+            _ => format!(
+                "{copy} to copy, {overwrite} to overwrite, {there} already there, {denied} denied, {failed} failed"
+            ),
+        }
+    }
+
+    /// Returns 1 if `sync` would fail; 0 otherwise, or 3 if that `is_detailed` and there are images to copy.
+    pub(super) fn exit_code(&self, is_detailed: bool) -> ExitCode {
+        let has = |action| self.images.iter().any(|image| image.action == action);
+        if !self.problems.is_empty() || has(PlannedAction::Denied) || has(PlannedAction::Failed) {
+            return ExitCode::FAILURE;
+        }
+        let has_changes = has(PlannedAction::Copy) || has(PlannedAction::Overwrite);
+        if is_detailed && has_changes { ExitCode::from(HAS_CHANGES) } else { ExitCode::SUCCESS }
     }
 }
 

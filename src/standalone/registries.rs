@@ -1,13 +1,13 @@
 //! Makes the client of each Registry of the files, with the login of the docker configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
 
-use super::error::{ClientError, SetupError};
+use super::error::{ClientError, SetupError, UnusedCa};
 use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
@@ -44,6 +44,7 @@ impl FileRegistries {
     ) -> Result<Self, Vec<SetupError>> {
         let logins = read_logins(flags.docker_config.as_deref()).map_err(|error| vec![error])?;
         let (urls, mut errors) = urls(documents);
+        errors.extend(unused_certificates(flags, &urls));
         let mut egress = flags.egress.policy();
         egress.allow.extend(urls.values().filter_map(|url| {
             let port = url.port_or_known_default().unwrap_or(443);
@@ -79,6 +80,27 @@ fn urls(documents: &Documents) -> (BTreeMap<NamespacedName, Url>, Vec<SetupError
         }
     }
     (urls, errors)
+}
+
+/// Returns an error for each flag `--ca` that has no effect.
+fn unused_certificates<'a>(
+    flags: &'a FileFlags,
+    urls: &'a BTreeMap<NamespacedName, Url>,
+) -> impl Iterator<Item = SetupError> + 'a {
+    flags.ca.iter().enumerate().filter_map(|(index, (host, _))| {
+        let mut of_host = urls.values().filter(|url| canonical_host(url) == *host).peekable();
+        let fault = if flags.ca[..index].iter().any(|(earlier, _)| earlier == host) {
+            UnusedCa::Twice
+        } else if of_host.peek().is_none() {
+            let hosts: BTreeSet<String> = urls.values().map(canonical_host).collect();
+            UnusedCa::Unknown(hosts.into_iter().collect::<Vec<_>>().join(", "))
+        } else if of_host.all(|url| url.scheme() == "http") {
+            UnusedCa::PlainHttp
+        } else {
+            return None;
+        };
+        Some(SetupError::UnusedCa { host: host.clone(), fault })
+    })
 }
 
 /// The sources of clients: objects, flags, logins, and the clients of an earlier reading.

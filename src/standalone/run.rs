@@ -1,21 +1,29 @@
 //! One run of the replication core over all configurations, for `sync` and `plan`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::wiring::{Mode, Wiring};
+use crate::registry::uploads_given_up;
 use crate::replication::machine::{Machine, Orders};
 use crate::replication::{Driver, Inlets, Mailbox};
 
 /// Runs every configuration once. One begins when the sources of those before it have been compared, so that claims are
-/// made in the order of the files; copies overlap.
-pub(super) async fn run_once(wiring: &Wiring, mode: Mode) -> Vec<Machine> {
+/// made in the order of the files; copies overlap. After `stop` nothing is begun, and copies that run have a short time
+/// to end.
+pub(super) async fn run_once(wiring: &Wiring, mode: Mode, stop: &CancellationToken) -> Vec<Machine> {
+    let shutdown = CancellationToken::new();
+    tokio::spawn(shut_down_late(stop.clone(), shutdown.clone()));
     let mut tasks = Vec::new();
     for orders in wiring.orders(mode) {
+        if stop.is_cancelled() {
+            break;
+        }
         let stored = wiring.stored(&orders);
-        let (keep, inlets) = inlets(orders);
+        let (keep, inlets) = inlets(orders, stop.clone(), shutdown.clone());
         let (compared, is_compared) = oneshot::channel();
         let driver = Driver::new(wiring.core.clone(), inlets, stored);
         tasks.push(tokio::spawn(async move {
@@ -32,13 +40,27 @@ pub(super) async fn run_once(wiring: &Wiring, mode: Mode) -> Vec<Machine> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+    if stop.is_cancelled() {
+        uploads_given_up(GIVE_UP).await;
+    }
     machines
 }
 
-/// Returns inlets through which nothing comes, and the senders that keep them open.
-fn inlets(orders: Orders) -> (impl Send, Inlets) {
+async fn shut_down_late(stop: CancellationToken, shutdown: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+    shutdown.cancel();
+}
+
+/// Returns inlets through which no order and no hint comes, and the senders that keep them open.
+fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> (impl Send, Inlets) {
     let (sender, orders) = tokio::sync::watch::channel(orders);
     let (workers_sender, workers) = tokio::sync::watch::channel(None);
-    let (retire, shutdown) = (CancellationToken::new(), CancellationToken::new());
-    ((sender, workers_sender), Inlets { orders, hints: Arc::new(Mailbox::default()), workers, retire, shutdown })
+    let (hints, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
+    ((sender, workers_sender), Inlets { orders, hints, workers, retire, drain, shutdown })
 }
+
+/// The time that copies have to end after a signal: less than a CI system or a container runtime waits.
+const GRACE: Duration = Duration::from_secs(5);
+/// The longest wait for registries to take the cancellation of uploads.
+const GIVE_UP: Duration = Duration::from_secs(2);

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::access::FileContent;
 use super::flags::{FileFlags, ServeFlags};
 use super::output::{ImageResult, line};
+use super::reader::{self, STANDARD_INPUT};
 use super::registries::logins_file;
+use super::signals::StopSignals;
 use super::store::FileStore;
 use super::wiring::{Mode, Wiring, stored};
 use super::{UsageError, read, read_again};
@@ -21,6 +23,7 @@ use crate::admin::{self, Readiness};
 use crate::copy::{CodedError, Copied};
 use crate::notify;
 use crate::plan::{NamespacedName, RepositoryAddress};
+use crate::registry::uploads_given_up;
 use crate::replication::machine::Assignment;
 use crate::replication::{Configurations, Store};
 
@@ -30,17 +33,17 @@ use crate::replication::{Configurations, Store};
 /// [`UsageError`] names everything that is wrong with the files and flags at the start.
 pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     // At once: until then SIGTERM and SIGHUP kill the process.
-    let signals = Signals::new().map_err(UsageError::Signals)?;
+    let (signals, hang_up) = (StopSignals::catch()?, signal(SignalKind::hangup()).map_err(UsageError::Signals)?);
     // Before the files are read: a change meanwhile has them read again.
     let seen = fingerprint(&flags.files);
-    if flags.files.files.iter().any(|file| file == Path::new("-")) {
+    if flags.files.files.iter().any(|file| file == Path::new(STANDARD_INPUT)) {
         return Err(UsageError::ServeFromStandardInput);
     }
     let content = read(&flags.files)?;
     let store = FileStore::open(Some(&flags.state), "transship serve")?;
     let listener = TcpListener::bind(flags.listen).await;
     let listener = listener.map_err(|error| UsageError::Listen { address: flags.listen, error })?;
-    let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(log)));
+    let wiring = Wiring::new(content, store, usize::from(flags.copies), Duration::ZERO, Some(Box::new(log)));
     let shutdown = CancellationToken::new();
     let configurations = Arc::new(Configurations::new(wiring.core.clone(), shutdown.clone()));
     let receiver = notify::Receiver {
@@ -60,30 +63,14 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let store = wiring.store.clone();
     let mut serving = Serving { flags, seen, looked: None, wiring, configurations };
     serving.order();
-    serving.run(signals).await;
+    serving.run(signals.token(), hang_up).await;
     tracing::info!("ending");
     shutdown.cancel();
     serving.configurations.ended(DRAIN).await;
+    uploads_given_up(GIVE_UP).await;
     let _ = tokio::time::timeout(DRAIN, server).await;
     store.close()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The signals that `serve` obeys, caught from the moment when this is made.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
 }
 
 struct Serving {
@@ -98,12 +85,11 @@ struct Serving {
 
 impl Serving {
     /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
-    async fn run(&mut self, mut signals: Signals) {
+    async fn run(&mut self, stop: &CancellationToken, mut hang_up: Signal) {
         loop {
             let is_forced = tokio::select! {
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => true,
+                () = stop.cancelled() => return,
+                _ = hang_up.recv() => true,
                 Some(_) = self.wiring.wakes.recv() => {
                     self.order();
                     continue;
@@ -215,10 +201,12 @@ fn log(assignment: &Assignment, copied: &Result<Copied, CodedError>) {
     }
 }
 
-/// Changes when a file does that is read: those with documents, the docker configuration, the certificates.
+/// Changes when a file does that is read, or one comes or goes: those with documents, the docker configuration, the
+/// certificates.
 fn fingerprint(flags: &FileFlags) -> Fingerprint {
     let logins = logins_file(flags.docker_config.as_deref());
-    let files = flags.files.iter().cloned().chain(logins).chain(flags.ca.iter().map(|(_, file)| file.clone()));
+    let (documents, _) = reader::files(&flags.files);
+    let files = documents.into_iter().chain(logins).chain(flags.ca.iter().map(|(_, file)| file.clone()));
     let state = |file: &PathBuf| {
         let metadata = std::fs::metadata(file).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
@@ -231,3 +219,5 @@ type Fingerprint = HashMap<PathBuf, Option<(SystemTime, u64)>>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 const DRAIN: Duration = Duration::from_secs(10);
+/// The longest wait for registries to take the cancellation of uploads.
+const GIVE_UP: Duration = Duration::from_secs(2);

@@ -14,6 +14,7 @@ use super::store::read_statuses;
 use super::text::{short_digest, table};
 use super::{UsageError, printed};
 use crate::api::ReplicationStatus;
+use crate::console;
 use crate::terms::ImageStatus;
 
 /// Flags of `transship status`.
@@ -47,11 +48,11 @@ enum StatusFormat {
 pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
     let (objects, problems) = read_statuses(&flags.state)?;
     for problem in problems {
-        eprintln!("transship: {problem}");
+        console::notify(&problem.to_string());
     }
     let is_table = matches!(flags.output, StatusFormat::Table | StatusFormat::Wide);
     if objects.is_empty() && is_table {
-        eprintln!("transship: no statuses found in {}", flags.state.display());
+        console::notify(&format!("no statuses found in {}", flags.state.display()));
         return Ok(ExitCode::SUCCESS);
     }
     printed(show(&objects, flags.output, Timestamp::now())?)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::flags::SyncFlags;
 use super::output::{ImageResult, Printer};
 use super::run::run_once;
+use super::signals::StopSignals;
 use super::store::FileStore;
 use super::wiring::{Mode, Wiring};
 use super::{UsageError, printed, read};
@@ -13,27 +14,33 @@ use crate::copy::{CodedError, Copied};
 use crate::locked::Locked;
 use crate::replication::machine::Assignment;
 
-/// Replicates what the files say. Prints a line an image and a summary; returns 0 if all is done, 1 if something
-/// failed.
+/// Replicates what the files say. Prints a line an image, in case of `is_quiet` only of those that failed, and a
+/// summary. Returns 0 if all is done, 1 if something failed, and 130 or 143 after a signal.
 ///
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.
-pub async fn sync(flags: SyncFlags) -> Result<ExitCode, UsageError> {
+pub async fn sync(flags: SyncFlags, is_quiet: bool) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
     let store = FileStore::open(flags.state.as_deref(), "transship sync")?;
-    let (printer, results) = (Printer::new(flags.output), Arc::new(Locked::new(Vec::new())));
-    let taken = results.clone();
+    let signals = StopSignals::catch()?;
+    let printer = Arc::new(Printer::new(flags.output, is_quiet));
+    let results = Arc::new(Locked::new(Vec::new()));
+    let (listening, taken) = (printer.clone(), results.clone());
     let listener = move |assignment: &Assignment, copied: &Result<Copied, CodedError>| {
-        let result = ImageResult::of_copy(assignment, copied.clone());
-        printer.print(&result);
+        let mut result = ImageResult::of_copy(assignment, copied.clone());
+        if !result.may_be_tried_again() {
+            listening.print(&mut result);
+        }
         taken.lock().push(result);
     };
-    let wiring = Wiring::new(content, store, usize::from(flags.copies), Some(Box::new(listener)));
+    let wiring = Wiring::new(content, store, usize::from(flags.copies), flags.run.retry_for, Some(Box::new(listener)));
     tokio::spawn(wiring.core.clock.clone().beat());
-    let machines = run_once(&wiring, Mode::Sync).await;
+    let machines = run_once(&wiring, Mode::Sync, signals.token()).await;
     let results = std::mem::take(&mut *results.lock());
-    let summary = printer.finish(&machines, results);
-    let is_good = summary.is_good();
+    let stopped = signals.exit_code();
+    let summary = printer.finish(&machines, results, stopped.is_some());
+    let code = stopped.unwrap_or_else(|| summary.exit_code(flags.run.detailed_exit_code));
     printed(summary.text)?;
-    Ok(ExitCode::from(u8::from(!is_good)))
+    printer.printed()?;
+    Ok(code)
 }

@@ -1,6 +1,6 @@
 //! Text for people: tables, sizes, short digests and names.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use crate::plan::NamespacedName;
 
@@ -39,6 +39,14 @@ pub(super) fn bytes(count: u64) -> String {
         (value, unit) = (value / 1000.0, unit + 1);
     }
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Formats remarks as paragraphs.
+pub(super) fn remark_lines(remarks: &[impl Display]) -> String {
+    remarks.iter().fold(String::new(), |mut text, remark| {
+        let _ = write!(text, "\n{remark}\n");
+        text
+    })
 }
 
 /// Formats problems of more than one image as paragraphs.

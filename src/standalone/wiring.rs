@@ -25,6 +25,8 @@ pub(super) struct Wiring {
     pub(super) store: Arc<FileStore>,
     pub(super) wakes: mpsc::UnboundedReceiver<Vec<String>>,
     copies: usize,
+    /// For how long a run tries again after a failure.
+    retry_for: Duration,
     /// Counts requests to compare.
     requests: AtomicU64,
 }
@@ -41,8 +43,15 @@ pub(super) enum Mode {
 }
 
 impl Wiring {
-    /// Returns a core on `content` that copies `copies` images at once, and calls `listener` with every result.
-    pub(super) fn new(content: FileContent, store: FileStore, copies: usize, listener: Option<Box<Listener>>) -> Self {
+    /// Returns a core on `content` that copies `copies` images at once, and calls `listener` with every result. In a run
+    /// that ends, failures are tried again for `retry_for`.
+    pub(super) fn new(
+        content: FileContent,
+        store: FileStore,
+        copies: usize,
+        retry_for: Duration,
+        listener: Option<Box<Listener>>,
+    ) -> Self {
         let (access, store) = (Arc::new(FileAccess::new(content)), Arc::new(store));
         let (engine, claims, clock) = (Engine::default(), SharedClaims::default(), Clock::default());
         let (metrics, (waker, wakes)) = (Arc::new(Metrics::default()), mpsc::unbounded_channel());
@@ -66,7 +75,7 @@ impl Wiring {
             metrics,
             wakes: waker,
         };
-        Self { core: Arc::new(core), access, store, wakes, copies, requests: AtomicU64::new(0) }
+        Self { core: Arc::new(core), access, store, wakes, copies, retry_for, requests: AtomicU64::new(0) }
     }
 
     /// Returns the orders of every configuration of the files, in their order.
@@ -109,7 +118,7 @@ impl Wiring {
             registries,
             class: None,
             slots: self.copies,
-            is_once: mode != Mode::Serve,
+            once: (mode != Mode::Serve).then_some(self.retry_for),
             is_dry: mode == Mode::Plan,
             configuration: Ok(Arc::new(configuration.clone())),
         }
@@ -129,11 +138,11 @@ impl Wiring {
     }
 }
 
-/// Returns the state that an earlier process left of a configuration. A run that tries everything once does not wait
-/// for what failed before.
+/// Returns the state that an earlier process left of a configuration. A run that ends does not wait for what failed
+/// before.
 pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     let mut pairs = store.load(&orders.namespace, &orders.name);
-    if orders.is_once {
+    if orders.once.is_some() {
         let images = pairs.iter_mut().flat_map(|pair| &mut pair.status.images);
         images.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
     }

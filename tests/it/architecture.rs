@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("channel", &["image", "plan", "registry", "terms"]),
     ("metrics", &[]),
     ("telemetry", &[]),
+    ("console", &[]),
     ("replication", &["copy", "image", "locked", "metrics", "plan", "policy", "registry", "terms"]),
     (
         "cluster",
@@ -58,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
             "api",
             "config",
+            "console",
             "copy",
             "execution",
             "image",
@@ -180,6 +182,26 @@ fn pure_rooms_name_no_clock_no_chance_and_no_network() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_output_of_the_program_panics_on_a_closed_pipe() {
+    let macros = ["print", "println", "eprint", "eprintln", "dbg"];
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !source.path.starts_with("src/replication/simulation/")) {
+        for (number, line) in code(source) {
+            let is_macro = |name: &str| line.match_indices(&format!("{name}!(")).any(|(at, _)| !is_inside(line, at));
+            if macros.iter().any(|name| is_macro(name)) {
+                wrong.push(format!("{}:{number}: use src/console.rs: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Returns true if the word at `at` is the end of a longer one.
+fn is_inside(line: &str, at: usize) -> bool {
+    line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! `transship sync` and `transship plan`: the same kinds, without a cluster, between real registries.
 
+mod ending;
+mod output;
+mod reading;
+mod retrying;
+
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -72,6 +77,8 @@ impl Files {
         let file = self.write();
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_transship"));
         command.arg(subcommand).arg("-f").arg(&file).env("DOCKER_CONFIG", &self.folder).args(more).kill_on_drop(true);
+        // Two minutes are for people: the first attempts show a failure that stays.
+        command.env("TRANSSHIP_RETRY_FOR", "2s");
         command
     }
 

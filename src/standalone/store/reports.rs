@@ -43,11 +43,14 @@ fn log(configuration: &str, ready: &Condition) {
     let Condition { reason, message, .. } = ready;
     let message = message.replace("kubectl get replicationstatus", "transship status");
     match reason.as_str() {
-        reason::REPLICATED => tracing::info!(configuration, reason, "ready: {message}"),
-        reason::SUSPENDED => tracing::info!(configuration, reason, "{message}"),
-        _ => tracing::warn!(configuration, reason, "not ready: {message}"),
+        reason::REPLICATED => tracing::info!(target: TARGET, configuration, reason, "ready: {message}"),
+        reason::SUSPENDED => tracing::info!(target: TARGET, configuration, reason, "{message}"),
+        _ => tracing::warn!(target: TARGET, configuration, reason, "not ready: {message}"),
     }
 }
+
+/// `sync` and `plan` print the same themselves: their logs leave it out.
+const TARGET: &str = "transship::readiness";
 
 #[cfg(test)]
 mod tests {
