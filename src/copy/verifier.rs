@@ -142,7 +142,7 @@ impl Verifier {
 
     async fn verify_blob(&self, task: &ImageCopy<'_>, blob: &Descriptor, not_before: Instant) -> Result<(), CopyError> {
         let look = async {
-            task.destination.has_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)
+            task.destination.confirm_blob(task.destination_repository, blob).await.map_err(CopyError::Destination)
         };
         let name = format!("blob {}", blob.digest);
         self.contents.check(ContentKey::blob(task, blob), not_before, Box::pin(look), &name).await

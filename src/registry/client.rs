@@ -13,7 +13,8 @@ use crate::registry::auth::Auth;
 use crate::registry::auth::issuer::LoginIssuer;
 use crate::registry::auth::logins::Logins;
 use crate::registry::content::blobs::{BlobStream, Blobs};
-use crate::registry::content::manifests::{Absence, Lookup, ManifestHead, Manifests, Reference};
+use crate::registry::content::head_verdict::Absence;
+use crate::registry::content::manifests::{Lookup, ManifestHead, Manifests, Reference};
 use crate::registry::error::RegistryError;
 use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
@@ -222,7 +223,15 @@ impl Client {
     /// # Errors
     /// `InvalidContent` if the registry states another size; anything but success and 404.
     pub async fn has_blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
-        self.0.blobs.exists(repository, blob).await
+        self.0.blobs.exists(repository, blob, Absence::Believed).await
+    }
+
+    /// Like [`Client::has_blob`], for a blob that is to be there: a 404 to HEAD is confirmed by a GET of its first byte.
+    ///
+    /// # Errors
+    /// As [`Client::has_blob`].
+    pub async fn confirm_blob(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
+        self.0.blobs.exists(repository, blob, Absence::Confirmed).await
     }
 
     /// Returns those of `blobs` that the registry states to have, by few calls. The others need [`Client::has_blob`]:

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::image::{Descriptor, DigestHasher, RepositoryName};
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::content::head_verdict::{Absence, HeadVerdict, HeadVerdicts};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::body::{self, MinimumRate};
 use crate::registry::http::limiter::{Load, Permit};
@@ -25,31 +26,56 @@ pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 #[derive(Clone)]
 pub(crate) struct Blobs {
     session: Arc<Session>,
+    verdicts: Arc<HeadVerdicts>,
 }
 
 impl Blobs {
     pub(crate) fn new(session: Arc<Session>) -> Self {
-        Self { session }
+        Self { session, verdicts: Arc::default() }
     }
 
-    /// Returns true if the blob exists. If HEAD is refused, the first byte is requested.
+    /// Returns true if the blob exists. If HEAD is refused, or was wrong about an absent blob before, the first byte is
+    /// requested.
     ///
     /// # Errors
     /// `InvalidContent` if the registry states another size; anything but success and 404.
-    pub(crate) async fn exists(&self, repository: &RepositoryName, blob: &Descriptor) -> Result<bool, RegistryError> {
+    pub(crate) async fn exists(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+        absence: Absence,
+    ) -> Result<bool, RegistryError> {
         let operation =
             self.session.http().operation("looking for the blob", format_args!("{repository}@{}", blob.digest));
         let _permit = self.session.http().read_permit(Load::Small).await;
+        if self.verdicts.get(Instant::now()) == HeadVerdict::Wrong {
+            return self.has_first_byte(repository, blob, &operation).await;
+        }
         let response = self.session.call(&self.request(Method::HEAD, repository, blob, &operation)).await?;
         let is_refused = response.elsewhere.is_some() || matches!(response.status().as_u16(), 400 | 403 | 405 | 501);
-        if !is_refused || response.status().is_success() {
-            return self.is_found(response, blob, &operation).await;
+        if is_refused && !response.status().is_success() {
+            return self.has_first_byte(repository, blob, &operation).await;
         }
-        let mut request = self.request(Method::GET, repository, blob, &operation);
+        let is_found = self.is_found(response, blob, &operation).await?;
+        if is_found || absence == Absence::Believed {
+            return Ok(is_found);
+        }
+        let is_found = self.has_first_byte(repository, blob, &operation).await?;
+        self.verdicts.note(if is_found { HeadVerdict::Wrong } else { HeadVerdict::Right }, Instant::now());
+        Ok(is_found)
+    }
+
+    async fn has_first_byte(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+        operation: &Operation,
+    ) -> Result<bool, RegistryError> {
+        let mut request = self.request(Method::GET, repository, blob, operation);
         if blob.size > 0 {
             request = request.header(RANGE, HeaderValue::from_static("bytes=0-0"));
         }
-        self.is_found(self.session.call(&request).await?, blob, &operation).await
+        self.is_found(self.session.call(&request).await?, blob, operation).await
     }
 
     /// Streams the bytes of a blob.

@@ -1,4 +1,4 @@
-//! The verdict on a registry's answers of 404 to HEAD, which some registries give for manifests that they have.
+//! The verdict on a registry's answers of 404 to HEAD, which some registries give for content that they have.
 
 use std::time::Duration;
 
@@ -7,17 +7,26 @@ use tokio::time::Instant;
 
 use crate::locked::Locked;
 
+/// The treatment of a 404 to HEAD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// GET confirms it, each time.
+    Confirmed,
+    /// It is believed: of a manifest if GET agreed with an earlier one, of a blob always, as it is uploaded then.
+    Believed,
+}
+
 /// The verdict on the answers of 404 to HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadVerdict {
     Unknown,
     /// GET agreed with HEAD.
     Right,
-    /// GET found a manifest that HEAD did not find.
+    /// GET found content that HEAD did not find.
     Wrong,
 }
 
-/// Remembers the verdict on one registry for an hour.
+/// Remembers the verdict on the manifests, or on the blobs, of one registry for an hour.
 #[derive(Default)]
 pub(super) struct HeadVerdicts {
     last: Locked<Option<(HeadVerdict, Instant)>>,
@@ -31,7 +40,7 @@ impl HeadVerdicts {
     }
 
     /// Remembers a comparison of HEAD and GET. A later agreement does not withdraw [`HeadVerdict::Wrong`]: HEAD may be
-    /// wrong about some manifests only.
+    /// wrong about some content only.
     pub(super) fn note(&self, verdict: HeadVerdict, now: Instant) {
         if verdict == HeadVerdict::Wrong || self.get(now) != HeadVerdict::Wrong {
             *self.last.lock() = Some((verdict, now + TTL));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::image::{Digest, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Manifest, ManifestError, RepositoryName, Tag};
 use crate::registry::auth::scopes::Scopes;
-use crate::registry::content::head_verdict::{HeadVerdict, HeadVerdicts};
+use crate::registry::content::head_verdict::{Absence, HeadVerdict, HeadVerdicts};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::advice::unexpected;
 use crate::registry::http::limiter::Load;
@@ -58,15 +58,6 @@ pub(crate) enum Lookup {
     Absent,
     /// Neither HEAD nor GET is permitted. Some registries answer so for a tag that does not exist.
     Denied(RegistryError),
-}
-
-/// The treatment of a 404 to HEAD.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Absence {
-    /// GET confirms it, each time.
-    Confirmed,
-    /// It is believed, if GET agreed with an earlier one.
-    Believed,
 }
 
 /// The manifests of one registry.

@@ -1,5 +1,5 @@
 //! The content of repositories: manifests and blobs, verified by digest and size.
 
 pub(crate) mod blobs;
-mod head_verdict;
+pub(crate) mod head_verdict;
 pub(crate) mod manifests;

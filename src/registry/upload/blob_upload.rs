@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::image::{Descriptor, RepositoryName};
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::content::blobs::Blobs;
+use crate::registry::content::head_verdict::Absence;
 use crate::registry::content::manifests::stated_digest;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::response::{ErrorResponse, HttpResponse, is_passing};
@@ -139,7 +140,7 @@ impl BlobUpload<'_> {
 
     /// Returns true if the registry has the blob; false also if it cannot be asked.
     pub(super) async fn exists(&self) -> bool {
-        matches!(self.blobs.exists(self.repository, self.blob).await, Ok(true))
+        matches!(self.blobs.exists(self.repository, self.blob, Absence::Believed).await, Ok(true))
     }
 
     async fn post(&self, mount_from: Option<&RepositoryName>, scopes: &Scopes) -> Result<HttpResponse, AttemptError> {

@@ -1,4 +1,4 @@
-//! Registries that answer 404 to HEAD for manifests that they have.
+//! Registries that answer 404 to HEAD for content that they have.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::pair::{RegistryPair, client};
 use crate::standalone::{Files, text};
 use crate::stories::scene::{Scene, to};
 use crate::support::image::Image;
-use crate::support::scripted::{Personality, ScriptedRegistry};
+use crate::support::scripted::{Personality, ScriptedRegistry, SeenRequest};
 
 fn deceptive() -> Personality {
-    Personality { head_manifest: Some(404), ..Personality::plain() }
+    Personality { head_manifest: Some(404), head_blob: Some(404), ..Personality::plain() }
 }
 
 /// Two deceptive registries with the files of a `sync` from one to the other.
@@ -44,6 +44,23 @@ async fn a_manifest_that_head_does_not_find_is_found_by_get() {
         assert!(registry.count("HEAD", "/manifests/") <= 8, "it is remembered: {:?}", registry.log());
     }
     assert_eq!(pair.source.count("HEAD", "/manifests/"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_head_does_not_find_is_found_by_its_first_byte() {
+    let pair = RegistryPair::start(Personality::plain(), Personality { head_blob: Some(404), ..Personality::plain() });
+    let image = Image::single(1, 6, 2_000);
+    let digest = pair.source.push("app", "1", &image);
+    pair.copy("1", &digest).await.unwrap();
+    assert!(pair.copy("1", &digest).await.unwrap().already_there);
+    assert!(pair.destination.count("HEAD", "/blobs/") <= image.blobs.len(), "it is remembered");
+    let first_bytes =
+        |log: Vec<SeenRequest>| log.iter().filter(|seen| seen.range.as_deref() == Some("bytes=0-0")).count();
+    assert!(first_bytes(pair.destination.log()) >= image.blobs.len());
+    pair.destination.lose_blob("app", &image.blobs[0].digest);
+    let engine = transship::copy::Engine::default();
+    let repaired = RegistryPair { engine, ..pair }.copy("1", &digest).await.unwrap();
+    assert!(!repaired.already_there, "what GET does not find is absent");
 }
 
 #[tokio::test]

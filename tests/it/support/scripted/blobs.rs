@@ -19,6 +19,9 @@ pub(super) fn of(call: &Call, repository: &str, digest: &str) -> Response {
     if !is_digest(digest) {
         return refusal(400, "DIGEST_INVALID", "not a digest");
     }
+    if let (&Method::HEAD, Some(status)) = (&call.method, call.personality.head_blob) {
+        return refusal(status, "DENIED", "HEAD is not for you");
+    }
     let mut store = call.shared.store();
     let Some(found) = store.repositories.get_mut(repository) else {
         return refusal(404, "NAME_UNKNOWN", "no such repository");

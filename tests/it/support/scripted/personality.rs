@@ -66,6 +66,8 @@ pub struct Personality {
     pub manifest_gets: Option<u32>,
 
     // Blobs.
+    /// HEAD on any blob is refused so: an old Nexus 404 (registry-cli#14).
+    pub head_blob: Option<u16>,
     pub serving: BlobServing,
     pub range: Range,
     /// Blobs are sent without `Content-Length`, and HEAD states 0: Harbor (its source says so of proxies).
@@ -303,6 +305,7 @@ impl Personality {
             tag_parameter: true,
             digest_tags_are_aliases: false,
             manifest_gets: None,
+            head_blob: None,
             serving: BlobServing::Here,
             range: Range::Served,
             hides_lengths: false,

@@ -171,6 +171,7 @@ impl Personality {
             name: "nexus",
             digest_header: (false, true, true),
             head_manifest: Some(404),
+            head_blob: Some(404),
             wants_children: true,
             referrers: None,
             tag_parameter: false,
