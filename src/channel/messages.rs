@@ -285,3 +285,34 @@ pub(crate) enum GrantAnswer {
         message: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_gets_each_login_of_a_registry_with_its_path() {
+        let basic = |username: &str| Credentials::Basic { username: username.to_owned(), password: "p".into() };
+        let credentials = [
+            ("team/app", basic("app")),
+            ("team", Credentials::IdentityToken("t".into())),
+            ("a", Credentials::TemporaryKey { id: "i".to_owned(), secret: "s".into(), session_token: "t".into() }),
+            ("", Credentials::Anonymous),
+        ];
+        let entries = credentials.map(|(path, credentials)| PathLogin { path: path.to_owned(), credentials });
+        let options = RegistryOptions {
+            url: "https://r.example".parse().unwrap(),
+            logins: Logins::new(entries.into(), Some("a helper is not run".to_owned())),
+            ca_bundle: Some(b"pem".to_vec()),
+            trusted_hosts: vec!["[::1]:5000".to_owned()],
+            concurrency: 4,
+        };
+        let sent = serde_json::to_string(&RegistryAccess::from(&options)).unwrap();
+        let access: RegistryAccess = serde_json::from_str(&sent).unwrap();
+        let received = RegistryOptions::try_from(access).unwrap();
+        assert_eq!(received.logins.fingerprint(), options.logins.fingerprint());
+        assert_eq!(received.logins.unused(), Some("a helper is not run"));
+        assert_eq!((received.url, received.ca_bundle), (options.url, options.ca_bundle));
+        assert_eq!(received.trusted_hosts, options.trusted_hosts);
+    }
+}

@@ -14,7 +14,7 @@ use crate::support::scripted::{Login, PASSWORD, Personality, ScriptedRegistry, U
 use crate::support::tls::TestAuthority;
 
 /// Returns files that replicate the repositories `team/app` and `other` between two registries.
-fn files(name: &str, source: &str, destination: &str, options: Value) -> Files {
+pub fn files(name: &str, source: &str, destination: &str, options: Value) -> Files {
     let mut files = Files::new(name);
     for (name, url) in [("source", source), ("d", destination)] {
         let mut spec = options.clone();
@@ -41,7 +41,7 @@ fn registries(login: Login) -> (ScriptedRegistry, ScriptedRegistry) {
 }
 
 /// Runs a command with this docker configuration, and without a home.
-async fn run(mut command: Command, docker_config: &Path) -> Output {
+pub async fn run(mut command: Command, docker_config: &Path) -> Output {
     command.env("DOCKER_CONFIG", docker_config).env("HOME", new_folder("no-home")).output().await.unwrap()
 }
 

@@ -21,6 +21,7 @@ mod registries;
 mod request_counts;
 mod round_trips;
 mod serve;
+mod sides;
 mod standalone;
 mod stories;
 mod support;

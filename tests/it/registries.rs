@@ -2,7 +2,7 @@
 //! scripted registry, which is itself held to the conformance suite of the OCI.
 
 mod batches;
-mod caches;
+pub mod caches;
 mod conformance;
 mod coverage;
 mod deceptive_heads;

@@ -12,7 +12,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// Returns a cache as `--cache-to type=registry` writes it by default.
-fn cache() -> Image {
+pub fn cache() -> Image {
     let entry = |blob: &Blob, media_type: &str| serde_json::json!({ "mediaType": media_type, "digest": blob.digest, "size": blob.bytes.len() });
     let (one, two, config) = (Blob::layer(1, 20_000), Blob::layer(2, 30_000), Blob::layer(3, 500));
     let entries = [entry(&one, LAYER), entry(&two, LAYER), entry(&config, CONFIG)];

@@ -4,6 +4,7 @@ mod consent;
 mod core;
 mod dead_watch;
 mod execution;
+mod field;
 mod hints;
 pub mod kinds;
 mod kubectl;
