@@ -88,7 +88,7 @@ pub static TAG_FILTER_RULES: ValidationRules<TagFilter> = ValidationRules::new(|
         ),
         ValidationRule::new(
             format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
-            "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', at most 128 characters",
+            "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', not beginning with '.' or '-', at most 128 characters",
             |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
         ),
         ValidationRule::new(
@@ -103,7 +103,7 @@ static REPOSITORY_PREFIX: Pattern =
     Pattern::new("^([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*/)*([a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*([.]|_|__|-+)?)?$");
 static REPOSITORY: Pattern = Pattern::new("^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$");
 static TAG: Pattern = Pattern::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$");
-static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_.*?-]{1,128}$");
+static TAG_GLOB: Pattern = Pattern::new("^[A-Za-z0-9_*?][A-Za-z0-9_.*?-]{0,127}$");
 static VERSION_RANGE: Pattern = Pattern::new("^[A-Za-z0-9.*<>=^~, -]+$");
 
 /// The largest number of filters of one list.

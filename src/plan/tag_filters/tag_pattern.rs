@@ -3,7 +3,7 @@
 use std::fmt;
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
-use semver::{Version, VersionReq};
+use semver::{Comparator, Version, VersionReq};
 
 use super::tag_filter_error::{FilterProblem, MAX_COMPILED};
 use crate::image::Tag;
@@ -39,7 +39,13 @@ impl TagPattern {
                 expressions.push(text.clone());
                 Self::Regex(expressions.len() - 1, text.clone())
             }
-            TagFilterType::SemverMatch => Self::Semver(parse_range(text).map_err(FilterProblem::Range)?, text.clone()),
+            TagFilterType::SemverMatch => {
+                let range = parse_range(text).map_err(FilterProblem::Range)?;
+                if is_empty(&range) {
+                    return Err(FilterProblem::Rule(EMPTY_RANGE));
+                }
+                Self::Semver(range, text.clone())
+            }
         })
     }
 }
@@ -115,6 +121,28 @@ fn parse_range(text: &str) -> Result<VersionReq, semver::Error> {
     }
     comparators.join(", ").parse()
 }
+
+/// Returns true if no version is in `range`: none at its bounds, and none right behind them.
+fn is_empty(range: &VersionReq) -> bool {
+    let around = |comparator: &Comparator| {
+        let (major, minor) = (comparator.major, comparator.minor.unwrap_or(0));
+        let patch = comparator.patch.unwrap_or(0);
+        let at = Version { pre: comparator.pre.clone(), ..Version::new(major, minor, patch) };
+        let next = format!("{at}.0").parse().ok().filter(|_| !at.pre.is_empty());
+        let behind = [
+            (major, minor, patch),
+            (major, minor, patch.saturating_add(1)),
+            (major, minor.saturating_add(1), 0),
+            (major.saturating_add(1), 0, 0),
+        ];
+        let behind = behind.map(|(major, minor, patch)| Version::new(major, minor, patch));
+        behind.into_iter().chain([at]).chain(next).collect::<Vec<_>>()
+    };
+    let candidates = range.comparators.iter().flat_map(around).chain([Version::new(0, 0, 0)]);
+    candidates.into_iter().all(|version| !range.matches(&version))
+}
+
+const EMPTY_RANGE: &str = "filter is a range that no version is in: correct its bounds";
 
 /// Returns the version in a tag, with or without `v` in front.
 fn version_of(tag: &str) -> Option<Version> {

@@ -42,6 +42,11 @@ fn versions_are_compared_as_versions() {
         assert_eq!(taken(SemverMatch, text, &tags), ["1.2.0", "v1.10.3"], "{text}");
     }
     assert_eq!(taken(SemverMatch, "*", &tags), ["1.2.0", "v1.10.3", "v2.0.0"], "no pre-releases unless one is named");
+    for text in
+        ["*", "<0.0.1", ">1.2 <=1.3", ">1.2.3, <1.2.5", "=1.2.3", "~1.2", ">1.0.0-a <1.0.0-b", "<=0.0.0", ">1 <3"]
+    {
+        assert!(TagFilters::parse(Some(&filters(&[(SemverMatch, text)])), &[]).is_ok(), "{text} has a version");
+    }
     assert_eq!(taken(SemverMatch, ">=1.3.0-rc.0 <2", &tags), ["v1.10.3", "1.3.0-rc.1"], "of that version alone");
     assert_eq!(taken(SemverMatch, "~1.2 , =1.2.0", &tags), ["1.2.0"]);
 }
@@ -70,6 +75,11 @@ fn a_filter_that_cannot_be_used_is_refused_with_its_field() {
         (RegexMatch, "v[", "is no regular expression that can be used: unclosed character class"),
         (RegexMatch, "(?:[a-z0-9]{200}){200}", "it takes over 65536 bytes when it is compiled"),
         (RegexMatch, "a)(b", "unopened group"),
+        (SemverMatch, ">=2 <1", "no version is in"),
+        (SemverMatch, ">1.2.3 <=1.2.3", "no version is in"),
+        (SemverMatch, "<0.0.0", "no version is in"),
+        (SemverMatch, ">18446744073709551615 <1", "no version is in"),
+        (GlobMatch, "-*", "not beginning with '.' or '-'"),
         (SemverMatch, ">=1.2 || <3", "filter must be a range of versions such as '>=1.2 <2'"),
         (SemverMatch, "newest", "is no range of versions"),
         (SemverMatch, " ", "is no range of versions"),
