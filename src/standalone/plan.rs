@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use super::wiring::{Mode, Wiring, name_of};
 use super::{UsageError, printed, read};
 use crate::plan::{Configuration, LedgerEntry};
 use crate::policy::PermissionRequest;
-use crate::registry::{ErrorKind, Reference};
+use crate::registry::{ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair};
 use crate::terms::Action;
@@ -34,13 +36,14 @@ pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let signals = StopSignals::catch()?;
     let wiring = Wiring::new(content, store, 1, flags.run.retry_for, None);
     tokio::spawn(wiring.core.clock.clone().beat());
+    let retry_for = flags.run.retry_for;
     let preview = async {
         let machines = run_once(&wiring, Mode::Plan, signals.token()).await;
         let mut preview = Preview::default();
         for machine in &machines {
             preview.take(machine, &wiring.access).await;
         }
-        preview.look_at_destinations(&wiring.access.content()).await;
+        preview.look_at_destinations(&wiring.access.content(), retry_for).await;
         preview
     };
     let preview = tokio::select! {
@@ -136,9 +139,10 @@ impl Preview {
     }
 
     /// Looks at the tags that are to be copied, where there is consent.
-    async fn look_at_destinations(&mut self, content: &FileContent) {
+    async fn look_at_destinations(&mut self, content: &FileContent, retry_for: Duration) {
+        let is_announced = AtomicBool::new(false);
         let to_copy = self.images.iter_mut().filter(|image| image.action == PlannedAction::Copy);
-        let looks = futures::stream::iter(to_copy).map(|image| image.look(content));
+        let looks = futures::stream::iter(to_copy).map(|image| image.look_until(content, retry_for, &is_announced));
         let failed: BTreeSet<String> =
             looks.buffer_unordered(MAX_REQUESTS).filter_map(async |failed| failed).collect().await;
         self.problems.extend(failed);
@@ -146,8 +150,33 @@ impl Preview {
 }
 
 impl PlannedImage {
-    /// Asks the destination for the tag. Returns the message of a request that failed.
-    async fn look(&mut self, content: &FileContent) -> Option<String> {
+    /// Asks the destination for the tag, again for `retry_for` after a failure that may pass. Returns the message of the
+    /// last request, if that failed.
+    async fn look_until(
+        &mut self,
+        content: &FileContent,
+        retry_for: Duration,
+        is_announced: &AtomicBool,
+    ) -> Option<String> {
+        let mut end = None;
+        loop {
+            let failed = self.look(content).await?;
+            let end = *end.get_or_insert_with(|| Instant::now() + retry_for);
+            let left = end.saturating_duration_since(Instant::now());
+            if !failed.kind.is_transient() || left.is_zero() {
+                return Some(failed.message);
+            }
+            let pause = LOOK_AGAIN.min(left);
+            if !is_announced.swap(true, Ordering::Relaxed) {
+                let seconds = pause.as_secs_f64();
+                tracing::info!(target: "transship::waiting", "the next attempt is in {seconds:.0} s, as {failed}");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Asks the destination for the tag. Returns the failure of a request.
+    async fn look(&mut self, content: &FileContent) -> Option<RegistryError> {
         let client = &content.registries.get(&self.to)?.client;
         let (_, repository) = self.source.split_once('/')?;
         match client.probe_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
@@ -170,11 +199,13 @@ impl PlannedImage {
             Err(error) if error.kind == ErrorKind::Unauthorized && client.ping().await.is_ok() => {
                 self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
             }
-            Err(error) => return Some(error.message),
+            Err(error) => return Some(error),
         }
         None
     }
 }
 
+/// The pause before a destination is asked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Requests to destinations at once.
 const MAX_REQUESTS: usize = 8;

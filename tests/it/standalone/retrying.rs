@@ -77,6 +77,19 @@ async fn a_source_that_is_away_for_a_while_is_compared_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_looks_again_at_a_destination_that_is_away() {
+    let (source, destination) = (registry(), registry());
+    push_images(&source);
+    let proxy = FaultProxy::start(destination.address());
+    let mut files = files("away-plan", &source, &[&destination]);
+    behind(&mut files, "d0", &proxy);
+    proxy.set(LineFault::Refuse);
+    let (planned, ()) = tokio::join!(files.run("plan", &["--retry-for", "2m"]), away(&proxy));
+    assert_eq!(planned.status.code(), Some(0), "{}", text(&planned));
+    assert_eq!(String::from_utf8_lossy(&planned.stderr).matches("the next attempt is in ").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retries_end_after_their_time_and_failures_of_people_are_not_tried_again() {
     let (source, destination) = (registry(), registry());
     push_images(&source);
