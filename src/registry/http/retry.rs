@@ -209,6 +209,16 @@ mod tests {
         assert_eq!(remaining(&HeaderMap::new()), None);
     }
 
+    #[test]
+    fn a_pause_is_news_only_if_it_makes_the_known_one_longer() {
+        let (pause, now) = (Pause::default(), Instant::now());
+        assert!(!pause.until(now + Duration::from_secs(1)), "too short to matter");
+        assert!(pause.until(now + Duration::from_secs(10)));
+        assert!(!pause.until(now + Duration::from_secs(11)), "as good as known");
+        assert!(!pause.until(now + Duration::from_secs(3)), "it is never shortened");
+        assert!(pause.until(now + Duration::from_secs(20)));
+    }
+
     #[tokio::test]
     async fn a_wait_that_is_too_long_is_reported_and_pauses_the_others() {
         let pause = Pause::default();

@@ -9,7 +9,7 @@ use super::{SOON, Serve, becomes, compare_every, images, take_notifications};
 use crate::standalone::Files;
 use crate::support::eventually::{eventually, throughout};
 use crate::support::image::Image;
-use crate::support::process::Signal;
+use crate::support::process::{Port, Signal};
 use crate::support::run_folder::files_below;
 use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::registry;
@@ -189,5 +189,29 @@ async fn sighup_has_files_read_that_do_not_look_changed() {
     assert_eq!(images(&files).await.len(), 1, "the earlier repository is no longer selected");
     serve.process.signal(Signal::HUP);
     serve.logs(READ, 1).await;
+    serve.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_comes_into_a_folder_is_read() {
+    let (source, destination) = (registry(), registry());
+    source.push("app", "v1", &Image::single(1, 1, 1_000));
+    source.push("lib", "v1", &Image::single(2, 1, 1_000));
+    let mut files = pair("reading-folder", "team-a", &source, &destination);
+    files.configuration("app", "app", &[json!({"name": "d"})]);
+    files.configuration("lib", "lib", &[json!({"name": "d"})]);
+    let (lib, app) = (files.documents.pop().unwrap(), files.documents.pop().unwrap());
+    let folder = files.folder.join("objects");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("app.json"), app.to_string()).unwrap();
+    let serve = Serve::on(Port::claim(), &files, &["-f", &folder.display().to_string()]).await;
+    becomes(&files, "app: d/app:v1", ReplicationState::Complete).await;
+
+    let foreign = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}});
+    std::fs::write(folder.join("lib.yaml"), format!("{lib}\n---\n{foreign}\n")).unwrap();
+    becomes(&files, "lib: d/lib:v1", ReplicationState::Complete).await;
+    assert!(serve.count("skipped, as they are of other programs: 1 Service (v1)") > 0, "{}", serve.log());
+    std::fs::remove_file(folder.join("lib.yaml")).unwrap();
+    eventually(SOON, "its replicas go with it", async || !images(&files).await.contains_key("lib: d/lib:v1")).await;
     serve.end().await;
 }

@@ -118,7 +118,7 @@ async fn every_command_logs_to_standard_error_as_much_as_it_is_asked_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_that_a_registry_asks_for_is_visible_once() {
     let (source, _destination, files) = scene("visible-wait");
-    source.fault(When::asked("GET", "/manifests/v").times(3), ScriptedFault::too_many(Some("3")));
+    source.fault(When::asked("GET", "/manifests/v"), ScriptedFault::too_many(Some("3")));
     let synced = files.run("sync", &[]).await;
     assert_eq!(synced.status.code(), Some(0), "{}", text(&synced));
     let stderr = String::from_utf8(synced.stderr).unwrap();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use transship::api::ReplicationConfiguration;
 
 use super::scene::{PASSWORD, Scene, to};
+use crate::standalone::{Files, text};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
@@ -147,5 +148,36 @@ async fn what_is_accepted_but_cannot_be_carried_out_is_stalled_with_a_reason() {
         let message =
             scene.condition::<ReplicationConfiguration>(&namespace, name, "Stalled", "True", reason, SOON).await;
         assert!(message.contains(words), "{name}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_and_a_sync_read_what_kubectl_prints() {
+    let source = TestRegistry::distribution("printed-source").user("reader", PASSWORD).start().await;
+    let destination = TestRegistry::distribution("printed-destination").user("writer", PASSWORD).start().await;
+    source.pusher().push("app", "v1", &Image::single(83, 1, 1_000)).await;
+    let mut scene = Scene::new("printed").await;
+    let namespace = scene.namespace.name.clone();
+    scene.registry(&namespace, "source", &source, Some("reader")).await;
+    scene.registry(&namespace, "destination", &destination, Some("writer")).await;
+    scene.configure("all", "source", &[to("destination")], None, "10m").await;
+    scene.start_operator().await;
+    scene.condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "True", "Replicated", SOON).await;
+
+    let kinds = "registries,repconf,replicationstatuses,serviceaccounts,configmaps";
+    let get = ["-n", &namespace, "get", kinds, "--show-managed-fields", "-o"];
+    let mut files = Files::new("printed");
+    files.login_at(&source.host(), "reader", PASSWORD);
+    files.login_at(&destination.host(), "writer", PASSWORD);
+    for format in ["yaml", "json"] {
+        let printed = scene.plane.kubectl(&[&get[..], &[format]].concat()).await.expect_success("kubectl");
+        assert!(printed.contains("managedFields") && printed.contains("conditions"), "{printed}");
+        let list = files.replace(&format!("list.{format}"), &printed).display().to_string();
+        for subcommand in ["plan", "sync"] {
+            let output = files.run(subcommand, &["-f", &list]).await;
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+            let expected = "nothing to do: 1 of 1 images are at their destinations";
+            assert!(text(&output).contains(expected), "{}", text(&output));
+        }
     }
 }
