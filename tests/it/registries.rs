@@ -10,6 +10,7 @@ mod digest_lists;
 mod lists;
 mod logins;
 mod matrix;
+mod must_hold;
 mod odd_answers;
 pub mod pair;
 mod reading;
