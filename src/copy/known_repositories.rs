@@ -30,8 +30,8 @@ pub(super) struct DestinationTag {
     pub(super) at: Instant,
     /// True if the repository was there.
     pub(super) has_repository: bool,
-    /// The refusal to look, where the registry refuses a token to read: Quay does so for repositories that do not exist
-    /// and that the credentials may create. The tag has to be looked at before it is written.
+    /// The refusal to look, although the credentials are good: Quay and others answer so for repositories that do not
+    /// exist and that the credentials may create. The tag has to be looked at before it is written.
     pub(super) refused: Option<RegistryError>,
 }
 
@@ -193,7 +193,8 @@ impl KnownRepositories {
             Ok(None) => Err(CopyError::Destination(error)),
             // The credentials are good in themselves: they may be those of a repository that does not exist yet.
             Err(CopyError::Destination(error))
-                if error.kind == ErrorKind::Unauthorized && task.destination.ping().await.is_ok() =>
+                if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied)
+                    && task.destination.ping().await.is_ok() =>
             {
                 self.began_empty.note(task.repository_key(), ());
                 Ok(DestinationTag { refused: Some(error), ..DestinationTag::seen(None, at, false) })

@@ -196,13 +196,17 @@ impl PlannedImage {
             }
             Ok(None) => {}
             // Registries such as Quay answer so about a repository that the credentials may create.
-            Err(error) if error.kind == ErrorKind::Unauthorized && client.ping().await.is_ok() => {
+            Err(error) if is_refused(&error) && client.ping().await.is_ok() => {
                 self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
             }
             Err(error) => return Some(error),
         }
         None
     }
+}
+
+fn is_refused(error: &RegistryError) -> bool {
+    matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Denied)
 }
 
 /// The pause before a destination is asked again.

@@ -116,18 +116,35 @@ async fn an_absent_repository_that_may_not_be_looked_at_is_pushed_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_may_not_be_looked_at_is_not_overwritten() {
-    let pair = RegistryPair::start(Personality::plain(), quay());
-    let (image, other) = (Image::single(1, 1, 500), Image::single(2, 1, 500));
-    pair.source.push("app", "1", &image);
-    pair.destination.push("app", "1", &other);
-    for part in ["/manifests/1", "/tags/list"] {
-        for method in ["GET", "HEAD"] {
-            pair.destination.fault(When::asked(method, part).always(), ScriptedFault::error(401, "UNAUTHORIZED"));
+    for (status, kind) in [(401, ErrorKind::Unauthorized), (403, ErrorKind::Denied)] {
+        let pair = RegistryPair::start(Personality::plain(), quay());
+        let (image, other) = (Image::single(1, 1, 500), Image::single(2, 1, 500));
+        pair.source.push("app", "1", &image);
+        pair.destination.push("app", "1", &other);
+        for part in ["/manifests/1", "/tags/list"] {
+            for method in ["GET", "HEAD"] {
+                pair.destination.fault(When::asked(method, part).always(), ScriptedFault::error(status, "DENIED"));
+            }
         }
+        let refused = pair.copy("1", &image.digest()).await;
+        assert!(matches!(&refused, Err(CopyError::Destination(error)) if error.kind == kind), "{refused:?}");
+        assert_eq!(pair.destination.tags("app")["1"], other.digest());
     }
-    let refused = pair.copy("1", &image.digest()).await;
-    assert!(matches!(&refused, Err(CopyError::Destination(error)) if error.kind == ErrorKind::Unauthorized));
-    assert_eq!(pair.destination.tags("app")["1"], other.digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_repository_that_is_forbidden_is_pushed_to() {
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let image = Image::single(1, 1, 500);
+    pair.source.push("new/app", "1", &image);
+    // A repository is forbidden until something is in it.
+    let forbidden = ScriptedFault::error(403, "DENIED");
+    pair.destination.fault(When::asked("GET", "/tags/list").always(), forbidden.clone());
+    for method in ["HEAD", "GET"] {
+        pair.destination.fault(When::asked(method, "/manifests/1"), forbidden.clone());
+    }
+    pair.copy_of("new/app", "1", &image.digest()).await.unwrap();
+    assert_eq!(pair.destination.tree("new/app", "1"), image.tree_digests());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,6 +93,38 @@ async fn a_damaged_blob_is_read_again_where_it_is_sent_in_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_damaged_for_two_destinations_arrives_at_both() {
+    let (pair, image, layer) = pair_with_layer();
+    let other = RegistryPair::start(Personality::plain(), Personality::plain());
+    let other = RegistryPair { engine: pair.engine.clone(), ..other };
+    pair.source.fault(When::asked("GET", &layer.digest), ScriptedFault::Flip(50_000));
+    let digest = image.digest();
+    let (one, two) = futures::join!(pair.copy("1", &digest), other.copy_from(&pair.from, "app", "1", &digest));
+    (one.unwrap(), two.unwrap());
+    for destination in [&pair.destination, &other.destination] {
+        assert_eq!(destination.tree("app", "1"), image.tree_digests());
+    }
+    assert!(reads_of(&pair, &layer.digest).len() <= 3, "{:?}", pair.source.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_damaged_on_its_way_to_a_destination_is_sent_again() {
+    let (pair, image, layer) = pair_with_layer();
+    let put = format!("digest={}", layer.digest.replace(':', "%3A"));
+    pair.destination.fault(When::asked("PUT", &put).times(2), ScriptedFault::error(400, "DIGEST_INVALID"));
+    pair.copy("1", &image.digest()).await.unwrap();
+    assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
+    pair.destination.fault(When::asked("PUT", "digest=").always(), ScriptedFault::error(400, "DIGEST_INVALID"));
+    let other = Image::single(9, 1, 5_000);
+    pair.source.push("app", "2", &other);
+    let refused = pair.copy("2", &other.digest()).await;
+    assert!(
+        matches!(&refused, Err(CopyError::Destination(error)) if error.kind == ErrorKind::InvalidContent),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_or_short_manifest_is_read_again_over_another_connection() {
     let faults = [
         ScriptedFault::Flip(40),
