@@ -61,6 +61,30 @@ pub(crate) async fn registry_credentials(
     Ok((logins, ca))
 }
 
+/// Returns the error of the first Secret or ConfigMap that `registry` names for its connection and that does not exist.
+/// Reads no content. An API server that does not answer counts as nothing missing.
+pub(crate) async fn missing_reference(client: &Client, registry: &Registry) -> Option<CredentialsError> {
+    let namespace = registry.namespace().unwrap_or_default();
+    let (secrets, maps): (Api<Secret>, Api<ConfigMap>) =
+        (Api::namespaced(client.clone(), &namespace), Api::namespaced(client.clone(), &namespace));
+    let credentials = registry.spec.credentials.as_ref().map(|source| source.secret_ref.name.as_str());
+    let (ca_secret, ca_map) = match registry.spec.tls.as_ref().and_then(|tls| tls.ca()) {
+        Some(CaReference::Secret(reference)) => (Some(reference.name.as_str()), None),
+        Some(CaReference::ConfigMap(reference)) => (None, Some(reference.name.as_str())),
+        None => (None, None),
+    };
+    let is_missing = |error: &CallError| error.is_not_found() || error.is_forbidden();
+    for name in [credentials, ca_secret].into_iter().flatten() {
+        if let Err(error) = call(secrets.get_metadata(name)).await
+            && is_missing(&error)
+        {
+            return Some(unreadable("Secret", name, &error));
+        }
+    }
+    let error = call(maps.get_metadata(ca_map?)).await.err().filter(is_missing)?;
+    Some(unreadable("ConfigMap", ca_map?, &error))
+}
+
 /// Returns the token that senders of notifications for `registry` must present; `None` if it takes no notifications.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod log_limit;
 mod object_backoff;
 mod policies;
 mod registries;
+mod registry_use;
 mod statuses;
 mod view;
 mod watch_errors;

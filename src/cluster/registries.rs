@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kube::{Client, ResourceExt};
 use url::Url;
 
-use super::credentials::registry_credentials;
+use super::credentials::{missing_reference, registry_credentials};
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
@@ -28,6 +28,8 @@ struct Known {
     client: registry::Client,
     options: RegistryOptions,
     read_at: Instant,
+    /// The time of the last check that passed.
+    passed_at: Option<Instant>,
 }
 
 impl Registries {
@@ -98,7 +100,7 @@ impl Registries {
             reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
             message: error.message,
         })?;
-        let made = Known { generation, fingerprint, client, options, read_at: Instant::now() };
+        let made = Known { generation, fingerprint, client, options, read_at: Instant::now(), passed_at: None };
         let taken = take(&made);
         known.insert(uid, made);
         Ok(taken)
@@ -108,7 +110,29 @@ impl Registries {
     pub(crate) fn read_again(&self, uid: &str) {
         if let Some(known) = self.known.lock().get_mut(uid) {
             known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
+            known.passed_at = None;
         }
+    }
+
+    /// Records that the Registry with this uid passed its check.
+    pub(crate) fn passed(&self, uid: &str) {
+        if let Some(known) = self.known.lock().get_mut(uid) {
+            known.passed_at = Some(Instant::now());
+        }
+    }
+
+    /// Returns true if `registry` passed its check, as it is now, less than `age` ago.
+    pub(crate) fn has_passed(&self, registry: &Registry, age: Duration) -> bool {
+        let known = self.known.lock();
+        let known = known.get(&registry.uid().unwrap_or_default());
+        let known = known.filter(|known| known.generation == registry.metadata.generation);
+        known.and_then(|known| known.passed_at).is_some_and(|passed_at| passed_at.elapsed() < age)
+    }
+
+    /// Returns the Secret or ConfigMap that `registry` names and that does not exist. No content is read.
+    pub(crate) async fn missing_reference(&self, registry: &Registry) -> Option<Unusable> {
+        let missing = missing_reference(&self.kubernetes, registry).await?;
+        Some(Unusable { reason: missing.reason, message: missing.message })
     }
 
     /// Drops the clients of Registry objects that do not exist any more.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::credentials::notification_token;
 use super::policies::Policies;
 use super::registries::Registries;
+use super::registry_use::RegistryUse;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::locked::Locked;
 use crate::plan::NamespacedName;
@@ -40,6 +41,8 @@ pub(crate) struct View {
     pub stores: Stores,
     /// The clients of Registries.
     pub registries: Registries,
+    /// The use of Registries by this process.
+    pub uses: RegistryUse,
     /// Decisions about permissions.
     pub policies: Policies,
     /// Namespaces to act on; empty for all.
@@ -68,7 +71,8 @@ impl View {
         checks: mpsc::Sender<ObjectRef<Registry>>,
     ) -> Self {
         let (registries, policies) = (Registries::new(client.clone(), egress), Policies::new(client.clone()));
-        Self { client, stores, registries, policies, namespaces, checks, tokens: Locked::default() }
+        let uses = RegistryUse::default();
+        Self { client, stores, registries, uses, policies, namespaces, checks, tokens: Locked::default() }
     }
 
     /// Returns true if the operator acts on objects of `namespace`.
@@ -112,9 +116,19 @@ impl Access for View {
 
     fn suspect(&self, registry: &NamespacedName) {
         let Some(object) = self.object(&registry.namespace, &registry.name) else { return };
-        self.registries.read_again(&object.uid().unwrap_or_default());
+        let uid = object.uid().unwrap_or_default();
+        self.registries.read_again(&uid);
+        self.uses.refused(&uid);
         // A full channel means that checks are on their way already.
         let _ = self.checks.try_send(ObjectRef::from_obj(&*object));
+    }
+
+    fn served(&self, registry: &NamespacedName) {
+        let Some(object) = self.object(&registry.namespace, &registry.name) else { return };
+        if self.uses.served(&object.uid().unwrap_or_default(), Instant::now()) {
+            // A full channel means that checks are on their way already.
+            let _ = self.checks.try_send(ObjectRef::from_obj(&*object));
+        }
     }
 
     fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>> {

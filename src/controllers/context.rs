@@ -15,7 +15,7 @@ use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
 use crate::replication::{Configurations, SharedClaims};
-use crate::terms::ExecutionMode;
+use crate::terms::{ExecutionMode, condition_type};
 
 /// Limits of the operator, from its command line.
 #[derive(Clone, Debug)]
@@ -90,14 +90,16 @@ impl Context {
         let mut stored = self.stored.lock();
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();
         let status = object.status.as_ref();
-        let is_ready =
-            |c: &&crate::terms::Condition| c.type_ == crate::terms::condition_type::READY && c.status == "True";
-        let ready = status.and_then(|status| status.conditions.iter().find(is_ready));
+        let is_true = |kind: &str| {
+            status.and_then(|status| status.conditions.iter().find(|c| c.type_ == kind && c.status == "True"))
+        };
+        let (ready, skipped) = (is_true(condition_type::READY), is_true(condition_type::NAMES_SKIPPED));
         Stored {
             pairs,
             predecessor: status.map_or(Predecessor::None, |_| Predecessor::MayRun),
             ready_generation: ready.and_then(|condition| condition.observed_generation),
             repositories: status.and_then(|status| status.summary.as_ref()).map_or(0, |summary| summary.repositories),
+            invalid_names: skipped.map(|condition| condition.message.clone()),
             handled_request: status.and_then(|status| status.last_handled_replicate_request.clone()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -44,6 +44,11 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());
     }
+    if context.view.registries.has_passed(&registry, RECHECK_READY)
+        && context.view.registries.missing_reference(&registry).await.is_none()
+    {
+        return Ok(Action::requeue(recheck(&registry, context.view.stores.registries.state().len())));
+    }
     let health = check(&registry, &context.view).await;
     let previous = registry.status.clone().unwrap_or_default();
     let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
@@ -57,26 +62,51 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     context.wake_where(|configuration| refers_to(configuration, &reference));
     let known: HashSet<String> = context.view.stores.registries.state().iter().filter_map(|r| r.uid()).collect();
     context.view.registries.retain(|uid| known.contains(uid));
-    Ok(Action::requeue(if health == Health::Ready { RECHECK_READY } else { RECHECK_FAILING }))
+    context.view.uses.retain(|uid| known.contains(uid));
+    Ok(Action::requeue(match health {
+        Health::Ready { .. } | Health::Odd { .. } => recheck(&registry, known.len()),
+        Health::Failing { .. } => RECHECK_FAILING,
+    }))
+}
+
+/// Returns the time after which a Registry that passed its check is looked at again. Whether its Secrets exist is asked
+/// often enough to show within 10 s, and by all `registries` together at most 20 times a second.
+fn recheck(registry: &Registry, registries: usize) -> Duration {
+    let has_references = registry.spec.credentials.is_some() || registry.spec.tls.is_some();
+    let shared = MIN_PAUSE.saturating_mul(u32::try_from(registries).unwrap_or(u32::MAX));
+    if has_references { RECHECK_REFERENCES.max(shared).min(RECHECK_READY) } else { RECHECK_READY }
 }
 
 async fn check(registry: &Registry, view: &View) -> Health {
+    let uid = registry.uid().unwrap_or_default();
     if !registry
         .status
         .as_ref()
         .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True"))
     {
-        view.registries.read_again(&registry.uid().unwrap_or_default());
+        view.registries.read_again(&uid);
+    }
+    if let Some(Unusable { reason, message }) = view.registries.missing_reference(registry).await {
+        view.registries.read_again(&uid);
+        return Health::Failing { stalled: true, reason, message };
     }
     let client = match view.registries.client(registry).await {
         Ok(client) => client,
         Err(Unusable { reason, message }) => return Health::Failing { stalled: true, reason, message },
     };
     match tokio::time::timeout(CHECK_DEADLINE, client.ping()).await {
-        Ok(Ok(())) => Health::Ready,
+        Ok(Ok(())) => {
+            view.uses.check_passed(&uid);
+            view.registries.passed(&uid);
+            Health::Ready { is_anonymous: registry.spec.credentials.is_none() }
+        }
+        Ok(Err(error)) if view.uses.check_failed(&uid, Instant::now()) && is_odd(error.kind) => {
+            view.registries.passed(&uid);
+            Health::Odd { message: error.message }
+        }
         Ok(Err(error)) => {
             if error.kind == ErrorKind::Unauthorized {
-                view.registries.read_again(&registry.uid().unwrap_or_default());
+                view.registries.read_again(&uid);
             }
             let reason = reason_of(&error);
             Health::Failing { stalled: reason != reason::UNREACHABLE, reason, message: error.message }
@@ -86,6 +116,12 @@ async fn check(registry: &Registry, view: &View) -> Health {
             Health::Failing { stalled: false, reason: reason::UNREACHABLE, message }
         }
     }
+}
+
+/// Returns true for the refusal of a request by a server that may serve others.
+fn is_odd(kind: ErrorKind) -> bool {
+    use ErrorKind::{Denied, InvalidContent, NotFound, Rejected, Unsupported};
+    matches!(kind, Denied | InvalidContent | NotFound | Rejected | Unsupported)
 }
 
 fn refers_to(configuration: &crate::api::ReplicationConfiguration, registry: &ObjectRef<Registry>) -> bool {
@@ -102,4 +138,8 @@ fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Contex
 
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);
 const RECHECK_READY: Duration = Duration::from_secs(60);
+/// The interval in which it is asked if the Secrets of a Registry exist.
+const RECHECK_REFERENCES: Duration = Duration::from_secs(7);
+/// The least pause between two such questions.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
 const RECHECK_FAILING: Duration = Duration::from_secs(15);

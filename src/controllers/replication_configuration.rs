@@ -19,6 +19,7 @@ use crate::cluster::{CallError, patch_status};
 use crate::plan::{
     Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, configuration_status, parse_configuration,
 };
+use crate::policy::Policy;
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{Execution, ExecutionMode, condition_type, reason};
@@ -77,6 +78,8 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
             .filter_map(|(reference, registry)| Some((reference.clone(), identity(registry)?)))
             .collect(),
         dependencies: dependencies(&named, context),
+        stalled_registries: stalled_registries(&named, namespace),
+        policies: Arc::new(policies(&named, context)),
         slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
         class,
         once: None,
@@ -93,6 +96,34 @@ fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMa
     named
         .filter_map(|reference| Some((reference.clone(), context.view.object(&reference.namespace, &reference.name)?)))
         .collect()
+}
+
+/// Returns the Registries that a person has to correct, with the cause. That of another namespace is for its owner to
+/// read.
+fn stalled_registries(
+    named: &BTreeMap<NamespacedName, Arc<Registry>>,
+    namespace: &str,
+) -> BTreeMap<NamespacedName, String> {
+    let stalled = named.iter().filter_map(|(reference, registry)| {
+        let conditions = &registry.status.as_ref()?.conditions;
+        let cause = conditions.iter().find(|c| c.type_ == condition_type::STALLED && c.status == "True")?;
+        let message = if reference.namespace == namespace { cause.message.as_str() } else { "it is not ready" };
+        Some((reference.clone(), message.to_owned()))
+    });
+    stalled.collect()
+}
+
+/// Returns the policies of the namespaces of these Registries, as last watched.
+fn policies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> BTreeMap<String, Vec<Policy>> {
+    let mut policies: BTreeMap<String, Vec<Policy>> = BTreeMap::new();
+    for policy in context.view.stores.policies.state() {
+        let namespace = policy.namespace().unwrap_or_default();
+        if named.keys().any(|reference| reference.namespace == namespace) {
+            let known = Policy { name: policy.name_any(), spec: Some(policy.spec.0.clone()) };
+            policies.entry(namespace).or_default().push(known);
+        }
+    }
+    policies
 }
 
 /// Returns the class of the Jobs that copy; `None` if this process copies.

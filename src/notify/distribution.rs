@@ -45,7 +45,7 @@ impl Notification {
 
 /// Returns the tag that an event reports as pushed; `None` for an event of another action, or a push without a tag.
 fn pushed_tag(event: &RawValue) -> Result<Option<(RepositoryName, Tag, Option<Digest>)>, String> {
-    let Action { action } = decode(event.get().as_bytes())?;
+    let EventAction { action } = decode(event.get().as_bytes())?;
     if action != "push" {
         return Ok(None);
     }
@@ -71,7 +71,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-struct Action {
+struct EventAction {
     #[serde(default)]
     action: String,
 }

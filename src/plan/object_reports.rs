@@ -7,8 +7,16 @@ use crate::terms::{Condition, Conditions, RegistryPermissionPolicyStatus, Regist
 /// The result of checking a Registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It answers and takes the credentials.
-    Ready,
+    /// It answers, and takes the credentials if it has any.
+    Ready {
+        /// True if no credentials are configured.
+        is_anonymous: bool,
+    },
+    /// It serves images, and refuses the request that checks it.
+    Odd {
+        /// The refusal.
+        message: String,
+    },
     /// It cannot be used.
     Failing {
         /// True if a person has to change something.
@@ -28,10 +36,18 @@ pub fn registry_status(
     now: Timestamp,
 ) -> RegistryStatus {
     let (ready, stalled, why, message) = match health {
-        Health::Ready => (true, false, reason::REACHABLE, "the registry answers and takes the credentials"),
-        Health::Failing { stalled, reason, message } => (false, *stalled, *reason, message.as_str()),
+        Health::Ready { is_anonymous: false } => {
+            (true, false, reason::REACHABLE, "the registry answers and takes the credentials".to_owned())
+        }
+        Health::Ready { is_anonymous: true } => {
+            (true, false, reason::REACHABLE, "the registry answers without credentials: none are configured".to_owned())
+        }
+        Health::Odd { message } => {
+            (true, false, reason::REACHABLE, format!("images are read or written, although {message}"))
+        }
+        Health::Failing { stalled, reason, message } => (false, *stalled, *reason, message.clone()),
     };
-    let conditions = ready_and_stalled(&previous.conditions, (ready, stalled), (why, message), generation, now);
+    let conditions = ready_and_stalled(&previous.conditions, (ready, stalled), (why, &message), generation, now);
     RegistryStatus { observed_generation: generation, conditions }
 }
 
@@ -84,7 +100,8 @@ mod tests {
     fn a_registry_is_ready_failing_or_stalled() {
         let failing = |stalled, reason| Health::Failing { stalled, reason, message: "m".to_owned() };
         for (health, expected) in [
-            (Health::Ready, vec!["Ready=True:Reachable"]),
+            (Health::Ready { is_anonymous: false }, vec!["Ready=True:Reachable"]),
+            (Health::Odd { message: "m".to_owned() }, vec!["Ready=True:Reachable"]),
             (failing(false, reason::UNREACHABLE), vec!["Ready=False:Unreachable"]),
             (
                 failing(true, reason::AUTHENTICATION_FAILED),

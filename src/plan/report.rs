@@ -60,6 +60,10 @@ pub struct ConfigurationReport {
     pub generation: Option<i64>,
     /// The problem of the whole configuration.
     pub problem: Option<Problem>,
+    /// A dependency that is not there, although nothing has failed for that yet.
+    pub blocked: Option<Problem>,
+    /// The names in the lists of the source that are not valid, as a sentence.
+    pub invalid_names: Option<String>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
     /// The number of source repositories that the rules match.
@@ -111,17 +115,19 @@ pub fn configuration_status(
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
     let (ready, why, message) = readiness(report, &counts);
-    let stalled = report.problem.as_ref().filter(|problem| problem.stalled);
+    let blocked = report.blocked.as_ref().filter(|blocked| (blocked.reason, &blocked.message) == (why, &message));
+    let stalled = report.problem.as_ref().or(blocked).filter(|problem| problem.stalled);
     let reconciling = (why == reason::PROGRESSING)
         .then_some((reason::PROGRESSING, "the source is being compared, or images are being copied"));
+    let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set(condition_type::READY, ready, why, &message)
         .set_or_remove(condition_type::STALLED, stalled.map(|problem| (problem.reason, problem.message.as_str())))
         .set_or_remove(condition_type::RECONCILING, reconciling)
-        .into_list();
+        .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names);
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
-        conditions,
+        conditions: conditions.into_list(),
         summary: Some(ConfigurationSummary {
             repositories: report.repositories,
             images: counts.images,
@@ -193,6 +199,9 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
             (false, reason::IMAGES_FAILED, message)
         }
         ComparisonPhase::Compared if counts.owed == 0 => {
+            if let Some(blocked) = &report.blocked {
+                return (false, blocked.reason, blocked.message.clone());
+            }
             (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned())
         }
         _ => {

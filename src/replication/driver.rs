@@ -240,6 +240,9 @@ impl Driver {
             }
             finding
         });
+        if matches!(finding, Finding::Tags(_)) {
+            self.core.access.served(&self.machine.source());
+        }
         if matches!(finding, Finding::Done(_)) {
             self.comparison = None;
             self.core.metrics.comparisons.inc();
@@ -313,6 +316,10 @@ impl Driver {
             if let Err(CodedError { code, message, .. }) = &outcome.result {
                 let Assignment { repository, tag, destination, .. } = assignment.as_ref();
                 tracing::info!(%repository, %tag, destination = destination.name, ?code, "an image failed: {message}");
+            }
+            if outcome.result.is_ok() {
+                self.core.access.served(&assignment.source);
+                self.core.access.served(&assignment.destination);
             }
             self.core.metrics.copied(if outcome.result.is_ok() { "complete" } else { "failed" });
         }

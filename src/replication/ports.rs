@@ -24,6 +24,9 @@ pub(crate) trait Access: Send + Sync {
     /// Has a Registry checked soon: its credentials, name or certificate failed in use.
     fn suspect(&self, registry: &NamespacedName);
 
+    /// Records that a Registry gave a list or an image, or took one: its check may be refused although it works.
+    fn served(&self, registry: &NamespacedName);
+
     /// Returns the token that the sender of notifications for a Registry has to show; `None` if it takes none.
     fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>>;
 

@@ -60,6 +60,9 @@ impl Access for FileAccess {
     /// Logins are read with the files.
     fn suspect(&self, _registry: &NamespacedName) {}
 
+    /// Registries of files have no conditions.
+    fn served(&self, _registry: &NamespacedName) {}
+
     fn notification_token<'a>(&'a self, registry: &'a NamespacedName) -> BoxFuture<'a, Option<Vec<u8>>> {
         std::future::ready(self.content().documents.notification_token(registry)).boxed()
     }

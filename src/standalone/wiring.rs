@@ -115,6 +115,8 @@ impl Wiring {
                 .filter(|count| *count > 0)
                 .map(|count| count.to_string()),
             dependencies: self.dependencies(content, &named),
+            stalled_registries: BTreeMap::new(),
+            policies: Arc::new(content.documents.policies.clone()),
             registries,
             class: None,
             slots: self.copies,

@@ -6,6 +6,8 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// A user must change something. Present only while true.
 pub const STALLED: &str = "Stalled";
+/// The lists of the source hold names that are not valid, which are not replicated. Present only while true.
+pub const NAMES_SKIPPED: &str = "NamesSkipped";
 /// Every image of the pair is at its destination, read back and verified.
 pub const REPLICATED: &str = "Replicated";
 /// The destination's owner permits the replication; the message names the deciding statement.

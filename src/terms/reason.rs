@@ -36,6 +36,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const IMAGES_FAILED: &str = "ImagesFailed";
 /// The source could not be read.
 pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
+/// The source lists names that no repository, or no tag, can have.
+pub const INVALID_NAMES: &str = "InvalidNames";
 /// The source lacks a repository that an EXACT_MATCH filter names.
 pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
 /// The source cannot list its repositories.

@@ -183,7 +183,7 @@ pub struct ReplicationConfigurationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: a user
-    /// must change something.
+    /// must change something. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]

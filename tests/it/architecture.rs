@@ -49,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "terms",
         ],
     ),
-    ("controllers", &["api", "cluster", "locked", "metrics", "plan", "registry", "replication", "terms"]),
+    ("controllers", &["api", "cluster", "locked", "metrics", "plan", "policy", "registry", "replication", "terms"]),
     ("worker", &["channel", "config", "copy", "locked", "registry", "terms"]),
     ("notify", &["image", "metrics", "plan", "replication"]),
     ("admin", &["locked", "metrics"]),

@@ -7,7 +7,8 @@ use crate::support::image::Image;
 use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry, rule, sync};
 
-const GOOD: [&str; 3] = ["a-good", "m-good", "z-good"];
+/// The tags of the source that are read.
+pub const GOOD: [&str; 3] = ["a-good", "m-good", "z-good"];
 
 /// Returns a source with good tags in `app`.
 pub fn source() -> ScriptedRegistry {
@@ -108,7 +109,7 @@ async fn a_tag_that_cannot_be_read_has_its_own_failure_and_ends_no_other() {
 }
 
 /// The failure code of a tag that the source refuses to give.
-const REJECTED: &str = "ImageNotFound";
+const REJECTED: &str = "SourceRejected";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_whose_list_fails_is_named_and_ends_no_other() {

@@ -1,5 +1,6 @@
 //! `transship serve`, `transship status` and locked state folders, between real and scripted registries.
 
+mod bad_parts;
 mod conflicts;
 mod folder;
 mod kills;

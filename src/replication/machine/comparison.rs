@@ -215,6 +215,8 @@ impl Machine {
         let Some(comparison) = self.comparison.take() else { return };
         let is_complete = is_read && !comparison.is_doubtful;
         self.problems = comparison.problems;
+        self.excluded.name_invalid();
+        self.decide_again(now);
         // A claim of another configuration wakes this one when it is free; everything else has to be looked at again.
         let wakes_later =
             |problem: &Problem| matches!(problem.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);

@@ -14,7 +14,7 @@ use crate::plan::{
     Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Replica,
     RepositoryAddress, SpecError,
 };
-use crate::policy::Decision;
+use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 
 /// The spec of a configuration and everything around it that decisions depend on.
@@ -36,6 +36,11 @@ pub(crate) struct Orders {
     pub registries: BTreeMap<NamespacedName, RegistryIdentity>,
     /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.
     pub dependencies: u64,
+    /// Registries of these that a person has to correct, each with a sentence about it.
+    pub stalled_registries: BTreeMap<NamespacedName, String>,
+    /// The policies of the namespaces of the destinations, as last watched. What is written is decided by
+    /// [`Access::decide`](crate::replication::Access::decide) alone.
+    pub policies: Arc<BTreeMap<String, Vec<Policy>>>,
     /// The class of the Jobs that copy; `None` to copy in this process.
     pub class: Option<String>,
     /// Images that are copied at once, each to all of its destinations.
@@ -67,6 +72,8 @@ pub(crate) struct Stored {
     pub ready_generation: Option<i64>,
     /// The number of repositories that matched.
     pub repositories: u64,
+    /// The names of the source that were not valid, as a sentence.
+    pub invalid_names: Option<String>,
     /// The last request that was handled.
     pub handled_request: Option<String>,
 }

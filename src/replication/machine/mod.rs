@@ -101,6 +101,8 @@ pub(crate) struct Machine {
     publishing: usize,
     problems: Vec<Problem>,
     missing: Vec<Problem>,
+    /// The first pair that the policies deny, as last decided.
+    denied: Option<Problem>,
     workers: Option<String>,
     compared: Option<Option<i64>>,
     requested: Option<String>,
@@ -129,7 +131,6 @@ impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
-        let compared = stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some);
         let mut machine = Self {
             configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
@@ -163,13 +164,14 @@ impl Machine {
             repositories: BTreeSet::new(),
             stored_repositories: stored.repositories,
             sources: HashMap::new(),
-            excluded: Excluded::default(),
+            excluded: Excluded { invalid_names: stored.invalid_names, ..Excluded::default() },
             publications: Timers::default(),
             publishing: 0,
             problems: Vec::new(),
             missing: Vec::new(),
+            denied: None,
             workers: None,
-            compared,
+            compared: stored.ready_generation.filter(|_| stored.ready_generation == orders.generation).map(Some),
             requested: stored.handled_request.clone(),
             handling: None,
             handled: stored.handled_request,

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Effect, Ending, Machine, Orders, PairId};
+use super::{Effect, Ending, Machine, Orders, PairId, PairKey};
 use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem};
-use crate::terms::{FailureCode, reason};
+use crate::policy::{Decision, PermissionRequest, evaluate};
+use crate::terms::{Action, FailureCode, reason};
 
 impl Machine {
     pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {
@@ -62,6 +63,7 @@ impl Machine {
             self.resume(claims, now);
         }
         self.check_claims(claims, now);
+        self.decide_again(now);
         self.retry(now, has_outside_cause);
         let has_unread = self.pairs.values().any(|pair| pair.ledger.has_unread(has_outside_cause));
         if are_registries_changed {
@@ -72,6 +74,52 @@ impl Machine {
             self.incomplete_comparisons = 0;
             self.compare_soon(now);
         }
+    }
+
+    /// Decides anew about every pair: its condition `Permitted` follows the policies also while nothing is copied.
+    pub(super) fn decide_again(&mut self, now: Timestamp) {
+        self.denied = None;
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            let decision = self.decision(&self.pairs[&id].key);
+            if !decision.allowed && self.denied.is_none() {
+                let (reason, message) = (decision.reason, decision.message.clone());
+                self.denied = Some(Problem { stalled: true, reason, message });
+            }
+            // What a copy was denied beyond that stays until the next one.
+            if !decision.allowed || self.pairs[&id].is_denied {
+                self.touch(id, now, |pair| {
+                    pair.is_denied = !decision.allowed;
+                    if pair.permission.as_ref() != Some(&decision) {
+                        pair.permission = Some(decision);
+                        pair.change(now);
+                    }
+                });
+            }
+        }
+    }
+
+    fn decision(&self, key: &PairKey) -> Decision {
+        let PairKey { repository, destination } = key;
+        let request = PermissionRequest {
+            namespace: &self.orders.namespace,
+            configuration: &self.orders.name,
+            action: Action::ReplicateImage,
+            registry_namespace: &destination.namespace,
+            registry: &destination.name,
+            repository: repository.as_str(),
+        };
+        evaluate(&request, self.orders.policies.get(&destination.namespace).map_or(&[], Vec::as_slice))
+    }
+
+    /// Returns the dependency that is not there, or not usable: shown although nothing has failed for that yet.
+    pub(super) fn blocked(&self) -> Option<Problem> {
+        let stalled = self.orders.stalled_registries.iter().next().map(|(registry, message)| {
+            let side = if *registry == self.source() { "source" } else { "destination" };
+            let message = format!("{side} Registry {}/{}: {message}", registry.namespace, registry.name);
+            Problem { stalled: true, reason: reason::REGISTRY_NOT_READY, message }
+        });
+        stalled.or_else(|| self.denied.clone())
     }
 
     fn retry(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {

@@ -42,6 +42,8 @@ pub(crate) struct Pair {
     pub ledger: Ledger,
     /// The last decision about it.
     pub permission: Option<Decision>,
+    /// True if the policies deny it, as last decided without a copy.
+    pub is_denied: bool,
     /// Tags that wait in the queue.
     pub queued: BTreeSet<Tag>,
     /// Those of them that were put in front.
@@ -85,6 +87,7 @@ impl Pair {
             options,
             ledger: Ledger::default(),
             permission: None,
+            is_denied: false,
             queued: BTreeSet::new(),
             urgent: BTreeSet::new(),
             running: HashMap::new(),

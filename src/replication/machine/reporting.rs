@@ -88,15 +88,26 @@ impl Machine {
             self.handled = self.handling.take();
         }
         let (problem, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
-        let is_changed = (&problem, phase, generation, &self.handled, self.owes(), self.fails())
-            != (
-                &self.reported.problem,
-                self.reported.phase,
-                self.reported.generation,
-                &self.reported.handled_request,
-                self.reported_owes,
-                self.reported_fails,
-            );
+        let blocked = self.blocked().filter(|_| self.is_active());
+        let is_changed = (
+            &problem,
+            &blocked,
+            &self.excluded.invalid_names,
+            phase,
+            generation,
+            &self.handled,
+            self.owes(),
+            self.fails(),
+        ) != (
+            &self.reported.problem,
+            &self.reported.blocked,
+            &self.reported.invalid_names,
+            self.reported.phase,
+            self.reported.generation,
+            &self.reported.handled_request,
+            self.reported_owes,
+            self.reported_fails,
+        );
         let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported_at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
@@ -107,6 +118,8 @@ impl Machine {
         let report = ConfigurationReport {
             generation,
             problem,
+            blocked,
+            invalid_names: self.excluded.invalid_names.clone(),
             phase,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),

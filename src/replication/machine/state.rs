@@ -36,6 +36,25 @@ pub(crate) struct Excluded {
     pub invalid_repositories: InvalidNames,
     /// By repository, names in its last list that no tag can have; a repository without one has no entry.
     pub invalid_tags: BTreeMap<RepositoryName, InvalidNames>,
+    /// The names in the lists of the last comparison that are not valid, as a sentence.
+    pub invalid_names: Option<String>,
+}
+
+impl Excluded {
+    /// Makes the sentence about the names that are not valid.
+    pub(super) fn name_invalid(&mut self) {
+        let mut parts = Vec::new();
+        if !self.invalid_repositories.is_empty() {
+            parts.push(format!("the source lists {} as repositories", self.invalid_repositories));
+        }
+        let of_tags = self.invalid_tags.iter().take(MAX_NAMED);
+        parts.extend(of_tags.map(|(repository, names)| format!("{repository} lists {names} as tags")));
+        if let Some(more @ 1..) = self.invalid_tags.len().checked_sub(MAX_NAMED) {
+            parts.push(format!("{more} more repositories list such tags"));
+        }
+        let sentence = || format!("{}: they are not replicated; rename them at the source", parts.join("; "));
+        self.invalid_names = (!parts.is_empty()).then(sentence);
+    }
 }
 
 /// One repository of the source.
@@ -102,6 +121,8 @@ pub(super) struct Retried {
     pub(super) is_draining: bool,
 }
 
+/// Repositories whose tags are named in a sentence about names that are not valid.
+const MAX_NAMED: usize = 3;
 /// Images that may wait in the queue before a comparison waits for the copies.
 pub(super) const MAX_AHEAD: usize = 256;
 /// Copies that make no progress for so long stand still: a comparison does not wait for them then.

@@ -33,6 +33,8 @@ fn orders(generation: i64, rule: &str) -> Orders {
         request: None,
         registries: ["s", "d"].map(|name| (reference(name), identity(name))).into(),
         dependencies: 0,
+        stalled_registries: BTreeMap::new(),
+        policies: Arc::default(),
         class: None,
         slots: 8,
         once: None,
@@ -671,4 +673,78 @@ fn a_late_failure_to_read_a_tag_does_not_undo_a_push() {
     bench.copied(Ok(()));
     bench.find(late);
     assert_eq!(bench.machine.pairs().map(|pair| pair.counts().failed).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_registry_that_a_person_has_to_correct_blocks_ready_and_loses_nothing() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    let status = |bench: &Bench| crate::plan::configuration_status("a", &bench.report, &Default::default(), at(0));
+    let shown = |bench: &Bench, kind: &str| {
+        let conditions = status(bench).conditions.into_iter();
+        conditions.filter(|c| c.type_ == kind).map(|c| (c.status, c.reason, c.message)).next()
+    };
+    assert_eq!(shown(&bench, "Ready").unwrap().0, "True");
+    for name in ["d", "s"] {
+        let mut stalled = orders(1, "");
+        stalled.dependencies += 1;
+        let registry = NamespacedName { namespace: "a".to_owned(), name: name.to_owned() };
+        stalled.stalled_registries.insert(registry, "Secret x does not exist".to_owned());
+        bench.step(Event::Orders(Box::new(stalled)));
+        let (ready, why, message) = shown(&bench, "Ready").unwrap();
+        assert_eq!((ready.as_str(), why.as_str()), ("False", reason::REGISTRY_NOT_READY));
+        let side = if name == "d" { "destination" } else { "source" };
+        assert_eq!(message, format!("{side} Registry a/{name}: Secret x does not exist"));
+        assert_eq!(shown(&bench, "Stalled").unwrap().2, message);
+        assert_eq!(bench.shown()["v1"].0, ReplicationState::Complete);
+        bench.step(Event::Orders(Box::new(orders(1, ""))));
+        assert_eq!(shown(&bench, "Ready").unwrap().0, "True", "it is there again");
+        assert_eq!(shown(&bench, "Stalled"), None);
+    }
+}
+
+#[test]
+fn a_policy_that_takes_consent_away_shows_although_nothing_is_copied() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1")])], true);
+    bench.copied(Ok(()));
+    bench.passes(10);
+    let statement = serde_json::json!({"sid": "no", "effect": "Deny", "principals": [{"namespace": "*"}],
+        "actions": ["ReplicateImage"], "resources": ["app"]});
+    let spec = serde_json::json!({"registryRef": {"name": "d"}, "statements": [statement]});
+    let policy = crate::policy::Policy { name: "p".to_owned(), spec: serde_json::from_value(spec).ok() };
+    let mut denied = orders(1, "");
+    denied.dependencies = 1;
+    denied.policies = Arc::new([("a".to_owned(), vec![policy])].into());
+    bench.step(Event::Orders(Box::new(denied)));
+    bench.passes(10);
+    let permitted = |bench: &Bench| {
+        let conditions = bench.statuses.values().flat_map(|status| &status.conditions);
+        conditions.filter(|c| c.type_ == "Permitted").map(|c| c.status.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(bench.report.blocked.as_ref().map(|blocked| blocked.reason), Some(reason::STATEMENT_DENIES));
+    assert_eq!((permitted(&bench), bench.counts()), (vec!["False".to_owned()], (1, 1, 0)));
+    let mut allowed = orders(1, "");
+    allowed.dependencies = 2;
+    bench.step(Event::Orders(Box::new(allowed)));
+    bench.passes(10);
+    assert_eq!((permitted(&bench), &bench.report.blocked), (vec!["True".to_owned()], &None));
+}
+
+#[test]
+fn names_that_are_not_valid_are_reported_when_a_comparison_has_ended() {
+    let mut bench = Bench::new("");
+    assert_eq!(bench.report.invalid_names, None);
+    let mut invalid = InvalidNames::default();
+    invalid.add("Team/App");
+    let (names, unmatched) = (BTreeSet::new(), BTreeSet::new());
+    bench.find(Finding::Repositories { names, unmatched, invalid, sent_at: bench.now });
+    bench.find(Finding::Done(Coverage::Whole));
+    let said = bench.report.invalid_names.clone().expect("they are named");
+    assert!(said.contains("1 name that is not valid, such as \"Team/App\""), "{said}");
+    assert!(bench.is_ready());
+    bench.passes(600);
+    bench.compare(&[], true);
+    assert_eq!(bench.report.invalid_names, None);
 }

@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
-use crate::plan::{Claimant, Configuration, CopyOptions, RepositoryPattern, Rule, Selection, SpecError, TagFilters};
+use crate::plan::{
+    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryPattern, Rule, Selection, SpecError, TagFilters,
+};
+use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
-use crate::terms::{Execution, TagFilter, TagFilterType, reason};
+use crate::terms::{
+    Action, Execution, LocalRegistryReference, Principal, RegistryPermissionPolicySpec, Statement, StatementEffect,
+    TagFilter, TagFilterType, reason,
+};
 
 /// A ReplicationConfiguration.
 #[derive(Debug)]
@@ -120,12 +126,35 @@ impl Declared {
             request: self.request.map(|request| request.to_string()),
             registries,
             dependencies: changes,
+            stalled_registries: BTreeMap::new(),
+            policies: Arc::new(policies(destinations)),
             class: None,
             slots: 4,
             once: None,
             is_dry: false,
         }
     }
+}
+
+/// Returns a policy for each destination whose owner allows replication.
+fn policies(destinations: &[Destination; DESTINATIONS]) -> BTreeMap<String, Vec<Policy>> {
+    let allowed = (0..DESTINATIONS).filter(|index| destinations[*index].is_allowed).map(destination);
+    allowed
+        .map(|NamespacedName { namespace, name }| {
+            let statement = Statement {
+                sid: "all".to_owned(),
+                effect: StatementEffect::Allow,
+                principals: vec![Principal { namespace: "*".to_owned(), configuration: None }],
+                actions: vec![Action::ReplicateImage],
+                resources: vec!["*".to_owned()],
+            };
+            let spec = RegistryPermissionPolicySpec {
+                registry_ref: LocalRegistryReference { name },
+                statements: vec![statement],
+            };
+            (namespace, vec![Policy { name: "consent".to_owned(), spec: Some(spec) }])
+        })
+        .collect()
 }
 
 pub(super) fn host(destination: usize) -> String {

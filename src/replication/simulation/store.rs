@@ -103,6 +103,7 @@ impl ModelStore {
             predecessor: report.map_or(Predecessor::None, |_| Predecessor::MayRun),
             repositories: report.map_or(0, |report| report.repositories),
             ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
+            invalid_names: report.and_then(|report| report.invalid_names.clone()),
             handled_request: report.and_then(|report| report.handled_request.clone()),
         }
     }

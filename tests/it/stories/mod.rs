@@ -1,8 +1,10 @@
 //! Stories of the operator, run against a real API server and real registries.
 
+mod bad_tags;
 mod consent;
 mod core;
 mod dead_watch;
+mod dependencies;
 mod execution;
 mod field;
 mod hints;

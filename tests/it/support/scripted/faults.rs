@@ -11,6 +11,8 @@ pub struct When {
     /// Empty for any.
     method: &'static str,
     part: String,
+    /// True if the path and query are `part`, and no more.
+    is_whole: bool,
     skip: u32,
     times: u32,
 }
@@ -18,7 +20,14 @@ pub struct When {
 impl When {
     /// Requests of this method (any if empty) whose path and query contain `part`; only the first of them.
     pub fn asked(method: &'static str, part: impl Into<String>) -> Self {
-        Self { method, part: part.into(), skip: 0, times: 1 }
+        Self { method, part: part.into(), is_whole: false, skip: 0, times: 1 }
+    }
+
+    /// Meets only requests whose path and query are no more than that.
+    #[must_use]
+    pub fn exactly(mut self) -> Self {
+        self.is_whole = true;
+        self
     }
 
     /// Meets the `n`th of them, counted from 1, not the first.
@@ -110,7 +119,8 @@ impl Faults {
     pub(super) fn next(&self, method: &str, path: &str) -> Option<ScriptedFault> {
         let mut found = None;
         for (when, fault) in self.0.lock().expect("no holder panics").iter_mut() {
-            if !(when.method.is_empty() || when.method == method) || !path.contains(&when.part) {
+            let is_met = if when.is_whole { path == when.part } else { path.contains(&when.part) };
+            if !(when.method.is_empty() || when.method == method) || !is_met {
                 continue;
             }
             if when.skip > 0 {
