@@ -10,9 +10,9 @@ use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
     ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
-    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPOSITORY_FILTER_RULES,
-    ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, RepositoryFilterType, RuleDestination,
-    TAG_PATTERN, parse_interval, reason,
+    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
+    REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, RepositoryFilterType,
+    RuleDestination, TAG_PATTERN, parse_interval, reason,
 };
 
 /// A configuration that can be carried out.
@@ -69,6 +69,7 @@ pub fn parse_configuration(
 
 fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, SpecError> {
     let field = format!("spec.rules[{}]", rule.name);
+    check_field(&REPLICATION_RULE_RULES, rule, &field)?;
     let filters = rule.repository_filters.as_deref().map(|filters| parse_repository_filters(&field, filters));
     let filters = filters.transpose()?;
     let destinations = parse_destinations(&field, source, &rule.destinations)?;
@@ -230,6 +231,20 @@ mod tests {
         let invalid = rule("excludeTagFilters: [{filter: 'v[', filterType: REGEX_MATCH}]").unwrap_err();
         assert_eq!(invalid.reason, reason::INVALID_SPEC);
         assert!(invalid.message.starts_with("spec.rules[r].excludeTagFilters[0]: \"v[\" is no regular"), "{invalid:?}");
+    }
+
+    #[test]
+    fn what_has_no_effect_beside_another_field_is_refused() {
+        let rule = |fields: &str| {
+            parse(&format!(
+                "{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {fields}, destinations: [{{registryRef: {{name: d}}}}]}}]}}"
+            ))
+        };
+        let message = |fields: &str| rule(fields).unwrap_err().message;
+        assert!(message("platformIndex: Rewrite").starts_with("spec.rules[r]: platformIndex has no effect without"));
+        assert!(message("referrers: Ignore, referrerArtifactTypes: [a/b]").contains("remove one of them"));
+        assert!(rule("platformIndex: Keep").is_ok() && rule("referrers: Ignore").is_ok());
+        assert!(rule("referrerArtifactTypes: [a/b]").is_ok());
     }
 
     #[test]

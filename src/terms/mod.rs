@@ -51,8 +51,8 @@ pub use registry_permission_policy::{
 pub use replication_configuration::{
     ARTIFACT_TYPE, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES,
     DestinationSummary, Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS,
-    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, ReplicationConfigurationSpec,
-    ReplicationConfigurationStatus, ReplicationRule, RuleDestination, TAG_PATTERN,
+    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
+    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule, RuleDestination, TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,

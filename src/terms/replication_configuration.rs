@@ -84,6 +84,7 @@ pub struct ConfigurationSource {
 /// A rule: which repositories and tags go to which destinations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = checked_by(&REPLICATION_RULE_RULES))]
 pub struct ReplicationRule {
     /// The name of the rule, unique in the configuration.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -124,7 +125,7 @@ pub struct ReplicationRule {
     /// The treatment of the index when only some `platforms` of an image are copied. `Keep`: its bytes and its digest
     /// stay, so it names platforms that the destination does not have; the image fails with `SparseIndexRefused` if the
     /// destination refuses that. `Rewrite`: a new index of the chosen platforms is written, and the status shows both
-    /// digests. Default: Keep.
+    /// digests; needs `platforms`. Default: Keep.
     #[serde(default, skip_serializing_if = "PlatformIndex::is_default")]
     pub platform_index: PlatformIndex,
     /// The treatment of signatures, SBOMs and attestations that refer to images: those that the source's referrers API
@@ -139,7 +140,7 @@ pub struct ReplicationRule {
     /// `application/vnd.dev.cosign.simplesigning.v1+json` takes the `.sig` tags. The list applies at every level: an
     /// artifact that refers to a copied artifact is copied if its own type is listed. To have the signature of an SBOM,
     /// name both types. Attestations inside an index are parts of the image and are always copied. A change makes the
-    /// operator check every image again and removes nothing from a destination. Without effect with `referrers:
+    /// operator check every image again and removes nothing from a destination. Not together with `referrers:
     /// Ignore`. If several rules send a repository to the same destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -246,6 +247,22 @@ pub static INTERVAL_RULES: ValidationRules<str> = ValidationRules::new(|| {
         "spec.interval must be from 10s to 24h",
         |interval| parse_interval(interval).is_some(),
     )]
+});
+
+/// The rules for a rule as a whole.
+pub static REPLICATION_RULE_RULES: ValidationRules<ReplicationRule> = ValidationRules::new(|| {
+    vec![
+        ValidationRule::new(
+            "!has(self.platformIndex) || self.platformIndex == 'Keep' || (has(self.platforms) && size(self.platforms) > 0)",
+            "platformIndex has no effect without platforms: name platforms, or remove it",
+            |rule| rule.platform_index.is_default() || !rule.platforms.is_empty(),
+        ),
+        ValidationRule::new(
+            "!has(self.referrers) || self.referrers != 'Ignore' || !has(self.referrerArtifactTypes) || size(self.referrerArtifactTypes) == 0",
+            "referrerArtifactTypes has no effect with referrers: Ignore: remove one of them",
+            |rule| rule.referrers != ReferrersMode::Ignore || rule.referrer_artifact_types.is_empty(),
+        ),
+    ]
 });
 
 /// The rules for the destinations of a rule.
