@@ -1,10 +1,14 @@
 //! Against every registry, with bad things in it: all that is good arrives, and all that is bad is named.
 
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use transship::terms::ReplicationState;
 
 use crate::standalone::{Files, text};
+use crate::stories::scene::{Scene, to};
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::{PASSWORD, Personality, ScriptedFault, ScriptedRegistry, USER, When};
 
@@ -137,4 +141,32 @@ async fn a_tag_that_is_broken_in_any_way_is_named_and_ends_no_other() {
     for (at, way) in broken_ways().into_iter().enumerate() {
         holds(&format!("must-hold-way-{at}"), Personality::plain(), way).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_brings_what_is_good_and_names_what_is_bad() {
+    let [denied, ..] = broken_ways();
+    let source = Source::start(Personality::plain(), denied);
+    let destination = ScriptedRegistry::start(Personality::plain());
+    let mut scene = Scene::new("must-hold").await;
+    scene.open_registry("source", &source.registry).await;
+    scene.open_registry("destination", &destination).await;
+    let filters = json!([{"filter": "team/", "filterType": "PREFIX_MATCH"}]);
+    scene.configure("all", "source", &[to("destination")], Some(filters), "24h").await;
+    scene.start_operator().await;
+    let soon = Duration::from_secs(30);
+    for image in ["team/app:good-1", "team/app:good-2", "team/other:v1"] {
+        scene.image_becomes(&format!("destination/{image}"), ReplicationState::Complete, soon).await;
+    }
+    for (tag, words) in [("broken", source.broken), ("dangling", "dangling")] {
+        let image = scene.image_becomes(&format!("destination/team/app:{tag}"), ReplicationState::Failed, soon).await;
+        assert!(image.message.as_deref().unwrap_or_default().contains(words), "{image:?}");
+    }
+    eventually(soon, "the list with a foreign link is named", async || {
+        let configuration = scene.configurations().get("all").await.unwrap();
+        let status = serde_json::to_string(&configuration.status).unwrap();
+        let words = ["team/linked", "Link: <https://evil.example/v2/x/list>", "external URL"];
+        if words.iter().all(|words| status.contains(words)) { Ok(()) } else { Err(status) }
+    })
+    .await;
 }

@@ -20,6 +20,7 @@ use crate::support::image::{Image, OCI_INDEX};
 use crate::support::registry::TestRegistry;
 use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, When, gzipped};
 use crate::support::tls::{TestAuthority, install_crypto_provider};
+use crate::tag_filters::{files, registry, sync};
 
 fn answer(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<bytes::Bytes>) -> ScriptedFault {
     ScriptedFault::Answer { status, headers, body: body.into() }
@@ -123,6 +124,22 @@ async fn a_wait_of_hours_is_no_silent_one_and_says_its_end() {
     let end: jiff::civil::DateTime = end[.."2026-11-27 05:25".len()].parse().unwrap();
     let wait = end.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().duration_since(jiff::Timestamp::now());
     assert!((350..=361).contains(&wait.as_mins()), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_does_not_wait_for_hours_and_says_until_when_it_would() {
+    let (source, destination) = (registry(), registry());
+    for (seed, tag) in [(1, "good"), (2, "limited")] {
+        source.push("app", tag, &Image::single(seed, 1, 500));
+    }
+    let files = files("wait-of-hours", &source, &[&destination]);
+    sync(&files, 0).await;
+    source.push("app", "limited", &Image::single(3, 1, 500));
+    source.fault(When::asked("", "/manifests/").always(), ScriptedFault::too_many(Some("21600")));
+    let began = Instant::now();
+    let synced = sync(&files, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {synced}", began.elapsed());
+    assert!(synced.contains("it asks to wait until 2"), "{synced}");
 }
 
 fn client_of(url: &str) -> Client {
