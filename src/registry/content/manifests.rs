@@ -140,7 +140,8 @@ impl Manifests {
                 let size = response.content_length().filter(|size| *size > 0);
                 Ok(Lookup::Found(ManifestHead { digest, size }))
             }
-            (200..=299 | 400 | 403 | 405 | 501, _) => self.head_by_reading(repository, reference).await,
+            // A refusal of HEAD has no words, and may not be one of GET.
+            (200..=299 | 400..=499 | 501, _) => self.head_by_reading(repository, reference).await,
             _ if response.elsewhere.is_some() => self.head_by_reading(repository, reference).await,
             _ => Err(response.into_error_response(http.deadlines()).await.error(&operation)),
         }

@@ -34,7 +34,7 @@ async fn a_head_is_enough_where_the_registry_states_the_digest() {
 
 #[tokio::test]
 async fn the_manifest_is_read_where_a_head_states_nothing() {
-    for status in [200, 403, 405] {
+    for status in [200, 403, 405, 412, 451] {
         let server = Server::start(move |seen, _| match seen.method.as_str() {
             "HEAD" => Reply::new(status, "").header("Docker-Content-Digest", "nonsense"),
             _ => Reply::new(200, INDEX),
@@ -112,6 +112,16 @@ async fn an_answer_that_drips_ends_in_time_in_words_and_holds_up_no_other() {
     assert_eq!((head.kind, body.kind), (ErrorKind::Unavailable, ErrorKind::Unavailable));
     assert!(head.message.contains("did not answer within 1.5s"), "{head}");
     assert!(body.message.contains("the answer did not end within 2s"), "{body}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_head_is_shown_with_the_words_of_get() {
+    let words = r#"{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"image with 2 vulnerabilities"}]}"#;
+    let server = Server::start(move |_, _| Reply::new(412, words)).await;
+    let (repository, tag) = names();
+    let error = server.client().head_manifest(&repository, Reference::Tag(&tag)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Rejected);
+    assert!(error.message.contains("PROJECTPOLICYVIOLATION: image with 2 vulnerabilities"), "{error}");
 }
 
 #[tokio::test]
