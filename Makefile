@@ -108,15 +108,15 @@ test: test-host test-node ## Run every check and every test, both demos included
 # Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node
-	TRANSSHIP=target/debug/transship tests/demo.sh
-	TRANSSHIP=target/debug/transship DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
+	tests/demo.sh
+	DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
 
 # The same stories again, and more, with the chart, copy Jobs and pods, as root on Linux. TRANSSHIP_COLD_PUSHES=50 measures more
 # pushes by new pods than 10, TRANSSHIP_AWAY=300 keeps the operator away for longer, TRANSSHIP_TAGS=20 counts 1,000 tags.
 test-node: debian go-tools ## Run the tests that take a real node; needs root and Linux.
 	cargo test --locked --no-run
 	tests/node/dockerfile.sh target/debug/transship
-	TRANSSHIP=target/debug/transship tests/demo-cluster.sh
+	tests/demo-cluster.sh
 	tests/node/run.sh target/debug/transship sh -ec '\
 	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
 	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
@@ -153,12 +153,13 @@ fuzz: ## Fuzz each parser of registries' answers for FUZZ_SECONDS (30).
 	  echo "$$target: $$(tail -1 artifacts/$$target.log)"; \
 	done
 
+# The demos run what `make build` and the tests build too: without optimization, and in less than half the time of a release.
 demo: $(DEMO_NEEDS) ## Show the walkthrough without a cluster: `serve` between three registries.
-	cargo build --release --locked --bin transship
+	cargo build --locked --bin transship
 	tests/demo.sh
 
 demo-cluster: $(NODE_DEMO_NEEDS) $(BIN)/control-plane $(BIN)/registry ## Show the operator: on a real node as root on Linux, else under a real API server.
-	cargo build --release --locked --bin transship
+	cargo build --locked --bin transship
 	tests/demo-cluster.sh
 
 clean: ## Remove everything that was built, the tools included.

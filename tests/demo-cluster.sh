@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/demo-common.sh
 . tests/demo-common.sh
 BIN=$PWD/.build/bin
-TRANSSHIP=${TRANSSHIP:-$PWD/target/release/transship}
+TRANSSHIP=${TRANSSHIP:-$PWD/target/debug/transship}
 STAGE=${1:-}
 if [ -z "$STAGE" ]; then
   if [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] && [ "${KEEP:-}" != 1 ]; then

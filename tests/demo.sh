@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The walkthrough of the README without a cluster: three registries and `transship serve` as processes, on free ports and in a
 # temporary folder. Needs bash 5, curl, a built transship and a registry.
-#   TRANSSHIP=FILE      the binary; default target/release/transship
+#   TRANSSHIP=FILE      the binary; default target/debug/transship
 #   DEMO_REGISTRY=FILE  docker-registry or Distribution's registry; default: the first of docker-registry and .build/bin/registry that exists
 #   KEEP=1              leaves everything running, and prints how to use and end it
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 ROOT=$PWD
 # shellcheck source=tests/demo-common.sh
 . tests/demo-common.sh
-TRANSSHIP=${TRANSSHIP:-target/release/transship}
+TRANSSHIP=${TRANSSHIP:-target/debug/transship}
 REGISTRY=${DEMO_REGISTRY:-$(command -v docker-registry || echo .build/bin/registry)}
 DIR="" STEP="" STEPS=""
 
