@@ -27,7 +27,7 @@ pub(super) struct ImageCopier {
     repositories: Arc<KnownRepositories>,
     blobs: Arc<BlobCopier>,
     manifests: ManifestCopier,
-    verifier: Verifier,
+    pub(super) verifier: Verifier,
 }
 
 impl ImageCopier {
@@ -105,20 +105,6 @@ impl ImageCopier {
     /// [`CopyError`].
     pub(super) async fn read_back(&self, task: &ImageCopy<'_>, closure: &Closure) -> Result<(), CopyError> {
         self.verifier.read_back(task, closure, Instant::now()).await
-    }
-
-    /// Returns true if the root manifest and everything below it are there, checked after `not_before`; tags are not
-    /// looked at.
-    ///
-    /// # Errors
-    /// [`CopyError`].
-    pub(super) async fn is_whole(
-        &self,
-        task: &ImageCopy<'_>,
-        closure: &Closure,
-        not_before: Instant,
-    ) -> Result<bool, CopyError> {
-        self.verifier.is_whole(task, closure, not_before).await
     }
 
     /// Pushes the image without a tag.

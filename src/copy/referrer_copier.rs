@@ -139,12 +139,12 @@ impl ReferrerCopier {
             Err(CopyError::SourceChanged) => return Ok(None),
             closure => closure?,
         };
-        if !(is_listed && self.images.is_whole(task, &closure, began).await?) {
+        if !(is_listed && self.images.verifier.is_whole(task, &closure, began).await?) {
             if is_listed {
                 self.images.forget(task, &closure);
             }
             self.images.push_untagged(task, &closure, moved).await?;
-            if !self.images.is_whole(task, &closure, began).await? {
+            if !self.images.verifier.is_whole(task, &closure, began).await? {
                 let message = format!("the referrer {digest} is not at the destination after it was written");
                 return Err(CopyError::VerificationFailed(message));
             }
