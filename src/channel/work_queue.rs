@@ -197,9 +197,9 @@ impl WorkQueue {
         for held in &report.held {
             self.keep_or_cancel(job, &lane, held, may_wait, &mut answer);
         }
-        self.hand_out(job, &lane, report, &mut answer);
+        let given = self.hand_out(job, &lane, report, &mut answer);
         let worker = self.workers.get_mut(job).ok_or(ReportError::Unknown)?;
-        worker.given += answer.items.len();
+        worker.given += given;
         let idle = report.held.is_empty() && answer.items.is_empty();
         worker.idle_since = if idle { worker.idle_since.or(Some(now)) } else { None };
         answer.end = idle && worker.phase == WorkerPhase::Leaving;
@@ -303,12 +303,16 @@ impl WorkQueue {
     }
 
     /// Adds to the answer the images that were given and not received, and then new ones as far as there is room.
-    fn hand_out(&mut self, job: &str, lane: &Lane, report: &Report, answer: &mut ReportAnswer) {
+    /// Returns the number of new ones.
+    fn hand_out(&mut self, job: &str, lane: &Lane, report: &Report, answer: &mut ReportAnswer) -> usize {
         let is_held = |id: &ItemId| report.held.iter().any(|held| held.id == *id);
         let given = self.items.values().filter(|item| item.job.as_deref() == Some(job));
         answer.items = given.map(|item| item.submission.item.clone()).filter(|item| !is_held(&item.id)).collect();
-        let Some(worker) = self.workers.get(job).filter(|worker| worker.phase == WorkerPhase::Serving) else { return };
-        let Some(queue) = self.lanes.get_mut(&worker.lane) else { return };
+        let Some(worker) = self.workers.get(job).filter(|worker| worker.phase == WorkerPhase::Serving) else {
+            return 0;
+        };
+        let Some(queue) = self.lanes.get_mut(&worker.lane) else { return 0 };
+        let again = answer.items.len();
         let mut count = report.held.len() + answer.items.len();
         while count < report.slots + URGENT_SLOTS {
             let next = match queue.urgent.pop_front() {
@@ -328,6 +332,7 @@ impl WorkQueue {
                 count += 1;
             }
         }
+        answer.items.len() - again
     }
 
     fn enqueue(&mut self, submission: &Submission, end: QueueEnd) {

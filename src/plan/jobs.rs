@@ -66,6 +66,8 @@ pub enum WorkerPhase {
 pub struct JobLimits {
     /// The largest number of Jobs. Default: 20.
     pub jobs: usize,
+    /// The number of Jobs among them that only namespaces without a Job may start. Default: 5.
+    pub reserved: usize,
     /// The largest number of Jobs that write to one destination. Default: 4.
     pub jobs_per_destination: usize,
     /// The number of images after which a Job is assigned no more. Default: 500.
@@ -82,6 +84,7 @@ impl Default for JobLimits {
     fn default() -> Self {
         Self {
             jobs: 20,
+            reserved: 5,
             jobs_per_destination: 4,
             images_per_job: 500,
             bytes_per_job: 20 << 30,
@@ -102,8 +105,9 @@ pub enum JobOrder {
     GiveUp(String),
 }
 
-/// Decides about the workers. A lane has at most one; the namespace with the fewest Jobs comes first, then the lane
-/// that has waited longest.
+/// Decides about the workers. A lane has at most one that takes images; the namespace with the fewest Jobs comes first,
+/// then the lane that has waited longest. A namespace without a Job finds some reserved for it; when they are taken
+/// too, the namespace with the most Jobs takes no more images with one of them.
 ///
 /// A worker that was not heard for [`AUTHORITY_TTL`] cannot write any more: only then it is given up.
 pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &JobLimits, now: Instant) -> Vec<JobOrder> {
@@ -119,7 +123,9 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
         *at_destination.entry(&worker.lane.destination).or_default() += 1;
     }
     let mut total: usize = jobs.values().sum();
-    let served = |lane: &Lane| workers.iter().any(|worker| worker.lane == *lane && !is_lost(worker, now));
+    // A worker that leaves may hold a slow image for long; grants keep two workers of a lane apart.
+    let serves = |worker: &WorkerView| worker.phase == WorkerPhase::Serving && !is_lost(worker, now);
+    let served = |lane: &Lane| workers.iter().any(|worker| worker.lane == *lane && serves(worker));
     let mut unserved: Vec<&WaitingLane> = waiting.iter().filter(|waiting| !served(&waiting.lane)).collect();
     unserved.retain(|waiting| waiting.hold_until.is_none_or(|until| until <= now));
     let mut crowded = Vec::new();
@@ -129,7 +135,9 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
     }) {
         let lane = &unserved.swap_remove(index).lane;
         let beside = at_destination.entry(&lane.destination).or_default();
-        if total >= limits.jobs || *beside >= limits.jobs_per_destination {
+        let has_one = jobs.contains_key(lane.namespace.as_str());
+        let room = if has_one { limits.jobs.saturating_sub(limits.reserved) } else { limits.jobs };
+        if total >= room || *beside >= limits.jobs_per_destination {
             crowded.push(lane);
             continue;
         }
@@ -138,18 +146,32 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
         *jobs.entry(&lane.namespace).or_default() += 1;
         orders.push(JobOrder::Start(lane.clone()));
     }
-    for worker in workers.iter().filter(|worker| worker.phase != WorkerPhase::Leaving && !is_lost(worker, now)) {
+    let is_kept_out = total >= limits.jobs && crowded.iter().any(|lane| !jobs.contains_key(lane.namespace.as_str()));
+    let yields = if is_kept_out { yielding(workers, &jobs, now) } else { None };
+    for worker in workers.iter().filter(|worker| serves(worker)) {
         let in_the_way = crowded.iter().any(|lane| total >= limits.jobs || lane.destination == worker.lane.destination);
         let idle = worker.idle_since.map(|since| now.saturating_duration_since(since));
         let is_over = worker.given >= limits.images_per_job
             || worker.moved >= limits.bytes_per_job
             || now.saturating_duration_since(worker.made) >= limits.max_age
-            || idle.is_some_and(|idle| idle >= limits.linger || in_the_way);
+            || idle.is_some_and(|idle| idle >= limits.linger || in_the_way)
+            || yields == Some(worker.job.as_str());
         if is_over {
             orders.push(JobOrder::Dismiss(worker.job.clone()));
         }
     }
     orders
+}
+
+/// Returns the Job that takes no more images, so that a namespace without one may have its place: the oldest of the
+/// namespace with the most, unless one of them leaves already.
+fn yielding<'a>(workers: &'a [WorkerView], jobs: &BTreeMap<&str, usize>, now: Instant) -> Option<&'a str> {
+    let (most, _) = jobs.iter().filter(|(_, count)| **count > 1).max_by_key(|(_, count)| **count)?;
+    let mut theirs = workers.iter().filter(|worker| worker.lane.namespace == **most && !is_lost(worker, now));
+    if theirs.clone().any(|worker| worker.phase == WorkerPhase::Leaving) {
+        return None;
+    }
+    theirs.by_ref().min_by_key(|worker| worker.made).map(|worker| worker.job.as_str())
 }
 
 fn is_lost(worker: &WorkerView, now: Instant) -> bool {
@@ -204,7 +226,7 @@ mod tests {
     #[test]
     fn a_lane_has_one_job_and_no_namespace_starves_another() {
         let now = Instant::now();
-        let limits = JobLimits { jobs: 4, jobs_per_destination: 9, ..JobLimits::default() };
+        let limits = JobLimits { jobs: 4, reserved: 0, jobs_per_destination: 9, ..JobLimits::default() };
         let mut waiting: Vec<_> = (0..10).map(|n| waits("loud", &format!("d{n}"), now)).collect();
         waiting.push(waits("quiet", "d", now + Duration::from_secs(1)));
         let orders = decide_jobs(&waiting, &[], &limits, now);
@@ -212,6 +234,41 @@ mod tests {
         assert!(started(&orders).iter().any(|lane| lane.namespace == "quiet"), "{orders:?}");
         let busy = worker("j", lane("loud", "d0"), now);
         assert!(!started(&decide_jobs(&waiting[..1], &[busy], &limits, now)).contains(&&lane("loud", "d0")));
+    }
+
+    #[test]
+    fn a_namespace_without_a_job_always_gets_one() {
+        let now = Instant::now();
+        let limits = JobLimits { jobs_per_destination: 99, ..JobLimits::default() };
+        let lanes: Vec<_> = (0..25).map(|n| waits("loud", &format!("d{n}"), now)).collect();
+        let orders = decide_jobs(&lanes, &[], &limits, now);
+        assert_eq!(started(&orders).len(), 15, "the others are reserved");
+        let mut workers: Vec<_> = started(&orders)
+            .into_iter()
+            .enumerate()
+            .map(|(n, lane)| worker(&format!("j{n}"), lane.clone(), now))
+            .collect();
+        for tenant in ["b", "c", "d", "e", "f"] {
+            let mut waiting = lanes.clone();
+            waiting.push(waits(tenant, "d", now));
+            let orders = decide_jobs(&waiting, &workers, &limits, now);
+            assert_eq!(started(&orders), [&lane(tenant, "d")]);
+            workers.push(worker(tenant, lane(tenant, "d"), now));
+        }
+        workers[3].made = now - Duration::from_secs(60);
+        let waiting = [waits("g", "d", now)];
+        assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [JobOrder::Dismiss("j3".into())]);
+        workers[3].phase = WorkerPhase::Leaving;
+        assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [], "one leaves already");
+    }
+
+    #[test]
+    fn a_worker_that_leaves_does_not_serve_its_lane() {
+        let now = Instant::now();
+        let mut leaving = worker("j", lane("a", "d"), now);
+        leaving.phase = WorkerPhase::Leaving;
+        let orders = decide_jobs(&[waits("a", "d", now)], &[leaving], &JobLimits::default(), now);
+        assert_eq!(orders, [JobOrder::Start(lane("a", "d"))]);
     }
 
     #[test]
