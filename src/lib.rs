@@ -13,6 +13,7 @@
 //! | `policy`, [`plan`] | Every decision as a pure function: selection, backoff, reports, permission |
 //! | [`registry`] | The distribution API to one registry, in layers: `http`, `auth`, `session`, content and lists, `vendors`, client |
 //! | [`copy`] | Copies one image between two registries and reads it back |
+//! | `listener` | HTTP on a port that strangers reach, within bounds |
 //! | `channel` | The protocol between the operator and the workers of its Jobs |
 //! | `replication` | The core: one running configuration as a state machine, its driver, and the ports that connect it |
 //! | `cluster` | Adapters to the Kubernetes API: watched objects, credentials, policies, statuses, Jobs |
@@ -50,6 +51,7 @@ mod controllers;
 pub mod copy;
 mod execution;
 pub mod image;
+mod listener;
 mod locked;
 mod metrics;
 mod notify;

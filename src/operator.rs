@@ -25,6 +25,7 @@ use crate::controllers::{
 };
 use crate::copy::Engine;
 use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
+use crate::listener;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -241,12 +242,7 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let listener =
         TcpListener::bind(address).await.map_err(|error| format!("failed to listen on {address}: {error}"))?;
-    let end = shutdown.clone().cancelled_owned();
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(end).await {
-            tracing::error!(%error, "a server ended");
-        }
-    });
+    tasks.spawn(listener::serve(listener, None, routes, shutdown.clone()));
     Ok(())
 }
 

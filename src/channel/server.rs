@@ -3,21 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures::future::BoxFuture;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
+use crate::listener::{self, Bodies, Caller, TlsConfig};
 
 /// Answers the calls of workers.
 pub(crate) trait WorkerApi: Send + Sync + 'static {
@@ -48,11 +47,8 @@ pub(crate) enum WorkerApiError {
 
 /// Returns the routes of the channel.
 pub(crate) fn routes(api: Arc<dyn WorkerApi>) -> Router {
-    Router::new()
-        .route("/v1/report", post(report))
-        .route("/v1/grant", post(grant))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(api)
+    let state = ChannelState { api, bodies: Bodies::new(MAX_BODY_BYTES) };
+    Router::new().route("/v1/report", post(report)).route("/v1/grant", post(grant)).with_state(state)
 }
 
 /// Serves `routes` over TLS until `shutdown`. A new configuration applies to the connections that come after it.
@@ -61,34 +57,64 @@ pub(crate) fn routes(api: Arc<dyn WorkerApi>) -> Router {
 /// When the port cannot be opened.
 pub(super) async fn serve(
     address: SocketAddr,
-    config: watch::Receiver<Arc<rustls::ServerConfig>>,
+    config: TlsConfig,
     routes: Router,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()>> {
     let listener = TcpListener::bind(address).await?;
-    let local = listener.local_addr()?;
-    let (ready, connections) = mpsc::channel(16);
-    Ok(async move {
-        let serving = axum::serve(Connections { connections, local }, routes)
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        tokio::select! {
-            () = accept(listener, config, ready) => {}
-            _ = serving => {}
+    Ok(listener::serve(listener, Some(config), routes, shutdown))
+}
+
+/// The state of the handlers.
+#[derive(Clone)]
+struct ChannelState {
+    api: Arc<dyn WorkerApi>,
+    bodies: Bodies,
+}
+
+async fn report(
+    State(state): State<ChannelState>,
+    caller: Option<Extension<Caller>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let api = state.api.clone();
+    state.answer(caller, &headers, body, async |job, report: Report| api.report(job, report).await).await
+}
+
+async fn grant(
+    State(state): State<ChannelState>,
+    caller: Option<Extension<Caller>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let api = state.api.clone();
+    state.answer(caller, &headers, body, async |job, ask: GrantRequest| api.grant(job, ask).await).await
+}
+
+impl ChannelState {
+    /// Answers a call of a known worker; nothing is read of another one's body.
+    async fn answer<T: DeserializeOwned, A: serde::Serialize>(
+        &self,
+        caller: Option<Extension<Caller>>,
+        headers: &HeaderMap,
+        body: Body,
+        call: impl AsyncFnOnce(String, T) -> Result<A, WorkerApiError>,
+    ) -> Response {
+        let Some(job) = job_of(self.api.as_ref(), headers) else {
+            return answered::<A>(Err(unknown(self.api.as_ref())));
+        };
+        if let Some(Extension(caller)) = caller {
+            caller.is_known();
         }
-    })
-}
-
-async fn report(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(report): Json<Report>) -> Response {
-    match caller(api.as_ref(), &headers) {
-        Some(job) => answered(api.report(job, report).await),
-        None => answered::<ReportAnswer>(Err(unknown(api.as_ref()))),
-    }
-}
-
-async fn grant(State(api): State<Arc<dyn WorkerApi>>, headers: HeaderMap, Json(ask): Json<GrantRequest>) -> Response {
-    match caller(api.as_ref(), &headers) {
-        Some(job) => answered(api.grant(job, ask).await),
-        None => answered::<GrantAnswer>(Err(unknown(api.as_ref()))),
+        let message = match self.bodies.read(body).await {
+            Ok(body) => serde_json::from_slice(&body),
+            Err(error) => return (error.status(), error.to_string()).into_response(),
+        };
+        match message {
+            Ok(message) => answered(call(job, message).await),
+            Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response(),
+        }
     }
 }
 
@@ -96,7 +122,7 @@ fn unknown(api: &dyn WorkerApi) -> WorkerApiError {
     if api.is_open() { WorkerApiError::Unknown } else { WorkerApiError::Unavailable }
 }
 
-fn caller(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
+fn job_of(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     api.job_of(value.strip_prefix("Bearer ")?)
 }
@@ -110,59 +136,4 @@ fn answered<T: serde::Serialize>(answer: Result<T, WorkerApiError>) -> Response 
     }
 }
 
-/// Accepts connections and does at most [`MAX_HANDSHAKES`] TLS handshakes at a time, so that a silent caller does not
-/// delay the others.
-async fn accept(
-    listener: TcpListener,
-    config: watch::Receiver<Arc<rustls::ServerConfig>>,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the channel cannot accept a connection");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        let acceptor = TlsAcceptor::from(config.borrow().clone());
-        let ready = ready.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                // A closed channel means that the server ends.
-                Ok(Ok(stream)) => drop(ready.send((stream, from)).await),
-                Ok(Err(error)) => tracing::debug!(%from, %error, "a worker's connection failed"),
-                Err(_) => tracing::debug!(%from, "a worker's connection took too long"),
-            }
-        });
-    }
-}
-
-struct Connections {
-    connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    local: SocketAddr,
-}
-
-impl axum::serve::Listener for Connections {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.connections.recv().await {
-            Some(connection) => connection,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
-    }
-}
-
 const MAX_BODY_BYTES: usize = 256 * 1024;
-const MAX_HANDSHAKES: usize = 64;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,14 +9,16 @@ mod distribution;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use subtle::ConstantTimeEq;
 
 use self::distribution::Notification;
+use crate::listener::{Bodies, Caller};
 use crate::metrics::Metrics;
 use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
@@ -33,17 +35,16 @@ pub(crate) struct Receiver {
 
 /// Returns the routes of the receiver.
 pub(crate) fn routes(receiver: Receiver) -> Router {
-    Router::new()
-        .route("/v1/notify/{namespace}/{registry}", post(receive))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(Arc::new(receiver))
+    let state = (Arc::new(receiver), Bodies::new(MAX_BODY_BYTES));
+    Router::new().route("/v1/notify/{namespace}/{registry}", post(receive)).with_state(state)
 }
 
 async fn receive(
-    State(receiver): State<Arc<Receiver>>,
+    State((receiver, bodies)): State<(Arc<Receiver>, Bodies)>,
     Path((namespace, name)): Path<(String, String)>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> (StatusCode, String) {
     let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let registry = NamespacedName { namespace, name };
@@ -52,6 +53,13 @@ async fn receive(
     if expected.is_empty() || !matches {
         return (StatusCode::UNAUTHORIZED, String::new());
     }
+    if let Some(Extension(caller)) = caller {
+        caller.is_known();
+    }
+    let body = match bodies.read(body).await {
+        Ok(body) => body,
+        Err(error) => return (error.status(), format!("{error}\n")),
+    };
     let Notification { pushed, skipped, because } = Notification::parse(&body);
     let mut answer = format!("{} tags taken\n", pushed.len());
     for (repository, tag, digest) in pushed {

@@ -21,6 +21,7 @@ use super::wiring::{Mode, Wiring, stored};
 use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
 use crate::copy::{CodedError, Copied};
+use crate::listener;
 use crate::notify;
 use crate::plan::{NamespacedName, RepositoryAddress};
 use crate::registry::uploads_given_up;
@@ -52,8 +53,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
         metrics: wiring.core.metrics.clone(),
     };
     let routes = notify::routes(receiver).merge(admin::routes(wiring.core.metrics.clone(), Readiness::default()));
-    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let server = tokio::spawn(server.into_future());
+    let server = tokio::spawn(listener::serve(listener, None, routes, shutdown.clone()));
     tokio::spawn(wiring.core.clock.clone().beat());
     warn_of_missing_tokens(&wiring.access.content());
     delete_removed(&wiring).await;

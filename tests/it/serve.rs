@@ -8,6 +8,7 @@ mod notified;
 mod reading;
 mod runs;
 mod stopped;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::process::Output;

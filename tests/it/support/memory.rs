@@ -20,9 +20,18 @@ pub async fn run_measured(mut command: Command) -> (Output, u64) {
     (child.wait_with_output().await.unwrap(), most)
 }
 
+/// Returns the memory that a running process has now, in kB.
+pub fn resident(id: u32) -> u64 {
+    kilobytes(id, "VmRSS:").expect("a running process")
+}
+
 /// Nothing once it has ended.
 fn peak(id: u32) -> Option<u64> {
+    kilobytes(id, "VmHWM:")
+}
+
+fn kilobytes(id: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }

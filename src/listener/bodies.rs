@@ -1,0 +1,100 @@
+//! Reads the bodies of requests within bounds of size, time and bytes in flight.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The bodies of one port that are read or in use at once.
+#[derive(Clone)]
+pub(crate) struct Bodies {
+    /// In KiB.
+    room: Arc<Semaphore>,
+    /// In bytes.
+    max_body: usize,
+    /// The time for a body, and the time that it waits for room.
+    within: Duration,
+}
+
+/// A body; it takes room until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldBody {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The cause for which a body is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is larger than the port takes.
+    #[error("the body is too large")]
+    TooLarge,
+    /// It did not arrive in time, or broke off.
+    #[error("the body did not arrive in time")]
+    Late,
+    /// Others take all the room.
+    #[error("too many bodies are being read: try again")]
+    Full,
+}
+
+impl Bodies {
+    /// Bounds each body to `max_body` bytes and all of them together to [`MAX_IN_FLIGHT`].
+    pub(crate) fn new(max_body: usize) -> Self {
+        Self::within(BODY_TIMEOUT, max_body)
+    }
+
+    /// Bounds the time of a body too.
+    pub(super) fn within(within: Duration, max_body: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(MAX_IN_FLIGHT / 1024)), max_body, within }
+    }
+
+    /// Reads a body; to be called once its sender is known.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub(crate) async fn read(&self, body: Body) -> Result<HeldBody, BodyError> {
+        let stated = body.size_hint().exact().unwrap_or(self.max_body as u64);
+        if stated > self.max_body as u64 {
+            return Err(BodyError::TooLarge);
+        }
+        let kibibytes = u32::try_from(stated.div_ceil(1024)).map_err(|_| BodyError::TooLarge)?;
+        let room = tokio::time::timeout(self.within, self.room.clone().acquire_many_owned(kibibytes)).await;
+        let Ok(Ok(room)) = room else { return Err(BodyError::Full) };
+        match tokio::time::timeout(self.within, axum::body::to_bytes(body, self.max_body)).await {
+            Ok(Ok(bytes)) => Ok(HeldBody { bytes, _room: room }),
+            // A body without a length may turn out to be larger.
+            Ok(Err(error)) if is_length_limit(&error) => Err(BodyError::TooLarge),
+            Ok(Err(_)) | Err(_) => Err(BodyError::Late),
+        }
+    }
+}
+
+impl Deref for HeldBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl BodyError {
+    /// Returns the status of the answer.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Late => StatusCode::REQUEST_TIMEOUT,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+/// The bytes of all bodies of a port that are read or in use.
+const MAX_IN_FLIGHT: usize = 8 * 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
