@@ -10,8 +10,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName, Tag};
-use transship::plan::{CopyOptions, NamespacedName, RepositoryPattern, Rule, Selection, TagFilters};
-use transship::terms::{TagFilter, TagFilterType};
+use transship::plan::{CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, TagFilters};
+use transship::terms::{RepositoryFilter, RepositoryFilterType, TagFilter, TagFilterType, VersionSyntax};
 
 criterion_group!(benches, hashing, selection, manifests);
 criterion_main!(benches);
@@ -67,16 +67,23 @@ async fn forward(piece: &[u8], pieces: usize) -> Digest {
 fn selection(criterion: &mut Criterion) {
     let names: Vec<RepositoryName> =
         (0..100_000).map(|number| format!("team-{}/app-{number}", number % 97).parse().unwrap()).collect();
-    let filter = |filter: &str, filter_type| TagFilter { filter: filter.to_owned(), filter_type };
+    let filter = |filter: &str, filter_type| TagFilter {
+        filter: filter.to_owned(),
+        filter_type,
+        version_syntax: VersionSyntax::default(),
+    };
     let wanted = [filter(">=1.2 <3", TagFilterType::SemverMatch), filter("release-*", TagFilterType::GlobMatch)];
     let unwanted = [filter(".*-(rc|beta)[0-9]*", TagFilterType::RegexMatch)];
     let tags = Arc::new(TagFilters::parse(Some(&wanted), &unwanted).unwrap());
+    let of_repositories = |filter: String, filter_type| RepositoryFilter { filter, filter_type };
     let rule = |number: usize| {
-        let prefixes = (0..4).map(|part| RepositoryPattern::Prefix(format!("team-{}/", 4 * number + part)));
-        let exact = RepositoryPattern::Exact(names[number].clone());
+        let prefix = |part: usize| format!("team-{}/", 4 * number + part);
+        let prefixes = (0..4).map(|part| of_repositories(prefix(part), RepositoryFilterType::PrefixMatch));
+        let exact = of_repositories(names[number].to_string(), RepositoryFilterType::ExactMatch);
+        let filters: Vec<_> = prefixes.chain([exact]).collect();
         Rule {
             name: format!("rule-{number}"),
-            filters: Some(prefixes.chain([exact]).collect()),
+            repositories: RepositoryFilters::parse("spec.rules", Some(&filters), &[]).unwrap(),
             destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }],
             options: CopyOptions::default(),
             tags: tags.clone(),

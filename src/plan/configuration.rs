@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
-use super::selection::{RepositoryPattern, Rule, Selection};
+use super::repository_filters::RepositoryFilters;
+use super::selection::{Rule, Selection};
 use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
     ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
     MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    REPOSITORY_FILTER_RULES, ReplicationConfigurationSpec, ReplicationRule, RepositoryFilter, RepositoryFilterType,
-    RuleDestination, TAG_PATTERN, parse_interval, reason,
+    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, TAG_PATTERN, parse_interval, reason,
 };
 
 /// A configuration that can be carried out.
@@ -70,29 +70,14 @@ pub fn parse_configuration(
 fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, SpecError> {
     let field = format!("spec.rules[{}]", rule.name);
     check_field(&REPLICATION_RULE_RULES, rule, &field)?;
-    let filters = rule.repository_filters.as_deref().map(|filters| parse_repository_filters(&field, filters));
-    let filters = filters.transpose()?;
+    let (include, exclude) = (rule.repository_filters.as_deref(), &rule.exclude_repository_filters);
+    let repositories = RepositoryFilters::parse(&field, include, exclude)?;
     let destinations = parse_destinations(&field, source, &rule.destinations)?;
     let options = parse_options(&field, rule)?;
     check_immutable_tags(&field, rule)?;
     let tags = Arc::new(parse_tag_filters(&field, rule)?);
     let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
-    Ok(Rule { name, filters, tags, destinations, options, immutable_tags })
-}
-
-fn parse_repository_filters(field: &str, filters: &[RepositoryFilter]) -> Result<Vec<RepositoryPattern>, SpecError> {
-    let parse = |(index, filter): (usize, &RepositoryFilter)| {
-        let field = format!("{field}.repositoryFilters[{index}]");
-        check_field(&REPOSITORY_FILTER_RULES, filter, &field)?;
-        match filter.filter_type {
-            RepositoryFilterType::PrefixMatch => Ok(RepositoryPattern::Prefix(filter.filter.clone())),
-            RepositoryFilterType::ExactMatch => {
-                let name = filter.filter.parse();
-                name.map(RepositoryPattern::Exact).map_err(|error| SpecError::invalid(format!("{field}: {error}")))
-            }
-        }
-    };
-    filters.iter().enumerate().map(parse).collect()
+    Ok(Rule { name, repositories, tags, destinations, options, immutable_tags })
 }
 
 fn parse_destinations(
@@ -179,6 +164,7 @@ fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), SpecE
 mod tests {
     use super::*;
     use crate::image::RepositoryName;
+    use crate::terms::{RepositoryFilter, RepositoryFilterType};
 
     fn parse(yaml: &str) -> Result<Configuration, SpecError> {
         parse_configuration("team-a", "services", &serde_saphyr::from_str(yaml).unwrap())
@@ -188,7 +174,7 @@ mod tests {
         #[test]
         fn a_prefix_is_taken_exactly_if_it_begins_a_valid_name(prefix in "[a-z0-9._/A-]{2,12}") {
             let filter = RepositoryFilter { filter: prefix.clone(), filter_type: RepositoryFilterType::PrefixMatch };
-            let is_taken = parse_repository_filters("f", &[filter]).is_ok();
+            let is_taken = RepositoryFilters::parse("f", Some(&[filter]), &[]).is_ok();
             let begins_one = ["", "a", "-a"].iter().any(|rest| format!("{prefix}{rest}").parse::<RepositoryName>().is_ok());
             proptest::prop_assert_eq!(is_taken, begins_one);
         }

@@ -10,8 +10,10 @@ mod namespaced_name;
 mod object_reports;
 mod options;
 mod pair_identity;
+mod patterns;
 mod referrers;
 mod report;
+mod repository_filters;
 mod selection;
 mod spec_error;
 mod status_throttle;
@@ -36,7 +38,8 @@ pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, image_status,
     oldest_pending_since, pair_status, summarize,
 };
-pub use selection::{Match, RepositoryPattern, Rule, Selection, TagChoice};
+pub use repository_filters::RepositoryFilters;
+pub use selection::{Match, Rule, Selection, TagChoice};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};
 pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
+use super::repository_filters::RepositoryFilters;
 use super::tag_filters::TagFilters;
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
 use crate::policy::wildcard_matches;
@@ -20,8 +21,8 @@ pub struct Selection {
 pub struct Rule {
     /// The name of the rule.
     pub name: String,
-    /// The patterns of repositories, as alternatives; `None` takes every repository.
-    pub filters: Option<Vec<RepositoryPattern>>,
+    /// The filters of repositories.
+    pub repositories: RepositoryFilters,
     /// The filters of tags.
     pub tags: Arc<TagFilters>,
     /// The destinations.
@@ -30,15 +31,6 @@ pub struct Rule {
     pub options: CopyOptions,
     /// Patterns of tags that are promised never to move.
     pub immutable_tags: Vec<String>,
-}
-
-/// A pattern of repository names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RepositoryPattern {
-    /// Matches this name.
-    Exact(RepositoryName),
-    /// Matches names that begin so, character by character, as ECR's PREFIX_MATCH.
-    Prefix(String),
 }
 
 /// A destination of one repository, with the rule that names it.
@@ -111,23 +103,12 @@ impl Selection {
 
     /// Returns true if the repositories of the source must be listed: unless every rule names them exactly.
     pub fn needs_listing(&self) -> bool {
-        self.rules.iter().any(|rule| match &rule.filters {
-            None => true,
-            Some(filters) => filters.iter().any(|filter| matches!(filter, RepositoryPattern::Prefix(_))),
-        })
+        self.rules.iter().any(|rule| rule.repositories.needs_listing())
     }
 
     /// Returns the repositories that are named exactly, each once.
     pub fn exact_repositories(&self) -> Vec<&RepositoryName> {
-        let mut names: Vec<_> = self
-            .rules
-            .iter()
-            .flat_map(|rule| rule.filters.iter().flatten())
-            .filter_map(|filter| match filter {
-                RepositoryPattern::Exact(name) => Some(name),
-                RepositoryPattern::Prefix(_) => None,
-            })
-            .collect();
+        let mut names: Vec<_> = self.rules.iter().flat_map(|rule| rule.repositories.exact()).collect();
         names.sort();
         names.dedup();
         names
@@ -146,8 +127,8 @@ impl Selection {
         match self.rules.len() {
             0 => "the configuration has no rules".to_owned(),
             _ => {
-                let rules: Vec<_> =
-                    self.rules.iter().map(|rule| format!("{} ({})", rule.name, rule.filters_for_people())).collect();
+                let why_not = |rule: &Rule| format!("{} ({})", rule.name, rule.repositories.why_not(repository));
+                let rules: Vec<_> = self.rules.iter().map(why_not).collect();
                 format!("{repository} matches no filter of {}", rules.join(", "))
             }
         }
@@ -177,55 +158,36 @@ impl TagChoice {
 
 impl Rule {
     fn takes(&self, repository: &RepositoryName) -> bool {
-        self.filters.as_ref().is_none_or(|filters| filters.iter().any(|filter| filter.matches(repository)))
+        self.repositories.takes(repository)
     }
 
     fn because(&self, repository: &RepositoryName) -> Option<String> {
-        match &self.filters {
-            None => Some(format!("rule {} takes every repository", self.name)),
-            Some(filters) => {
-                let filter = filters.iter().find(|filter| filter.matches(repository))?;
-                Some(format!("rule {}: {}", self.name, filter.for_people()))
-            }
-        }
-    }
-
-    fn filters_for_people(&self) -> String {
-        let filters: Vec<_> = self.filters.iter().flatten().map(RepositoryPattern::for_people).collect();
-        filters.join(" or ")
-    }
-}
-
-impl RepositoryPattern {
-    fn matches(&self, repository: &RepositoryName) -> bool {
-        match self {
-            Self::Exact(name) => name == repository,
-            Self::Prefix(prefix) => repository.as_str().starts_with(prefix.as_str()),
-        }
-    }
-
-    fn for_people(&self) -> String {
-        match self {
-            Self::Exact(name) => format!("EXACT_MATCH {name}"),
-            Self::Prefix(prefix) => format!("PREFIX_MATCH {prefix}"),
-        }
+        let because = self.repositories.because(repository)?;
+        let colon = if self.repositories.has_patterns() { ":" } else { "" };
+        Some(format!("rule {}{colon} {because}", self.name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terms::{TagFilter, TagFilterType};
+    use crate::terms::RepositoryFilterType::{self, ExactMatch, PrefixMatch};
+    use crate::terms::{RepositoryFilter, TagFilter, TagFilterType, VersionSyntax};
 
     fn destination(name: &str) -> NamespacedName {
         NamespacedName { namespace: "team-a".to_owned(), name: name.to_owned() }
     }
 
-    fn rule(name: &str, filters: Option<Vec<RepositoryPattern>>, destinations: &[&str]) -> Rule {
+    fn rule(name: &str, filters: Option<&[(RepositoryFilterType, &str)]>, destinations: &[&str]) -> Rule {
+        let filter = |(filter_type, text): &(RepositoryFilterType, &str)| RepositoryFilter {
+            filter: (*text).to_owned(),
+            filter_type: *filter_type,
+        };
+        let filters: Option<Vec<_>> = filters.map(|filters| filters.iter().map(filter).collect());
         let destinations = destinations.iter().map(|d| destination(d)).collect();
         Rule {
             name: name.to_owned(),
-            filters,
+            repositories: RepositoryFilters::parse("spec.rules[r]", filters.as_deref(), &[]).unwrap(),
             tags: Arc::default(),
             destinations,
             options: CopyOptions::default(),
@@ -238,30 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_compared_character_by_character_as_in_ecr() {
-        let selection =
-            Selection { rules: vec![rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"])] };
-        for taken in ["prod", "prod-a", "production/x", "prod/y"] {
-            assert_eq!(selection.matches(&name(taken)).len(), 1, "{taken}");
-        }
-        for left in ["pro", "team/prod", "preprod"] {
-            assert!(selection.matches(&name(left)).is_empty(), "{left}");
-        }
-    }
-
-    #[test]
     fn several_filters_are_alternatives_and_several_rules_a_union() {
         let selection = Selection {
             rules: vec![
-                rule(
-                    "one",
-                    Some(vec![RepositoryPattern::Exact(name("a")), RepositoryPattern::Prefix("b".into())]),
-                    &["x", "y"],
-                ),
+                rule("one", Some(&[(ExactMatch, "aa"), (PrefixMatch, "bb")]), &["x", "y"]),
                 rule("two", None, &["y", "z"]),
             ],
         };
-        let names: Vec<_> = selection.matches(&name("b1")).into_iter().map(|m| m.destination.name).collect();
+        let names: Vec<_> = selection.matches(&name("bb1")).into_iter().map(|m| m.destination.name).collect();
         assert_eq!(names, ["x", "y", "z"]);
         let names: Vec<_> = selection.matches(&name("c")).into_iter().map(|m| m.destination.name).collect();
         assert_eq!(names, ["y", "z"]);
@@ -269,16 +215,16 @@ mod tests {
 
     #[test]
     fn exact_names_alone_need_no_listing() {
-        let exact = rule("r", Some(vec![RepositoryPattern::Exact(name("a"))]), &["d"]);
+        let exact = rule("r", Some(&[(ExactMatch, "aa")]), &["d"]);
         assert!(!Selection { rules: vec![exact.clone()] }.needs_listing());
         assert!(Selection { rules: vec![exact.clone(), rule("all", None, &["d"])] }.needs_listing());
         assert!(!Selection::default().needs_listing());
-        assert_eq!(Selection { rules: vec![exact.clone(), exact] }.exact_repositories(), [&name("a")]);
+        assert_eq!(Selection { rules: vec![exact.clone(), exact] }.exact_repositories(), [&name("aa")]);
     }
 
     #[test]
     fn a_promise_holds_for_the_repositories_of_its_rule() {
-        let mut promising = rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"]);
+        let mut promising = rule("r", Some(&[(PrefixMatch, "prod")]), &["d"]);
         promising.immutable_tags = vec!["v?.*".into(), "stable".into()];
         let selection = Selection { rules: vec![rule("all", None, &["d"]), promising] };
         let is_immutable =
@@ -290,15 +236,11 @@ mod tests {
     #[test]
     fn a_tag_goes_to_a_destination_if_a_rule_for_its_repository_takes_it() {
         let with_tags = |rule: Rule, filter_type, filter: &str| {
-            let filter = TagFilter { filter: filter.to_owned(), filter_type };
+            let filter = TagFilter { filter: filter.to_owned(), filter_type, version_syntax: VersionSyntax::default() };
             Rule { tags: Arc::new(TagFilters::parse(Some(&[filter]), &[]).unwrap()), ..rule }
         };
         let releases = with_tags(rule("releases", None, &["x", "y"]), TagFilterType::SemverMatch, "*");
-        let edge = with_tags(
-            rule("edge", Some(vec![RepositoryPattern::Exact(name("a"))]), &["y"]),
-            TagFilterType::ExactMatch,
-            "edge",
-        );
+        let edge = with_tags(rule("edge", Some(&[(ExactMatch, "aa")]), &["y"]), TagFilterType::ExactMatch, "edge");
         let selection = Selection { rules: vec![releases, edge] };
         let taken = |repository: &str, tag: &str| {
             let (repository, tag) = (name(repository), tag.parse().unwrap());
@@ -306,21 +248,20 @@ mod tests {
             taken.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
-            (taken("a", "v1.0.0"), taken("a", "edge"), taken("a", "x")),
+            (taken("aa", "v1.0.0"), taken("aa", "edge"), taken("aa", "x")),
             ("x y".into(), "y".into(), String::new())
         );
         assert_eq!(taken("b", "edge"), "");
         let wants = |repository: &str, tag: &str| selection.wants(&name(repository), &tag.parse().unwrap());
-        assert!(wants("a", "edge") && !wants("b", "edge") && wants("b", "1.0.0"));
+        assert!(wants("aa", "edge") && !wants("b", "edge") && wants("b", "1.0.0"));
         assert!(wants("b", &format!("sha256-{}.sig", "a".repeat(64))), "signatures are not subject to filters");
         let of = |repository: &str, tag: &str| selection.tags_of(&name(repository)).takes(&tag.parse().unwrap());
-        assert!(of("a", "edge") && !of("b", "edge"));
+        assert!(of("aa", "edge") && !of("b", "edge"));
     }
 
     #[test]
     fn the_reason_names_rule_and_filter() {
-        let selection =
-            Selection { rules: vec![rule("r", Some(vec![RepositoryPattern::Prefix("prod".into())]), &["d"])] };
+        let selection = Selection { rules: vec![rule("r", Some(&[(PrefixMatch, "prod")]), &["d"])] };
         assert_eq!(selection.matches(&name("prod1"))[0].because, "rule r: PREFIX_MATCH prod");
         assert_eq!(selection.why_not(&name("dev")), "dev matches no filter of r (PREFIX_MATCH prod)");
     }

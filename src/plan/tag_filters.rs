@@ -2,11 +2,12 @@
 
 mod tag_filter_error;
 mod tag_pattern;
+mod version_range;
 
-use regex::bytes::RegexSet;
-
+use self::tag_filter_error::MAX_COMPILED;
 pub use self::tag_filter_error::{FilterProblem, TagFilterError};
-use self::tag_pattern::{Candidate, TagPattern, whole_tag_set};
+use self::tag_pattern::{Candidate, TagPattern};
+use super::patterns::Patterns;
 use crate::image::Tag;
 use crate::terms::{MAX_FILTERS, TagFilter};
 
@@ -14,17 +15,9 @@ use crate::terms::{MAX_FILTERS, TagFilter};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagFilters {
     /// Takes the tags that one of these matches; `None` takes every tag.
-    include: Option<TagPatterns>,
+    include: Option<Patterns<TagPattern>>,
     /// Excludes the tags that one of these matches.
-    exclude: TagPatterns,
-}
-
-/// Patterns as alternatives: a tag matches the list if it matches one of them.
-#[derive(Clone, Debug, Default)]
-struct TagPatterns {
-    all: Vec<TagPattern>,
-    /// The regular expressions among them, which share one bound of memory.
-    expressions: RegexSet,
+    exclude: Patterns<TagPattern>,
 }
 
 impl TagFilters {
@@ -33,11 +26,11 @@ impl TagFilters {
     /// # Errors
     /// [`TagFilterError`], whose message begins with the name of the field.
     pub fn parse(include: Option<&[TagFilter]>, exclude: &[TagFilter]) -> Result<Self, TagFilterError> {
-        let include = include.map(|filters| TagPatterns::parse("tagFilters", filters)).transpose()?;
+        let include = include.map(|filters| parse_patterns("tagFilters", filters)).transpose()?;
         if include.as_ref().is_some_and(|filters| filters.all.is_empty()) {
             return Err(TagFilterError::Empty);
         }
-        Ok(Self { include, exclude: TagPatterns::parse("excludeTagFilters", exclude)? })
+        Ok(Self { include, exclude: parse_patterns("excludeTagFilters", exclude)? })
     }
 
     /// Returns true if `tag` is taken.
@@ -47,10 +40,10 @@ impl TagFilters {
 
     /// Returns the cause for which `tag` is excluded, as a number under [`TagFilters::causes`]; `None` if it is taken.
     pub fn cause(&self, tag: &Tag) -> Option<usize> {
-        if self.include.as_ref().is_some_and(|filters| filters.first(tag).is_none()) {
+        if self.include.as_ref().is_some_and(|filters| first(filters, tag).is_none()) {
             return Some(0);
         }
-        self.exclude.first(tag).map(|index| index + 1)
+        first(&self.exclude, tag).map(|index| index + 1)
     }
 
     /// Returns the number of different causes.
@@ -74,41 +67,29 @@ impl TagFilters {
     }
 }
 
-impl TagPatterns {
-    fn parse(field: &'static str, filters: &[TagFilter]) -> Result<Self, TagFilterError> {
-        if filters.len() > MAX_FILTERS {
-            return Err(TagFilterError::TooMany { field });
-        }
-        let (mut all, mut expressions) = (Vec::with_capacity(filters.len()), Vec::new());
-        for (index, filter) in filters.iter().enumerate() {
-            let pattern = TagPattern::parse(filter, &mut expressions);
-            all.push(pattern.map_err(|problem| {
-                let text = filter.filter.clone();
-                TagFilterError::Unusable { field, index, text, problem }
-            })?);
-        }
-        let expressions = whole_tag_set(&expressions).map_err(|_| TagFilterError::Expressions { field })?;
-        Ok(Self { all, expressions })
+fn parse_patterns(field: &'static str, filters: &[TagFilter]) -> Result<Patterns<TagPattern>, TagFilterError> {
+    if filters.len() > MAX_FILTERS {
+        return Err(TagFilterError::TooMany { field });
     }
-
-    /// Returns the index of the first pattern that matches.
-    fn first(&self, tag: &Tag) -> Option<usize> {
-        if self.all.is_empty() {
-            return None;
-        }
-        let candidate = Candidate::new(tag, &self.all, &self.expressions);
-        self.all.iter().position(|pattern| candidate.matches(pattern))
+    let (mut all, mut expressions) = (Vec::with_capacity(filters.len()), Vec::new());
+    for (index, filter) in filters.iter().enumerate() {
+        let pattern = TagPattern::parse(filter, &mut expressions);
+        all.push(pattern.map_err(|problem| {
+            let text = filter.filter.clone();
+            TagFilterError::Unusable { field, index, text, problem }
+        })?);
     }
+    Patterns::new(all, &expressions, MAX_COMPILED).map_err(|_| TagFilterError::Expressions { field })
 }
 
-/// The regex set follows from the patterns.
-impl PartialEq for TagPatterns {
-    fn eq(&self, other: &Self) -> bool {
-        self.all == other.all
+/// Returns the index of the first pattern that matches.
+fn first(patterns: &Patterns<TagPattern>, tag: &Tag) -> Option<usize> {
+    if patterns.all.is_empty() {
+        return None;
     }
+    let candidate = Candidate::new(tag, patterns);
+    patterns.all.iter().position(|pattern| candidate.matches(pattern))
 }
-
-impl Eq for TagPatterns {}
 
 /// The number of filters that a description names.
 const MAX_NAMED: usize = 5;

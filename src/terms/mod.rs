@@ -31,7 +31,7 @@ pub use condition::{Condition, Conditions, ready_transition, shorten};
 pub use failure_code::FailureCode;
 pub use filters::{
     MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, RepositoryFilterType, TAG_FILTER_RULES,
-    TagFilter, TagFilterType,
+    TagFilter, TagFilterType, VersionSyntax,
 };
 pub use interval::parse_interval;
 pub use name::NAME_RULES;

@@ -94,6 +94,11 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_FILTERS))]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
+    /// The repositories that the rule excludes even if `repositoryFilters` take them: those that any filter matches, at
+    /// most 100 filters. What was replicated before stays at the destination.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_FILTERS), transform = atomic)]
+    pub exclude_repository_filters: Vec<RepositoryFilter>,
     /// The tags that the rule takes: those that any filter matches, at most 100 filters. Absent: every tag. A tag that
     /// no filter takes is not read and appears in no status and no count; it stays at destinations that it was
     /// replicated to before. If several rules send a repository to the same destination, a tag goes there if any of

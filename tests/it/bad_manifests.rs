@@ -44,6 +44,10 @@ fn prefix(filter: &str) -> Value {
     json!([{"filter": filter, "filterType": "PREFIX_MATCH"}])
 }
 
+fn glob(filter: &str) -> Value {
+    json!([{"filter": filter, "filterType": "GLOB_MATCH"}])
+}
+
 fn bad_registries() -> Vec<Bad> {
     let kind = "Registry";
     let ca = json!({"name": "ca", "key": "ca.crt"});
@@ -92,7 +96,7 @@ fn bad_configurations() -> Vec<Bad> {
             kind,
             "/rules/0/repositoryFilters",
             prefix("prod-*"),
-            &["repositoryFilters[0]", "wildcards are not understood"],
+            &["repositoryFilters[0]", "for wildcards use filterType: GLOB_MATCH"],
         ),
         (kind, "/rules/0/repositoryFilters", prefix("team//"), &["repositoryFilters[0]", "beginning of a repository"]),
         (kind, "/rules/0/platformIndex", json!("Rewrite"), &["rules[0]", "has no effect without platforms"]),
@@ -105,7 +109,11 @@ fn bad_configurations() -> Vec<Bad> {
         (kind, "/rules/0/tagFilters", json!([tag_filter("GLOB_MATCH", "-*")]), &["tagFilters[0]", "not beginning"]),
         (kind, "/rules/0/repositoryFilters", exact("Prod"), &["repositoryFilters[0]", "lower-case letters"]),
         (kind, "/rules/0/repositoryFilters", exact("prod/"), &["repositoryFilters[0]", "whole repository name"]),
-        (kind, "/rules/0/repositoryFilters", prefix("p"), &["repositoryFilters[0].filter", "at least 2"]),
+        (kind, "/rules/0/repositoryFilters", prefix("p"), &["repositoryFilters[0]", "at least 2"]),
+        (kind, "/rules/0/repositoryFilters", prefix(""), &["repositoryFilters[0].filter", "at least 1"]),
+        (kind, "/rules/0/repositoryFilters", glob("Team/*"), &["repositoryFilters[0]", "pattern of repository names"]),
+        (kind, "/rules/0/excludeRepositoryFilters", glob("[ab]"), &["excludeRepositoryFilters[0]", "{a,b}"]),
+        (kind, "/rules/0/excludeRepositoryFilters", prefix("p"), &["excludeRepositoryFilters[0]", "at least 2"]),
         (
             kind,
             "/rules/0/repositoryFilters",
@@ -168,8 +176,14 @@ fn bad_configurations() -> Vec<Bad> {
         (
             kind,
             "/rules/0/excludeTagFilters",
-            json!([tag_filter("SEMVER_MATCH", ">=1.2 || <1")]),
+            json!([tag_filter("SEMVER_MATCH", ">=1.2 & <1")]),
             &["excludeTagFilters[0]", "range of versions such as '>=1.2 <2'"],
+        ),
+        (
+            kind,
+            "/rules/0/tagFilters",
+            json!([{"filter": "v*", "filterType": "GLOB_MATCH", "versionSyntax": "Strict"}]),
+            &["tagFilters[0]", "versionSyntax has an effect only with filterType: SEMVER_MATCH"],
         ),
         (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::image::Tag;
+use crate::plan::patterns::describe_expression;
 use crate::terms::{MAX_FILTERS, MAX_TAG_FILTER};
 
 /// The error of a list of tag filters. Its message begins with the name of the field.
@@ -50,20 +51,11 @@ pub enum FilterProblem {
     #[error("is no tag: {0}")]
     Tag(<Tag as FromStr>::Err),
     /// The text is no regular expression, or a too large one.
-    #[error("is no regular expression that can be used: {}", describe(.0))]
+    #[error("is no regular expression that can be used: {}", describe_expression(.0, MAX_COMPILED))]
     Expression(regex::Error),
     /// The text is no range of versions.
     #[error("is no range of versions such as '>=1.2 <2': {0}")]
     Range(semver::Error),
-}
-
-/// Describes the error of an expression on one line.
-fn describe(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => format!("it takes over {MAX_COMPILED} bytes when it is compiled"),
-        // The last line of a syntax error names the error; those before it show its place.
-        other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-    }
 }
 
 /// The memory that the compiled regular expressions of one field may take, in bytes.

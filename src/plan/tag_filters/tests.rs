@@ -1,12 +1,13 @@
 //! Filters of tags by example, and the sentences for those that cannot be used.
 
 use super::*;
-use crate::terms::TagFilterType;
+use crate::terms::{TagFilterType, VersionSyntax};
 
 fn filters(kinds: &[(TagFilterType, &str)]) -> Vec<TagFilter> {
     let filter = |(filter_type, text): &(TagFilterType, &str)| TagFilter {
         filter: (*text).to_owned(),
         filter_type: *filter_type,
+        version_syntax: if *filter_type == SemverMatch { VersionSyntax::Strict } else { VersionSyntax::default() },
     };
     kinds.iter().map(filter).collect()
 }
@@ -52,6 +53,48 @@ fn versions_are_compared_as_versions() {
 }
 
 #[test]
+fn alternatives_and_hyphens_make_ranges() {
+    let tags = ["1.2.0", "1.4.9", "1.5.0", "2.0.0", "3.1.0"];
+    for (text, expected) in [
+        ("1.2 - 1.4", &["1.2.0", "1.4.9"][..]),
+        ("1.2.0 - 1.4.0", &["1.2.0"]),
+        ("1.2 - 1.4 || >=3", &["1.2.0", "1.4.9", "3.1.0"]),
+        ("~1.5||^2", &["1.5.0", "2.0.0"]),
+        ("=1.2.0 || =2.0.0 || =3.1.0", &["1.2.0", "2.0.0", "3.1.0"]),
+    ] {
+        assert_eq!(taken(SemverMatch, text, &tags), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_documented_tags_are_read_as_documented() {
+    let reads = |text: &str, version_syntax, tag: &str| {
+        let filter = TagFilter { filter: text.to_owned(), filter_type: SemverMatch, version_syntax };
+        TagFilters::parse(Some(&[filter]), &[]).unwrap().takes(&tag.parse().unwrap())
+    };
+    let page = include_str!("../../../docs/reference/versions.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [tag, loose, strict, taken] = cells[..] else { panic!("four cells: {row}") };
+        let tag = tag.trim_matches('`');
+        for (cell, syntax) in [(loose, VersionSyntax::Loose), (strict, VersionSyntax::Strict)] {
+            // A range that names the version itself takes it, a pre-release too.
+            let version = cell.trim_matches('`');
+            let is_read = version != "–" && reads(&format!("={version}"), syntax, tag);
+            assert_eq!(is_read, version != "–", "{tag} as {syntax:?}: {cell}");
+            let is_any = reads(">=0.0.0 || >=0.0.0-0", syntax, tag);
+            assert!(is_any || version == "–" || version.contains('-'), "{tag} is a version");
+            assert!(!is_any || version != "–", "{tag} is no version as {syntax:?}");
+        }
+        assert_eq!(reads(">=1.2 <2", VersionSyntax::Loose, tag), taken == "yes", "{tag} in >=1.2 <2");
+        count += 1;
+    }
+    assert!(count >= 40, "{count} tags");
+}
+
+#[test]
 fn a_tag_is_taken_by_any_filter_and_left_out_by_any_exclusion() {
     let include = filters(&[(ExactMatch, "latest"), (SemverMatch, ">=1")]);
     let exclude = filters(&[(GlobMatch, "*-debug"), (RegexMatch, r"1\.3\..*"), (RegexMatch, r"1\.4\..*")]);
@@ -80,7 +123,11 @@ fn a_filter_that_cannot_be_used_is_refused_with_its_field() {
         (SemverMatch, "<0.0.0", "no version is in"),
         (SemverMatch, ">18446744073709551615 <1", "no version is in"),
         (GlobMatch, "-*", "not beginning with '.' or '-'"),
-        (SemverMatch, ">=1.2 || <3", "filter must be a range of versions such as '>=1.2 <2'"),
+        (SemverMatch, ">=1.2 & <3", "filter must be a range of versions such as '>=1.2 <2'"),
+        (SemverMatch, ">=1.2 ||", "is no range of versions"),
+        (SemverMatch, "1.2 -", "is no range of versions"),
+        (SemverMatch, "- 1.2", "is no range of versions"),
+        (SemverMatch, ">=1 || >=2 <1", "no version is in"),
         (SemverMatch, "newest", "is no range of versions"),
         (SemverMatch, " ", "is no range of versions"),
         (ExactMatch, "", "must have 1 to 256 characters"),

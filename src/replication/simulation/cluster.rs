@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryPattern, Rule, Selection, SpecError, TagFilters,
+    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, SpecError, TagFilters,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{
-    Action, Execution, LocalRegistryReference, Principal, RegistryPermissionPolicySpec, Statement, StatementEffect,
-    TagFilter, TagFilterType, reason,
+    Action, Execution, LocalRegistryReference, Principal, RegistryPermissionPolicySpec, RepositoryFilter,
+    RepositoryFilterType, Statement, StatementEffect, TagFilter, TagFilterType, VersionSyntax, reason,
 };
 
 /// A ReplicationConfiguration.
@@ -54,8 +54,11 @@ impl Shape {
 
     fn selection(&self) -> Selection {
         let filters = match &self.exact {
-            None => vec![RepositoryPattern::Prefix("app/".to_owned())],
-            Some(exact) => exact.iter().map(|index| RepositoryPattern::Exact(repository(*index))).collect(),
+            None => vec![repository_filter(RepositoryFilterType::PrefixMatch, "app/")],
+            Some(exact) => exact
+                .iter()
+                .map(|index| repository_filter(RepositoryFilterType::ExactMatch, repository(*index).as_str()))
+                .collect(),
         };
         let mut options = CopyOptions::default();
         if self.with_platforms {
@@ -64,7 +67,7 @@ impl Shape {
         Selection {
             rules: vec![Rule {
                 name: "all".to_owned(),
-                filters: Some(filters),
+                repositories: RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters"),
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
                 destinations: self.destinations.iter().map(|index| destination(*index)).collect(),
                 options,
@@ -74,10 +77,18 @@ impl Shape {
     }
 }
 
+fn repository_filter(filter_type: RepositoryFilterType, filter: &str) -> RepositoryFilter {
+    RepositoryFilter { filter: filter.to_owned(), filter_type }
+}
+
 static ALL_TAGS: LazyLock<Arc<TagFilters>> = LazyLock::new(Arc::default);
 /// Takes every tag but the first.
 static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
-    let filter = TagFilter { filter: "t0".to_owned(), filter_type: TagFilterType::ExactMatch };
+    let filter = TagFilter {
+        filter: "t0".to_owned(),
+        filter_type: TagFilterType::ExactMatch,
+        version_syntax: VersionSyntax::default(),
+    };
     Arc::new(TagFilters::parse(None, &[filter]).expect("a filter"))
 });
 

@@ -10,7 +10,7 @@ pub(super) fn brief(event: &Event) -> String {
             let spec = orders
                 .configuration
                 .as_ref()
-                .map(|c| (c.suspend, &c.selection.rules[0].filters, &c.selection.rules[0].destinations));
+                .map(|c| (c.suspend, &c.selection.rules[0].repositories, &c.selection.rules[0].destinations));
             format!("Orders({:?}, {spec:?}, {:?}, {:?})", orders.generation, orders.registries, orders.request)
         }
         Event::Found(id, Finding::Image(image)) => format!("Found({id}, {})", observed(image)),
