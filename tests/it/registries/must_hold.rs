@@ -162,10 +162,10 @@ async fn an_operator_brings_what_is_good_and_names_what_is_bad() {
         let image = scene.image_becomes(&format!("destination/team/app:{tag}"), ReplicationState::Failed, soon).await;
         assert!(image.message.as_deref().unwrap_or_default().contains(words), "{image:?}");
     }
-    eventually(soon, "the list with a foreign link is named", async || {
+    eventually(soon, "the foreign link and the invalid name are named", async || {
         let configuration = scene.configurations().get("all").await.unwrap();
         let status = serde_json::to_string(&configuration.status).unwrap();
-        let words = ["team/linked", "Link: <https://evil.example/v2/x/list>", "external URL"];
+        let words = ["team/linked", "Link: <https://evil.example/v2/x/list>", "external URL", "Team/App"];
         if words.iter().all(|words| status.contains(words)) { Ok(()) } else { Err(status) }
     })
     .await;
