@@ -77,7 +77,8 @@ async fn a_list_of_kubectl_is_read_as_it_is() {
         let items: Vec<Value> = of_kind
             .map(|mut document| {
                 let fields = document.as_object_mut().unwrap();
-                (fields.remove("kind"), fields.remove("apiVersion"));
+                fields.remove("kind");
+                fields.remove("apiVersion");
                 document
             })
             .collect();
