@@ -16,7 +16,7 @@ use super::manifest_copier::ManifestCopier;
 use super::task::{CopyError, ImageCopy};
 use super::tee::ActiveCopy;
 use super::verifier::Verifier;
-use crate::registry::ErrorKind;
+use crate::registry::{ErrorKind, RegistryError};
 
 /// Copies images without their referrers, step by step.
 pub(super) struct ImageCopier {
@@ -139,9 +139,14 @@ impl ImageCopier {
     ) -> Result<(), CopyError> {
         if !before.has_repository {
             let creation = Mutation::CreateRepository { repository: task.destination_repository };
-            // If nothing may be created, the refusal says more: the repository may be there.
-            let refused = |denied| before.refused.clone().map_or(denied, CopyError::Destination);
-            task.permit(creation).await.map_err(refused)?;
+            task.permit(creation).await.map_err(|denied| match before.refused.clone() {
+                // The repository may be there.
+                Some(RegistryError { kind, message, retry_after }) => {
+                    let message = format!("{message}; if the repository does not exist: {denied}");
+                    CopyError::Destination(RegistryError { kind, message, retry_after })
+                }
+                None => denied,
+            })?;
         }
         let mut pauses = PAUSES.iter();
         loop {
