@@ -100,7 +100,8 @@ async fn a_blob_that_was_damaged_for_two_destinations_arrives_at_both() {
     pair.source.fault(When::asked("GET", &layer.digest), ScriptedFault::Flip(50_000));
     let digest = image.digest();
     let (one, two) = futures::join!(pair.copy("1", &digest), other.copy_from(&pair.from, "app", "1", &digest));
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     for destination in [&pair.destination, &other.destination] {
         assert_eq!(destination.tree("app", "1"), image.tree_digests());
     }
