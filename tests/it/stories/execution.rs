@@ -6,14 +6,18 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::ReplicationConfiguration;
-use transship::terms::ReplicationState;
+use transship::terms::{FailureCode, ReplicationState};
 
+use super::core::between;
 use super::scene::{PASSWORD, Scene, to};
+use crate::bad_tags::{GOOD, add_bad, source};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::process::Port;
 use crate::support::registry::TestRegistry;
 use crate::support::run_folder::new_folder;
+use crate::support::scripted::ScriptedFault;
+use crate::tag_filters::registry;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -116,4 +120,20 @@ async fn half_made_jobs_are_deleted_at_the_start_and_a_silent_worker_soon_after(
     assert!(jobs.get_opt("silent").await.unwrap().is_some(), "a worker is given the time of its authority to call");
     eventually(SOON, "the silent worker's Job is gone", async || jobs.get_opt("silent").await.unwrap().is_none()).await;
     assert!(jobs.get_opt("theirs").await.unwrap().is_some(), "Jobs of others are left alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_without_a_manifest_fails_alone_also_where_jobs_copy() {
+    let (source, destination) = (source(), registry());
+    add_bad(&source, "gone", ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
+    let mut scene = between("bad-tags-job", &source, &destination, None).await;
+    ask_for(&scene, json!({"mode": "Job", "class": "default"})).await;
+    let _channel = with_jobs(&mut scene, "bad-tags-job").await;
+    scene.start_operator().await;
+    let failed = scene.image_becomes("destination/app:gone", ReplicationState::Failed, SOON).await;
+    assert_eq!((failed.failure_code, failed.digest.as_str()), (Some(FailureCode::ImageNotFound), ""), "{failed:?}");
+    for tag in GOOD {
+        // No pod runs here: they wait for one.
+        scene.image_becomes(&format!("destination/app:{tag}"), ReplicationState::Pending, SOON).await;
+    }
 }
