@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
-use crate::listener::{self, Bodies, Caller, TlsConfig};
+use crate::listener::{self, Bodies, Caller, TlsConfig, discard_stranger};
 
 /// Answers the calls of workers.
 pub(crate) trait WorkerApi: Send + Sync + 'static {
@@ -102,6 +102,7 @@ impl ChannelState {
         call: impl AsyncFnOnce(String, T) -> Result<A, WorkerApiError>,
     ) -> Response {
         let Some(job) = job_of(self.api.as_ref(), headers) else {
+            discard_stranger(body).await;
             return answered::<A>(Err(unknown(self.api.as_ref())));
         };
         if let Some(Extension(caller)) = caller {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
+use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The bodies of one port that are read or in use at once.
@@ -58,6 +59,7 @@ impl Bodies {
     pub(crate) async fn read(&self, body: Body) -> Result<HeldBody, BodyError> {
         let stated = body.size_hint().exact().unwrap_or(self.max_body as u64);
         if stated > self.max_body as u64 {
+            discard(body, self.max_body, self.within).await;
             return Err(BodyError::TooLarge);
         }
         let kibibytes = u32::try_from(stated.div_ceil(1024)).map_err(|_| BodyError::TooLarge)?;
@@ -70,6 +72,26 @@ impl Bodies {
             Ok(Err(_)) | Err(_) => Err(BodyError::Late),
         }
     }
+}
+
+/// Reads the beginning of a stranger's body and keeps nothing of it: the end of a connection with unread bytes may
+/// overtake the answer.
+pub(crate) async fn discard_stranger(body: Body) {
+    discard(body, STRANGERS_BODY, STRANGERS_TIME).await;
+}
+
+async fn discard(body: Body, limit: usize, within: Duration) {
+    let (mut frames, mut read) = (body.into_data_stream(), 0);
+    let reading = async {
+        while let Some(Ok(frame)) = frames.next().await {
+            read += frame.len();
+            if read > limit {
+                return;
+            }
+        }
+    };
+    // Late or not, the answer is the same.
+    let _ = tokio::time::timeout(within, reading).await;
 }
 
 impl Deref for HeldBody {
@@ -95,6 +117,9 @@ fn is_length_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
+/// The bytes of a stranger's body that are read, and the time for them.
+const STRANGERS_BODY: usize = 64 * 1024;
+const STRANGERS_TIME: Duration = Duration::from_secs(1);
 /// The bytes of all bodies of a port that are read or in use.
 const MAX_IN_FLIGHT: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::bodies::Bodies;
+pub(crate) use self::bodies::{Bodies, discard_stranger};
 pub(crate) use self::caller::Caller;
 use self::caller::Connections;
 

@@ -18,7 +18,7 @@ use axum::routing::post;
 use subtle::ConstantTimeEq;
 
 use self::distribution::Notification;
-use crate::listener::{Bodies, Caller};
+use crate::listener::{Bodies, Caller, discard_stranger};
 use crate::metrics::Metrics;
 use crate::plan::NamespacedName;
 use crate::replication::{Access, Configurations};
@@ -51,6 +51,7 @@ async fn receive(
     let expected = receiver.access.notification_token(&registry).await.unwrap_or_default();
     let matches = bool::from(presented.unwrap_or_default().ct_eq(&expected));
     if expected.is_empty() || !matches {
+        discard_stranger(body).await;
         return (StatusCode::UNAUTHORIZED, String::new());
     }
     if let Some(Extension(caller)) = caller {
