@@ -79,7 +79,8 @@ impl ComparisonRun<'_> {
                     stalled: true,
                     reason: reason::REPOSITORY_LISTING_UNSUPPORTED,
                     message: format!(
-                        "{} does not list its repositories: name them in repositoryFilters with filterType: EXACT_MATCH",
+                        "{} does not list its repositories: name them in repositoryFilters with filterType: EXACT_MATCH \
+                         ({error})",
                         client.host()
                     ),
                 },

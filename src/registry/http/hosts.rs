@@ -168,20 +168,23 @@ impl Hosts {
             .map(|target| self.homed(target))
     }
 
-    /// Returns the URL of the next page of `list`, which must be at the registry itself: a link to the path of the same
-    /// list keeps the registry's own scheme, host and port, as registries behind a proxy often name other ones.
+    /// Returns the URL of the next page of `list`, which is the same list with another query: registries behind a proxy
+    /// often name another scheme, host or port, or a longer path.
     ///
     /// # Errors
-    /// `InvalidContent` if it is elsewhere.
+    /// `InvalidContent` if it is another list.
     pub(crate) fn next_page(&self, list: &Url, from: &Url, link: &str) -> Result<Url, HttpError> {
-        let target = self.homed(resolve(from, link)?);
-        if self.is_own_origin(&target) {
-            return Ok(target);
+        let mut target = self.homed(resolve(from, link)?);
+        if target.path().ends_with(list.path()) {
+            target.set_path(list.path());
+            return Ok(if self.is_own_origin(&target) { target } else { self.at_own_origin(&target) });
         }
-        if target.path() == list.path() {
-            return Ok(self.at_own_origin(&target));
-        }
-        let detail = format!("the next page of the list is said to be on another host, {}", host_of(&target));
+        let place = if self.is_own_origin(&target) {
+            format!("another list, {}", target.path())
+        } else {
+            format!("on another host, {}", host_of(&target))
+        };
+        let detail = format!("the next page of the list is said to be {place}");
         Err(HttpError::new(ErrorKind::InvalidContent, detail))
     }
 
@@ -413,6 +416,10 @@ mod tests {
         let behind = hosts.next_page(&from, &from, "http://internal.example:5000/v2/_catalog?last=b").unwrap();
         assert_eq!(behind.as_str(), "https://r.example/v2/_catalog?last=b");
         assert!(hosts.next_page(&from, &from, "https://evil.example/v2/other/_catalog").is_err());
+        let behind = hosts.next_page(&from, &from, "/proxy/v2/_catalog?last=b").unwrap();
+        assert_eq!((behind.path(), behind.query()), ("/v2/_catalog", Some("last=b")));
+        let other = hosts.next_page(&from, &from, "/v2/app/tags/list?last=b").unwrap_err();
+        assert!(other.detail.ends_with("is said to be another list, /v2/app/tags/list"), "{}", other.detail);
         assert!(hosts.redirect(&from, "https://cdn.example/blob").is_ok());
         assert!(hosts.redirect(&from, "http://cdn.example/blob").is_err());
         assert!(hosts.redirect(&from, "http://r.example/blob").is_err());

@@ -81,6 +81,11 @@ impl ErrorResponse {
         self.said.codes.iter().any(|found| codes.contains(&found.as_str()))
     }
 
+    /// Returns true if the body is a web page: a registry answers with none.
+    pub(crate) fn is_web_page(&self) -> bool {
+        self.said.is_page
+    }
+
     /// Returns true if the body is an error document of the distribution specification.
     pub(crate) fn is_of_registry(&self) -> bool {
         !self.said.codes.is_empty()

@@ -111,9 +111,10 @@ impl TagLists {
     }
 
     /// Checks that `refused` means that a repository is absent: a 404 with the error document of a registry, or at
-    /// least from a host that is a registry.
+    /// least from a host that is a registry. A web page or a refusal of access says nothing about the repository.
     async fn check_absent(&self, refused: &ErrorResponse, operation: &Operation) -> Result<(), RegistryError> {
-        let says_so = refused.status.as_u16() == 404 || refused.has_code(&["NAME_UNKNOWN"]);
+        let is_refusal = refused.is_web_page() || refused.has_code(&["UNAUTHORIZED", "DENIED", "TOOMANYREQUESTS"]);
+        let says_so = (refused.status.as_u16() == 404 && !is_refusal) || refused.has_code(&["NAME_UNKNOWN"]);
         if says_so && (refused.is_of_registry() || self.session.ping().await.is_ok()) {
             return Ok(());
         }

@@ -36,7 +36,7 @@ impl Machine {
         let at = [compares_at, first.map(|(at, ..)| *at)].into_iter().flatten().min()?;
         let failure = first.and_then(|(_, id, tag)| self.failure(*id, tag)).map(|failure| failure.message.clone());
         let because = failure.or_else(|| self.problems().next().map(|problem| problem.message.clone()));
-        Some(NextAttempt { at, images: self.retried.due.len(), because: because.unwrap_or_default() })
+        Some(NextAttempt { at, images: self.retried.due.len(), because: because.unwrap_or_else(|| UNREAD.to_owned()) })
     }
 
     /// Returns the time at which an image of a run is tried again.
@@ -144,6 +144,9 @@ const RETRY_TOGETHER: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts, unless a registry asks for more: people wait for the end of a run.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// The cause of a further comparison where each image that failed says its own.
+const UNREAD: &str = "the source could not be read completely";
 
 #[cfg(test)]
 mod tests {

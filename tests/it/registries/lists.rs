@@ -95,6 +95,26 @@ async fn a_link_is_followed_in_whichever_form_and_at_its_registry() {
 }
 
 #[tokio::test]
+async fn only_a_registry_says_that_a_repository_is_absent() {
+    let registry = with_tags(Personality::plain(), 2);
+    let client = client(&registry);
+    let code = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+    for (body, is_absent) in [
+        (code("NAME_UNKNOWN"), true),
+        (code("NOT_FOUND"), true),
+        (String::new(), true),
+        (code("UNAUTHORIZED"), false),
+        (code("DENIED"), false),
+        ("<html>no such page</html>".to_owned(), false),
+    ] {
+        let answer = ScriptedFault::Answer { status: 404, headers: Vec::new(), body: body.clone().into() };
+        registry.fault(When::asked("GET", "app/tags/list"), answer);
+        let listed = tags(&client, "app").await;
+        assert_eq!(listed.as_ref().is_ok_and(Option::is_none), is_absent, "{body}: {listed:?}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_are_not_valid_are_counted_and_shown_by_example() {
     let registry = with_tags(Personality::plain(), 2);
     ["Team/App", "team/APP"].iter().for_each(|name| registry.create_repository(name));

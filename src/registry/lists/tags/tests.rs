@@ -58,7 +58,7 @@ async fn odd_pages_are_read_and_wrong_ones_refused() {
 #[tokio::test]
 async fn a_link_that_goes_in_a_circle_ends() {
     let server =
-        Server::start(|_, _| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "</v2/x?last=a>; rel=next")).await;
+        Server::start(|_, _| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "<?last=a>; rel=next")).await;
     assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
     let server = Server::start(|_, before| {
         let page = if before < 3 { before } else { 1 };
