@@ -4,12 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -72,50 +71,41 @@ struct ChannelState {
     bodies: Bodies,
 }
 
-async fn report(
-    State(state): State<ChannelState>,
-    caller: Option<Extension<Caller>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let api = state.api.clone();
-    state.answer(caller, &headers, body, async |job, report: Report| api.report(job, report).await).await
+async fn report(State(state): State<ChannelState>, call: Call<Report>) -> Result<Json<ReportAnswer>, WorkerApiError> {
+    state.api.report(call.job, call.message).await.map(Json)
 }
 
 async fn grant(
     State(state): State<ChannelState>,
-    caller: Option<Extension<Caller>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let api = state.api.clone();
-    state.answer(caller, &headers, body, async |job, ask: GrantRequest| api.grant(job, ask).await).await
+    call: Call<GrantRequest>,
+) -> Result<Json<GrantAnswer>, WorkerApiError> {
+    state.api.grant(call.job, call.message).await.map(Json)
 }
 
-impl ChannelState {
-    /// Answers a call of a known worker; nothing is read of another one's body.
-    async fn answer<T: DeserializeOwned, A: serde::Serialize>(
-        &self,
-        caller: Option<Extension<Caller>>,
-        headers: &HeaderMap,
-        body: Body,
-        call: impl AsyncFnOnce(String, T) -> Result<A, WorkerApiError>,
-    ) -> Response {
-        let Some(job) = job_of(self.api.as_ref(), headers) else {
+/// A call of a known worker; nothing is kept of another one's body.
+struct Call<T> {
+    /// The Job of the worker.
+    job: String,
+    message: T,
+}
+
+impl<T: DeserializeOwned> FromRequest<ChannelState> for Call<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &ChannelState) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let Some(job) = job_of(state.api.as_ref(), &parts.headers) else {
             discard_stranger(body).await;
-            return answered::<A>(Err(unknown(self.api.as_ref())));
+            return Err(unknown(state.api.as_ref()).into_response());
         };
-        if let Some(Extension(caller)) = caller {
-            caller.is_known();
+        if let Some(caller) = parts.extensions.get::<Caller>() {
+            caller.accept();
         }
-        let message = match self.bodies.read(body).await {
-            Ok(body) => serde_json::from_slice(&body),
-            Err(error) => return (error.status(), error.to_string()).into_response(),
-        };
-        match message {
-            Ok(message) => answered(call(job, message).await),
-            Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response(),
-        }
+        let body = state.bodies.read(body).await;
+        let body = body.map_err(|error| (error.status(), error.to_string()).into_response())?;
+        let message = serde_json::from_slice(&body);
+        let message = message.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response())?;
+        Ok(Self { job, message })
     }
 }
 
@@ -128,12 +118,14 @@ fn job_of(api: &dyn WorkerApi, headers: &HeaderMap) -> Option<String> {
     api.job_of(value.strip_prefix("Bearer ")?)
 }
 
-fn answered<T: serde::Serialize>(answer: Result<T, WorkerApiError>) -> Response {
-    match answer {
-        Ok(answer) => Json(answer).into_response(),
-        Err(WorkerApiError::Unknown) => StatusCode::UNAUTHORIZED.into_response(),
-        Err(WorkerApiError::Late) => StatusCode::CONFLICT.into_response(),
-        Err(WorkerApiError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+impl IntoResponse for WorkerApiError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Unknown => StatusCode::UNAUTHORIZED,
+            Self::Late => StatusCode::CONFLICT,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        status.into_response()
     }
 }
 

@@ -60,7 +60,7 @@ impl Connections {
 
 impl Caller {
     /// Records that the sender's credentials were accepted: the connection makes room for no other, and may stay.
-    pub(crate) fn is_known(&self) {
+    pub(crate) fn accept(&self) {
         if !self.0.known.is_cancelled() {
             self.0.known.cancel();
             self.0.connections.0.lock().strangers.remove(self.0.id);

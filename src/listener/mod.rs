@@ -106,21 +106,14 @@ async fn speak(
         .max_header_list_size(MAX_HEADERS);
     let service = TowerToHyperService::new(routes.layer(Extension(caller.clone())));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let (mut is_ending, mut is_expired) = (false, false);
-    loop {
-        tokio::select! {
-            // An error is the end of one connection, and no more.
-            _ = connection.as_mut() => return,
-            () = shutdown.cancelled(), if !is_ending => {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = caller.expires(), if !is_expired => {
-                is_expired = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
+    tokio::select! {
+        // An error is the end of one connection, and no more.
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => {}
+        () = caller.expires() => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }
 
 /// The time that a connection has to end in good order.

@@ -31,7 +31,7 @@ impl TestPort {
             "/",
             get(async |Extension(caller): Extension<Caller>, headers: HeaderMap| {
                 if headers.contains_key("known") {
-                    caller.is_known();
+                    caller.accept();
                 }
                 StatusCode::OK
             }),

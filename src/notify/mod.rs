@@ -1,9 +1,10 @@
 //! Receives push notifications of registries and passes them on as hints.
 //!
 //! `POST /v1/notify/{namespace}/{registry}`: the sender presents the token of the Registry's `notifications.auth`. An
-//! unknown Registry and a wrong token are answered by the same 401. Every authenticated request is answered by 202,
-//! since a sender blocks its queue on anything else; the answer names what was skipped. A notification is a hint: its URLs are ignored, and its digest
-//! only bounds how long the tag is read again, never what is copied.
+//! unknown Registry and a wrong token are answered by the same 401. Every authenticated request whose body arrives within
+//! its bounds is answered by 202, since a sender blocks its queue on anything else; the answer names what was skipped.
+//! A notification is a hint: its URLs are ignored, and its digest only bounds how long the tag is read again, never
+//! what is copied.
 
 mod distribution;
 
@@ -55,7 +56,7 @@ async fn receive(
         return (StatusCode::UNAUTHORIZED, String::new());
     }
     if let Some(Extension(caller)) = caller {
-        caller.is_known();
+        caller.accept();
     }
     let body = match bodies.read(body).await {
         Ok(body) => body,
