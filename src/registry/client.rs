@@ -149,9 +149,9 @@ impl Client {
     /// Resolves a tag, or checks a digest; `None` if the manifest does not exist.
     ///
     /// If the registry refuses HEAD or states no digest, the manifest is read and its digest computed. A 404 to HEAD is
-    /// confirmed by GET: some registries answer so for a manifest that they have. A tag that may
-    /// not be read is absent if the list of tags may be read and lacks it: virtual repositories of Artifactory answer
-    /// 403 for a tag that does not exist (RTFACT-13797).
+    /// confirmed by GET: some registries answer so for a manifest that they have. A tag that may not be read is absent
+    /// if the list of tags may be read and lacks it: virtual repositories of Artifactory answer 403 for a tag that does
+    /// not exist (RTFACT-13797).
     ///
     /// # Errors
     /// `InvalidContent` if the registry states another digest than the requested one.

@@ -12,7 +12,7 @@ use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry};
 
 const IMAGES: u64 = 30;
-/// How long a registry is away.
+/// The time for which a registry is away.
 const AWAY: Duration = Duration::from_secs(4);
 
 fn push_images(source: &ScriptedRegistry) {

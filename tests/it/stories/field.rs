@@ -1,4 +1,4 @@
-//! What people meet in the field, in the operator: two accounts on one host, damaged transfers, and sides of failures.
+//! Situations from the field, in the operator: two accounts on one host, damaged transfers, and sides of failures.
 
 use std::time::Duration;
 
