@@ -312,8 +312,8 @@ pub fn docker_config(data: &[u8]) -> bool {
     let Ok(config) = DockerConfig::parse(data) else { return false };
     let repository = "team/app".parse().ok();
     for host in ["docker.io", "registry.example", "a.example:5000"] {
-        if let Some(Credentials::Basic { .. } | Credentials::IdentityToken(_)) =
-            config.credentials_for(host, repository.as_ref())
+        if let Credentials::Basic { .. } | Credentials::IdentityToken(_) =
+            config.logins_for(host).credentials(repository.as_ref())
         {
             assert!(format!("{config:?}").contains("***"));
         }

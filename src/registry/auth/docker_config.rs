@@ -9,9 +9,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::image::RepositoryName;
 use crate::registry::auth::credentials::Credentials;
-use crate::registry::auth::logins::{Logins, PathLogin, is_below};
+use crate::registry::auth::logins::{Logins, PathLogin};
 use crate::registry::http::hosts::is_docker_hub;
 use crate::registry::http::text::clean;
 
@@ -70,20 +69,12 @@ impl DockerConfig {
         Ok(Self { entries, helpers, store })
     }
 
-    /// Returns the credentials for `host` (`host[:port]`) and `repository`: those of the longest entry that matches.
+    /// Returns all logins for `host` (`host[:port]`), which may be none. Logins that exist and cannot be used are
+    /// named.
     ///
     /// Entries match as in the kubelet: scheme, `/v1/` and `/v2/` are ignored, `*` stands for (part of) one label of
     /// the host, ports are equal, a path is the front part of the repository up to a slash. All names of Docker Hub are
     /// one.
-    pub fn credentials_for(&self, host: &str, repository: Option<&RepositoryName>) -> Option<Credentials> {
-        let logins = self.logins_for(host);
-        let path = repository.map_or("", RepositoryName::as_str);
-        let entry = logins.entries().iter().find(|entry| is_below(&entry.path, path));
-        entry.map(|entry| entry.credentials.clone())
-    }
-
-    /// Returns all logins for `host` (`host[:port]`), which may be none. Logins that exist and cannot be used are
-    /// named.
     pub fn logins_for(&self, host: &str) -> Logins {
         let Some(wanted) = HostPattern::parse(host) else { return Logins::default() };
         let (mut logins, mut unused) = (Vec::new(), Vec::new());

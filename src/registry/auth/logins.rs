@@ -109,7 +109,7 @@ impl Logins {
 }
 
 /// Returns true if `repository` is `path` or below it.
-pub(super) fn is_below(path: &str, repository: &str) -> bool {
+fn is_below(path: &str, repository: &str) -> bool {
     match repository.strip_prefix(path) {
         Some(rest) => path.is_empty() || rest.is_empty() || rest.starts_with('/'),
         None => false,

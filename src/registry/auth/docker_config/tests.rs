@@ -12,9 +12,8 @@ fn config(keys: &[&str]) -> DockerConfig {
 }
 
 fn found(config: &DockerConfig, host: &str, repository: &str) -> Option<String> {
-    let repository = (!repository.is_empty()).then(|| repository.parse().unwrap());
-    match config.credentials_for(host, repository.as_ref())? {
-        Credentials::Basic { username, .. } => Some(username),
+    match config.logins_for(host).for_path(Some(repository)) {
+        Credentials::Basic { username, .. } => Some(username.clone()),
         _ => None,
     }
 }
@@ -58,7 +57,8 @@ fn entries_match_as_in_the_kubelet() {
 fn logins_are_read_in_each_form() {
     let login = |fields: &str| {
         let config = DockerConfig::parse(format!(r#"{{"auths":{{"r.example":{{{fields}}}}}}}"#).as_bytes());
-        config.map(|config| match config.credentials_for("r.example", None) {
+        let logins = config.map(|config| config.logins_for("r.example"));
+        logins.map(|logins| match logins.entries().first().map(|entry| entry.credentials.clone()) {
             None => "none".to_owned(),
             Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Basic { username, password }) => format!("{username} {}", password.expose_secret()),
@@ -137,7 +137,8 @@ fn both_forms_of_documents_are_read_and_helpers_are_only_mentioned() {
     assert_eq!(found(&old, "r.example", "").as_deref(), Some("user"));
     assert_eq!(old.logins_for("r.example").unused(), None);
     let helped = DockerConfig::parse(br#"{"credsStore":"desktop","credHelpers":{"r.example":"ecr-login"}}"#).unwrap();
-    assert!(helped.logins_for("r.example").unused().is_some() && helped.credentials_for("r.example", None).is_none());
+    let logins = helped.logins_for("r.example");
+    assert!(logins.unused().is_some() && logins.entries().is_empty());
     assert!(DockerConfig::parse(br#"{"auths":null}"#).is_ok());
 }
 
