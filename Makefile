@@ -107,7 +107,8 @@ test: test-host test-node ## Run every check and every test, both demos included
 
 # Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
-	cargo test --locked -- --test-threads=8 --skip stories::node
+	cargo test --locked -- --test-threads=8 --skip stories::node --skip measured::
+	cargo test --locked --test it -- --test-threads=1 measured::
 	tests/demo.sh
 	DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
 

@@ -2,7 +2,7 @@
 //!
 //! A first comparison starts with the operator; a later one is requested by annotation.
 
-use crate::request_counts::{
+use super::request_counts::{
     By, images_of_several_platforms, plain_layers, repositories_that_share_a_base, signatures, small_images,
     tags_of_one_image, two_destinations,
 };

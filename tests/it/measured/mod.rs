@@ -1,0 +1,5 @@
+//! Tests that count requests and round trips: `make test` runs them when no other test keeps the machine busy.
+
+mod operator_requests;
+mod request_counts;
+mod round_trips;
