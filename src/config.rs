@@ -22,7 +22,8 @@ pub struct OperatorFlags {
     /// Acts only on objects of this namespace (repeatable). Absent: on those of every namespace.
     #[arg(long, env = "TRANSSHIP_WATCH_NAMESPACE", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
-    /// The maximum number of images that the operator itself copies at once.
+    /// The maximum number of images that the operator itself copies at once. Half as many more are copied for namespaces
+    /// of which none is, and for notified pushes; images that move less than 64 KiB a second take no place from others.
     #[arg(long, env = "TRANSSHIP_COPIES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub copies: u16,
     /// The execution mode of configurations that do not set spec.execution.mode.

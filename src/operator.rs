@@ -29,8 +29,8 @@ use crate::listener;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
-use crate::plan::AUTHORITY_TTL;
-use crate::replication::{Clock, Configurations, Core, SharedClaims};
+use crate::plan::{AUTHORITY_TTL, FairLimits};
+use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims};
 
 /// Runs the operator until a signal ends it.
 ///
@@ -132,6 +132,7 @@ impl Parts {
             view,
             statuses,
             classes,
+            checks: FairSlots::new(FairLimits { shared: CHECKS_AT_ONCE, reserved: CHECKS_AT_ONCE }),
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,
             errors: Arc::new(WatchErrors::new(metrics.clone())),
@@ -285,6 +286,7 @@ const STATUSES: &str = "replicationstatuses";
 const JOBS: &str = "jobs";
 const RECONCILES: u16 = 16;
 const CHECKS: usize = 1024;
+const CHECKS_AT_ONCE: usize = 16;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 const POLL_STORE_EVERY: Duration = Duration::from_millis(50);

@@ -14,7 +14,7 @@ use crate::cluster::{Events, ExecutionClasses, Statuses, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
-use crate::replication::{Configurations, SharedClaims};
+use crate::replication::{Configurations, FairSlots, SharedClaims};
 use crate::terms::{ExecutionMode, condition_type};
 
 /// Limits of the operator, from its command line.
@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub statuses: Arc<Statuses>,
     /// The execution classes of copy Jobs.
     pub classes: Arc<ExecutionClasses>,
+    /// Bounds the checks of Registries that are under way.
+    pub checks: FairSlots,
     /// Running configurations.
     pub configurations: Arc<Configurations>,
     /// The claims of all configurations.

@@ -15,9 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Context;
 use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
-use crate::plan::{Health, registry_status};
-use crate::registry::ErrorKind;
-use crate::replication::Unusable;
+use crate::plan::{Health, ShareOwner, registry_status};
+use crate::registry::{ErrorKind, canonical_host};
+use crate::replication::{FairSlot, Unusable};
 use crate::terms::{condition_type, reason};
 
 /// Runs the controller until the operator ends.
@@ -27,7 +27,8 @@ pub(crate) async fn run(
     context: Arc<Context>,
 ) {
     let results = controller
-        .with_config(Config::default().concurrency(context.settings.reconciles))
+        // Every reconcile waits for its turn: one whose Registry hangs keeps no other from beginning.
+        .with_config(Config::default().concurrency(UNBOUNDED))
         .reconcile_on(ReceiverStream::new(checks))
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
@@ -44,12 +45,18 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());
     }
+    let slot = context.checks.take(owner(&registry, &namespace)).await;
+    // It may have been changed or deleted while it waited.
+    let Some(registry) = context.view.object(&namespace, &registry.name_any()) else {
+        return Ok(Action::await_change());
+    };
     if context.view.registries.has_passed(&registry, RECHECK_READY)
         && context.view.registries.missing_reference(&registry).await.is_none()
     {
-        return Ok(Action::requeue(recheck(&registry, context.view.stores.registries.state().len())));
+        return Ok(Action::requeue(recheck(&registry, context.view.stores.registries.len())));
     }
-    let health = check(&registry, &context.view).await;
+    let health = check(&registry, &context.view, &slot).await;
+    drop(slot);
     let previous = registry.status.clone().unwrap_or_default();
     let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
     if status != previous {
@@ -77,7 +84,22 @@ fn recheck(registry: &Registry, registries: usize) -> Duration {
     if has_references { RECHECK_REFERENCES.max(shared).min(RECHECK_READY) } else { RECHECK_READY }
 }
 
-async fn check(registry: &Registry, view: &View) -> Health {
+fn owner(registry: &Registry, namespace: &str) -> ShareOwner {
+    let host = registry.spec.url.parse().map(|url| canonical_host(&url)).unwrap_or_default();
+    ShareOwner { namespace: namespace.to_owned(), host, is_urgent: false }
+}
+
+/// Does `work` within [`CHECK_DEADLINE`]. A registry that does not answer at once lends its slot to others.
+async fn answer<T>(work: impl Future<Output = T>, slot: &FairSlot) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    if let Ok(answer) = tokio::time::timeout(SLOW_AFTER, &mut work).await {
+        return Some(answer);
+    }
+    slot.set_slow(true);
+    tokio::time::timeout(CHECK_DEADLINE - SLOW_AFTER, work).await.ok()
+}
+
+async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
     let uid = registry.uid().unwrap_or_default();
     if !registry
         .status
@@ -94,24 +116,24 @@ async fn check(registry: &Registry, view: &View) -> Health {
         Ok(client) => client,
         Err(Unusable { reason, message }) => return Health::Failing { stalled: true, reason, message },
     };
-    match tokio::time::timeout(CHECK_DEADLINE, client.ping()).await {
-        Ok(Ok(())) => {
+    match answer(client.ping(), slot).await {
+        Some(Ok(())) => {
             view.uses.check_passed(&uid);
             view.registries.passed(&uid);
             Health::Ready { is_anonymous: registry.spec.credentials.is_none() }
         }
-        Ok(Err(error)) if view.uses.check_failed(&uid, Instant::now()) && is_odd(error.kind) => {
+        Some(Err(error)) if view.uses.check_failed(&uid, Instant::now()) && is_odd(error.kind) => {
             view.registries.passed(&uid);
             Health::Odd { message: error.message }
         }
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             if error.kind == ErrorKind::Unauthorized {
                 view.registries.read_again(&uid);
             }
             let reason = reason_of(&error);
             Health::Failing { stalled: reason != reason::UNREACHABLE, reason, message: error.message }
         }
-        Err(_) => {
+        None => {
             let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
             Health::Failing { stalled: false, reason: reason::UNREACHABLE, message }
         }
@@ -136,6 +158,8 @@ fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Contex
     context.errors.back_off(&*registry)
 }
 
+const UNBOUNDED: u16 = 0;
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);
 const RECHECK_READY: Duration = Duration::from_secs(60);
 /// The interval in which it is asked if the Secrets of a Registry exist.

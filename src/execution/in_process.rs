@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::dispatcher::{Dispatcher, grant_subject};
 use super::ends::{ends_of, suspect};
 use super::outcome::{is_unanswered, outcome, with_consent};
-use super::slots::Slots;
+use super::slots::{Member, Slots};
 use crate::channel::{GrantDecision, GrantHolder};
 use crate::copy::{Authority, ByteCounter, CodedError, Copied, Denied, Ends, Engine, ImageCopy, Mutation};
 use crate::metrics::Metrics;
@@ -42,14 +42,14 @@ pub(crate) type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Se
 impl Executor for InProcess {
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {
         async move {
-            let mut member = self.slots.join(&assignment.uid, assignment.group);
+            let mut member = self.slots.join(&assignment);
             // It is void if the process is stopped while the copy waits for its turn.
             let consent =
                 Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
             let work = async {
                 let ends = ends_of(&*self.access, &assignment).await?;
                 member.begin().await;
-                self.carry_out(consent, ends, report).await
+                self.carry_out(consent, ends, &mut member, report).await
             };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
@@ -62,14 +62,20 @@ impl Executor for InProcess {
 }
 
 impl InProcess {
-    async fn carry_out(&self, consent: Consent, ends: Ends, report: &ReportProgress) -> Result<Copied, CodedError> {
+    async fn carry_out(
+        &self,
+        consent: Consent,
+        ends: Ends,
+        member: &mut Member,
+        report: &ReportProgress,
+    ) -> Result<Copied, CodedError> {
         report(CopyProgress::Running(0));
         let assignment = consent.assignment.clone();
         let holder = GrantHolder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
         let authority = GrantedConsent { consent, grants: self.grants.clone(), holder };
         let (request, counter) = (assignment.image_request(), ByteCounter::default());
         let task = ImageCopy::new(&request, &ends, &authority, &counter);
-        let copied = self.watched(Box::pin(self.engine.copy(&task)), &counter, report).await;
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), (&counter, member), report).await;
         let copied = copied.map_err(|error| {
             error.suspect().into_iter().for_each(|side| suspect(&*self.access, &assignment, side));
             CodedError::from(error)
@@ -79,7 +85,12 @@ impl InProcess {
     }
 
     /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`].
-    async fn watched<T>(&self, work: impl Future<Output = T>, counter: &ByteCounter, report: &ReportProgress) -> T {
+    async fn watched<T>(
+        &self,
+        work: impl Future<Output = T>,
+        (counter, member): (&ByteCounter, &mut Member),
+        report: &ReportProgress,
+    ) -> T {
         let mut work = std::pin::pin!(work);
         let (mut known, mut reported_at) = (0, Instant::now());
         loop {
@@ -87,6 +98,7 @@ impl InProcess {
             let bytes = counter.bytes();
             self.metrics.bytes.inc_by(bytes - known);
             known = bytes;
+            member.note(bytes);
             if let Ok(done) = done {
                 return done;
             }

@@ -3,53 +3,96 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OnceCell, watch};
 
 use crate::locked::Locked;
-use crate::replication::machine::Group;
+use crate::plan::{FairLimits, ShareOwner};
+use crate::replication::machine::{Assignment, Group};
+use crate::replication::{FairSlot, FairSlots};
 
-/// A bound of images that are copied at once.
+/// A bound of images that are copied at once, fair between namespaces.
 pub(crate) struct Slots {
-    free: Arc<Semaphore>,
+    slots: FairSlots,
     groups: Locked<HashMap<(String, u64), Weak<GroupSlot>>>,
 }
 
 /// One copy of a group; its slot is kept until all members are dropped.
 pub(crate) struct Member {
     shared: Arc<GroupSlot>,
-    free: Arc<Semaphore>,
+    slots: FairSlots,
+    owner: ShareOwner,
     size: usize,
     is_counted: bool,
+    /// The bytes of this copy so far.
+    bytes: u64,
 }
 
 /// The slot of a group, free again when the last of its copies has ended.
 struct GroupSlot {
-    permit: OnceCell<OwnedSemaphorePermit>,
+    slot: OnceCell<FairSlot>,
     /// Copies that have begun, or ended without that.
     counted: watch::Sender<usize>,
+    throughput: Locked<Throughput>,
+}
+
+/// The bytes of a group's copies in the present period.
+#[derive(Debug)]
+struct Throughput {
+    since: Instant,
+    moved: u64,
+    is_slow: bool,
+}
+
+impl Throughput {
+    fn new(now: Instant) -> Self {
+        Self { since: now, moved: 0, is_slow: false }
+    }
+
+    /// Counts bytes. Returns true or false once a period shows that the copies are slow, or no longer are.
+    fn add(&mut self, bytes: u64, now: Instant) -> Option<bool> {
+        self.moved += bytes;
+        let period = now.saturating_duration_since(self.since);
+        if period < PERIOD {
+            return None;
+        }
+        let is_slow = self.moved < FLOOR * period.as_secs();
+        (self.since, self.moved) = (now, 0);
+        (std::mem::replace(&mut self.is_slow, is_slow) != is_slow).then_some(is_slow)
+    }
 }
 
 impl Slots {
-    /// At most `slots` images at once.
+    /// At most `slots` images at once. Half as many more are for namespaces of which none is copied, and for pushes.
     pub(crate) fn new(slots: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(slots)), groups: Locked::default() }
+        let limits = FairLimits { shared: slots, reserved: slots.div_ceil(2) };
+        Self { slots: FairSlots::new(limits), groups: Locked::default() }
     }
 
-    /// Announces a copy of a group of the configuration `uid`.
-    pub(crate) fn join(&self, uid: &str, group: Group) -> Member {
+    /// Announces a copy of a group.
+    pub(crate) fn join(&self, assignment: &Assignment) -> Member {
+        let owner = ShareOwner {
+            namespace: assignment.configuration.0.clone(),
+            host: assignment.place.host.clone(),
+            is_urgent: assignment.is_urgent,
+        };
+        self.join_group(&assignment.uid, assignment.group, owner)
+    }
+
+    fn join_group(&self, uid: &str, group: Group, owner: ShareOwner) -> Member {
         let mut groups = self.groups.lock();
         if groups.len() > SWEEP_ABOVE {
             groups.retain(|_, shared| shared.strong_count() > 0);
         }
         let key = (uid.to_owned(), group.number);
         let shared = groups.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let shared = Arc::new(GroupSlot { permit: OnceCell::new(), counted: watch::Sender::new(0) });
+            let throughput = Locked::new(Throughput::new(Instant::now()));
+            let shared = Arc::new(GroupSlot { slot: OnceCell::new(), counted: watch::Sender::new(0), throughput });
             groups.insert(key, Arc::downgrade(&shared));
             shared
         });
-        Member { shared, free: self.free.clone(), size: group.size, is_counted: false }
+        Member { shared, slots: self.slots.clone(), owner, size: group.size, is_counted: false, bytes: 0 }
     }
 }
 
@@ -57,13 +100,27 @@ impl Member {
     /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The
     /// slot is kept until this is dropped.
     pub(crate) async fn begin(&mut self) {
-        let free = self.free.clone();
-        // The semaphore is never closed.
-        self.shared.permit.get_or_init(|| async { free.acquire_owned().await.expect("it is open") }).await;
+        let (slots, shared) = (&self.slots, &self.shared);
+        let take = async {
+            let slot = slots.take(self.owner.clone()).await;
+            *shared.throughput.lock() = Throughput::new(Instant::now());
+            slot
+        };
+        shared.slot.get_or_init(|| take).await;
         self.count();
         let mut counted = self.shared.counted.subscribe();
         let all = counted.wait_for(|counted| *counted >= self.size);
         let _ = tokio::time::timeout(MAX_WAIT, all).await;
+    }
+
+    /// Notes the bytes that this copy has moved so far; to be called every second or so. Copies that move next to
+    /// nothing go on, but their slot is another's.
+    pub(crate) fn note(&mut self, bytes: u64) {
+        let moved = bytes.saturating_sub(std::mem::replace(&mut self.bytes, bytes));
+        let verdict = self.shared.throughput.lock().add(moved, Instant::now());
+        if let (Some(is_slow), Some(slot)) = (verdict, self.shared.slot.get()) {
+            slot.set_slow(is_slow);
+        }
     }
 
     fn count(&mut self) {
@@ -82,6 +139,10 @@ impl Drop for Member {
 const SWEEP_ABOVE: usize = 1_024;
 /// Copies whose destinations are not ready at the same time begin one after another.
 const MAX_WAIT: Duration = Duration::from_millis(250);
+/// The throughput in bytes a second below which a copy does not keep others waiting: a registry, or the limiter of its
+/// host, does then.
+const FLOOR: u64 = 64 << 10;
+const PERIOD: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -89,17 +150,19 @@ mod tests {
 
     use super::*;
 
-    fn group(number: u64, size: usize) -> Group {
-        Group { number, size }
+    fn member(slots: &Slots, namespace: &str, (number, size): (u64, usize)) -> Member {
+        let owner = ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false };
+        slots.join_group(&format!("configuration of {namespace}"), Group { number, size }, owner)
     }
 
     #[tokio::test]
     async fn copies_of_one_image_share_a_slot_and_others_wait() {
         let slots = Slots::new(1);
-        let (mut first, mut second) = (slots.join("c", group(1, 2)), slots.join("c", group(1, 2)));
+        let (mut first, mut second) = (member(&slots, "c", (1, 2)), member(&slots, "c", (1, 2)));
         futures::join!(first.begin(), second.begin());
-        let begins = |uid, number| slots.join(uid, group(number, 1)).begin().now_or_never().is_some();
-        assert!(!begins("c", 2) && !begins("d", 1));
+        let begins = |namespace, number| member(&slots, namespace, (number, 1)).begin().now_or_never().is_some();
+        assert!(!begins("c", 2));
+        assert!(begins("d", 1), "a namespace without a copy has a slot");
         drop(first);
         assert!(!begins("c", 2));
         drop(second);
@@ -109,11 +172,22 @@ mod tests {
     #[tokio::test]
     async fn copies_begin_together_and_wait_for_none_that_was_refused() {
         let slots = Slots::new(1);
-        let (mut first, second) = (slots.join("c", group(1, 2)), slots.join("c", group(1, 2)));
+        let (mut first, second) = (member(&slots, "c", (1, 2)), member(&slots, "c", (1, 2)));
         assert!(first.begin().now_or_never().is_none());
         drop(second);
         assert!(first.begin().now_or_never().is_some());
-        let mut alone = slots.join("c", group(1, 2));
+        let mut alone = member(&slots, "c", (1, 2));
         alone.begin().await;
+    }
+
+    #[test]
+    fn a_period_below_the_floor_is_slow_and_one_above_it_is_not() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut throughput = Throughput::new(began);
+        assert_eq!(throughput.add(0, at(4)), None, "too early to say");
+        assert_eq!(throughput.add(10_000, at(5)), Some(true));
+        assert_eq!(throughput.add(10_000, at(10)), None, "it still is");
+        assert_eq!(throughput.add(5 * FLOOR, at(15)), Some(false));
     }
 }

@@ -3,6 +3,7 @@
 mod backoff;
 mod claims;
 mod configuration;
+mod fair_queue;
 mod image_request;
 mod jobs;
 mod ledger;
@@ -23,6 +24,7 @@ mod validation;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress};
 pub use configuration::{Configuration, parse_configuration};
+pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use image_request::ImageRequest;
 pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
 pub use ledger::{

@@ -60,7 +60,7 @@ impl Machine {
             return;
         }
         while let Some(next) = self.queue.front()
-            && self.copies.len() < MAX_COPIES
+            && self.copies.len() < if next.is_urgent { MAX_COPIES } else { MAX_COPIES - RESERVED_COPIES }
             && (next.is_urgent || self.slots_taken(now) < self.slots())
             && let Some(queued) = self.queue.pop_front()
         {
@@ -325,6 +325,8 @@ impl Machine {
 /// An image that is copied for so long no longer keeps others waiting.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 const MAX_COPIES: usize = 256;
+/// Copies among them that only pushes take: they never wait behind a backfill.
+const RESERVED_COPIES: usize = 32;
 /// For how long a write that nothing waits for any more may still take effect.
 const DOUBT_AFTER_WRITE: Duration = Duration::from_secs(60);
 /// Retries of one pair that are due within so long start together: each start looks at every row.

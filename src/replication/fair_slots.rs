@@ -1,0 +1,85 @@
+//! Slots that tasks wait for, given out by a fair queue.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::locked::Locked;
+use crate::plan::{FairLimits, FairQueue, ShareOwner, Ticket};
+
+/// A bounded number of slots, fair between namespaces and their hosts.
+#[derive(Clone)]
+pub(crate) struct FairSlots(Arc<Locked<FairQueue<oneshot::Sender<()>>>>);
+
+/// One slot; free again when this is dropped.
+pub(crate) struct FairSlot {
+    slots: FairSlots,
+    ticket: Ticket,
+}
+
+impl FairSlots {
+    /// Returns slots that are all free.
+    pub(crate) fn new(limits: FairLimits) -> Self {
+        Self(Arc::new(Locked::new(FairQueue::new(limits))))
+    }
+
+    /// Waits for a slot. Dropping the future ends the wait.
+    pub(crate) async fn take(&self, owner: ShareOwner) -> FairSlot {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = self.0.lock().push(owner, sender);
+        let slot = FairSlot { slots: self.clone(), ticket };
+        self.start();
+        // The sender stays in the queue as long as the slot is not dropped.
+        let _ = receiver.await;
+        slot
+    }
+
+    fn start(&self) {
+        let mut queue = self.0.lock();
+        while let Some((_, sender)) = queue.start_next() {
+            let _ = sender.send(()); // A task that was dropped just now gives its slot back.
+        }
+    }
+}
+
+impl FairSlot {
+    /// Notes that the task makes no progress to speak of, or does again: a slow one lends its slot to others.
+    pub(crate) fn set_slow(&self, is_slow: bool) {
+        self.slots.0.lock().set_slow(self.ticket, is_slow);
+        self.slots.start();
+    }
+}
+
+impl Drop for FairSlot {
+    fn drop(&mut self) {
+        self.slots.0.lock().remove(self.ticket);
+        self.slots.start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn owner(namespace: &str) -> ShareOwner {
+        ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false }
+    }
+
+    #[tokio::test]
+    async fn a_slot_goes_on_when_its_task_ends_is_slow_or_never_waited_to_the_end() {
+        let slots = FairSlots::new(FairLimits { shared: 1, reserved: 0 });
+        let first = slots.take(owner("a")).await;
+        let mut second = Box::pin(slots.take(owner("b")));
+        let mut third = Box::pin(slots.take(owner("c")));
+        assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none());
+        drop(first);
+        drop(second);
+        let third = third.now_or_never().expect("the one before it has gone");
+        let mut fourth = Box::pin(slots.take(owner("d")));
+        assert!(fourth.as_mut().now_or_never().is_none());
+        third.set_slow(true);
+        assert!(fourth.now_or_never().is_some());
+    }
+}
