@@ -38,7 +38,7 @@ pub use pair_identity::PairIdentity;
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, image_status,
-    oldest_pending_since, pair_status, summarize,
+    oldest_pending_since, pair_status, summarize, withdraw,
 };
 pub use repository_filters::RepositoryFilters;
 pub use selection::{Match, Rule, Selection, TagChoice};

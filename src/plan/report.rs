@@ -28,6 +28,54 @@ pub fn pair_status(
     now: Timestamp,
 ) -> ReplicationStatusStatus {
     let summary = summarize(ledger);
+    let conditions = pair_conditions(&summary, permission, previous, now);
+    let images = interesting(ledger);
+    let shown_failures = images.iter().filter(|image| image.status == ReplicationState::Failed).count() as u64;
+    let failure_groups = if shown_failures < summary.failed { group_failures(ledger) } else { Vec::new() };
+    ReplicationStatusStatus {
+        source: source.to_owned(),
+        destination: destination.to_owned(),
+        summary,
+        images,
+        failure_groups,
+        copy_options: None,
+        conditions,
+    }
+}
+
+/// Returns `status` without the images that it says are complete and the ledger says are not; everything else stays as
+/// it is. For a ledger that knows less than the status.
+pub fn withdraw(
+    status: &ReplicationStatusStatus,
+    ledger: &Ledger,
+    permission: Option<&Decision>,
+    now: Timestamp,
+) -> ReplicationStatusStatus {
+    let mut status = status.clone();
+    let summary = &mut status.summary;
+    for image in status.images.iter_mut().filter(|image| image.status == ReplicationState::Complete) {
+        let Ok(tag) = image.tag.parse::<Tag>() else { continue };
+        let Some(row) = ledger.row(&tag).filter(|_| !ledger.is_complete(&tag)) else { continue };
+        summary.complete = summary.complete.saturating_sub(1);
+        summary.bytes = summary.bytes.saturating_sub(image.bytes.unwrap_or(0));
+        match row.state {
+            RowState::Failed(_) => summary.failed += 1,
+            RowState::InProgress { .. } => summary.in_progress += 1,
+            RowState::Pending | RowState::Complete { .. } => summary.pending += 1,
+        }
+        *image = image_status(&tag, row);
+    }
+    summary.status = summary_state(summary.failed, summary.in_progress, summary.pending);
+    status.conditions = pair_conditions(&status.summary, permission, &status.conditions, now);
+    status
+}
+
+fn pair_conditions(
+    summary: &PairSummary,
+    permission: Option<&Decision>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
     let (replicated, why, message) = if summary.failed > 0 {
         (false, reason::IMAGES_FAILED, format!("{} of {} images failed", summary.failed, summary.images))
     } else if summary.complete < summary.images {
@@ -39,18 +87,7 @@ pub fn pair_status(
     if let Some(Decision { allowed, reason, message }) = permission {
         conditions = conditions.set(condition_type::PERMITTED, *allowed, reason, message);
     }
-    let images = interesting(ledger);
-    let shown_failures = images.iter().filter(|image| image.status == ReplicationState::Failed).count() as u64;
-    let failure_groups = if shown_failures < summary.failed { group_failures(ledger) } else { Vec::new() };
-    ReplicationStatusStatus {
-        source: source.to_owned(),
-        destination: destination.to_owned(),
-        summary,
-        images,
-        failure_groups,
-        copy_options: None,
-        conditions: conditions.into_list(),
-    }
+    conditions.into_list()
 }
 
 /// The state of a configuration, as far as its status shows it.
@@ -156,12 +193,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
         }
     }
     PairSummary {
-        status: match &counts {
-            counts if counts.failed > 0 => ReplicationState::Failed,
-            counts if counts.in_progress > 0 => ReplicationState::InProgress,
-            counts if counts.pending > 0 => ReplicationState::Pending,
-            _ => ReplicationState::Complete,
-        },
+        status: summary_state(counts.failed, counts.in_progress, counts.pending),
         images: counts.images,
         complete: counts.complete,
         in_progress: counts.in_progress,
@@ -170,6 +202,18 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
         bytes: counts.bytes,
         latest: latest.map(|(_, tag)| tag.to_string()),
         oldest_pending_since: oldest_pending_since(ledger),
+    }
+}
+
+fn summary_state(failed: u64, in_progress: u64, pending: u64) -> ReplicationState {
+    if failed > 0 {
+        ReplicationState::Failed
+    } else if in_progress > 0 {
+        ReplicationState::InProgress
+    } else if pending > 0 {
+        ReplicationState::Pending
+    } else {
+        ReplicationState::Complete
     }
 }
 

@@ -14,6 +14,7 @@ pub struct StatusThrottle {
     writes: f64,
     counted_at: Option<Timestamp>,
     last_write: Option<Timestamp>,
+    went_ahead_at: Option<Timestamp>,
 }
 
 /// The earliest time at which a change may be written.
@@ -27,7 +28,7 @@ pub enum Publication {
 
 impl Default for StatusThrottle {
     fn default() -> Self {
-        Self { writes: BURST, counted_at: None, last_write: None }
+        Self { writes: BURST, counted_at: None, last_write: None, went_ahead_at: None }
     }
 }
 
@@ -43,6 +44,16 @@ impl StatusThrottle {
             bucket.max(since_last).max(changed_at + SETTLE)
         };
         if earliest <= now { Publication::Now } else { Publication::At(earliest) }
+    }
+
+    /// Returns the earliest time of a write that other work waits for: at once, but seldom while it happens often.
+    pub fn ahead_at(&self, now: Timestamp) -> Timestamp {
+        self.went_ahead_at.map_or(now, |last| (last + AHEAD_EVERY).max(now))
+    }
+
+    /// Records the begin of a write that other work waits for.
+    pub fn went_ahead(&mut self, now: Timestamp) {
+        self.went_ahead_at = Some(now);
     }
 
     /// Records a write.
@@ -64,6 +75,8 @@ const BURST: f64 = 10.0;
 const REFILL: Duration = Duration::from_secs(5);
 /// The time that a change which is not at rest waits for the next.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The least time between two writes that other work waits for.
+const AHEAD_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

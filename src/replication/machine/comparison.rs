@@ -50,7 +50,7 @@ impl Machine {
                 if self.orders.is_dry {
                     self.excluded.repositories = unmatched;
                 }
-                self.take_repositories(names, sent_at, claims);
+                self.take_repositories(names, sent_at, claims, now);
             }
             Finding::Opened(repository) => self.open(&repository, claims, now),
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
@@ -68,7 +68,13 @@ impl Machine {
 
     /// Takes a complete list of repositories. Pairs whose repository this list and the one before lack are dropped; a
     /// list that is suddenly empty proves nothing.
-    fn take_repositories(&mut self, names: BTreeSet<RepositoryName>, sent_at: Timestamp, claims: &mut Claims) {
+    fn take_repositories(
+        &mut self,
+        names: BTreeSet<RepositoryName>,
+        sent_at: Timestamp,
+        claims: &mut Claims,
+        now: Timestamp,
+    ) {
         self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
         if self.empty_lists == 1 {
             self.doubt_comparison();
@@ -83,7 +89,7 @@ impl Machine {
             pair.missed = is_missed;
         }
         if !gone.is_empty() {
-            gone.into_iter().for_each(|id| self.drop_pair(id));
+            gone.into_iter().for_each(|id| self.drop_pair(id, now));
             self.release_claims(claims);
         }
         self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));

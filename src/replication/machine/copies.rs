@@ -64,7 +64,10 @@ impl Machine {
             && (next.is_urgent || self.slots_taken(now) < self.slots())
             && let Some(queued) = self.queue.pop_front()
         {
-            self.start(queued, now);
+            match self.claiming(&queued, now) {
+                Some(id) => self.hold(id, queued, now),
+                None => self.start(queued, now),
+            }
         }
     }
 
@@ -266,12 +269,14 @@ impl Machine {
     /// Stops every copy; what it was about waits again.
     pub(super) fn stop_copies(&mut self, now: Timestamp) {
         self.queue.clear();
+        self.ahead.clear();
         let busy = self.pairs.iter().filter(|(_, pair)| !pair.is_at_rest());
         let busy: Vec<PairId> = busy.map(|(id, _)| *id).collect();
         for id in busy {
             self.touch(id, now, |pair| {
                 pair.queued.clear();
                 pair.urgent.clear();
+                pair.is_awaited = false;
                 pair.change(now);
             });
         }

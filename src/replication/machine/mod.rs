@@ -17,6 +17,7 @@ mod reporting;
 mod state;
 mod tags;
 mod timers;
+mod write_ahead;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use self::state::{
     SourceRepository,
 };
 use self::timers::Timers;
+use self::write_ahead::WriteAhead;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
     AUTHORITY_TTL, Claims, Configuration, ConfigurationReport, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity,
@@ -66,6 +68,8 @@ pub(crate) struct Machine {
     names: HashMap<String, PairId>,
 
     queue: VecDeque<Queued>,
+    /// Images that left the queue and wait for the store.
+    ahead: WriteAhead,
     copies: HashMap<CopyId, RunningCopy>,
     groups: HashMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
@@ -144,6 +148,7 @@ impl Machine {
             delete_again_at: BTreeMap::new(),
             names: HashMap::new(),
             queue: VecDeque::new(),
+            ahead: WriteAhead::default(),
             copies: HashMap::new(),
             groups: HashMap::new(),
             writing: HashMap::new(),
@@ -236,7 +241,7 @@ impl Machine {
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on,
     /// so that what it has read is still at hand when it is copied.
     pub(crate) fn takes_findings(&self, now: Timestamp) -> bool {
-        self.queue.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
+        self.queue.len() + self.ahead.len() < MAX_AHEAD || now >= self.progressed_at + STANDSTILL
     }
 
     /// Returns the number of hinted tags that may be looked at now.
@@ -261,7 +266,8 @@ impl Machine {
 
     /// Returns true if nothing is under way, and nothing but time or the world makes anything due.
     pub(crate) fn is_at_rest(&self) -> bool {
-        !self.is_comparing() && self.queue.is_empty() && self.copies.is_empty() && self.looks == 0
+        let waiting = self.queue.len() + self.ahead.len();
+        !self.is_comparing() && waiting == 0 && self.copies.is_empty() && self.looks == 0
     }
 
     /// Returns true until the first comparison has ended, and during each later one.

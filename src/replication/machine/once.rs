@@ -105,12 +105,14 @@ impl Machine {
     pub(super) fn drain(&mut self, now: Timestamp) {
         self.stop_comparison();
         self.queue.clear();
+        self.ahead.clear();
         let waiting: Vec<PairId> =
             self.pairs.iter().filter(|(_, pair)| !pair.queued.is_empty()).map(|(id, _)| *id).collect();
         for id in waiting {
             self.touch(id, now, |pair| {
                 pair.queued.clear();
                 pair.urgent.clear();
+                pair.is_awaited = false;
             });
         }
         self.retried = Retried { is_draining: true, ..Retried::default() };

@@ -190,7 +190,7 @@ impl Machine {
             Ending::Interrupt => self.publish_all(now),
             Ending::Retire => {
                 let ids: Vec<_> = self.pairs.keys().copied().collect();
-                ids.into_iter().for_each(|id| self.drop_pair(id));
+                ids.into_iter().for_each(|id| self.drop_pair(id, now));
                 for stored in std::mem::take(&mut self.stored) {
                     self.delete(std::sync::Arc::new(stored.identity));
                 }

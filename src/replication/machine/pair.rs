@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use super::event::StoredPair;
 use super::ids::CopyId;
-use crate::image::{RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
-    pair_status,
+    pair_status, withdraw,
 };
 use crate::policy::Decision;
-use crate::terms::{PairEnd, PairSummary, ReplicationStatusStatus};
+use crate::terms::{PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +50,8 @@ pub(crate) struct Pair {
     pub urgent: BTreeSet<Tag>,
     /// Tags that are being copied.
     pub running: HashMap<Tag, CopyId>,
+    /// True while copies wait until the store has answered to the publication of the present status.
+    pub is_awaited: bool,
     /// Since when the pair exists in this process.
     pub created_at: Timestamp,
     /// The last complete list of repositories lacked its repository.
@@ -63,7 +65,8 @@ pub(crate) struct Pair {
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
-    /// The object may exist with what another process published: it is written even if the pair has no image.
+    /// The object may exist with something else than `published`, as another process published it or a write failed: it
+    /// is written even if the pair has no image, or nothing differs from `published`.
     may_exist: bool,
     /// The object was deleted while it was being written: whether it is there is unknown.
     is_lost: bool,
@@ -91,6 +94,7 @@ impl Pair {
             queued: BTreeSet::new(),
             urgent: BTreeSet::new(),
             running: HashMap::new(),
+            is_awaited: false,
             created_at: now,
             missed: false,
             short: None,
@@ -181,8 +185,11 @@ impl Pair {
         if is_empty || self.publishing.is_some() {
             return None;
         }
-        if let Some(short) = &self.short {
-            return self.changed_at.map(|_| short.until);
+        if let Some(short) = self.short.as_ref().filter(|short| !self.is_awaited || self.is_unknown(short)) {
+            return (self.is_awaited || self.changed_at.is_some()).then_some(short.until);
+        }
+        if self.is_awaited {
+            return Some(self.pace.ahead_at(now));
         }
         Some(match self.pace.publication(self.changed_at?, self.is_at_rest(), now) {
             Publication::Now => now,
@@ -204,8 +211,11 @@ impl Pair {
     pub(crate) fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
         self.changed_at = None;
         let status = Box::new(self.status(now));
-        if self.published.as_ref() == Some(&status) {
+        if self.published.as_ref() == Some(&status) && !self.may_exist {
             return None;
+        }
+        if self.is_awaited {
+            self.pace.went_ahead(now);
         }
         self.publishing = Some(status.clone());
         Some(status)
@@ -219,6 +229,7 @@ impl Pair {
         if is_written && !is_lost {
             (self.published, self.may_exist) = (Some(status), false);
         } else {
+            self.may_exist = true;
             self.change(now);
         }
     }
@@ -232,6 +243,31 @@ impl Pair {
         self.was_closed = false;
         self.may_exist = true;
         self.lost(now);
+    }
+
+    /// Records that the object may be there, with anything that was ever published.
+    pub(crate) fn lost_sight(&mut self, now: Timestamp) {
+        self.may_exist = true;
+        self.change(now);
+    }
+
+    /// Returns true if the store may say that another content than `digest`, or one that was copied by other options,
+    /// is verified under `tag`.
+    pub(crate) fn may_claim(&self, tag: &Tag, digest: &Digest) -> bool {
+        let is_claimed = |status: &ReplicationStatusStatus| {
+            let is_other = status.copy_options != self.options.fingerprint();
+            let of_tag = status.images.iter().find(|image| image.tag == tag.as_str());
+            of_tag.is_some_and(|image| {
+                image.status == ReplicationState::Complete && (is_other || image.digest != digest.as_str())
+            })
+        };
+        let known = [&self.published, &self.publishing].into_iter().flatten();
+        self.may_exist || known.into_iter().any(|status| is_claimed(status))
+    }
+
+    /// Returns true if nothing is known of what the store says, and the ledger may lack a part of that.
+    fn is_unknown(&self, short: &Short) -> bool {
+        self.published.is_none() && !short.is_known
     }
 
     /// Records that another client deleted the object: it is written again.
@@ -251,6 +287,9 @@ impl Pair {
         let spec = &self.identity.spec;
         let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
+        if let (Some(_), Some(published)) = (&self.short, &self.published) {
+            return withdraw(published, &self.ledger, permission, now);
+        }
         let (source, destination) = (label(&spec.source), label(&spec.destination));
         let status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
         ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status }

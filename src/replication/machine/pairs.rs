@@ -53,7 +53,7 @@ impl Machine {
         let (from, to) = (place(&source), place(&destination));
         if !self.claim(key, &from, &to, claims) {
             if let Some(id) = self.ids.get(key).copied() {
-                self.drop_pair(id);
+                self.drop_pair(id, now);
             }
             return None;
         }
@@ -66,8 +66,10 @@ impl Machine {
         let options =
             matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
-        if self.delete_again_at.remove(&identity.name).is_some() {
-            self.deleting.remove(&identity.name); // It is wanted again before it could be deleted.
+        // It may be wanted again before it could be deleted.
+        let is_left = self.delete_again_at.remove(&identity.name).is_some();
+        if is_left {
+            self.deleting.remove(&identity.name);
         }
         if self.deleting.contains_key(&identity.name) {
             self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
@@ -89,7 +91,10 @@ impl Machine {
             }
             pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, &key.destination, tag));
         }
-        if !pair.was_published() && pair.options.fingerprint().is_some() {
+        if is_left {
+            pair.lost_sight(now);
+        }
+        if !pair.was_published() && (is_left || pair.options.fingerprint().is_some()) {
             let started_over = Record::StartedOver(pair.options.fingerprint());
             self.effects.push(Effect::Record(pair.identity.clone(), started_over));
         }
@@ -128,7 +133,7 @@ impl Machine {
     }
 
     /// Forgets a pair and deletes its status; its copies stop. What was copied stays where it is.
-    pub(super) fn drop_pair(&mut self, id: PairId) {
+    pub(super) fn drop_pair(&mut self, id: PairId, now: Timestamp) {
         let Some(pair) = self.pairs.remove(&id) else { return };
         self.ids.remove(&pair.key);
         self.names.remove(&pair.identity.name);
@@ -144,6 +149,7 @@ impl Machine {
         }
         self.retries.set(id, None);
         self.publications.set(id, None);
+        self.release(id, now);
         self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
         if pair.is_publishing() {
             self.deleting.insert(pair.identity.name.clone(), pair.identity.clone());
@@ -165,7 +171,7 @@ impl Machine {
         let is_of_source = |pair: &Pair| pair.identity.spec.source.registry_ref.name == source.name;
         let unwanted = self.pairs.iter().filter(|(_, pair)| !self.is_selected(&pair.key) || !is_of_source(pair));
         let unwanted: Vec<PairId> = unwanted.map(|(id, _)| *id).collect();
-        unwanted.into_iter().for_each(|id| self.drop_pair(id));
+        unwanted.into_iter().for_each(|id| self.drop_pair(id, now));
         self.release_claims(claims);
         let Some(configuration) = self.configuration.clone() else { return };
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
@@ -201,7 +207,7 @@ impl Machine {
     }
 
     /// Drops the pairs of which a Registry was replaced by another object: the record of the earlier one is void.
-    pub(super) fn drop_replaced(&mut self, _now: Timestamp) {
+    pub(super) fn drop_replaced(&mut self, now: Timestamp) {
         let source = self.orders.registries.get(&self.source());
         let is_replaced = |pair: &&Pair| {
             let destination = self.orders.registries.get(&pair.key.destination);
@@ -210,7 +216,7 @@ impl Machine {
         };
         let replaced: Vec<PairId> =
             self.pairs.iter().filter(|(_, pair)| is_replaced(pair)).map(|(id, _)| *id).collect();
-        replaced.into_iter().for_each(|id| self.drop_pair(id));
+        replaced.into_iter().for_each(|id| self.drop_pair(id, now));
     }
 
     /// Drops the pairs whose claim an older configuration has taken.

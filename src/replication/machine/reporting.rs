@@ -34,9 +34,12 @@ impl Machine {
             return;
         }
         let Some(pair) = self.pairs.get_mut(&id) else { return };
-        if let Some(status) = pair.publish(now) {
-            self.publishing += 1;
-            self.effects.push(Effect::Publish(id, pair.identity.clone(), status));
+        match pair.publish(now) {
+            Some(status) => {
+                self.publishing += 1;
+                self.effects.push(Effect::Publish(id, pair.identity.clone(), status));
+            }
+            None => self.release(id, now),
         }
     }
 
@@ -47,6 +50,7 @@ impl Machine {
         }
         let is_ending = self.ending.is_some();
         self.touch(id, now, |pair| pair.published(outcome == StoreOutcome::Done || is_ending, now));
+        self.release(id, now);
     }
 
     /// A deletion that failed is tried again, but at the end of the configuration or the process: its owner's garbage

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Effect, Hints, Looked, Machine, Observed, PairId, Unread};
+use super::{Effect, Hints, Looked, Machine, Observed, PairId, Record, Unread};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Attempt, Claims, Freshness, Ledger, Problem, RowState, UnreadEntry};
 use crate::terms::{ReferrersMode, reason};
@@ -57,6 +57,7 @@ impl Machine {
             let source = self.sources.get(repository);
             let tags = source.and_then(|source| source.seen.tags_fingerprint(digest));
             let listed = source.and_then(|source| source.listed_now(digest));
+            let earlier = self.verified(id, tag);
             let attempt = self.touch(id, now, |pair| {
                 let before = shown(&pair.ledger, tag);
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
@@ -72,6 +73,10 @@ impl Machine {
                 }
                 pair.ledger.attempt(tag, now)
             });
+            if earlier.is_some_and(|earlier| self.verified(id, tag) != Some(earlier)) {
+                // Before the tag is written: the record would be believed once the source has that digest again.
+                self.effects.push(Effect::Record(self.pairs[&id].identity.clone(), Record::Forgotten(tag.clone())));
+            }
             match attempt {
                 Some(Attempt::Copy(_)) if self.is_given_up(id, tag) => {}
                 Some(Attempt::Copy(_)) => wanted.push(id),
@@ -84,6 +89,11 @@ impl Machine {
             self.looks += 1;
             self.effects.push(Effect::Look { repository: repository.clone(), tag: tag.clone(), hinted: None });
         }
+    }
+
+    /// Returns the digest of a tag that was verified at a destination, with that digest or an earlier one.
+    fn verified(&self, id: PairId, tag: &Tag) -> Option<Digest> {
+        self.pairs[&id].ledger.row(tag).filter(|row| row.was_there).map(|row| row.digest.clone())
     }
 
     /// Takes the failure to read a listed tag. It is the entry of the tag, unless the digest of the tag is known and the

@@ -53,6 +53,9 @@ struct Bench {
     report: ConfigurationReport,
     looks: Vec<Looks>,
     comparison: Option<ComparisonId>,
+    /// Publications that wait for an answer; `None` to answer each at once.
+    unanswered: Option<Vec<(PairId, String, crate::terms::ReplicationStatusStatus)>>,
+    records: Vec<Record>,
 }
 
 impl Bench {
@@ -73,6 +76,8 @@ impl Bench {
             report: ConfigurationReport::default(),
             looks: Vec::new(),
             comparison: None,
+            unanswered: None,
+            records: Vec::new(),
         };
         bench.step(Event::Wake);
         bench
@@ -102,6 +107,15 @@ impl Bench {
                 Effect::Stop(id) => {
                     self.copies.remove(&id);
                     Event::Ended(id, None, 0.5)
+                }
+                Effect::Record(_, record) => {
+                    self.records.push(record);
+                    continue;
+                }
+                Effect::Publish(id, identity, status) if self.unanswered.is_some() => {
+                    self.unanswered.as_mut().unwrap().push((id, identity.name.clone(), *status));
+                    self.identities.insert(identity.name.clone(), identity);
+                    continue;
                 }
                 Effect::Publish(id, identity, status) => {
                     self.statuses.insert(identity.name.clone(), *status);
@@ -174,6 +188,28 @@ impl Bench {
             let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
             self.step(Event::Ended(id, Some(Outcome { permission, result, is_unanswered: false }), 0.5));
         }
+    }
+
+    /// Answers every publication that waits; returns how many.
+    fn answer(&mut self, outcome: StoreOutcome) -> usize {
+        let waiting = std::mem::take(self.unanswered.as_mut().expect("publications wait"));
+        let count = waiting.len();
+        for (id, name, status) in waiting {
+            self.statuses.insert(name, status);
+            self.step(Event::Published(id, outcome));
+        }
+        count
+    }
+
+    /// Sees a tag that was pushed just now.
+    fn pushed(&mut self, tag: &str, content: &str) {
+        let observed = self.observed("app", tag, content, self.now);
+        self.step(Event::Looked(Looked::Seen(observed)));
+    }
+
+    /// Returns the contents of the copies that run.
+    fn copying(&self) -> Vec<Digest> {
+        self.copies.values().map(|copy| copy.digest.clone()).collect()
     }
 
     fn is_ready(&self) -> bool {
@@ -747,4 +783,128 @@ fn names_that_are_not_valid_are_reported_when_a_comparison_has_ended() {
     bench.passes(600);
     bench.compare(&[], true);
     assert_eq!(bench.report.invalid_names, None);
+}
+
+/// Returns a machine whose store says that `tags` are verified, and answers no publication by itself any more.
+fn published(tags: &[(&str, &str)]) -> Bench {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", tags)], true);
+    while !bench.copies.is_empty() {
+        bench.copied(Ok(()));
+    }
+    bench.passes(10);
+    bench.unanswered = Some(Vec::new());
+    bench
+}
+
+#[test]
+fn a_tag_moves_once_the_store_no_longer_says_it_has_its_earlier_content() {
+    let mut bench = published(&[("v1", "A"), ("v2", "A")]);
+    bench.pushed("v1", "B");
+    bench.pushed("v2", "B");
+    assert!(bench.copies.is_empty(), "its status says COMPLETE of A");
+    assert!(!bench.machine.is_at_rest());
+    assert_eq!(bench.records.iter().filter(|record| matches!(record, Record::Forgotten(_))).count(), 2);
+    assert_eq!(bench.answer(StoreOutcome::Done), 1, "one write withdraws both");
+    assert!(bench.statuses.values().all(|status| status.summary.complete < 2));
+    bench.passes(1);
+    bench.answer(StoreOutcome::Done);
+    assert_eq!(bench.copying(), [digest("B"), digest("B")]);
+    bench.copied(Ok(()));
+    bench.pushed("v3", "C");
+    assert_eq!(bench.copying(), [digest("C")], "nothing is said of a new tag");
+}
+
+#[test]
+fn a_write_that_the_store_refused_or_did_not_answer_is_no_answer() {
+    let mut bench = published(&[("v1", "A")]);
+    bench.pushed("v1", "B");
+    for _ in 0..3 {
+        assert_eq!(bench.answer(StoreOutcome::Failed), 1);
+        assert!(bench.copies.is_empty());
+        bench.passes(5);
+    }
+    bench.answer(StoreOutcome::Done);
+    assert_eq!(bench.copying(), [digest("B")]);
+    bench.copied(Ok(()));
+    bench.answer(StoreOutcome::Failed);
+    bench.pushed("v1", "A");
+    assert!(bench.copies.is_empty(), "the write that failed said COMPLETE of B, and may have been done");
+    for _ in 0..2 {
+        bench.passes(5);
+        bench.answer(StoreOutcome::Done);
+    }
+    assert_eq!(bench.copying(), [digest("A")]);
+}
+
+#[test]
+fn a_tag_that_moves_back_before_it_was_written_is_copied_and_published() {
+    let mut bench = published(&[("v1", "A")]);
+    bench.pushed("v1", "B");
+    bench.now += Duration::from_secs(1);
+    bench.pushed("v1", "A");
+    for _ in 0..3 {
+        bench.answer(StoreOutcome::Done);
+        bench.passes(5);
+    }
+    assert_eq!(bench.copying(), [digest("A")]);
+    bench.copied(Ok(()));
+    bench.passes(10);
+    bench.answer(StoreOutcome::Done);
+    assert!(bench.statuses.values().all(|status| status.summary.complete == 1) && bench.machine.is_at_rest());
+}
+
+#[test]
+fn images_copied_by_other_options_are_withdrawn_before_they_are_overwritten() {
+    let mut bench = published(&[("v1", "A")]);
+    bench.step(Event::Orders(Box::new(orders(2, "platforms: [linux/arm64],"))));
+    bench.compare(&[("app", &[("v1", "A")])], true);
+    assert!(bench.copies.is_empty(), "the index of all platforms is there, as its status says");
+    bench.answer(StoreOutcome::Done);
+    assert_eq!(bench.copying(), [digest("A")]);
+}
+
+#[test]
+fn a_status_that_shows_more_than_is_known_withdraws_only_what_moves() {
+    let tags: Vec<(String, String)> = (0..300).map(|i| (format!("v{i}"), i.to_string())).collect();
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(tag, content)| (tag.as_str(), content.as_str())).collect();
+    let bench = published(&tags);
+    let mut stored = bench.stored();
+    let shown = stored.pairs[0].status.images[0].tag.clone();
+    stored.pairs[0].status.images.truncate(200);
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    again.unanswered = Some(Vec::new());
+    again.pushed(&shown, "moved");
+    assert!(again.copies.is_empty());
+    assert_eq!(again.answer(StoreOutcome::Done), 1, "it does not wait until everything is read back");
+    let summaries: Vec<_> = again.statuses.values().map(|status| status.summary.clone()).collect();
+    assert_eq!(summaries.iter().map(|s| (s.images, s.complete, s.pending)).collect::<Vec<_>>(), [(300, 299, 1)]);
+    assert_eq!(again.copying(), [digest("moved")]);
+}
+
+#[test]
+fn after_a_freeze_a_tag_is_written_once_the_store_is_known_again() {
+    let mut bench = published(&[("v1", "A")]);
+    bench.passes(20);
+    bench.step(Event::Frozen);
+    bench.compare(&[("app", &[("v1", "B")])], true);
+    assert!(bench.copies.is_empty(), "another process may have published anything");
+    bench.passes(1);
+    bench.answer(StoreOutcome::Done);
+    assert_eq!(bench.copying(), [digest("B")]);
+}
+
+#[test]
+fn images_that_wait_for_the_store_are_dropped_with_what_stops_copies() {
+    let mut bench = published(&[("v1", "A")]);
+    bench.pushed("v1", "B");
+    bench.step(Event::Drain);
+    bench.answer(StoreOutcome::Done);
+    assert!(bench.copies.is_empty() && bench.machine.is_at_rest());
+    let mut bench = published(&[("v1", "A")]);
+    bench.pushed("v1", "B");
+    bench.step(Event::Interrupt);
+    bench.answer(StoreOutcome::Done);
+    assert!(bench.copies.is_empty() && bench.machine.is_done());
+    assert!(bench.statuses.values().all(|status| status.summary.pending == 1));
 }

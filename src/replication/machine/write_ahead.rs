@@ -1,0 +1,73 @@
+//! Copies that wait until the store no longer says that a tag has the content that they overwrite.
+//!
+//! A process that ended between the write of a tag and that of its status would leave a status that says COMPLETE of a
+//! content that is gone; the next process believes it once the source has that content again.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::state::Queued;
+use super::{Machine, PairId};
+use crate::plan::Attempt;
+
+/// The images that wait for the store, by a pair that keeps them from starting.
+#[derive(Debug, Default)]
+pub(super) struct WriteAhead {
+    waiting: BTreeMap<PairId, Vec<Queued>>,
+    len: usize,
+}
+
+impl WriteAhead {
+    /// Returns the number of images.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn hold(&mut self, id: PairId, queued: Queued) {
+        self.len += 1;
+        self.waiting.entry(id).or_default().push(queued);
+    }
+
+    fn take(&mut self, id: PairId) -> Vec<Queued> {
+        let taken = self.waiting.remove(&id).unwrap_or_default();
+        self.len -= taken.len();
+        taken
+    }
+}
+
+impl Machine {
+    /// Returns the first pair of an image whose stored status may say that the tag has another content than is to be
+    /// written.
+    pub(super) fn claiming(&self, queued: &Queued, now: Timestamp) -> Option<PairId> {
+        let is_claiming = |id: &&PairId| {
+            let Some(pair) = self.pairs.get(id) else { return false };
+            let is_writing = self.writing.contains_key(&(pair.place.clone(), queued.tag.clone()));
+            match pair.ledger.attempt(&queued.tag, now) {
+                Attempt::Copy(digest) if !is_writing => pair.may_claim(&queued.tag, &digest),
+                _ => false,
+            }
+        };
+        queued.pairs.iter().find(is_claiming).copied()
+    }
+
+    /// Has an image wait for the store's answer about a pair, whose status is published at once.
+    pub(super) fn hold(&mut self, id: PairId, queued: Queued, now: Timestamp) {
+        self.ahead.hold(id, queued);
+        self.touch(id, now, |pair| pair.is_awaited = true);
+    }
+
+    /// Queues the images again that waited for a pair.
+    pub(super) fn release(&mut self, id: PairId, now: Timestamp) {
+        let waiting = self.ahead.take(id);
+        if waiting.is_empty() {
+            return;
+        }
+        self.touch(id, now, |pair| pair.is_awaited = false);
+        waiting.into_iter().rev().for_each(|queued| self.queue.push_front(queued));
+    }
+}
