@@ -84,7 +84,7 @@ fn selection(criterion: &mut Criterion) {
         Rule {
             name: format!("rule-{number}"),
             repositories: RepositoryFilters::parse("spec.rules", Some(&filters), &[]).unwrap(),
-            destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }],
+            destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }.into()],
             options: CopyOptions::default(),
             tags: tags.clone(),
             immutable_tags: Vec::new(),

@@ -50,7 +50,7 @@ pub(crate) struct Report {
 pub(crate) struct HeldItem {
     /// The name of the copy.
     pub id: ItemId,
-    /// The repository, of the same name at both ends.
+    /// The repository at the destination.
     pub repository: RepositoryName,
     /// The tag: a newer image for it takes its place at once, also where the operator does not know this copy any more.
     pub tag: Tag,

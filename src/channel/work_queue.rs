@@ -263,7 +263,7 @@ impl WorkQueue {
     fn is_superseded(&self, held: &HeldItem, lane: &Lane) -> bool {
         self.items.values().any(|queued| {
             let Submission { item, lane: wanted, .. } = &queued.submission;
-            item.image.tag == held.tag && item.image.repository == held.repository && wanted == lane
+            item.image.tag == held.tag && item.image.target == held.repository && wanted == lane
         })
     }
 

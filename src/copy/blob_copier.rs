@@ -198,14 +198,16 @@ impl BlobCopier {
         })
     }
 
-    /// Returns a repository that the blob may be mounted from: one that this configuration writes to; and into another
-    /// owner's registry only a blob that the source has proved to have.
+    /// Returns a repository that the blob may be mounted from: one that this configuration writes to, or that it reads
+    /// from the same registry; and into another owner's registry only a blob that the source has proved to have.
     fn mount_source(&self, task: &ImageCopy<'_>, blob: &Descriptor) -> Option<RepositoryName> {
         if task.across_owners && self.served.recall(&(task.source.id(), blob.digest.clone())).is_none() {
             return None;
         }
-        let repository = self.mountable.recall(&crossing_key(task, blob))?;
-        (repository != *task.destination_repository).then_some(repository)
+        let written = self.mountable.recall(&crossing_key(task, blob));
+        let is_one_registry = task.source.host() == task.destination.host();
+        let read = || is_one_registry.then(|| task.source_repository.clone());
+        written.filter(|repository| repository != task.destination_repository).or_else(read)
     }
 }
 

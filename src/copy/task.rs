@@ -66,7 +66,7 @@ impl<'a> ImageCopy<'a> {
             source: &ends.source,
             source_repository: &request.repository,
             destination: &ends.destination,
-            destination_repository: &request.repository,
+            destination_repository: &request.target,
             tag: &request.tag,
             digest: &request.digest,
             options: &request.options,

@@ -19,7 +19,7 @@ use crate::cluster::View;
 use crate::copy::{Authority, Denied, Mutation};
 use crate::image::{hex, is_referrer_tag};
 use crate::locked::Locked;
-use crate::plan::Lane;
+use crate::plan::{Lane, RepositoryAddress};
 use crate::replication::Consent;
 use crate::replication::machine::Assignment;
 
@@ -146,8 +146,8 @@ impl Dispatcher {
 
 /// Returns the subject of the grant for `mutation`; `None` if it needs none.
 pub(super) fn grant_subject(assignment: &Assignment, mutation: Mutation<'_>) -> Option<GrantSubject> {
-    let subject =
-        |tag| GrantSubject { host: assignment.place.host.clone(), repository: assignment.repository.clone(), tag };
+    let RepositoryAddress { host, repository } = &assignment.place;
+    let subject = |tag| GrantSubject { host: host.clone(), repository: repository.clone(), tag };
     match mutation {
         Mutation::Upload { .. } => None,
         Mutation::CreateRepository { .. } => Some(subject(None)),
@@ -157,7 +157,7 @@ pub(super) fn grant_subject(assignment: &Assignment, mutation: Mutation<'_>) -> 
 
 /// Returns the change that a worker asks for. It may write no other tag than that of its image and those of referrers.
 fn requested_mutation<'a>(request: &'a GrantRequest, assignment: &'a Assignment) -> Result<Mutation<'a>, Denied> {
-    let repository = &assignment.repository;
+    let repository = &assignment.place.repository;
     match &request.mutation {
         GrantedMutation::CreateRepository => Ok(Mutation::CreateRepository { repository }),
         GrantedMutation::WriteTag { tag, .. } if *tag != assignment.tag && !is_referrer_tag(tag) => {

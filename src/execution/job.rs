@@ -86,8 +86,9 @@ async fn carry_out(
 }
 
 fn item(assignment: &Assignment, lane: &Lane) -> Item {
-    let Assignment { repository, tag, digest: pinned, uid, options, .. } = assignment;
-    let name = format!("{uid} {} {repository} {tag} {pinned} {options:?}", lane.destination);
+    let Assignment { repository, place, tag, digest: pinned, uid, options, .. } = assignment;
+    let target = &place.repository;
+    let name = format!("{uid} {} {repository} {target} {tag} {pinned} {options:?}", lane.destination);
     let hash = digest(&SHA256, name.as_bytes());
     Item { id: ItemId(hex(&hash.as_ref()[..16])), image: assignment.image_request() }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::image::RepositoryName;
 
 /// A repository of a registry, independent of the Registry objects that name it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryAddress {
     /// The canonical host of the registry, with its port unless that is the default.
     pub host: String,
@@ -81,6 +81,22 @@ impl Claims {
         Ok(displaced)
     }
 
+    /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
+    /// or that `uid` itself has copied: by any number of configurations between them.
+    pub fn closes_circle(&self, uid: &str, source: &RepositoryAddress, destination: &RepositoryAddress) -> bool {
+        let mut place = source;
+        for length in 0..MAX_CHAIN {
+            let Some(claim) = self.held.get(place) else { return false };
+            // Two configurations that would copy to and fro are a conflict, which the older one wins.
+            let is_back = claim.source == *destination && length > 0;
+            if claim.claimant.uid == uid || is_back {
+                return true;
+            }
+            place = &claim.source;
+        }
+        true
+    }
+
     /// Returns true if `uid` still holds `destination`.
     pub fn holds(&self, uid: &str, destination: &RepositoryAddress) -> bool {
         self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid)
@@ -124,6 +140,8 @@ impl Claims {
     }
 }
 
+/// The largest number of configurations that copy one after the other.
+const MAX_CHAIN: usize = 32;
 /// The largest number of destinations that are remembered as held before.
 const MAX_FORMER: usize = 100_000;
 
@@ -176,6 +194,21 @@ mod tests {
         claims.claim(&younger, &b, &a).unwrap();
         assert_eq!(claims.claim(&older, &a, &b), Ok(vec!["y".to_owned()]));
         assert!(!claims.holds("y", &a));
+    }
+
+    #[test]
+    fn content_does_not_come_back_by_a_chain() {
+        let uids = ["1", "2", "3"].map(|uid| claimant(1, uid));
+        let places = ["a", "b", "c", "d"].map(|host| place(host, "x"));
+        let mut claims = Claims::default();
+        claims.claim(&uids[0], &places[0], &places[1]).unwrap();
+        assert!(!claims.closes_circle("2", &places[1], &places[2]), "a chain");
+        claims.claim(&uids[1], &places[1], &places[2]).unwrap();
+        assert!(claims.closes_circle("3", &places[2], &places[0]), "a circle of three");
+        assert!(claims.closes_circle("1", &places[2], &places[3]), "its own copy of a copy");
+        assert!(claims.closes_circle("1", &places[1], &places[3]), "its own copy");
+        assert!(!claims.closes_circle("3", &places[2], &places[3]));
+        assert!(!claims.closes_circle("2", &places[1], &places[0]), "a conflict of two");
     }
 
     #[test]

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::destination_template::DestinationTemplate;
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
-use super::selection::{Rule, Selection};
+use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
     ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
     MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, TAG_PATTERN, parse_interval, reason,
+    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, parse_interval,
+    reason,
 };
 
 /// A configuration that can be carried out.
@@ -84,24 +86,30 @@ fn parse_destinations(
     field: &str,
     source: &NamespacedName,
     destinations: &[RuleDestination],
-) -> Result<Vec<NamespacedName>, SpecError> {
+) -> Result<Vec<RuleTarget>, SpecError> {
     let field = format!("{field}.destinations");
     check_field(&DESTINATIONS_RULES, destinations, &field)?;
     let mut parsed = Vec::with_capacity(destinations.len());
-    for RuleDestination { registry_ref } in destinations {
+    for (index, RuleDestination { registry_ref, repository }) in destinations.iter().enumerate() {
         let namespace = registry_ref.namespace.clone().unwrap_or_else(|| source.namespace.clone());
-        let destination = NamespacedName { namespace, name: registry_ref.name.clone() };
-        if destination == *source {
-            let message = format!("{field} names the source registry {}: remove it", source.name);
+        let registry = NamespacedName { namespace, name: registry_ref.name.clone() };
+        let text = repository.as_deref().unwrap_or(SAME_REPOSITORY);
+        let template = DestinationTemplate::parse(&format!("{field}[{index}].repository"), text)?;
+        if registry == *source && template.keeps_names() {
+            let message = format!(
+                "{field} names the source registry {}: remove it, or give its repositories other names by repository",
+                source.name
+            );
             return Err(SpecError { reason: reason::SELF_REPLICATION, message });
         }
-        if parsed.contains(&destination) {
+        let target = RuleTarget { registry, template };
+        if parsed.contains(&target) {
             return Err(SpecError::invalid(format!(
-                "{field} names {}/{} twice, once with its namespace and once without: remove one",
-                destination.namespace, destination.name
+                "{field} names {}/{} twice, once with its defaults and once without: remove one",
+                target.registry.namespace, target.registry.name
             )));
         }
-        parsed.push(destination);
+        parsed.push(target);
     }
     if !(1..=MAX_DESTINATIONS).contains(&parsed.len()) {
         return Err(SpecError::invalid(format!("{field} must have 1 to {MAX_DESTINATIONS} entries")));
@@ -237,7 +245,7 @@ mod tests {
     fn a_destination_without_a_namespace_is_of_the_own_one() {
         let yaml = "{source: {registryRef: {name: s}}, rules: [{name: r, destinations: [{registryRef: {name: d}}]}]}";
         let configuration = parse(yaml).unwrap();
-        let destination = &configuration.selection.rules[0].destinations[0];
+        let destination = &configuration.selection.rules[0].destinations[0].registry;
         assert_eq!((destination.namespace.as_str(), destination.name.as_str()), ("team-a", "d"));
         assert_eq!(configuration.interval, Duration::from_secs(600));
     }

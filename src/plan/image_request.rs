@@ -12,8 +12,10 @@ use crate::image::{Digest, RepositoryName, Tag};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageRequest {
-    /// The repository, of the same name at both ends.
+    /// The repository at the source.
     pub repository: RepositoryName,
+    /// The repository at the destination.
+    pub target: RepositoryName,
     /// The tag at the destination.
     pub tag: Tag,
     /// The digest at the source, pinned when the copy was decided.

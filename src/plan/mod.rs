@@ -3,6 +3,8 @@
 mod backoff;
 mod claims;
 mod configuration;
+mod destination_names;
+mod destination_template;
 mod fair_queue;
 mod image_request;
 mod jobs;
@@ -24,6 +26,9 @@ mod validation;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress};
 pub use configuration::{Configuration, parse_configuration};
+pub use destination_names::{NameRefusals, refuse_names};
+pub(crate) use destination_names::{circle, collision};
+pub use destination_template::{DestinationTemplate, TemplateError};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use image_request::ImageRequest;
 pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
@@ -41,7 +46,7 @@ pub use report::{
     oldest_pending_since, pair_status, summarize, withdraw,
 };
 pub use repository_filters::RepositoryFilters;
-pub use selection::{Match, Rule, Selection, TagChoice};
+pub use selection::{Match, Rule, RuleTarget, Selection, TagChoice};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};
 pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::destination_template::{DestinationTemplate, TemplateError};
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
@@ -26,18 +27,36 @@ pub struct Rule {
     /// The filters of tags.
     pub tags: Arc<TagFilters>,
     /// The destinations.
-    pub destinations: Vec<NamespacedName>,
+    pub destinations: Vec<RuleTarget>,
     /// The parts of images that are copied.
     pub options: CopyOptions,
     /// Patterns of tags that are promised never to move.
     pub immutable_tags: Vec<String>,
 }
 
+/// A destination of a rule: a Registry, and the names that repositories have there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleTarget {
+    /// The Registry.
+    pub registry: NamespacedName,
+    /// The template of the names.
+    pub template: DestinationTemplate,
+}
+
+impl From<NamespacedName> for RuleTarget {
+    /// Returns the destination where repositories keep their names.
+    fn from(registry: NamespacedName) -> Self {
+        Self { registry, template: DestinationTemplate::default() }
+    }
+}
+
 /// A destination of one repository, with the rule that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// The destination.
+    /// The Registry of the destination.
     pub destination: NamespacedName,
+    /// The name of the repository there.
+    pub target: RepositoryName,
     /// The first rule that names the destination and its filter, as text for users.
     pub because: String,
     /// The parts of images that are copied there, by the first of the rules.
@@ -52,20 +71,19 @@ pub struct TagChoice {
 }
 
 impl Selection {
-    /// Returns the destinations of all rules that match `repository`, each once.
+    /// Returns the destinations of all rules that match `repository`, each once. A destination where it has no valid name
+    /// is left out.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
         let mut found: Vec<Match> = Vec::new();
         for rule in &self.rules {
             let Some(because) = rule.because(repository) else {
                 continue;
             };
-            for destination in &rule.destinations {
-                if !found.iter().any(|m| m.destination == *destination) {
-                    found.push(Match {
-                        destination: destination.clone(),
-                        because: because.clone(),
-                        options: rule.options.clone(),
-                    });
+            for RuleTarget { registry, template } in &rule.destinations {
+                let Ok(target) = template.name_of(repository) else { continue };
+                if !found.iter().any(|m| m.destination == *registry && m.target == target) {
+                    let (destination, because, options) = (registry.clone(), because.clone(), rule.options.clone());
+                    found.push(Match { destination, target, because, options });
                 }
             }
         }
@@ -78,9 +96,32 @@ impl Selection {
         TagChoice { rules: rules.map(|rule| (rule.name.clone(), rule.tags.clone())).collect() }
     }
 
-    /// Returns true if `tag` of `repository` goes to `destination`: a rule that sends the repository there takes it.
-    pub fn takes(&self, repository: &RepositoryName, destination: &NamespacedName, tag: &Tag) -> bool {
-        let is_sent = |rule: &&Rule| rule.destinations.contains(destination) && rule.takes(repository);
+    /// Returns the errors of the destinations where `repository` has no valid name, each once.
+    pub fn template_errors(&self, repository: &RepositoryName) -> Vec<TemplateError> {
+        let rules = self.rules.iter().filter(|rule| rule.has_templates() && rule.takes(repository));
+        let targets = rules.flat_map(|rule| &rule.destinations);
+        let mut errors: Vec<_> = targets.filter_map(|target| target.template.name_of(repository).err()).collect();
+        errors.dedup();
+        errors
+    }
+
+    /// Returns true if any rule gives repositories other names.
+    pub fn has_templates(&self) -> bool {
+        self.rules.iter().any(Rule::has_templates)
+    }
+
+    /// Returns true if `tag` of `repository` goes to the repository `target` of `destination`: a rule that sends the
+    /// repository there takes it.
+    pub fn takes(
+        &self,
+        repository: &RepositoryName,
+        (destination, target): (&NamespacedName, &RepositoryName),
+        tag: &Tag,
+    ) -> bool {
+        let is_there = |to: &RuleTarget| {
+            to.registry == *destination && to.template.name_of(repository).is_ok_and(|name| name == *target)
+        };
+        let is_sent = |rule: &&Rule| rule.destinations.iter().any(is_there) && rule.takes(repository);
         self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
     }
 
@@ -114,9 +155,10 @@ impl Selection {
         names
     }
 
-    /// Returns every destination, each once.
+    /// Returns the Registry of every destination, each once.
     pub fn destinations(&self) -> Vec<&NamespacedName> {
-        let mut destinations: Vec<_> = self.rules.iter().flat_map(|rule| &rule.destinations).collect();
+        let targets = self.rules.iter().flat_map(|rule| &rule.destinations);
+        let mut destinations: Vec<_> = targets.map(|target| &target.registry).collect();
         destinations.sort();
         destinations.dedup();
         destinations
@@ -124,6 +166,9 @@ impl Selection {
 
     /// Explains why `repository` goes nowhere.
     pub fn why_not(&self, repository: &RepositoryName) -> String {
+        if let Some(error) = self.template_errors(repository).first() {
+            return error.to_string();
+        }
         match self.rules.len() {
             0 => "the configuration has no rules".to_owned(),
             _ => {
@@ -157,6 +202,10 @@ impl TagChoice {
 }
 
 impl Rule {
+    fn has_templates(&self) -> bool {
+        self.destinations.iter().any(|target| !target.template.keeps_names())
+    }
+
     fn takes(&self, repository: &RepositoryName) -> bool {
         self.repositories.takes(repository)
     }
@@ -184,7 +233,7 @@ mod tests {
             filter_type: *filter_type,
         };
         let filters: Option<Vec<_>> = filters.map(|filters| filters.iter().map(filter).collect());
-        let destinations = destinations.iter().map(|d| destination(d)).collect();
+        let destinations = destinations.iter().map(|d| destination(d).into()).collect();
         Rule {
             name: name.to_owned(),
             repositories: RepositoryFilters::parse("spec.rules[r]", filters.as_deref(), &[]).unwrap(),
@@ -244,7 +293,8 @@ mod tests {
         let selection = Selection { rules: vec![releases, edge] };
         let taken = |repository: &str, tag: &str| {
             let (repository, tag) = (name(repository), tag.parse().unwrap());
-            let taken = ["x", "y"].into_iter().filter(|d| selection.takes(&repository, &destination(d), &tag));
+            let taken =
+                ["x", "y"].into_iter().filter(|d| selection.takes(&repository, (&destination(d), &repository), &tag));
             taken.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(

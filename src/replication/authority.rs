@@ -47,13 +47,13 @@ impl Consent {
             std::future::pending::<()>().await;
         }
         let asked = Instant::now();
-        let Assignment { repository, destination, .. } = self.assignment.as_ref();
+        let Assignment { place, destination, .. } = self.assignment.as_ref();
         let registry = self.access.registry(destination).filter(|(uid, _)| *uid == self.assignment.destination_uid);
         let Some((_, create)) = registry else {
             return Err(refusal(format!("Registry {} does not exist any more", destination.name)));
         };
         if matches!(effect, Mutation::CreateRepository { .. }) && create == CreateRepositories::Never {
-            return Err(Denied::repository_not_found(repository, &destination.name));
+            return Err(Denied::repository_not_found(&place.repository, &destination.name));
         }
         let holds = {
             let claims = self.claims.lock();
@@ -91,7 +91,7 @@ impl Assignment {
             action,
             registry_namespace: &self.destination.namespace,
             registry: &self.destination.name,
-            repository: self.repository.as_str(),
+            repository: self.place.repository.as_str(),
         }
     }
 
@@ -99,6 +99,7 @@ impl Assignment {
     pub(crate) fn image_request(&self) -> ImageRequest {
         ImageRequest {
             repository: self.repository.clone(),
+            target: self.place.repository.clone(),
             tag: self.tag.clone(),
             digest: self.digest.clone(),
             options: self.options.clone(),

@@ -314,8 +314,9 @@ impl Driver {
         let assignment = self.handles.remove(&copy).map(|(_, assignment)| assignment);
         if let (Some(outcome), Some(assignment)) = (&outcome, assignment) {
             if let Err(CodedError { code, message, .. }) = &outcome.result {
-                let Assignment { repository, tag, destination, .. } = assignment.as_ref();
-                tracing::info!(%repository, %tag, destination = destination.name, ?code, "an image failed: {message}");
+                let Assignment { repository, place, tag, destination, .. } = assignment.as_ref();
+                let (target, destination) = (&place.repository, &destination.name);
+                tracing::info!(%repository, %tag, destination, %target, ?code, "an image failed: {message}");
             }
             if outcome.result.is_ok() {
                 self.core.access.served(&assignment.source);

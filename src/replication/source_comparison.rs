@@ -53,6 +53,11 @@ impl ComparisonRun<'_> {
             .chain(&listed)
             .cloned()
             .partition(|repository| !configuration.selection.matches(repository).is_empty());
+        for error in exact.iter().chain(&listed).flat_map(|name| configuration.selection.template_errors(name)) {
+            let message = format!("{error}: exclude it with excludeRepositoryFilters, or change the template");
+            let problem = Problem { stalled: true, reason: reason::DESTINATION_NAME_INVALID, message };
+            self.sender.send(Finding::Problem(problem));
+        }
         self.sender.send(Finding::Repositories { names: names.clone(), unmatched, invalid, sent_at });
         let observed = futures::stream::iter(names).map(|repository| {
             let is_named = exact.contains(&repository);

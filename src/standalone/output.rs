@@ -48,10 +48,10 @@ pub(super) enum ImageEnd {
 impl ImageResult {
     /// Returns the result of a copy.
     pub(super) fn of_copy(assignment: &Assignment, copied: Result<Copied, CodedError>) -> Self {
-        let Assignment { repository, source, destination, tag, digest, configuration, .. } = assignment;
+        let Assignment { repository, place, source, destination, tag, digest, configuration, .. } = assignment;
         Self {
             source: format!("{}/{repository}", source.name),
-            destination: format!("{}/{repository}", short_name(destination, &configuration.0)),
+            destination: format!("{}/{}", short_name(destination, &configuration.0), place.repository),
             tag: tag.clone(),
             digest: Some(digest.clone()),
             end: match copied {
@@ -174,7 +174,7 @@ impl Printer {
         {
             let source = format!("{}/{}", configuration.source, pair.key.repository);
             let to = short_name(&pair.key.destination, &configuration.namespace);
-            let destination = format!("{to}/{}", pair.key.repository);
+            let destination = format!("{to}/{}", pair.key.target);
             // A tag that this run did not observe is no longer at the source.
             let observed = pair.ledger.entries().filter(|(_, entry)| entry.observed_at() > Timestamp::MIN);
             let results = observed.map(|(tag, entry)| {

@@ -22,7 +22,7 @@ use crate::plan::{Configuration, LedgerEntry};
 use crate::policy::PermissionRequest;
 use crate::registry::{ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
-use crate::replication::machine::{Machine, Pair};
+use crate::replication::machine::{Machine, Pair, PairKey};
 use crate::terms::Action;
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
@@ -97,14 +97,14 @@ impl Preview {
     }
 
     async fn take_pair(&mut self, pair: &Pair, configuration: &Configuration, access: &FileAccess) {
-        let (repository, to) = (&pair.key.repository, &pair.key.destination);
+        let PairKey { repository, destination: to, target } = &pair.key;
         let request = PermissionRequest {
             namespace: &configuration.namespace,
             configuration: &configuration.name,
             action: Action::ReplicateImage,
             registry_namespace: &to.namespace,
             registry: &to.name,
-            repository: repository.as_str(),
+            repository: target.as_str(),
         };
         let decision = access.decide(request).await;
         // A tag that was not observed is no longer at the source.
@@ -126,7 +126,8 @@ impl Preview {
             };
             PlannedImage {
                 source: format!("{}/{repository}", configuration.source),
-                destination: format!("{}/{repository}", short_name(to, &configuration.namespace)),
+                destination: format!("{}/{target}", short_name(to, &configuration.namespace)),
+                target: target.clone(),
                 tag: tag.clone(),
                 digest,
                 action,
@@ -178,8 +179,7 @@ impl PlannedImage {
     /// Asks the destination for the tag. Returns the failure of a request.
     async fn look(&mut self, content: &FileContent) -> Option<RegistryError> {
         let client = &content.registries.get(&self.to)?.client;
-        let (_, repository) = self.source.split_once('/')?;
-        match client.probe_manifest(&repository.parse().ok()?, Reference::Tag(&self.tag)).await {
+        match client.probe_manifest(&self.target, Reference::Tag(&self.tag)).await {
             Ok(Some(head)) if Some(&head.digest) == self.digest.as_ref() => {
                 self.action = PlannedAction::Nothing;
                 self.reason = "the destination has it; sync reads back all of it".to_owned();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::flags::{Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{problem_lines, remark_lines, short_digest, table};
-use crate::image::{Digest, Tag};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::NamespacedName;
 
 /// The images that `sync` would copy, and the reasons why others stay.
@@ -66,6 +66,9 @@ pub(super) struct PlannedImage {
     /// The Registry of the destination.
     #[serde(skip)]
     pub(super) to: NamespacedName,
+    /// The repository there.
+    #[serde(skip)]
+    pub(super) target: RepositoryName,
     /// True if the destination may have another digest than the source for the same image.
     #[serde(skip)]
     pub(super) may_rewrite: bool,

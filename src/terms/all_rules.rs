@@ -4,7 +4,9 @@ use super::filters::{REPOSITORY_FILTER_RULES, TAG_FILTER_RULES};
 use super::name::NAME_RULES;
 use super::registry::{REGISTRY_RULES, TLS_RULES, URL_RULES};
 use super::registry_permission_policy::STATEMENT_RULES;
-use super::replication_configuration::{DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES};
+use super::replication_configuration::{
+    DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES,
+};
 use super::rule::ValidationRules;
 
 /// Returns the expression and the message of every rule that a value can break by itself, without an earlier value.
@@ -17,6 +19,7 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&STATEMENT_RULES),
         texts(&INTERVAL_RULES),
         texts(&DESTINATIONS_RULES),
+        texts(&DESTINATION_TEMPLATE_RULES),
         texts(&REPLICATION_RULE_RULES),
         texts(&REPOSITORY_FILTER_RULES),
         texts(&TAG_FILTER_RULES),

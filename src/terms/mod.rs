@@ -49,10 +49,11 @@ pub use registry_permission_policy::{
     StatementEffect,
 };
 pub use replication_configuration::{
-    ARTIFACT_TYPE, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES,
-    DestinationSummary, Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS,
-    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule, RuleDestination, TAG_PATTERN,
+    ARTIFACT_TYPE, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATION_TEMPLATE_RULES,
+    DESTINATIONS_RULES, DestinationSummary, Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
+    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, MAX_TEMPLATE,
+    REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule,
+    RuleDestination, SAME_REPOSITORY, TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,

@@ -44,7 +44,11 @@ pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
 pub const REPOSITORY_LISTING_UNSUPPORTED: &str = "RepositoryListingUnsupported";
 /// An older configuration writes to the same destination repository.
 pub const DESTINATION_CONFLICT: &str = "DestinationConflict";
-/// A rule would copy a repository onto itself.
+/// A template gives a repository no valid name at the destination.
+pub const DESTINATION_NAME_INVALID: &str = "DestinationNameInvalid";
+/// Two repositories of the source would get one name at the destination.
+pub const DESTINATION_NAME_COLLISION: &str = "DestinationNameCollision";
+/// A rule would copy a repository onto itself, or in a circle.
 pub const SELF_REPLICATION: &str = "SelfReplication";
 /// The execution class does not exist, or this namespace may not use it: both cases have the same message.
 pub const EXECUTION_CLASS_NOT_ALLOWED: &str = "ExecutionClassNotAllowed";

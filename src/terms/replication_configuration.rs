@@ -164,7 +164,7 @@ pub struct ReplicationRule {
     )]
     #[schemars(transform = atomic)]
     pub immutable_tags: Vec<String>,
-    /// The destinations, 1 to 25, each once. A repository keeps its name.
+    /// The destinations, 1 to 25, each once.
     #[schemars(
         length(min = 1, max = MAX_DESTINATIONS),
         transform = atomic,
@@ -179,6 +179,15 @@ pub struct ReplicationRule {
 pub struct RuleDestination {
     /// The Registry to write to. A Registry of another namespace needs a RegistryPermissionPolicy there.
     pub registry_ref: RegistryReference,
+    /// The name of a repository at the destination: text with the placeholders `{repository}` (the whole name at the
+    /// source), `{basename}` (its last segment), `{dirname}` (all segments before that) and `{segment:N}` (the Nth,
+    /// counted from 1), such as `mirror/{repository}`. Default: `{repository}`. The result must be a valid name of at
+    /// most 255 characters; a repository for which it is not stays where it is, and the condition `Stalled` names it.
+    /// Two repositories of the source that would get one name are not copied, unless one of them was before: then that
+    /// one goes on. Policies are asked about the name at the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_TEMPLATE), transform = checked_by(&DESTINATION_TEMPLATE_RULES))]
+    pub repository: Option<String>,
 }
 
 /// The progress of a configuration.
@@ -274,11 +283,29 @@ pub static REPLICATION_RULE_RULES: ValidationRules<ReplicationRule> = Validation
 pub static DESTINATIONS_RULES: ValidationRules<[RuleDestination]> = ValidationRules::new(|| {
     vec![ValidationRule::new(
         "self.all(x, self.exists_one(y, x == y))",
-        "destinations of a rule must be unique: remove the repeated registryRef",
+        "destinations of a rule must be unique: remove the repeated one",
         |destinations| destinations.iter().all(|x| destinations.iter().filter(|y| x == *y).count() == 1),
     )]
 });
 
+/// The rules for the template of a destination repository.
+pub static DESTINATION_TEMPLATE_RULES: ValidationRules<str> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
+        format!("self.matches('{DESTINATION_TEMPLATE}')"),
+        "must be a repository name with the placeholders {repository}, {basename}, {dirname} and {segment:1} to {segment:99}, such as 'mirror/{repository}'",
+        |template| DESTINATION_TEMPLATE.matches(template),
+    )]
+});
+
+/// A placeholder counts as a letter: what it stands for begins and ends with a letter or digit.
+static DESTINATION_TEMPLATE: Pattern = Pattern::new(
+    "^([a-z0-9]|[{](repository|basename|dirname|segment:[1-9][0-9]?)[}])+(([.]|_|__|-+)([a-z0-9]|[{](repository|basename|dirname|segment:[1-9][0-9]?)[}])+)*(/([a-z0-9]|[{](repository|basename|dirname|segment:[1-9][0-9]?)[}])+(([.]|_|__|-+)([a-z0-9]|[{](repository|basename|dirname|segment:[1-9][0-9]?)[}])+)*)*$",
+);
+
+/// The largest length of a template of a destination repository, in characters.
+pub const MAX_TEMPLATE: usize = 255;
+/// The template that keeps names.
+pub const SAME_REPOSITORY: &str = "{repository}";
 /// The largest number of rules of a configuration.
 pub const MAX_RULES: usize = 25;
 /// The largest number of destinations of a rule.

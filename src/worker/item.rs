@@ -48,8 +48,8 @@ impl ItemCopy {
         let authority = LeasedAuthority { id: item.id.clone(), leases, client, session };
         let task = ImageCopy::new(&item.image, &route.ends, &authority, &counter);
         let result = engine.copy(&task).await.map(Copied::replica).map_err(item_error);
-        let (repository, tag) = (&item.image.repository, &item.image.tag);
-        tracing::info!(%repository, %tag, bytes = counter.bytes(), ok = result.is_ok(), "ended");
+        let (repository, target, tag) = (&item.image.repository, &item.image.target, &item.image.tag);
+        tracing::info!(%repository, %target, %tag, bytes = counter.bytes(), ok = result.is_ok(), "ended");
         EndedItem { id: item.id, result, moved: counter.bytes() }
     }
 }

@@ -114,7 +114,7 @@ impl Worker {
         self.sequence += 1;
         let held = |item: &Item, bytes| HeldItem {
             id: item.id.clone(),
-            repository: item.image.repository.clone(),
+            repository: item.image.target.clone(),
             tag: item.image.tag.clone(),
             bytes,
         };
@@ -161,7 +161,7 @@ impl Worker {
         let mut later = VecDeque::new();
         for item in std::mem::take(&mut self.waiting) {
             let is_busy = |running: &RunningItem| {
-                (&running.item.image.repository, &running.item.image.tag) == (&item.image.repository, &item.image.tag)
+                (&running.item.image.target, &running.item.image.tag) == (&item.image.target, &item.image.tag)
             };
             if self.running.values().any(is_busy) {
                 later.push_back(item);

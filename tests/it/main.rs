@@ -14,6 +14,7 @@ mod ground;
 mod hostile;
 mod logins;
 mod measured;
+mod names;
 mod one_at_a_time;
 mod platforms;
 mod referrers;

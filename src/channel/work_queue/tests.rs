@@ -10,6 +10,7 @@ fn lane() -> Lane {
 fn submission(id: &str, urgent: bool) -> Submission {
     let image = crate::plan::ImageRequest {
         repository: "r".parse().unwrap(),
+        target: "r".parse().unwrap(),
         tag: id.parse().unwrap(),
         digest: format!("sha256:{}", "0".repeat(64)).parse().unwrap(),
         referrer_tags: None,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::state::{Comparison, SourceRepository};
 use super::{ComparisonId, Coverage, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, Problem, REFERRERS_INTERVAL};
+use crate::plan::{Claims, NamespacedName, Problem, REFERRERS_INTERVAL, RepositoryAddress, refuse_names};
 use crate::terms::{ReferrersMode, reason};
 
 impl Machine {
@@ -92,10 +92,20 @@ impl Machine {
             gone.into_iter().for_each(|id| self.drop_pair(id, now));
             self.release_claims(claims);
         }
+        self.refuse_names(&names);
         self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));
         self.stored_repositories = 0;
         self.repositories = names;
         self.repositories.extend(self.by_repository.keys().cloned());
+    }
+
+    /// Refuses what cannot go where the rules send it, before anything is copied because of this list.
+    fn refuse_names(&mut self, names: &BTreeSet<RepositoryName>) {
+        let (source, registries) = (self.source(), &self.orders.registries);
+        let (Some(configuration), Some(source)) = (&self.configuration, registries.get(&source)) else { return };
+        let host_of = |registry: &NamespacedName| registries.get(registry).map(|identity| identity.host.as_str());
+        let held = |place: &RepositoryAddress| self.holder(place);
+        self.places.refusals = refuse_names(&configuration.selection, names, &source.host, host_of, held);
     }
 
     /// Claims the destinations of a repository that is about to be listed; those of which nothing is recorded are
@@ -105,7 +115,7 @@ impl Machine {
         for key in self.keys(repository, None) {
             let pair = self.ensure(&key, claims, now).map(|id| &self.pairs[&id]);
             if pair.is_some_and(|pair| pair.ledger.counts().images == 0) && self.reads_ahead() {
-                self.effects.push(Effect::LookAhead(Box::new(key.destination), repository.clone()));
+                self.effects.push(Effect::LookAhead(Box::new(key.destination), key.target));
             }
         }
         if let Some(comparison) = &mut self.comparison {
@@ -224,8 +234,13 @@ impl Machine {
         self.excluded.name_invalid();
         self.decide_again(now);
         // A claim of another configuration wakes this one when it is free; everything else has to be looked at again.
-        let wakes_later =
-            |problem: &Problem| matches!(problem.reason, reason::DESTINATION_CONFLICT | reason::SELF_REPLICATION);
+        let wakes_later = |problem: &Problem| {
+            use reason::{
+                DESTINATION_CONFLICT, DESTINATION_NAME_COLLISION, DESTINATION_NAME_INVALID, SELF_REPLICATION,
+            };
+            let by_name = [DESTINATION_NAME_COLLISION, DESTINATION_NAME_INVALID, SELF_REPLICATION];
+            problem.reason == DESTINATION_CONFLICT || by_name.contains(&problem.reason)
+        };
         let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
         let is_whole = is_complete && !comparison.is_partial && self.problems.iter().all(wakes_later);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };

@@ -218,10 +218,10 @@ impl Machine {
     /// effect.
     fn doubt(&mut self, place: &RepositoryAddress, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
         if is_unanswered {
-            self.doubts.retain(|_, until| *until > now);
-            self.doubts.insert((place.clone(), tag.clone()), now + DOUBT_AFTER_WRITE);
+            self.places.doubts.retain(|_, until| *until > now);
+            self.places.doubts.insert((place.clone(), tag.clone()), now + DOUBT_AFTER_WRITE);
         }
-        let of_tag = self.doubts.get(&(place.clone(), tag.clone())).copied();
+        let of_tag = self.places.doubts.get(&(place.clone(), tag.clone())).copied();
         let of_pair = self.pair_at(place).map(|id| self.pairs[&id].doubt_until);
         [of_tag, of_pair].into_iter().flatten().fold(self.doubt_until, Timestamp::max)
     }
@@ -262,8 +262,7 @@ impl Machine {
     }
 
     fn pair_at(&self, place: &RepositoryAddress) -> Option<PairId> {
-        let ids = self.by_repository.get(&place.repository)?;
-        ids.iter().find(|id| self.pairs[id].place == *place).copied()
+        self.places.pairs.get(place)?.first().copied()
     }
 
     /// Stops every copy; what it was about waits again.
@@ -291,7 +290,7 @@ impl Machine {
         for id in ids {
             let key = &self.pairs[&id].key;
             let matches = configuration.selection.matches(&key.repository);
-            let Some(wanted) = matches.into_iter().find(|m| m.destination == key.destination) else { continue };
+            let Some(wanted) = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to()) else { continue };
             let is_other = self.touch(id, now, |pair| {
                 let is_other = wanted.options.fingerprint() != pair.options.fingerprint();
                 pair.options = wanted.options;

@@ -294,9 +294,9 @@ pub(crate) struct Assignment {
     pub destination: NamespacedName,
     /// The uid of the destination Registry.
     pub destination_uid: String,
-    /// The destination as it is claimed.
+    /// The repository at the destination, as it is claimed.
     pub place: RepositoryAddress,
-    /// The repository, of the same name at both ends.
+    /// The repository at the source.
     pub repository: RepositoryName,
     /// The tag.
     pub tag: Tag,

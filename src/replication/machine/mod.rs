@@ -34,7 +34,7 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Queued, Retried, RunningCopy, STANDSTILL, Slot,
+    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy, STANDSTILL, Slot,
     SourceRepository,
 };
 use self::timers::Timers;
@@ -90,8 +90,7 @@ pub(crate) struct Machine {
     copy_from: Timestamp,
     /// Writes until then may be followed by one that an earlier process sent.
     doubt_until: Timestamp,
-    /// The same for single tags of a destination, also if their pair or row is gone.
-    doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
+    places: Places,
     /// Pairs that were dropped while their status was being published: it is deleted after that.
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
@@ -163,7 +162,7 @@ impl Machine {
             observe_from: now,
             copy_from: if stored.predecessor == Predecessor::MayRun { now + AUTHORITY_TTL } else { now },
             doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
-            doubts: HashMap::new(),
+            places: Places::default(),
             doomed: HashMap::new(),
             looks: 0,
             repositories: BTreeSet::new(),

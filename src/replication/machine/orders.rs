@@ -100,14 +100,14 @@ impl Machine {
     }
 
     fn decision(&self, key: &PairKey) -> Decision {
-        let PairKey { repository, destination } = key;
+        let (destination, target) = key.to();
         let request = PermissionRequest {
             namespace: &self.orders.namespace,
             configuration: &self.orders.name,
             action: Action::ReplicateImage,
             registry_namespace: &destination.namespace,
             registry: &destination.name,
-            repository: repository.as_str(),
+            repository: target.as_str(),
         };
         evaluate(&request, self.orders.policies.get(&destination.namespace).map_or(&[], Vec::as_slice))
     }

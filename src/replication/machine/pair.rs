@@ -19,10 +19,19 @@ use crate::terms::{PairEnd, PairSummary, ReplicationState, ReplicationStatusStat
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PairKey {
-    /// The repository, of the same name at both ends.
+    /// The repository at the source.
     pub repository: RepositoryName,
-    /// The destination.
+    /// The Registry of the destination.
     pub destination: NamespacedName,
+    /// The repository at the destination.
+    pub target: RepositoryName,
+}
+
+impl PairKey {
+    /// Returns the Registry and the repository of the destination.
+    pub(crate) fn to(&self) -> (&NamespacedName, &RepositoryName) {
+        (&self.destination, &self.target)
+    }
 }
 
 /// The state of a pair.

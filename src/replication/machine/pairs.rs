@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem, RepositoryAddress};
+use crate::plan::{
+    Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RepositoryAddress, circle, collision,
+};
 use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
 
 impl Machine {
@@ -46,12 +48,12 @@ impl Machine {
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
             return self.ids.get(key).copied(); // Its rows are kept; the missing Registry is a problem of its own.
         };
-        let place = |registry: &RegistryIdentity| RepositoryAddress {
+        let place = |registry: &RegistryIdentity, repository: &RepositoryName| RepositoryAddress {
             host: registry.host.clone(),
-            repository: key.repository.clone(),
+            repository: repository.clone(),
         };
-        let (from, to) = (place(&source), place(&destination));
-        if !self.claim(key, &from, &to, claims) {
+        let (from, to) = (place(&source, &key.repository), place(&destination, &key.target));
+        if !self.is_free(key, &to) || !self.claim(key, &from, &to, claims) {
             if let Some(id) = self.ids.get(key).copied() {
                 self.drop_pair(id, now);
             }
@@ -63,8 +65,8 @@ impl Machine {
         let spec = self.status_spec(key, &source, &destination);
         let configuration = self.configuration.clone()?;
         let matches = configuration.selection.matches(&key.repository);
-        let options =
-            matches.into_iter().find(|m| m.destination == key.destination).map(|m| m.options).unwrap_or_default();
+        let found = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to());
+        let options = found.map(|m| m.options).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
@@ -89,7 +91,7 @@ impl Machine {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
             }
-            pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, &key.destination, tag));
+            pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, key.to(), tag));
         }
         if is_left {
             pair.lost_sight(now);
@@ -107,6 +109,7 @@ impl Machine {
         self.ids.insert(pair.key.clone(), id);
         self.names.insert(pair.identity.name.clone(), id);
         self.by_repository.entry(pair.key.repository.clone()).or_default().insert(id);
+        self.places.pairs.entry(pair.place.clone()).or_default().insert(id);
         self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.counts());
         self.retries.set(id, pair.ledger.due(now).1);
         self.publications.set(id, pair.publish_at(now));
@@ -143,6 +146,12 @@ impl Machine {
                 self.by_repository.remove(&pair.key.repository);
             }
         }
+        if let Some(ids) = self.places.pairs.get_mut(&pair.place) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.places.pairs.remove(&pair.place);
+            }
+        }
         if let Some(totals) = self.totals.get_mut(&pair.key.destination) {
             totals.exclude(&pair.counts());
             self.is_changed = true;
@@ -177,8 +186,9 @@ impl Machine {
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
             let gone = self.touch(id, now, |pair| {
-                let PairKey { repository, destination } = &pair.key;
-                let gone = pair.ledger.retain_taken(|tag| configuration.selection.takes(repository, destination, tag));
+                let key = &pair.key;
+                let takes = |tag: &Tag| configuration.selection.takes(&key.repository, key.to(), tag);
+                let gone = pair.ledger.retain_taken(takes);
                 if !gone.is_empty() {
                     pair.change(now);
                 }
@@ -229,17 +239,39 @@ impl Machine {
         }
     }
 
+    /// Returns true, or notes the problem, if no other repository of the source goes to the same place.
+    fn is_free(&mut self, key: &PairKey, to: &RepositoryAddress) -> bool {
+        let holder = self.holder(to).filter(|holder| *holder != key.repository);
+        let problem = match holder {
+            Some(holder) => Some(collision(&[&holder, &key.repository].into(), to, Some(&holder))),
+            None => self.places.refusals.get(&(key.repository.clone(), to.clone())).cloned(),
+        };
+        let is_free = problem.is_none();
+        problem.into_iter().for_each(|problem| self.note(problem));
+        is_free
+    }
+
+    /// Returns the repository of the source that is replicated to the place.
+    pub(super) fn holder(&self, place: &RepositoryAddress) -> Option<RepositoryName> {
+        let id = self.places.pairs.get(place)?.first()?;
+        Some(self.pairs[id].key.repository.clone())
+    }
+
     fn claim(&mut self, key: &PairKey, from: &RepositoryAddress, to: &RepositoryAddress, claims: &mut Claims) -> bool {
         if from == to {
             let message = format!(
                 "repository {} of Registry {} is the source itself: remove it from destinations",
-                key.repository, key.destination.name
+                key.target, key.destination.name
             );
             self.note(Problem { stalled: true, reason: reason::SELF_REPLICATION, message });
             return false;
         }
         if claims.holds(&self.orders.holder.uid, to) && self.ids.contains_key(key) {
             return true;
+        }
+        if claims.closes_circle(&self.orders.holder.uid, from, to) {
+            self.note(circle(&key.repository));
+            return false;
         }
         match claims.claim(&self.orders.holder, from, to) {
             Ok(displaced) if displaced.is_empty() => true,
@@ -250,7 +282,7 @@ impl Machine {
             Err(_conflict) => {
                 let message = format!(
                     "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
-                    key.repository, key.destination.name
+                    key.target, key.destination.name
                 );
                 self.note(Problem { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
                 false
@@ -273,9 +305,9 @@ impl Machine {
     pub(super) fn keys(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Vec<PairKey> {
         let Some(configuration) = &self.configuration else { return Vec::new() };
         let selection = &configuration.selection;
-        let matches = selection.matches(repository).into_iter().map(|m| m.destination);
-        let wanted = matches.filter(|destination| tag.is_none_or(|tag| selection.takes(repository, destination, tag)));
-        wanted.map(|destination| PairKey { repository: repository.clone(), destination }).collect()
+        let key = |m: Match| PairKey { repository: repository.clone(), destination: m.destination, target: m.target };
+        let keys = selection.matches(repository).into_iter().map(key);
+        keys.filter(|key| tag.is_none_or(|tag| selection.takes(repository, key.to(), tag))).collect()
     }
 
     pub(super) fn is_selected(&self, key: &PairKey) -> bool {
@@ -286,7 +318,8 @@ impl Machine {
         let reference = &spec.destination.registry_ref;
         let namespace = reference.namespace.clone().unwrap_or_else(|| self.orders.namespace.clone());
         let destination = NamespacedName { namespace, name: reference.name.clone() };
-        Some(PairKey { repository: spec.destination.repository.parse().ok()?, destination })
+        let (repository, target) = (&spec.source.repository, &spec.destination.repository);
+        Some(PairKey { repository: repository.parse().ok()?, destination, target: target.parse().ok()? })
     }
 
     fn status_spec(
@@ -295,21 +328,21 @@ impl Machine {
         source: &RegistryIdentity,
         destination: &RegistryIdentity,
     ) -> ReplicationStatusSpec {
-        let end = |reference: &NamespacedName, uid: &str| PairEnd {
+        let end = |reference: &NamespacedName, repository: &RepositoryName, uid: &str| PairEnd {
             registry_ref: ResolvedRegistryReference {
                 namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),
                 name: reference.name.clone(),
                 uid: uid.to_owned(),
             },
-            repository: key.repository.to_string(),
+            repository: repository.to_string(),
         };
         ReplicationStatusSpec {
             configuration_ref: ConfigurationReference {
                 name: self.orders.name.clone(),
                 uid: self.orders.holder.uid.clone(),
             },
-            source: end(&self.source(), &source.uid),
-            destination: end(&key.destination, &destination.uid),
+            source: end(&self.source(), &key.repository, &source.uid),
+            destination: end(&key.destination, &key.target, &destination.uid),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The parts of the machine's state, and the bounds that several of its files keep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::ids::{ComparisonId, PairId};
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
-use crate::plan::{CopyOptions, Problem, RepositoryAddress, SeenReferrers};
+use crate::plan::{CopyOptions, NameRefusals, Problem, RepositoryAddress, SeenReferrers};
 
 /// A comparison that is under way.
 #[derive(Debug)]
@@ -22,6 +22,18 @@ pub(super) struct Comparison {
     pub(super) is_doubtful: bool,
     /// True if a tag could not be read for a cause that may pass: it is read again soon.
     pub(super) is_partial: bool,
+}
+
+/// The destination repositories of the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The pairs that write to each.
+    pub(super) pairs: HashMap<RepositoryAddress, BTreeSet<PairId>>,
+    /// The pairs that are not replicated because of their names, by the last list of repositories.
+    pub(super) refusals: NameRefusals,
+    /// The end of the time in which a write of a single tag may still be followed by an earlier one, also if its pair or
+    /// row is gone.
+    pub(super) doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
 }
 
 /// The parts of a source that are not replicated, for people.

@@ -1,5 +1,7 @@
 //! The rules of the state machine, one at a time; the simulator drives them all together.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -69,7 +69,7 @@ impl Shape {
                 name: "all".to_owned(),
                 repositories: RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters"),
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
-                destinations: self.destinations.iter().map(|index| destination(*index)).collect(),
+                destinations: self.destinations.iter().map(|index| destination(*index).into()).collect(),
                 options,
                 immutable_tags: Vec::new(),
             }],

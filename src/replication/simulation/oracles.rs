@@ -270,7 +270,11 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
     let Ok(configuration) = &running.machine.orders().configuration else { return false };
     let matches = configuration.selection.matches(&assignment.repository);
     let rule = matches.iter().find(|m| m.destination == assignment.destination);
-    let is_taken = configuration.selection.takes(&assignment.repository, &assignment.destination, &assignment.tag);
+    let is_taken = configuration.selection.takes(
+        &assignment.repository,
+        (&assignment.destination, &assignment.place.repository),
+        &assignment.tag,
+    );
     !configuration.suspend && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }
 

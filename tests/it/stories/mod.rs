@@ -11,6 +11,7 @@ mod hints;
 pub mod kinds;
 mod kubectl;
 mod late_writes;
+mod names;
 mod node;
 mod node_alone;
 mod node_latency;
