@@ -29,7 +29,7 @@ fn without_secrets(words: impl Iterator<Item = String>) -> String {
 }
 
 /// Returns true if a field or parameter of this name holds a secret.
-pub(super) fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
     SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
 }

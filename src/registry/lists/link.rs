@@ -3,9 +3,9 @@
 use http::header::{HeaderMap, LINK};
 use url::Url;
 
-use crate::registry::error::HttpError;
+use crate::registry::error::{HttpError, RegistryError};
 use crate::registry::http::hosts::Hosts;
-use crate::registry::http::text::clean;
+use crate::registry::http::text::{clean, is_secret_name};
 
 /// The end of a page, as its `Link` headers state it.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,10 +30,65 @@ pub(super) fn next_page(hosts: &Hosts, list: &Url, from: &Url, headers: &HeaderM
         NextLink::Unreadable => Err(HttpError::invalid("the link to the next page cannot be read")),
     };
     followed.map(Some).map_err(|error| {
-        let sent: Vec<String> = texts(headers).collect();
-        let detail = format!("{}; the registry sent Link: {}; {REMEDY}", error.detail, clean(&sent.join(", ")));
+        let detail = format!("{}; {}; {REMEDY}", error.detail, sent_links(headers));
         HttpError { detail, ..error }
     })
+}
+
+/// Returns a clause with the `Link` headers of a page, and the remedy for a next page that cannot be used.
+pub(super) fn unusable_link(headers: &HeaderMap) -> String {
+    format!("{}; {QUERY_REMEDY}", sent_links(headers))
+}
+
+/// Adds to the refusal of a page the headers that linked it, unless the refusal may pass.
+pub(super) fn with_link(error: RegistryError, linked_by: Option<&HeaderMap>) -> RegistryError {
+    match linked_by {
+        Some(headers) if !error.kind.is_transient() => {
+            RegistryError { message: format!("{}; {}", error.message, unusable_link(headers)), ..error }
+        }
+        _ => error,
+    }
+}
+
+/// Returns a clause with the `Link` headers of a page.
+fn sent_links(headers: &HeaderMap) -> String {
+    let sent: Vec<String> = texts(headers).map(|text| shown(&text)).collect();
+    format!("the registry sent Link: {}", sent.join(", ").chars().take(MAX_SHOWN).collect::<String>())
+}
+
+/// Cleans the text of a header. Of a query the names are kept, and the values that say where a page begins; any other
+/// may be a signature.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((front, after)) = rest.split_once('?') {
+        let end = after.find(|c: char| c == '>' || c == ';' || c.is_whitespace()).unwrap_or(after.len());
+        let parameters = after[..end].split('&').map(shown_parameter);
+        add_cleaned(&mut shown, front);
+        shown.push('?');
+        shown.push_str(&parameters.collect::<Vec<_>>().join("&"));
+        rest = &after[end..];
+    }
+    add_cleaned(&mut shown, rest);
+    shown
+}
+
+/// Adds cleaned text, with the space that divides it from what is there.
+fn add_cleaned(shown: &mut String, text: &str) {
+    if text.starts_with(char::is_whitespace) && !shown.is_empty() {
+        shown.push(' ');
+    }
+    shown.push_str(&clean(text));
+}
+
+fn shown_parameter(parameter: &str) -> String {
+    let is_plain = |value: &str| value.len() <= MAX_VALUE && value.chars().all(|c| c.is_ascii_graphic());
+    match parameter.split_once('=') {
+        Some((name, value)) if PLACE_NAMES.contains(&name) && is_plain(value) => format!("{name}={value}"),
+        Some((name, _)) if is_secret_name(name) || clean(name) != name => "...".to_owned(),
+        Some((name, _)) => format!("{name}=..."),
+        None => "...".to_owned(),
+    }
 }
 
 /// Returns the target of the first link with the relation `next` (RFC 8288), or else of the first link that states no
@@ -114,6 +169,15 @@ impl<'a> Links<'a> {
 const REMEDY: &str = "without all of its pages the list is not used: set the external URL of the registry, \
                       or let the proxy in front of it pass on Host and X-Forwarded-Proto";
 
+const QUERY_REMEDY: &str = "without all of its pages the list is not used: let the proxy in front of the registry pass \
+                            on the query of a URL, and keep no lists";
+
+/// The parameters whose values are names of tags and repositories, or numbers.
+const PLACE_NAMES: [&str; 3] = ["last", "n", "page"];
+/// The longest value of a parameter that is shown.
+const MAX_VALUE: usize = 80;
+const MAX_SHOWN: usize = 300;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +241,24 @@ mod tests {
             assert!(!refused.contains("secret") && refused.len() < 700, "{refused}");
         }
         assert!(follow("<https://evil.example/x>; rel=next").unwrap_err().detail.contains("<https://evil.example/x>"));
+    }
+
+    #[test]
+    fn a_header_is_shown_as_it_is_but_for_values_that_may_be_secret() {
+        let table = [
+            (r#"</v2/_catalog?last=b&n=2>; rel="next""#, r#"</v2/_catalog?last=b&n=2>; rel="next""#),
+            ("<https://s3.example/l?last=a&sig=canary>; rel=next", "<https://s3.example/l?last=a&sig=...>; rel=next"),
+            ("/a?b=canary rel=next", "/a?b=... rel=next"),
+            ("</a?token=canary&canary>, </b?n=1>", "</a?...&...>, </b?n=1>"),
+            ("<https://user:canary@r.example/a?last=x>", "<https://r.example/a?last=x>"),
+            ("next page", "next page"),
+            ("<?last=a\u{1b}[31m>", "<?last=a>"),
+            ("</a?>", "</a?...>"),
+        ];
+        for (sent, expected) in table {
+            let text = shown(sent);
+            assert!(text == expected || sent.contains('\u{1b}'), "{sent}: {text}");
+            assert!(!text.contains("canary") && !text.contains('\u{1b}'), "{sent}: {text}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::BuildHasher;
 use std::str::FromStr;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use url::Url;
@@ -16,7 +16,7 @@ use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::advice::unexpected;
 use crate::registry::http::limiter::Load;
 use crate::registry::http::response::ErrorResponse;
-use crate::registry::lists::link::next_page;
+use crate::registry::lists::link::{next_page, unusable_link, with_link};
 use crate::registry::lists::page::{Keep, NameField, NamePage, read_page};
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
@@ -69,19 +69,22 @@ impl ListQuery<'_> {
         url.set_query(Some(PAGE_SIZE));
         let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), InvalidNames::default());
         walk.enter(&url);
+        // The headers of the page before.
+        let mut linked_by: Option<HeaderMap> = None;
         loop {
             let request = RegistryRequest::new(Method::GET, url, scopes.clone(), operation);
             let (from, headers, body) = match fetch_page(session, &request, operation).await? {
                 Fetched::Document { url, headers, body } => (url, headers, body),
                 Fetched::Refused(refused) if walk.pages.len() == 1 => return Ok(ListResult::Refused(refused)),
-                Fetched::Refused(refused) => return Err(refused.error(operation)),
+                Fetched::Refused(refused) => return Err(with_link(refused.error(operation), linked_by.as_ref())),
             };
             let page = read_page(&body, field, keep).ok_or_else(|| {
                 let detail = unexpected(&body, &format!("has no {:?}", field.as_str()));
                 operation.error(ErrorKind::InvalidContent, detail)
             })?;
             page.manifests.into_iter().for_each(&mut *observer);
-            let is_nothing_new = walk.is_nothing_new(&page);
+            let is_repeated = walk.is_repeated(&page);
+            let is_empty = page.is_empty();
             invalid.extend(page.invalid);
             names.extend(page.kept);
             if names.len() > MAX_NAMES {
@@ -92,11 +95,15 @@ impl ListQuery<'_> {
             let Some(next) = next.map_err(|error| operation.attempt_error(error).error)? else { break };
             url = next;
             if !walk.enter(&url) {
-                if is_nothing_new {
+                // Nothing follows an empty page, as registries have it that link every page.
+                if is_empty {
                     break;
                 }
-                return Err(operation.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
+                let fault = if is_repeated { REPEATED } else { "the pages of the list go in a circle" };
+                let detail = format!("{fault}; {}", unusable_link(&headers));
+                return Err(operation.error(ErrorKind::InvalidContent, detail));
             }
+            linked_by = Some(headers);
             if walk.pages.len() > MAX_PAGES {
                 return Err(operation.error(ErrorKind::TooLarge, format!("the list has over {MAX_PAGES} pages")));
             }
@@ -139,13 +146,14 @@ impl PageWalk {
         self.pages.insert(self.hashes.hash_one(url.as_str()))
     }
 
-    /// Returns true if a page has no names, or those of the page before it, as registries send that link their last
-    /// page to itself.
-    fn is_nothing_new<T>(&mut self, page: &NamePage<'_, T>) -> bool {
+    /// Returns true if a page has the names of the page before it.
+    fn is_repeated<T>(&mut self, page: &NamePage<'_, T>) -> bool {
         let hash = self.hashes.hash_one(page.text);
-        self.names.replace(hash) == Some(hash) || page.is_empty()
+        self.names.replace(hash) == Some(hash)
     }
 }
+
+const REPEATED: &str = "a page repeats the one before it and links to itself";
 
 /// The requested page size: ECR accepts no more than 1000 (ggcr#1091).
 pub(super) const PAGE_SIZE: &str = "n=1000";

@@ -13,7 +13,7 @@ use crate::locked::Locked;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::content::manifests::{Manifests, Reference};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
-use crate::registry::lists::link::next_page;
+use crate::registry::lists::link::{next_page, unusable_link, with_link};
 use crate::registry::lists::referrer_page::{Referrer, ReferrerPage, is_filtered, unite};
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 
@@ -196,7 +196,7 @@ impl ReferrerLists {
             url.query_pairs_mut().append_pair("artifactType", only);
         }
         let (mut pages, mut found) = (HashSet::from([url.clone()]), Vec::new());
-        let mut seen = HashSet::new();
+        let (mut seen, mut linked_by) = (HashSet::new(), None);
         loop {
             let request = RegistryRequest::new(Method::GET, url, Scopes::pull(repository), operation)
                 .header(ACCEPT, HeaderValue::from_static(media_type::OCI_INDEX));
@@ -209,7 +209,7 @@ impl ReferrerLists {
                     }
                     return Ok(None);
                 }
-                Fetched::Refused(refused) => return Err(refused.error(operation)),
+                Fetched::Refused(refused) => return Err(with_link(refused.error(operation), linked_by.as_ref())),
             };
             let is_filtered = types.len() == 1 && is_filtered(&headers);
             let wanted = ReferrerPage::parse(&body, operation)?.wanted(types, is_filtered);
@@ -224,8 +224,10 @@ impl ReferrerLists {
             };
             url = next;
             if !pages.insert(url.clone()) {
-                return Err(operation.error(ErrorKind::InvalidContent, "the pages of the list go in a circle"));
+                let detail = format!("the pages of the list go in a circle; {}", unusable_link(&headers));
+                return Err(operation.error(ErrorKind::InvalidContent, detail));
             }
+            linked_by = Some(headers);
         }
     }
 

@@ -133,6 +133,22 @@ async fn what_is_no_index_of_referrers_under_the_fallback_tag_names_none() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_wrong_in_one_place_names_it() {
+    let subject = Digest::sha256(b"s");
+    let server = Server::start(|_, _| served(r#"{"manifests":[{"digest":"sha256:ABC"}]}"#.to_owned())).await;
+    let error = server.client().referrers(&repository(), &subject, FallbackTag::Unknown).await.unwrap_err();
+    assert!(error.message.contains(r#"with a digest that is not valid: "sha256:ABC""#), "{error}");
+    let next = format!("</v2/team/app/referrers/{subject}?page=2>; rel=next");
+    let server = Server::start(move |_, page| match page {
+        0 => served(index(&[])).header("Link", next.clone()),
+        _ => Reply::new(404, ""),
+    })
+    .await;
+    let error = server.client().referrers(&repository(), &subject, FallbackTag::Unknown).await.unwrap_err();
+    assert!(error.message.contains("answered 404; the registry sent Link: </v2/team/app/referrers/"), "{error}");
+}
+
+#[tokio::test]
 async fn a_read_that_fails_is_never_taken_for_none() {
     let subject = Digest::sha256(b"s");
     let circle = served(index(&[])).header("Link", format!("</v2/team/app/referrers/{subject}>; rel=next"));

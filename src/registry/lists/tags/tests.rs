@@ -57,9 +57,20 @@ async fn odd_pages_are_read_and_wrong_ones_refused() {
 
 #[tokio::test]
 async fn a_link_that_goes_in_a_circle_ends() {
+    // A proxy that drops the query answers so, whatever follows.
     let server =
         Server::start(|_, _| Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "<?last=a>; rel=next")).await;
-    assert_eq!(server.client().tags(&repository()).await.unwrap().unwrap().len(), 1);
+    let error = server.client().tags(&repository()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidContent, "{error}");
+    let words = ["repeats the one before it", "Link: <?last=a>; rel=next", "pass on the query"];
+    assert!(words.iter().all(|words| error.message.contains(words)), "{error}");
+    let server = Server::start(|_, page| {
+        let tags = if page == 0 { r#"["v1"]"# } else { "[]" };
+        Reply::new(200, format!(r#"{{"tags":{tags}}}"#)).header("Link", "<?last=v1>; rel=next")
+    })
+    .await;
+    let listed = server.client().tags(&repository()).await.unwrap().unwrap();
+    assert_eq!(listed.len(), 1, "nothing follows an empty page");
     let server = Server::start(|_, before| {
         let page = if before < 3 { before } else { 1 };
         Reply::new(200, format!(r#"{{"tags":["v{before}"]}}"#)).header("Link", format!("<?page={page}>; rel=next"))
@@ -67,6 +78,22 @@ async fn a_link_that_goes_in_a_circle_ends() {
     .await;
     let error = server.client().tags(&repository()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidContent, "{error}");
+    assert!(error.message.contains("go in a circle; the registry sent Link: <?page=1>; rel=next"), "{error}");
+}
+
+#[tokio::test]
+async fn a_further_page_that_is_refused_shows_the_header_and_the_remedy() {
+    for status in [400, 403, 404, 410] {
+        let server = Server::start(move |_, page| match page {
+            0 => Reply::new(200, r#"{"tags":["v1"]}"#).header("Link", "</v2/team/app/tags/list?last=v1>; rel=next"),
+            _ => Reply::new(status, ""),
+        })
+        .await;
+        let error = server.client().tags(&repository()).await.unwrap_err();
+        let words = "; the registry sent Link: </v2/team/app/tags/list?last=v1>; rel=next; ";
+        assert!(error.message.contains(&format!("answered {status}")) && error.message.contains(words), "{error}");
+        assert!(error.message.contains("pass on the query"), "{error}");
+    }
 }
 
 #[tokio::test]
