@@ -87,7 +87,13 @@ impl Observer {
         if is_read {
             return self.engine.observe(client, repository, tag).await;
         }
-        Ok(client.head_manifest(repository, Reference::Tag(tag)).await?.map(|head| head.digest))
+        match client.head_manifest(repository, Reference::Tag(tag)).await? {
+            // No image: the read says in words what it is.
+            Some(head) if head.is_schema_1 || head.size.is_some_and(|size| size < MIN_IMAGE) => {
+                Ok(Some(client.manifest(repository, Reference::Tag(tag)).await?.digest))
+            }
+            head => Ok(head.map(|head| head.digest)),
+        }
     }
 
     /// Has the Registry checked whose credentials, name or certificate failed.
@@ -145,5 +151,8 @@ impl FindingSender<'_> {
         }
     }
 }
+
+/// The bytes that a manifest has at least: its config has a digest of 64 digits and a media type.
+const MIN_IMAGE: u64 = 100;
 
 const LOOK_AGAIN_AFTER_MS: [u64; 6] = [0, 20, 100, 400, 1500, 3000];

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::image::{Descriptor, DigestHasher, RepositoryName};
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::content::blob_page::{MAX_BEGINNING, beginning_of_page, page_error};
 use crate::registry::content::head_verdict::{Absence, HeadVerdict, HeadVerdicts};
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::body::{self, MinimumRate};
@@ -51,7 +52,14 @@ impl Blobs {
         if self.verdicts.get(Instant::now()) == HeadVerdict::Wrong {
             return self.has_first_byte(repository, blob, &operation).await;
         }
-        let response = self.session.call(&self.request(Method::HEAD, repository, blob, &operation)).await?;
+        let request = self.request(Method::HEAD, repository, blob, &operation);
+        let response = match self.session.call(&request).await {
+            Ok(response) => response,
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                return self.head_failed(repository, blob, &request, &operation).await;
+            }
+            Err(error) => return Err(error),
+        };
         let is_refused = response.elsewhere.is_some() || matches!(response.status().as_u16(), 400 | 403 | 405 | 501);
         if is_refused && !response.status().is_success() {
             return self.has_first_byte(repository, blob, &operation).await;
@@ -62,6 +70,23 @@ impl Blobs {
         }
         let is_found = self.has_first_byte(repository, blob, &operation).await?;
         self.verdicts.note(if is_found { HeadVerdict::Wrong } else { HeadVerdict::Right }, Instant::now());
+        Ok(is_found)
+    }
+
+    /// Requests the first byte after HEAD failed as if the registry were away. If HEAD fails once more beside a
+    /// successful GET, it is not used for blobs of this registry from then on.
+    async fn head_failed(
+        &self,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+        request: &RegistryRequest<'_>,
+        operation: &Operation,
+    ) -> Result<bool, RegistryError> {
+        let is_found = self.has_first_byte(repository, blob, operation).await?;
+        if Box::pin(self.session.send(request)).await.is_err_and(|failed| failed.error.kind == ErrorKind::Unavailable) {
+            tracing::debug!(registry = self.session.http().hosts().host(), "HEAD fails where GET does not");
+            self.verdicts.note(HeadVerdict::Wrong, Instant::now());
+        }
         Ok(is_found)
     }
 
@@ -128,6 +153,7 @@ impl Blobs {
             hasher: Some(DigestHasher::new(blob.digest.algorithm())),
             offset: 0,
             skip: 0,
+            beginning: Bytes::new(),
             resumes_left: MAX_RESUMES,
             serves_ranges,
             sent_at,
@@ -167,9 +193,22 @@ impl Blobs {
             return Err(response.into_error_response(self.session.http().deadlines()).await.error(operation));
         }
         match response.content_length() {
-            Some(length) if length != blob.size => Err(wrong_size(blob, length, operation)),
+            Some(length) if length != blob.size => Err(self.wrong_length(response, length, blob, operation).await),
             _ => Ok(response),
         }
+    }
+
+    /// Returns the error for a response of another length, which is often a web page.
+    async fn wrong_length(
+        &self,
+        response: HttpResponse,
+        length: u64,
+        blob: &Descriptor,
+        operation: &Operation,
+    ) -> RegistryError {
+        let deadline = self.session.http().deadlines().refusal;
+        let beginning = body::read_beginning(response.response, MAX_BEGINNING, deadline).await;
+        page_error(&beginning, operation).unwrap_or_else(|| wrong_size(blob, length, operation))
     }
 
     async fn is_found(
@@ -205,6 +244,8 @@ struct BlobReader {
     offset: u64,
     /// The number of bytes ahead that came out before.
     skip: u64,
+    /// The beginning of the content, if it may be a web page.
+    beginning: Bytes,
     resumes_left: u32,
     serves_ranges: bool,
     /// The time at which the current response was requested.
@@ -226,7 +267,7 @@ impl BlobReader {
                     piece.advance(std::mem::take(&mut self.skip) as usize);
                     return self.take(piece).await.map(Some);
                 }
-                Ok(None) => return Err(wrong_size(&self.blob, self.offset - self.skip, &self.operation)),
+                Ok(None) => return Err(self.wrong_size(self.offset - self.skip)),
                 Err(error) => self.resume(self.operation.attempt_error(error).error).await?,
             }
         }
@@ -235,8 +276,11 @@ impl BlobReader {
     /// Adds `piece`. The last one comes out only if everything is right and nothing follows.
     async fn take(&mut self, piece: Bytes) -> Result<Bytes, RegistryError> {
         let length = self.offset + piece.len() as u64;
+        if self.offset == 0 {
+            self.beginning = beginning_of_page(&piece);
+        }
         if length > self.blob.size {
-            return Err(wrong_size(&self.blob, length, &self.operation));
+            return Err(self.wrong_size(length));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&piece);
@@ -248,7 +292,7 @@ impl BlobReader {
             if let Ok(Some(more)) = more
                 && !more.is_empty()
             {
-                return Err(wrong_size(&self.blob, length + more.len() as u64, &self.operation));
+                return Err(self.wrong_size(length + more.len() as u64));
             }
         }
         Ok(piece)
@@ -257,10 +301,17 @@ impl BlobReader {
     fn check(&mut self) -> Result<(), RegistryError> {
         match self.hasher.take().map(DigestHasher::finish) {
             Some(found) if found != self.blob.digest => {
-                Err(self.operation.error(ErrorKind::InvalidContent, format!("the content has the digest {found}")))
+                let error =
+                    || self.operation.error(ErrorKind::InvalidContent, format!("the content has the digest {found}"));
+                Err(page_error(&self.beginning, &self.operation).unwrap_or_else(error))
             }
             _ => Ok(()),
         }
+    }
+
+    fn wrong_size(&self, found: u64) -> RegistryError {
+        let error = || wrong_size(&self.blob, found, &self.operation);
+        page_error(&self.beginning, &self.operation).unwrap_or_else(error)
     }
 
     /// Requests the rest, after `error` ended the response: always from the registry, as a URL it has signed expires.

@@ -50,6 +50,8 @@ pub struct ManifestHead {
     pub digest: Digest,
     /// The size in bytes, if stated.
     pub size: Option<u64>,
+    /// True if the registry says that it is a manifest of Docker schema 1, which is not replicated.
+    pub is_schema_1: bool,
 }
 
 /// The result of a lookup.
@@ -122,9 +124,17 @@ impl Manifests {
     async fn head_alone(&self, repository: &RepositoryName, reference: Reference<'_>) -> Result<Lookup, RegistryError> {
         let http = self.session.http();
         let operation = self.operation("asking for the manifest", repository, reference);
+        let request = self.request(Method::HEAD, repository, reference, &operation);
         let response = {
             let _permit = http.read_permit(Load::Small).await;
-            self.session.call(&self.request(Method::HEAD, repository, reference, &operation)).await?
+            self.session.call(&request).await
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                return self.head_failed(repository, reference, &request).await;
+            }
+            Err(error) => return Err(error),
         };
         let stated = stated_digest(response.headers());
         match (response.status().as_u16(), stated) {
@@ -138,13 +148,31 @@ impl Manifests {
                     _ => stated,
                 };
                 let size = response.content_length().filter(|size| *size > 0);
-                Ok(Lookup::Found(ManifestHead { digest, size }))
+                let content_type = response.header(CONTENT_TYPE);
+                let is_schema_1 = content_type.is_some_and(|text| text.contains(SCHEMA_1));
+                Ok(Lookup::Found(ManifestHead { digest, size, is_schema_1 }))
             }
             // A refusal of HEAD has no words, and may not be one of GET.
             (200..=299 | 400..=499 | 501, _) => self.head_by_reading(repository, reference).await,
             _ if response.elsewhere.is_some() => self.head_by_reading(repository, reference).await,
             _ => Err(response.into_error_response(http.deadlines()).await.error(&operation)),
         }
+    }
+
+    /// Reads the manifest after HEAD failed as if the registry were away. If HEAD fails once more beside a successful
+    /// GET, manifests of this registry are read from then on.
+    async fn head_failed(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+        request: &RegistryRequest<'_>,
+    ) -> Result<Lookup, RegistryError> {
+        let read = self.head_by_reading(repository, reference).await?;
+        if Box::pin(self.session.send(request)).await.is_err_and(|failed| failed.error.kind == ErrorKind::Unavailable) {
+            tracing::debug!(registry = self.session.http().hosts().host(), "HEAD fails where GET does not");
+            self.verdicts.note(HeadVerdict::Wrong, Instant::now());
+        }
+        Ok(read)
     }
 
     /// Reads a manifest, and verifies it against the requested digest, or the one that the registry states with a tag.
@@ -227,7 +255,7 @@ impl Manifests {
         match self.read(repository, reference).await {
             Ok(manifest) => {
                 let size = Some(manifest.bytes.len() as u64);
-                Ok(Lookup::Found(ManifestHead { size, digest: manifest.digest }))
+                Ok(Lookup::Found(ManifestHead { size, digest: manifest.digest, is_schema_1: false }))
             }
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Lookup::Absent),
             Err(error) if error.kind == ErrorKind::Denied => Ok(Lookup::Denied(error)),
@@ -278,13 +306,13 @@ fn verified(
         Reference::Digest(asked) => Some(asked.clone()),
         Reference::Tag(_) => stated_digest(headers),
     };
-    if let Some(expected) = expected.as_ref().filter(|expected| !expected.verifies(&body)) {
-        let detail = format!("the content does not have the digest {expected}");
-        return Err(Unverified::Damaged(operation.error(ErrorKind::InvalidContent, detail)));
-    }
     if web_page(&body).is_some() {
         let detail = format!("this is not a manifest: the registry {}", unexpected(&body, ""));
         return Err(Unverified::Wrong(operation.error(ErrorKind::InvalidContent, detail)));
+    }
+    if let Some(expected) = expected.as_ref().filter(|expected| !expected.verifies(&body)) {
+        let detail = format!("the content does not have the digest {expected}");
+        return Err(Unverified::Damaged(operation.error(ErrorKind::InvalidContent, detail)));
     }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match Manifest::parse(content_type, body) {
@@ -303,6 +331,9 @@ fn verified(
 
 /// The times that damaged content is read again.
 const MAX_REREADS: u32 = 2;
+
+/// The media types of Docker schema 1, with a signature or without.
+const SCHEMA_1: &str = "docker.distribution.manifest.v1+";
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 

@@ -1,7 +1,7 @@
 //! Advice on failures whose cause can be seen in an answer: what to change, and where.
 
 use http::StatusCode;
-use rustls::{AlertDescription, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use crate::registry::error::{ErrorKind, Operation};
 use crate::registry::http::hosts::official_image_advice;
@@ -48,7 +48,25 @@ pub(super) fn on_tls(error: &rustls::Error) -> String {
             "; this port does not speak TLS: if it speaks http, write http:// in spec.url and set allowHttp".to_owned()
         }
         rustls::Error::AlertReceived(CertificateRequired | BadCertificate) => format!("; {NO_CLIENT_CERTIFICATE}"),
+        rustls::Error::InvalidCertificate(error) => on_certificate(error).to_owned(),
         _ => String::new(),
+    }
+}
+
+/// Returns the advice on a certificate that is refused; empty if there is none.
+fn on_certificate(error: &CertificateError) -> &'static str {
+    use CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer};
+    match error {
+        UnknownIssuer => {
+            "; no authority of the system signed it: name that of the registry in spec.tls, or with --ca HOST=FILE"
+        }
+        Expired | ExpiredContext { .. } => {
+            "; renew the certificate of the server, if the clock of this machine is right"
+        }
+        NotValidForName | NotValidForNameContext { .. } => {
+            "; write a name of the certificate in spec.url, or have it issued for this one"
+        }
+        _ => "",
     }
 }
 
@@ -118,6 +136,11 @@ mod tests {
         assert!(on_tls(&required).contains("client certificate"));
         let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert!(on_tls(&plain).contains("http://"));
+        let certificate = |error| on_tls(&rustls::Error::InvalidCertificate(error));
+        assert!(certificate(CertificateError::UnknownIssuer).contains("--ca HOST=FILE"));
+        assert!(certificate(CertificateError::Expired).contains("renew the certificate"));
+        assert!(certificate(CertificateError::NotValidForName).contains("spec.url"));
+        assert_eq!(certificate(CertificateError::Revoked), "");
         assert_eq!(on_tls(&rustls::Error::DecryptError), "");
     }
 }

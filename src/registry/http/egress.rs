@@ -67,7 +67,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// Returns the host and port of `url`, with the default port of its scheme.
-    pub(super) fn of(url: &Url) -> Option<Self> {
+    pub fn of(url: &Url) -> Option<Self> {
         Some(Self { host: bare(&url.host()?.to_string()), port: url.port_or_known_default()? })
     }
 }

@@ -51,6 +51,27 @@ async fn content_that_differs_never_comes_out_whole() {
 }
 
 #[tokio::test]
+async fn a_page_in_place_of_a_blob_is_named() {
+    const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
+    let blob = |size: usize| Descriptor { size: size as u64, ..descriptor(b"other") };
+    let chunked = format!("{:x}\r\n{PAGE}\r\n0\r\n\r\n", PAGE.len());
+    let replies = [Reply::new(200, PAGE), Reply::new(200, chunked).header("Transfer-Encoding", "chunked")];
+    for (reply, size) in replies.into_iter().flat_map(|reply| [10, 50, 1_000].map(|size| (reply.clone(), size))) {
+        let server = Server::start(move |_, _| reply.clone()).await;
+        let mut shown = String::new();
+        match server.client().blob(&repository(), &blob(size)).await {
+            Ok(mut stream) => {
+                while let Some(piece) = stream.next().await {
+                    shown.extend(piece.err().map(|error| error.message));
+                }
+            }
+            Err(error) => shown = error.message,
+        }
+        assert!(shown.contains("this is not the blob: the registry answered with a web page \"Sign in\""), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn content_of_untold_length_is_counted() {
     // the chunked body; what it ends with
     let table = [
@@ -250,6 +271,9 @@ async fn whether_a_blob_is_there_is_asked_in_the_way_that_works() {
         (Reply::new(403, ""), Some(part("11")), Err(ErrorKind::InvalidContent)),
         (Reply::new(403, ""), Some(Reply::new(403, "")), Err(ErrorKind::Denied)),
         (Reply::new(405, ""), Some(Reply::new(404, "")), Ok(false)),
+        (Reply::new(500, ""), Some(part("10")), Ok(true)),
+        (Reply::new(500, "").reset(), Some(Reply::new(404, "")), Ok(false)),
+        (Reply::new(500, ""), Some(Reply::new(500, "")), Err(ErrorKind::Unavailable)),
     ];
     for (head, get, expected) in table {
         let shown = format!("{head:?} {get:?}");

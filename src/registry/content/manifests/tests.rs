@@ -26,7 +26,7 @@ async fn a_head_is_enough_where_the_registry_states_the_digest() {
     let (repository, tag) = names();
     let head = server.client().head_manifest(&repository, Reference::Tag(&tag)).await.unwrap().unwrap();
     let size = Some(INDEX.len() as u64);
-    assert_eq!(head, ManifestHead { digest: Digest::sha256(INDEX.as_bytes()), size });
+    assert_eq!(head, ManifestHead { digest: Digest::sha256(INDEX.as_bytes()), size, is_schema_1: false });
     assert_eq!(server.lines(), ["HEAD /v2/team/app/manifests/v1"]);
     assert_eq!(server.seen()[0].header("accept-encoding"), Some("identity"));
     assert!(server.seen()[0].header("accept").unwrap().contains(media_type::OCI_INDEX));
@@ -163,6 +163,46 @@ async fn a_404_to_head_is_confirmed_by_get_and_a_wrong_one_remembered() {
         of("GET", "absent"),
     ];
     assert_eq!(server.lines(), expected);
+}
+
+#[tokio::test]
+async fn a_head_that_fails_is_made_up_for_by_get_and_remembered() {
+    for broken in [Reply::new(500, ""), Reply::new(500, "").reset()] {
+        let server = Server::start(move |seen, _| match seen.method.as_str() {
+            "HEAD" => broken.clone(),
+            _ => Reply::new(200, INDEX),
+        })
+        .await;
+        let client = server.client();
+        let (repository, tag) = names();
+        for _ in 0..2 {
+            let head = client.probe_manifest(&repository, Reference::Tag(&tag)).await.unwrap().unwrap();
+            assert_eq!(head.digest, Digest::sha256(INDEX.as_bytes()));
+        }
+        assert_eq!(server.count("GET"), 2);
+        let heads = server.count("HEAD");
+        assert!((2..=5).contains(&heads), "{heads}: the second look has none");
+    }
+    let server = Server::start(|seen, before| match (seen.method.as_str(), before) {
+        ("HEAD", 0..4) => Reply::new(500, ""),
+        _ => Reply::new(200, INDEX).header("Docker-Content-Digest", Digest::sha256(INDEX.as_bytes())),
+    })
+    .await;
+    let (client, (repository, tag)) = (server.client(), names());
+    for _ in 0..2 {
+        assert!(client.probe_manifest(&repository, Reference::Tag(&tag)).await.unwrap().is_some());
+    }
+    assert_eq!(server.count("GET"), 1, "HEAD works again: {:?}", server.lines());
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_manifest_is_named_also_where_a_digest_is_asked_for() {
+    let page = "<!DOCTYPE html><title>Sign in</title>";
+    let server = Server::start(move |_, _| Reply::new(200, page).header("Content-Type", "text/html")).await;
+    let digest = Digest::sha256(INDEX.as_bytes());
+    let error = server.client().manifest(&names().0, Reference::Digest(&digest)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidContent);
+    assert!(error.message.contains("a web page \"Sign in\"; a registry does not answer so: check spec.url"), "{error}");
 }
 
 #[tokio::test]
