@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::authority::REPOSITORY_NOT_FOUND;
 use super::task::CopyError;
+use crate::plan::passes_by_itself;
 use crate::registry::{ErrorKind, RegistryError};
 use crate::terms::{FailureCode, Side};
 
@@ -16,12 +17,14 @@ pub struct CodedError {
     pub message: String,
     /// The wait that a registry asked for.
     pub retry_after: Option<Duration>,
+    /// True if it may pass without any change by people, within minutes.
+    pub is_transient: bool,
 }
 
 impl CodedError {
     /// Returns an error without a wait.
     pub fn new(code: FailureCode, message: String) -> Self {
-        Self { code, message, retry_after: None }
+        Self { code, message, retry_after: None, is_transient: passes_by_itself(code) }
     }
 
     /// Returns the error with the code for its kind on one side of a copy.
@@ -43,7 +46,9 @@ impl CodedError {
             (Side::Source, _) => FailureCode::SourceRejected,
             (Side::Destination, _) => FailureCode::DestinationRejected,
         };
-        Self { code, message: error.message.clone(), retry_after: error.retry_after }
+        // A name that does not resolve now may do so in a moment, though its code is that of a wrong Registry.
+        let is_transient = passes_by_itself(code) || error.kind == HostUnknown;
+        Self { code, message: error.message.clone(), retry_after: error.retry_after, is_transient }
     }
 }
 
@@ -57,6 +62,7 @@ impl From<CopyError> for CodedError {
                 Self::new(FailureCode::RepositoryNotFound, denied.message)
             }
             CopyError::Denied(denied) => Self::new(FailureCode::RegistryPermissionDenied, denied.message),
+            CopyError::ReferrerNotFound(message) => Self::new(FailureCode::ImageNotFound, message),
             CopyError::Source(error) => Self::at(Side::Source, &error),
             CopyError::SourceChanged => {
                 Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
@@ -112,7 +118,10 @@ mod tests {
         for (kind, at_source, at_destination) in table {
             let error = || RegistryError::new(kind, "m");
             assert_eq!(CodedError::from(CopyError::Source(error())).code, at_source, "{kind:?}");
-            assert_eq!(CodedError::from(CopyError::Destination(error())).code, at_destination, "{kind:?}");
+            let failed = CodedError::from(CopyError::Destination(error()));
+            assert_eq!(failed.code, at_destination, "{kind:?}");
+            let passes = matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::HostUnknown);
+            assert_eq!(failed.is_transient, passes, "{kind:?}");
         }
     }
 }

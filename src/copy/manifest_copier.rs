@@ -92,19 +92,26 @@ impl ManifestCopier {
         manifest: &Manifest,
     ) -> Result<(), CopyError> {
         let put = task.destination.put_manifest(task.destination_repository, reference, manifest);
-        task.under_consent(mutation, Box::pin(put)).await?.map_err(|error| match error.kind {
-            ErrorKind::ContentMissing | ErrorKind::ManifestInvalid if closure.sparse.contains(&manifest.digest) => {
-                CopyError::SparseIndexRefused(error)
-            }
-            ErrorKind::ContentMissing | ErrorKind::ManifestInvalid => match closure.of_blobs.get(&manifest.digest) {
-                Some(media_type) => CopyError::Destination(refused_for_blobs(&error, media_type)),
-                None => CopyError::Destination(error),
-            },
-            _ => CopyError::Destination(error),
-        })?;
+        if let Err(error) = task.under_consent(mutation, Box::pin(put)).await? {
+            return Err(refusal(task, closure, manifest, error).await);
+        }
         self.repositories.note_exists(task.repository_key());
         Ok(())
     }
+}
+
+/// Returns the error for a manifest that the destination did not take. A registry that answers otherwise, and fails for
+/// an index of blobs as if it were away, does not take it: some have no better answer.
+async fn refusal(task: &ImageCopy<'_>, closure: &Closure, manifest: &Manifest, error: RegistryError) -> CopyError {
+    let is_refused = matches!(error.kind, ErrorKind::ContentMissing | ErrorKind::ManifestInvalid);
+    if is_refused && closure.sparse.contains(&manifest.digest) {
+        return CopyError::SparseIndexRefused(error);
+    }
+    let Some(media_type) = closure.of_blobs.get(&manifest.digest) else { return CopyError::Destination(error) };
+    if is_refused || (error.kind == ErrorKind::Unavailable && task.destination.ping().await.is_ok()) {
+        return CopyError::Destination(refused_for_blobs(&error, media_type));
+    }
+    CopyError::Destination(error)
 }
 
 /// Returns the error of a registry that takes no index of blobs: pushing it again cannot help.

@@ -3,7 +3,7 @@
 //! It goes after the image: a manifest by its digest, then the index under the fallback tag where the destination has
 //! no referrers API, then the tags that cosign uses. Referrers of referrers are brought as well.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -39,6 +39,15 @@ struct ListedReferrers {
     at: Instant,
 }
 
+/// The referrers of a manifest after an attempt to bring them.
+#[derive(Default)]
+struct Brought {
+    /// Those that are at the destination, and have a manifest of their own.
+    digests: Vec<Digest>,
+    /// Those that the source lists and does not have, by tag or digest.
+    missing: Vec<String>,
+}
+
 impl ReferrerCopier {
     /// Copies by `images`, and finds the referrers of referrers by `finder`.
     pub(super) fn new(
@@ -52,7 +61,7 @@ impl ReferrerCopier {
     /// Brings the referrers that were `found`, and their referrers in turn, and reads them back. Returns their number.
     ///
     /// # Errors
-    /// [`CopyError`].
+    /// [`CopyError`]; of `ReferrerNotFound` once all others were brought.
     pub(super) async fn bring(
         &self,
         task: &ImageCopy<'_>,
@@ -60,7 +69,7 @@ impl ReferrerCopier {
         moved: &AtomicU64,
     ) -> Result<usize, CopyError> {
         let FoundReferrers { known, mut seen, mut attached } = found;
-        let mut count = 0;
+        let (mut count, mut missing) = (0, Vec::new());
         for _ in 0..MAX_DEPTH {
             let mut subjects = Vec::new();
             for attached in attached {
@@ -68,33 +77,44 @@ impl ReferrerCopier {
                 if count > MAX_REFERRERS {
                     return Err(CopyError::LimitExceeded(format!("over {MAX_REFERRERS} manifests refer to the image")));
                 }
-                let brought = self.bring_attached(task, attached, moved).await?;
-                subjects.extend(brought.into_iter().filter(|digest| seen.insert(digest.clone())));
+                let Brought { digests, missing: absent } = self.bring_attached(task, attached, &known, moved).await?;
+                missing.extend(absent);
+                subjects.extend(digests.into_iter().filter(|digest| seen.insert(digest.clone())));
             }
             if subjects.is_empty() {
-                return Ok(count);
+                return all_there(task, &missing).map(|()| count);
             }
             attached = self.finder.find_each(task, subjects, &known).await?;
         }
         Err(CopyError::LimitExceeded(format!("referrers of the image are nested deeper than {MAX_DEPTH}")))
     }
 
-    /// Brings the referrers of one manifest. Returns the digests of those that have a manifest of their own.
+    /// Brings the referrers of one manifest, all but those that are gone. Whatever is gone, and a second list still
+    /// has, is missing.
     async fn bring_attached(
         &self,
         task: &ImageCopy<'_>,
         attached: Attached,
+        known: &BTreeSet<Tag>,
         moved: &AtomicU64,
-    ) -> Result<Vec<Digest>, CopyError> {
-        let mut brought = self.bring_listed(task, &attached, moved).await?;
-        for tag in &attached.tags {
-            let head = task.source.head_manifest(task.source_repository, Reference::Tag(tag)).await;
-            // Gone since it was listed.
-            let Some(head) = head.map_err(CopyError::Source)? else { continue };
+    ) -> Result<Brought, CopyError> {
+        let mut brought = self.bring_listed(task, &attached, known, moved).await?;
+        let mut gone = Vec::new();
+        for tag in attached.tags {
+            let head = task.source.head_manifest(task.source_repository, Reference::Tag(&tag)).await;
+            let Some(head) = head.map_err(CopyError::Source)? else {
+                gone.push(tag);
+                continue;
+            };
             let whole = CopyOptions::default();
-            let artifact = ImageCopy { tag, digest: &head.digest, options: &whole, ..task.clone() };
+            let artifact = ImageCopy { tag: &tag, digest: &head.digest, options: &whole, ..task.clone() };
             Box::pin(self.images.copy(&artifact, moved)).await?;
-            brought.push(head.digest);
+            brought.digests.push(head.digest);
+        }
+        if !gone.is_empty() {
+            let listed = task.source.tags_and_digests(task.source_repository, &|tag| gone.contains(tag)).await;
+            let listed = listed.map_err(CopyError::Source)?.unwrap_or_default().tags;
+            brought.missing.extend(listed.iter().map(|tag| format!("the tag {tag}")));
         }
         Ok(brought)
     }
@@ -103,11 +123,12 @@ impl ReferrerCopier {
         &self,
         task: &ImageCopy<'_>,
         attached: &Attached,
+        known: &BTreeSet<Tag>,
         moved: &AtomicU64,
-    ) -> Result<Vec<Digest>, CopyError> {
+    ) -> Result<Brought, CopyError> {
         let Attached { subject, listed, .. } = attached;
         if listed.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Brought::default());
         }
         // A repository that was absent lists nothing.
         let there = if self.repositories.began_empty(&task.repository_key()) {
@@ -115,13 +136,20 @@ impl ReferrerCopier {
         } else {
             self.listed_at_destination(task, subject).await?.digests
         };
-        let mut brought: Vec<Manifest> = Vec::new();
+        let (mut brought, mut gone): (Vec<Manifest>, Vec<&Digest>) = (Vec::new(), Vec::new());
         for digest in listed {
-            let is_listed = there.contains(digest);
-            brought.extend(self.bring_manifest(task, digest, is_listed, moved).await?);
+            match self.bring_manifest(task, digest, there.contains(digest), moved).await? {
+                Some(manifest) => brought.push(manifest),
+                None => gone.push(digest),
+            }
         }
         self.have_listed(task, subject, &brought).await?;
-        Ok(brought.into_iter().map(|manifest| manifest.digest).collect())
+        let mut missing = Vec::new();
+        if !gone.is_empty() {
+            let again = self.finder.list_again(task, subject, known).await?;
+            missing.extend(gone.into_iter().filter(|digest| again.contains(digest)).map(ToString::to_string));
+        }
+        Ok(Brought { digests: brought.into_iter().map(|manifest| manifest.digest).collect(), missing })
     }
 
     /// Brings one referrer; `None` if it is gone from the source.
@@ -135,7 +163,6 @@ impl ReferrerCopier {
         let began = Instant::now();
         let source = ManifestSource { client: task.source, repository: task.source_repository, cache: None };
         let closure = match Closure::read(source, digest, &CopyOptions::default()).await.map_err(CopyError::from) {
-            // An index under a fallback tag may name a manifest that was deleted.
             Err(CopyError::SourceChanged) => return Ok(None),
             closure => closure?,
         };
@@ -206,6 +233,18 @@ impl ReferrerCopier {
         };
         Ok(ListedReferrers { digests, by_api: false, index, at })
     }
+}
+
+/// Makes sure that no referrer is missing at the source.
+fn all_there(task: &ImageCopy<'_>, missing: &[String]) -> Result<(), CopyError> {
+    let Some(first) = missing.first() else { return Ok(()) };
+    let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+    Err(CopyError::ReferrerNotFound(format!(
+        "{} lists {first}{more} in {} among the referrers of the image and has no manifest for it (404): the image is \
+         copied without it; push it again, or delete it from the list",
+        task.source.host(),
+        task.source_repository
+    )))
 }
 
 /// Adds `missing` to the index that is `there` under the fallback tag of `subject`. Does nothing if another writer has

@@ -142,6 +142,23 @@ impl ReferrerFinder {
         Ok(Attached { subject, listed, tags })
     }
 
+    /// Lists the referrers of `subject` anew, of all types; `known` are the tags that stand for
+    /// referrers.
+    ///
+    /// # Errors
+    /// [`CopyError::Source`].
+    pub(super) async fn list_again(
+        &self,
+        task: &ImageCopy<'_>,
+        subject: &Digest,
+        known: &BTreeSet<Tag>,
+    ) -> Result<HashSet<Digest>, CopyError> {
+        let is_tagged = known.contains(&fallback_tag(subject));
+        let fallback = if is_tagged { FallbackTag::Present } else { FallbackTag::Absent };
+        let listed = task.source.referrers_of_types(task.source_repository, subject, fallback, &[]).await;
+        Ok(listed.map_err(CopyError::Source)?.into_iter().map(|referrer| referrer.digest).collect())
+    }
+
     /// Returns the index that was read lately under the fallback tag of `subject`.
     fn seen_list(&self, task: &ImageCopy<'_>, subject: &Digest) -> Option<Manifest> {
         let (digest, at) = self.seen_lists.recall(&(task.source_key(), fallback_tag(subject)))?;
@@ -150,10 +167,10 @@ impl ReferrerFinder {
     }
 }
 
-/// Returns true if a manifest of the source says that it is of one of `types`; an absent manifest is of none.
+/// Returns true if a manifest of the source says that it is of one of `types`; an absent manifest may be of any.
 async fn is_of_types(task: &ImageCopy<'_>, reference: Reference<'_>, types: &[String]) -> Result<bool, CopyError> {
     let manifest = match task.source.manifest(task.source_repository, reference).await {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(true),
         manifest => manifest.map_err(CopyError::Source)?,
     };
     let document: TypesView<'_> = serde_json::from_slice(&manifest.bytes).unwrap_or_default();

@@ -151,6 +151,9 @@ pub enum CopyError {
     /// The authority denied a change.
     #[error("{0}")]
     Denied(Denied),
+    /// The image is copied; the source lists something that refers to it, and does not have that.
+    #[error("{0}")]
+    ReferrerNotFound(String),
     /// The source failed.
     #[error("{0}")]
     Source(RegistryError),

@@ -96,7 +96,7 @@ fn item(assignment: &Assignment, lane: &Lane) -> Item {
 fn result_of(ended: EndedItem, access: &dyn Access, assignment: &Assignment) -> Result<Replica, CodedError> {
     ended.result.map_err(|ItemError { code, message, retry_after, suspect: side }| {
         side.into_iter().for_each(|side| suspect(access, assignment, side));
-        CodedError { code, message, retry_after: retry_after.map(Duration::from_secs) }
+        CodedError { retry_after: retry_after.map(Duration::from_secs), ..CodedError::new(code, message) }
     })
 }
 

@@ -145,7 +145,8 @@ impl ObservedRepository<'_> {
         while let Some((tag, digest)) = digests.next().await {
             match digest {
                 Ok(Some(digest)) => drop(found.insert(tag, Some(digest))),
-                Ok(None) => {}
+                // The copy of its image says so, unless the tag was deleted meanwhile.
+                Ok(None) => drop(found.insert(tag, None)),
                 Err(error) => {
                     self.sender.report(&error);
                     extent = extent.min(if is_of_tag(error.kind) { Extent::Whole } else { Extent::Partial });

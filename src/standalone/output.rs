@@ -11,12 +11,12 @@ use super::UsageError;
 use super::flags::{Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
-use super::wiring::name_of;
+use super::wiring::{name_of, unused_filters};
 use crate::console;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
 use crate::locked::Locked;
-use crate::plan::{LedgerEntry, RowState, passes_by_itself};
+use crate::plan::{LedgerEntry, RowState};
 use crate::replication::machine::{Assignment, Machine};
 
 /// The end of one image and one destination.
@@ -82,7 +82,7 @@ impl ImageResult {
 
     /// Returns true if it failed in a way that may pass by itself: another result may follow.
     pub(super) fn may_be_tried_again(&self) -> bool {
-        self.failed().is_some_and(|failed| passes_by_itself(failed.code))
+        self.failed().is_some_and(|failed| failed.is_transient)
     }
 
     fn failed(&self) -> Option<&CodedError> {
@@ -188,13 +188,19 @@ impl Printer {
         pairs.retain(|results| !results.is_empty());
         let problems: Vec<String> = machines.iter().flat_map(problems).collect();
         let invalid: Vec<InvalidList> = machines.iter().flat_map(InvalidList::of).collect();
+        let unused: Vec<String> = machines.iter().flat_map(unused_filters).collect();
         let counts = ImageCounts::of(pairs.iter().flatten());
         let text = match self.format {
-            Format::Json => document(&pairs, &counts, &invalid, &problems),
+            Format::Json => {
+                let mut document = document(&pairs, &counts, &problems);
+                (document["invalidNames"], document["unusedFilters"]) = (json!(invalid), json!(unused));
+                format!("{document:#}\n")
+            }
             Format::Text => {
                 let sentence = counts.sentence(is_stopped, !problems.is_empty());
                 let (invalid, problems) = (remark_lines(&invalid), problem_lines(&problems));
-                format!("\n{}{invalid}\n{sentence}\n{problems}", summary_table(&pairs))
+                let unused = remark_lines(&unused);
+                format!("\n{}{invalid}{unused}\n{sentence}\n{problems}", summary_table(&pairs))
             }
         };
         Summary { text, counts, problems: problems.len() }
@@ -250,14 +256,13 @@ fn problems(machine: &Machine) -> impl Iterator<Item = String> {
     machine.problems().map(move |problem| format!("{name}: {}", problem.message))
 }
 
-fn document(pairs: &[Vec<ImageResult>], counts: &ImageCounts, invalid: &[InvalidList], problems: &[String]) -> String {
+fn document(pairs: &[Vec<ImageResult>], counts: &ImageCounts, problems: &[String]) -> serde_json::Value {
     let images: Vec<_> = pairs.iter().flatten().map(image_document).collect();
     let mut summary = json!({"images": counts.images, "complete": counts.complete(), "failed": counts.failed});
     if counts.pending > 0 {
         summary["pending"] = json!(counts.pending);
     }
-    let document = json!({"images": images, "summary": summary, "invalidNames": invalid, "troubles": problems});
-    format!("{document:#}\n")
+    json!({"images": images, "summary": summary, "troubles": problems})
 }
 
 fn summary_table(pairs: &[Vec<ImageResult>]) -> String {

@@ -63,6 +63,6 @@ pub(super) fn panicked(id: ItemId) -> EndedItem {
 
 fn item_error(error: CopyError) -> ItemError {
     let suspect = error.suspect();
-    let CodedError { code, message, retry_after } = CodedError::from(error);
+    let CodedError { code, message, retry_after, .. } = CodedError::from(error);
     ItemError { code, message, retry_after: retry_after.map(|after| after.as_secs()), suspect }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::standalone::{Files, text};
-use crate::support::image::Image;
+use crate::support::image::{Image, sha256};
 use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry, rule, sync};
 
@@ -131,4 +131,45 @@ async fn a_repository_whose_list_fails_is_named_and_ends_no_other() {
     rule(&mut files)["repositoryFilters"] = json!([exact("app"), exact("blobs-only")]);
     let synced = sync(&files, 1).await;
     assert!(synced.contains("has no repository blobs-only: push to it, or correct the filter"), "{synced}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_names_what_is_no_image_as_sync_does() {
+    let (source, destination) = (source(), registry());
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let schema_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let body = r#"{"schemaVersion":1,"name":"app","tag":"old","architecture":"amd64","fsLayers":[],"history":[],"x":"0123456789"}"#;
+    for (tag, media_type, body) in [("list", manifest, "[]"), ("none", manifest, "{}"), ("old", schema_1, body)] {
+        let digest = sha256(body.as_bytes());
+        source.put_manifest("app", &digest, media_type, body.as_bytes().to_vec());
+        source.tag("app", tag, &digest);
+    }
+    let files = files("no-images", &source, &[&destination]);
+    let planned = document(&files, "plan").await;
+    for tag in ["list", "none", "old"] {
+        let image = planned["images"].as_array().unwrap().iter().find(|image| image["tag"] == tag).unwrap();
+        assert_eq!(image["action"], "FAILED", "{image}");
+    }
+    let bad = [("list", "InvalidContent"), ("none", "InvalidContent"), ("old", "InvalidContent")];
+    good_arrives_and_bad_is_named(&files, &destination, &bad).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_referrer_without_a_manifest_is_named_and_ends_no_other() {
+    let (source, destination) = (source(), registry());
+    let subject = Image::single(0, 1, 1_000);
+    let artifact = Image::artifact(70, "application/vnd.example.signature", 300, Some(&subject));
+    let digest = source.push_untagged("app", &artifact);
+    let missing = When::asked("", format!("/manifests/{digest}")).always();
+    source.fault(missing, ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
+    let tag = format!("{}.sig", source.tags("app")["m-good"].replace(':', "-"));
+    source.tag("app", &tag, &format!("sha256:{}", "0".repeat(64)));
+    let files = files("dangling-referrers", &source, &[&destination]);
+    for _ in 0..2 {
+        let synced = sync(&files, 1).await;
+        assert!(synced.contains("FAILED    source/app:a-good -> d0/app:a-good  ImageNotFound: "), "{synced}");
+        assert!(synced.contains(&digest) && synced.contains(&format!("lists the tag {tag} in app")), "{synced}");
+        assert!(synced.contains("COMPLETE  source/app:z-good"), "{synced}");
+    }
+    assert_eq!(destination.tags("app").into_keys().collect::<Vec<_>>(), GOOD);
 }

@@ -178,7 +178,8 @@ impl Machine {
             self.groups.remove(&group);
         }
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
-        let asked = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err()?.retry_after);
+        let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
+        let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
         let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
@@ -197,7 +198,7 @@ impl Machine {
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);
-                    let CodedError { code, message, retry_after } = failure;
+                    let CodedError { code, message, retry_after, .. } = failure;
                     pair.ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after, jitter }, now);
                 }
                 None => drop(pair.ledger.interrupt(&tag)),
@@ -210,7 +211,7 @@ impl Machine {
         if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(&tag)) {
             self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
         }
-        self.settle(id, &tag, asked, jitter, now);
+        self.settle(id, &tag, failed, jitter, now);
         self.follow_up(id, &tag, &digest, now);
     }
 

@@ -49,16 +49,24 @@ impl Machine {
         !self.retried.given_up.is_empty() && self.retried.given_up.contains(&(id, tag.clone()))
     }
 
-    /// Decides if an image of a run is tried again after a copy of it has ended. `asked` is the wait that a registry
-    /// asked for.
-    pub(super) fn settle(&mut self, id: PairId, tag: &Tag, asked: Option<Duration>, jitter: f64, now: Timestamp) {
+    /// Decides if an image of a run is tried again after a copy of it has ended. `failed` has the wait that a registry
+    /// asked for, and is true of a failure that may pass by itself.
+    pub(super) fn settle(
+        &mut self,
+        id: PairId,
+        tag: &Tag,
+        failed: Option<(Option<Duration>, bool)>,
+        jitter: f64,
+        now: Timestamp,
+    ) {
         let Some(retry_for) = self.orders.once else { return };
         let key = (id, tag.clone());
         let (first, due) = self.retried.images.remove(&key).unwrap_or((now, now));
         self.retried.due.remove(&(due, id, tag.clone()));
         let Some(failure) = self.failure(id, tag) else { return };
         let pause = retry_delay(failure.code, failure.attempts, None, jitter).min(MAX_PAUSE);
-        let is_worth_it = passes_by_itself(failure.code) && !self.retried.is_draining;
+        let (asked, is_transient) = failed.unwrap_or((None, passes_by_itself(failure.code)));
+        let is_worth_it = is_transient && !self.retried.is_draining;
         match next_attempt_at(first, retry_for, pause, asked, now).filter(|_| is_worth_it) {
             Some(at) => {
                 self.retried.images.insert(key, (first, at));

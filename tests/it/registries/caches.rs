@@ -52,3 +52,27 @@ async fn a_registry_that_takes_no_index_of_layers_refuses_a_cache_once() {
         assert_eq!(CodedError::from(refused).code, FailureCode::DestinationRejected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_breaks_at_a_cache_is_named_with_the_media_type() {
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let cache = cache();
+    pair.source.push("app", "cache", &cache);
+    for fault in [ScriptedFault::error(500, "UNKNOWN"), ScriptedFault::CutRequest(10)] {
+        pair.destination.clear_faults();
+        pair.destination.fault(When::asked("PUT", "/manifests/").always(), fault);
+        let refused = pair.copy("cache", &cache.digest()).await.unwrap_err();
+        assert!(
+            refused.to_string().contains(LAYER) && refused.to_string().contains("image-manifest=true"),
+            "{refused}"
+        );
+        assert_eq!(CodedError::from(refused).code, FailureCode::DestinationRejected, "it is not tried again");
+    }
+    pair.destination.fault(When::asked("", "/v2/").always(), ScriptedFault::error(503, "UNAVAILABLE"));
+    let away = pair.copy("cache", &cache.digest()).await.unwrap_err();
+    assert_eq!(
+        CodedError::from(away).code,
+        FailureCode::DestinationUnavailable,
+        "a registry that is away may come back"
+    );
+}

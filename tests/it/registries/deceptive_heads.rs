@@ -10,7 +10,7 @@ use super::pair::{RegistryPair, client};
 use crate::standalone::{Files, text};
 use crate::stories::scene::{Scene, to};
 use crate::support::image::Image;
-use crate::support::scripted::{Personality, ScriptedRegistry, SeenRequest};
+use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, SeenRequest, When};
 
 fn deceptive() -> Personality {
     Personality { head_manifest: Some(404), head_blob: Some(404), ..Personality::plain() }
@@ -126,4 +126,19 @@ async fn an_operator_finds_what_head_does_not_find() {
     scene.compared_again("all", "moved").await;
     scene.image_becomes("destination/app:v1", ReplicationState::Complete, soon).await;
     assert_eq!(destination.tags("app")["v1"], moved);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_whose_head_fails_takes_images_by_get() {
+    for fault in [ScriptedFault::error(500, "UNKNOWN"), ScriptedFault::LoseAnswer] {
+        let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+        pair.destination.fault(When::asked("HEAD", "").always(), fault);
+        let image = Image::multi_platform(1, 500);
+        let digest = pair.source.push("app", "1", &image);
+        pair.copy("1", &digest).await.unwrap();
+        assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
+        let heads = pair.destination.count("HEAD", "");
+        assert!(pair.copy("1", &digest).await.unwrap().already_there);
+        assert_eq!(pair.destination.count("HEAD", ""), heads, "it is remembered");
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use transship::copy::{CodedError, CopyError};
 use transship::registry::FallbackTag;
+use transship::terms::FailureCode;
 
 use super::pair::RegistryPair;
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::{Pages, Personality, Referrers};
+use crate::support::scripted::{Pages, Personality, Referrers, ScriptedFault, When};
 
 fn signature(seed: u64, subject: &Image) -> Image {
     Image::artifact(seed, SIGNATURE, 400, Some(subject))
@@ -141,4 +143,62 @@ async fn tags_of_cosign_count_by_the_types_of_their_layers() {
         let tags = pair.destination.tags("app");
         assert_eq!(["sig", "att"].map(|kind| tags.contains_key(&tag(kind))), expected, "{types:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_referrer_without_a_manifest_is_named_after_the_others() {
+    for source in [Personality::plain(), Personality { referrers: None, ..Personality::plain() }] {
+        let lists_itself = source.referrers.is_some();
+        let pair = RegistryPair::start(source, Personality::plain());
+        let image = Image::single(1, 1, 500);
+        let (gone, kept) = (signature(2, &image), signature(3, &image));
+        pair.source.push("app", "1", &image);
+        [&gone, &kept].iter().for_each(|one| drop(pair.source.push_untagged("app", one)));
+        if !lists_itself {
+            let both = Image::index(vec![gone.clone(), kept.clone()]);
+            pair.source.push("app", &image.digest().replace(':', "-"), &both);
+        }
+        let missing = When::asked("", format!("/manifests/{}", gone.digest())).always();
+        pair.source.fault(missing, ScriptedFault::error(404, "MANIFEST_UNKNOWN"));
+        for _ in 0..2 {
+            let refused = pair.copy("1", &image.digest()).await.unwrap_err();
+            assert!(matches!(refused, CopyError::ReferrerNotFound(_)), "{refused:?}");
+            let words =
+                [gone.digest(), "has no manifest for it (404)".to_owned(), "push it again, or delete".to_owned()];
+            assert!(words.iter().all(|words| refused.to_string().contains(words)), "{refused}");
+            assert_eq!(CodedError::from(refused).code, FailureCode::ImageNotFound);
+        }
+        assert_eq!(pair.destination.tree("app", "1"), image.tree_digests());
+        assert_eq!(listed(&pair, &image).await, [kept.digest()].into());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_cosign_without_a_manifest_is_named_after_the_others() {
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let image = Image::single(1, 1, 500);
+    pair.source.push("app", "1", &image);
+    let tag = |kind: &str| format!("{}.{kind}", image.digest().replace(':', "-"));
+    pair.source.tag("app", &tag("sig"), &format!("sha256:{}", "0".repeat(64)));
+    pair.source.push("app", &tag("sbom"), &Image::single(2, 1, 300));
+    let refused = pair.copy("1", &image.digest()).await.unwrap_err();
+    assert!(refused.to_string().contains(&format!("lists the tag {} in app", tag("sig"))), "{refused}");
+    assert_eq!(pair.destination.tags("app").into_keys().collect::<Vec<_>>(), ["1".to_owned(), tag("sbom")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_deleted_after_it_was_listed_is_no_failure() {
+    let pair = RegistryPair::start(Personality::plain(), Personality::plain());
+    let image = Image::single(1, 1, 500);
+    let (gone, kept) = (signature(2, &image), signature(3, &image));
+    pair.source.push("app", "1", &image);
+    pair.source.push_untagged("app", &kept);
+    let body = serde_json::json!({"schemaVersion": 2, "manifests": [gone.descriptor(), kept.descriptor()]}).to_string();
+    let headers = vec![("content-type", "application/vnd.oci.image.index.v1+json".to_owned())];
+    let stale = ScriptedFault::Answer { status: 200, headers, body: body.into() };
+    let lists = format!("/referrers/{}", image.digest());
+    pair.source.fault(When::asked("GET", lists.clone()), stale);
+    pair.copy("1", &image.digest()).await.unwrap();
+    assert_eq!(pair.source.count("GET", &lists), 2, "it was listed once more");
+    assert_eq!(listed(&pair, &image).await, [kept.digest()].into());
 }

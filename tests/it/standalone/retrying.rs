@@ -111,3 +111,16 @@ async fn retries_end_after_their_time_and_failures_of_people_are_not_tried_again
         assert!(expected.contains(&began.elapsed().as_secs()), "{retry_for}: {:?}", began.elapsed());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_does_not_resolve_is_tried_again() {
+    let (source, destination) = (registry(), registry());
+    source.push("app", "v1", &Image::single(1, 1, 500));
+    let mut files = files("no-such-name", &source, &[&destination]);
+    let registry = files.documents.iter_mut().find(|document| document["metadata"]["name"] == "d0").unwrap();
+    registry["spec"]["url"] = json!("http://registry.invalid:5000");
+    let synced = files.run("sync", &["--retry-for", "3s"]).await;
+    assert_eq!(synced.status.code(), Some(1), "{}", text(&synced));
+    let printed = text(&synced);
+    assert!(printed.contains("the next attempt is in ") && printed.contains("DestinationNotReady"), "{printed}");
+}
