@@ -101,6 +101,8 @@ pub struct ConfigurationReport {
     pub blocked: Option<Problem>,
     /// The names in the lists of the source that are not valid, as a sentence.
     pub invalid_names: Option<String>,
+    /// The filters that match nothing of the source, as sentences.
+    pub unused_filters: Vec<String>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
     /// The number of source repositories that the rules match.
@@ -246,7 +248,7 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
             if let Some(blocked) = &report.blocked {
                 return (false, blocked.reason, blocked.message.clone());
             }
-            (true, reason::REPLICATED, "the last complete comparison left nothing failed".to_owned())
+            (true, reason::REPLICATED, replicated(&report.unused_filters))
         }
         _ => {
             let message = format!("{} of {} images are complete so far", counts.complete, counts.images);
@@ -254,6 +256,21 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
         }
     }
 }
+
+/// Returns the message of a configuration that is Ready. Names the filters that match nothing, up to a bound.
+fn replicated(unused_filters: &[String]) -> String {
+    let mut message = "the last complete comparison left nothing failed".to_owned();
+    for unused in unused_filters.iter().take(MAX_NAMED) {
+        message = format!("{message}; {unused}");
+    }
+    match unused_filters.len().checked_sub(MAX_NAMED) {
+        Some(more @ 1..) => format!("{message}; {more} more filters match nothing"),
+        _ => message,
+    }
+}
+
+/// The filters that match nothing and are named.
+const MAX_NAMED: usize = 5;
 
 fn total(report: &ConfigurationReport) -> Counts {
     let mut total = Counts::default();

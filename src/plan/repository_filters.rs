@@ -4,6 +4,8 @@ mod repository_pattern;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use self::repository_pattern::{MAX_COMPILED, RepositoryPattern};
 use super::patterns::Patterns;
 use super::spec_error::{SpecError, check_field};
@@ -61,6 +63,16 @@ impl RepositoryFilters {
                 Some(format!("{pattern}{beyond}"))
             }
         }
+    }
+
+    /// Describes the patterns that match none of `repositories`. Names that are given exactly are no patterns.
+    pub fn unused(&self, repositories: &BTreeSet<RepositoryName>) -> Vec<String> {
+        let Some(filters) = &self.include else { return Vec::new() };
+        let is_used = |pattern: &RepositoryPattern| {
+            let is_match = |name: &RepositoryName| pattern.matches(name, filters.expressions(name.as_str()).as_ref());
+            matches!(pattern, RepositoryPattern::Exact(_)) || repositories.iter().any(is_match)
+        };
+        filters.all.iter().filter(|pattern| !is_used(pattern)).map(ToString::to_string).collect()
     }
 
     /// Returns false if every repository is taken that is not excluded.

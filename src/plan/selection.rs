@@ -1,5 +1,6 @@
 //! The rules of a configuration: where repositories and tags go, and why.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::destination_template::{DestinationTemplate, TemplateError};
@@ -145,6 +146,15 @@ impl Selection {
     /// Returns true if the repositories of the source must be listed: unless every rule names them exactly.
     pub fn needs_listing(&self) -> bool {
         self.rules.iter().any(|rule| rule.repositories.needs_listing())
+    }
+
+    /// Names the filters of repositories that match none of those that a source lists.
+    pub fn unused_repository_filters(&self, listed: &BTreeSet<RepositoryName>) -> Vec<String> {
+        let of_rule = |rule: &Rule| {
+            let unused = rule.repositories.unused(listed);
+            unused.into_iter().map(|filter| format!("rule {}: {filter} matches no repository", rule.name)).collect()
+        };
+        self.rules.iter().flat_map::<Vec<String>, _>(of_rule).collect()
     }
 
     /// Returns the repositories that are named exactly, each once.

@@ -46,6 +46,25 @@ impl TagFilters {
         first(&self.exclude, tag).map(|index| index + 1)
     }
 
+    /// Marks in `used`, which has an entry for each of the `tagFilters`, those that match `tag`.
+    pub fn mark_used(&self, tag: &Tag, used: &mut Vec<bool>) {
+        let Some(filters) = &self.include else { return };
+        used.resize(filters.all.len(), false);
+        if used.iter().all(|is_used| *is_used) {
+            return;
+        }
+        let candidate = Candidate::new(tag, filters);
+        for (is_used, pattern) in used.iter_mut().zip(&filters.all) {
+            *is_used = *is_used || candidate.matches(pattern);
+        }
+    }
+
+    /// Describes the `tagFilters` that are not marked in `used`.
+    pub fn unused(&self, used: &[bool]) -> impl Iterator<Item = String> {
+        let patterns = self.include.iter().flat_map(|filters| &filters.all).zip(used);
+        patterns.filter(|(_, is_used)| !**is_used).map(|(pattern, _)| pattern.to_string())
+    }
+
     /// Returns the number of different causes.
     pub fn causes(&self) -> usize {
         1 + self.exclude.all.len()

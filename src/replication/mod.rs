@@ -16,6 +16,7 @@ mod ports;
 mod running;
 mod slow;
 mod source_comparison;
+mod unused_filters;
 
 pub(crate) use authority::{Consent, SharedClaims};
 pub(crate) use clock::Clock;

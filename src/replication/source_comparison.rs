@@ -11,6 +11,7 @@ use super::machine::{Coverage, Finding, Listed};
 use super::observed_repository::{Extent, ObservedRepository, least};
 use super::observer::{FindingSender, Findings, Observer};
 use super::slow::announced;
+use super::unused_filters::UnusedFilters;
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
 use crate::plan::{Configuration, Problem};
@@ -20,7 +21,7 @@ use crate::terms::{ReferrersMode, reason};
 /// Compares the source of `observer` and sends what it finds; ends with [`Finding::Done`].
 pub(super) async fn compare(observer: Observer, configuration: Arc<Configuration>, findings: Findings) {
     let sender = FindingSender { observer: &observer, places: Arc::new(Semaphore::new(PLACES)), findings };
-    let comparison = ComparisonRun { sender };
+    let comparison = ComparisonRun { sender, filters: UnusedFilters::default() };
     let extent = match comparison.run(&configuration).await {
         Ok(extent) => extent,
         Err(problem) => {
@@ -28,12 +29,16 @@ pub(super) async fn compare(observer: Observer, configuration: Arc<Configuration
             Extent::Incomplete
         }
     };
+    if extent != Extent::Incomplete {
+        comparison.sender.send(Finding::UnusedFilters(comparison.filters.sentences()));
+    }
     let coverage = if extent == Extent::Incomplete { Coverage::Partial } else { Coverage::Whole };
     comparison.sender.send(Finding::Done(coverage));
 }
 
 struct ComparisonRun<'a> {
     sender: FindingSender<'a>,
+    filters: UnusedFilters,
 }
 
 impl ComparisonRun<'_> {
@@ -48,6 +53,9 @@ impl ComparisonRun<'_> {
         let exact: BTreeSet<RepositoryName> =
             configuration.selection.exact_repositories().into_iter().cloned().collect();
         let (listed, invalid) = self.list(&client, configuration).await?;
+        if configuration.selection.needs_listing() {
+            self.filters.see_repositories(configuration.selection.unused_repository_filters(&listed));
+        }
         let (names, unmatched): (BTreeSet<RepositoryName>, _) = exact
             .iter()
             .chain(&listed)
@@ -109,7 +117,13 @@ impl ComparisonRun<'_> {
         let with_referrers = matches.iter().any(|m| m.options.referrers == ReferrersMode::Replicate);
         let choice = configuration.selection.tags_of(&repository);
         let examples = Examples::of(&choice);
-        let keep = |tag: &Tag| if is_referrer_tag(tag) { with_referrers } else { examples.takes(tag) };
+        let keep = |tag: &Tag| {
+            if is_referrer_tag(tag) {
+                return with_referrers;
+            }
+            self.filters.see_tag(&choice, tag);
+            examples.takes(tag)
+        };
         let sent_at = self.sender.observer.clock.now();
         let listing = client.tags_and_digests(&repository, &keep);
         let listing = announced(format!("the tags of {}/{repository}", client.host()), listing).await;

@@ -1,6 +1,6 @@
 //! Reads the kinds from YAML files, as strictly as `kubectl apply` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -29,6 +29,8 @@ pub(super) struct Documents {
     /// For the tokens of notifications, by namespace and name; never for logins.
     pub(super) secrets: BTreeMap<(String, String), Secret>,
     skipped: Skipped,
+    /// Every Registry of the files, also those that are wrong.
+    declared: BTreeSet<NamespacedName>,
 }
 
 impl Documents {
@@ -45,7 +47,11 @@ impl Documents {
                 Err(error) => errors.push(error),
             }
         }
-        documents.check_references(&mut errors);
+        // A file that is not read may have what others name.
+        let is_all_read = errors.iter().all(|error| matches!(error, DocumentError::Object { .. }));
+        if is_all_read {
+            documents.check_references(&mut errors);
+        }
         if errors.is_empty() { Ok(documents) } else { Err(errors) }
     }
 
@@ -97,7 +103,7 @@ impl Documents {
                 }
             }
             Err(error) => {
-                errors.push(DocumentError::NotYaml { file: file.to_owned(), error: error.to_string() });
+                errors.push(DocumentError::NotYaml { file: file.to_owned(), error: yaml_fault(&error.to_string()) });
             }
         }
     }
@@ -129,6 +135,10 @@ impl Documents {
 
     fn take_own(&mut self, object: Object) -> Result<(), ObjectError> {
         let label = object.label();
+        if object.kind == "Registry" {
+            let (namespace, name) = (object.namespace.clone(), object.name.clone());
+            self.declared.insert(NamespacedName { namespace, name });
+        }
         let Object { version, kind, namespace, name, value } = object;
         let is_known = version == OWN_VERSION && (OWN_KINDS.contains(&kind.as_str()) || kind == "ReplicationStatus");
         if !is_known {
@@ -175,13 +185,23 @@ impl Documents {
             let Configuration { namespace, name, source, .. } = configuration;
             let source = NamespacedName { namespace: namespace.clone(), name: source.clone() };
             let named = configuration.selection.destinations().into_iter().chain([&source]);
-            for reference in named.filter(|reference| !self.registries.contains_key(*reference)) {
+            for reference in named.filter(|reference| !self.declared.contains(*reference)) {
                 errors.push(DocumentError::MissingRegistry {
                     configuration: format!("{namespace}/{name}"),
                     registry: reference.clone(),
                 });
             }
         }
+    }
+}
+
+/// Returns the fault of a text that is no YAML, without words about the parser's options, and with the remedy for the
+/// most frequent one: documents without a line between them.
+fn yaml_fault(error: &str) -> String {
+    let fault = error.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+    match fault.contains("duplicate mapping key: apiVersion") {
+        true => format!("{fault}: put a line --- between two documents"),
+        false => fault,
     }
 }
 
@@ -239,8 +259,17 @@ mod tests {
         assert!(errors(plain)[0].contains("spec.allowHttp: true"));
         let unknown = "{apiVersion: transship.dev/v1, kind: Registry, metadata: {name: r}}";
         assert!(errors(unknown)[0].contains("Registry default/r of transship.dev/v1 is no kind"));
+        let named = "{apiVersion: transship.dev/v1alpha1, kind: ReplicationConfiguration, metadata: {name: c}, \
+            spec: {source: {registryRef: {name: r}}, rules: [{name: r, destinations: [{registryRef: {name: r}}]}]}}";
+        for registry in [misspelt, plain, unknown] {
+            let found = errors(&format!("{registry}\n---\n{named}"));
+            assert!(!found.iter().any(|error| error.contains("no file has")), "it is there, and wrong: {found:?}");
+        }
         assert!(errors("{replicas: 3}")[0].contains("f.yaml: an object without apiVersion and kind"));
         assert!(errors("a: [")[0].contains("f.yaml is no YAML"));
+        let joined = errors("apiVersion: v1\nkind: Namespace\napiVersion: v1\nkind: Namespace\n");
+        assert!(joined[0].ends_with("column 1: put a line --- between two documents"), "{joined:?}");
+        assert!(!joined[0].contains("Options"), "{joined:?}");
     }
 
     #[test]

@@ -89,8 +89,8 @@ pub(super) struct FileFlags {
     /// input (repeatable).
     #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// The docker configuration with the logins, a file or the folder of a config.json. Default: $DOCKER_CONFIG, else
-    /// ~/.docker. Credential helpers are not run.
+    /// The docker configuration with the logins: a file, which has to exist, or a folder, which may lack a config.json.
+    /// Default: $DOCKER_CONFIG, else ~/.docker, which may both be absent. Credential helpers are not run.
     #[arg(long, env = "DOCKER_CONFIG", value_name = "PATH", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(super) docker_config: Option<PathBuf>,
     /// Trusts the PEM certificates of a file for one registry, besides the system's: `host[:port]=FILE`

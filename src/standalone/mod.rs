@@ -30,7 +30,7 @@ pub use sync::sync;
 use self::access::FileContent;
 use self::files::Documents;
 use self::flags::FileFlags;
-use self::registries::FileRegistries;
+use self::registries::{FileRegistries, unused_egress};
 use crate::console;
 
 fn read(flags: &FileFlags) -> Result<FileContent, UsageError> {
@@ -48,7 +48,8 @@ fn read_again(flags: &FileFlags, earlier: &FileContent) -> Result<FileContent, U
 
 fn read_content(flags: &FileFlags, earlier: Option<&FileRegistries>) -> Result<FileContent, UsageError> {
     let documents = Documents::read(&flags.files).map_err(UsageError::Documents)?;
-    documents.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let warnings = documents.warnings().into_iter().chain(unused_egress(&documents, flags));
+    warnings.for_each(|warning| tracing::warn!("{warning}"));
     let registries = FileRegistries::new(&documents, flags, earlier).map_err(UsageError::Registries)?;
     Ok(FileContent { documents, registries })
 }

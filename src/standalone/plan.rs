@@ -16,7 +16,7 @@ use super::run::run_once;
 use super::signals::StopSignals;
 use super::store::FileStore;
 use super::text::short_name;
-use super::wiring::{Mode, Wiring, name_of};
+use super::wiring::{Mode, Wiring, name_of, unused_filters};
 use super::{UsageError, printed, read};
 use crate::plan::{Configuration, LedgerEntry};
 use crate::policy::PermissionRequest;
@@ -69,6 +69,7 @@ impl Preview {
         }
         self.take_repositories(machine, configuration, &name);
         self.invalid_lists.extend(InvalidList::of(machine));
+        self.unused_filters.extend(unused_filters(machine));
         self.problems.extend(machine.problems().map(|problem| format!("{name}: {}", problem.message)));
         for pair in machine.pairs() {
             self.take_pair(pair, configuration, access).await;

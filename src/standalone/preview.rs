@@ -24,6 +24,8 @@ pub(super) struct Preview {
     /// Lists with names that are not valid.
     #[serde(rename = "invalidNames")]
     pub(super) invalid_lists: Vec<InvalidList>,
+    /// Filters that match nothing of their source.
+    pub(super) unused_filters: Vec<String>,
     /// Every image of the repositories that match.
     pub(super) images: Vec<PlannedImage>,
     /// Problems of more than one image.
@@ -115,6 +117,7 @@ impl Preview {
             let _ = write!(text, "\n{tags} tags of {repository} are left out, such as {because}\n");
         }
         text.push_str(&remark_lines(&self.invalid_lists));
+        text.push_str(&remark_lines(&self.unused_filters));
         if !self.images.is_empty() {
             let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
             rows.extend(self.images.iter().map(PlannedImage::row));

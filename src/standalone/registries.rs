@@ -12,7 +12,7 @@ use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
 use crate::plan::NamespacedName;
-use crate::registry::{Client, DockerConfig, EgressPolicy, Logins, RegistryOptions, canonical_host};
+use crate::registry::{Client, DockerConfig, EgressPolicy, HostPort, Logins, RegistryOptions, canonical_host};
 use crate::terms::{CaReference, CreateRepositories};
 
 /// The Registries of the files, by reference.
@@ -80,6 +80,26 @@ fn urls(documents: &Documents) -> (BTreeMap<NamespacedName, Url>, Vec<SetupError
         }
     }
     (urls, errors)
+}
+
+/// Returns a warning for each host of `--egress-allow` that no Registry names: every other host has to be public.
+pub(super) fn unused_egress(documents: &Documents, flags: &FileFlags) -> Vec<String> {
+    let mut named: BTreeSet<HostPort> = BTreeSet::new();
+    for registry in documents.registries.values() {
+        let Ok(url) = registry.spec.url.parse::<Url>() else { continue };
+        named.extend(HostPort::of(&url));
+        let spellings = |host: &String| ["", ":443", ":80"].map(|port| format!("{host}{port}"));
+        let trusted = registry.spec.trusted_hosts.iter().flat_map(spellings);
+        named.extend(trusted.filter_map(|host| host.parse::<HostPort>().ok()));
+    }
+    let unused = flags.egress.policy().allow.into_iter().filter(|host| !named.contains(host));
+    let line = |host: HostPort| {
+        format!(
+            "--egress-allow {host} has no effect: no Registry of the files has this host and port in spec.url or \
+             spec.trustedHosts"
+        )
+    };
+    unused.map(line).collect()
 }
 
 /// Returns an error for each flag `--ca` that has no effect.

@@ -15,7 +15,7 @@ use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
 use crate::plan::{Claimant, Configuration, NamespacedName};
-use crate::replication::machine::{Orders, Predecessor, RegistryIdentity, Stored};
+use crate::replication::machine::{Machine, Orders, Predecessor, RegistryIdentity, Stored};
 use crate::replication::{Clock, Core, SharedClaims};
 
 /// The core, and the uids of configurations whose claims changed.
@@ -151,6 +151,12 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     // The lock of the state folder says that the process before has ended.
     let predecessor = if store.was_used() { Predecessor::Ended } else { Predecessor::None };
     Stored { pairs, predecessor, ..Stored::default() }
+}
+
+/// Returns a line for each filter of a configuration that matched nothing of its source.
+pub(super) fn unused_filters(machine: &Machine) -> impl Iterator<Item = String> {
+    let name = machine.configuration().map(|configuration| name_of(configuration)).unwrap_or_default();
+    machine.excluded().unused_filters.iter().map(move |line| format!("{name}: {line}"))
 }
 
 /// Returns the Registries that a configuration names, its source first.

@@ -117,3 +117,18 @@ fn a_hundred_usual_globs_fit_the_bound() {
     let many = vec![filter(ExactMatch, "aa"); MAX_FILTERS + 1];
     assert!(parse(&many, &[]).unwrap_err().message.contains("more than 100"));
 }
+
+#[test]
+fn patterns_that_match_no_repository_are_named() {
+    let of = |filter_type, text: &str| RepositoryFilter { filter: text.to_owned(), filter_type };
+    let include = [
+        of(RepositoryFilterType::PrefixMatch, "team/"),
+        of(RepositoryFilterType::PrefixMatch, "teams/"),
+        of(RepositoryFilterType::GlobMatch, "*/web"),
+        of(RepositoryFilterType::RegexMatch, "team/(app|web)"),
+        of(RepositoryFilterType::ExactMatch, "absent"),
+    ];
+    let filters = RepositoryFilters::parse("f", Some(&include), &[]).unwrap();
+    let listed = ["team/app", "other"].iter().map(|name| name.parse().unwrap()).collect();
+    assert_eq!(filters.unused(&listed), ["PREFIX_MATCH teams/", "GLOB_MATCH */web"]);
+}

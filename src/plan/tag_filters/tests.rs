@@ -150,3 +150,26 @@ fn an_expression_takes_time_in_proportion_to_the_tag() {
     assert!(taken(GlobMatch, "*a*a*a*a*a*c", &[&tag]).is_empty());
     assert!(began.elapsed().as_secs() < 2, "{:?}", began.elapsed());
 }
+
+#[test]
+fn filters_that_match_no_tag_are_named() {
+    let of = |filter_type, text: &str| TagFilter {
+        filter: text.to_owned(),
+        filter_type,
+        version_syntax: VersionSyntax::default(),
+    };
+    let include = [
+        of(TagFilterType::GlobMatch, "v*"),
+        of(TagFilterType::RegexMatch, "v1.*"),
+        of(TagFilterType::RegexMatch, "nightly-.*"),
+        of(TagFilterType::ExactMatch, "latest"),
+    ];
+    let filters = TagFilters::parse(Some(&include), &[of(TagFilterType::ExactMatch, "never")]).unwrap();
+    let mut used = Vec::new();
+    for tag in ["v1.2", "v2", "edge"] {
+        filters.mark_used(&tag.parse().unwrap(), &mut used);
+    }
+    let unused: Vec<String> = filters.unused(&used).collect();
+    assert_eq!(unused, ["REGEX_MATCH nightly-.*", "EXACT_MATCH latest"]);
+    assert_eq!(filters.unused(&[]).count(), 0, "no tag was seen");
+}

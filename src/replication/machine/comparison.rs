@@ -62,6 +62,7 @@ impl Machine {
             }
             Finding::Closed(repository) => self.close(&repository, now),
             Finding::Problem(problem) => self.note(problem),
+            Finding::UnusedFilters(sentences) => self.excluded.unused_filters = sentences,
             Finding::Done(coverage) => self.finish(coverage == Coverage::Whole, now),
         }
     }
@@ -258,6 +259,9 @@ impl Machine {
         }
         if is_complete {
             self.compared = Some(self.orders.generation);
+        }
+        // A source that cannot be read whole is compared all the same: the condition says how far that went.
+        if !comparison.is_doubtful {
             self.handling = comparison.request.or(self.handling.take());
         }
     }

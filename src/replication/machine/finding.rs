@@ -44,6 +44,8 @@ pub(crate) enum Finding {
     Closed(RepositoryName),
     /// Something could not be read.
     Problem(Problem),
+    /// The filters that match nothing of the source, as sentences; every list was read.
+    UnusedFilters(Vec<String>),
     /// The comparison ended.
     Done(Coverage),
 }

@@ -112,6 +112,7 @@ impl Machine {
             self.reported_owes,
             self.reported_fails,
         );
+        let is_changed = is_changed || self.excluded.unused_filters != self.reported.unused_filters;
         let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported_at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
@@ -124,6 +125,7 @@ impl Machine {
             problem,
             blocked,
             invalid_names: self.excluded.invalid_names.clone(),
+            unused_filters: self.excluded.unused_filters.clone(),
             phase,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),

@@ -48,6 +48,8 @@ pub(crate) struct Excluded {
     pub invalid_repositories: InvalidNames,
     /// By repository, names in its last list that no tag can have; a repository without one has no entry.
     pub invalid_tags: BTreeMap<RepositoryName, InvalidNames>,
+    /// Filters that matched nothing in the last comparison that read every list, as sentences.
+    pub unused_filters: Vec<String>,
     /// The names in the lists of the last comparison that are not valid, as a sentence.
     pub invalid_names: Option<String>,
 }

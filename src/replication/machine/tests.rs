@@ -910,3 +910,35 @@ fn images_that_wait_for_the_store_are_dropped_with_what_stops_copies() {
     assert!(bench.copies.is_empty() && bench.machine.is_done());
     assert!(bench.statuses.values().all(|status| status.summary.pending == 1));
 }
+
+#[test]
+fn a_request_is_handled_also_where_a_list_is_forbidden_for_good() {
+    let mut bench = Bench::new("");
+    bench.compare(&[], true);
+    let mut requested = orders(1, "");
+    requested.request = Some("token".to_owned());
+    bench.step(Event::Orders(Box::new(requested)));
+    bench.passes(10);
+    assert_eq!(bench.report.handled_request, None);
+    let forbidden = Problem { stalled: true, reason: reason::SOURCE_UNREADABLE, message: "answered 403".to_owned() };
+    bench.find(Finding::Problem(forbidden.clone()));
+    bench.find(Finding::Done(Coverage::Partial));
+    assert_eq!(bench.report.handled_request.as_deref(), Some("token"));
+    assert_eq!(bench.report.problem, Some(forbidden), "the condition has the failure");
+}
+
+#[test]
+fn filters_that_match_nothing_are_reported_until_they_match() {
+    let mut bench = Bench::new("");
+    let unused = vec!["rule all: PREFIX_MATCH x matches no repository".to_owned()];
+    bench.find(Finding::UnusedFilters(unused.clone()));
+    bench.find(Finding::Done(Coverage::Whole));
+    assert_eq!(bench.report.unused_filters, unused);
+    bench.passes(600);
+    bench.find(Finding::Done(Coverage::Partial));
+    assert_eq!(bench.report.unused_filters, unused, "half a comparison proves nothing");
+    bench.passes(60);
+    bench.find(Finding::UnusedFilters(Vec::new()));
+    bench.find(Finding::Done(Coverage::Whole));
+    assert_eq!(bench.report.unused_filters, Vec::<String>::new());
+}

@@ -30,6 +30,20 @@ impl Reports {
             log(&format!("{namespace}/{name}"), ready);
             reported.logged = status.conditions.clone();
         }
+        if report.invalid_names != reported.report.invalid_names {
+            let name = format!("{namespace}/{name}");
+            report
+                .invalid_names
+                .iter()
+                .for_each(|names| tracing::warn!(target: TARGET, configuration = name, "{names}"));
+        }
+        if report.unused_filters != reported.report.unused_filters {
+            let name = format!("{namespace}/{name}");
+            report
+                .unused_filters
+                .iter()
+                .for_each(|line| tracing::warn!(target: TARGET, configuration = name, "{line}"));
+        }
         (reported.report, reported.status) = (report, status);
     }
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::{Files, text};
 use crate::support::image::Image;
 use crate::support::scripted::ScriptedRegistry;
-use crate::tag_filters::{files, registry};
+use crate::tag_filters::{files, registry, rule};
 
 fn scene(name: &str) -> (ScriptedRegistry, ScriptedRegistry, Files) {
     let (source, destination) = (registry(), registry());
@@ -131,4 +131,33 @@ async fn a_policy_for_a_registry_that_is_in_no_file_is_named() {
     let planned = files.run("plan", &[]).await;
     assert_eq!(planned.status.code(), Some(0), "{}", text(&planned));
     assert!(text(&planned).contains("RegistryPermissionPolicy team-b/idle has no effect"), "{}", text(&planned));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_and_filters_that_match_nothing_are_named_and_fail_nothing() {
+    let (source, destination) = (registry(), registry());
+    source.push("team/app", "v1", &Image::single(1, 1, 500));
+    let mut files = files("match-nothing", &source, &[&destination]);
+    let filter = |filter_type: &str, filter: &str| json!({"filter": filter, "filterType": filter_type});
+    rule(&mut files)["repositoryFilters"] =
+        json!([filter("PREFIX_MATCH", "team/"), filter("PREFIX_MATCH", "teem/"), filter("GLOB_MATCH", "*/web")]);
+    rule(&mut files)["tagFilters"] = json!([filter("GLOB_MATCH", "v*"), filter("REGEX_MATCH", "nightly-.*")]);
+    let lines = [
+        "rule all: PREFIX_MATCH teem/ matches no repository",
+        "rule all: GLOB_MATCH */web matches no repository",
+        "rule all: REGEX_MATCH nightly-.* matches no tag",
+    ];
+    let own = source.host();
+    for subcommand in ["plan", "sync"] {
+        let more = ["--egress-allow", "127.0.0.1:9", "--egress-allow", &own];
+        let output = files.run(subcommand, &more).await;
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{printed}");
+        assert!(lines.iter().all(|line| printed.matches(line).count() == 1), "{printed}");
+        assert_eq!(printed.matches("has no effect").count(), 1, "{printed}");
+        assert!(printed.contains("--egress-allow 127.0.0.1:9 has no effect: no Registry"), "{printed}");
+        let document = files.run(subcommand, &["--output", "json"]).await;
+        let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+        assert_eq!(document["unusedFilters"].as_array().map(Vec::len), Some(3), "{document}");
+    }
 }

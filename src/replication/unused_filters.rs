@@ -1,0 +1,46 @@
+//! Finds the filters of a configuration that match nothing of its source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::image::Tag;
+use crate::locked::Locked;
+use crate::plan::{TagChoice, TagFilters};
+
+/// The filters that have matched something in one comparison.
+#[derive(Default)]
+pub(super) struct UnusedFilters {
+    /// Filters of repositories that matched nothing, as sentences.
+    repositories: Locked<Vec<String>>,
+    /// By rule, its filters of tags and a mark for each that has matched.
+    tags: Locked<BTreeMap<String, (Arc<TagFilters>, Vec<bool>)>>,
+}
+
+impl UnusedFilters {
+    /// Records the filters of repositories that match nothing.
+    pub(super) fn see_repositories(&self, unused: Vec<String>) {
+        *self.repositories.lock() = unused;
+    }
+
+    /// Takes a listed tag of a repository.
+    pub(super) fn see_tag(&self, choice: &TagChoice, tag: &Tag) {
+        let mut seen = self.tags.lock();
+        for (rule, filters) in &choice.rules {
+            if !seen.contains_key(rule) {
+                seen.insert(rule.clone(), (filters.clone(), Vec::new()));
+            }
+            if let Some((filters, used)) = seen.get_mut(rule) {
+                filters.mark_used(tag, used);
+            }
+        }
+    }
+
+    /// Names the filters that matched nothing, once everything was listed.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let mut sentences = self.repositories.lock().clone();
+        for (rule, (filters, used)) in &*self.tags.lock() {
+            sentences.extend(filters.unused(used).map(|filter| format!("rule {rule}: {filter} matches no tag")));
+        }
+        sentences
+    }
+}
