@@ -14,6 +14,8 @@ pub(crate) struct RegistryUse(Locked<HashMap<String, LastUse>>);
 struct LastUse {
     served_at: Option<Instant>,
     failing_since: Option<Instant>,
+    /// True once the registry accepted the credentials, until it refuses them; `None` before the first check.
+    is_accepted: Option<bool>,
 }
 
 impl LastUse {
@@ -47,7 +49,17 @@ impl RegistryUse {
 
     /// Records that a check passed.
     pub(crate) fn check_passed(&self, uid: &str) {
-        self.change(uid, |last| last.failing_since = None);
+        self.change(uid, |last| (last.failing_since, last.is_accepted) = (None, Some(true)));
+    }
+
+    /// Records that the credentials cannot be used: they are refused, or missing.
+    pub(crate) fn credentials_refused(&self, uid: &str) {
+        self.change(uid, |last| last.is_accepted = Some(false));
+    }
+
+    /// Returns true if the registry accepted the credentials, and false if it refuses them; `None` before a check.
+    pub(crate) fn is_accepted(&self, uid: &str) -> Option<bool> {
+        self.0.lock().get(uid).and_then(|last| last.is_accepted)
     }
 
     /// Forgets Registry objects that do not exist any more.

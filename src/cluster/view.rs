@@ -16,11 +16,11 @@ use super::registries::Registries;
 use super::registry_use::RegistryUse;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::locked::Locked;
-use crate::plan::NamespacedName;
+use crate::plan::{NamespacedName, Standing};
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
 use crate::replication::{Access, Unusable};
-use crate::terms::{CreateRepositories, reason};
+use crate::terms::{CreateRepositories, condition_type, reason};
 
 /// The objects of the watched kinds.
 #[derive(Clone)]
@@ -84,6 +84,20 @@ impl View {
     pub(crate) fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
         let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
         found.filter(|_| self.acts_on(namespace))
+    }
+
+    /// Returns the weight of claims through a Registry: has its registry accepted the credentials?
+    pub(crate) fn standing(&self, registry: &Registry) -> Standing {
+        let is_ready = || {
+            let conditions = registry.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|c| c.type_ == condition_type::READY && c.status == "True")
+        };
+        let is_accepted = self.uses.is_accepted(&registry.uid().unwrap_or_default()).unwrap_or_else(is_ready);
+        match (is_accepted, &registry.spec.credentials) {
+            (false, _) => Standing::Unproven,
+            (true, None) => Standing::Anonymous,
+            (true, Some(_)) => Standing::Accepted,
+        }
     }
 
     /// Returns the client options of the Registry with this uid and their version; `None` if it cannot be used.

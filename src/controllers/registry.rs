@@ -57,6 +57,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     }
     let health = check(&registry, &context.view, &slot).await;
     drop(slot);
+    note_credentials(&registry, &health, &context.view);
     let previous = registry.status.clone().unwrap_or_default();
     let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
     if status != previous {
@@ -97,6 +98,18 @@ async fn answer<T>(work: impl Future<Output = T>, slot: &FairSlot) -> Option<T> 
     }
     slot.set_slow(true);
     tokio::time::timeout(CHECK_DEADLINE - SLOW_AFTER, work).await.ok()
+}
+
+/// Notes what a check says about the credentials; a registry that does not answer says nothing.
+fn note_credentials(registry: &Registry, health: &Health, view: &View) {
+    let uid = registry.uid().unwrap_or_default();
+    match health {
+        Health::Ready { .. } | Health::Odd { .. } => view.uses.check_passed(&uid),
+        Health::Failing { stalled: true, reason, .. } if *reason != reason::HOST_UNKNOWN => {
+            view.uses.credentials_refused(&uid);
+        }
+        Health::Failing { .. } => {}
+    }
 }
 
 async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {

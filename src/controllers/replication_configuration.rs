@@ -17,7 +17,8 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, patch_status};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, configuration_status, parse_configuration,
+    Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing, configuration_status,
+    parse_configuration,
 };
 use crate::policy::Policy;
 use crate::registry::canonical_host;
@@ -79,6 +80,11 @@ fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, contex
             .collect(),
         dependencies: dependencies(&named, context),
         stalled_registries: stalled_registries(&named, namespace),
+        standings: named
+            .iter()
+            .map(|(reference, registry)| (reference.clone(), context.view.standing(registry)))
+            .filter(|(_, standing)| *standing != Standing::Accepted)
+            .collect(),
         policies: Arc::new(policies(&named, context)),
         slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
         class,

@@ -14,10 +14,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use super::Context;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
 use crate::cluster::CallError;
-use crate::plan::{Claimant, RepositoryAddress};
+use crate::plan::{Claimant, RepositoryAddress, Standing};
+use crate::policy::{PermissionRequest, Policy, evaluate};
 use crate::registry::canonical_host;
 use crate::replication::Store;
 use crate::replication::machine::StoredPair;
+use crate::terms::Action;
 
 /// Adopts every status that an earlier process left: pairs for their configurations, and the claims of all
 /// configurations before any of them starts. Statuses without a configuration are deleted.
@@ -86,11 +88,32 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
         Some(RepositoryAddress { host, repository: end.repository.parse().ok()? })
     };
     let spec = &pair.identity.spec;
+    let Some(standing) = consented(context, pair) else { return };
     if let (Some(holder), Some(source), Some(destination)) =
         (holder_of(context, pair), place(&spec.source), place(&spec.destination))
     {
         // Age settles a conflict among stored pairs, as always.
         let mut claims = context.claims.lock();
-        let _ = claims.claim(&holder, &source, &destination);
+        let _ = claims.claim(&holder, standing, &source, &destination);
     }
+}
+
+/// Returns the weight of the claim of a stored pair; `None` if the destination's owner does not consent.
+fn consented(context: &Context, pair: &StoredPair) -> Option<Standing> {
+    let (own, reference) = (&pair.identity.namespace, &pair.identity.spec.destination.registry_ref);
+    let namespace = reference.namespace.as_ref().unwrap_or(own);
+    let request = PermissionRequest {
+        namespace: own,
+        configuration: &pair.identity.spec.configuration_ref.name,
+        action: Action::ReplicateImage,
+        registry_namespace: namespace,
+        registry: &reference.name,
+        repository: &pair.identity.spec.destination.repository,
+    };
+    let policies = context.view.stores.policies.state();
+    let policies = policies.iter().filter(|policy| policy.namespace().as_ref() == Some(namespace));
+    let policies: Vec<Policy> =
+        policies.map(|policy| Policy { name: policy.name_any(), spec: Some(policy.spec.0.clone()) }).collect();
+    let registry = context.view.object(namespace, &reference.name)?;
+    evaluate(&request, &policies).allowed.then(|| context.view.standing(&registry))
 }

@@ -1,4 +1,4 @@
-//! One writer per destination repository: the oldest configuration that wants it holds it.
+//! One writer per destination repository: the oldest configuration that wants it and has consent holds it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -24,13 +24,30 @@ pub struct Claimant {
     pub uid: String,
 }
 
+/// The weight of a claim: a weaker one gives way, however old it is. A Registry object that only names the URL of
+/// another owner's registry keeps nobody from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// The registry has accepted the credentials.
+    #[default]
+    Accepted,
+    /// It answers, and no credentials are sent.
+    Anonymous,
+    /// It has not accepted the credentials yet, or refuses them by now.
+    Unproven,
+}
+
 /// The writers of all destination repositories, over all configurations.
+///
+/// Only claims with the consent of the destination's owner are made here; one is released when consent goes.
 #[derive(Debug, Default)]
 pub struct Claims {
     held: HashMap<RepositoryAddress, Claim>,
+    /// The destinations of each configuration.
+    places: HashMap<String, HashSet<RepositoryAddress>>,
     waiting: BTreeSet<String>,
-    /// Destinations that a configuration gave up, or lost to an older one.
-    former: HashSet<RepositoryAddress>,
+    /// Destinations that a configuration gave up, or lost to another, with its uid.
+    former: HashMap<RepositoryAddress, String>,
     changes: u64,
 }
 
@@ -38,55 +55,69 @@ pub struct Claims {
 #[derive(Clone, Debug)]
 pub struct Claim {
     claimant: Claimant,
+    standing: Standing,
     source: RepositoryAddress,
 }
 
-/// The error of a claim on a destination that an older configuration holds. That one is not named: it may have another
+/// The error of a claim on a destination that another configuration holds. That one is not named: it may have another
 /// owner.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Conflict;
 
 impl Claims {
-    /// Claims `destination` for `claimant`, which copies there from `source`. Returns the uids of younger
-    /// configurations that lose a claim by this.
+    /// Claims `destination` for `claimant`, which copies there from `source`. Of equal standing the older one holds it.
+    /// Returns the uids of configurations that lose a claim by this, or may take it because it is weaker than before.
     ///
     /// Two configurations that would copy one repository back and forth conflict too.
     ///
     /// # Errors
-    /// [`Conflict`] if an older configuration holds it. `claimant` then waits: a later [`Claims::release`] returns its
-    /// uid.
+    /// [`Conflict`] if a better claim is held. `claimant` then waits: a later [`Claims::release`] returns its uid.
     pub fn claim(
         &mut self,
         claimant: &Claimant,
+        standing: Standing,
         source: &RepositoryAddress,
         destination: &RepositoryAddress,
     ) -> Result<Vec<String>, Conflict> {
         let same_target = self.held.get(destination).filter(|claim| claim.claimant.uid != claimant.uid);
         let reverse =
             self.held.get(source).filter(|claim| claim.source == *destination && claim.claimant.uid != claimant.uid);
-        if [same_target, reverse].into_iter().flatten().any(|claim| claim.claimant < *claimant) {
+        let is_better = |claim: &Claim| (claim.standing, &claim.claimant) < (standing, claimant);
+        if [same_target, reverse].into_iter().flatten().any(is_better) {
             self.waiting.insert(claimant.uid.clone());
             return Err(Conflict);
         }
-        let displaced: Vec<String> =
+        let mut concerned: Vec<String> =
             [same_target, reverse].into_iter().flatten().map(|claim| claim.claimant.uid.clone()).collect();
-        if reverse.is_some() {
-            self.held.remove(source);
+        let (is_reversed, is_displaced) = (reverse.is_some(), same_target.is_some());
+        if is_reversed {
+            self.take(source);
         }
-        if self.held.get(destination).is_some_and(|claim| claim.claimant.uid != claimant.uid) {
-            self.remember(destination.clone());
+        if is_displaced {
+            self.take(destination);
+        } else if self.held.get(destination).is_some_and(|claim| claim.standing < standing) {
+            concerned.extend(std::mem::take(&mut self.waiting));
         }
-        self.changes += u64::from(!displaced.is_empty());
-        self.held.insert(destination.clone(), Claim { claimant: claimant.clone(), source: source.clone() });
-        Ok(displaced)
+        self.changes += u64::from(!concerned.is_empty());
+        let claim = Claim { claimant: claimant.clone(), standing, source: source.clone() };
+        self.held.insert(destination.clone(), claim);
+        self.places.entry(claimant.uid.clone()).or_default().insert(destination.clone());
+        Ok(concerned)
     }
 
     /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
     /// or that `uid` itself has copied: by any number of configurations between them.
-    pub fn closes_circle(&self, uid: &str, source: &RepositoryAddress, destination: &RepositoryAddress) -> bool {
+    pub fn closes_circle(
+        &self,
+        uid: &str,
+        standing: Standing,
+        source: &RepositoryAddress,
+        destination: &RepositoryAddress,
+    ) -> bool {
         let mut place = source;
         for length in 0..MAX_CHAIN {
-            let Some(claim) = self.held.get(place) else { return false };
+            // A weaker claim gives way, so that it closes none.
+            let Some(claim) = self.held.get(place).filter(|claim| claim.standing <= standing) else { return false };
             // Two configurations that would copy to and fro are a conflict, which the older one wins.
             let is_back = claim.source == *destination && length > 0;
             if claim.claimant.uid == uid || is_back {
@@ -102,19 +133,19 @@ impl Claims {
         self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid)
     }
 
+    /// Returns true if `uid` holds `destination` with this standing.
+    pub fn holds_as(&self, uid: &str, standing: Standing, destination: &RepositoryAddress) -> bool {
+        self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid && claim.standing == standing)
+    }
+
     /// Releases the claims of `uid` that `keep` does not pick. Returns the uids of the configurations that wait for a
     /// claim, if any was released.
     pub fn release(&mut self, uid: &str, keep: impl Fn(&RepositoryAddress) -> bool) -> Vec<String> {
-        let before = self.held.len();
-        let given_up = |(place, claim): &(&RepositoryAddress, &Claim)| claim.claimant.uid == uid && !keep(place);
-        let given_up: Vec<RepositoryAddress> =
-            self.held.iter().filter(given_up).map(|(place, _)| place.clone()).collect();
-        for place in given_up {
-            self.held.remove(&place);
-            self.remember(place);
-        }
+        let places = self.places.get(uid).into_iter().flatten();
+        let given_up: Vec<RepositoryAddress> = places.filter(|place| !keep(place)).cloned().collect();
+        given_up.iter().for_each(|place| self.take(place));
         self.waiting.remove(uid);
-        if self.held.len() == before {
+        if given_up.is_empty() {
             return Vec::new();
         }
         self.changes += 1;
@@ -123,14 +154,27 @@ impl Claims {
 
     /// Returns true if the destination was held before: writes of that time may still be under way.
     pub fn is_inherited(&self, destination: &RepositoryAddress) -> bool {
-        self.former.contains(destination)
+        self.former.contains_key(destination)
     }
 
-    fn remember(&mut self, place: RepositoryAddress) {
+    /// Returns true if a configuration other than `uid` held the destination last: what it has there now is unknown.
+    pub fn is_taken_over(&self, uid: &str, destination: &RepositoryAddress) -> bool {
+        self.former.get(destination).is_some_and(|former| former != uid)
+    }
+
+    fn take(&mut self, place: &RepositoryAddress) {
+        let Some(claim) = self.held.remove(place) else { return };
+        let uid = claim.claimant.uid;
+        if let Some(places) = self.places.get_mut(&uid) {
+            places.remove(place);
+            if places.is_empty() {
+                self.places.remove(&uid);
+            }
+        }
         if self.former.len() >= MAX_FORMER {
             self.former.clear();
         }
-        self.former.insert(place);
+        self.former.insert(place.clone(), uid);
     }
 
     /// Returns the number of releases and displacements so far: configurations check their claims again when it
@@ -147,6 +191,7 @@ const MAX_FORMER: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
+    use super::Standing::{Accepted, Anonymous, Unproven};
     use super::*;
 
     fn claimant(age: i64, uid: &str) -> Claimant {
@@ -162,11 +207,11 @@ mod tests {
         let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, b, target) = (place("a", "x"), place("b", "x"), place("t", "x"));
         let mut claims = Claims::default();
-        assert_eq!(claims.claim(&older, &a, &target), Ok(vec![]));
-        assert_eq!(claims.claim(&younger, &b, &target), Err(Conflict));
+        assert_eq!(claims.claim(&older, Accepted, &a, &target), Ok(vec![]));
+        assert_eq!(claims.claim(&younger, Accepted, &b, &target), Err(Conflict));
         let mut claims = Claims::default();
-        assert_eq!(claims.claim(&younger, &b, &target), Ok(vec![]));
-        assert_eq!(claims.claim(&older, &a, &target), Ok(vec!["y".to_owned()]));
+        assert_eq!(claims.claim(&younger, Accepted, &b, &target), Ok(vec![]));
+        assert_eq!(claims.claim(&older, Accepted, &a, &target), Ok(vec!["y".to_owned()]));
         assert!(claims.holds("o", &target) && !claims.holds("y", &target));
     }
 
@@ -175,11 +220,11 @@ mod tests {
         let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, target) = (place("a", "x"), place("t", "x"));
         let mut claims = Claims::default();
-        claims.claim(&older, &a, &target).unwrap();
-        claims.claim(&younger, &a, &target).unwrap_err();
+        claims.claim(&older, Accepted, &a, &target).unwrap();
+        claims.claim(&younger, Accepted, &a, &target).unwrap_err();
         assert_eq!(claims.release("o", |_| true), Vec::<String>::new());
         assert_eq!(claims.release("o", |_| false), ["y"]);
-        assert!(claims.claim(&younger, &a, &target).is_ok());
+        assert!(claims.claim(&younger, Accepted, &a, &target).is_ok());
         assert!(claims.is_inherited(&target) && !claims.is_inherited(&a));
     }
 
@@ -188,11 +233,11 @@ mod tests {
         let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
         let (a, b) = (place("a", "x"), place("b", "x"));
         let mut claims = Claims::default();
-        claims.claim(&older, &a, &b).unwrap();
-        assert_eq!(claims.claim(&younger, &b, &a), Err(Conflict));
+        claims.claim(&older, Accepted, &a, &b).unwrap();
+        assert_eq!(claims.claim(&younger, Accepted, &b, &a), Err(Conflict));
         let mut claims = Claims::default();
-        claims.claim(&younger, &b, &a).unwrap();
-        assert_eq!(claims.claim(&older, &a, &b), Ok(vec!["y".to_owned()]));
+        claims.claim(&younger, Accepted, &b, &a).unwrap();
+        assert_eq!(claims.claim(&older, Accepted, &a, &b), Ok(vec!["y".to_owned()]));
         assert!(!claims.holds("y", &a));
     }
 
@@ -201,22 +246,47 @@ mod tests {
         let uids = ["1", "2", "3"].map(|uid| claimant(1, uid));
         let places = ["a", "b", "c", "d"].map(|host| place(host, "x"));
         let mut claims = Claims::default();
-        claims.claim(&uids[0], &places[0], &places[1]).unwrap();
-        assert!(!claims.closes_circle("2", &places[1], &places[2]), "a chain");
-        claims.claim(&uids[1], &places[1], &places[2]).unwrap();
-        assert!(claims.closes_circle("3", &places[2], &places[0]), "a circle of three");
-        assert!(claims.closes_circle("1", &places[2], &places[3]), "its own copy of a copy");
-        assert!(claims.closes_circle("1", &places[1], &places[3]), "its own copy");
-        assert!(!claims.closes_circle("3", &places[2], &places[3]));
-        assert!(!claims.closes_circle("2", &places[1], &places[0]), "a conflict of two");
+        claims.claim(&uids[0], Accepted, &places[0], &places[1]).unwrap();
+        assert!(!claims.closes_circle("2", Accepted, &places[1], &places[2]), "a chain");
+        claims.claim(&uids[1], Accepted, &places[1], &places[2]).unwrap();
+        assert!(claims.closes_circle("3", Accepted, &places[2], &places[0]), "a circle of three");
+        assert!(claims.closes_circle("1", Accepted, &places[2], &places[3]), "its own copy of a copy");
+        assert!(claims.closes_circle("1", Accepted, &places[1], &places[3]), "its own copy");
+        assert!(!claims.closes_circle("3", Accepted, &places[2], &places[3]));
+        assert!(!claims.closes_circle("2", Accepted, &places[1], &places[0]), "a conflict of two");
+    }
+
+    #[test]
+    fn a_claim_without_accepted_credentials_gives_way_however_old_it_is() {
+        let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        for (weak, strong) in [(Unproven, Anonymous), (Anonymous, Accepted), (Unproven, Accepted)] {
+            let mut claims = Claims::default();
+            claims.claim(&older, weak, &a, &target).unwrap();
+            assert_eq!(claims.claim(&younger, strong, &a, &target), Ok(vec!["o".to_owned()]));
+            assert_eq!(claims.claim(&older, weak, &a, &target), Err(Conflict));
+            assert!(claims.holds_as("y", strong, &target) && claims.is_taken_over("y", &target));
+            assert_eq!(claims.claim(&older, strong, &a, &target), Ok(vec!["y".to_owned()]), "age decides among equals");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_becomes_weaker_wakes_those_that_wait() {
+        let (older, younger) = (claimant(1, "o"), claimant(2, "y"));
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&older, Accepted, &a, &target).unwrap();
+        claims.claim(&younger, Accepted, &a, &target).unwrap_err();
+        assert_eq!(claims.claim(&older, Unproven, &a, &target), Ok(vec!["y".to_owned()]));
+        assert_eq!(claims.claim(&younger, Accepted, &a, &target), Ok(vec!["o".to_owned()]));
     }
 
     #[test]
     fn equally_old_configurations_are_ordered_by_uid() {
         let (a, target) = (place("a", "x"), place("t", "x"));
         let mut claims = Claims::default();
-        claims.claim(&claimant(1, "b"), &a, &target).unwrap();
-        assert_eq!(claims.claim(&claimant(1, "a"), &a, &target), Ok(vec!["b".to_owned()]));
-        assert_eq!(claims.claim(&claimant(1, "b"), &a, &target), Err(Conflict));
+        claims.claim(&claimant(1, "b"), Accepted, &a, &target).unwrap();
+        assert_eq!(claims.claim(&claimant(1, "a"), Accepted, &a, &target), Ok(vec!["b".to_owned()]));
+        assert_eq!(claims.claim(&claimant(1, "b"), Accepted, &a, &target), Err(Conflict));
     }
 }

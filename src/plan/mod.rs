@@ -24,7 +24,7 @@ mod tag_filters;
 mod validation;
 
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
-pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress};
+pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing};
 pub use configuration::{Configuration, parse_configuration};
 pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};

@@ -55,18 +55,18 @@ impl Consent {
         if matches!(effect, Mutation::CreateRepository { .. }) && create == CreateRepositories::Never {
             return Err(Denied::repository_not_found(&place.repository, &destination.name));
         }
-        let holds = {
-            let claims = self.claims.lock();
-            claims.holds(&self.assignment.uid, &self.assignment.place)
-        };
-        if !holds {
-            return Err(refusal("an older configuration writes to the destination repository".to_owned()));
-        }
         for action in effect.actions() {
             let decision = self.access.decide(self.assignment.policy_request(*action)).await;
             if !decision.allowed {
                 return Err(Denied { reason: decision.reason.to_owned(), message: decision.message });
             }
+        }
+        let holds = {
+            let claims = self.claims.lock();
+            claims.holds(&self.assignment.uid, &self.assignment.place)
+        };
+        if !holds {
+            return Err(refusal("another configuration writes to the destination repository".to_owned()));
         }
         Ok(asked + CONSENT_LASTS)
     }

@@ -23,10 +23,11 @@ use crate::admin::{self, Readiness};
 use crate::copy::{CodedError, Copied};
 use crate::listener;
 use crate::notify;
-use crate::plan::{NamespacedName, RepositoryAddress};
+use crate::plan::{NamespacedName, RepositoryAddress, Standing};
 use crate::registry::uploads_given_up;
 use crate::replication::machine::Assignment;
 use crate::replication::{Configurations, Store};
+use crate::terms::{PairEnd, ReplicationStatusSpec};
 
 /// Replicates what the files say until SIGTERM or SIGINT.
 ///
@@ -179,16 +180,22 @@ async fn delete_removed(wiring: &Wiring) {
 /// Claims what earlier processes wrote to, before any configuration starts: the first in the files has it where two
 /// want it.
 fn seed_claims(wiring: &Wiring) {
-    let place = |end: &crate::terms::PairEnd| {
+    let place = |end: &PairEnd| {
         // The uid of a Registry of files is its host.
         Some(RepositoryAddress { host: end.registry_ref.uid.clone(), repository: end.repository.parse().ok()? })
     };
     for orders in wiring.orders(Mode::Serve) {
         let pairs = wiring.stored(&orders).pairs;
         let mut claims = wiring.core.claims.lock();
-        for spec in pairs.iter().map(|pair| &pair.identity.spec) {
+        let specs = pairs.iter().map(|pair| &pair.identity.spec);
+        let has_consent = |spec: &&ReplicationStatusSpec| {
+            let PairEnd { registry_ref: registry, repository } = &spec.destination;
+            let namespace = registry.namespace.clone().unwrap_or_else(|| orders.namespace.clone());
+            orders.decision(&NamespacedName { namespace, name: registry.name.clone() }, repository).allowed
+        };
+        for spec in specs.filter(has_consent) {
             if let (Some(source), Some(destination)) = (place(&spec.source), place(&spec.destination)) {
-                let _ = claims.claim(&orders.holder, &source, &destination);
+                let _ = claims.claim(&orders.holder, Standing::Accepted, &source, &destination);
             }
         }
     }

@@ -116,6 +116,7 @@ impl Wiring {
                 .map(|count| count.to_string()),
             dependencies: self.dependencies(content, &named),
             stalled_registries: BTreeMap::new(),
+            standings: BTreeMap::new(),
             policies: Arc::new(content.documents.policies.clone()),
             registries,
             class: None,

@@ -9,7 +9,7 @@ use super::state::{Queued, RunningCopy, Slot};
 use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Attempt, FailedAttempt, RepositoryAddress, image_status};
+use crate::plan::{Attempt, Claims, FailedAttempt, RepositoryAddress, image_status};
 use crate::terms::FailureCode;
 
 impl Machine {
@@ -95,7 +95,7 @@ impl Machine {
         // An attempt with an earlier digest ends first: what it writes must not come after what this one writes.
         let is_writing = self.writing.contains_key(&(pair.place.clone(), tag.clone()));
         let Some(row) = pair.ledger.row(tag) else { return false };
-        if is_writing || row.observed_at < self.observe_from {
+        if is_writing || row.observed_at < self.observe_from.max(pair.observe_from) {
             self.touch(id, now, |_| ());
             return false;
         }
@@ -162,7 +162,14 @@ impl Machine {
         });
     }
 
-    pub(super) fn take_ended(&mut self, copy: CopyId, outcome: Option<Outcome>, jitter: f64, now: Timestamp) {
+    pub(super) fn take_ended(
+        &mut self,
+        copy: CopyId,
+        outcome: Option<Outcome>,
+        jitter: f64,
+        claims: &mut Claims,
+        now: Timestamp,
+    ) {
         let Some(RunningCopy { pair: id, place, tag, digest, options, group }) = self.copies.remove(&copy) else {
             return;
         };
@@ -180,6 +187,7 @@ impl Machine {
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
         let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
         let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
+        let code = outcome.as_ref().map(|outcome| outcome.result.as_ref().err().map(|failed| failed.code));
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
         let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
@@ -213,6 +221,9 @@ impl Machine {
         }
         self.settle(id, &tag, failed, jitter, now);
         self.follow_up(id, &tag, &digest, now);
+        if let Some(None | Some(FailureCode::DestinationDenied)) = code {
+            self.note_credentials(id, code.flatten().is_some(), claims, now);
+        }
     }
 
     /// Returns the time until which a write of the tag that was sent earlier, and never answered, may still take

@@ -12,7 +12,7 @@ use crate::copy::CodedError;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Replica,
-    RepositoryAddress, SpecError,
+    RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -34,6 +34,8 @@ pub(crate) struct Orders {
     pub request: Option<String>,
     /// The Registries that exist, of those that the configuration names.
     pub registries: BTreeMap<NamespacedName, RegistryIdentity>,
+    /// The Registries of these through which claims are weaker than through one that has accepted the credentials.
+    pub standings: BTreeMap<NamespacedName, Standing>,
     /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.
     pub dependencies: u64,
     /// Registries of these that a person has to correct, each with a sentence about it.

@@ -4,6 +4,7 @@
 //! an argument. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
 //! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
 
+mod claiming;
 mod comparison;
 mod copies;
 mod event;
@@ -94,6 +95,8 @@ pub(crate) struct Machine {
     /// Pairs that were dropped while their status was being published: it is deleted after that.
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
+    /// Destinations whose registry refused the credentials: claims to them are weak.
+    refused: BTreeSet<RepositoryAddress>,
     repositories: BTreeSet<RepositoryName>,
     /// The number of repositories as last published, until a comparison has listed them.
     stored_repositories: u64,
@@ -165,6 +168,7 @@ impl Machine {
             places: Places::default(),
             doomed: HashMap::new(),
             looks: 0,
+            refused: BTreeSet::new(),
             repositories: BTreeSet::new(),
             stored_repositories: stored.repositories,
             sources: HashMap::new(),
@@ -202,7 +206,7 @@ impl Machine {
             Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
             Event::Looked(looked) => self.take_looked(looked, claims, now),
             Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
-            Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, now),
+            Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, claims, now),
             Event::Published(pair, outcome) => self.take_published(pair, outcome, now),
             Event::Deleted(name, outcome) => self.take_deleted(&name, outcome, now),
             Event::StatusesLost(names) => self.take_lost(&names, now),

@@ -18,6 +18,10 @@ impl Machine {
             self.configuration = Some(configuration.clone());
         }
         let are_registries_changed = self.orders.registries != earlier.registries;
+        let are_standings_changed = self.orders.standings != earlier.standings;
+        if is_respecified || are_registries_changed || are_standings_changed {
+            self.refused.clear();
+        }
         if is_respecified || are_registries_changed {
             self.missing = self.missing_registries();
         }
@@ -38,7 +42,7 @@ impl Machine {
             // The world went on meanwhile: tags are copied as they are observed from now on.
             self.observe_from = now;
         }
-        if are_registries_changed || self.orders.dependencies != earlier.dependencies {
+        if are_registries_changed || are_standings_changed || self.orders.dependencies != earlier.dependencies {
             self.take_dependencies(are_registries_changed, claims, now);
         }
         self.take_request(now);
@@ -59,11 +63,13 @@ impl Machine {
         if are_registries_changed {
             self.compared = None; // The comparison of other registries says nothing about these.
             self.drop_replaced(now);
+            self.stop_orphans();
             self.release_claims(claims);
             self.resume(claims, now);
         }
-        self.check_claims(claims, now);
         self.decide_again(now);
+        self.release_claims(claims);
+        self.check_claims(claims, now);
         self.retry(now, has_outside_cause);
         let has_unread = self.pairs.values().any(|pair| pair.ledger.has_unread(has_outside_cause));
         if are_registries_changed {
@@ -74,6 +80,16 @@ impl Machine {
             self.incomplete_comparisons = 0;
             self.compare_soon(now);
         }
+    }
+
+    /// Stops the copies of which a Registry does not exist any more.
+    fn stop_orphans(&mut self) {
+        let exists = |reference: &NamespacedName| self.orders.registries.contains_key(reference);
+        let has_source = exists(&self.source());
+        let orphans = self.pairs.values().filter(|pair| !has_source || !exists(&pair.key.destination));
+        let stops: Vec<Effect> =
+            orphans.flat_map(|pair| pair.running.values()).map(|copy| Effect::Stop(*copy)).collect();
+        self.effects.extend(stops);
     }
 
     /// Decides anew about every pair: its condition `Permitted` follows the policies also while nothing is copied.
@@ -99,17 +115,9 @@ impl Machine {
         }
     }
 
-    fn decision(&self, key: &PairKey) -> Decision {
+    pub(super) fn decision(&self, key: &PairKey) -> Decision {
         let (destination, target) = key.to();
-        let request = PermissionRequest {
-            namespace: &self.orders.namespace,
-            configuration: &self.orders.name,
-            action: Action::ReplicateImage,
-            registry_namespace: &destination.namespace,
-            registry: &destination.name,
-            repository: target.as_str(),
-        };
-        evaluate(&request, self.orders.policies.get(&destination.namespace).map_or(&[], Vec::as_slice))
+        self.orders.decision(destination, target.as_str())
     }
 
     /// Returns the dependency that is not there, or not usable: shown although nothing has failed for that yet.
@@ -200,6 +208,21 @@ impl Machine {
                 }
             }
         }
+    }
+}
+
+impl Orders {
+    /// Decides by the watched policies if the configuration may replicate into a repository of `destination`.
+    pub(crate) fn decision(&self, destination: &NamespacedName, repository: &str) -> Decision {
+        let request = PermissionRequest {
+            namespace: &self.namespace,
+            configuration: &self.name,
+            action: Action::ReplicateImage,
+            registry_namespace: &destination.namespace,
+            registry: &destination.name,
+            repository,
+        };
+        evaluate(&request, self.policies.get(&destination.namespace).map_or(&[], Vec::as_slice))
     }
 }
 

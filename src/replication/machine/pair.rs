@@ -71,6 +71,8 @@ pub(crate) struct Pair {
     was_closed: bool,
     /// Until when a write of another configuration may still take effect.
     pub doubt_until: Timestamp,
+    /// Tags are copied only if they were observed since: another configuration may have written newer ones before.
+    pub observe_from: Timestamp,
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
@@ -109,6 +111,7 @@ impl Pair {
             short: None,
             was_closed: false,
             doubt_until: now,
+            observe_from: Timestamp::MIN,
             changed_at: None,
             published: None,
             may_exist: false,

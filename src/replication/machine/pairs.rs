@@ -6,10 +6,8 @@ use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{
-    Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RepositoryAddress, circle, collision,
-};
-use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, reason};
+use crate::plan::{Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RepositoryAddress, collision};
+use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference};
 
 impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule
@@ -53,13 +51,21 @@ impl Machine {
             repository: repository.clone(),
         };
         let (from, to) = (place(&source, &key.repository), place(&destination, &key.target));
-        if !self.is_free(key, &to) || !self.claim(key, &from, &to, claims) {
-            if let Some(id) = self.ids.get(key).copied() {
-                self.drop_pair(id, now);
-            }
+        let present = self.ids.get(key).copied();
+        let denied = match present {
+            Some(id) => self.pairs[&id].is_denied.then(|| self.decision(key)),
+            None => Some(self.decision(key)).filter(|decision| !decision.allowed),
+        };
+        let was_held = claims.holds(&self.orders.holder.uid, &to);
+        // Without consent there is no claim: the pair only shows that it is denied.
+        if !self.is_free(key, &to) || !self.claim(key, (&from, &to), denied.is_none(), claims) {
+            present.into_iter().for_each(|id| self.drop_pair(id, now));
             return None;
         }
-        if let Some(id) = self.ids.get(key).copied() {
+        if let Some(id) = present {
+            if !was_held && denied.is_none() {
+                self.take_over(id, claims, now);
+            }
             return Some(id);
         }
         let spec = self.status_spec(key, &source, &destination);
@@ -77,11 +83,15 @@ impl Machine {
             self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
             return None;
         }
-        let is_inherited = claims.is_inherited(&to);
+        let (is_inherited, is_taken_over) = self.inheritance(&to, claims);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
             pair.doubt_until = now + MAX_LATE_WRITE;
         }
+        if is_taken_over {
+            pair.observe_from = now;
+        }
+        (pair.is_denied, pair.permission) = (denied.is_some(), denied);
         let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
         if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
             if let Some(asked_at) = stored.referrers_asked_at {
@@ -198,15 +208,6 @@ impl Machine {
         }
     }
 
-    /// Gives up claims to places that no pair writes to any more.
-    pub(super) fn release_claims(&mut self, claims: &mut Claims) {
-        let kept: std::collections::HashSet<&RepositoryAddress> = self.pairs.values().map(|pair| &pair.place).collect();
-        let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
-        if !waiting.is_empty() {
-            self.effects.push(Effect::WakeOthers(waiting));
-        }
-    }
-
     /// Stops the copies of tags that are no longer in the ledger, and forgets their records.
     pub(super) fn forget_tags(&mut self, id: PairId, gone: Vec<Tag>) {
         let Some(pair) = self.pairs.get(&id) else { return };
@@ -229,16 +230,6 @@ impl Machine {
         replaced.into_iter().for_each(|id| self.drop_pair(id, now));
     }
 
-    /// Drops the pairs whose claim an older configuration has taken.
-    pub(super) fn check_claims(&mut self, claims: &mut Claims, now: Timestamp) {
-        let uid = &self.orders.holder.uid;
-        let lost = self.pairs.values().filter(|pair| !claims.holds(uid, &pair.place));
-        let lost: Vec<PairKey> = lost.map(|pair| pair.key.clone()).collect();
-        for key in lost {
-            self.ensure(&key, claims, now);
-        }
-    }
-
     /// Returns true, or notes the problem, if no other repository of the source goes to the same place.
     fn is_free(&mut self, key: &PairKey, to: &RepositoryAddress) -> bool {
         let holder = self.holder(to).filter(|holder| *holder != key.repository);
@@ -255,39 +246,6 @@ impl Machine {
     pub(super) fn holder(&self, place: &RepositoryAddress) -> Option<RepositoryName> {
         let id = self.places.pairs.get(place)?.first()?;
         Some(self.pairs[id].key.repository.clone())
-    }
-
-    fn claim(&mut self, key: &PairKey, from: &RepositoryAddress, to: &RepositoryAddress, claims: &mut Claims) -> bool {
-        if from == to {
-            let message = format!(
-                "repository {} of Registry {} is the source itself: remove it from destinations",
-                key.target, key.destination.name
-            );
-            self.note(Problem { stalled: true, reason: reason::SELF_REPLICATION, message });
-            return false;
-        }
-        if claims.holds(&self.orders.holder.uid, to) && self.ids.contains_key(key) {
-            return true;
-        }
-        if claims.closes_circle(&self.orders.holder.uid, from, to) {
-            self.note(circle(&key.repository));
-            return false;
-        }
-        match claims.claim(&self.orders.holder, from, to) {
-            Ok(displaced) if displaced.is_empty() => true,
-            Ok(displaced) => {
-                self.effects.push(Effect::WakeOthers(displaced));
-                true
-            }
-            Err(_conflict) => {
-                let message = format!(
-                    "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
-                    key.target, key.destination.name
-                );
-                self.note(Problem { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
-                false
-            }
-        }
     }
 
     /// Notes a problem of the whole configuration, until the next comparison ends.

@@ -12,6 +12,8 @@ use crate::plan::{Claimant, ComparisonPhase, FailedRead, Replica, parse_configur
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
 
+mod consent;
+
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
 
 fn at(second: i64) -> Timestamp {
@@ -36,6 +38,7 @@ fn orders(generation: i64, rule: &str) -> Orders {
         registries: ["s", "d"].map(|name| (reference(name), identity(name))).into(),
         dependencies: 0,
         stalled_registries: BTreeMap::new(),
+        standings: BTreeMap::new(),
         policies: Arc::default(),
         class: None,
         slots: 8,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, SpecError, TagFilters,
+    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, SpecError, Standing,
+    TagFilters,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -116,6 +117,11 @@ impl Declared {
         }))
     }
 
+    fn standings(&self, destinations: &[Destination; DESTINATIONS]) -> BTreeMap<NamespacedName, Standing> {
+        let refusing = (0..DESTINATIONS).filter(|index| destinations[*index].refused == Some(self.index));
+        refusing.map(|index| (destination(index), Standing::Unproven)).collect()
+    }
+
     /// Returns the orders as a process makes them of what is declared now.
     pub(super) fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
         let configuration = self.configuration();
@@ -138,6 +144,7 @@ impl Declared {
             registries,
             dependencies: changes,
             stalled_registries: BTreeMap::new(),
+            standings: self.standings(destinations),
             policies: Arc::new(policies(destinations)),
             class: None,
             slots: 4,
@@ -152,17 +159,17 @@ fn policies(destinations: &[Destination; DESTINATIONS]) -> BTreeMap<String, Vec<
     let allowed = (0..DESTINATIONS).filter(|index| destinations[*index].is_allowed).map(destination);
     allowed
         .map(|NamespacedName { namespace, name }| {
-            let statement = Statement {
-                sid: "all".to_owned(),
-                effect: StatementEffect::Allow,
-                principals: vec![Principal { namespace: "*".to_owned(), configuration: None }],
+            let statement = |effect, configuration| Statement {
+                sid: format!("{effect:?}"),
+                effect,
+                principals: vec![Principal { namespace: "*".to_owned(), configuration }],
                 actions: vec![Action::ReplicateImage],
                 resources: vec!["*".to_owned()],
             };
-            let spec = RegistryPermissionPolicySpec {
-                registry_ref: LocalRegistryReference { name },
-                statements: vec![statement],
-            };
+            let mut statements = vec![statement(StatementEffect::Allow, None)];
+            let denied = destinations[super::names::last_digit(&name)].denied;
+            statements.extend(denied.map(|index| statement(StatementEffect::Deny, Some(format!("c{index}")))));
+            let spec = RegistryPermissionPolicySpec { registry_ref: LocalRegistryReference { name }, statements };
             (namespace, vec![Policy { name: "consent".to_owned(), spec: Some(spec) }])
         })
         .collect()

@@ -142,8 +142,11 @@ impl World {
         };
         let now = self.now;
         let destination = &self.destinations[key.destination];
-        if !destination.is_allowed {
+        if !destination.allows(target.configuration) {
             return self.fail(target, copy, FailureCode::RegistryPermissionDenied);
+        }
+        if destination.refused == Some(target.configuration) {
+            return self.fail(target, copy, FailureCode::DestinationDenied);
         }
         if !destination.answers(now) {
             let delay = self.draw(2_000, 20_000);
@@ -164,7 +167,9 @@ impl World {
             return self.fail(target, copy, FailureCode::DestinationNotReady);
         }
         let process = self.processes.get_mut(&target.process).expect("it runs");
-        if !process.claims.holds(&assignment.uid, &assignment.place) || !self.destinations[key.destination].is_allowed {
+        if !process.claims.holds(&assignment.uid, &assignment.place)
+            || !self.destinations[key.destination].allows(target.configuration)
+        {
             return self.fail(target, copy, FailureCode::PolicyRevoked);
         }
         let own = Grant { configuration: target.configuration, copy, until: now + GRANT };
@@ -235,7 +240,7 @@ impl World {
         {
             process.grants.remove(&copying.key);
         }
-        let permission = self.destinations[copying.key.destination].decide();
+        let permission = self.destinations[copying.key.destination].decide(target.configuration);
         let outcome = result.map(|result| Outcome { permission, result, is_unanswered });
         let (delay, jitter) = (self.delay(), self.draw(0, 1_000) as f64 / 1_000.0);
         if self.chance(5) {

@@ -19,6 +19,10 @@ pub(super) struct Destination {
     pub slow_until: Millis,
     /// The owner allows replication.
     pub is_allowed: bool,
+    /// The configuration that the owner denies it all the same.
+    pub denied: Option<usize>,
+    /// The configuration whose credentials the registry refuses.
+    pub refused: Option<usize>,
     /// The number in the uid of its Registry; `None` while there is none.
     pub uid: Option<u32>,
     pub last_uid: u32,
@@ -32,6 +36,8 @@ impl Destination {
             down_until: 0,
             slow_until: 0,
             is_allowed: true,
+            denied: None,
+            refused: None,
             uid: Some(0),
             last_uid: 0,
         }
@@ -45,12 +51,18 @@ impl Destination {
         now < self.slow_until
     }
 
-    pub(super) fn decide(&self) -> Decision {
-        let (reason, message) = if self.is_allowed {
+    /// Returns true if the owner allows the configuration to replicate.
+    pub(super) fn allows(&self, configuration: usize) -> bool {
+        self.is_allowed && self.denied != Some(configuration)
+    }
+
+    pub(super) fn decide(&self, configuration: usize) -> Decision {
+        let allowed = self.allows(configuration);
+        let (reason, message) = if allowed {
             (reason::STATEMENT_ALLOWS, "allowed by statement s of RegistryPermissionPolicy p")
         } else {
             (reason::NO_STATEMENT_ALLOWS, "no statement allows it")
         };
-        Decision { allowed: self.is_allowed, reason, message: message.to_owned() }
+        Decision { allowed, reason, message: message.to_owned() }
     }
 }

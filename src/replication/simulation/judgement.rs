@@ -37,7 +37,7 @@ impl World {
             self.declared.iter().any(|declared| declared.exists && declared.base.destinations.contains(index))
         });
         let mut destinations = destinations.map(|index| &self.destinations[index]);
-        destinations.all(|destination| !destination.is_dead && destination.is_allowed)
+        destinations.all(|destination| !destination.is_dead && destination.is_allowed && destination.denied.is_none())
             && (0..CONFIGURATIONS).all(|index| !self.has_conflict(index) && !self.names_missing(index))
     }
 
@@ -50,7 +50,10 @@ impl World {
 
     fn has_conflict(&self, index: usize) -> bool {
         let mut pairs = (0..super::names::REPOSITORIES).flat_map(|repository| [(0, repository), (1, repository)]);
-        pairs.any(|(to, repository)| self.wants(index, to, repository) && self.holder(to, repository) != Some(index))
+        pairs.any(|(to, repository)| {
+            let is_permitted = self.wants(index, to, repository) && self.destinations[to].allows(index);
+            is_permitted && self.holder(to, repository) != Some(index)
+        })
     }
 
     fn wants(&self, index: usize, to: usize, repository: usize) -> bool {
@@ -62,9 +65,10 @@ impl World {
         declared.exists && is_listed && declared.base.destinations.contains(&to)
     }
 
-    /// Returns the configuration that replicates a repository to a destination: the oldest that wants it.
+    /// Returns the configuration that replicates a repository to a destination: the oldest that wants it and may.
     fn holder(&self, to: usize, repository: usize) -> Option<usize> {
-        let wanting = (0..CONFIGURATIONS).filter(|index| self.wants(*index, to, repository));
+        let wanting = (0..CONFIGURATIONS)
+            .filter(|index| self.wants(*index, to, repository) && self.destinations[to].allows(*index));
         wanting.min_by_key(|index| {
             let declared = &self.declared[*index];
             Claimant { created: super::names::at(declared.created), uid: declared.uid() }
@@ -85,7 +89,9 @@ impl World {
     }
 
     fn check_pair(&mut self, index: usize, to: usize, number: usize) {
-        let is_held = self.wants(index, to, number) && self.holder(to, number) == Some(index);
+        // One that is denied shows that.
+        let may_be_held = self.holder(to, number) == Some(index) || !self.destinations[to].allows(index);
+        let is_held = self.wants(index, to, number) && may_be_held;
         let found: Vec<&Status> = self
             .store
             .statuses
@@ -120,20 +126,19 @@ impl World {
             }
             return;
         };
-        self.check_images(to, number, &tags, &what, &status);
+        self.check_images((index, to, number), &tags, &what, &status);
     }
 
     fn check_images(
         &mut self,
-        to: usize,
-        number: usize,
+        (index, to, number): (usize, usize, usize),
         tags: &std::collections::BTreeSet<usize>,
         what: &str,
         status: &crate::terms::ReplicationStatusStatus,
     ) {
         let images = tags.len() as u64;
         let summary = &status.summary;
-        let (is_dead, is_allowed) = (self.destinations[to].is_dead, self.destinations[to].is_allowed);
+        let (is_dead, is_allowed) = (self.destinations[to].is_dead, self.destinations[to].allows(index));
         let stale = tags.iter().copied().find(|index| {
             let there = self.destinations[to].tags.get(&(number, *index)).copied();
             let is_there = there == self.source.repositories[number].tags[*index].now();

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     DestinationDown,
     DestinationSlow,
     Consent,
+    Deny,
+    Refuse,
     Edit,
     Crash,
     Restart,
@@ -44,7 +46,7 @@ pub(super) enum Fault {
     Other,
 }
 
-const ALL: [Fault; 20] = [
+const ALL: [Fault; 22] = [
     Fault::RollBack,
     Fault::DeleteTag,
     Fault::Unlist,
@@ -56,6 +58,8 @@ const ALL: [Fault; 20] = [
     Fault::DestinationDown,
     Fault::DestinationSlow,
     Fault::Consent,
+    Fault::Deny,
+    Fault::Refuse,
     Fault::Edit,
     Fault::Crash,
     Fault::Restart,
@@ -169,6 +173,18 @@ impl World {
             Fault::DestinationSlow => self.destinations[destination].slow_until = now + soon,
             Fault::Consent => {
                 self.destinations[destination].is_allowed = !self.destinations[destination].is_allowed;
+                self.declare_change();
+            }
+            Fault::Deny => {
+                let configuration = self.pick(CONFIGURATIONS);
+                let denied = &mut self.destinations[destination].denied;
+                *denied = if denied.is_some() { None } else { Some(configuration) };
+                self.declare_change();
+            }
+            Fault::Refuse => {
+                let configuration = self.pick(CONFIGURATIONS);
+                let refused = &mut self.destinations[destination].refused;
+                *refused = if refused.is_some() { None } else { Some(configuration) };
                 self.declare_change();
             }
             Fault::Edit => self.edit(tag),
@@ -302,6 +318,8 @@ impl World {
         let is_consenting = self.chance(80);
         for destination in &mut self.destinations {
             destination.is_allowed |= is_consenting;
+            destination.denied = destination.denied.filter(|_| !is_consenting);
+            destination.refused = None;
             (destination.down_until, destination.slow_until) = (now, now);
             if destination.uid.is_none() {
                 destination.last_uid += 1;

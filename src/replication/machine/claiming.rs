@@ -1,0 +1,136 @@
+//! Claims to destination repositories: made with the consent of the owner, weighed by credentials, given up with both.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::{Effect, Machine, Pair, PairId, PairKey, Record};
+use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem, RepositoryAddress, Standing, circle};
+use crate::terms::reason;
+
+impl Machine {
+    /// Makes the claims of pairs that have consent by now, or whose claim has another standing; drops the pairs whose
+    /// claim another configuration has taken.
+    pub(super) fn check_claims(&mut self, claims: &mut Claims, now: Timestamp) {
+        let uid = &self.orders.holder.uid;
+        let is_other = |pair: &&Pair| {
+            !pair.is_denied && !claims.holds_as(uid, self.standing(&pair.key.destination, &pair.place), &pair.place)
+        };
+        let other: Vec<PairKey> = self.pairs.values().filter(is_other).map(|pair| pair.key.clone()).collect();
+        for key in other {
+            self.ensure(&key, claims, now);
+        }
+    }
+
+    /// Gives up claims to places that no pair writes to any more, or may write to.
+    pub(super) fn release_claims(&mut self, claims: &mut Claims) {
+        let may_write = |pair: &&Pair| !pair.is_denied && self.orders.registries.contains_key(&pair.key.destination);
+        let permitted = self.pairs.values().filter(may_write);
+        let kept: HashSet<&RepositoryAddress> = permitted.map(|pair| &pair.place).collect();
+        let waiting = claims.release(&self.orders.holder.uid, |place| kept.contains(place));
+        if !waiting.is_empty() {
+            self.effects.push(Effect::WakeOthers(waiting));
+        }
+    }
+
+    /// Returns true if writes of an earlier holder may be under way, and true if that was another configuration.
+    pub(super) fn inheritance(&self, place: &RepositoryAddress, claims: &Claims) -> (bool, bool) {
+        (claims.is_inherited(place), claims.is_taken_over(&self.orders.holder.uid, place))
+    }
+
+    /// Begins anew with a pair whose destination another configuration has written to meanwhile.
+    pub(super) fn take_over(&mut self, id: PairId, claims: &Claims, now: Timestamp) {
+        let (is_inherited, is_taken_over) = self.inheritance(&self.pairs[&id].place, claims);
+        self.touch(id, now, |pair| {
+            if is_inherited {
+                pair.doubt_until = now + MAX_LATE_WRITE;
+            }
+            if is_taken_over {
+                pair.observe_from = now;
+                pair.ledger.start_over(now);
+                pair.change(now);
+            }
+        });
+        if is_taken_over {
+            let pair = &self.pairs[&id];
+            let record = Record::StartedOver(pair.options.fingerprint());
+            self.effects.push(Effect::Record(pair.identity.clone(), record));
+            self.compare_soon(now);
+        }
+    }
+
+    /// Returns the weight of a claim to a place.
+    fn standing(&self, destination: &NamespacedName, place: &RepositoryAddress) -> Standing {
+        if self.refused.contains(place) {
+            return Standing::Unproven;
+        }
+        self.orders.standings.get(destination).copied().unwrap_or_default()
+    }
+
+    /// Notes that the registry of a pair refused or accepted the credentials for its repository: a claim by which
+    /// nothing can be written gives way to others.
+    pub(super) fn note_credentials(&mut self, id: PairId, are_refused: bool, claims: &mut Claims, now: Timestamp) {
+        let Some(place) = self.pairs.get(&id).map(|pair| pair.place.clone()) else { return };
+        let is_changed = if !are_refused {
+            self.refused.remove(&place)
+        } else {
+            self.refused.len() < MAX_REFUSED && self.refused.insert(place)
+        };
+        if is_changed {
+            self.check_claims(claims, now);
+        }
+    }
+
+    /// Returns true unless the pair must not be: another configuration holds the destination, or it is the source.
+    pub(super) fn claim(
+        &mut self,
+        key: &PairKey,
+        (from, to): (&RepositoryAddress, &RepositoryAddress),
+        has_consent: bool,
+        claims: &mut Claims,
+    ) -> bool {
+        if from == to {
+            let message = format!(
+                "repository {} of Registry {} is the source itself: remove it from destinations",
+                key.target, key.destination.name
+            );
+            self.note(Problem { stalled: true, reason: reason::SELF_REPLICATION, message });
+            return false;
+        }
+        let standing = self.standing(&key.destination, to);
+        let is_held = claims.holds_as(&self.orders.holder.uid, standing, to) && self.ids.contains_key(key);
+        if !has_consent || is_held {
+            return true;
+        }
+        if claims.closes_circle(&self.orders.holder.uid, standing, from, to) {
+            self.note(circle(&key.repository));
+            return false;
+        }
+        match claims.claim(&self.orders.holder, standing, from, to) {
+            Ok(displaced) if displaced.is_empty() => true,
+            Ok(displaced) => {
+                self.effects.push(Effect::WakeOthers(displaced));
+                true
+            }
+            // A Registry that only names a URL learns nothing about others there.
+            Err(_conflict) if standing == Standing::Unproven => {
+                let message = format!(
+                    "the registry has not accepted the credentials of Registry {} for repository {}",
+                    key.destination.name, key.repository
+                );
+                self.note(Problem { stalled: true, reason: reason::REGISTRY_NOT_READY, message });
+                false
+            }
+            Err(_conflict) => {
+                let message = format!(
+                    "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
+                    key.target, key.destination.name
+                );
+                self.note(Problem { stalled: true, reason: reason::DESTINATION_CONFLICT, message });
+                false
+            }
+        }
+    }
+}
+
+const MAX_REFUSED: usize = 10_000;

@@ -1,0 +1,142 @@
+//! Claims follow the consent of the destination's owner and the credentials that its registry accepts.
+
+use super::*;
+use crate::plan::Standing;
+use crate::policy::Policy;
+use crate::terms::RegistryPermissionPolicySpec;
+
+const SOURCE: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1")])];
+const DENY: &str = "{registryRef: {name: d}, statements: [{sid: No, effect: Deny, principals: [{namespace: a}], actions: [ReplicateImage], resources: ['*']}]}";
+
+fn place(host: &str) -> RepositoryAddress {
+    RepositoryAddress { host: host.to_owned(), repository: "app".parse().unwrap() }
+}
+
+fn younger() -> Claimant {
+    Claimant { created: at(0), uid: "uid-y".to_owned() }
+}
+
+impl Bench {
+    /// Gives orders by the policy `spec`, and by the credentials of the destination.
+    fn consents(&mut self, spec: Option<&str>, standing: Standing) {
+        let spec: Option<RegistryPermissionPolicySpec> = spec.map(|spec| serde_saphyr::from_str(spec).unwrap());
+        let policy = spec.map(|spec| ("a".to_owned(), vec![Policy { name: "p".to_owned(), spec: Some(spec) }]));
+        let destination = NamespacedName { namespace: "a".to_owned(), name: "d".to_owned() };
+        let dependencies = self.machine.orders().dependencies + 1;
+        let orders = Orders {
+            policies: Arc::new(policy.into_iter().collect()),
+            standings: [(destination, standing)].into(),
+            dependencies,
+            ..orders(1, "")
+        };
+        self.step(Event::Orders(Box::new(orders)));
+    }
+
+    fn holds(&self) -> bool {
+        self.claims.holds("uid-c", &place("d.example"))
+    }
+
+    /// Returns true if the younger configuration may write to the destination.
+    fn gives_way(&mut self) -> bool {
+        let (from, to) = (place("other.example"), place("d.example"));
+        self.claims.claim(&younger(), Standing::Accepted, &from, &to).is_ok()
+    }
+}
+
+#[test]
+fn a_claim_counts_only_with_consent_and_is_released_with_it() {
+    let mut bench = Bench::new("");
+    bench.consents(Some(DENY), Standing::Accepted);
+    bench.compare(SOURCE, true);
+    bench.copied(Err(FailureCode::RegistryPermissionDenied));
+    assert!(!bench.holds() && bench.statuses.len() == 1, "it shows that it is denied");
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds() && !bench.gives_way());
+    bench.consents(Some(DENY), Standing::Accepted);
+    assert!(!bench.holds() && bench.gives_way(), "the age of a configuration is no consent");
+}
+
+#[test]
+fn a_configuration_with_consent_displaces_no_older_one_that_has_it() {
+    let mut bench = Bench::new("");
+    bench.consents(Some(DENY), Standing::Accepted);
+    bench.compare(SOURCE, true);
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    assert_eq!(bench.report.problem, None, "one that is denied learns nothing of others");
+    bench.consents(None, Standing::Accepted);
+    let problem = bench.report.problem.as_ref().expect("it is another's");
+    assert_eq!((problem.reason, bench.statuses.len()), (reason::DESTINATION_CONFLICT, 0));
+}
+
+#[test]
+fn a_destination_that_comes_back_from_another_is_observed_before_it_is_written() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    bench.consents(Some(DENY), Standing::Accepted);
+    assert!(bench.gives_way());
+    bench.claims.release("uid-y", |_| false);
+    bench.passes(5);
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds() && bench.copies.is_empty() && !bench.is_ready());
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert_eq!(bench.copies.len(), 1, "it is read back, and written where it is another's");
+}
+
+#[test]
+fn consent_that_was_away_and_comes_back_reads_nothing_back() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    bench.consents(Some(DENY), Standing::Accepted);
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds() && bench.copies.is_empty() && bench.row("v1").is_some());
+    assert!(matches!(bench.row("v1"), Some(crate::plan::RowState::Complete { .. })));
+}
+
+#[test]
+fn a_registry_object_whose_credentials_were_never_accepted_keeps_nobody_away() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Unproven);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds() && bench.gives_way());
+    bench.consents(None, Standing::Unproven);
+    let problem = bench.report.problem.as_ref().expect("nothing is replicated");
+    assert_eq!((problem.reason, bench.statuses.len()), (reason::REGISTRY_NOT_READY, 0));
+    assert!(!problem.message.contains("another"), "{}", problem.message);
+    bench.consents(None, Standing::Accepted);
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds(), "it is the older one, with credentials");
+}
+
+#[test]
+fn a_repository_that_refuses_the_credentials_is_free_for_another() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    assert!(!bench.gives_way());
+    bench.copied(Err(FailureCode::DestinationDenied));
+    assert!(bench.holds(), "nothing else wants it");
+    bench.passes(20);
+    bench.copied(Ok(()));
+    assert!(!bench.gives_way(), "it was written");
+    bench.step(Event::Looked(Looked::Seen(bench.observed("app", "v1", "2", bench.now))));
+    bench.copied(Err(FailureCode::DestinationDenied));
+    assert!(bench.gives_way());
+}
+
+#[test]
+fn copies_from_or_to_a_registry_that_is_deleted_stop() {
+    for name in ["s", "d"] {
+        let mut bench = Bench::new("");
+        bench.compare(SOURCE, true);
+        assert_eq!(bench.copies.len(), 1);
+        let mut orders = orders(1, "");
+        orders.registries.retain(|reference, _| reference.name != name);
+        bench.step(Event::Orders(Box::new(orders)));
+        assert!(bench.copies.is_empty(), "{name}");
+        assert_eq!(bench.holds(), name == "s", "a destination that is not there is not claimed");
+    }
+}
