@@ -64,11 +64,11 @@ async fn receive(
     };
     let Notification { pushed, skipped, because } = Notification::parse(&body);
     let mut answer = format!("{} tags taken\n", pushed.len());
-    for (repository, tag, digest) in pushed {
-        receiver.metrics.hints.inc();
+    receiver.metrics.hints.inc_by(pushed.len() as u64);
+    for (repository, tag, _) in &pushed {
         tracing::debug!(registry = registry.name, namespace = registry.namespace, %repository, %tag, "notified");
-        receiver.configurations.hint((&registry.namespace, &registry.name), &repository, &tag, digest.as_ref());
     }
+    receiver.configurations.hint(&registry, pushed);
     if let Some(because) = because {
         let NamespacedName { namespace, name } = &registry;
         receiver.metrics.events_skipped.inc_by(skipped as u64);

@@ -126,6 +126,11 @@ impl Selection {
         self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
     }
 
+    /// Returns true if any rule takes `repository`.
+    pub fn takes_repository(&self, repository: &RepositoryName) -> bool {
+        self.rules.iter().any(|rule| rule.takes(repository))
+    }
+
     /// Returns true if a push of `tag` matters: a rule takes the image, or the tag may stand for a referrer.
     pub fn wants(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let is_wanted = |rule: &Rule| rule.takes(repository) && (is_referrer_tag(tag) || rule.tags.takes(tag));

@@ -2,9 +2,10 @@
 //!
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
+mod looks;
 mod run_once;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::authority::SharedClaims;
 use super::clock::Clock;
-use super::hints::Mailbox;
+use super::hints::{Hint, Mailbox};
 use super::machine::{
-    Assignment, ComparisonId, CopyId, CopyProgress, Coverage, Effect, Event, Finding, Hints, Looked, Looks, Machine,
-    Orders, Outcome, PairId, StoreOutcome, Stored,
+    Assignment, ComparisonId, CopyId, CopyProgress, Coverage, Effect, Event, Finding, Looks, Machine, Orders, Outcome,
+    PairId, StoreOutcome, Stored,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
 use super::source_comparison::compare;
 use crate::copy::{CodedError, Engine};
-use crate::image::RepositoryName;
+use crate::image::{RepositoryName, Tag};
 use crate::metrics::Metrics;
 use crate::plan::{NamespacedName, PairIdentity, Problem};
 use crate::policy::PermissionRequest;
@@ -55,8 +56,8 @@ pub(crate) struct Core {
 pub(crate) struct Inlets {
     /// Orders.
     pub orders: watch::Receiver<Orders>,
-    /// Hints.
-    pub hints: Arc<Mailbox>,
+    /// Hints and lost statuses.
+    pub mailbox: Arc<Mailbox>,
     /// The cause that keeps Jobs from running.
     pub workers: watch::Receiver<Option<String>>,
     /// Ends the configuration for good.
@@ -84,6 +85,8 @@ pub(crate) struct Driver {
     expected: HashMap<task::Id, Event>,
     /// Bounds deletions and looks ahead.
     background: Arc<Semaphore>,
+    /// The hints that the machine is taking, by tag.
+    hinted: BTreeMap<(RepositoryName, Tag), Arc<Hint>>,
     /// The time at which the next attempt of a run was last logged.
     announced_at: Option<Timestamp>,
 }
@@ -126,6 +129,7 @@ impl Driver {
             tasks: JoinSet::new(),
             expected: HashMap::new(),
             background: Arc::new(Semaphore::new(BACKGROUND_AT_ONCE)),
+            hinted: BTreeMap::new(),
             announced_at: None,
         }
     }
@@ -166,7 +170,7 @@ impl Driver {
                 let problem = self.inlets.workers.borrow_and_update().clone();
                 self.step(Event::Workers(problem));
             }
-            (hints, lost) = self.inlets.hints.take(hints), if hints > 0 => self.take_hints(hints, lost),
+            mail = self.inlets.mailbox.take(hints), if hints > 0 => self.take_mail(mail),
             () = tokio::time::sleep(wake.min(MAX_SLEEP)) => self.step(Event::Wake),
         }
     }
@@ -190,11 +194,7 @@ impl Driver {
                     let _ = reply.send(looks); // It was stopped meanwhile.
                 }
             }
-            Effect::Look { repository, tag, hinted } => {
-                let (observer, is_read) = (self.observer(), self.machine.reads_ahead());
-                let look = async move { Event::Looked(observer.look(repository, tag, hinted, is_read).await) };
-                self.spawn(look, Event::Looked(Looked::Unreadable));
-            }
+            Effect::Look { repository, tag, hinted } => self.look(repository, tag, hinted),
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
             Effect::Stop(copy) => {
@@ -253,13 +253,6 @@ impl Driver {
             self.step(Event::Found(id, Finding::Problem(problem)));
         }
         self.step(Event::Found(id, finding));
-    }
-
-    fn take_hints(&mut self, hints: Hints, lost: BTreeSet<String>) {
-        if !lost.is_empty() {
-            self.step(Event::StatusesLost(lost));
-        }
-        self.step(Event::Hints(hints));
     }
 
     /// Looks at a repository that images are about to be copied to, with the consent of its owner.

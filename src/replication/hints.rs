@@ -1,14 +1,35 @@
-//! A bounded mailbox of hints for one configuration.
+//! Hints of pushes, and the mailbox from which one configuration takes them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
-use super::machine::Hints;
+use super::hint_space::HintReservation;
+use super::machine::Looked;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
 
-/// Tags that were pushed and status objects that were deleted, until the configuration takes them.
+/// A tag that was pushed, as a notification says; one for all configurations that want it.
+pub(crate) struct Hint {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// The digest that it is said to have.
+    pub digest: Option<Digest>,
+    /// True if so many others were notified with it that it is looked at only once: one that cannot be read yet is
+    /// found by the next comparison.
+    pub is_one_of_many: bool,
+    /// The observation: the first configuration makes it, the others take it over.
+    pub looked: OnceCell<Looked>,
+    /// The memory that it takes.
+    pub _reservation: HintReservation,
+}
+
+/// Tags that were pushed and status objects that were deleted, until the configuration takes them. Hints are bounded by
+/// [`HintSpace`](super::hint_space::HintSpace).
 #[derive(Default)]
 pub(crate) struct Mailbox {
     waiting: Locked<Waiting>,
@@ -17,23 +38,38 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct Waiting {
-    tags: BTreeMap<(RepositoryName, Tag), Option<Digest>>,
-    overflown: bool,
+    hints: BTreeSet<ByTag>,
+    is_overflown: bool,
     statuses: BTreeSet<String>,
 }
 
+/// A hint, ordered and found by its tag.
+struct ByTag(Arc<Hint>);
+
+/// What a configuration takes from its mailbox.
+pub(crate) struct Mail {
+    /// Pushed tags.
+    pub hints: Vec<Arc<Hint>>,
+    /// True if there were more than fit: only a comparison finds them.
+    pub is_overflown: bool,
+    /// The names of status objects that were deleted.
+    pub statuses: BTreeSet<String>,
+}
+
 impl Mailbox {
-    /// Adds a pushed tag, with the digest that it is said to have. One that does not fit is found by the next
-    /// comparison, which is due at once then.
-    pub(crate) fn push(&self, repository: &RepositoryName, tag: &Tag, digest: Option<Digest>) {
+    /// Adds pushed tags. A newer hint of a tag replaces one that waits.
+    pub(crate) fn push(&self, hints: Vec<Arc<Hint>>) {
         let mut waiting = self.waiting.lock();
-        let key = (repository.clone(), tag.clone());
-        if waiting.tags.len() < MAX_HINTS || waiting.tags.contains_key(&key) {
-            waiting.tags.insert(key, digest);
-        } else {
-            waiting.overflown = true;
+        for hint in hints {
+            waiting.hints.replace(ByTag(hint));
         }
         drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Records that hints did not fit: the next comparison finds them, which is due at once then.
+    pub(crate) fn overflow(&self) {
+        self.waiting.lock().is_overflown = true;
         self.arrived.notify_one();
     }
 
@@ -43,26 +79,49 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Waits until there is something and takes it: at most `most` tags, and every deleted status.
-    pub(crate) async fn take(&self, most: usize) -> (Hints, BTreeSet<String>) {
+    /// Waits until there is something and takes it: at most `most` hints, and every deleted status.
+    pub(crate) async fn take(&self, most: usize) -> Mail {
         loop {
-            {
-                let mut waiting = self.waiting.lock();
-                let overflown = std::mem::take(&mut waiting.overflown);
-                let statuses = std::mem::take(&mut waiting.statuses);
-                let mut tags = Vec::new();
-                while tags.len() < most
-                    && let Some(((repository, tag), digest)) = waiting.tags.pop_first()
-                {
-                    tags.push((repository, tag, digest));
-                }
-                if overflown || !tags.is_empty() || !statuses.is_empty() {
-                    return (Hints { tags, overflown }, statuses);
-                }
+            if let Some(mail) = self.take_now(most) {
+                return mail;
             }
             self.arrived.notified().await;
         }
     }
+
+    /// The same without waiting.
+    pub(super) fn take_now(&self, most: usize) -> Option<Mail> {
+        let mut waiting = self.waiting.lock();
+        let hints: Vec<_> = std::iter::from_fn(|| waiting.hints.pop_first()).take(most).map(|hint| hint.0).collect();
+        let is_overflown = std::mem::take(&mut waiting.is_overflown);
+        let statuses = std::mem::take(&mut waiting.statuses);
+        let is_empty = hints.is_empty() && !is_overflown && statuses.is_empty();
+        (!is_empty).then_some(Mail { hints, is_overflown, statuses })
+    }
 }
 
-const MAX_HINTS: usize = 10_000;
+impl ByTag {
+    fn key(&self) -> (&RepositoryName, &Tag) {
+        (&self.0.repository, &self.0.tag)
+    }
+}
+
+impl Ord for ByTag {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for ByTag {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByTag {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for ByTag {}

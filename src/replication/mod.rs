@@ -8,6 +8,8 @@ mod clock;
 mod driver;
 mod excluded;
 mod fair_slots;
+mod hint_index;
+mod hint_space;
 mod hints;
 pub(crate) mod machine;
 mod observed_repository;

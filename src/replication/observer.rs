@@ -27,6 +27,15 @@ pub(super) struct Observer {
     pub source: NamespacedName,
 }
 
+/// The way in which a tag is observed.
+#[derive(Clone, Copy)]
+pub(super) struct LookMode {
+    /// True if the manifest is read with the tag.
+    pub is_read: bool,
+    /// True if a tag that is absent, or has another digest than it is said to have, is looked at again.
+    pub is_repeated: bool,
+}
+
 /// One finding on its way to the state machine.
 pub(super) struct Observation {
     /// The finding.
@@ -43,7 +52,7 @@ pub(super) struct Observation {
 pub(super) type Findings = mpsc::UnboundedSender<Observation>;
 
 impl Observer {
-    /// Observes one tag; `hinted` is the digest that it is said to have. Where `is_read`, its manifest is read with it.
+    /// Observes one tag; `hinted` is the digest that it is said to have.
     ///
     /// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is
     /// absent or has another digest is looked at again for a few seconds. What is seen counts, not what was hinted.
@@ -52,14 +61,14 @@ impl Observer {
         repository: RepositoryName,
         tag: Tag,
         hinted: Option<Digest>,
-        is_read: bool,
+        mode: LookMode,
     ) -> Looked {
         let Ok(client) = self.access.client(&self.source).await else { return Looked::Unreadable };
         let mut seen = None;
-        for pause in LOOK_AGAIN_AFTER_MS {
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+        for pause in &LOOK_AGAIN_AFTER_MS[..if mode.is_repeated { LOOK_AGAIN_AFTER_MS.len() } else { 1 }] {
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
             let sent_at = self.clock.now();
-            match self.digest(&client, &repository, &tag, is_read).await {
+            match self.digest(&client, &repository, &tag, mode.is_read).await {
                 Ok(digest) => seen = digest.map(|digest| (digest, sent_at)),
                 Err(error) => {
                     self.suspect(&error);

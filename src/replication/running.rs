@@ -9,16 +9,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Core, Driver, Inlets};
+use super::hint_index::{HintIndex, PushedTag};
 use super::hints::Mailbox;
 use super::machine::{Orders, Stored};
-use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
+use crate::plan::{Configuration, NamespacedName};
 
 /// The running configurations, by namespace and name.
 pub(crate) struct Configurations {
     core: Arc<Core>,
     shutdown: CancellationToken,
     running: Locked<HashMap<(String, String), Handle>>,
+    hints: HintIndex,
     /// Tasks that end, by the uid of their configuration: the next one of that uid waits for it.
     ending: Locked<HashMap<String, JoinHandle<()>>>,
 }
@@ -28,7 +30,9 @@ struct Handle {
     source: (String, String),
     orders: watch::Sender<Orders>,
     workers: watch::Sender<Option<String>>,
-    hints: Arc<Mailbox>,
+    mailbox: Arc<Mailbox>,
+    /// The spec by which hints are given.
+    subscribed: Option<Arc<Configuration>>,
     retire: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -36,7 +40,7 @@ struct Handle {
 impl Configurations {
     /// None yet. All of them end with `shutdown`.
     pub(crate) fn new(core: Arc<Core>, shutdown: CancellationToken) -> Self {
-        Self { core, shutdown, running: Locked::default(), ending: Locked::default() }
+        Self { core, shutdown, running: Locked::default(), hints: HintIndex::default(), ending: Locked::default() }
     }
 
     /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process
@@ -51,13 +55,16 @@ impl Configurations {
             if let Some(source) = source {
                 handle.source = source;
             }
+            self.subscribe(handle, orders.configuration.as_ref().ok());
             handle.orders.send_replace(orders);
             return;
         }
         if let Some(earlier) = running.remove(&key) {
             self.retire(earlier);
         }
-        let handle = self.start(orders, source.unwrap_or_default(), stored);
+        let configuration = orders.configuration.clone().ok();
+        let mut handle = self.start(orders, source.unwrap_or_default(), stored);
+        self.subscribe(&mut handle, configuration.as_ref());
         running.insert(key, handle);
     }
 
@@ -68,30 +75,15 @@ impl Configurations {
         }
     }
 
-    /// Passes on that a tag was pushed to the Registry `namespace`/`registry`. Takes bounded memory.
-    pub(crate) fn hint(
-        &self,
-        (namespace, registry): (&str, &str),
-        repository: &RepositoryName,
-        tag: &Tag,
-        digest: Option<&Digest>,
-    ) {
-        let running = self.running.lock();
-        let concerned = running.values().filter(|handle| handle.source.0 == namespace && handle.source.1 == registry);
-        for handle in concerned {
-            let orders = handle.orders.borrow();
-            let is_wanted =
-                |orders: &Orders| orders.configuration.as_ref().is_ok_and(|c| c.selection.wants(repository, tag));
-            if is_wanted(&orders) {
-                handle.hints.push(repository, tag, digest.cloned());
-            }
-        }
+    /// Passes on that tags were pushed to a Registry. Takes bounded memory.
+    pub(crate) fn hint(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
+        self.hints.give(registry, pushed);
     }
 
     /// Passes on that a ReplicationStatus of a configuration was deleted.
     pub(crate) fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
         if let Some(handle) = self.running.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
-            handle.hints.lost(name);
+            handle.mailbox.lost(name);
         }
     }
 
@@ -130,10 +122,10 @@ impl Configurations {
         let uid = orders.holder.uid.clone();
         let (orders, orders_receiver) = watch::channel(orders);
         let (workers, workers_receiver) = watch::channel(None);
-        let (hints, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
+        let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
         let inlets = Inlets {
             orders: orders_receiver,
-            hints: hints.clone(),
+            mailbox: mailbox.clone(),
             workers: workers_receiver,
             retire: retire.clone(),
             drain: CancellationToken::new(),
@@ -148,10 +140,25 @@ impl Configurations {
             // What the earlier one left is read once it has ended.
             Driver::new(core, inlets, stored()).run().await;
         });
-        Handle { uid, source, orders, workers, hints, retire, task }
+        Handle { uid, source, orders, workers, mailbox, subscribed: None, retire, task }
     }
 
-    fn retire(&self, handle: Handle) {
+    /// Lets a configuration take hints by `configuration`, and by its earlier spec no more.
+    fn subscribe(&self, handle: &mut Handle, configuration: Option<&Arc<Configuration>>) {
+        if handle.subscribed.as_ref() == configuration {
+            return;
+        }
+        if let Some(earlier) = handle.subscribed.take() {
+            self.hints.unsubscribe(&earlier);
+        }
+        if let Some(configuration) = configuration {
+            self.hints.subscribe(configuration.clone(), handle.mailbox.clone());
+            handle.subscribed = Some(configuration.clone());
+        }
+    }
+
+    fn retire(&self, mut handle: Handle) {
+        self.subscribe(&mut handle, None);
         handle.retire.cancel();
         let mut ending = self.ending.lock();
         ending.retain(|_, task| !task.is_finished());

@@ -56,8 +56,8 @@ async fn shut_down_late(stop: CancellationToken, shutdown: CancellationToken) {
 fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> (impl Send, Inlets) {
     let (sender, orders) = tokio::sync::watch::channel(orders);
     let (workers_sender, workers) = tokio::sync::watch::channel(None);
-    let (hints, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
-    ((sender, workers_sender), Inlets { orders, hints, workers, retire, drain, shutdown })
+    let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
+    ((sender, workers_sender), Inlets { orders, mailbox, workers, retire, drain, shutdown })
 }
 
 /// The time that copies have to end after a signal: less than a CI system or a container runtime waits.

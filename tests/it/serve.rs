@@ -3,6 +3,7 @@
 mod bad_parts;
 mod conflicts;
 mod folder;
+mod hint_storms;
 mod kills;
 mod notified;
 mod reading;

@@ -1,0 +1,38 @@
+//! Takes hints, and looks at the tags that they name.
+
+use super::Driver;
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::replication::hints::Mail;
+use crate::replication::machine::{Event, Hints, Looked};
+use crate::replication::observer::LookMode;
+
+impl Driver {
+    /// Takes hints, and the loss of statuses.
+    pub(super) fn take_mail(&mut self, mail: Mail) {
+        let Mail { hints, is_overflown, statuses } = mail;
+        if !statuses.is_empty() {
+            self.step(Event::StatusesLost(statuses));
+        }
+        let tags = hints.iter().map(|hint| (hint.repository.clone(), hint.tag.clone(), hint.digest.clone())).collect();
+        self.hinted = hints.into_iter().map(|hint| ((hint.repository.clone(), hint.tag.clone()), hint)).collect();
+        self.step(Event::Hints(Hints { tags, overflown: is_overflown }));
+        self.hinted.clear();
+    }
+
+    /// Looks at a tag. One look serves all configurations that were given the same hint.
+    pub(super) fn look(&mut self, repository: RepositoryName, tag: Tag, hinted: Option<Digest>) {
+        let (observer, is_read) = (self.observer(), self.machine.reads_ahead());
+        let key = (repository, tag);
+        let hint = self.hinted.remove(&key);
+        let look = async move {
+            let (repository, tag) = key;
+            let is_repeated = hint.as_ref().is_none_or(|hint| !hint.is_one_of_many);
+            let look = || observer.look(repository, tag, hinted, LookMode { is_read, is_repeated });
+            match &hint {
+                Some(hint) => Event::Looked(hint.looked.get_or_init(look).await.clone()),
+                None => Event::Looked(look().await),
+            }
+        };
+        self.spawn(look, Event::Looked(Looked::Unreadable));
+    }
+}

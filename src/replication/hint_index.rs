@@ -1,0 +1,244 @@
+//! Finds the configurations that want a pushed tag, by Registry and repository.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::hint_space::HintSpace;
+use super::hints::{Hint, Mailbox};
+use crate::image::{Digest, RepositoryName, Tag};
+use crate::locked::Locked;
+use crate::plan::{Configuration, NamespacedName};
+
+/// A pushed tag of a notification, with the digest that it is said to have.
+pub(crate) type PushedTag = (RepositoryName, Tag, Option<Digest>);
+
+/// The configurations of each source Registry, and the memory of the hints that wait for them.
+#[derive(Default)]
+pub(crate) struct HintIndex {
+    sources: Locked<HashMap<NamespacedName, Arc<Subscribers>>>,
+    space: Arc<HintSpace>,
+}
+
+/// The configurations of one source.
+#[derive(Clone, Default)]
+struct Subscribers {
+    all: HashMap<String, Arc<Subscriber>>,
+    /// Those that name their repositories, by name.
+    exact: HashMap<RepositoryName, Vec<Arc<Subscriber>>>,
+    /// Those with a pattern.
+    patterns: Vec<Arc<Subscriber>>,
+}
+
+struct Subscriber {
+    configuration: Arc<Configuration>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl HintIndex {
+    /// Lets a configuration take the hints of its source. It must not be subscribed already.
+    pub(crate) fn subscribe(&self, configuration: Arc<Configuration>, mailbox: Arc<Mailbox>) {
+        let source = source_of(&configuration);
+        let mut sources = self.sources.lock();
+        Arc::make_mut(sources.entry(source).or_default()).add(Arc::new(Subscriber { configuration, mailbox }));
+    }
+
+    /// Ends the subscription of a configuration.
+    pub(crate) fn unsubscribe(&self, configuration: &Configuration) {
+        let source = source_of(configuration);
+        let mut sources = self.sources.lock();
+        if let Some(subscribers) = sources.get_mut(&source) {
+            let subscribers = Arc::make_mut(subscribers);
+            subscribers.remove(&configuration.name);
+            if subscribers.all.is_empty() {
+                sources.remove(&source);
+            }
+        }
+    }
+
+    /// Gives pushed tags of a Registry to the configurations that want them. Those for which there is no room, or that
+    /// it takes too long to find, compare at once.
+    pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
+        let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
+        let is_many = pushed.len() > MAX_LOOKED_AT_AGAIN || self.space.hints(&registry.namespace) > MAX_LOOKED_AT_AGAIN;
+        let mut delivery =
+            Delivery { space: &self.space, namespace: &registry.namespace, is_many, mail: HashMap::new() };
+        let mut by_repository: BTreeMap<RepositoryName, BTreeMap<Tag, Option<Digest>>> = BTreeMap::new();
+        for (repository, tag, digest) in pushed {
+            by_repository.entry(repository).or_default().insert(tag, digest);
+        }
+        let mut checks = 0;
+        let mut is_complete = true;
+        for (repository, tags) in by_repository {
+            let exact = subscribers.exact.get(&repository).map(Vec::as_slice).unwrap_or_default();
+            checks += exact.len() + subscribers.patterns.len();
+            if checks > MAX_CHECKS {
+                is_complete = false;
+                break;
+            }
+            let candidates = exact.iter().chain(&subscribers.patterns);
+            let takes =
+                |subscriber: &&Arc<Subscriber>| subscriber.configuration.selection.takes_repository(&repository);
+            let takers: Vec<&Arc<Subscriber>> = candidates.filter(takes).collect();
+            checks += takers.len() * tags.len();
+            if checks > MAX_CHECKS {
+                is_complete = false;
+                break;
+            }
+            for (tag, digest) in tags {
+                delivery.add(&takers, &repository, tag, digest);
+            }
+        }
+        for (subscriber, hints) in delivery.mail.into_values() {
+            subscriber.mailbox.push(hints);
+        }
+        if !is_complete {
+            subscribers.all.values().for_each(|subscriber| subscriber.mailbox.overflow());
+        }
+    }
+}
+
+impl Subscribers {
+    fn add(&mut self, subscriber: Arc<Subscriber>) {
+        let Configuration { name, selection, .. } = &*subscriber.configuration;
+        if selection.needs_listing() {
+            self.patterns.push(subscriber.clone());
+        } else {
+            for repository in selection.exact_repositories() {
+                self.exact.entry(repository.clone()).or_default().push(subscriber.clone());
+            }
+        }
+        self.all.insert(name.clone(), subscriber);
+    }
+
+    fn remove(&mut self, name: &str) {
+        let Some(gone) = self.all.remove(name) else { return };
+        self.patterns.retain(|subscriber| !Arc::ptr_eq(subscriber, &gone));
+        for repository in gone.configuration.selection.exact_repositories() {
+            if let Some(subscribers) = self.exact.get_mut(repository) {
+                subscribers.retain(|subscriber| !Arc::ptr_eq(subscriber, &gone));
+                if subscribers.is_empty() {
+                    self.exact.remove(repository);
+                }
+            }
+        }
+    }
+}
+
+/// The hints of one notification on their way to mailboxes.
+struct Delivery<'a> {
+    space: &'a Arc<HintSpace>,
+    namespace: &'a str,
+    is_many: bool,
+    mail: HashMap<*const Subscriber, (Arc<Subscriber>, Vec<Arc<Hint>>)>,
+}
+
+impl Delivery<'_> {
+    fn add(&mut self, takers: &[&Arc<Subscriber>], repository: &RepositoryName, tag: Tag, digest: Option<Digest>) {
+        let wants = |taker: &&&Arc<Subscriber>| taker.configuration.selection.wants(repository, &tag);
+        let takers: Vec<&Arc<Subscriber>> = takers.iter().filter(wants).copied().collect();
+        if takers.is_empty() {
+            return;
+        }
+        let names = 2 * (repository.as_str().len() + tag.as_str().len() + self.namespace.len());
+        let bytes = HINT_BYTES + names + takers.len() * ENTRY_BYTES;
+        let Some(reservation) = self.space.reserve(self.namespace, bytes) else {
+            takers.iter().for_each(|taker| taker.mailbox.overflow());
+            return;
+        };
+        let hint = Arc::new(Hint {
+            repository: repository.clone(),
+            tag,
+            digest,
+            is_one_of_many: self.is_many,
+            looked: OnceCell::new(),
+            _reservation: reservation,
+        });
+        for taker in takers {
+            let mail = self.mail.entry(Arc::as_ptr(taker)).or_insert_with(|| (taker.clone(), Vec::new()));
+            mail.1.push(hint.clone());
+        }
+    }
+}
+
+fn source_of(configuration: &Configuration) -> NamespacedName {
+    NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() }
+}
+
+/// Hints of a namespace that wait, above which a tag is looked at only once.
+const MAX_LOOKED_AT_AGAIN: usize = 64;
+/// Filters of repositories and tags that are checked for one notification.
+const MAX_CHECKS: usize = 400_000;
+/// The memory of a hint with its digest and its observation, without the names.
+const HINT_BYTES: usize = 448;
+/// The memory of a hint in one mailbox.
+const ENTRY_BYTES: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::parse_configuration;
+
+    fn subscribe(index: &HintIndex, name: &str, filter_type: &str, filter: &str) -> (Arc<Configuration>, Arc<Mailbox>) {
+        let filters = serde_json::json!([{"filter": filter, "filterType": filter_type}]);
+        let rule = serde_json::json!({"name": "r", "repositoryFilters": filters,
+            "destinations": [{"registryRef": {"name": "d"}}]});
+        let spec = serde_json::json!({"source": {"registryRef": {"name": "source"}}, "rules": [rule]});
+        let configuration = parse_configuration("team-a", name, &serde_json::from_value(spec).unwrap()).unwrap();
+        let (configuration, mailbox) = (Arc::new(configuration), Arc::new(Mailbox::default()));
+        index.subscribe(configuration.clone(), mailbox.clone());
+        (configuration, mailbox)
+    }
+
+    fn pushed(repository: &str, tag: &str) -> PushedTag {
+        (repository.parse().unwrap(), tag.parse().unwrap(), None)
+    }
+
+    fn source(name: &str) -> NamespacedName {
+        NamespacedName { namespace: "team-a".to_owned(), name: name.to_owned() }
+    }
+
+    fn names(mailbox: &Mailbox) -> (Vec<String>, bool) {
+        let Some(mail) = mailbox.take_now(usize::MAX) else { return (Vec::new(), false) };
+        let names = mail.hints.iter().map(|hint| format!("{}:{}", hint.repository, hint.tag)).collect();
+        (names, mail.is_overflown)
+    }
+
+    #[test]
+    fn hints_reach_the_configurations_that_want_them_by_one_look() {
+        let index = HintIndex::default();
+        let (_, exact) = subscribe(&index, "exact", "EXACT_MATCH", "app");
+        let (_, prefix) = subscribe(&index, "prefix", "PREFIX_MATCH", "ap");
+        let (other, gone) = subscribe(&index, "gone", "EXACT_MATCH", "app");
+        index.unsubscribe(&other);
+        index.give(
+            &source("source"),
+            vec![pushed("app", "1"), pushed("apple", "1"), pushed("b", "1"), pushed("app", "1")],
+        );
+        index.give(&source("another"), vec![pushed("app", "2")]);
+        let (of_exact, of_prefix) = (exact.take_now(9).unwrap(), prefix.take_now(9).unwrap());
+        assert_eq!((of_exact.hints.len(), of_prefix.hints.len()), (1, 2));
+        assert!(Arc::ptr_eq(&of_exact.hints[0], &of_prefix.hints[0]) && !of_exact.hints[0].is_one_of_many);
+        assert_eq!(names(&gone), (vec![], false));
+        drop((of_exact, of_prefix));
+        assert_eq!(index.space.hints("team-a"), 0, "their memory is given back");
+        index.unsubscribe(&Configuration { name: "exact".to_owned(), ..Configuration::clone(&other) });
+        index.unsubscribe(&Configuration { name: "prefix".to_owned(), ..Configuration::clone(&other) });
+        assert!(index.sources.lock().is_empty());
+    }
+
+    #[test]
+    fn too_many_hints_and_too_much_work_end_in_a_comparison() {
+        let index = HintIndex::default();
+        let (_, mailbox) = subscribe(&index, "all", "PREFIX_MATCH", "app");
+        let crowd = |count: usize| (0..count).map(|number| pushed("app", &number.to_string())).collect::<Vec<_>>();
+        index.give(&source("source"), crowd(MAX_LOOKED_AT_AGAIN + 1));
+        assert!(mailbox.take_now(usize::MAX).unwrap().hints.iter().all(|hint| hint.is_one_of_many));
+        index.give(&source("source"), crowd(100_000));
+        let (taken, is_overflown) = names(&mailbox);
+        assert!(is_overflown && (10_000..100_000).contains(&taken.len()), "{}", taken.len());
+        index.give(&source("source"), crowd(MAX_CHECKS));
+        assert_eq!(names(&mailbox), (vec![], true));
+    }
+}
