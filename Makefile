@@ -28,7 +28,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
 .PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate pre-commit pages lint deny advisories \
-	test test-host test-node bench micro fuzz simulate figures demo demo-cluster clean
+	test test-host test-node bench micro fuzz simulate prove figures demo demo-cluster clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -131,6 +131,11 @@ SCHEDULES ?= 1000000
 
 simulate: ## Drive the core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
 	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib replication::simulation
+
+CASES ?= 10000000
+
+prove: ## Compare the evaluator of policies with the documentation in CASES (10,000,000) random cases; TRANSSHIP_SEED=N replays them.
+	TRANSSHIP_CASES=$(CASES) cargo test --release --locked --lib policy::prove -- --nocapture
 
 figures: ## Print the size and the shape of the code; DIR="FOLDER ..." compares checkouts.
 	@FIGURES="$(abspath $(DIR))" cargo test --locked --quiet --test it architecture::figures -- --nocapture

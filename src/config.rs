@@ -1,13 +1,13 @@
 //! Flags of the operator and the worker, and of egress.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use url::Url;
 
 use crate::cluster::JobSettings;
-use crate::registry::{EgressPolicy, HostPort};
+use crate::registry::{EgressPolicy, HostPort, RefusedAddresses};
 use crate::terms::ExecutionMode;
 
 /// Flags of `transship operator`. Each can also be given as an environment variable.
@@ -29,6 +29,9 @@ pub struct OperatorFlags {
     /// The execution mode of configurations that do not set spec.execution.mode.
     #[arg(long, env = "TRANSSHIP_DEFAULT_EXECUTION", default_value = "Job", value_parser = parse_mode)]
     pub default_execution: ExecutionMode,
+    /// The addresses of the operator's own pod, which registry traffic never reaches (repeatable).
+    #[arg(long, env = "TRANSSHIP_POD_IPS", value_delimiter = ',')]
+    pub pod_ips: Vec<IpAddr>,
     /// Flags of the copy Jobs.
     #[command(flatten)]
     pub jobs: JobFlags,
@@ -141,7 +144,7 @@ impl EgressFlags {
         EgressPolicy {
             strict: self.egress == Egress::Strict,
             allow: self.egress_allow.iter().cloned().collect(),
-            refused: Vec::new(),
+            refused: RefusedAddresses::default(),
         }
     }
 }

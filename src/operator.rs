@@ -1,11 +1,13 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
@@ -14,10 +16,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
-use crate::api::ReplicationConfiguration;
+use crate::api::{Registry, ReplicationConfiguration};
 use crate::channel::{self, CertificateAuthorities, Endpoint};
 use crate::cluster::{
-    CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, channel_authorities, watched,
+    ClusterAddresses, CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, channel_authorities,
+    watched,
 };
 use crate::config::{JobFlags, OperatorFlags};
 use crate::controllers::{
@@ -39,10 +42,9 @@ use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims};
 pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = kube::Config::infer().await?;
     config.connect_timeout = Some(CONNECT_DEADLINE);
-    let mut egress = flags.egress.policy();
+    let egress = flags.egress.policy();
     let api_server = config.cluster_url.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-    // A loopback API server is refused like every loopback address, unless its port is allowed.
-    egress.refused.extend(api_server.filter(|address| !address.is_loopback()));
+    let fixed: BTreeSet<IpAddr> = flags.pod_ips.iter().copied().chain(api_server).collect();
     let client = Client::try_from(config)?;
     let shutdown = CancellationToken::new();
     let (registries, policies, configurations) = (watched(&client), watched(&client), watched(&client));
@@ -50,10 +52,13 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
     let (checks, registry_checks) = mpsc::channel(CHECKS);
     let namespaces = flags.watch_namespace.iter().cloned().collect();
+    let refused = egress.refused.clone();
     let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), checks));
     let Parts { context, dispatcher, jobs, wakes, claim_wakes } = Parts::new(&flags, view, &shutdown)?;
+    let own = flags.jobs.namespace.clone();
+    let addresses = Arc::new(ClusterAddresses::new(client, own, fixed, refused, context.errors.clone()));
 
-    let readiness = Readiness::waiting_for(&[REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES, JOBS]);
+    let readiness = Readiness::waiting_for(&[ADDRESSES, REGISTRIES, POLICIES, CONFIGURATIONS, STATUSES, JOBS]);
     let mut tasks = JoinSet::new();
     let receiver = notify::Receiver {
         access: context.view.clone(),
@@ -63,14 +68,15 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     serve(&mut tasks, flags.admin_address, admin::routes(context.metrics.clone(), readiness.clone()), &shutdown)
         .await?;
     serve(&mut tasks, flags.notify_address, notify::routes(receiver), &shutdown).await?;
-    tasks.spawn(run_registries(registries, registry_checks, context.clone()));
+    tasks.spawn(follow(addresses.clone()));
+    tasks.spawn(check_registries(addresses.clone(), registries, registry_checks, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
     tasks.spawn(run_configurations(configurations, wakes, context.clone()));
     tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes));
     if let Some(control) = &jobs {
         tasks.spawn(serve_channel(control.clone(), flags.jobs.clone()));
     }
-    tasks.spawn(start(context.clone(), dispatcher, jobs, readiness));
+    tasks.spawn(start(context.clone(), addresses, dispatcher, jobs, readiness));
     ended(&mut tasks).await;
     tracing::info!("ending");
     shutdown.cancel();
@@ -186,14 +192,32 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
     tokio::join!(beat, passing);
 }
 
+async fn follow(addresses: Arc<ClusterAddresses>) {
+    addresses.follow().await;
+}
+
+/// Runs the controller of Registries once the addresses are known that no registry may have.
+async fn check_registries(
+    addresses: Arc<ClusterAddresses>,
+    registries: Controller<Registry>,
+    checks: mpsc::Receiver<ObjectRef<Registry>>,
+    context: Arc<Context>,
+) {
+    addresses.known().await;
+    run_registries(registries, checks, context).await;
+}
+
 /// Waits for the first list of every watched kind, adopts the state of an earlier process, and lets configurations
 /// start.
 async fn start(
     context: Arc<Context>,
+    addresses: Arc<ClusterAddresses>,
     dispatcher: Arc<Dispatcher>,
     jobs: Option<Arc<JobControl>>,
     readiness: Readiness,
 ) {
+    addresses.known().await;
+    readiness.reached(ADDRESSES);
     let stores = &context.view.stores;
     known(&stores.registries, REGISTRIES, &readiness).await;
     known(&stores.policies, POLICIES, &readiness).await;
@@ -279,6 +303,7 @@ async fn ended(tasks: &mut JoinSet<()>) {
     }
 }
 
+const ADDRESSES: &str = "addresses of the cluster";
 const REGISTRIES: &str = "registries";
 const POLICIES: &str = "registrypermissionpolicies";
 const CONFIGURATIONS: &str = "replicationconfigurations";

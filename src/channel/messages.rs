@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
-use crate::registry::{Credentials, Logins, PathLogin, RegistryOptions};
+use crate::registry::{Credentials, Logins, PathLogin, RefusedSet, RegistryOptions};
 use crate::terms::{FailureCode, Side};
 
 /// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -114,6 +114,9 @@ pub(crate) struct RouteAccess {
     pub source: RegistryAccess,
     /// Access to the registry that they are written to.
     pub destination: RegistryAccess,
+    /// The addresses of the cluster that the worker may never reach.
+    #[serde(default)]
+    pub refused: RefusedSet,
 }
 
 /// The options of one registry's client.

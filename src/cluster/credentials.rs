@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::call::{CallError, call};
 use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig, Logins};
-use crate::terms::{CaReference, reason};
+use crate::terms::{CaReference, OBJECT_NAME, reason};
 
 /// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read
 /// the same.
@@ -49,6 +49,7 @@ pub(crate) async fn registry_credentials(
             Some(value.ok_or_else(|| missing_ca("Secret", &reference.name, &reference.key))?)
         }
         Some(CaReference::ConfigMap(reference)) => {
+            check_name("ConfigMap", &reference.name)?;
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
             let map = call(maps.get(&reference.name))
                 .await
@@ -75,11 +76,17 @@ pub(crate) async fn missing_reference(client: &Client, registry: &Registry) -> O
     };
     let is_missing = |error: &CallError| error.is_not_found() || error.is_forbidden();
     for name in [credentials, ca_secret].into_iter().flatten() {
+        if let Err(error) = check_name("Secret", name) {
+            return Some(error);
+        }
         if let Err(error) = call(secrets.get_metadata(name)).await
             && is_missing(&error)
         {
             return Some(unreadable("Secret", name, &error));
         }
+    }
+    if let Err(error) = check_name("ConfigMap", ca_map?) {
+        return Some(error);
     }
     let error = call(maps.get_metadata(ca_map?)).await.err().filter(is_missing)?;
     Some(unreadable("ConfigMap", ca_map?, &error))
@@ -159,8 +166,17 @@ fn utf8(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
 }
 
 async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
+    check_name("Secret", name)?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, &error))
+}
+
+/// Refuses a name that no object can have: an object that was created before names had a pattern may hold one.
+fn check_name(kind: &str, name: &str) -> Result<(), CredentialsError> {
+    if OBJECT_NAME.matches(name) {
+        return Ok(());
+    }
+    Err(CredentialsError { reason: reason::SECRET_NOT_FOUND, message: format!("{name:?} is not the name of a {kind}") })
 }
 
 fn unreadable(kind: &str, name: &str, error: &CallError) -> CredentialsError {

@@ -2,6 +2,7 @@
 
 mod call;
 mod channel_authorities;
+mod cluster_addresses;
 mod credentials;
 mod events;
 mod execution_class;
@@ -18,6 +19,7 @@ mod watched;
 
 pub(crate) use call::CallError;
 pub(crate) use channel_authorities::channel_authorities;
+pub(crate) use cluster_addresses::ClusterAddresses;
 pub(crate) use events::Events;
 pub(crate) use execution_class::{ExecutionClass, ExecutionClasses};
 pub(crate) use jobs::{CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, pod_has_ended, pod_trouble, served_by};

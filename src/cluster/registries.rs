@@ -11,7 +11,9 @@ use super::credentials::{missing_reference, registry_credentials};
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
-use crate::registry::{self, EgressPolicy, ErrorKind, Logins, RegistryError, RegistryOptions, canonical_host};
+use crate::registry::{
+    self, EgressPolicy, ErrorKind, Logins, RefusedSet, RegistryError, RegistryOptions, credential_host,
+};
 use crate::replication::Unusable;
 use crate::terms::reason;
 
@@ -47,6 +49,11 @@ impl Registries {
         self.known(registry, |known| known.client.clone()).await
     }
 
+    /// Returns the addresses of the cluster that no client may reach.
+    pub(crate) fn refused(&self) -> RefusedSet {
+        self.egress.refused.set()
+    }
+
     /// Returns the options of the client of `registry`, and a version that changes with them.
     ///
     /// # Errors
@@ -76,7 +83,7 @@ impl Registries {
             reason: reason::INVALID_SPEC,
             message: format!("spec.url {} is no URL: {error}", registry.spec.url),
         })?;
-        let host = canonical_host(&url);
+        let host = credential_host(&url);
         let (logins, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
             .await
             .map_err(|error| Unusable { reason: error.reason, message: error.message })?;

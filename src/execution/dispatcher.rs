@@ -1,6 +1,7 @@
 //! Answers workers: the shared state of images for Jobs, tokens and commit grants.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -261,9 +262,13 @@ impl Dispatcher {
         else {
             return unavailable();
         };
-        let version = format!("{}-{}", source.0, destination.0);
+        let refused = self.view.registries.refused();
+        let mut hasher = DefaultHasher::new();
+        refused.hash(&mut hasher);
+        let version = format!("{}-{}-{:016x}", source.0, destination.0, hasher.finish());
         let is_new = known != Some(version.as_str());
-        Ok(is_new.then(|| RouteAccess { version, source: (&source.1).into(), destination: (&destination.1).into() }))
+        let (source, destination) = ((&source.1).into(), (&destination.1).into());
+        Ok(is_new.then(|| RouteAccess { version, source, destination, refused }))
     }
 }
 

@@ -132,4 +132,6 @@ fn is_meant(principal: &Principal, request: &PermissionRequest<'_>) -> bool {
 }
 
 #[cfg(test)]
+mod prove;
+#[cfg(test)]
 mod tests;

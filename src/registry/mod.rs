@@ -26,8 +26,8 @@ mod vendors;
 #[cfg(test)]
 mod testing;
 
-pub use self::http::egress::{EgressPolicy, HostPort, HostPortError};
-pub use self::http::hosts::canonical_host;
+pub use self::http::egress::{EgressPolicy, HostPort, HostPortError, RefusedAddresses, RefusedSet};
+pub use self::http::hosts::{canonical_host, credential_host};
 pub use auth::credentials::Credentials;
 pub use auth::docker_config::{DockerConfig, DockerConfigError};
 pub use auth::logins::{Logins, PathLogin};

@@ -12,7 +12,9 @@ use super::files::Documents;
 use super::flags::FileFlags;
 use crate::api::Registry;
 use crate::plan::NamespacedName;
-use crate::registry::{Client, DockerConfig, EgressPolicy, HostPort, Logins, RegistryOptions, canonical_host};
+use crate::registry::{
+    Client, DockerConfig, EgressPolicy, HostPort, Logins, RegistryOptions, canonical_host, credential_host,
+};
 use crate::terms::{CaReference, CreateRepositories};
 
 /// The Registries of the files, by reference.
@@ -135,11 +137,11 @@ struct Setup<'a> {
 impl Setup<'_> {
     fn registry(&self, reference: &NamespacedName, url: Url) -> Result<FileRegistry, ClientError> {
         let registry = &self.documents.registries[reference];
-        let host = canonical_host(&url);
+        let (host, credential_host) = (canonical_host(&url), credential_host(&url));
         let options = RegistryOptions {
             ca_bundle: self.ca_bundle(registry, reference, &host)?,
             url,
-            logins: self.logins(registry, &host)?,
+            logins: self.logins(registry, &credential_host)?,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             concurrency: registry.spec.limits.concurrency as usize,
         };

@@ -34,7 +34,7 @@ pub use filters::{
     TagFilter, TagFilterType, VersionSyntax,
 };
 pub use interval::parse_interval;
-pub use name::NAME_RULES;
+pub use name::{NAME_RULES, OBJECT_NAME};
 pub use pattern::Pattern;
 pub use platform_index::PlatformIndex;
 pub use references::{LocalRegistryReference, RegistryReference};

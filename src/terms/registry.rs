@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::lists::keyed_by;
+use super::name::OBJECT_NAME_TEXT;
 use super::pattern::Pattern;
 use super::rule::{ValidationRule, ValidationRules, checked_by, immutable};
 
@@ -68,7 +69,7 @@ pub struct CredentialsSource {
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// The name of a Secret in the namespace of this object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_TEXT))]
     pub name: String,
 }
 
@@ -110,7 +111,7 @@ pub enum CaReference<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct KeyReference {
     /// The name of the object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME_TEXT))]
     pub name: String,
     /// The key inside the object. Default: ca.crt.
     #[serde(default = "default_ca_key")]

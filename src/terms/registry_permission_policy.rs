@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::action::Action;
 use super::condition::Condition;
 use super::lists::keyed_by;
+use super::name::OBJECT_NAME_TEXT;
 use super::references::LocalRegistryReference;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 
@@ -63,7 +64,7 @@ pub struct Principal {
     pub namespace: String,
     /// The name of the ReplicationConfiguration. Absent: every one of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = OBJECT_NAME_TEXT))]
     pub configuration: Option<String>,
 }
 

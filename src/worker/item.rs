@@ -22,6 +22,7 @@ impl Route {
     /// # Errors
     /// [`WorkerError`] if an option cannot be used.
     pub(super) fn new(access: RouteAccess, egress: &Arc<EgressPolicy>) -> Result<Self, WorkerError> {
+        egress.refused.replace(access.refused);
         let client = |access: RegistryAccess| -> Result<Client, WorkerError> {
             Ok(Client::new(access.try_into()?, egress.clone())?)
         };

@@ -36,6 +36,10 @@ fn rules(count: usize, name: impl Fn(usize) -> String) -> Value {
     (0..count).map(|n| json!({"name": name(n), "destinations": [{"registryRef": {"name": "d"}}]})).collect()
 }
 
+fn elsewhere(name: &str, namespace: &str) -> Value {
+    json!([{"registryRef": {"name": name, "namespace": namespace}}])
+}
+
 fn exact(filter: &str) -> Value {
     json!([{"filter": filter, "filterType": "EXACT_MATCH"}])
 }
@@ -51,6 +55,7 @@ fn glob(filter: &str) -> Value {
 fn bad_registries() -> Vec<Bad> {
     let kind = "Registry";
     let ca = json!({"name": "ca", "key": "ca.crt"});
+    let path = "../../other/secrets/x";
     vec![
         (kind, "/url", Value::Null, &["spec.url", "Required"]),
         (kind, "/url", json!("https://user:password@r.example.com"), &["spec.url", "without user"]),
@@ -63,6 +68,32 @@ fn bad_registries() -> Vec<Bad> {
             "",
             json!({"url": "http://r.example.com", "allowHttp": true, "tls": {"caSecretRef": ca}}),
             &["spec.tls has no effect on a plain http spec.url"],
+        ),
+        (
+            kind,
+            "/credentials",
+            json!({"secretRef": {"name": path}}),
+            &["spec.credentials.secretRef.name", "should match"],
+        ),
+        (
+            kind,
+            "/credentials",
+            json!({"secretRef": {"name": ".."}}),
+            &["spec.credentials.secretRef.name", "should match"],
+        ),
+        (
+            kind,
+            "/credentials",
+            json!({"secretRef": {"name": "A"}}),
+            &["spec.credentials.secretRef.name", "should match"],
+        ),
+        (kind, "/tls", json!({"caSecretRef": {"name": path}}), &["spec.tls.caSecretRef.name", "should match"]),
+        (kind, "/tls", json!({"caConfigMapRef": {"name": path}}), &["spec.tls.caConfigMapRef.name", "should match"]),
+        (
+            kind,
+            "/notifications",
+            json!({"type": "Distribution", "auth": {"type": "Bearer", "secretRef": {"name": path}}}),
+            &["spec.notifications.auth.secretRef.name", "should match"],
         ),
         (kind, "/tls", json!({}), &["spec.tls", "exactly one of caSecretRef and caConfigMapRef"]),
         (kind, "/tls", json!({"caSecretRef": ca, "caConfigMapRef": ca}), &["spec.tls", "exactly one of"]),
@@ -88,6 +119,10 @@ fn bad_configurations() -> Vec<Bad> {
     let many = (0..26).map(|n| json!({"registryRef": {"name": format!("d{n}")}})).collect();
     vec![
         (kind, "/source", Value::Null, &["spec.source", "Required"]),
+        (kind, "/source/registryRef/name", json!("../r"), &["spec.source.registryRef.name", "should match"]),
+        (kind, "/rules/0/destinations", elsewhere("d/e", "b"), &["destinations[0].registryRef.name", "should match"]),
+        (kind, "/rules/0/destinations", elsewhere("d", "b/.."), &["registryRef.namespace", "should match"]),
+        (kind, "/rules/0/destinations", elsewhere("d", "b.c"), &["registryRef.namespace", "should match"]),
         (kind, "/rules", rules(26, |n| format!("r{n}")), &["spec.rules", "at most 25"]),
         (kind, "/rules", rules(2, |_| "same".to_owned()), &["spec.rules", "duplicate"]),
         (kind, "/rules/0/name", json!("Not A Name"), &["spec.rules[0].name", "should match"]),
@@ -211,6 +246,13 @@ fn bad_policies() -> Vec<Bad> {
     let kind = "RegistryPermissionPolicy";
     vec![
         (kind, "/registryRef", Value::Null, &["spec.registryRef", "Required"]),
+        (kind, "/registryRef/name", json!("../r"), &["spec.registryRef.name", "should match"]),
+        (
+            kind,
+            "/statements/0/principals",
+            json!([{"namespace": "a", "configuration": "c/d"}]),
+            &["principals[0].configuration", "should match"],
+        ),
         (kind, "/statements", json!([]), &["spec.statements", "at least 1"]),
         (kind, "/statements", json!([statement("s"), statement("s")]), &["spec.statements", "duplicate"]),
         (kind, "/statements/0/effect", json!("Maybe"), &["spec.statements[0].effect", "\"Allow\", \"Deny\""]),

@@ -155,8 +155,10 @@ impl HostPattern {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             _ => (authority.as_str(), None),
         };
-        let default = if scheme.eq_ignore_ascii_case("http") { "80" } else { "443" };
-        let port = port.filter(|port| *port != default).map(str::to_owned);
+        // Without a port an entry is for https: plain http names its own.
+        let is_plain = scheme.eq_ignore_ascii_case("http");
+        let port = if is_plain { Some(port.unwrap_or("80")) } else { port.filter(|port| *port != "443") };
+        let port = port.map(str::to_owned);
         let host = host.strip_suffix('.').unwrap_or(host);
         let host = if port.is_none() && is_docker_hub(host) { "docker.io" } else { host }.to_owned();
         (!host.is_empty()).then(|| Self { host, port, path: path.to_owned() })

@@ -99,12 +99,13 @@ impl TokenFetcher {
         operation: &Operation,
     ) -> Result<AccessToken, AttemptError> {
         self.pause.wait(operation, self.http.deadlines()).await?;
-        let is_trusted = self.http.hosts().is_trusted(&service.realm);
-        let sent = self.http.send_to_service(service.request(credentials, scopes), is_trusted).await;
+        let trust = self.http.hosts().trust(&service.realm);
+        let sent = self.http.send_to_service(service.request(credentials, scopes), trust).await;
         let response = sent.map_err(|error| operation.attempt_error(error))?;
         let received_at = Instant::now();
         if response.status() != StatusCode::OK {
-            let response = HttpResponse::new(response, service.realm.clone(), None);
+            let foreign = self.http.hosts().foreign_realm(&service.realm);
+            let response = HttpResponse::new(response, service.realm.clone(), foreign);
             let is_anonymous = matches!(credentials, Credentials::Anonymous);
             return Err(self.refused(response, service, is_anonymous, operation).await);
         }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
+
+use crate::locked::Locked;
 
 /// The addresses that the administrator allows registry traffic to reach.
 ///
@@ -16,8 +20,8 @@ pub struct EgressPolicy {
     pub strict: bool,
     /// Hosts and ports that are allowed to be on this machine (loopback) or, where `strict`, in a private range.
     pub allow: BTreeSet<HostPort>,
-    /// Addresses that are never allowed: the API server's, the operator's own services.
-    pub refused: Vec<IpAddr>,
+    /// Addresses that are never allowed, whatever is listed.
+    pub refused: RefusedAddresses,
 }
 
 impl EgressPolicy {
@@ -26,19 +30,21 @@ impl EgressPolicy {
         HostPort::of(url).is_some_and(|target| self.allow.contains(&target))
     }
 
-    /// Judges one address by how much its host is trusted.
+    /// Judges one address by how much its host is trusted. `is_cluster_port` is true for a port of an API server.
     ///
     /// # Errors
     /// The class of the address, in words that fit behind "which is".
-    pub(super) fn judge(&self, address: IpAddr, reach: Reach) -> Result<(), &'static str> {
-        if self.refused.iter().any(|refused| embedded(*refused) == embedded(address)) {
+    pub(super) fn judge(&self, address: IpAddr, reach: Reach, is_cluster_port: bool) -> Result<(), &'static str> {
+        if self.refused.contains(address, is_cluster_port) {
             return Err("an address of the cluster that registry traffic may never reach");
         }
         match (class(address), reach) {
             (AddressClass::Never(what), _) => Err(what),
             (AddressClass::Public, _) | (_, Reach::Listed) => Ok(()),
             (AddressClass::Loopback, _) => Err("a loopback address"),
-            (AddressClass::Private, Reach::Public) => Err("a private address of a host that is not this registry's"),
+            (AddressClass::Private, Reach::Public) => {
+                Err("a private address of a host that is not this registry's, and that no administrator lists")
+            }
             (AddressClass::Private, Reach::Guarded) if self.strict => Err("a private address"),
             (AddressClass::Private, Reach::Guarded) => Ok(()),
         }
@@ -48,12 +54,57 @@ impl EgressPolicy {
 /// The addresses that a request may reach, by the host that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// A host that a response named: public addresses only.
+    /// A host that a response named, or that only the owner of the registry trusts: public addresses only.
     Public,
-    /// The registry's own and trusted hosts: private ranges too, unless the policy is strict.
+    /// The registry's own host: private ranges too, unless the policy is strict.
     Guarded,
-    /// Such a host that the administrator lists as well: also loopback, and private ranges in any case.
+    /// The registry's own or a trusted host that the administrator lists as well: also loopback, and private ranges in
+    /// any case.
     Listed,
+}
+
+/// The addresses of the cluster that registry traffic may never reach. All clones share one set, which is replaced as
+/// the cluster changes.
+#[derive(Clone, Debug, Default)]
+pub struct RefusedAddresses(Arc<Locked<RefusedSet>>);
+
+/// One state of [`RefusedAddresses`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RefusedSet {
+    /// Refused at every port: the API server's Service, the operator's Services and pods.
+    pub hosts: BTreeSet<IpAddr>,
+    /// Refused at the ports of API servers: their endpoints, which may be nodes that run registries too.
+    pub endpoints: BTreeSet<SocketAddr>,
+}
+
+impl RefusedAddresses {
+    /// Replaces the set; returns true if it was another one. Loopback addresses are left out: they are refused unless
+    /// the administrator lists them.
+    pub fn replace(&self, mut set: RefusedSet) -> bool {
+        set.hosts.retain(|address| !embedded(*address).is_loopback());
+        set.endpoints.retain(|endpoint| !embedded(endpoint.ip()).is_loopback());
+        let mut present = self.0.lock();
+        let is_new = *present != set;
+        *present = set;
+        is_new
+    }
+
+    /// Returns the present set.
+    pub fn set(&self) -> RefusedSet {
+        self.0.lock().clone()
+    }
+
+    /// Returns true if an API server listens at `port`.
+    pub(super) fn is_cluster_port(&self, port: Option<u16>) -> bool {
+        self.0.lock().endpoints.iter().any(|endpoint| Some(endpoint.port()) == port)
+    }
+
+    fn contains(&self, address: IpAddr, is_cluster_port: bool) -> bool {
+        let set = self.0.lock();
+        let is_same = |refused: IpAddr| embedded(refused) == embedded(address);
+        set.hosts.iter().any(|host| is_same(*host))
+            || (is_cluster_port && set.endpoints.iter().any(|endpoint| is_same(endpoint.ip())))
+    }
 }
 
 /// A host name or address, and a port.
@@ -171,12 +222,13 @@ mod tests {
     use super::*;
 
     fn verdict(policy: &EgressPolicy, address: &str, reach: Reach) -> bool {
-        policy.judge(address.parse().unwrap(), reach).is_ok()
+        policy.judge(address.parse().unwrap(), reach, false).is_ok()
     }
 
     #[test]
     fn addresses_are_judged_by_their_class_and_the_trust_in_their_host() {
-        let open = EgressPolicy { refused: vec!["10.96.0.1".parse().unwrap()], ..EgressPolicy::default() };
+        let open = EgressPolicy::default();
+        open.refused.replace(RefusedSet { hosts: ["10.96.0.1".parse().unwrap()].into(), ..RefusedSet::default() });
         let strict = EgressPolicy { strict: true, ..open.clone() };
         // address; allowed for: public, guarded, guarded when strict, listed
         let table = [
@@ -235,6 +287,40 @@ mod tests {
             ];
             assert_eq!(found, expected, "{address}");
         }
+    }
+
+    #[test]
+    fn addresses_of_the_cluster_are_refused_in_every_mode_as_they_change() {
+        let policy = EgressPolicy::default();
+        let judge = |address: &str, port| {
+            let is_cluster_port = policy.refused.is_cluster_port(Some(port));
+            [Reach::Public, Reach::Guarded, Reach::Listed]
+                .map(|reach| policy.judge(address.parse().unwrap(), reach, is_cluster_port).is_ok())
+        };
+        assert_eq!(judge("10.244.0.7", 8081), [false, true, true]);
+        let set = RefusedSet {
+            hosts: ["10.244.0.7", "10.96.0.1", "127.0.0.1"].map(|address| address.parse().unwrap()).into(),
+            endpoints: ["192.168.1.5:6443", "[fd00::5]:6443", "127.0.0.1:6443"].map(|e| e.parse().unwrap()).into(),
+        };
+        assert!(policy.refused.replace(set.clone()) && !policy.refused.replace(set));
+        // address, port; allowed for: public, guarded, listed
+        let table = [
+            ("10.244.0.7", 8081, [false; 3]),
+            ("::ffff:10.244.0.7", 443, [false; 3]),
+            ("10.96.0.1", 443, [false; 3]),
+            ("192.168.1.5", 6443, [false; 3]),
+            ("::ffff:192.168.1.5", 6443, [false; 3]),
+            ("fd00::5", 6443, [false; 3]),
+            // A registry on the same node.
+            ("192.168.1.5", 5000, [false, true, true]),
+            // Loopback is the administrator's decision.
+            ("127.0.0.1", 6443, [false, false, true]),
+        ];
+        for (address, port, expected) in table {
+            assert_eq!(judge(address, port), expected, "{address} {port}");
+        }
+        policy.refused.replace(RefusedSet::default());
+        assert_eq!(judge("10.244.0.7", 8081), [false, true, true]);
     }
 
     #[test]

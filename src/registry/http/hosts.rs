@@ -23,6 +23,17 @@ pub fn canonical_host(url: &Url) -> String {
     }
 }
 
+/// Returns the host that credentials for `url` have to be bound to. Plain http always names its port: credentials for a
+/// host without one are meant for https, and so is port 443.
+pub fn credential_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    match (url.scheme(), url.port()) {
+        ("http", None) => format!("{host}:80"),
+        ("http", Some(443)) => format!("http://{host}:443"),
+        _ => canonical_host(url),
+    }
+}
+
 /// Returns true if `host` is one of the names of Docker Hub.
 pub(crate) fn is_docker_hub(host: &str) -> bool {
     matches!(host, DOCKER_HUB | DOCKER_HUB_WIRE | "index.docker.io" | "www.docker.io" | "registry.hub.docker.com")
@@ -41,6 +52,17 @@ pub(crate) struct KnownRealm {
     pub(crate) registry: &'static str,
     /// The host of the token service, reached by https at the default port.
     pub(crate) realm: &'static str,
+}
+
+/// The trust in a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostTrust {
+    /// The registry's own host.
+    Own,
+    /// A host that the owner of the registry trusts.
+    Trusted,
+    /// A host that only an answer names.
+    Other,
 }
 
 /// The hosts of one registry.
@@ -129,9 +151,20 @@ impl Hosts {
         (!self.is_own_origin(url)).then(|| canonical_host(url))
     }
 
-    /// Returns true if `url` is on the registry's own host (any port) or on a trusted one.
-    pub(crate) fn is_trusted(&self, url: &Url) -> bool {
-        self.is_own_host(url) || HostPort::of(url).is_some_and(|target| self.trusted.contains(&target))
+    /// Returns the trust in the host of `url`: the registry's own at any port, a trusted one, or another.
+    pub(crate) fn trust(&self, url: &Url) -> HostTrust {
+        match (self.is_own_host(url), self.is_trusted_strictly(url)) {
+            (true, _) => HostTrust::Own,
+            (false, true) => HostTrust::Trusted,
+            (false, false) => HostTrust::Other,
+        }
+    }
+
+    /// Returns the host of a token service whose words are not shown: one that is neither on the registry's own host
+    /// nor known to belong to it.
+    pub(crate) fn foreign_realm(&self, realm: &Url) -> Option<String> {
+        let is_shown = self.is_own_host(realm) || self.is_known_realm(&host_of(realm));
+        (!is_shown).then(|| canonical_host(realm))
     }
 
     /// Returns true if `url` is on the registry's own host, at any port.
@@ -323,6 +356,23 @@ mod tests {
     }
 
     #[test]
+    fn credentials_for_https_are_not_those_for_http() {
+        let table = [
+            ("https://registry.corp", "registry.corp"),
+            ("https://registry.corp:443", "registry.corp"),
+            ("http://registry.corp", "registry.corp:80"),
+            ("http://Registry.corp.:80/", "registry.corp:80"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://registry.corp:5000", "registry.corp:5000"),
+            ("http://registry.corp:443", "http://registry.corp:443"),
+            ("http://docker.io", "docker.io:80"),
+        ];
+        for (url, expected) in table {
+            assert_eq!(credential_host(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
     fn credentials_go_to_realms_of_the_registry_itself_only() {
         // registry, trusted host, realm, whether it is allowed
         let table = [
@@ -376,7 +426,7 @@ mod tests {
         ];
         for (trusted, url, expected) in table {
             assert_eq!(
-                hosts("https://r.example", &[trusted]).is_trusted(&url.parse().unwrap()),
+                hosts("https://r.example", &[trusted]).trust(&url.parse().unwrap()) == HostTrust::Trusted,
                 expected,
                 "{trusted} {url}"
             );

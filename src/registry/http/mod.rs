@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::registry::error::{AttemptError, ErrorKind, HttpError, Operation, RegistryError};
 use crate::registry::http::deadlines::Deadlines;
-use crate::registry::http::hosts::{Hosts, is_same_origin};
+use crate::registry::http::hosts::{HostTrust, Hosts, is_same_origin};
 use crate::registry::http::limiter::{Feedback, Limiter, Load, Permit};
 use crate::registry::http::request::HttpRequest;
 use crate::registry::http::response::HttpResponse;
@@ -114,8 +114,7 @@ impl Http {
         let is_read = is_read(&request.method);
         for _ in 0..=MAX_REDIRECTS {
             let (outgoing, sent_at) = (request.at(&url, authorization), Instant::now());
-            let is_trusted = self.hosts.is_trusted(&url);
-            let sent = self.transport.send(outgoing, is_trusted, Some(self.deadlines.headers)).await;
+            let sent = self.transport.send(outgoing, self.hosts.trust(&url), Some(self.deadlines.headers)).await;
             self.record(&request.method, &url, sent_at, &sent);
             let response = sent.map_err(|error| operation.attempt_error(error))?;
             let location = response.headers().get(LOCATION).filter(|_| is_redirect(response.status()) && is_read);
@@ -136,17 +135,17 @@ impl Http {
     /// Sends a request whose body is a stream, without a deadline and without following redirects. The caller watches
     /// the stream, and passes the result to [`Http::record`].
     pub(crate) async fn send_stream(&self, request: reqwest::Request) -> Result<reqwest::Response, HttpError> {
-        let is_trusted = self.hosts.is_trusted(request.url());
-        self.transport.send(request, is_trusted, None).await
+        let trust = self.hosts.trust(request.url());
+        self.transport.send(request, trust, None).await
     }
 
     /// Sends a request to a service beside the registry's API, such as its token service. The limiters do not count it.
     pub(crate) async fn send_to_service(
         &self,
         request: reqwest::Request,
-        is_trusted: bool,
+        trust: HostTrust,
     ) -> Result<reqwest::Response, HttpError> {
-        self.transport.send(request, is_trusted, Some(self.deadlines.headers)).await
+        self.transport.send(request, trust, Some(self.deadlines.headers)).await
     }
 
     /// Adapts the limiter to the result of a request, and logs the registry's warnings.

@@ -1,7 +1,7 @@
 //! Resolves host names for the transport, and drops addresses that the egress guard refuses.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -15,18 +15,21 @@ use crate::registry::http::egress::{EgressPolicy, Reach};
 pub(super) struct GuardedResolver {
     pub(super) policy: Arc<EgressPolicy>,
     pub(super) reach: Reach,
+    /// True for requests to a port of an API server.
+    pub(super) is_cluster_port: bool,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, reach) = (self.policy.clone(), self.reach);
+        let (policy, reach, is_cluster_port) = (self.policy.clone(), self.reach, self.is_cluster_port);
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found = match tokio::net::lookup_host((host.as_str(), 0)).await {
                 Ok(found) => found.collect::<Vec<_>>(),
                 Err(_) => Vec::new(),
             };
-            allowed(&host, found, &policy, reach).map(|addresses| Box::new(addresses.into_iter()) as Addrs)
+            let judge = |address| policy.judge(address, reach, is_cluster_port);
+            allowed(&host, found, judge).map(|addresses| Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
@@ -38,13 +41,12 @@ impl Resolve for GuardedResolver {
 fn allowed(
     host: &str,
     found: Vec<SocketAddr>,
-    policy: &EgressPolicy,
-    reach: Reach,
+    judge: impl Fn(IpAddr) -> Result<(), &'static str>,
 ) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
     let mut refused = None;
     let mut allowed = Vec::new();
     for address in found {
-        match policy.judge(address.ip(), reach) {
+        match judge(address.ip()) {
             Ok(()) => allowed.push(address),
             Err(what) => {
                 refused = Some(AddressRefusedError(format!("{host} resolves to {}, which is {what}", address.ip())))
@@ -74,7 +76,7 @@ mod tests {
 
     fn filter(found: &[&str]) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
         let found = found.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect();
-        allowed("host.example", found, &EgressPolicy::default(), Reach::Public)
+        allowed("host.example", found, |address| EgressPolicy::default().judge(address, Reach::Public, false))
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl HttpResponse {
         let (status, elsewhere, remark) = (self.status(), self.elsewhere, self.remark);
         let asked_wait = retry::asked_wait(self.response.headers());
         let body = body::read_beginning(self.response, MAX_ERROR_BYTES, deadlines.refusal).await;
-        ErrorResponse { status, elsewhere, remark, asked_wait, said: Said::of(&body) }
+        // Words of another host may be those of a service that the owner of the registry cannot reach.
+        let said = if elsewhere.is_some() { Said::of_other_host(&body) } else { Said::of(&body) };
+        ErrorResponse { status, elsewhere, remark, asked_wait, said }
     }
 }
 

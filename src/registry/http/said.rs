@@ -36,6 +36,27 @@ impl Said {
     }
 }
 
+impl Said {
+    /// Reads the body of a refusal by another host than the registry's: of its words only the code of a storage service
+    /// is kept, and of its codes only those of the distribution specification.
+    pub(crate) fn of_other_host(body: &[u8]) -> Self {
+        let Self { mut codes, is_page, .. } = Self::of(body);
+        codes.retain(|code| SPECIFIED_CODES.contains(&code.as_str()));
+        let text = match is_page {
+            true => "a web page".to_owned(),
+            false => storage_code(body).or_else(|| codes.first().cloned()).unwrap_or_default(),
+        };
+        Self { codes, text, is_page }
+    }
+}
+
+/// Returns the code of an error document in XML if it is a well-known one.
+fn storage_code(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_PAGE_HEAD)]);
+    let code = between(&text, &text, "<Code>", "</Code>").filter(|_| text.trim_start().starts_with('<'))?;
+    STORAGE_CODES.contains(&code).then(|| code.to_owned())
+}
+
 /// Describes `body` if it is a web page: `a web page "Sign in"`.
 pub(crate) fn web_page(body: &[u8]) -> Option<String> {
     let start = String::from_utf8_lossy(&body[..body.len().min(MAX_PAGE_HEAD)]);
@@ -124,6 +145,43 @@ fn plain(value: &Value, depth: usize) -> String {
     }
 }
 
+/// The error codes of the distribution specification, and that of its rate limits.
+const SPECIFIED_CODES: [&str; 15] = [
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_UNKNOWN",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "SIZE_INVALID",
+    "UNAUTHORIZED",
+    "DENIED",
+    "UNSUPPORTED",
+    "TOOMANYREQUESTS",
+    "UNKNOWN",
+];
+/// Error codes of Amazon S3, Google Cloud Storage and Azure Blob Storage that a user can act on.
+const STORAGE_CODES: [&str; 16] = [
+    "AccessDenied",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "BlobNotFound",
+    "ExpiredToken",
+    "InternalError",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "ServerBusy",
+    "ServiceUnavailable",
+    "SignatureDoesNotMatch",
+    "SlowDown",
+];
 const MAX_CODES: usize = 100;
 /// The errors of a document that are shown.
 const MAX_ERRORS: usize = 3;
@@ -184,6 +242,26 @@ mod tests {
         let text = said(body);
         assert!(!text.contains("canary"), "{text}");
         assert!(text.contains("url: https://s3.example/x") && text.contains("token: [redacted]"), "{text}");
+    }
+
+    #[test]
+    fn of_another_host_only_known_codes_are_repeated() {
+        // body; what is shown of it
+        let table = [
+            ("internal: secret detail of the service, 42", ""),
+            (r#"{"errors":[{"code":"X-SECRET","message":"secret"}]}"#, ""),
+            (r#"{"errors":[{"code":"DENIED","message":"secret"}]}"#, "DENIED"),
+            (r#"{"key":"secret"}"#, ""),
+            ("<html><title>secret</title>", "a web page"),
+            ("<Error><Code>AccessDenied</Code><Message>secret</Message></Error>", "AccessDenied"),
+            ("<Error><Code>secret</Code></Error>", ""),
+            ("secret <Code>AccessDenied</Code>", ""),
+        ];
+        for (body, expected) in table {
+            let Said { text, codes, .. } = Said::of_other_host(body.as_bytes());
+            assert_eq!(text, expected, "{body}");
+            assert!(!codes.iter().any(|code| code.contains("SECRET")), "{codes:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::registry::error::{ErrorKind, HttpError, RegistryError};
 use crate::registry::http::advice;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::{EgressPolicy, Reach};
+use crate::registry::http::hosts::HostTrust;
 use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
 use crate::registry::http::text::clean;
 use crate::registry::http::trust::CaBundle;
@@ -34,9 +35,9 @@ pub(crate) struct Transport {
     clients: Locked<Arc<HttpClients>>,
 }
 
-/// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, and for http and https.
-/// Created when needed.
-type HttpClients = [[OnceCell<reqwest::Client>; 2]; 3];
+/// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, for http and https, and for
+/// ports of API servers and others. Created when needed.
+type HttpClients = [[[OnceCell<reqwest::Client>; 2]; 2]; 3];
 
 impl Transport {
     /// # Errors
@@ -63,26 +64,26 @@ impl Transport {
 
     /// Sends `request` and waits for the headers of the response, not longer than `deadline`.
     ///
-    /// `is_trusted` is true for the registry's own host and those that its owner trusts; any other host is reached at
-    /// public addresses only.
+    /// Only the registry's own host is reached at private addresses without the administrator: the owner of a registry
+    /// may be a stranger to the network of the operator.
     pub(crate) async fn send(
         &self,
         request: Request,
-        is_trusted: bool,
+        trust: HostTrust,
         deadline: Option<Duration>,
     ) -> Result<Response, HttpError> {
-        let reach = if !is_trusted {
-            Reach::Public
-        } else if self.policy.lists(request.url()) {
-            Reach::Listed
-        } else {
-            Reach::Guarded
+        let reach = match trust {
+            HostTrust::Own | HostTrust::Trusted if self.policy.lists(request.url()) => Reach::Listed,
+            HostTrust::Own => Reach::Guarded,
+            HostTrust::Trusted | HostTrust::Other => Reach::Public,
         };
-        self.check_literal(request.url(), reach)?;
+        let is_cluster_port = self.policy.refused.is_cluster_port(request.url().port_or_known_default());
+        self.check_literal(request.url(), reach, is_cluster_port)?;
         let is_tls = request.url().scheme() != "http";
         let clients = self.clients.lock().clone();
-        let client = &clients[reach as usize][usize::from(is_tls)];
-        let client = client.get_or_try_init(|| async { self.build(reach, is_tls) }).await?;
+        let client = &clients[reach as usize][usize::from(is_tls)][usize::from(is_cluster_port)];
+        let resolver = || GuardedResolver { policy: self.policy.clone(), reach, is_cluster_port };
+        let client = client.get_or_try_init(|| async { self.build(resolver(), is_tls) }).await?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let sent = client.execute(request);
         match deadline {
@@ -98,18 +99,19 @@ impl Transport {
     }
 
     /// Judges an address in a URL, which bypasses the resolver.
-    fn check_literal(&self, url: &Url, reach: Reach) -> Result<(), HttpError> {
+    fn check_literal(&self, url: &Url, reach: Reach, is_cluster_port: bool) -> Result<(), HttpError> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
             Some(Host::Domain(_)) => return Ok(()),
             None => return Err(HttpError::new(ErrorKind::EgressRefused, "the URL names no host")),
         };
-        self.policy.judge(address, reach).map_err(|what| refused(&format!("{address} is {what}")))
+        let judged = self.policy.judge(address, reach, is_cluster_port);
+        judged.map_err(|what| refused(&format!("{address} is {what}")))
     }
 
-    fn build(&self, reach: Reach, is_tls: bool) -> Result<reqwest::Client, HttpError> {
-        let builder = self.builder(reach);
+    fn build(&self, resolver: GuardedResolver, is_tls: bool) -> Result<reqwest::Client, HttpError> {
+        let builder = self.builder(resolver);
         let builder =
             if is_tls { builder.tls_backend_preconfigured(self.tls_config()?) } else { builder.tls_certs_only([]) };
         builder.build().map_err(|error| {
@@ -140,7 +142,7 @@ impl Transport {
         }
     }
 
-    fn builder(&self, reach: Reach) -> reqwest::ClientBuilder {
+    fn builder(&self, resolver: GuardedResolver) -> reqwest::ClientBuilder {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         reqwest::Client::builder()
@@ -154,7 +156,7 @@ impl Transport {
             .connect_timeout(self.connect)
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(CONNECTIONS_PER_PERMIT * self.connections)
-            .dns_resolver(GuardedResolver { policy: self.policy.clone(), reach })
+            .dns_resolver(resolver)
     }
 }
 

@@ -102,6 +102,39 @@ async fn redirects_reach_no_address_that_the_guard_refuses() {
 }
 
 #[tokio::test]
+async fn a_private_host_that_only_the_owner_trusts_is_not_reached() {
+    let repository = "a".parse().unwrap();
+    for (location, trusted) in
+        [("http://10.1.2.3:8500/v1/kv/x", "10.1.2.3:8500"), ("https://192.168.7.7/x", "192.168.7.7")]
+    {
+        let server = redirecting(location.to_owned()).await;
+        let client = server.client_trusting(password(), &[trusted.to_owned()], &[&server]);
+        let error = client.tags(&repository).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::EgressRefused, "{location}: {error}");
+        assert!(error.message.contains("--egress-allow"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn words_of_a_host_that_is_not_the_registrys_are_not_repeated() {
+    let service = Server::start(|_, _| Reply::new(500, "internal: secret detail of the service, 42")).await;
+    let place = format!("localhost:{}", service.port);
+    let server = redirecting(format!("http://{place}/v1/kv/config")).await;
+    let client = server.client_trusting(password(), std::slice::from_ref(&place), &[&server, &service]);
+    let error = client.tags(&"a".parse().unwrap()).await.unwrap_err();
+    assert!(error.message.contains("answered 500") && !error.message.contains("secret"), "{error}");
+
+    let realm = format!("http://{place}/token");
+    let server = Server::start(move |_, _| {
+        Reply::new(401, "").header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"s\""))
+    })
+    .await;
+    let client = server.client_trusting(password(), std::slice::from_ref(&place), &[&server, &service]);
+    let error = client.ping().await.unwrap_err();
+    assert!(error.message.contains("token service") && !error.message.contains("secret"), "{error}");
+}
+
+#[tokio::test]
 async fn redirects_end() {
     let server = redirecting("/again".to_owned()).await;
     let error = server.client_as(password()).tags(&"a".parse().unwrap()).await.unwrap_err();

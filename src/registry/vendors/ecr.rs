@@ -21,7 +21,7 @@ use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
 use crate::registry::auth::token::AccessToken;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
-use crate::registry::http::hosts::canonical_host;
+use crate::registry::http::hosts::{HostTrust, canonical_host};
 use crate::registry::http::limiter::Load;
 use crate::registry::http::response::is_passing;
 use crate::registry::http::retry::{self, Pause, Retries};
@@ -178,7 +178,7 @@ impl Ecr {
         let request = self.request(action, query, Timestamp::now());
         let request = request.ok_or_else(|| operation.error(ErrorKind::Unauthorized, KEY_UNWRITABLE))?;
         // Its host follows from that of the registry, which its owner chose: it may be in a private network as well.
-        let sent = self.http.send_to_service(request, true).await;
+        let sent = self.http.send_to_service(request, HostTrust::Own).await;
         let response = sent.map_err(|error| operation.attempt_error(error))?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response, operation).await);

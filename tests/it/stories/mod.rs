@@ -1,6 +1,7 @@
 //! Stories of the operator, run against a real API server and real registries.
 
 mod bad_tags;
+mod cluster_addresses;
 mod consent;
 mod core;
 mod dead_watch;

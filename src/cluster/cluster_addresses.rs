@@ -1,0 +1,153 @@
+//! Follows the addresses of the cluster that registry traffic may never reach: API servers, the operator's Services.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::Api;
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::watch_errors::WatchErrors;
+use crate::registry::{RefusedAddresses, RefusedSet};
+
+/// The addresses of the cluster, as they change.
+pub(crate) struct ClusterAddresses {
+    client: Client,
+    /// The operator's own namespace.
+    namespace: String,
+    /// The addresses that no watch names: the API server's Service, the operator's own pod.
+    fixed: BTreeSet<IpAddr>,
+    refused: RefusedAddresses,
+    errors: Arc<WatchErrors>,
+    known: watch::Sender<bool>,
+}
+
+impl ClusterAddresses {
+    /// Has `refused` follow the API servers' endpoints and the Services of `namespace`; `fixed` are refused from now on.
+    pub(crate) fn new(
+        client: Client,
+        namespace: String,
+        fixed: BTreeSet<IpAddr>,
+        refused: RefusedAddresses,
+        errors: Arc<WatchErrors>,
+    ) -> Self {
+        refused.replace(RefusedSet { hosts: fixed.clone(), endpoints: BTreeSet::new() });
+        Self { client, namespace, fixed, refused, errors, known: watch::Sender::new(false) }
+    }
+
+    /// Waits until the addresses have been listed: before that, no registry is asked for anything.
+    pub(crate) async fn known(&self) {
+        let _ = self.known.subscribe().wait_for(|is_known| *is_known).await;
+    }
+
+    /// Follows the addresses; never ends.
+    pub(crate) async fn follow(&self) {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), API_SERVERS_NAMESPACE);
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        let (slice_store, slice_writer) = store();
+        let (service_store, service_writer) = store();
+        let listed = watch::Sender::new((false, false));
+        let publish = || {
+            if *listed.borrow() == (true, true) {
+                self.publish(&slice_store, &service_store);
+            }
+        };
+        let of_slices = watcher(slices, watcher::Config::default().labels(API_SERVERS)).default_backoff();
+        let of_services = watcher(services, watcher::Config::default().labels(OWN_SERVICES)).default_backoff();
+        tokio::join!(
+            self.watch(of_slices.reflect(slice_writer), || listed.send_modify(|listed| listed.0 = true), publish),
+            self.watch(of_services.reflect(service_writer), || listed.send_modify(|listed| listed.1 = true), publish),
+        );
+    }
+
+    async fn watch<K>(
+        &self,
+        events: impl futures::Stream<Item = Result<Event<K>, watcher::Error>>,
+        listed: impl Fn(),
+        publish: impl Fn(),
+    ) where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init | Event::InitApply(_)) => {}
+                Ok(Event::InitDone) => {
+                    listed();
+                    publish();
+                }
+                Ok(Event::Apply(_) | Event::Delete(_)) => publish(),
+                Err(error) => self.errors.take::<K>(&error),
+            }
+        }
+    }
+
+    fn publish(&self, slices: &Store<EndpointSlice>, services: &Store<Service>) {
+        let mut hosts = self.fixed.clone();
+        hosts.extend(services.state().iter().flat_map(|service| addresses(service)));
+        let endpoints: BTreeSet<SocketAddr> = slices.state().iter().flat_map(|slice| endpoints(slice)).collect();
+        if self.refused.replace(RefusedSet { hosts, endpoints }) {
+            tracing::info!("the addresses of the cluster that registry traffic may never reach have changed");
+        }
+        self.known.send_replace(true);
+    }
+}
+
+/// Returns the addresses at which a Service can be reached, apart from those of nodes.
+fn addresses(service: &Service) -> Vec<IpAddr> {
+    let spec = service.spec.as_ref();
+    let clusters = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+    let external = spec.into_iter().flat_map(|spec| spec.external_ips.iter().flatten());
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.into_iter().flat_map(|balancer| balancer.ingress.iter().flatten());
+    let ingress = ingress.filter_map(|ingress| ingress.ip.as_ref());
+    clusters.chain(external).chain(ingress).filter_map(|address| address.parse().ok()).collect()
+}
+
+fn endpoints(slice: &EndpointSlice) -> Vec<SocketAddr> {
+    let addresses = slice.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
+    let addresses: Vec<IpAddr> = addresses.filter_map(|address| address.parse().ok()).collect();
+    let ports = slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok());
+    ports.flat_map(|port| addresses.iter().map(move |address| SocketAddr::new(*address, port))).collect()
+}
+
+const API_SERVERS_NAMESPACE: &str = "default";
+const API_SERVERS: &str = "kubernetes.io/service-name=kubernetes";
+/// The label that the chart gives the operator's Services.
+const OWN_SERVICES: &str = "app.kubernetes.io/name=transship";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_endpoint_and_every_address_of_a_service_counts() {
+        let slice = json!({"addressType": "IPv4", "metadata": {"name": "kubernetes"},
+            "endpoints": [{"addresses": ["192.168.1.5", "192.168.1.6"]}, {"addresses": ["x"]}],
+            "ports": [{"port": 6443}, {"name": "other", "port": 443}, {}]});
+        let found = endpoints(&serde_json::from_value(slice).unwrap());
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.168.1.5:6443", "192.168.1.6:6443", "192.168.1.5:443", "192.168.1.6:443"]);
+
+        let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "fd00::9"],
+            "externalIPs": ["203.0.113.4"]}, "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}, {"hostname": "lb"}]}}});
+        let found: BTreeSet<String> =
+            addresses(&serde_json::from_value(service).unwrap()).iter().map(ToString::to_string).collect();
+        let expected = ["10.96.0.9", "203.0.113.4", "203.0.113.5", "fd00::9"].map(str::to_owned);
+        assert_eq!(found, BTreeSet::from(expected));
+        let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}});
+        assert!(addresses(&serde_json::from_value(headless).unwrap()).is_empty());
+    }
+}
