@@ -107,6 +107,9 @@ impl Client {
         let hosts = Hosts::new(&url, &trusted_hosts, &KNOWN_REALMS)?;
         let profile = upload_profile(hosts.host());
         let transport = Transport::new(egress, ca_bundle.as_deref(), concurrency, &deadlines)?;
+        if let Some(skipped) = transport.skipped_certificates() {
+            tracing::warn!(host = hosts.host(), skipped, "certificates of a CA bundle cannot be used");
+        }
         let http = Arc::new(Http::new(hosts, transport, deadlines, concurrency));
         let ecr = ecr.and_then(|api| Ecr::new(http.clone(), api, logins.credentials(None))).map(Arc::new);
         let issuer = ecr.clone().map(|ecr| ecr as Arc<dyn LoginIssuer>);

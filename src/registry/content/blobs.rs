@@ -55,7 +55,7 @@ impl Blobs {
         let request = self.request(Method::HEAD, repository, blob, &operation);
         let response = match self.session.call(&request).await {
             Ok(response) => response,
-            Err(error) if error.kind == ErrorKind::Unavailable => {
+            Err(error) if error.kind == ErrorKind::Unavailable && !self.verdicts.is_away(Instant::now()) => {
                 return self.head_failed(repository, blob, &request, &operation).await;
             }
             Err(error) => return Err(error),
@@ -82,7 +82,10 @@ impl Blobs {
         request: &RegistryRequest<'_>,
         operation: &Operation,
     ) -> Result<bool, RegistryError> {
-        let is_found = self.has_first_byte(repository, blob, operation).await?;
+        let is_found = self.has_first_byte(repository, blob, operation).await;
+        let is_away = is_found.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable);
+        self.verdicts.note_away(is_away, Instant::now());
+        let is_found = is_found?;
         if Box::pin(self.session.send(request)).await.is_err_and(|failed| failed.error.kind == ErrorKind::Unavailable) {
             tracing::debug!(registry = self.session.http().hosts().host(), "HEAD fails where GET does not");
             self.verdicts.note(HeadVerdict::Wrong, Instant::now());

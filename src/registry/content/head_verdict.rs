@@ -30,6 +30,8 @@ pub(super) enum HeadVerdict {
 #[derive(Default)]
 pub(super) struct HeadVerdicts {
     last: Locked<Option<(HeadVerdict, Instant)>>,
+    /// The time at which GET last failed as HEAD did.
+    away_at: Locked<Option<Instant>>,
     turn: Mutex<()>,
 }
 
@@ -47,6 +49,16 @@ impl HeadVerdicts {
         }
     }
 
+    /// Returns true if GET failed like HEAD a moment ago: the registry is away, and GET is not worth its attempts.
+    pub(super) fn is_away(&self, now: Instant) -> bool {
+        self.away_at.lock().is_some_and(|away_at| now < away_at + AWAY_FOR)
+    }
+
+    /// Records the result of GET after HEAD failed as if the registry were away.
+    pub(super) fn note_away(&self, is_away: bool, now: Instant) {
+        *self.away_at.lock() = is_away.then_some(now);
+    }
+
     /// Waits for the comparisons of other callers that do not know the verdict either.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
@@ -54,10 +66,21 @@ impl HeadVerdicts {
 }
 
 const TTL: Duration = Duration::from_secs(3600);
+const AWAY_FOR: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_that_is_away_is_not_read_for_a_moment() {
+        let (verdicts, now) = (HeadVerdicts::default(), Instant::now());
+        assert!(!verdicts.is_away(now));
+        verdicts.note_away(true, now);
+        assert!(verdicts.is_away(now) && !verdicts.is_away(now + AWAY_FOR));
+        verdicts.note_away(false, now);
+        assert!(!verdicts.is_away(now));
+    }
 
     #[test]
     fn a_registry_that_was_wrong_once_is_believed_after_an_hour() {

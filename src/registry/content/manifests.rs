@@ -131,7 +131,7 @@ impl Manifests {
         };
         let response = match response {
             Ok(response) => response,
-            Err(error) if error.kind == ErrorKind::Unavailable => {
+            Err(error) if error.kind == ErrorKind::Unavailable && !self.verdicts.is_away(Instant::now()) => {
                 return self.head_failed(repository, reference, &request).await;
             }
             Err(error) => return Err(error),
@@ -167,7 +167,10 @@ impl Manifests {
         reference: Reference<'_>,
         request: &RegistryRequest<'_>,
     ) -> Result<Lookup, RegistryError> {
-        let read = self.head_by_reading(repository, reference).await?;
+        let read = self.head_by_reading(repository, reference).await;
+        let is_away = read.as_ref().is_err_and(|error| error.kind == ErrorKind::Unavailable);
+        self.verdicts.note_away(is_away, Instant::now());
+        let read = read?;
         if Box::pin(self.session.send(request)).await.is_err_and(|failed| failed.error.kind == ErrorKind::Unavailable) {
             tracing::debug!(registry = self.session.http().hosts().host(), "HEAD fails where GET does not");
             self.verdicts.note(HeadVerdict::Wrong, Instant::now());

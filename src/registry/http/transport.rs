@@ -50,11 +50,13 @@ impl Transport {
     ) -> Result<Self, RegistryError> {
         let added = ca_bundle.map(CaBundle::parse).transpose();
         let added = added.map_err(|error| RegistryError::new(error.kind, error.detail))?.unwrap_or_default();
-        if let Some(skipped) = added.skipped() {
-            tracing::warn!(skipped, "certificates of a CA bundle cannot be used");
-        }
         let (tls, clients) = (Locked::default(), Locked::default());
         Ok(Self { policy, added, tls, connections, connect: deadlines.connect, clients })
+    }
+
+    /// Names the certificates of the CA bundle that cannot be used.
+    pub(crate) fn skipped_certificates(&self) -> Option<String> {
+        self.added.skipped()
     }
 
     /// Makes later requests open new connections; requests under way keep theirs.

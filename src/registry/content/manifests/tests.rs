@@ -193,6 +193,13 @@ async fn a_head_that_fails_is_made_up_for_by_get_and_remembered() {
         assert!(client.probe_manifest(&repository, Reference::Tag(&tag)).await.unwrap().is_some());
     }
     assert_eq!(server.count("GET"), 1, "HEAD works again: {:?}", server.lines());
+    let away = Server::start(|_, _| Reply::new(503, "")).await;
+    let client = away.client();
+    for _ in 0..3 {
+        let error = client.probe_manifest(&repository, Reference::Tag(&tag)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+    }
+    assert_eq!(away.count("GET"), away.count("HEAD") / 3, "GET is tried after the first look: {:?}", away.lines());
 }
 
 #[tokio::test]
