@@ -52,11 +52,15 @@ pub fn custom_resource_definition_files() -> Vec<(String, String)> {
 /// Writes every CustomResourceDefinition into `folder`, one file per kind.
 ///
 /// # Errors
-/// An error of the file system.
+/// An error of the file system, with the path.
 pub fn write_custom_resource_definitions(folder: &std::path::Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    let named = |path: &std::path::Path, error: std::io::Error| {
+        std::io::Error::new(error.kind(), format!("--output {} cannot be written: {error}", path.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| named(folder, error))?;
     for (file, yaml) in custom_resource_definition_files() {
-        std::fs::write(folder.join(file), yaml)?;
+        let path = folder.join(file);
+        std::fs::write(&path, yaml).map_err(|error| named(&path, error))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{Serve, TOKEN, becomes, compare_every, take_notifications};
 use crate::bad_tags::{GOOD, add_bad, source};
 use crate::support::image::Image;
 use crate::support::scripted::ScriptedFault;
-use crate::tag_filters::{files, registry};
+use crate::tag_filters::{files, registry, rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_without_a_manifest_is_shown_and_recovers_with_it() {
@@ -45,5 +45,21 @@ async fn an_event_without_a_target_is_named_and_spoils_no_other() {
     assert_eq!(text, "1 tags taken\n2 events skipped: events[0]: missing field `target` at line 1 column 17\n");
     becomes(&files, "app: d0/app:v2", ReplicationState::Complete).await;
     assert_eq!(serve.count("events of a notification are skipped"), 1, "{}", serve.log());
+    serve.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_skipped_and_filters_that_match_nothing_are_logged() {
+    let (source, destination) = (registry(), registry());
+    let digest = source.push("app", "v1", &Image::single(1, 1, 1_000));
+    source.tag("app", "-bad", &digest);
+    let mut files = files("serve-skipped", &source, &[&destination]);
+    compare_every(&mut files, "10s");
+    let filter = |filter_type: &str, filter: &str| json!({"filter": filter, "filterType": filter_type});
+    rule(&mut files)["tagFilters"] = json!([filter("GLOB_MATCH", "v*"), filter("REGEX_MATCH", "nightly-.*")]);
+    let serve = Serve::start(&files).await;
+    becomes(&files, "app: d0/app:v1", ReplicationState::Complete).await;
+    serve.logs("1 name that is not valid, such as \"-bad\"", 0).await;
+    serve.logs("REGEX_MATCH nightly-.* matches no tag", 0).await;
     serve.end().await;
 }
