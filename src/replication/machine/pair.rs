@@ -267,10 +267,10 @@ impl Pair {
     /// is verified under `tag`.
     pub(crate) fn may_claim(&self, tag: &Tag, digest: &Digest) -> bool {
         let is_claimed = |status: &ReplicationStatusStatus| {
-            let is_other = status.copy_options != self.options.fingerprint();
             let of_tag = status.images.iter().find(|image| image.tag == tag.as_str());
             of_tag.is_some_and(|image| {
-                image.status == ReplicationState::Complete && (is_other || image.digest != digest.as_str())
+                image.status == ReplicationState::Complete
+                    && (image.digest != digest.as_str() || status.copy_options != self.options.fingerprint())
             })
         };
         let known = [&self.published, &self.publishing].into_iter().flatten();

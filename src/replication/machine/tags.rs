@@ -51,7 +51,7 @@ impl Machine {
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
         let Observed { repository, tag, digest, sent_at } = observed;
         let mut wanted = Vec::new();
-        let mut is_unclear = false;
+        let mut looks_again = false;
         for key in self.keys(repository, Some(tag)) {
             let Some(id) = self.ensure(&key, claims, now) else { continue };
             let source = self.sources.get(repository);
@@ -61,7 +61,7 @@ impl Machine {
             let attempt = self.touch(id, now, |pair| {
                 let before = shown(&pair.ledger, tag);
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
-                is_unclear |= observation == Freshness::Unclear;
+                looks_again |= observation == Freshness::Unclear;
                 if observation != Freshness::Newest {
                     return Attempt::Nothing;
                 }
@@ -79,13 +79,14 @@ impl Machine {
             }
             match attempt {
                 Some(Attempt::Copy(_)) if self.is_given_up(id, tag) => {}
+                Some(Attempt::Copy(_)) if *sent_at < self.pairs[&id].observe_from => looks_again = true,
                 Some(Attempt::Copy(_)) => wanted.push(id),
                 Some(Attempt::Wait(until)) => self.retries.set_no_later(id, until),
                 _ => {}
             }
         }
         self.enqueue(repository, tag, wanted, is_urgent);
-        if is_unclear && self.is_active() {
+        if looks_again && self.is_active() {
             self.looks += 1;
             self.effects.push(Effect::Look { repository: repository.clone(), tag: tag.clone(), hinted: None });
         }

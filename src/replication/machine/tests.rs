@@ -945,3 +945,17 @@ fn filters_that_match_nothing_are_reported_until_they_match() {
     bench.find(Finding::Done(Coverage::Whole));
     assert_eq!(bench.report.unused_filters, Vec::<String>::new());
 }
+
+#[test]
+fn a_destination_of_another_configuration_is_written_by_what_is_seen_since() {
+    let place = |host: &str| RepositoryAddress { host: host.to_owned(), repository: "app".parse().unwrap() };
+    let younger = Claimant { created: at(1), uid: "uid-younger".to_owned() };
+    let mut bench = Bench::new("");
+    bench.claims.claim(&younger, &place("t.example"), &place("d.example")).unwrap();
+    let (late, sent_at) = (bench.observed("app", "latest", "A", at(0)), at(10));
+    bench.now = sent_at;
+    bench.step(Event::Looked(Looked::Seen(late)));
+    assert!(bench.copies.is_empty(), "the younger one may have written a later content");
+    bench.pushed("latest", "B");
+    assert_eq!(bench.copying(), [digest("B")]);
+}
