@@ -108,19 +108,24 @@ pub(crate) struct StoredPair {
 }
 
 impl StoredPair {
-    /// Returns every image that is known: verified, as recorded, or else as the status shows it.
+    /// Returns every image that is known: verified, as recorded, or else as the status shows it. One that the status
+    /// shows as verified and the record has forgotten is pending.
     pub(crate) fn images(&self) -> Vec<ImageStatus> {
         let Some(verified) = &self.verified else { return self.status.images.clone() };
         let mut images: BTreeMap<&str, &ImageStatus> =
             verified.iter().map(|image| (image.tag.as_str(), image)).collect();
         // Statuses are written later than records.
-        let is_open = |image: &&ImageStatus| image.status != ReplicationState::Complete;
-        for shown in self.status.images.iter().filter(is_open) {
+        let is_complete = |image: &&ImageStatus| image.status == ReplicationState::Complete;
+        let (complete, open): (Vec<&ImageStatus>, Vec<_>) = self.status.images.iter().partition(is_complete);
+        for shown in open {
             if images.get(shown.tag.as_str()).is_none_or(|recorded| recorded.digest != shown.digest) {
                 images.insert(&shown.tag, shown);
             }
         }
-        images.into_values().cloned().collect()
+        let forgotten = complete.into_iter().filter(|shown| !images.contains_key(shown.tag.as_str()));
+        let forgotten = forgotten.map(|shown| ImageStatus::pending(shown.tag.clone(), shown.digest.clone()));
+        let forgotten: Vec<ImageStatus> = forgotten.collect();
+        images.into_values().cloned().chain(forgotten).collect()
     }
 }
 

@@ -959,3 +959,16 @@ fn a_destination_of_another_configuration_is_written_by_what_is_seen_since() {
     bench.pushed("latest", "B");
     assert_eq!(bench.copying(), [digest("B")]);
 }
+
+#[test]
+fn an_image_that_the_record_has_forgotten_counts_and_is_read_back() {
+    let mut stored = published(&[("v1", "A"), ("v2", "B")]).stored();
+    let status = &stored.pairs[0].status;
+    let recorded = status.images.iter().filter(|image| image.tag == "v2").cloned().collect();
+    stored.pairs[0].verified = Some(recorded);
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    assert_eq!(again.row("v1"), Some(crate::plan::RowState::Pending));
+    assert!(matches!(again.row("v2"), Some(crate::plan::RowState::Complete { .. })));
+    again.compare(&[("app", &[("v1", "A"), ("v2", "B")])], true);
+    assert_eq!(again.copying(), [digest("A")], "nothing that was overwritten is believed");
+}
