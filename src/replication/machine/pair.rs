@@ -14,7 +14,7 @@ use crate::plan::{
     pair_status, withdraw,
 };
 use crate::policy::Decision;
-use crate::terms::{PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
+use crate::terms::{ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,7 +223,7 @@ impl Pair {
     pub(crate) fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
         self.changed_at = None;
         let status = Box::new(self.status(now));
-        if self.published.as_ref() == Some(&status) && !self.may_exist {
+        if self.published.as_ref().is_some_and(|published| shows_the_same(published, &status)) && !self.may_exist {
             return None;
         }
         if self.is_awaited {
@@ -306,6 +306,16 @@ impl Pair {
         let status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
         ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status }
     }
+}
+
+/// Returns true if two statuses differ at most in the numbers and times of attempts: these alone are not worth a write.
+fn shows_the_same(earlier: &ReplicationStatusStatus, later: &ReplicationStatusStatus) -> bool {
+    let is_same = |(earlier, later): (&ImageStatus, &ImageStatus)| {
+        let (attempts, next_attempt_at) = (later.attempts, later.next_attempt_at);
+        earlier == later || ImageStatus { attempts, next_attempt_at, ..earlier.clone() } == *later
+    };
+    let are_same = earlier.images.len() == later.images.len() && earlier.images.iter().zip(&later.images).all(is_same);
+    are_same && ReplicationStatusStatus { images: later.images.clone(), ..earlier.clone() } == *later
 }
 
 /// The ledger has only the images that the last status had room for.

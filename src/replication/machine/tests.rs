@@ -951,7 +951,7 @@ fn a_destination_of_another_configuration_is_written_by_what_is_seen_since() {
     let place = |host: &str| RepositoryAddress { host: host.to_owned(), repository: "app".parse().unwrap() };
     let younger = Claimant { created: at(1), uid: "uid-younger".to_owned() };
     let mut bench = Bench::new("");
-    bench.claims.claim(&younger, &place("t.example"), &place("d.example")).unwrap();
+    bench.claims.claim(&younger, crate::plan::Standing::default(), &place("t.example"), &place("d.example")).unwrap();
     let (late, sent_at) = (bench.observed("app", "latest", "A", at(0)), at(10));
     bench.now = sent_at;
     bench.step(Event::Looked(Looked::Seen(late)));
@@ -971,4 +971,22 @@ fn an_image_that_the_record_has_forgotten_counts_and_is_read_back() {
     assert!(matches!(again.row("v2"), Some(crate::plan::RowState::Complete { .. })));
     again.compare(&[("app", &[("v1", "A"), ("v2", "B")])], true);
     assert_eq!(again.copying(), [digest("A")], "nothing that was overwritten is believed");
+}
+
+#[test]
+fn another_attempt_that_fails_alike_is_not_worth_a_write() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "A")])], true);
+    bench.copied(Err(FailureCode::DestinationDenied));
+    bench.passes(10);
+    bench.unanswered = Some(Vec::new());
+    for _ in 0..3 {
+        bench.passes(30);
+        assert_eq!(bench.copies.len(), 1, "it is tried again");
+        bench.copied(Err(FailureCode::DestinationDenied));
+        assert_eq!(bench.answer(StoreOutcome::Done), 0);
+    }
+    bench.passes(30);
+    bench.copied(Ok(()));
+    assert_eq!(bench.answer(StoreOutcome::Done), 1);
 }
