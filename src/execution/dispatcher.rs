@@ -268,7 +268,7 @@ impl Dispatcher {
         let version = format!("{}-{}-{:016x}", source.0, destination.0, hasher.finish());
         let is_new = known != Some(version.as_str());
         let (source, destination) = ((&source.1).into(), (&destination.1).into());
-        Ok(is_new.then(|| RouteAccess { version, source, destination, refused }))
+        Ok(is_new.then_some(RouteAccess { version, source, destination, refused }))
     }
 }
 

@@ -12,8 +12,14 @@ use crate::plan::{TagChoice, TagFilters};
 pub(super) struct UnusedFilters {
     /// Filters of repositories that matched nothing, as sentences.
     repositories: Locked<Vec<String>>,
-    /// By rule, its filters of tags and a mark for each that has matched.
-    tags: Locked<BTreeMap<String, (Arc<TagFilters>, Vec<bool>)>>,
+    /// By rule, its filters of tags.
+    tags: Locked<BTreeMap<String, MarkedFilters>>,
+}
+
+/// The filters of tags of one rule, with a mark for each that has matched.
+struct MarkedFilters {
+    filters: Arc<TagFilters>,
+    used: Vec<bool>,
 }
 
 impl UnusedFilters {
@@ -27,9 +33,9 @@ impl UnusedFilters {
         let mut seen = self.tags.lock();
         for (rule, filters) in &choice.rules {
             if !seen.contains_key(rule) {
-                seen.insert(rule.clone(), (filters.clone(), Vec::new()));
+                seen.insert(rule.clone(), MarkedFilters { filters: filters.clone(), used: Vec::new() });
             }
-            if let Some((filters, used)) = seen.get_mut(rule) {
+            if let Some(MarkedFilters { filters, used }) = seen.get_mut(rule) {
                 filters.mark_used(tag, used);
             }
         }
@@ -38,7 +44,7 @@ impl UnusedFilters {
     /// Names the filters that matched nothing, once everything was listed.
     pub(super) fn sentences(&self) -> Vec<String> {
         let mut sentences = self.repositories.lock().clone();
-        for (rule, (filters, used)) in &*self.tags.lock() {
+        for (rule, MarkedFilters { filters, used }) in &*self.tags.lock() {
             sentences.extend(filters.unused(used).map(|filter| format!("rule {rule}: {filter} matches no tag")));
         }
         sentences

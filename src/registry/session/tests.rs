@@ -126,7 +126,7 @@ async fn words_of_a_host_that_is_not_the_registrys_are_not_repeated() {
 
     let realm = format!("http://{place}/token");
     let server = Server::start(move |_, _| {
-        Reply::new(401, "").header("WWW-Authenticate", &format!("Bearer realm=\"{realm}\",service=\"s\""))
+        Reply::new(401, "").header("WWW-Authenticate", format!("Bearer realm=\"{realm}\",service=\"s\""))
     })
     .await;
     let client = server.client_trusting(password(), std::slice::from_ref(&place), &[&server, &service]);

@@ -177,13 +177,7 @@ impl Machine {
         if self.writing.get(&(place.clone(), tag.clone())) == Some(&copy) {
             self.writing.remove(&(place.clone(), tag.clone()));
         }
-        if let Some(running) = self.groups.get_mut(&group).map(|group| {
-            group.running -= 1;
-            group.running
-        }) && running == 0
-        {
-            self.groups.remove(&group);
-        }
+        self.leave_slot(group);
         let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
         let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
         let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
@@ -223,6 +217,15 @@ impl Machine {
         self.follow_up(id, &tag, &digest, now);
         if let Some(None | Some(FailureCode::DestinationDenied)) = code {
             self.note_credentials(id, code.flatten().is_some(), claims, now);
+        }
+    }
+
+    /// Frees the slot of a group once the last of its copies has ended.
+    fn leave_slot(&mut self, group: u64) {
+        let Some(slot) = self.groups.get_mut(&group) else { return };
+        slot.running -= 1;
+        if slot.running == 0 {
+            self.groups.remove(&group);
         }
     }
 
