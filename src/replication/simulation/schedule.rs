@@ -159,7 +159,7 @@ impl World {
             }
             Fault::DeleteTag => self.source.delete(index, tag),
             Fault::Unlist => self.source.unlist(index),
-            Fault::List => self.source.repositories[index].is_listed = true,
+            Fault::List => self.source.enlist(index),
             Fault::CatalogLie => {
                 self.source.catalog_lie = Some(if self.chance(50) { Lie::Empty } else { Lie::Lacks(index) });
             }
@@ -209,9 +209,7 @@ impl World {
     }
 
     fn push(&mut self, index: usize, tag: usize) {
-        if !self.source.repositories[index].is_listed {
-            self.source.repositories[index].is_listed = true;
-        }
+        self.source.enlist(index);
         let content: Content = self.source.push(index, tag);
         self.trace(|_| format!("push r{index}:t{tag} content {content}"));
         self.hint(index, tag);

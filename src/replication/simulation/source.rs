@@ -92,6 +92,12 @@ impl Source {
         self.withheld.contains(&(repository, tag)) && self.repositories[repository].tags[tag].now().is_some()
     }
 
+    /// Lists a repository from now on. A list that was requested before may be taken later, and lacks it.
+    pub(super) fn enlist(&mut self, index: usize) {
+        let repository = &mut self.repositories[index];
+        repository.was_unlisted |= !std::mem::replace(&mut repository.is_listed, true);
+    }
+
     pub(super) fn unlist(&mut self, repository: usize) {
         let repository = &mut self.repositories[repository];
         (repository.was_unlisted, repository.is_listed) = (repository.was_unlisted || repository.is_listed, false);
