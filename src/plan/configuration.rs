@@ -1,20 +1,19 @@
 //! Parses the spec of a ReplicationConfiguration, or names the field that is wrong.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::destination_template::DestinationTemplate;
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
+use super::schedule::{Pace, Windows};
 use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
-    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, parse_interval,
-    reason,
+    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS,
+    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
+    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, reason,
 };
 
 /// A configuration that can be carried out.
@@ -28,8 +27,10 @@ pub struct Configuration {
     pub source: String,
     /// The rules.
     pub selection: Selection,
-    /// The interval between two comparisons of the source, 10 s to 24 h.
-    pub interval: Duration,
+    /// The times at which the source is compared.
+    pub pace: Pace,
+    /// The windows during which copies may start.
+    pub windows: Windows,
     /// True if nothing is read or written.
     pub suspend: bool,
     /// The place where images are copied.
@@ -53,14 +54,13 @@ pub fn parse_configuration(
     }
     let source = NamespacedName { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
     let rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<_, _>>()?;
-    let interval = parse_interval(&spec.interval)
-        .ok_or_else(|| SpecError::invalid(format!("{}, not {:?}", INTERVAL_RULES[0].message, spec.interval)))?;
     Ok(Configuration {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         source: source.name,
         selection: Selection { rules },
-        interval,
+        pace: Pace::parse(spec)?,
+        windows: Windows::parse(&spec.allowed_windows)?,
         suspend: spec.suspend,
         execution: spec
             .execution
@@ -247,7 +247,6 @@ mod tests {
         let configuration = parse(yaml).unwrap();
         let destination = &configuration.selection.rules[0].destinations[0].registry;
         assert_eq!((destination.namespace.as_str(), destination.name.as_str()), ("team-a", "d"));
-        assert_eq!(configuration.interval, Duration::from_secs(600));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 pub use self::row::MAX_LATE_WRITE;
-use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT, phase};
+use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
 pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
+use super::phase::phase;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
 use crate::terms::{FailureCode, ImageStatus, ReplicationState};

@@ -14,9 +14,11 @@ mod object_reports;
 mod options;
 mod pair_identity;
 mod patterns;
+mod phase;
 mod referrers;
 mod report;
 mod repository_filters;
+mod schedule;
 mod selection;
 mod spec_error;
 mod status_throttle;
@@ -46,6 +48,7 @@ pub use report::{
     oldest_pending_since, pair_status, summarize, withdraw,
 };
 pub use repository_filters::RepositoryFilters;
+pub use schedule::{CalendarTimes, Pace, WindowState, Windows};
 pub use selection::{Match, Rule, RuleTarget, Selection, TagChoice};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};

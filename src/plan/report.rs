@@ -105,6 +105,8 @@ pub struct ConfigurationReport {
     pub unused_filters: Vec<String>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
+    /// True if images wait for a window of `spec.allowedWindows`.
+    pub waits_for_window: bool,
     /// The number of source repositories that the rules match.
     pub repositories: u64,
     /// The sums over the pairs of each destination.
@@ -156,8 +158,11 @@ pub fn configuration_status(
     let (ready, why, message) = readiness(report, &counts);
     let blocked = report.blocked.as_ref().filter(|blocked| (blocked.reason, &blocked.message) == (why, &message));
     let stalled = report.problem.as_ref().or(blocked).filter(|problem| problem.stalled);
-    let reconciling = (why == reason::PROGRESSING)
-        .then_some((reason::PROGRESSING, "the source is being compared, or images are being copied"));
+    let reconciling = match why {
+        reason::PROGRESSING => Some((why, "the source is being compared, or images are being copied")),
+        reason::WINDOW_CLOSED => Some((why, message.as_str())),
+        _ => None,
+    };
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set(condition_type::READY, ready, why, &message)
@@ -249,6 +254,13 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
                 return (false, blocked.reason, blocked.message.clone());
             }
             (true, reason::REPLICATED, replicated(&report.unused_filters))
+        }
+        _ if report.waits_for_window => {
+            let message = format!(
+                "{} of {} images are complete; the others wait until a window of spec.allowedWindows opens",
+                counts.complete, counts.images
+            );
+            (false, reason::WINDOW_CLOSED, message)
         }
         _ => {
             let message = format!("{} of {} images are complete so far", counts.complete, counts.images);

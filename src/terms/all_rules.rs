@@ -5,9 +5,10 @@ use super::name::NAME_RULES;
 use super::registry::{REGISTRY_RULES, TLS_RULES, URL_RULES};
 use super::registry_permission_policy::STATEMENT_RULES;
 use super::replication_configuration::{
-    DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES,
+    CONFIGURATION_RULES, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES,
 };
 use super::rule::ValidationRules;
+use super::schedule::WINDOW_RULES;
 
 /// Returns the expression and the message of every rule that a value can break by itself, without an earlier value.
 pub fn all_rules() -> Vec<(&'static str, &'static str)> {
@@ -17,7 +18,9 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&URL_RULES),
         texts(&TLS_RULES),
         texts(&STATEMENT_RULES),
+        texts(&CONFIGURATION_RULES),
         texts(&INTERVAL_RULES),
+        texts(&WINDOW_RULES),
         texts(&DESTINATIONS_RULES),
         texts(&DESTINATION_TEMPLATE_RULES),
         texts(&REPLICATION_RULE_RULES),

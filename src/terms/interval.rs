@@ -1,9 +1,15 @@
-//! Intervals of a spec, such as `1h30m`.
+//! Durations of a spec, such as `1h30m`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Parses durations such as `90s`, `10m` and `1h30m`, from 10 seconds to 24 hours.
+/// Parses intervals such as `90s`, `10m` and `1h30m`, from 10 seconds to 24 hours.
 pub fn parse_interval(text: &str) -> Option<Duration> {
+    parse_duration(text, 10..=86_400)
+}
+
+/// Parses a duration of so many seconds.
+pub(super) fn parse_duration(text: &str, bounds: RangeInclusive<u64>) -> Option<Duration> {
     let mut seconds: u64 = 0;
     let mut number = String::new();
     for symbol in text.chars() {
@@ -20,7 +26,7 @@ pub fn parse_interval(text: &str) -> Option<Duration> {
         seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
         number.clear();
     }
-    (number.is_empty() && (10..=86_400).contains(&seconds)).then_some(Duration::from_secs(seconds))
+    (number.is_empty() && bounds.contains(&seconds)).then_some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod registry_permission_policy;
 mod replication_configuration;
 mod replication_status;
 mod rule;
+mod schedule;
 mod side;
 
 pub use action::Action;
@@ -49,15 +50,18 @@ pub use registry_permission_policy::{
     StatementEffect,
 };
 pub use replication_configuration::{
-    ARTIFACT_TYPE, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS, DESTINATION_TEMPLATE_RULES,
-    DESTINATIONS_RULES, DestinationSummary, Execution, ExecutionMode, INTERVAL_RULES, MAX_ARTIFACT_TYPES,
-    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, MAX_TEMPLATE,
-    REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRule,
-    RuleDestination, SAME_REPOSITORY, TAG_PATTERN,
+    ARTIFACT_TYPE, CONFIGURATION_RULES, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS,
+    DEFAULT_INTERVAL, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, DestinationSummary, Execution, ExecutionMode,
+    INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES,
+    MAX_TAG_PATTERN, MAX_TEMPLATE, REPLICATION_RULE_RULES, ReplicationConfigurationSpec,
+    ReplicationConfigurationStatus, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
     ReplicationStatusStatus, ResolvedRegistryReference,
 };
 pub use rule::{ValidationRule, ValidationRules, broken};
+pub use schedule::{
+    AllowedWindow, MAX_CRON, MAX_TIME_ZONE, MAX_WINDOWS, Schedule, WINDOW_RULES, parse_window_duration,
+};
 pub use side::Side;

@@ -32,6 +32,8 @@ pub const IN_FORCE: &str = "InForce";
 pub const REPLICATED: &str = "Replicated";
 /// A comparison or copies are under way.
 pub const PROGRESSING: &str = "Progressing";
+/// Images wait until a window of `spec.allowedWindows` opens.
+pub const WINDOW_CLOSED: &str = "WindowClosed";
 /// Some images could not be replicated.
 pub const IMAGES_FAILED: &str = "ImagesFailed";
 /// The source could not be read.

@@ -13,10 +13,12 @@ use super::platform_index::PlatformIndex;
 use super::references::{LocalRegistryReference, RegistryReference};
 use super::referrers_mode::ReferrersMode;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
+use super::schedule::{AllowedWindow, MAX_WINDOWS, Schedule};
 
 /// The replication from one source registry to its destinations. The owner of the source owns this object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = checked_by(&CONFIGURATION_RULES))]
 pub struct ReplicationConfigurationSpec {
     /// The registry that images are read from.
     pub source: ConfigurationSource,
@@ -26,10 +28,23 @@ pub struct ReplicationConfigurationSpec {
     #[schemars(length(max = MAX_RULES), transform = keyed_by("name"))]
     pub rules: Vec<ReplicationRule>,
     /// The interval between two comparisons of the source, from 10s to 24h, such as `90s`, `10m` or `1h30m`. Pushes
-    /// that the registry notifies arrive within seconds, independent of the interval. Default: 10m.
-    #[serde(default = "default_interval")]
+    /// that the registry notifies arrive within seconds, independent of the interval. Not together with `schedule`.
+    /// Default: 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = "^([0-9]{1,6}(s|m|h))+$"), transform = checked_by(&INTERVAL_RULES))]
-    pub interval: String,
+    pub interval: Option<String>,
+    /// The times at which the source is compared, in place of an interval; each configuration adds up to a minute of
+    /// its own, so that not all of one schedule begin together. It is also compared when the operator starts, when the
+    /// spec changes and at request, and again after a comparison that was not complete. Pushes that the registry
+    /// notifies arrive within seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// The windows during which copies may start, at most 10. Outside of them the source is compared and pushes are
+    /// noted, their images wait, and the condition `Ready` says so; what has begun goes on. Absent: always. `transship
+    /// sync` copies at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_WINDOWS), transform = atomic)]
+    pub allowed_windows: Vec<AllowedWindow>,
     /// Stops replication while true: nothing is read or written; images already replicated stay. Default: false.
     #[serde(default)]
     pub suspend: bool,
@@ -68,10 +83,6 @@ fn default_class() -> String {
 
 /// The execution class of a spec that names none.
 pub const DEFAULT_EXECUTION_CLASS: &str = "default";
-
-fn default_interval() -> String {
-    "10m".to_owned()
-}
 
 /// The registry that images are read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -254,6 +265,15 @@ pub struct DestinationSummary {
     pub oldest_pending_since: Option<Timestamp>,
 }
 
+/// The rules for the spec as a whole.
+pub static CONFIGURATION_RULES: ValidationRules<ReplicationConfigurationSpec> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
+        "!(has(self.interval) && has(self.schedule))",
+        "spec.interval and spec.schedule exclude each other: remove one",
+        |spec| spec.interval.is_none() || spec.schedule.is_none(),
+    )]
+});
+
 /// The rules for `spec.interval`.
 pub static INTERVAL_RULES: ValidationRules<str> = ValidationRules::new(|| {
     vec![ValidationRule::new(
@@ -306,6 +326,8 @@ static DESTINATION_TEMPLATE: Pattern = Pattern::new(
 pub const MAX_TEMPLATE: usize = 255;
 /// The template that keeps names.
 pub const SAME_REPOSITORY: &str = "{repository}";
+/// The interval of a spec that states neither an interval nor a schedule.
+pub const DEFAULT_INTERVAL: &str = "10m";
 /// The largest number of rules of a configuration.
 pub const MAX_RULES: usize = 25;
 /// The largest number of destinations of a rule.

@@ -232,13 +232,6 @@ impl Row {
     }
 }
 
-/// Maps a tag to a number from 0 to 1.
-pub(super) fn phase(tag: &str) -> f64 {
-    let hash = Digest::sha256(tag.as_bytes());
-    let part = u32::from_str_radix(&hash.encoded()[..8], 16).unwrap_or(0);
-    f64::from(part) / f64::from(u32::MAX)
-}
-
 /// The interval of audits: a destination may lose what it had.
 pub(super) const AUDIT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// The time for which writes of an earlier process may still arrive: longer than a registry works on a request whose

@@ -242,11 +242,11 @@ impl Machine {
             let by_name = [DESTINATION_NAME_COLLISION, DESTINATION_NAME_INVALID, SELF_REPLICATION];
             problem.reason == DESTINATION_CONFLICT || by_name.contains(&problem.reason)
         };
-        let interval = self.configuration.as_ref().map_or(MAX_PAUSE, |configuration| configuration.interval);
+        let uid = &self.orders.holder.uid;
+        let next = self.configuration.as_ref().map_or(now + MAX_PAUSE, |configured| configured.pace.next(now, uid));
         let is_whole = is_complete && !comparison.is_partial && self.problems.iter().all(wakes_later);
         self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
-        self.compare_at =
-            now + if is_whole { interval } else { retry_pause(self.incomplete_comparisons).min(interval) };
+        self.compare_at = if is_whole { next } else { next.min(now + retry_pause(self.incomplete_comparisons)) };
         self.settle_comparison(is_whole, comparison.is_partial, now);
         if comparison.is_outdated {
             self.compare_at = self.compare_at.min(now + SOON);

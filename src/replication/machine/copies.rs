@@ -56,7 +56,8 @@ impl Machine {
     }
 
     pub(super) fn start_copies(&mut self, now: Timestamp) {
-        if now < self.copy_from {
+        self.look_at_windows(now);
+        if self.copies_begin_at(now).is_some() {
             return;
         }
         while let Some(next) = self.queue.front()
@@ -323,6 +324,27 @@ impl Machine {
                 self.retries.set(id, Some(now));
             }
         }
+    }
+
+    /// Asks the windows of the spec anew when their state may have changed. Copies that are asked for once, by a person,
+    /// need no window.
+    fn look_at_windows(&mut self, now: Timestamp) {
+        if self.window.until <= now
+            && let Some(configuration) = self.configuration.as_ref().filter(|_| self.orders.once.is_none())
+        {
+            self.window = configuration.windows.at(now);
+        }
+    }
+
+    /// Returns the time from which copies may begin, if they may not yet.
+    pub(super) fn copies_begin_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let opens = (!self.window.is_open).then_some(self.window.until);
+        opens.max(Some(self.copy_from)).filter(|at| *at > now)
+    }
+
+    /// Returns true if images wait for a window of the spec.
+    pub(super) fn waits_for_window(&self) -> bool {
+        !self.window.is_open && !self.queue.is_empty()
     }
 
     /// Images that are copied at once.

@@ -43,7 +43,7 @@ use self::write_ahead::WriteAhead;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
     AUTHORITY_TTL, Claims, Configuration, ConfigurationReport, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity,
-    Problem, RepositoryAddress,
+    Problem, RepositoryAddress, WindowState,
 };
 
 /// One running configuration.
@@ -89,6 +89,8 @@ pub(crate) struct Machine {
     observe_from: Timestamp,
     /// Copies begin from then on.
     copy_from: Timestamp,
+    /// The state of the windows for copies, as last asked.
+    window: WindowState,
     /// Writes until then may be followed by one that an earlier process sent.
     doubt_until: Timestamp,
     places: Places,
@@ -164,6 +166,7 @@ impl Machine {
             empty_lists: 0,
             observe_from: now,
             copy_from: if stored.predecessor == Predecessor::MayRun { now + AUTHORITY_TTL } else { now },
+            window: WindowState { is_open: true, until: now },
             doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
             places: Places::default(),
             doomed: HashMap::new(),
@@ -234,7 +237,7 @@ impl Machine {
         let retries = if self.orders.once.is_some() { self.retry_at() } else { self.retries.next() };
         let retries = retries.filter(|_| is_active);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
-        let begin = (!self.queue.is_empty() && self.copy_from > now).then_some(self.copy_from);
+        let begin = (!self.queue.is_empty()).then(|| self.copies_begin_at(now)).flatten();
         let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);
         let publication = self.publications.next().filter(|_| self.publishing < MAX_PUBLICATIONS);
         let deletion = self.delete_again_at.values().min().copied();

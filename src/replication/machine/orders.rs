@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Effect, Ending, Machine, Orders, PairId, PairKey};
-use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem};
+use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem, WindowState};
 use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::terms::{Action, FailureCode, reason};
 
@@ -29,6 +29,7 @@ impl Machine {
             self.stop_comparison();
             self.compared = None;
             self.compare_at = now;
+            self.window = WindowState { is_open: true, until: now };
             self.incomplete_comparisons = 0;
             if self.orders.configuration.is_ok() {
                 self.resume(claims, now);

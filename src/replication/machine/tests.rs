@@ -1,6 +1,8 @@
 //! The rules of the state machine, one at a time; the simulator drives them all together.
 
+mod consent;
 mod names;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +13,6 @@ use crate::image::{Digest, InvalidNames};
 use crate::plan::{Claimant, ComparisonPhase, FailedRead, Replica, parse_configuration};
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
-
-mod consent;
 
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
 

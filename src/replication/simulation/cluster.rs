@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::destination::Destination;
 use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, SpecError, Standing,
-    TagFilters,
+    Claimant, Configuration, CopyOptions, NamespacedName, Pace, RepositoryFilters, Rule, Selection, SpecError,
+    Standing, TagFilters, Windows,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -111,7 +111,8 @@ impl Declared {
             name: self.name(),
             source: source().name,
             selection: self.shape.selection(),
-            interval: self.interval,
+            pace: Pace::Every(self.interval),
+            windows: Windows::default(),
             suspend: self.shape.suspend,
             execution: Execution { mode: None, class: "default".to_owned() },
         }))
