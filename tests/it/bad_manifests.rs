@@ -17,7 +17,7 @@ fn good(kind: &str) -> Value {
     match kind {
         "Registry" => json!({"url": "https://r.example.com", "limits": {"concurrency": 8}}),
         "ReplicationConfiguration" => json!({
-            "source": {"registryRef": {"name": "s"}}, "interval": "10m",
+            "source": {"registryRef": {"name": "s"}},
             "rules": [{
                 "name": "r", "repositoryFilters": [{"filter": "prod", "filterType": "PREFIX_MATCH"}],
                 "destinations": [{"registryRef": {"name": "d"}}],
@@ -233,7 +233,12 @@ fn bad_configurations() -> Vec<Bad> {
         (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("soon"), &["spec.interval", "should match"]),
-        (kind, "/schedule", json!({"cron": "0 2 * * *"}), &["spec.interval and spec.schedule exclude each other"]),
+        (
+            kind,
+            "",
+            json!({"source": {"registryRef": {"name": "s"}}, "interval": "10m", "schedule": {"cron": "0 2 * * *"}}),
+            &["spec.interval and spec.schedule exclude each other"],
+        ),
         (kind, "/schedule", json!({"timeZone": "UTC"}), &["spec.schedule.cron", "Required"]),
         (kind, "/schedule", json!({"cron": "0 2 * *"}), &["spec.schedule.cron", "should match"]),
         (

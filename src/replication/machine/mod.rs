@@ -35,15 +35,14 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy, STANDSTILL, Slot,
-    SourceRepository,
+    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Reported, Retried, RunningCopy, STANDSTILL,
+    Slot, SourceRepository, WriteAhead,
 };
 use self::timers::Timers;
-use self::write_ahead::WriteAhead;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    AUTHORITY_TTL, Claims, Configuration, ConfigurationReport, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity,
-    Problem, RepositoryAddress, WindowState,
+    AUTHORITY_TTL, Claims, Configuration, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem,
+    RepositoryAddress, WindowState,
 };
 
 /// One running configuration.
@@ -116,14 +115,11 @@ pub(crate) struct Machine {
     requested: Option<String>,
     handling: Option<String>,
     handled: Option<String>,
-    reported: ConfigurationReport,
+    reported: Reported,
     /// True if counts changed since the last report.
     is_changed: bool,
     /// True if another process may have reported since.
     is_report_doubted: bool,
-    reported_owes: bool,
-    reported_fails: bool,
-    reported_at: Timestamp,
     ending: Option<Ending>,
     retried: Retried,
 }
@@ -186,12 +182,9 @@ impl Machine {
             requested: stored.handled_request.clone(),
             handling: None,
             handled: stored.handled_request,
-            reported: ConfigurationReport::default(),
+            reported: Reported::new(now),
             is_changed: true,
             is_report_doubted: false,
-            reported_owes: false,
-            reported_fails: false,
-            reported_at: now,
             ending: None,
             retried: Retried::default(),
             orders,

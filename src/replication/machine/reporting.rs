@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::state::MAX_PUBLICATIONS;
+use super::state::{MAX_PUBLICATIONS, Reported};
 use super::{Effect, Machine, PairId, StoreOutcome};
 use crate::plan::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
@@ -104,19 +104,19 @@ impl Machine {
             self.owes(),
             self.fails(),
         ) != (
-            &self.reported.problem,
-            &self.reported.blocked,
-            &self.reported.invalid_names,
-            self.reported.phase,
-            self.reported.waits_for_window,
-            self.reported.generation,
-            &self.reported.handled_request,
-            self.reported_owes,
-            self.reported_fails,
+            &self.reported.report.problem,
+            &self.reported.report.blocked,
+            &self.reported.report.invalid_names,
+            self.reported.report.phase,
+            self.reported.report.waits_for_window,
+            self.reported.report.generation,
+            &self.reported.report.handled_request,
+            self.reported.owes,
+            self.reported.fails,
         );
-        let is_changed = is_changed || self.excluded.unused_filters != self.reported.unused_filters;
+        let is_changed = is_changed || self.excluded.unused_filters != self.reported.report.unused_filters;
         let is_urgent = is_changed || self.is_report_doubted;
-        let is_due = self.reported_at + REPORT_EVERY <= now;
+        let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
         if !is_urgent && !(self.is_changed && (is_due || is_quiet)) {
             return;
@@ -134,11 +134,9 @@ impl Machine {
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
         };
-        if report != self.reported || self.is_report_doubted {
+        if report != self.reported.report || self.is_report_doubted {
             self.is_report_doubted = false;
-            (self.reported_owes, self.reported_fails) = (self.owes(), self.fails());
-            self.reported_at = now;
-            self.reported = report.clone();
+            self.reported = Reported { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
             self.effects.push(Effect::Report(Box::new(report)));
         }
     }
@@ -146,7 +144,7 @@ impl Machine {
     /// Returns the time when the report is due without any event.
     pub(super) fn report_at(&self) -> Option<Timestamp> {
         let is_busy = !self.copies.is_empty() || !self.queue.is_empty();
-        (is_busy && self.is_changed).then_some(self.reported_at + REPORT_EVERY)
+        (is_busy && self.is_changed).then_some(self.reported.at + REPORT_EVERY)
     }
 
     /// Returns the problem to show: of several the first that needs a change by a person.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::ids::{ComparisonId, PairId};
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
-use crate::plan::{CopyOptions, NameRefusals, Problem, RepositoryAddress, SeenReferrers};
+use crate::plan::{ConfigurationReport, CopyOptions, NameRefusals, Problem, RepositoryAddress, SeenReferrers};
 
 /// A comparison that is under way.
 #[derive(Debug)]
@@ -116,6 +116,53 @@ pub(super) struct RunningCopy {
 pub(super) struct Slot {
     pub(super) running: usize,
     pub(super) began_at: Timestamp,
+}
+
+/// The images that wait for the store, by a pair that keeps them from starting.
+#[derive(Debug, Default)]
+pub(super) struct WriteAhead {
+    waiting: BTreeMap<PairId, Vec<Queued>>,
+    len: usize,
+}
+
+impl WriteAhead {
+    /// Returns the number of images.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn hold(&mut self, id: PairId, queued: Queued) {
+        self.len += 1;
+        self.waiting.entry(id).or_default().push(queued);
+    }
+
+    pub(super) fn take(&mut self, id: PairId) -> Vec<Queued> {
+        let taken = self.waiting.remove(&id).unwrap_or_default();
+        self.len -= taken.len();
+        taken
+    }
+}
+
+/// The report of the configuration as it was last written.
+#[derive(Debug)]
+pub(super) struct Reported {
+    pub(super) report: ConfigurationReport,
+    /// True if it counts an image that is owed.
+    pub(super) owes: bool,
+    /// True if it counts an image that has failed.
+    pub(super) fails: bool,
+    pub(super) at: Timestamp,
+}
+
+impl Reported {
+    /// Returns the report of a configuration that starts.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { report: ConfigurationReport::default(), owes: false, fails: false, at: now }
+    }
 }
 
 /// The failures of a run that may pass by themselves.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
-use crate::plan::{Claimant, ComparisonPhase, FailedRead, Replica, parse_configuration};
+use crate::plan::{Claimant, ComparisonPhase, ConfigurationReport, FailedRead, Replica, parse_configuration};
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
 

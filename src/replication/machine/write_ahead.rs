@@ -3,42 +3,11 @@
 //! A process that ended between the write of a tag and that of its status would leave a status that says COMPLETE of a
 //! content that is gone; the next process believes it once the source has that content again.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use super::state::Queued;
 use super::{Machine, PairId};
 use crate::plan::Attempt;
-
-/// The images that wait for the store, by a pair that keeps them from starting.
-#[derive(Debug, Default)]
-pub(super) struct WriteAhead {
-    waiting: BTreeMap<PairId, Vec<Queued>>,
-    len: usize,
-}
-
-impl WriteAhead {
-    /// Returns the number of images.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    fn hold(&mut self, id: PairId, queued: Queued) {
-        self.len += 1;
-        self.waiting.entry(id).or_default().push(queued);
-    }
-
-    fn take(&mut self, id: PairId) -> Vec<Queued> {
-        let taken = self.waiting.remove(&id).unwrap_or_default();
-        self.len -= taken.len();
-        taken
-    }
-}
 
 impl Machine {
     /// Returns the first pair of an image whose stored status may say that the tag has another content than is to be
