@@ -82,7 +82,7 @@ impl Engine {
         let read_back = async { if already_there { Ok(()) } else { self.images.read_back(task, &closure).await } };
         let ((), referrers) = futures::try_join!(read_back, async {
             match attached? {
-                Some(attached) => self.referrers.bring(task, attached, &moved).await,
+                Some(attached) => Box::pin(self.referrers.bring(task, attached, &moved)).await,
                 None => Ok(0),
             }
         })?;
