@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+use crate::heartbeats::Heartbeats;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 
@@ -31,12 +32,21 @@ impl Readiness {
 }
 
 /// Returns the routes of the admin port.
-pub(crate) fn routes(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+pub(crate) fn routes(metrics: Arc<Metrics>, readiness: Readiness, heartbeats: Heartbeats) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(move || async move { healthz(&heartbeats) }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(move || async move { metrics.text() }))
         .with_state(readiness)
+}
+
+fn healthz(heartbeats: &Heartbeats) -> (StatusCode, String) {
+    let standing = heartbeats.standing();
+    if standing.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let parts: Vec<String> = standing.iter().map(|(part, seconds)| format!("{part} for {seconds} s")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("standing still: {}\n", parts.join(", ")))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, String) {

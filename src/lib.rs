@@ -50,6 +50,7 @@ pub mod console;
 mod controllers;
 pub mod copy;
 mod execution;
+mod heartbeats;
 pub mod image;
 mod listener;
 mod locked;

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,8 +19,8 @@ use crate::admin::{self, Readiness};
 use crate::api::{Registry, ReplicationConfiguration};
 use crate::channel::{self, CertificateAuthorities, Endpoint};
 use crate::cluster::{
-    ClusterAddresses, CopyJobs, Events, ExecutionClasses, Statuses, Stores, View, WatchErrors, channel_authorities,
-    watched,
+    ClusterAddresses, CopyJobs, Events, ExecutionClasses, Statuses, Stores, Undecodable, View, WatchErrors,
+    beating_client, channel_authorities, watched,
 };
 use crate::config::{JobFlags, OperatorFlags};
 use crate::controllers::{
@@ -28,6 +28,7 @@ use crate::controllers::{
 };
 use crate::copy::Engine;
 use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
+use crate::heartbeats::Heartbeats;
 use crate::listener;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
@@ -45,16 +46,20 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let egress = flags.egress.policy();
     let api_server = config.cluster_url.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
     let fixed: BTreeSet<IpAddr> = flags.pod_ips.iter().copied().chain(api_server).collect();
-    let client = Client::try_from(config)?;
+    let heartbeats = Heartbeats::default();
+    let client = beating_client(config, &heartbeats)?;
     let shutdown = CancellationToken::new();
-    let (registries, policies, configurations) = (watched(&client), watched(&client), watched(&client));
+    let undecodable = Arc::new(Undecodable::default());
+    let (registries, policies, configurations) =
+        (watched(&client, &undecodable), watched(&client, &undecodable), watched(&client, &undecodable));
     let stores =
         Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
     let (checks, registry_checks) = mpsc::channel(CHECKS);
     let namespaces = flags.watch_namespace.iter().cloned().collect();
     let refused = egress.refused.clone();
     let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), checks));
-    let Parts { context, dispatcher, jobs, wakes, claim_wakes } = Parts::new(&flags, view, &shutdown)?;
+    let Parts { context, dispatcher, jobs, wakes, claim_wakes } =
+        Parts::new(&flags, view, undecodable, &heartbeats, &shutdown)?;
     let own = flags.jobs.namespace.clone();
     let addresses = Arc::new(ClusterAddresses::new(client, own, fixed, refused, context.errors.clone()));
 
@@ -65,14 +70,21 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         configurations: context.configurations.clone(),
         metrics: context.metrics.clone(),
     };
-    serve(&mut tasks, flags.admin_address, admin::routes(context.metrics.clone(), readiness.clone()), &shutdown)
-        .await?;
+    serve(
+        &mut tasks,
+        flags.admin_address,
+        admin::routes(context.metrics.clone(), readiness.clone(), heartbeats.clone()),
+        &shutdown,
+    )
+    .await?;
     serve(&mut tasks, flags.notify_address, notify::routes(receiver), &shutdown).await?;
     tasks.spawn(follow(addresses.clone()));
+    tasks.spawn(report_undecodable(context.clone()));
     tasks.spawn(check_registries(addresses.clone(), registries, registry_checks, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
     tasks.spawn(run_configurations(configurations, wakes, context.clone()));
-    tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes));
+    tasks.spawn(beat(heartbeats.clone()));
+    tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes, heartbeats));
     if let Some(control) = &jobs {
         tasks.spawn(serve_channel(control.clone(), flags.jobs.clone()));
     }
@@ -98,6 +110,8 @@ impl Parts {
     fn new(
         flags: &OperatorFlags,
         view: Arc<View>,
+        undecodable: Arc<Undecodable>,
+        heartbeats: &Heartbeats,
         shutdown: &CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let classes =
@@ -143,18 +157,24 @@ impl Parts {
             claims,
             errors: Arc::new(WatchErrors::new(metrics.clone())),
             metrics,
+            undecodable,
             shutdown: shutdown.clone(),
             wakes: waker,
             stored: Locked::default(),
             begun: AtomicBool::new(false),
         };
-        let jobs = job_control(flags, &context, &dispatcher);
+        let jobs = job_control(flags, &context, &dispatcher, heartbeats);
         Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
     }
 }
 
 /// Returns the control of Jobs; `None` if the operator is not set up to start any.
-fn job_control(flags: &OperatorFlags, context: &Context, dispatcher: &Arc<Dispatcher>) -> Option<Arc<JobControl>> {
+fn job_control(
+    flags: &OperatorFlags,
+    context: &Context,
+    dispatcher: &Arc<Dispatcher>,
+    heartbeats: &Heartbeats,
+) -> Option<Arc<JobControl>> {
     let (client, settings) = (context.view.client.clone(), flags.job_settings()?);
     Some(Arc::new(JobControl {
         jobs: CopyJobs::new(client.clone(), settings),
@@ -162,6 +182,7 @@ fn job_control(flags: &OperatorFlags, context: &Context, dispatcher: &Arc<Dispat
         dispatcher: dispatcher.clone(),
         classes: context.classes.clone(),
         authorities: watch::Sender::default(),
+        heartbeats: heartbeats.clone(),
         errors: context.errors.clone(),
         metrics: context.metrics.clone(),
         shutdown: context.shutdown.clone(),
@@ -169,11 +190,17 @@ fn job_control(flags: &OperatorFlags, context: &Context, dispatcher: &Arc<Dispat
 }
 
 /// Informs configurations of changed claims and of problems of their Jobs; keeps the clock beating.
-async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims: mpsc::UnboundedReceiver<Vec<String>>) {
+async fn pass_on(
+    context: Arc<Context>,
+    dispatcher: Arc<Dispatcher>,
+    mut claims: mpsc::UnboundedReceiver<Vec<String>>,
+    heartbeats: Heartbeats,
+) {
     let mut problems = dispatcher.problem_changes();
     let beat = context.configurations.beat();
     let passing = async {
         loop {
+            heartbeats.beat("queue of changed claims");
             tokio::select! {
                 Some(uids) = claims.recv() => {
                     context.wake_uids(&uids);
@@ -190,6 +217,17 @@ async fn pass_on(context: Arc<Context>, dispatcher: Arc<Dispatcher>, mut claims:
         }
     };
     tokio::join!(beat, passing);
+}
+
+async fn beat(heartbeats: Heartbeats) {
+    loop {
+        heartbeats.beat("runtime");
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+}
+
+async fn report_undecodable(context: Arc<Context>) {
+    context.undecodable.report(&context.view.client, |namespace| context.view.acts_on(namespace)).await;
 }
 
 async fn follow(addresses: Arc<ClusterAddresses>) {
@@ -309,6 +347,7 @@ const POLICIES: &str = "registrypermissionpolicies";
 const CONFIGURATIONS: &str = "replicationconfigurations";
 const STATUSES: &str = "replicationstatuses";
 const JOBS: &str = "jobs";
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 const RECONCILES: u16 = 16;
 const CHECKS: usize = 1024;
 const CHECKS_AT_ONCE: usize = 16;

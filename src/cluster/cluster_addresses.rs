@@ -17,6 +17,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::watch_beats::watch_config;
 use super::watch_errors::WatchErrors;
 use crate::registry::{RefusedAddresses, RefusedSet};
 
@@ -62,8 +63,8 @@ impl ClusterAddresses {
                 self.publish(&slice_store, &service_store);
             }
         };
-        let of_slices = watcher(slices, watcher::Config::default().labels(API_SERVERS)).default_backoff();
-        let of_services = watcher(services, watcher::Config::default().labels(OWN_SERVICES)).default_backoff();
+        let of_slices = watcher(slices, watch_config().labels(API_SERVERS)).default_backoff();
+        let of_services = watcher(services, watch_config().labels(OWN_SERVICES)).default_backoff();
         tokio::join!(
             self.watch(of_slices.reflect(slice_writer), || listed.send_modify(|listed| listed.0 = true), publish),
             self.watch(of_services.reflect(service_writer), || listed.send_modify(|listed| listed.1 = true), publish),

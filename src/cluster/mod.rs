@@ -13,7 +13,9 @@ mod policies;
 mod registries;
 mod registry_use;
 mod statuses;
+mod undecodable;
 mod view;
+mod watch_beats;
 mod watch_errors;
 mod watched;
 
@@ -25,6 +27,8 @@ pub(crate) use execution_class::{ExecutionClass, ExecutionClasses};
 pub(crate) use jobs::{CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, pod_has_ended, pod_trouble, served_by};
 pub(crate) use registries::reason_of;
 pub(crate) use statuses::{Statuses, patch_status};
+pub(crate) use undecodable::Undecodable;
 pub(crate) use view::{Stores, View};
+pub(crate) use watch_beats::{beating_client, watch_config};
 pub(crate) use watch_errors::WatchErrors;
 pub(crate) use watched::watched;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::ReplicationConfiguration;
-use crate::cluster::{Events, ExecutionClasses, Statuses, View, WatchErrors};
+use crate::cluster::{Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub errors: Arc<WatchErrors>,
     /// The counter of status writes.
     pub metrics: Arc<Metrics>,
+    /// Objects that cannot be decoded.
+    pub undecodable: Arc<Undecodable>,
     /// Ends all controllers and configurations.
     pub shutdown: CancellationToken,
     /// The queue of configurations to reconcile soon.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -42,7 +42,7 @@ pub(crate) async fn run(
 
 async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, CallError> {
     let namespace = registry.namespace().unwrap_or_default();
-    if !context.view.acts_on(&namespace) {
+    if !context.view.acts_on(&namespace) || context.undecodable.message::<Registry>(registry.meta()).is_some() {
         return Ok(Action::await_change());
     }
     let slot = context.checks.take(owner(&registry, &namespace)).await;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config};
+use kube::{Resource, ResourceExt};
 
 use super::Context;
 use crate::api::RegistryPermissionPolicy;
@@ -28,6 +28,10 @@ pub(crate) async fn run(controller: Controller<RegistryPermissionPolicy>, contex
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
     let namespace = policy.namespace().unwrap_or_default();
     if !context.view.acts_on(&namespace) {
+        return Ok(Action::await_change());
+    }
+    if context.undecodable.message::<RegistryPermissionPolicy>(policy.meta()).is_some() {
+        decide_again(&context, &namespace);
         return Ok(Action::await_change());
     }
     let registry = &policy.spec.registry_ref.name;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::{Controller, reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -59,7 +59,11 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
 }
 
 fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, context: &Context) -> Orders {
-    let parsed = parse_configuration(namespace, name, &object.spec);
+    // The spec here is an earlier one if the present one cannot be decoded.
+    let parsed = match context.undecodable.message::<ReplicationConfiguration>(object.meta()) {
+        Some(message) => Err(SpecError { reason: reason::INVALID_SPEC, message }),
+        None => parse_configuration(namespace, name, &object.spec),
+    };
     let parsed = parsed.and_then(|configuration| executable(context, configuration));
     let class = parsed.as_ref().ok().and_then(|configuration| class(context, configuration));
     let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);

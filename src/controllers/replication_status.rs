@@ -1,7 +1,7 @@
 //! Reconciles ReplicationStatus objects with the configurations that own them: adopts them at the start, deletes those
 //! without an owner, and has objects written again that another client deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -9,16 +9,16 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Event, watcher};
 
 use super::Context;
 use crate::api::{CONFIGURATION_LABEL, ReplicationStatus};
-use crate::cluster::CallError;
+use crate::cluster::{CallError, watch_config};
 use crate::plan::{Claimant, RepositoryAddress, Standing};
 use crate::policy::{PermissionRequest, Policy, evaluate};
 use crate::registry::canonical_host;
-use crate::replication::Store;
 use crate::replication::machine::StoredPair;
+use crate::replication::{StatusNames, Store};
 use crate::terms::Action;
 
 /// Adopts every status that an earlier process left: pairs for their configurations, and the claims of all
@@ -31,7 +31,7 @@ pub(crate) async fn adopt(context: &Context) -> Result<(), CallError> {
     let (owned, orphans): (Vec<_>, Vec<_>) = stored
         .into_iter()
         .filter(|pair| context.view.acts_on(&pair.identity.namespace))
-        .partition(|pair| holder_of(context, pair).is_some());
+        .partition(|pair| is_owned(context, pair));
     for pair in &owned {
         seed_claim(context, pair);
     }
@@ -51,7 +51,9 @@ pub(crate) async fn adopt(context: &Context) -> Result<(), CallError> {
 /// Watches the metadata of statuses until the operator ends; keeps none in memory.
 pub(crate) async fn run(context: Arc<Context>) {
     let api: Api<PartialObjectMeta<ReplicationStatus>> = Api::all(context.view.client.clone());
-    let mut events = Box::pin(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = Box::pin(watcher(api, watch_config()).default_backoff());
+    // The first list is that of `adopt`; a later one follows a gap, in which objects may have been deleted.
+    let (mut is_first, mut listed) = (true, BTreeMap::new());
     loop {
         let event = tokio::select! {
             () = context.shutdown.cancelled() => return,
@@ -66,10 +68,29 @@ pub(crate) async fn run(context: Arc<Context>) {
                     context.configurations.status_deleted(&namespace, configuration, &object.name_any());
                 }
             }
+            Ok(Some(Event::Init)) => listed.clear(),
+            Ok(Some(Event::InitApply(object))) if !is_first => list(&mut listed, &object),
+            Ok(Some(Event::InitDone)) => {
+                if !std::mem::replace(&mut is_first, false) {
+                    context.configurations.statuses_listed(std::mem::take(&mut listed));
+                }
+            }
             Ok(_) => {}
             Err(error) => context.errors.take::<ReplicationStatus>(&error),
         }
     }
+}
+
+fn list(listed: &mut StatusNames, object: &PartialObjectMeta<ReplicationStatus>) {
+    if let Some(configuration) = object.labels().get(CONFIGURATION_LABEL) {
+        let key = (object.namespace().unwrap_or_default(), configuration.clone());
+        listed.entry(key).or_default().insert(object.name_any());
+    }
+}
+
+/// Returns true if the configuration of a pair exists, also one that this program cannot decode.
+fn is_owned(context: &Context, pair: &StoredPair) -> bool {
+    context.undecodable.has_uid(&pair.identity.spec.configuration_ref.uid) || holder_of(context, pair).is_some()
 }
 
 fn holder_of(context: &Context, pair: &StoredPair) -> Option<Claimant> {

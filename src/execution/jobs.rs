@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
     CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, WorkerToken, has_ended, pod_has_ended,
-    pod_trouble, served_by,
+    pod_trouble, served_by, watch_config,
 };
+use crate::heartbeats::Heartbeats;
 use crate::image::hex;
 use crate::metrics::Metrics;
 use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
@@ -52,7 +53,9 @@ pub(crate) async fn adopt(control: &JobControl) -> Result<(), CallError> {
 pub(crate) async fn run(control: Arc<JobControl>) {
     let (mut workforce, mut changed) = Workforce::new(control.clone());
     loop {
+        control.heartbeats.beat(QUEUE);
         workforce.pass().await;
+        control.heartbeats.rest(QUEUE);
         tokio::select! {
             () = control.shutdown.cancelled() => return,
             () = control.dispatcher.work() => {}
@@ -75,6 +78,8 @@ pub(crate) struct JobControl {
     pub classes: Arc<ExecutionClasses>,
     /// The certificates that workers trust, in PEM; empty until they are known.
     pub authorities: watch::Sender<String>,
+    /// Takes the signs of life of the queue of Jobs.
+    pub heartbeats: Heartbeats,
     /// Takes the errors of the watches.
     pub errors: Arc<WatchErrors>,
     /// The counter of started Jobs.
@@ -105,7 +110,7 @@ impl Workforce {
         let (sender, changed) = mpsc::channel(1);
         let client = control.client.clone();
         let namespace = control.jobs.namespace().to_owned();
-        let selected = || watcher::Config::default().labels(WORKERS);
+        let selected = || watch_config().labels(WORKERS);
         let (known_jobs, writer) = store();
         let job_events = watcher(Api::<Job>::namespaced(client.clone(), &namespace), selected()).default_backoff();
         let errors = control.errors.clone();
@@ -317,6 +322,8 @@ enum StartError {
     Call(#[from] CallError),
 }
 
+/// The name of the queue of Jobs among the heartbeats.
+const QUEUE: &str = "queue of Jobs";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Events come in bursts: one pass serves them all.

@@ -41,6 +41,7 @@ struct Waiting {
     hints: BTreeSet<ByTag>,
     is_overflown: bool,
     statuses: BTreeSet<String>,
+    listed: Option<BTreeSet<String>>,
 }
 
 /// A hint, ordered and found by its tag.
@@ -54,6 +55,8 @@ pub(crate) struct Mail {
     pub is_overflown: bool,
     /// The names of status objects that were deleted.
     pub statuses: BTreeSet<String>,
+    /// The names of all status objects that exist, after a gap in what is known of them.
+    pub listed: Option<BTreeSet<String>>,
 }
 
 impl Mailbox {
@@ -79,6 +82,12 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// Adds the names of all status objects that exist.
+    pub(crate) fn listed(&self, statuses: BTreeSet<String>) {
+        self.waiting.lock().listed = Some(statuses);
+        self.arrived.notify_one();
+    }
+
     /// Waits until there is something and takes it: at most `most` hints, and every deleted status.
     pub(crate) async fn take(&self, most: usize) -> Mail {
         loop {
@@ -95,8 +104,9 @@ impl Mailbox {
         let hints: Vec<_> = std::iter::from_fn(|| waiting.hints.pop_first()).take(most).map(|hint| hint.0).collect();
         let is_overflown = std::mem::take(&mut waiting.is_overflown);
         let statuses = std::mem::take(&mut waiting.statuses);
-        let is_empty = hints.is_empty() && !is_overflown && statuses.is_empty();
-        (!is_empty).then_some(Mail { hints, is_overflown, statuses })
+        let listed = waiting.listed.take();
+        let is_empty = hints.is_empty() && !is_overflown && statuses.is_empty() && listed.is_none();
+        (!is_empty).then_some(Mail { hints, is_overflown, statuses, listed })
     }
 }
 

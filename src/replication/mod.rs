@@ -26,7 +26,7 @@ pub(crate) use driver::{Core, Driver, Inlets};
 pub(crate) use fair_slots::{FairSlot, FairSlots};
 pub(crate) use hints::Mailbox;
 pub(crate) use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
-pub(crate) use running::Configurations;
+pub(crate) use running::{Configurations, StatusNames};
 
 #[cfg(test)]
 mod simulation;

@@ -1,6 +1,6 @@
 //! The running configurations of a process: gives each its orders and hints.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub(crate) struct Configurations {
     /// Tasks that end, by the uid of their configuration: the next one of that uid waits for it.
     ending: Locked<HashMap<String, JoinHandle<()>>>,
 }
+
+/// The names of ReplicationStatuses, by namespace and configuration.
+pub(crate) type StatusNames = BTreeMap<(String, String), BTreeSet<String>>;
 
 struct Handle {
     uid: String,
@@ -84,6 +87,13 @@ impl Configurations {
     pub(crate) fn status_deleted(&self, namespace: &str, configuration: &str, name: &str) {
         if let Some(handle) = self.running.lock().get(&(namespace.to_owned(), configuration.to_owned())) {
             handle.mailbox.lost(name);
+        }
+    }
+
+    /// Passes on the names of all ReplicationStatuses that exist: one that is not among them was deleted.
+    pub(crate) fn statuses_listed(&self, mut listed: StatusNames) {
+        for (key, handle) in self.running.lock().iter() {
+            handle.mailbox.listed(listed.remove(key).unwrap_or_default());
         }
     }
 

@@ -21,6 +21,7 @@ use super::wiring::{Mode, Wiring, stored};
 use super::{UsageError, read, read_again};
 use crate::admin::{self, Readiness};
 use crate::copy::{CodedError, Copied};
+use crate::heartbeats::Heartbeats;
 use crate::listener;
 use crate::notify;
 use crate::plan::{NamespacedName, RepositoryAddress, Standing};
@@ -53,7 +54,12 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
         configurations: configurations.clone(),
         metrics: wiring.core.metrics.clone(),
     };
-    let routes = notify::routes(receiver).merge(admin::routes(wiring.core.metrics.clone(), Readiness::default()));
+    let heartbeats = Heartbeats::default();
+    let routes = notify::routes(receiver).merge(admin::routes(
+        wiring.core.metrics.clone(),
+        Readiness::default(),
+        heartbeats.clone(),
+    ));
     let server = tokio::spawn(listener::serve(listener, None, routes, shutdown.clone()));
     tokio::spawn(wiring.core.clock.clone().beat());
     warn_of_missing_tokens(&wiring.access.content());
@@ -62,7 +68,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
 
     let store = wiring.store.clone();
-    let mut serving = Serving { flags, seen, looked: None, wiring, configurations };
+    let mut serving = Serving { flags, seen, looked: None, wiring, configurations, heartbeats };
     serving.order();
     serving.run(signals.token(), hang_up).await;
     tracing::info!("ending");
@@ -82,12 +88,14 @@ struct Serving {
     looked: Option<Fingerprint>,
     wiring: Wiring,
     configurations: Arc<Configurations>,
+    heartbeats: Heartbeats,
 }
 
 impl Serving {
     /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
     async fn run(&mut self, stop: &CancellationToken, mut hang_up: Signal) {
         loop {
+            self.heartbeats.beat("reading of files");
             let is_forced = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = hang_up.recv() => true,

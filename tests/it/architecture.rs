@@ -17,6 +17,7 @@ use crate::support::run_folder::repository;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("terms", &[]),
     ("locked", &[]),
+    ("heartbeats", &["locked"]),
     ("listener", &["locked"]),
     ("image", &[]),
     ("api", &["terms"]),
@@ -31,7 +32,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("replication", &["copy", "image", "locked", "metrics", "plan", "policy", "registry", "terms"]),
     (
         "cluster",
-        &["api", "channel", "image", "locked", "metrics", "plan", "policy", "registry", "replication", "terms"],
+        &[
+            "api",
+            "channel",
+            "heartbeats",
+            "image",
+            "locked",
+            "metrics",
+            "plan",
+            "policy",
+            "registry",
+            "replication",
+            "terms",
+        ],
     ),
     ("config", &["cluster", "registry", "terms"]),
     (
@@ -40,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "channel",
             "cluster",
             "copy",
+            "heartbeats",
             "image",
             "locked",
             "metrics",
@@ -53,7 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("controllers", &["api", "cluster", "locked", "metrics", "plan", "policy", "registry", "replication", "terms"]),
     ("worker", &["channel", "config", "copy", "locked", "registry", "terms"]),
     ("notify", &["image", "listener", "metrics", "plan", "replication"]),
-    ("admin", &["locked", "metrics"]),
+    ("admin", &["heartbeats", "locked", "metrics"]),
     (
         "standalone",
         &[
@@ -63,6 +77,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "console",
             "copy",
             "execution",
+            "heartbeats",
             "image",
             "listener",
             "locked",
@@ -86,6 +101,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "controllers",
             "copy",
             "execution",
+            "heartbeats",
             "listener",
             "locked",
             "metrics",

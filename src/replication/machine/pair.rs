@@ -158,6 +158,11 @@ impl Pair {
         self.short.is_some()
     }
 
+    /// Returns true if a status was published.
+    pub(crate) fn is_published(&self) -> bool {
+        self.published.is_some()
+    }
+
     /// Records that the status is to be published.
     pub(crate) fn change(&mut self, now: Timestamp) {
         self.changed_at.get_or_insert(now);

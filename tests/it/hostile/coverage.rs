@@ -16,3 +16,19 @@ fn every_test_that_the_page_about_faults_names_is_there() {
     let without: Vec<_> = rows.filter(|row| named_tests(row).is_empty()).collect();
     assert!(without.is_empty(), "rows without a test: {without:?}");
 }
+
+#[test]
+fn every_test_that_the_page_about_actors_names_is_there() {
+    let page = std::fs::read_to_string(repository().join("docs/security.md")).unwrap();
+    let (named, there) = (named_tests(&page), tests_of(&["src", "tests/it"]));
+    let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
+    assert!(named.len() > 40 && unknown.is_empty(), "{unknown:?} of {}", named.len());
+    for actor in
+        ["tenant", "owner of a registry", "outsider", "compromised worker", "compromised operator", "hostile registry"]
+    {
+        let section =
+            page.split("\n## ").find(|section| section.lines().next().is_some_and(|line| line.contains(actor)));
+        let section = section.unwrap_or_else(|| panic!("{actor} has a section"));
+        assert!(!named_tests(section).is_empty() && section.contains("*Set*: "), "{actor}");
+    }
+}

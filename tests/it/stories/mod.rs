@@ -8,6 +8,7 @@ mod dead_watch;
 mod dependencies;
 mod execution;
 mod field;
+mod health;
 mod hints;
 pub mod kinds;
 mod kubectl;

@@ -130,6 +130,11 @@ impl Operator {
 
     /// Returns the metrics as text.
     pub async fn metrics(&self) -> String {
+        self.ask("/metrics").await.1
+    }
+
+    /// Returns the status and the text of a path of its admin port.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
         let host = match self {
             Self::ChildProcess(process) => format!("127.0.0.1:{}", process.admin.number()),
             Self::Chart(chart) => {
@@ -138,7 +143,8 @@ impl Operator {
             }
         };
         let client = client_builder().build().expect("a client");
-        client.get(format!("http://{host}/metrics")).send().await.expect("an answer").text().await.expect("text")
+        let answer = client.get(format!("http://{host}{path}")).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 
     /// Returns the value of one counter of its metrics; 0 if there is none.
