@@ -11,7 +11,7 @@ impl Driver {
     pub(super) fn take_mail(&mut self, mail: Mail) {
         let Mail { hints, is_overflown, mut statuses, listed } = mail;
         if let Some(listed) = listed {
-            let published = self.machine.pairs().filter(|pair| pair.is_published()).map(|pair| &pair.identity.name);
+            let published = self.machine.pairs().filter(|pair| pair.has_object()).map(|pair| &pair.identity.name);
             statuses.extend(published.filter(|name| !listed.contains(*name)).cloned());
         }
         if !statuses.is_empty() {

@@ -158,8 +158,8 @@ impl Pair {
         self.short.is_some()
     }
 
-    /// Returns true if a status was published.
-    pub(crate) fn is_published(&self) -> bool {
+    /// Returns true if an object with its status was written, and not deleted since.
+    pub(crate) fn has_object(&self) -> bool {
         self.published.is_some()
     }
 
