@@ -1,7 +1,8 @@
-//! Heartbeats of watches: each request to watch, and each answer to one, is a sign of life.
+//! Heartbeats of watches: each answer of the API server to a request to watch is a sign of life, a refusal too.
 //!
 //! A watch of objects that do not change has no events. It ends every [`WATCH_SECONDS`], and the next request shows
-//! that it goes on; one that is neither answered nor refused stands still.
+//! that it goes on. One that is answered no more stands still. Before its first answer it does not count: a process that starts
+//! while the API server is away waits for it.
 
 use std::task::{Context, Poll};
 
@@ -55,11 +56,12 @@ where
             return self.inner.call(request).boxed();
         };
         let heartbeats = self.heartbeats.clone();
-        heartbeats.beat(&watch);
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await;
-            heartbeats.beat(&watch);
+            if answer.is_ok() {
+                heartbeats.beat(&watch);
+            }
             answer
         }
         .boxed()

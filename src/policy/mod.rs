@@ -132,6 +132,8 @@ fn is_meant(principal: &Principal, request: &PermissionRequest<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod prove;
+mod prove {
+    mod tests;
+}
 #[cfg(test)]
 mod tests;

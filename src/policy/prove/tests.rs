@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::*;
+use super::super::*;
 use crate::terms::LocalRegistryReference;
 
 /// One tuple that a set of statements gives an effect to: everything that a statement multiplies out to.
