@@ -92,7 +92,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a copy that ended as `outcome`: `complete` or `failed`.
+    /// Counts a copy that ended as `outcome`: `complete`, `skipped` or `failed`.
     pub(crate) fn copied(&self, outcome: &'static str) {
         self.copies.get_or_create(&CopyLabels { outcome }).inc();
     }

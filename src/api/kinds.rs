@@ -111,6 +111,7 @@ kind! {
         printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
         printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
         printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
+        printcolumn(name = "Skipped", type_ = "integer", json_path = ".status.summary.skipped", priority = 1),
         printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
         validation = name_rule(),
@@ -137,6 +138,7 @@ kind! {
         printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
         printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
         printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
+        printcolumn(name = "Skipped", type_ = "integer", json_path = ".status.summary.skipped", priority = 1),
         printcolumn(name = "Latest", type_ = "string", json_path = ".status.summary.latest"),
         printcolumn(name = "Pending Since", type_ = "date", json_path = ".status.summary.oldestPendingSince"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -68,6 +68,8 @@ impl From<CopyError> for CodedError {
                 Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
             }
             error @ CopyError::SparseIndexRefused(_) => Self::new(FailureCode::SparseIndexRefused, error.to_string()),
+            CopyError::TagExists(message) => Self::new(FailureCode::TagExists, message),
+            CopyError::TagImmutable(message) => Self::new(FailureCode::TagImmutable, message),
             CopyError::VerificationFailed(message) => Self::new(FailureCode::VerificationFailed, message),
         }
     }

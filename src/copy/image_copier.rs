@@ -94,6 +94,8 @@ impl ImageCopier {
                 return Ok(true);
             }
             self.forget(task, closure);
+        } else if let Some(there) = &before.digest {
+            task.may_replace(there)?;
         }
         self.push_until_taken(task, closure, before, moved).await?;
         Ok(false)

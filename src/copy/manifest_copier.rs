@@ -51,17 +51,13 @@ impl ManifestCopier {
         // A copy may have taken long: the consent to overwrite is about the digest that is there now.
         let is_known = before.refused.is_none() && before.at.elapsed() < CONSENT_LASTS;
         let replaces = if is_known { before.digest.clone() } else { task.tag_before_copy().await? };
-        let mutation = Mutation::WriteTag {
-            repository: task.destination_repository,
-            tag: task.tag,
-            digest: &closure.root().digest,
-            replaces: replaces.as_ref().filter(|digest| !closure.root().has_digest(digest)),
-        };
+        let replaces = replaces.as_ref().filter(|digest| !closure.root().has_digest(digest));
+        replaces.map_or(Ok(()), |there| task.may_replace(there))?;
+        let (repository, tag, digest) = (task.destination_repository, task.tag, &closure.root().digest);
+        let mutation = Mutation::WriteTag { repository, tag, digest, replaces };
         self.repositories.note_written_tag(task);
-        if let Err(error) = self.put(task, mutation, Reference::Tag(task.tag), closure, closure.root()).await
-            && !is_written_all_the_same(task, closure, &error).await
-        {
-            return Err(error);
+        if let Err(error) = self.put(task, mutation, Reference::Tag(task.tag), closure, closure.root()).await {
+            check_refusal(task, closure, error).await?;
         }
         self.blobs.note_mountable(task, closure);
         Ok(())
@@ -122,16 +118,28 @@ fn refused_for_blobs(error: &RegistryError, media_type: &str) -> RegistryError {
     RegistryError::new(ErrorKind::Rejected, format!("{error}: {cause}: {remedy}"))
 }
 
-/// Returns true if the tag is where it should be, although writing it was refused with `error`. Where tags are
-/// immutable, a registry also refuses to write what is there, which may come of a request whose answer got lost, or
-/// from another writer.
-async fn is_written_all_the_same(task: &ImageCopy<'_>, closure: &Closure, error: &CopyError) -> bool {
-    let CopyError::Destination(RegistryError { kind, .. }) = error else { return false };
+/// Checks that the tag is where it should be, although writing it was refused with `error`. Where tags are immutable, a
+/// registry also refuses to write what is there, which may come of a request whose answer got lost, or from another
+/// writer.
+async fn check_refusal(task: &ImageCopy<'_>, closure: &Closure, error: CopyError) -> Result<(), CopyError> {
+    let CopyError::Destination(RegistryError { kind, message, .. }) = &error else { return Err(error) };
     if !matches!(kind, ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::Unsupported) {
-        return false;
+        return Err(error);
     }
-    let there = task.tag_at_destination().await;
-    there.is_ok_and(|digest| digest.is_some_and(|digest| closure.root().has_digest(&digest)))
+    match task.tag_at_destination().await {
+        Ok(Some(there)) if closure.root().has_digest(&there) => Ok(()),
+        Ok(Some(there)) if says_immutable(message) => Err(CopyError::TagImmutable(format!(
+            "the destination has {there} under the tag, the source {}, and the tag does not move there: {message}",
+            task.digest
+        ))),
+        _ => Err(error),
+    }
+}
+
+/// Returns true if a registry says by `message` that a tag does not move: each one has words of its own.
+fn says_immutable(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["immutab", "cannot be overwritten", "cannot overwrite"].iter().any(|words| message.contains(words))
 }
 
 const MANIFESTS_AT_ONCE: usize = 8;

@@ -10,7 +10,7 @@ use super::authority::{Authority, Denied, Mutation};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{CopyOptions, ImageRequest, Replica};
 use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
-use crate::terms::Side;
+use crate::terms::{Side, TagConflict};
 
 /// One image to copy to one tag.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub struct ImageCopy<'a> {
     /// True if the tag is known to have been at the destination: it is looked at first, and the repository only if it
     /// is gone.
     pub was_there: bool,
+    /// The digest that was last verified under the tag, which may be replaced in any case.
+    pub written: Option<&'a Digest>,
     /// Every tag of the source repository that stands for referrers, where the caller has listed them lately.
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The configuration: blobs are mounted only from repositories that it writes to itself.
@@ -71,6 +73,7 @@ impl<'a> ImageCopy<'a> {
             digest: &request.digest,
             options: &request.options,
             was_there: request.was_there,
+            written: request.written.as_ref(),
             referrer_tags: request.referrer_tags.clone(),
             scope: MountScope::new(&request.scope),
             across_owners: request.across_owners,
@@ -163,6 +166,12 @@ pub enum CopyError {
     /// The destination does not take an index that names manifests which are left out.
     #[error("{0}: it does not take an index that lacks platforms: set platformIndex: Rewrite")]
     SparseIndexRefused(RegistryError),
+    /// The destination has the tag with other content, which the rule keeps.
+    #[error("{0}")]
+    TagExists(String),
+    /// The destination has the tag with another digest and does not let it be moved.
+    #[error("{0}")]
+    TagImmutable(String),
     /// The content that was read back differs from the content that was written.
     #[error("{0}")]
     VerificationFailed(String),
@@ -210,6 +219,21 @@ impl ImageCopy<'_> {
                 return Ok(done);
             }
         }
+    }
+
+    /// Checks that the content `there` under the tag, another than the one to copy, may be replaced.
+    ///
+    /// # Errors
+    /// [`CopyError::TagExists`].
+    pub(super) fn may_replace(&self, there: &Digest) -> Result<(), CopyError> {
+        if self.options.on_tag_conflict == TagConflict::Overwrite || self.written == Some(there) {
+            return Ok(());
+        }
+        Err(CopyError::TagExists(format!(
+            "the destination has {there} under the tag, which this configuration did not write, and the source has {}: \
+             remove the tag there, or set onTagConflict: Overwrite",
+            self.digest
+        )))
     }
 
     /// Returns the digest that the tag points at before it is written; it may well be absent.

@@ -11,8 +11,11 @@ pub type Jitter = f64;
 ///
 /// A failure that resolves itself (an unavailable registry) is retried after 2 s, doubling to 5 minutes. A failure that
 /// a user resolves without notice to the operator is retried every 15 to 20 s. A delay that the registry asks for is
-/// kept, up to an hour.
+/// kept, up to an hour. A tag that the destination keeps is looked at again every hour.
 pub fn retry_delay(code: FailureCode, attempts: u32, retry_after: Option<Duration>, jitter: Jitter) -> Duration {
+    if code.is_skip() {
+        return LOOK_AGAIN.mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0));
+    }
     let doubled = FIRST_DELAY.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     let max = if is_resolved_by_users(code) { MAX_POLL_DELAY } else { MAX_DELAY };
     let delay = doubled.min(max).mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0));
@@ -37,6 +40,8 @@ fn is_resolved_by_users(code: FailureCode) -> bool {
     )
 }
 
+/// The time after which a tag that the destination keeps is looked at again: its owner may have removed it.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 const FIRST_DELAY: Duration = Duration::from_secs(2);
 const MAX_DELAY: Duration = Duration::from_secs(300);
 const MAX_POLL_DELAY: Duration = Duration::from_secs(20);

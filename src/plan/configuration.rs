@@ -138,6 +138,7 @@ fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Spe
         platform_index: rule.platform_index,
         referrers: rule.referrers,
         referrer_artifact_types: rule.referrer_artifact_types.clone(),
+        on_tag_conflict: rule.on_tag_conflict,
     })
 }
 

@@ -26,6 +26,9 @@ pub struct ImageRequest {
     /// tag is gone.
     #[serde(default)]
     pub was_there: bool,
+    /// The digest that this configuration last verified under the tag, which it may replace in any case.
+    #[serde(default)]
+    pub written: Option<Digest>,
     /// Every tag of the source repository that stands for referrers, if they are known and few.
     #[serde(default)]
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,

@@ -51,9 +51,10 @@ impl Ledger {
                     let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
                     let at = image.completed_at.unwrap_or(now);
                     (row.since, row.was_there) = (at, true);
+                    row.written = destination_digest.clone().or_else(|| Some(row.digest.clone()));
                     row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
                 }
-                (ReplicationState::Failed, Some(code)) => {
+                (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
                     row.owed = true;
                     row.state = RowState::Failed(RowFailure {
                         code,
@@ -63,6 +64,9 @@ impl Ledger {
                     });
                 }
                 _ => {}
+            }
+            if image.status != ReplicationState::Complete {
+                row.written = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
             }
             row.referrers.verified = image.referrers.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
@@ -112,7 +116,8 @@ impl Ledger {
             }
             (row.observed_at, row.taken_at, row.missed) = (sent_at, now, false);
             if row.digest != *digest {
-                *row = Row { was_there: row.was_there, owed: row.owed, ..Row::new(digest, sent_at, now) };
+                let (was_there, written, owed) = (row.was_there, row.written.take(), row.owed);
+                *row = Row { was_there, written, owed, ..Row::new(digest, sent_at, now) };
             }
             Freshness::Newest
         });
@@ -182,6 +187,7 @@ impl Ledger {
                 return false;
             }
             let Replica { bytes, destination_digest } = replica;
+            row.written = Some(destination_digest.as_ref().unwrap_or(digest).clone());
             let at = match row.state {
                 RowState::Complete { at, .. } => at,
                 _ => now,

@@ -6,6 +6,7 @@ mod configuration;
 mod destination_names;
 mod destination_template;
 mod fair_queue;
+mod image_entries;
 mod image_request;
 mod jobs;
 mod ledger;
@@ -32,6 +33,7 @@ pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};
 pub use destination_template::{DestinationTemplate, TemplateError};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
+pub use image_entries::image_status;
 pub use image_request::ImageRequest;
 pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
 pub use ledger::{
@@ -44,8 +46,8 @@ pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
 pub use report::{
-    ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, image_status,
-    oldest_pending_since, pair_status, summarize, withdraw,
+    ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,
+    pair_status, summarize, withdraw,
 };
 pub use repository_filters::RepositoryFilters;
 pub use schedule::{CalendarTimes, Pace, WindowState, Windows};

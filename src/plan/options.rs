@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, Platform};
-use crate::terms::{PlatformIndex, ReferrersMode};
+use crate::terms::{PlatformIndex, ReferrersMode, TagConflict};
 
 /// The choice of the parts of an image that are copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct CopyOptions {
     pub referrers: ReferrersMode,
     /// The types of the artifacts that are copied with the image; empty takes all.
     pub referrer_artifact_types: Vec<String>,
+    /// The treatment of a tag that the destination has with other content.
+    pub on_tag_conflict: TagConflict,
 }
 
 impl CopyOptions {

@@ -1,18 +1,17 @@
 //! Turns ledgers into the statuses of pairs and configurations.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState, UnreadTag};
+use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
+use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
 use super::namespaced_name::NamespacedName;
-use crate::image::{Digest, Tag};
+use crate::image::Tag;
 use crate::policy::Decision;
 use crate::terms::{
-    Condition, Conditions, ConfigurationSummary, DestinationSummary, FailureCode, FailureGroup, ImageStatus,
-    PairSummary, RegistryReference, ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus,
-    condition_type, reason, shorten,
+    Condition, Conditions, ConfigurationSummary, DestinationSummary, PairSummary, RegistryReference,
+    ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, shorten,
 };
 
 /// Returns the status of one pair.
@@ -58,14 +57,15 @@ pub fn withdraw(
         let Some(row) = ledger.row(&tag).filter(|_| !ledger.is_complete(&tag)) else { continue };
         summary.complete = summary.complete.saturating_sub(1);
         summary.bytes = summary.bytes.saturating_sub(image.bytes.unwrap_or(0));
-        match row.state {
+        match &row.state {
+            RowState::Failed(failure) if failure.code.is_skip() => summary.skipped += 1,
             RowState::Failed(_) => summary.failed += 1,
             RowState::InProgress { .. } => summary.in_progress += 1,
             RowState::Pending | RowState::Complete { .. } => summary.pending += 1,
         }
         *image = image_status(&tag, row);
     }
-    summary.status = summary_state(summary.failed, summary.in_progress, summary.pending);
+    summary.status = summary_state(summary);
     status.conditions = pair_conditions(&status.summary, permission, &status.conditions, now);
     status
 }
@@ -78,6 +78,10 @@ fn pair_conditions(
 ) -> Vec<Condition> {
     let (replicated, why, message) = if summary.failed > 0 {
         (false, reason::IMAGES_FAILED, format!("{} of {} images failed", summary.failed, summary.images))
+    } else if summary.skipped > 0 && summary.complete + summary.skipped == summary.images {
+        let message =
+            format!("{} of {} images are skipped: the destination keeps the tag", summary.skipped, summary.images);
+        (false, reason::IMAGES_SKIPPED, message)
     } else if summary.complete < summary.images {
         (false, reason::PROGRESSING, format!("{} of {} images are complete", summary.complete, summary.images))
     } else {
@@ -101,7 +105,7 @@ pub struct ConfigurationReport {
     pub blocked: Option<Problem>,
     /// The names in the lists of the source that are not valid, as a sentence.
     pub invalid_names: Option<String>,
-    /// The filters that match nothing of the source, as sentences.
+    /// The filters that match nothing of the source, or more than their words, as sentences.
     pub unused_filters: Vec<String>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
@@ -179,6 +183,7 @@ pub fn configuration_status(
             in_progress: counts.in_progress,
             pending: counts.pending,
             failed: counts.failed,
+            skipped: counts.skipped,
             bytes: counts.bytes,
         }),
         destinations: report
@@ -199,38 +204,38 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
             latest = latest.max(Some((whole_seconds(*at), tag)));
         }
     }
-    PairSummary {
-        status: summary_state(counts.failed, counts.in_progress, counts.pending),
+    let summary = PairSummary {
+        status: ReplicationState::default(),
         images: counts.images,
         complete: counts.complete,
         in_progress: counts.in_progress,
         pending: counts.pending,
         failed: counts.failed,
+        skipped: counts.skipped,
         bytes: counts.bytes,
         latest: latest.map(|(_, tag)| tag.to_string()),
         oldest_pending_since: oldest_pending_since(ledger),
-    }
+    };
+    PairSummary { status: summary_state(&summary), ..summary }
 }
 
-fn summary_state(failed: u64, in_progress: u64, pending: u64) -> ReplicationState {
-    if failed > 0 {
-        ReplicationState::Failed
-    } else if in_progress > 0 {
-        ReplicationState::InProgress
-    } else if pending > 0 {
-        ReplicationState::Pending
-    } else {
-        ReplicationState::Complete
+fn summary_state(summary: &PairSummary) -> ReplicationState {
+    match summary {
+        PairSummary { failed: 1.., .. } => ReplicationState::Failed,
+        PairSummary { in_progress: 1.., .. } => ReplicationState::InProgress,
+        PairSummary { pending: 1.., .. } => ReplicationState::Pending,
+        PairSummary { skipped: 1.., .. } => ReplicationState::Skipped,
+        _ => ReplicationState::Complete,
     }
 }
 
 /// Returns the time since which the oldest incomplete image waits.
 pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     let counts = ledger.counts();
-    if counts.complete == counts.images {
+    if counts.complete + counts.skipped == counts.images {
         return None;
     }
-    let waiting = ledger.entries().filter(|(_, entry)| !entry.is_complete());
+    let waiting = ledger.entries().filter(|(_, entry)| !entry.is_complete() && !entry.is_skipped());
     waiting.map(|(_, entry)| whole_seconds(entry.since())).min()
 }
 
@@ -253,7 +258,7 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
             if let Some(blocked) = &report.blocked {
                 return (false, blocked.reason, blocked.message.clone());
             }
-            (true, reason::REPLICATED, replicated(&report.unused_filters))
+            (true, reason::REPLICATED, replicated(&report.unused_filters, counts))
         }
         _ if report.waits_for_window => {
             let message = format!(
@@ -269,14 +274,18 @@ fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static s
     }
 }
 
-/// Returns the message of a configuration that is Ready. Names the filters that match nothing, up to a bound.
-fn replicated(unused_filters: &[String]) -> String {
+/// Returns the message of a configuration that is Ready. Names filters that match nothing, or more than their words,
+/// up to a bound, and counts the images that are skipped.
+fn replicated(unused_filters: &[String], counts: &Counts) -> String {
     let mut message = "the last complete comparison left nothing failed".to_owned();
+    if counts.skipped > 0 {
+        message = format!("{message}; {} of {} images are skipped", counts.skipped, counts.images);
+    }
     for unused in unused_filters.iter().take(MAX_NAMED) {
         message = format!("{message}; {unused}");
     }
     match unused_filters.len().checked_sub(MAX_NAMED) {
-        Some(more @ 1..) => format!("{message}; {more} more filters match nothing"),
+        Some(more @ 1..) => format!("{message}; {more} more remarks on filters"),
         _ => message,
     }
 }
@@ -303,117 +312,17 @@ fn destination_summary(
         images: counts.images,
         complete: counts.complete,
         failed: counts.failed,
+        skipped: counts.skipped,
         oldest_pending_since: *oldest_pending_since,
     }
 }
 
-/// Returns the images to show, within the bounds of an object: failed ones, then those in progress, then pending ones,
-/// then the newest.
-fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
-    let mut entries: Vec<(&Tag, LedgerEntry<'_>)> = ledger.entries().collect();
-    entries.sort_by_key(|(tag, entry)| {
-        let (rank, at) = match entry {
-            LedgerEntry::Unread(..) => (0, Timestamp::MIN),
-            LedgerEntry::Row(row) => match &row.state {
-                RowState::Failed(_) => (0, Timestamp::MIN),
-                RowState::InProgress { .. } => (1, Timestamp::MIN),
-                RowState::Pending => (2, Timestamp::MIN),
-                // As a status shows it: the order is the same after a restart.
-                RowState::Complete { at, .. } => (3, whole_seconds(*at)),
-            },
-        };
-        (rank, Reverse(at), *tag)
-    });
-    let mut size = 0;
-    let mut images = Vec::new();
-    for (tag, entry) in entries.into_iter().take(MAX_IMAGES) {
-        let image = match entry {
-            LedgerEntry::Row(row) => image_status(tag, row),
-            LedgerEntry::Unread(unread, digest) => unread_status(tag, unread, digest),
-        };
-        size += serde_json::to_string(&image).map_or(0, |text| text.len() + 1);
-        if size > MAX_IMAGES_BYTES {
-            break;
-        }
-        images.push(image);
-    }
-    images
-}
-
-/// Returns the entry of one row in a status.
-pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
-    let mut image = ImageStatus::pending(tag.to_string(), row.digest.to_string());
-    match &row.state {
-        RowState::Complete { bytes, at, destination_digest } => {
-            image.status = ReplicationState::Complete;
-            image.destination_digest = destination_digest.as_ref().map(ToString::to_string);
-            image.bytes = Some(*bytes);
-            image.completed_at = Some(whole_seconds(*at));
-            image.referrers = row.referrers.verified.word();
-        }
-        RowState::Failed(failure) => {
-            image.status = ReplicationState::Failed;
-            image.failure_code = Some(failure.code);
-            image.message = Some(shorten(&failure.message, MAX_MESSAGE_BYTES));
-            image.attempts = Some(failure.attempts);
-            image.next_attempt_at = Some(whole_seconds(failure.next_attempt_at));
-        }
-        RowState::InProgress { attempts, bytes } => {
-            image.status = ReplicationState::InProgress;
-            image.bytes = (*bytes > 0).then_some(*bytes);
-            image.attempts = (*attempts > 0).then_some(*attempts);
-        }
-        RowState::Pending => {}
-    }
-    image
-}
-
-/// Returns the entry of a tag that cannot be read.
-fn unread_status(tag: &Tag, unread: &UnreadTag, digest: Option<&Digest>) -> ImageStatus {
-    ImageStatus {
-        status: ReplicationState::Failed,
-        failure_code: Some(unread.code),
-        message: Some(shorten(&unread.message, MAX_MESSAGE_BYTES)),
-        ..ImageStatus::pending(tag.to_string(), digest.map(ToString::to_string).unwrap_or_default())
-    }
-}
-
-fn group_failures(ledger: &Ledger) -> Vec<FailureGroup> {
-    let mut groups: BTreeMap<FailureCode, FailureGroup> = BTreeMap::new();
-    for (tag, entry) in ledger.entries() {
-        let (code, message) = match entry {
-            LedgerEntry::Unread(unread, _) => (unread.code, &unread.message),
-            LedgerEntry::Row(Row { state: RowState::Failed(failure), .. }) => (failure.code, &failure.message),
-            LedgerEntry::Row(_) => continue,
-        };
-        let group = groups.entry(code).or_insert_with(|| FailureGroup {
-            failure_code: code,
-            message: shorten(message, MAX_MESSAGE_BYTES),
-            count: 0,
-            sample_tags: Vec::new(),
-        });
-        group.count += 1;
-        if group.sample_tags.len() < MAX_SAMPLE_TAGS {
-            group.sample_tags.push(tag.to_string());
-        }
-    }
-    groups.into_values().collect()
-}
-
-/// Cuts a time to whole seconds, as everywhere in Kubernetes.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-const MAX_IMAGES: usize = 250;
-const MAX_IMAGES_BYTES: usize = 40_000;
-const MAX_MESSAGE_BYTES: usize = 500;
-const MAX_SAMPLE_TAGS: usize = 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Digest;
     use crate::plan::{FailedAttempt, Replica};
+    use crate::terms::FailureCode;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

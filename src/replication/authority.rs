@@ -104,6 +104,7 @@ impl Assignment {
             digest: self.digest.clone(),
             options: self.options.clone(),
             was_there: self.was_there,
+            written: self.written.clone(),
             referrer_tags: self.referrer_tags.clone(),
             scope: self.uid.clone(),
             across_owners: self.destination.namespace != self.configuration.0,

@@ -309,13 +309,18 @@ impl Driver {
             if let Err(CodedError { code, message, .. }) = &outcome.result {
                 let Assignment { repository, place, tag, destination, .. } = assignment.as_ref();
                 let (target, destination) = (&place.repository, &destination.name);
-                tracing::info!(%repository, %tag, destination, %target, ?code, "an image failed: {message}");
+                let what = if code.is_skip() { "an image is skipped" } else { "an image failed" };
+                tracing::info!(%repository, %tag, destination, %target, ?code, "{what}: {message}");
             }
             if outcome.result.is_ok() {
                 self.core.access.served(&assignment.source);
                 self.core.access.served(&assignment.destination);
             }
-            self.core.metrics.copied(if outcome.result.is_ok() { "complete" } else { "failed" });
+            self.core.metrics.copied(match &outcome.result {
+                Ok(_) => "complete",
+                Err(error) if error.code.is_skip() => "skipped",
+                Err(_) => "failed",
+            });
         }
         self.step(Event::Ended(copy, outcome, rand::random()));
     }

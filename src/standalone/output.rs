@@ -39,7 +39,7 @@ pub(super) enum ImageEnd {
     Verified,
     /// It was copied, or found at the destination.
     Copied(Copied),
-    /// It failed.
+    /// It failed, or the destination keeps the tag with other content.
     Failed(CodedError),
     /// The run was ended before its turn.
     Pending,
@@ -86,8 +86,13 @@ impl ImageResult {
     }
 
     fn failed(&self) -> Option<&CodedError> {
+        self.error().filter(|error| !error.code.is_skip())
+    }
+
+    /// Returns the cause for which it failed, or is skipped.
+    fn error(&self) -> Option<&CodedError> {
         match &self.end {
-            ImageEnd::Failed(failed) => Some(failed),
+            ImageEnd::Failed(error) => Some(error),
             _ => None,
         }
     }
@@ -214,6 +219,8 @@ struct ImageCounts {
     /// Those that this run copied.
     copied: usize,
     failed: usize,
+    /// Those whose tag the destination keeps with other content.
+    skipped: usize,
     /// Those whose turn did not come.
     pending: usize,
 }
@@ -225,13 +232,14 @@ impl ImageCounts {
             counts.images += 1;
             counts.copied += usize::from(result.is_new());
             counts.failed += usize::from(result.failed().is_some());
+            counts.skipped += usize::from(result.error().is_some_and(|error| error.code.is_skip()));
             counts.pending += usize::from(matches!(result.end, ImageEnd::Pending));
         }
         counts
     }
 
     fn complete(&self) -> usize {
-        self.images - self.failed - self.pending
+        self.images - self.failed - self.skipped - self.pending
     }
 
     /// Returns the result of the run in one sentence.
@@ -240,12 +248,13 @@ impl ImageCounts {
         match self {
             Self { images: 0, .. } if has_problems || is_stopped => "no image was read".to_owned(),
             Self { images: 0, .. } => "nothing to do: no image of a source matches".to_owned(),
-            Self { copied: 0, failed: 0, pending: 0, .. } => {
+            Self { copied: 0, failed: 0, skipped: 0, pending: 0, .. } => {
                 format!("nothing to do: {there} of {there} images are at their destinations")
             }
-            Self { copied, failed, pending, .. } => {
+            Self { copied, failed, skipped, pending, .. } => {
+                let skipped = if *skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
                 let rest = if *pending == 0 { String::new() } else { format!(", {pending} not begun: sync again") };
-                format!("{copied} copied, {there} already there, {failed} failed{rest}")
+                format!("{copied} copied, {there} already there, {failed} failed{skipped}{rest}")
             }
         }
     }
@@ -259,6 +268,9 @@ fn problems(machine: &Machine) -> impl Iterator<Item = String> {
 fn document(pairs: &[Vec<ImageResult>], counts: &ImageCounts, problems: &[String]) -> serde_json::Value {
     let images: Vec<_> = pairs.iter().flatten().map(image_document).collect();
     let mut summary = json!({"images": counts.images, "complete": counts.complete(), "failed": counts.failed});
+    if counts.skipped > 0 {
+        summary["skipped"] = json!(counts.skipped);
+    }
     if counts.pending > 0 {
         summary["pending"] = json!(counts.pending);
     }
@@ -289,6 +301,9 @@ pub(super) fn line(image: &ImageResult) -> String {
     let what = format!("{}:{} -> {}:{}", image.source, image.tag, image.destination, image.tag);
     let digest = short_digest(image.digest.as_ref().map_or("", Digest::as_str));
     match &image.end {
+        ImageEnd::Failed(error) if error.code.is_skip() => {
+            format!("SKIPPED   {what}  {:?}: {}", error.code, error.message)
+        }
         ImageEnd::Failed(failed) => format!("FAILED    {what}  {:?}: {}", failed.code, failed.message),
         ImageEnd::Copied(copied) if !copied.already_there => {
             format!("COMPLETE  {what}  {digest}  {}{}", bytes(copied.size), skipped(copied))
@@ -314,6 +329,7 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
         "destination": image.destination,
         "tag": image.tag,
         "status": match image.end {
+            ImageEnd::Failed(ref error) if error.code.is_skip() => "SKIPPED",
             ImageEnd::Failed(_) => "FAILED",
             ImageEnd::Pending => "PENDING",
             ImageEnd::Verified | ImageEnd::Copied(_) => "COMPLETE",
@@ -322,9 +338,9 @@ fn image_document(image: &ImageResult) -> serde_json::Value {
     if let Some(digest) = &image.digest {
         document["digest"] = json!(digest);
     }
-    if let Some(failed) = image.failed() {
-        document["failureCode"] = json!(failed.code);
-        document["message"] = json!(failed.message);
+    if let Some(error) = image.error() {
+        document["failureCode"] = json!(error.code);
+        document["message"] = json!(error.message);
     }
     if let Some(copied) = image.copy() {
         document["bytes"] = json!(copied.size);
@@ -346,12 +362,14 @@ mod tests {
     #[test]
     fn the_last_sentence_says_if_there_was_anything_to_do() {
         let sentence = |images, copied, failed, pending| {
-            ImageCounts { images, copied, failed, pending }.sentence(pending > 0, failed > 0)
+            ImageCounts { images, copied, failed, pending, skipped: 0 }.sentence(pending > 0, failed > 0)
         };
         assert_eq!(sentence(0, 0, 0, 0), "nothing to do: no image of a source matches");
         assert_eq!(sentence(5, 0, 0, 0), "nothing to do: 5 of 5 images are at their destinations");
         assert_eq!(sentence(5, 2, 1, 0), "2 copied, 2 already there, 1 failed");
         assert_eq!(sentence(5, 0, 0, 4), "0 copied, 1 already there, 0 failed, 4 not begun: sync again");
+        let skipped = ImageCounts { images: 3, skipped: 2, ..ImageCounts::default() };
+        assert_eq!(skipped.sentence(false, false), "0 copied, 1 already there, 0 failed, 2 skipped");
         assert_eq!(ImageCounts::default().sentence(false, true), "no image was read");
     }
 

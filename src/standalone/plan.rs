@@ -23,7 +23,7 @@ use crate::policy::PermissionRequest;
 use crate::registry::{ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair, PairKey};
-use crate::terms::Action;
+use crate::terms::{Action, TagConflict};
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
 /// Returns 0, or 1 if `sync` would fail, and 130 or 143 after a signal.
@@ -134,6 +134,8 @@ impl Preview {
                 action,
                 reason,
                 to: to.clone(),
+                replaceable: (pair.options.on_tag_conflict == TagConflict::Keep)
+                    .then(|| pair.ledger.row(tag).and_then(|row| row.written.clone())),
                 may_rewrite: pair.options.may_rewrite(),
             }
         });
@@ -190,6 +192,12 @@ impl PlannedImage {
                     "{}; the destination has {}, which sync compares with the rewritten index",
                     self.reason, head.digest
                 );
+            }
+            Ok(Some(head))
+                if self.replaceable.as_ref().is_some_and(|written| *written != Some(head.digest.clone())) =>
+            {
+                self.action = PlannedAction::Skip;
+                self.reason = format!("the destination has {}, which onTagConflict: Keep keeps", head.digest);
             }
             Ok(Some(head)) => {
                 self.action = PlannedAction::Overwrite;

@@ -71,6 +71,9 @@ pub(super) struct PlannedImage {
     /// The repository there.
     #[serde(skip)]
     pub(super) target: RepositoryName,
+    /// The digest that `sync` may replace under the tag; `None` if it may replace any.
+    #[serde(skip)]
+    pub(super) replaceable: Option<Option<Digest>>,
     /// True if the destination may have another digest than the source for the same image.
     #[serde(skip)]
     pub(super) may_rewrite: bool,
@@ -90,6 +93,8 @@ pub(super) enum PlannedAction {
     Nothing,
     /// It is copied over another image.
     Overwrite,
+    /// The destination has the tag with other content, which the rule keeps.
+    Skip,
 }
 
 impl Preview {
@@ -129,14 +134,16 @@ impl Preview {
     /// Returns the plan in one sentence.
     fn sentence(&self) -> String {
         let count = |action| self.images.iter().filter(|image| image.action == action).count();
-        use PlannedAction::{Copy, Denied, Failed, Nothing, Overwrite};
+        use PlannedAction::{Copy, Denied, Failed, Nothing, Overwrite, Skip};
         let [copy, overwrite, denied, failed, there] = [Copy, Overwrite, Denied, Failed, Nothing].map(count);
-        match (self.images.len(), copy + overwrite + denied + failed) {
+        let skip = count(Skip);
+        let skipped = if skip == 0 { String::new() } else { format!(", {skip} to skip") };
+        match (self.images.len(), copy + overwrite + denied + failed + skip) {
             (0, _) if self.problems.is_empty() => "nothing to do: no image of a source matches".to_owned(),
             (0, _) => "no image was read".to_owned(),
             (images, 0) => format!("nothing to do: {there} of {images} images are at their destinations"),
             _ => format!(
-                "{copy} to copy, {overwrite} to overwrite, {there} already there, {denied} denied, {failed} failed"
+                "{copy} to copy, {overwrite} to overwrite, {there} already there, {denied} denied, {failed} failed{skipped}"
             ),
         }
     }
@@ -172,6 +179,7 @@ impl PlannedAction {
             Self::Failed => "failed",
             Self::Nothing => "nothing",
             Self::Overwrite => "overwrite",
+            Self::Skip => "skip",
         }
     }
 }

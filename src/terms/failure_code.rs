@@ -15,7 +15,7 @@ pub enum FailureCode {
     /// certificate is refused, or the operator's egress settings refuse the address.
     #[serde(alias = "RegistryNotReady")]
     DestinationNotReady,
-    /// The destination registry refuses the image: an immutable tag, a format that it does not support, a quota.
+    /// The destination registry refuses the image: a format that it does not support, a quota.
     DestinationRejected,
     /// The destination registry does not answer, or is overloaded.
     DestinationUnavailable,
@@ -46,9 +46,22 @@ pub enum FailureCode {
     /// The destination registry refuses an index that names platforms it does not have: the rule needs `platformIndex:
     /// Rewrite`.
     SparseIndexRefused,
+    /// The destination has the tag with content that this configuration did not write, and the rule says `onTagConflict:
+    /// Keep`. The image is `SKIPPED`.
+    TagExists,
+    /// The destination registry does not let the tag be moved, and has it with another digest. The image is `SKIPPED`.
+    TagImmutable,
     /// The content read back from the destination differs from the content written.
     VerificationFailed,
     /// The pods that copied the image ended early: out of memory, evicted, or their node was lost. The message names
     /// the last cause.
     WorkerFailed,
+}
+
+impl FailureCode {
+    /// Returns true if the image is `SKIPPED`, not `FAILED`: the destination keeps what it has, as its owner or the rule
+    /// wants.
+    pub fn is_skip(self) -> bool {
+        matches!(self, Self::TagExists | Self::TagImmutable)
+    }
 }

@@ -25,6 +25,7 @@ mod replication_status;
 mod rule;
 mod schedule;
 mod side;
+mod tag_conflict;
 
 pub use action::Action;
 pub use all_rules::all_rules;
@@ -65,3 +66,4 @@ pub use schedule::{
     AllowedWindow, MAX_CRON, MAX_TIME_ZONE, MAX_WINDOWS, Schedule, WINDOW_RULES, parse_window_duration,
 };
 pub use side::Side;
+pub use tag_conflict::TagConflict;

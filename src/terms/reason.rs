@@ -36,6 +36,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const WINDOW_CLOSED: &str = "WindowClosed";
 /// Some images could not be replicated.
 pub const IMAGES_FAILED: &str = "ImagesFailed";
+/// The destination keeps the tags of some images with other content.
+pub const IMAGES_SKIPPED: &str = "ImagesSkipped";
 /// The source could not be read.
 pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
 /// The source lists names that no repository, or no tag, can have.

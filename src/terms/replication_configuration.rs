@@ -14,6 +14,7 @@ use super::references::{LocalRegistryReference, RegistryReference};
 use super::referrers_mode::ReferrersMode;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 use super::schedule::{AllowedWindow, MAX_WINDOWS, Schedule};
+use super::tag_conflict::TagConflict;
 
 /// The replication from one source registry to its destinations. The owner of the source owns this object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -165,6 +166,12 @@ pub struct ReplicationRule {
     )]
     #[schemars(transform = atomic)]
     pub referrer_artifact_types: Vec<String>,
+    /// The treatment of a tag that the destination has with other content. `Overwrite` points it at the image of the
+    /// source. `Keep` leaves it, and the image is `SKIPPED` with both digests, unless the configuration itself wrote what
+    /// the tag points at. Tags that the destination does not let be moved are `SKIPPED` in either case. If several rules
+    /// send a repository to the same destination, the first of them decides this. Default: Overwrite.
+    #[serde(default, skip_serializing_if = "TagConflict::is_default")]
+    pub on_tag_conflict: TagConflict,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
     /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
     /// destinations of the repositories that the rule takes.
@@ -244,6 +251,9 @@ pub struct ConfigurationSummary {
     pub pending: u64,
     /// The number of images that could not be replicated.
     pub failed: u64,
+    /// The number of images whose tag a destination keeps with other content.
+    #[serde(default)]
+    pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests.
     pub bytes: u64,
 }
@@ -260,6 +270,9 @@ pub struct DestinationSummary {
     pub complete: u64,
     /// The number of images that could not be replicated.
     pub failed: u64,
+    /// The number of images whose tag a destination keeps with other content.
+    #[serde(default)]
+    pub skipped: u64,
     /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,

@@ -104,7 +104,7 @@ pub struct ReplicationStatusStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PairSummary {
-    /// FAILED if any image failed, else IN_PROGRESS or PENDING if any is, else COMPLETE.
+    /// FAILED if any image failed, else IN_PROGRESS or PENDING if any is, else SKIPPED if any is, else COMPLETE.
     pub status: ReplicationState,
     /// The number of images.
     pub images: u64,
@@ -116,6 +116,9 @@ pub struct PairSummary {
     pub pending: u64,
     /// The number of images that could not be replicated.
     pub failed: u64,
+    /// The number of images whose tag the destination keeps with other content.
+    #[serde(default)]
+    pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests; content that images share counts for each.
     pub bytes: u64,
     /// The tag that was completed last.
@@ -140,6 +143,8 @@ pub enum ReplicationState {
     /// The image waits.
     #[default]
     Pending,
+    /// The destination keeps other content under the tag: it is immutable there, or the rule says `onTagConflict: Keep`.
+    Skipped,
 }
 
 /// The progress of one image.
@@ -154,14 +159,14 @@ pub struct ImageStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 135))]
     pub digest: String,
-    /// The digest of the tag at the destination once complete, if it differs: an index was rewritten without the
-    /// platforms that are not copied (`platformIndex: Rewrite`).
+    /// The digest of the tag at the destination as it was last verified, if it differs: an index was rewritten without
+    /// the platforms that are not copied (`platformIndex: Rewrite`), or the tag has moved at the source since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 135))]
     pub destination_digest: Option<String>,
     /// The progress of the image.
     pub status: ReplicationState,
-    /// The cause of the failure.
+    /// The cause of the failure, or for which the image is skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_code: Option<FailureCode>,
     /// The cause of the failure as a sentence.

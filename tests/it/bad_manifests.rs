@@ -230,6 +230,8 @@ fn bad_configurations() -> Vec<Bad> {
             json!([{"filter": "v*", "filterType": "GLOB_MATCH", "versionSyntax": "Strict"}]),
             &["tagFilters[0]", "versionSyntax has an effect only with filterType: SEMVER_MATCH"],
         ),
+        (kind, "/rules/0/onTagConflict", json!("Ask"), &["spec.rules[0].onTagConflict", "\"Overwrite\", \"Keep\""]),
+        (kind, "/rules/0/onTagConflict", json!(true), &["onTagConflict", "string"]),
         (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("soon"), &["spec.interval", "should match"]),

@@ -349,6 +349,7 @@ impl CopiedPair {
             digest,
             options: &self.options,
             was_there: false,
+            written: None,
             referrer_tags: None,
             scope: self.scope.clone(),
             across_owners: self.across_owners,

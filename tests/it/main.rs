@@ -6,6 +6,7 @@ mod architecture;
 mod bad_manifests;
 mod bad_tags;
 mod chart;
+mod conflicts;
 mod copy_images;
 mod copy_properties;
 mod crash;

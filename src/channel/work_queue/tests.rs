@@ -16,6 +16,7 @@ fn submission(id: &str, urgent: bool) -> Submission {
         referrer_tags: None,
         options: crate::plan::CopyOptions::default(),
         was_there: false,
+        written: None,
         scope: "c".into(),
         across_owners: false,
     };

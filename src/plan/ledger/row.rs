@@ -19,6 +19,8 @@ pub struct Counts {
     pub complete: u64,
     /// Rows whose last attempt failed.
     pub failed: u64,
+    /// Rows whose tag the destination keeps with other content.
+    pub skipped: u64,
     /// Rows that are being copied.
     pub in_progress: u64,
     /// Rows that wait.
@@ -55,6 +57,8 @@ pub struct Row {
     pub(super) missed: bool,
     /// True if the tag has been verified at the destination, with this or an earlier digest.
     pub was_there: bool,
+    /// The digest that was last verified under the tag at the destination.
+    pub written: Option<Digest>,
 }
 
 /// Fingerprints of the referrers of an image.
@@ -91,7 +95,7 @@ pub enum RowState {
         /// The digest there, where it is not that of the source.
         destination_digest: Option<Digest>,
     },
-    /// The last attempt failed.
+    /// The last attempt failed, or found that the destination keeps the tag ([`FailureCode::is_skip`]).
     Failed(RowFailure),
     /// Being copied.
     InProgress {
@@ -167,6 +171,7 @@ impl Counts {
             (&mut self.images, other.images),
             (&mut self.complete, other.complete),
             (&mut self.failed, other.failed),
+            (&mut self.skipped, other.skipped),
             (&mut self.in_progress, other.in_progress),
             (&mut self.pending, other.pending),
             (&mut self.bytes, other.bytes),
@@ -189,6 +194,7 @@ impl Counts {
         let mut counts = Self { images: 1, owed: row.owed.into(), ..Self::default() };
         match &row.state {
             RowState::Complete { bytes, .. } => (counts.complete, counts.bytes) = (1, *bytes),
+            RowState::Failed(failure) if failure.code.is_skip() => (counts.skipped, counts.owed) = (1, 0),
             RowState::Failed(_) => counts.failed = 1,
             RowState::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
             RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
@@ -210,6 +216,7 @@ impl Row {
             owed: false,
             missed: false,
             was_there: false,
+            written: None,
         }
     }
 

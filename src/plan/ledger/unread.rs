@@ -63,6 +63,11 @@ impl LedgerEntry<'_> {
         matches!(self, Self::Row(row) if matches!(row.state, RowState::Complete { .. }))
     }
 
+    /// Returns true if the destination keeps the tag with other content.
+    pub fn is_skipped(&self) -> bool {
+        matches!(self, Self::Row(Row { state: RowState::Failed(failure), .. }) if failure.code.is_skip())
+    }
+
     /// Returns the time since which the present digest is wanted, or the tag cannot be read.
     pub fn since(&self) -> Timestamp {
         match self {
@@ -183,4 +188,4 @@ impl Ledger {
 
 /// The counts of a tag that cannot be read.
 const UNREAD: Counts =
-    Counts { images: 1, failed: 1, owed: 1, complete: 0, in_progress: 0, pending: 0, bytes: 0, untried: 0 };
+    Counts { images: 1, failed: 1, owed: 1, complete: 0, skipped: 0, in_progress: 0, pending: 0, bytes: 0, untried: 0 };

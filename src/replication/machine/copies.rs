@@ -100,7 +100,7 @@ impl Machine {
             self.touch(id, now, |_| ());
             return false;
         }
-        let was_there = row.was_there;
+        let (was_there, written) = (row.was_there, row.written.clone());
         let Attempt::Copy(digest) = pair.ledger.attempt(tag, now) else { return false };
         let source = self.orders.registries.get(&self.source()).map(|registry| registry.uid.clone());
         let pair = &self.pairs[&id];
@@ -125,6 +125,7 @@ impl Machine {
             digest: digest.clone(),
             options: pair.options.clone(),
             was_there,
+            written,
             referrer_tags: self.referrer_tags(repository),
             class: self.orders.class.clone(),
             is_urgent,
@@ -307,16 +308,22 @@ impl Machine {
             let key = &self.pairs[&id].key;
             let matches = configuration.selection.matches(&key.repository);
             let Some(wanted) = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to()) else { continue };
-            let is_other = self.touch(id, now, |pair| {
+            let changed = self.touch(id, now, |pair| {
                 let is_other = wanted.options.fingerprint() != pair.options.fingerprint();
+                let is_conflict_other = wanted.options.on_tag_conflict != pair.options.on_tag_conflict;
+                let is_due = is_conflict_other && pair.ledger.make_due(now, FailureCode::is_skip);
                 pair.options = wanted.options;
                 if is_other {
                     pair.ledger.start_over(now);
                     pair.change(now);
                 }
-                is_other
+                (is_other, is_due)
             });
-            if is_other == Some(true) {
+            let (is_other, is_due) = changed.unwrap_or_default();
+            if is_due {
+                self.retries.set(id, Some(now));
+            }
+            if is_other {
                 let pair = &self.pairs[&id];
                 self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
                 let record = Record::StartedOver(pair.options.fingerprint());

@@ -313,6 +313,8 @@ pub(crate) struct Assignment {
     pub options: CopyOptions,
     /// True if the tag was verified at the destination before, with this or another digest.
     pub was_there: bool,
+    /// The digest that was last verified under the tag at the destination.
+    pub written: Option<Digest>,
     /// Every tag of the source repository that stands for referrers, where they are known and few.
     pub referrer_tags: Option<Arc<BTreeSet<Tag>>>,
     /// The class of the Job that copies it; `None` for this process.

@@ -178,8 +178,8 @@ impl Pair {
         let counts = self.ledger.counts();
         match (&self.short, &self.published) {
             (Some(_), Some(status)) => {
-                let PairSummary { images, complete, failed, in_progress, pending, bytes, .. } = status.summary;
-                Counts { images, complete, failed, in_progress, pending, bytes, ..counts }
+                let PairSummary { images, complete, failed, skipped, in_progress, pending, bytes, .. } = status.summary;
+                Counts { images, complete, failed, skipped, in_progress, pending, bytes, ..counts }
             }
             _ => counts,
         }

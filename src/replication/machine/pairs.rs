@@ -92,6 +92,13 @@ impl Machine {
             pair.observe_from = now;
         }
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
+        self.recall(&mut pair, is_left, now);
+        Some(self.insert(pair, now))
+    }
+
+    /// Restores what an earlier process left of a pair; `is_left` if the deletion of its object was under way.
+    fn recall(&mut self, pair: &mut Pair, is_left: bool, now: Timestamp) {
+        let key = pair.key.clone();
         let stored = self.stored.iter().position(|stored| stored.identity == *pair.identity);
         if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
             if let Some(asked_at) = stored.referrers_asked_at {
@@ -101,7 +108,9 @@ impl Machine {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
             }
-            pair.ledger.retain_taken(|tag| configuration.selection.takes(&key.repository, key.to(), tag));
+            let selection = self.configuration.as_ref().map(|configuration| &configuration.selection);
+            let takes = |tag: &Tag| selection.is_none_or(|rules| rules.takes(&key.repository, key.to(), tag));
+            pair.ledger.retain_taken(takes);
         }
         if is_left {
             pair.lost_sight(now);
@@ -110,7 +119,6 @@ impl Machine {
             let started_over = Record::StartedOver(pair.options.fingerprint());
             self.effects.push(Effect::Record(pair.identity.clone(), started_over));
         }
-        Some(self.insert(pair, now))
     }
 
     fn insert(&mut self, pair: Pair, now: Timestamp) -> PairId {

@@ -189,7 +189,7 @@ impl Machine {
 
     fn destination_totals(&self) -> BTreeMap<NamespacedName, DestinationTotals> {
         let totals = self.totals.iter().filter(|(_, counts)| counts.images > 0).map(|(destination, counts)| {
-            let is_waiting = counts.complete < counts.images;
+            let is_waiting = counts.complete + counts.skipped < counts.images;
             let pairs = self.pairs.values().filter(|pair| is_waiting && pair.key.destination == *destination);
             let oldest_pending_since = pairs.filter_map(|pair| oldest_pending_since(&pair.ledger)).min();
             (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since })

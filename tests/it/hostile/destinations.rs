@@ -131,7 +131,7 @@ async fn an_immutable_tag_that_is_there_is_a_success_even_after_a_lost_answer() 
     pair.destination.fault(When::asked("GET", "/tags/list").always(), empty_list());
     let refused = pair.copy("1", &image.digest()).await.unwrap_err();
     assert!(refused.to_string().contains("ImageTagAlreadyExistsException"), "{refused}");
-    assert!(!is_transient(&refused) && code(refused) == "DestinationRejected");
+    assert!(!is_transient(&refused) && code(refused) == "TagImmutable");
     assert_eq!(pair.destination.tags("app")["1"], other.digest());
 }
 

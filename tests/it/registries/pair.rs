@@ -84,6 +84,7 @@ impl RegistryPair {
             digest,
             options: &self.options,
             was_there: false,
+            written: None,
             referrer_tags: None,
             scope: MountScope::new("a configuration"),
             across_owners: false,

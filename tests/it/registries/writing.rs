@@ -103,6 +103,8 @@ async fn a_tag_that_cannot_move_fails_once_and_an_equal_one_is_not_pushed_again(
     pair.source.push("app", "1", &second);
     let refused = pair.copy("1", &second.digest()).await.unwrap_err();
     assert!(refused.to_string().contains("ImageTagAlreadyExistsException") && !is_transient(&refused), "{refused}");
+    assert!(matches!(refused, CopyError::TagImmutable(_)), "{refused}");
+    assert!([first.digest(), second.digest()].iter().all(|digest| refused.to_string().contains(digest)), "{refused}");
     assert_eq!(pair.destination.count("PUT", "/manifests/1"), 2, "it is not tried again and again");
     assert_eq!(pair.destination.tags("app")["1"], first.digest());
 }

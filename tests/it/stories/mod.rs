@@ -2,6 +2,7 @@
 
 mod bad_tags;
 mod cluster_addresses;
+mod conflicts;
 mod consent;
 mod core;
 mod dead_watch;

@@ -83,6 +83,7 @@ async fn copy(engine: &Engine, (source, destination): (&Far, &Far), tag: &str, r
         options: &CopyOptions::default(),
         // The listing that every comparison makes has shown that there are none.
         was_there: false,
+        written: None,
         referrer_tags: Some(Arc::new(BTreeSet::new())),
         scope: MountScope::new("a configuration"),
         across_owners: false,
