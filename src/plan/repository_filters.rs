@@ -75,6 +75,17 @@ impl RepositoryFilters {
         filters.all.iter().filter(|pattern| !is_used(pattern)).map(ToString::to_string).collect()
     }
 
+    /// Returns the prefixes that also take one of `repositories` whose name goes on within their last word, each with
+    /// the first of these.
+    pub fn beyond<'a>(&self, repositories: &'a BTreeSet<RepositoryName>) -> Vec<(String, &'a RepositoryName)> {
+        let patterns = self.include.iter().flat_map(|filters| &filters.all);
+        let beyond = patterns.filter_map(|pattern| {
+            let is_beyond = |name: &&RepositoryName| pattern.goes_beyond_its_segment(name) && self.takes(name);
+            Some((pattern.to_string(), repositories.iter().find(is_beyond)?))
+        });
+        beyond.collect()
+    }
+
     /// Returns false if every repository is taken that is not excluded.
     pub fn has_patterns(&self) -> bool {
         self.include.is_some()

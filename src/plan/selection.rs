@@ -153,11 +153,16 @@ impl Selection {
         self.rules.iter().any(|rule| rule.repositories.needs_listing())
     }
 
-    /// Names the filters of repositories that match none of those that a source lists.
-    pub fn unused_repository_filters(&self, listed: &BTreeSet<RepositoryName>) -> Vec<String> {
+    /// Names the filters of repositories that match none of those that a source lists, and the prefixes that also take names
+    /// which go on within their last word.
+    pub fn remarks_on_filters(&self, listed: &BTreeSet<RepositoryName>) -> Vec<String> {
         let of_rule = |rule: &Rule| {
-            let unused = rule.repositories.unused(listed);
-            unused.into_iter().map(|filter| format!("rule {}: {filter} matches no repository", rule.name)).collect()
+            let unused = rule.repositories.unused(listed).into_iter();
+            let unused = unused.map(|filter| format!("rule {}: {filter} matches no repository", rule.name));
+            let beyond = rule.repositories.beyond(listed).into_iter().map(|(filter, name)| {
+                format!("rule {}: {filter} also takes {name}: end it with / to stay within the segment", rule.name)
+            });
+            unused.chain(beyond).collect()
         };
         self.rules.iter().flat_map::<Vec<String>, _>(of_rule).collect()
     }
@@ -322,6 +327,17 @@ mod tests {
         assert!(wants("b", &format!("sha256-{}.sig", "a".repeat(64))), "signatures are not subject to filters");
         let of = |repository: &str, tag: &str| selection.tags_of(&name(repository)).takes(&tag.parse().unwrap());
         assert!(of("aa", "edge") && !of("b", "edge"));
+    }
+
+    #[test]
+    fn a_prefix_that_takes_more_than_its_word_is_remarked_on_once() {
+        let selection =
+            Selection { rules: vec![rule("r", Some(&[(PrefixMatch, "prod"), (PrefixMatch, "dev")]), &["d"])] };
+        let remarks = |names: &[&str]| selection.remarks_on_filters(&names.iter().map(|text| name(text)).collect());
+        assert!(remarks(&["prod", "prod/x", "prod-a", "dev/x"]).is_empty());
+        let remark = "rule r: PREFIX_MATCH prod also takes production: end it with / to stay within the segment";
+        assert_eq!(remarks(&["prod/x", "production", "products", "dev"]), [remark]);
+        assert_eq!(remarks(&["prod"]), ["rule r: PREFIX_MATCH dev matches no repository"]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl ComparisonRun<'_> {
             configuration.selection.exact_repositories().into_iter().cloned().collect();
         let (listed, invalid) = self.list(&client, configuration).await?;
         if configuration.selection.needs_listing() {
-            self.filters.see_repositories(configuration.selection.unused_repository_filters(&listed));
+            self.filters.see_repositories(configuration.selection.remarks_on_filters(&listed));
         }
         let (names, unmatched): (BTreeSet<RepositoryName>, _) = exact
             .iter()

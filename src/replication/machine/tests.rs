@@ -1,7 +1,7 @@
 //! The rules of the state machine, one at a time; the simulator drives them all together.
 
-mod consent;
 mod conflicts;
+mod consent;
 mod names;
 mod windows;
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::destination::Destination;
-use super::names::{DESTINATIONS, NAMESPACE, at, destination, repository, source};
+use super::names::{DESTINATIONS, MIRRORED, NAMESPACE, at, destination, repository, source, target};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, NamespacedName, Pace, RepositoryFilters, Rule, Selection, SpecError,
-    Standing, TagFilters, Windows,
+    Claimant, Configuration, CopyOptions, NamespacedName, Pace, RepositoryAddress, RepositoryFilters, Rule, Selection,
+    SpecError, Standing, TagFilters, Windows,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -70,7 +70,7 @@ impl Shape {
                 name: "all".to_owned(),
                 repositories: RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters"),
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
-                destinations: self.destinations.iter().map(|index| destination(*index).into()).collect(),
+                destinations: self.destinations.iter().map(|index| target(*index)).collect(),
                 options,
                 immutable_tags: Vec::new(),
             }],
@@ -155,6 +155,12 @@ impl Declared {
     }
 }
 
+/// Returns the place of a repository at a destination.
+pub(super) fn place(destination: usize, index: usize) -> RepositoryAddress {
+    let target = target(destination).template.name_of(&repository(index)).expect("a short name");
+    RepositoryAddress { host: host(destination), repository: target }
+}
+
 /// Returns a policy for each destination whose owner allows replication.
 fn policies(destinations: &[Destination; DESTINATIONS]) -> BTreeMap<String, Vec<Policy>> {
     let allowed = (0..DESTINATIONS).filter(|index| destinations[*index].is_allowed).map(destination);
@@ -165,7 +171,7 @@ fn policies(destinations: &[Destination; DESTINATIONS]) -> BTreeMap<String, Vec<
                 effect,
                 principals: vec![Principal { namespace: "*".to_owned(), configuration }],
                 actions: vec![Action::ReplicateImage],
-                resources: vec!["*".to_owned()],
+                resources: vec![if super::names::last_digit(&name) == 1 { MIRRORED } else { "*" }.to_owned()],
             };
             let mut statements = vec![statement(StatementEffect::Allow, None)];
             let denied = destinations[super::names::last_digit(&name)].denied;

@@ -1,11 +1,12 @@
 //! Invariants that hold some time after faults have stopped: everything is replicated, or reported with a cause.
 
+use super::cluster::place;
 use super::names::{CONFIGURATIONS, destination, repository, tag};
 use super::oracles::destination_index_of;
 use super::process::is_ready;
 use super::store::Status;
 use super::world::World;
-use crate::plan::{Claimant, RepositoryAddress};
+use crate::plan::Claimant;
 use crate::terms::ReplicationState;
 
 impl World {
@@ -100,7 +101,8 @@ impl World {
                 let spec = &status.identity.spec;
                 status.configuration == index
                     && destination_index_of(&status.identity) == to
-                    && spec.destination.repository == repository(number).to_string()
+                    && spec.source.repository == repository(number).to_string()
+                    && spec.destination.repository == place(to, number).repository.to_string()
             })
             .collect();
         let what = format!("the status of c{index} r{number} to d{to}");
@@ -192,8 +194,8 @@ impl World {
         let uid = self.declared[index].uid();
         let pairs = (0..super::names::REPOSITORIES).flat_map(|repository| [(0, repository), (1, repository)]);
         let wrong = pairs.into_iter().find(|(to, number)| {
-            let place = RepositoryAddress { host: super::cluster::host(*to), repository: repository(*number) };
-            process.claims.holds(&uid, &place) && self.holder(*to, *number).is_some_and(|holder| holder != index)
+            process.claims.holds(&uid, &place(*to, *number))
+                && self.holder(*to, *number).is_some_and(|holder| holder != index)
         });
         if let Some((to, number)) = wrong {
             let name = destination(to).name;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::NamespacedName;
+use crate::plan::{DestinationTemplate, NamespacedName, RuleTarget};
 
 /// Milliseconds since the simulation began.
 pub(super) type Millis = i64;
@@ -28,6 +28,10 @@ pub(super) const DESTINATIONS: usize = 2;
 pub(super) const CONFIGURATIONS: usize = 2;
 pub(super) const NAMESPACE: &str = "team-a";
 const CONTENTS: usize = 2048;
+/// The template of [`target`], and the repositories that the owner of the second destination consents to.
+pub(super) const MIRRORED: &str = "mirror/*";
+static MIRROR: LazyLock<DestinationTemplate> =
+    LazyLock::new(|| DestinationTemplate::parse("repository", "mirror/{repository}").expect("a template"));
 
 pub(super) fn at(millis: Millis) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + millis).expect("within range")
@@ -39,6 +43,12 @@ pub(super) fn millis(at: Timestamp) -> Millis {
 
 pub(super) fn repository(index: usize) -> RepositoryName {
     NAMES.0[index].clone()
+}
+
+/// The repositories of the second destination have other names than those of the source.
+pub(super) fn target(destination: usize) -> RuleTarget {
+    let template = if destination == 1 { MIRROR.clone() } else { DestinationTemplate::default() };
+    RuleTarget { registry: self::destination(destination), template }
 }
 
 pub(super) fn repository_index(name: &str) -> usize {

@@ -221,7 +221,7 @@ impl World {
         });
         let latest = format!("uid-d{to}-{}", self.destinations[to].last_uid);
         let is_replaced = spec.destination.registry_ref.uid != latest;
-        let place = crate::plan::RepositoryAddress { host: super::cluster::host(to), repository: repository(index) };
+        let place = super::cluster::place(to, index);
         let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
         let is_lost = others.into_iter().any(|other| process.claims.holds(&other.uid(), &place));
         // It may have been dropped some time ago, and be there anew: it is published again then.
@@ -275,7 +275,9 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
         (&assignment.destination, &assignment.place.repository),
         &assignment.tag,
     );
-    !configuration.suspend && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
+    let to = destination_index(&assignment.destination);
+    let is_named = assignment.place == super::cluster::place(to, repository_index(assignment.repository.as_str()));
+    !configuration.suspend && is_named && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }
 
 /// Returns the numbers of the destination and the repository of a pair.
