@@ -63,12 +63,14 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
+    /// Pulses, and those that stand still with their seconds.
+    type PulseCase<'a> = (&'a [(&'a str, Pulse)], &'a [(&'a str, u64)]);
+
     #[test]
     fn a_part_stands_still_after_a_minute_in_which_it_should_have_worked() {
         let now = Instant::now() + Duration::from_secs(1_000);
         let ago = |seconds| Pulse::Working(now - Duration::from_secs(seconds));
-        // pulses; those that stand still
-        let table: [(&[(&str, Pulse)], &[(&str, u64)]); 6] = [
+        let table: [PulseCase<'_>; 6] = [
             (&[], &[]),
             (&[("runtime", ago(0))], &[]),
             (&[("runtime", ago(60))], &[]),

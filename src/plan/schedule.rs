@@ -20,7 +20,7 @@ pub enum Pace {
     /// So long after the end of the comparison before, 10 s to 24 h.
     Every(Duration),
     /// At times of the calendar.
-    At(CalendarTimes),
+    At(Box<CalendarTimes>),
 }
 
 /// The windows during which copies may start; without any they may always.
@@ -57,7 +57,8 @@ impl Pace {
     pub(super) fn parse(spec: &ReplicationConfigurationSpec) -> Result<Self, SpecError> {
         check(&CONFIGURATION_RULES, spec)?;
         if let Some(schedule) = &spec.schedule {
-            return CalendarTimes::parse("spec.schedule", &schedule.cron, &schedule.time_zone).map(Self::At);
+            return CalendarTimes::parse("spec.schedule", &schedule.cron, &schedule.time_zone)
+                .map(|times| Self::At(Box::new(times)));
         }
         let interval = spec.interval.as_deref().unwrap_or(DEFAULT_INTERVAL);
         let parsed = parse_interval(interval)
