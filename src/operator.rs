@@ -152,6 +152,7 @@ impl Parts {
             view,
             statuses,
             classes,
+            dependents: Locked::default(),
             checks: FairSlots::new(FairLimits { shared: CHECKS_AT_ONCE, reserved: CHECKS_AT_ONCE }),
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,

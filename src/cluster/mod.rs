@@ -11,6 +11,7 @@ mod log_limit;
 mod object_backoff;
 mod policies;
 mod registries;
+mod registry_index;
 mod registry_use;
 mod statuses;
 mod undecodable;

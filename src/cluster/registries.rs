@@ -142,9 +142,9 @@ impl Registries {
         Some(Unusable { reason: missing.reason, message: missing.message })
     }
 
-    /// Drops the clients of Registry objects that do not exist any more.
-    pub(crate) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.known.lock().retain(|uid, _| exists(uid));
+    /// Drops the client of a Registry object that does not exist any more.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.known.lock().remove(uid);
     }
 }
 

@@ -62,9 +62,9 @@ impl RegistryUse {
         self.0.lock().get(uid).and_then(|last| last.is_accepted)
     }
 
-    /// Forgets Registry objects that do not exist any more.
-    pub(crate) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|uid, _| exists(uid));
+    /// Forgets a Registry object that does not exist any more.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
     }
 
     fn change<T>(&self, uid: &str, change: impl FnOnce(&mut LastUse) -> T) -> T {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::credentials::notification_token;
 use super::policies::Policies;
 use super::registries::Registries;
+use super::registry_index::RegistryIndex;
 use super::registry_use::RegistryUse;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::locked::Locked;
@@ -45,6 +46,8 @@ pub(crate) struct View {
     pub uses: RegistryUse,
     /// Decisions about permissions.
     pub policies: Policies,
+    /// The names and uids of Registries.
+    index: Locked<RegistryIndex>,
     /// Namespaces to act on; empty for all.
     namespaces: BTreeSet<String>,
     checks: mpsc::Sender<ObjectRef<Registry>>,
@@ -72,7 +75,17 @@ impl View {
     ) -> Self {
         let (registries, policies) = (Registries::new(client.clone(), egress), Policies::new(client.clone()));
         let uses = RegistryUse::default();
-        Self { client, stores, registries, uses, policies, namespaces, checks, tokens: Locked::default() }
+        Self {
+            client,
+            stores,
+            registries,
+            uses,
+            policies,
+            index: Locked::default(),
+            namespaces,
+            checks,
+            tokens: Locked::default(),
+        }
     }
 
     /// Returns true if the operator acts on objects of `namespace`.
@@ -84,6 +97,32 @@ impl View {
     pub(crate) fn object(&self, namespace: &str, name: &str) -> Option<Arc<Registry>> {
         let found = self.stores.registries.get(&ObjectRef::new(name).within(namespace));
         found.filter(|_| self.acts_on(namespace))
+    }
+
+    /// Records that a Registry exists; what is known of an object that had its name before is forgotten.
+    pub(crate) fn record_registry(&self, name: &NamespacedName, uid: &str) {
+        let replaced = self.index.lock().record(name, uid);
+        self.forget_uid(replaced);
+    }
+
+    /// Forgets a Registry that does not exist any more.
+    pub(crate) fn forget_registry(&self, name: &NamespacedName) {
+        let uid = self.index.lock().remove(name);
+        self.forget_uid(uid);
+    }
+
+    /// Returns true if a state of a Registry is new to the configurations that refer to it; they have to learn it then.
+    pub(crate) fn is_news(&self, registry: &Registry) -> bool {
+        let standing = self.standing(registry);
+        self.index.lock().announce(&registry.uid().unwrap_or_default(), registry.resource_version(), standing)
+    }
+
+    fn forget_uid(&self, uid: Option<String>) {
+        if let Some(uid) = uid {
+            self.registries.forget(&uid);
+            self.uses.forget(&uid);
+            self.tokens.lock().remove(&uid);
+        }
     }
 
     /// Returns the weight of claims through a Registry: has its registry accepted the credentials?
@@ -102,9 +141,14 @@ impl View {
 
     /// Returns the client options of the Registry with this uid and their version; `None` if it cannot be used.
     pub(crate) async fn access_by_uid(&self, uid: &str) -> Option<(String, RegistryOptions)> {
-        let registries = self.stores.registries.state();
-        let registry = registries.iter().find(|registry| registry.uid().as_deref() == Some(uid))?;
-        self.registries.access(registry).await.ok()
+        let name = self.index.lock().name(uid).cloned();
+        let is_it = |registry: &Arc<Registry>| registry.uid().as_deref() == Some(uid);
+        let registry = match name {
+            Some(name) => self.object(&name.namespace, &name.name).filter(is_it),
+            // At the start it may not have been checked yet.
+            None => self.stores.registries.state().into_iter().find(is_it),
+        };
+        self.registries.access(&*registry?).await.ok()
     }
 }
 

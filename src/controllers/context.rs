@@ -9,10 +9,12 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::dependents::Dependents;
 use crate::api::ReplicationConfiguration;
 use crate::cluster::{Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
+use crate::plan::NamespacedName;
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
 use crate::replication::{Configurations, FairSlots, SharedClaims};
 use crate::terms::{ExecutionMode, condition_type};
@@ -40,6 +42,8 @@ pub(crate) struct Context {
     pub statuses: Arc<Statuses>,
     /// The execution classes of copy Jobs.
     pub classes: Arc<ExecutionClasses>,
+    /// The configurations that a change of a Registry or a policy concerns.
+    pub dependents: Locked<Dependents>,
     /// Bounds the checks of Registries that are under way.
     pub checks: FairSlots,
     /// Running configurations.
@@ -66,7 +70,7 @@ impl Context {
     /// Lets configurations start: everything that they depend on is known.
     pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Release);
-        self.wake_where(|_| true);
+        self.wake_all();
     }
 
     /// Returns true if configurations may start.
@@ -74,19 +78,34 @@ impl Context {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Requests a reconcile of every configuration for which `concerned` returns true.
-    pub(crate) fn wake_where(&self, concerned: impl Fn(&ReplicationConfiguration) -> bool) {
+    fn wake_all(&self) {
         for configuration in self.view.stores.configurations.state() {
-            if concerned(&configuration) {
-                // A closed channel means that the operator ends.
-                let _ = self.wakes.send(ObjectRef::from_obj(&*configuration));
-            }
+            // A closed channel means that the operator ends.
+            let _ = self.wakes.send(ObjectRef::from_obj(&*configuration));
         }
     }
 
     /// Requests a reconcile of the configurations with these uids.
     pub(crate) fn wake_uids(&self, uids: &[String]) {
-        self.wake_where(|configuration| configuration.uid().is_some_and(|uid| uids.contains(&uid)));
+        let dependents = self.dependents.lock();
+        self.wake(uids.iter().filter_map(|uid| dependents.of_uid(uid)));
+    }
+
+    /// Requests a reconcile of the configurations that copy from or to a Registry.
+    pub(crate) fn wake_users(&self, registry: &NamespacedName) {
+        self.wake(self.dependents.lock().of_registry(registry));
+    }
+
+    /// Requests a reconcile of the configurations with a destination in a namespace.
+    pub(crate) fn wake_writers_to(&self, namespace: &str) {
+        self.wake(self.dependents.lock().of_namespace(namespace));
+    }
+
+    fn wake<'a>(&self, configurations: impl Iterator<Item = &'a NamespacedName>) {
+        for NamespacedName { namespace, name } in configurations {
+            // A closed channel means that the operator ends.
+            let _ = self.wakes.send(ObjectRef::new(name).within(namespace));
+        }
     }
 
     /// Takes the state that an earlier process left of a configuration.

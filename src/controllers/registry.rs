@@ -1,6 +1,5 @@
 //! Reconciles a Registry: its conditions state whether it responds and accepts the credentials.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Context;
 use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
-use crate::plan::{Health, ShareOwner, registry_status};
+use crate::plan::{Health, NamespacedName, ShareOwner, registry_status};
 use crate::registry::{ErrorKind, canonical_host};
 use crate::replication::{FairSlot, Unusable};
 use crate::terms::{condition_type, reason};
@@ -33,9 +32,10 @@ pub(crate) async fn run(
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
     let deleted = |namespace: &str, name: &str| {
-        let reference = ObjectRef::new(name).within(namespace);
+        let registry = NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
+        context.view.forget_registry(&registry);
         // Configurations that refer to it have a problem now.
-        context.wake_where(|configuration| refers_to(configuration, &reference));
+        context.wake_users(&registry);
     };
     context.errors.follow(results, deleted).await;
 }
@@ -44,6 +44,11 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     let namespace = registry.namespace().unwrap_or_default();
     if !context.view.acts_on(&namespace) || context.undecodable.message::<Registry>(registry.meta()).is_some() {
         return Ok(Action::await_change());
+    }
+    let name = NamespacedName { namespace: namespace.clone(), name: registry.name_any() };
+    context.view.record_registry(&name, &registry.uid().unwrap_or_default());
+    if context.view.is_news(&registry) {
+        context.wake_users(&name);
     }
     let slot = context.checks.take(owner(&registry, &namespace)).await;
     // It may have been changed or deleted while it waited.
@@ -66,13 +71,11 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
         context.events.publish(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
-    let reference = ObjectRef::from_obj(&*registry);
-    context.wake_where(|configuration| refers_to(configuration, &reference));
-    let known: HashSet<String> = context.view.stores.registries.state().iter().filter_map(|r| r.uid()).collect();
-    context.view.registries.retain(|uid| known.contains(uid));
-    context.view.uses.retain(|uid| known.contains(uid));
+    if context.view.is_news(&registry) {
+        context.wake_users(&name);
+    }
     Ok(Action::requeue(match health {
-        Health::Ready { .. } | Health::Odd { .. } => recheck(&registry, known.len()),
+        Health::Ready { .. } | Health::Odd { .. } => recheck(&registry, context.view.stores.registries.len()),
         Health::Failing { .. } => RECHECK_FAILING,
     }))
 }
@@ -157,14 +160,6 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
 fn is_odd(kind: ErrorKind) -> bool {
     use ErrorKind::{Denied, InvalidContent, NotFound, Rejected, Unsupported};
     matches!(kind, Denied | InvalidContent | NotFound | Rejected | Unsupported)
-}
-
-fn refers_to(configuration: &crate::api::ReplicationConfiguration, registry: &ObjectRef<Registry>) -> bool {
-    let own = configuration.namespace();
-    let namespace = registry.namespace.as_deref();
-    let is_source = own.as_deref() == namespace && configuration.spec.source.registry_ref.name == registry.name;
-    let mut destinations = configuration.spec.rules.iter().flat_map(|rule| &rule.destinations).map(|d| &d.registry_ref);
-    is_source || destinations.any(|d| d.name == registry.name && d.namespace.as_deref().or(own.as_deref()) == namespace)
 }
 
 fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Context>) -> Action {

@@ -48,12 +48,7 @@ async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>)
 
 fn decide_again(context: &Context, namespace: &str) {
     context.view.policies.forget(namespace);
-    let concerned = |configuration: &crate::api::ReplicationConfiguration| {
-        let own = configuration.namespace();
-        let mut destinations = configuration.spec.rules.iter().flat_map(|rule| &rule.destinations);
-        destinations.any(|d| d.registry_ref.namespace.as_deref().or(own.as_deref()) == Some(namespace))
-    };
-    context.wake_where(concerned);
+    context.wake_writers_to(namespace);
 }
 
 fn error_policy(policy: Arc<RegistryPermissionPolicy>, _error: &CallError, context: Arc<Context>) -> Action {

@@ -39,6 +39,8 @@ pub(crate) async fn run(
     // A deleted configuration ends, deletes its statuses and releases its claims.
     let deleted = |namespace: &str, name: &str| {
         context.configurations.end(namespace, name);
+        let configuration = NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
+        context.dependents.lock().forget(&configuration);
         context.statuses.forget(namespace, name);
     };
     context.errors.follow(results, deleted).await;
@@ -46,7 +48,12 @@ pub(crate) async fn run(
 
 async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>) -> Result<Action, CallError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    if !context.view.acts_on(&namespace) || !context.has_begun() {
+    if !context.view.acts_on(&namespace) {
+        return Ok(Action::await_change());
+    }
+    // Recorded before anything is read: a change that comes meanwhile is not missed.
+    context.dependents.lock().record(&object);
+    if !context.has_begun() {
         return Ok(Action::await_change());
     }
     let (taking, of) = (context.clone(), object.clone());

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, PostParams};
-use transship::api::{RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
-use transship::terms::{FailureCode, ReplicationState};
+use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
+use transship::terms::{FailureCode, ReplicationState, Side};
 
 use super::scene::{PASSWORD, Scene, to, to_other};
 use crate::support::eventually::eventually;
@@ -149,6 +149,20 @@ impl SlowLayer {
     pub async fn is_stopped_by_its_owner(&self) {
         let policies = self.scene.api::<RegistryPermissionPolicy>(&self.other);
         policies.delete("allow", &DeleteParams::default()).await.unwrap();
+        self.is_stopped("policy").await;
+    }
+
+    /// The Registry of one end is deleted, with the same effect.
+    pub async fn is_stopped_by_the_end_of(&self, side: Side) {
+        let (namespace, name) = match side {
+            Side::Source => (&self.scene.namespace.name, "source"),
+            Side::Destination => (&self.other, "eu-west-1"),
+        };
+        self.scene.api::<Registry>(namespace).delete(name, &DeleteParams::default()).await.unwrap();
+        self.is_stopped("Registry").await;
+    }
+
+    async fn is_stopped(&self, deleted: &str) {
         let revoked = Instant::now();
         let mut last = (self.source.bytes_to_client(), Duration::ZERO);
         while revoked.elapsed() < Duration::from_secs(15) {
@@ -158,7 +172,7 @@ impl SlowLayer {
                 last = (self.source.bytes_to_client(), revoked.elapsed());
             }
         }
-        println!("the last bytes of the layer came {:?} after the policy was deleted", last.1);
+        println!("the last bytes of the layer came {:?} after the {deleted} was deleted", last.1);
         assert!(last.1 < Duration::from_secs(10), "{last:?}");
         let manifests = |access: &AccessLine| access.method == "PUT" && access.path.contains("/manifests/");
         assert!(!self.destination.access_log().iter().any(manifests), "{:?}", self.destination.access_log());
@@ -189,6 +203,16 @@ async fn a_policy_that_is_deleted_in_the_middle_of_a_layer_stops_the_copy() {
     };
     tokio::join!(layer.is_stopped_by_its_owner(), reported);
     layer.is_reported().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_deleted_in_the_middle_of_a_layer_stops_the_copy() {
+    let stopped = [Side::Source, Side::Destination].map(async |side| {
+        let mut layer = SlowLayer::new("layer-registry").await;
+        layer.is_on_its_way().await;
+        layer.is_stopped_by_the_end_of(side).await;
+    });
+    futures::future::join_all(stopped).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

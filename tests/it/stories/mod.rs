@@ -31,6 +31,7 @@ mod restarts;
 mod scale;
 pub mod scene;
 mod tag_filters;
+mod tenants;
 mod troubles;
 mod two_destinations;
 mod two_operators;
