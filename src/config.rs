@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use crate::cluster::JobSettings;
+use crate::plan::HostBinding;
 use crate::registry::{EgressPolicy, HostPort, RefusedAddresses};
 use crate::terms::ExecutionMode;
 
@@ -26,6 +27,11 @@ pub struct OperatorFlags {
     /// of which none is, and for notified pushes; images that move less than 64 KiB a second take no place from others.
     #[arg(long, env = "TRANSSHIP_COPIES", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub copies: u16,
+    /// Binds registry hosts to the namespaces whose Registries may name them, as source or destination:
+    /// PATTERN=NAMESPACE,… (repeatable; in the environment variable with ; between them). In a pattern * stands for any
+    /// characters. A host that no pattern matches is free to all.
+    #[arg(long, env = "TRANSSHIP_BIND_HOSTS", value_delimiter = ';')]
+    pub bind_host: Vec<HostBinding>,
     /// The execution mode of configurations that do not set spec.execution.mode.
     #[arg(long, env = "TRANSSHIP_DEFAULT_EXECUTION", default_value = "Job", value_parser = parse_mode)]
     pub default_execution: ExecutionMode,

@@ -33,7 +33,7 @@ use crate::listener;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
-use crate::plan::{AUTHORITY_TTL, FairLimits};
+use crate::plan::{AUTHORITY_TTL, FairLimits, HostBindings};
 use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims};
 
 /// Runs the operator until a signal ends it.
@@ -57,7 +57,8 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let (checks, registry_checks) = mpsc::channel(CHECKS);
     let namespaces = flags.watch_namespace.iter().cloned().collect();
     let refused = egress.refused.clone();
-    let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), checks));
+    let hosts = HostBindings::new(flags.bind_host.clone());
+    let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), hosts, checks));
     let Parts { context, dispatcher, jobs, wakes, claim_wakes } =
         Parts::new(&flags, view, undecodable, &heartbeats, &shutdown)?;
     let own = flags.jobs.namespace.clone();

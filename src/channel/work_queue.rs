@@ -1,10 +1,13 @@
 //! The queue of images for copy Jobs: takes images in, hands them out by lane, and follows the reports of workers.
 
+mod worker_record;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::worker_record::WorkerRecord;
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
 use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerPhase, WorkerView};
 use crate::terms::FailureCode;
@@ -73,21 +76,6 @@ struct LaneQueue {
     hold_until: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct WorkerRecord {
-    lane: Lane,
-    session: Option<String>,
-    /// The sequence number of its last report.
-    sequence: u64,
-    made: Instant,
-    seen: Option<Instant>,
-    idle_since: Option<Instant>,
-    given: usize,
-    moved: u64,
-    phase: WorkerPhase,
-    adopted: bool,
-}
-
 impl LaneQueue {
     /// Returns true if nothing waits, and no loss has to be remembered.
     fn is_forgotten(&self) -> bool {
@@ -110,14 +98,21 @@ impl WorkQueue {
         self.items.remove(id);
     }
 
-    /// Adds a worker that is about to start.
-    pub(crate) fn add_worker(&mut self, job: &str, lane: Lane, now: Instant) {
-        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, false, now));
+    /// Adds a worker that is about to start, in a Job that lives for `life`.
+    pub(crate) fn add_worker(&mut self, job: &str, lane: Lane, life: Duration, now: Instant) {
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, false, life, now));
     }
 
-    /// Adds a worker that an earlier operator process has started.
-    pub(crate) fn adopt_worker(&mut self, job: &str, lane: Lane, now: Instant) {
-        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, true, now));
+    /// Adds a worker that an earlier operator process has started, in a Job that lives for another `life`.
+    pub(crate) fn adopt_worker(&mut self, job: &str, lane: Lane, life: Duration, now: Instant) {
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, true, life, now));
+    }
+
+    /// Notes that a Job lives longer.
+    pub(crate) fn extend(&mut self, job: &str, by: Duration) {
+        if let Some(worker) = self.workers.get_mut(job) {
+            worker.ends_at += by;
+        }
     }
 
     /// Notes that the worker's pod has ended, or its Job is gone.
@@ -200,6 +195,8 @@ impl WorkQueue {
         let given = self.hand_out(job, &lane, report, &mut answer);
         let worker = self.workers.get_mut(job).ok_or(ReportError::Unknown)?;
         worker.given += given;
+        let held: u64 = report.held.iter().map(|held| held.bytes).sum();
+        worker.progress.note(worker.moved + held, now);
         let idle = report.held.is_empty() && answer.items.is_empty();
         worker.idle_since = if idle { worker.idle_since.or(Some(now)) } else { None };
         answer.end = idle && worker.phase == WorkerPhase::Leaving;
@@ -350,37 +347,6 @@ impl WorkQueue {
 enum QueueEnd {
     Front,
     Back,
-}
-
-impl WorkerRecord {
-    fn new(lane: Lane, adopted: bool, now: Instant) -> Self {
-        Self {
-            lane,
-            session: None,
-            sequence: 0,
-            made: now,
-            seen: None,
-            idle_since: None,
-            given: 0,
-            moved: 0,
-            phase: WorkerPhase::Serving,
-            adopted,
-        }
-    }
-
-    fn view(&self, job: &str) -> WorkerView {
-        WorkerView {
-            job: job.to_owned(),
-            lane: self.lane.clone(),
-            made: self.made,
-            seen: self.seen,
-            idle_since: self.idle_since,
-            given: self.given,
-            moved: self.moved,
-            phase: self.phase,
-            adopted: self.adopted && self.seen.is_none(),
-        }
-    }
 }
 
 fn lost(id: &ItemId, losses: u32, cause: &str) -> EndedItem {

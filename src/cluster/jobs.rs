@@ -1,5 +1,8 @@
 //! Copy Jobs: creation with their Secret, deletion, and the causes for which a pod does not run.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -120,6 +123,16 @@ impl CopyJobs {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Has Kubernetes end a Job `seconds` after its start.
+    ///
+    /// # Errors
+    /// [`CallError`] if it does not exist or cannot be changed.
+    pub(crate) async fn set_deadline(&self, name: &str, seconds: i64) -> Result<(), CallError> {
+        let deadline = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": seconds}}));
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        call(self.jobs().patch(name, &parameters, &deadline)).await.map(drop)
     }
 
     /// Returns every copy Job.
@@ -259,6 +272,14 @@ fn labels(lane: &Lane) -> Value {
         "app.kubernetes.io/name": "transship", "app.kubernetes.io/component": "worker",
         NAMESPACE_LABEL: lane.namespace, SOURCE_LABEL: lane.source, DESTINATION_LABEL: lane.destination, CLASS_LABEL: lane.class,
     })
+}
+
+/// Returns the time that a Job has left to live.
+pub(crate) fn life_left(job: &Job) -> Duration {
+    let deadline = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
+    let started = job.status.as_ref().and_then(|status| Some(status.start_time.as_ref()?.0));
+    let lived = started.map_or(0, |started| Timestamp::now().as_second() - started.as_second());
+    Duration::from_secs(u64::try_from(deadline - lived).unwrap_or_default())
 }
 
 /// The label selector of copy Jobs and their pods.

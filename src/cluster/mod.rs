@@ -4,6 +4,7 @@ mod call;
 mod channel_authorities;
 mod cluster_addresses;
 mod credentials;
+mod dependents;
 mod events;
 mod execution_class;
 mod jobs;
@@ -23,9 +24,12 @@ mod watched;
 pub(crate) use call::CallError;
 pub(crate) use channel_authorities::channel_authorities;
 pub(crate) use cluster_addresses::ClusterAddresses;
+pub(crate) use dependents::Dependents;
 pub(crate) use events::Events;
 pub(crate) use execution_class::{ExecutionClass, ExecutionClasses};
-pub(crate) use jobs::{CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, pod_has_ended, pod_trouble, served_by};
+pub(crate) use jobs::{
+    CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, life_left, pod_has_ended, pod_trouble, served_by,
+};
 pub(crate) use registries::reason_of;
 pub(crate) use statuses::{Statuses, patch_status};
 pub(crate) use undecodable::Undecodable;

@@ -11,8 +11,9 @@ use super::credentials::{missing_reference, registry_credentials};
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
+use crate::plan::HostBindings;
 use crate::registry::{
-    self, EgressPolicy, ErrorKind, Logins, RefusedSet, RegistryError, RegistryOptions, credential_host,
+    self, EgressPolicy, ErrorKind, Logins, RefusedSet, RegistryError, RegistryOptions, canonical_host, credential_host,
 };
 use crate::replication::Unusable;
 use crate::terms::reason;
@@ -21,6 +22,7 @@ use crate::terms::reason;
 pub(crate) struct Registries {
     kubernetes: Client,
     egress: Arc<EgressPolicy>,
+    hosts: HostBindings,
     known: Locked<HashMap<String, Known>>,
 }
 
@@ -35,9 +37,9 @@ struct Known {
 }
 
 impl Registries {
-    /// Returns an empty table. Secrets are read through `kubernetes`; every client obeys `egress`.
-    pub(crate) fn new(kubernetes: Client, egress: Arc<EgressPolicy>) -> Self {
-        Self { kubernetes, egress, known: Locked::default() }
+    /// Returns an empty table. Secrets are read through `kubernetes`; every client obeys `egress` and `hosts`.
+    pub(crate) fn new(kubernetes: Client, egress: Arc<EgressPolicy>, hosts: HostBindings) -> Self {
+        Self { kubernetes, egress, hosts, known: Locked::default() }
     }
 
     /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago;
@@ -83,6 +85,9 @@ impl Registries {
             reason: reason::INVALID_SPEC,
             message: format!("spec.url {} is no URL: {error}", registry.spec.url),
         })?;
+        if !self.may_use_host(registry) {
+            return Err(unknown_host(&url));
+        }
         let host = credential_host(&url);
         let (logins, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
             .await
@@ -111,6 +116,12 @@ impl Registries {
         let taken = take(&made);
         known.insert(uid, made);
         Ok(taken)
+    }
+
+    /// Returns true if the administrator lets the namespace of `registry` use its host.
+    pub(crate) fn may_use_host(&self, registry: &Registry) -> bool {
+        let host = registry.spec.url.parse().map(|url| canonical_host(&url));
+        host.is_ok_and(|host| self.hosts.allow(&host, &registry.namespace().unwrap_or_default()))
     }
 
     /// Makes the next [`Registries::client`] read the Secrets again, because the registry refused the credentials.
@@ -158,6 +169,14 @@ pub(crate) fn reason_of(error: &RegistryError) -> &'static str {
         ErrorKind::Configuration => reason::INVALID_SPEC,
         _ => reason::UNREACHABLE,
     }
+}
+
+/// Returns the error of a host that the administrator keeps for other namespaces: it reads like that of one that does
+/// not exist.
+fn unknown_host(url: &Url) -> Unusable {
+    let (host, name) = (canonical_host(url), url.host_str().unwrap_or_default());
+    let message = format!("{host}: asking for the API: the host name {name} does not resolve");
+    Unusable { reason: reason::HOST_UNKNOWN, message }
 }
 
 /// Returns a hash of logins and CA bundle, which shows changes without keeping the secrets.

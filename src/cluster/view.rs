@@ -17,7 +17,7 @@ use super::registry_index::RegistryIndex;
 use super::registry_use::RegistryUse;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::locked::Locked;
-use crate::plan::{NamespacedName, Standing};
+use crate::plan::{HostBindings, NamespacedName, Standing};
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
 use crate::replication::{Access, Unusable};
@@ -64,16 +64,17 @@ struct Token {
 }
 
 impl View {
-    /// Returns the view of an operator that acts on `namespaces` (empty for all). Registries that are to be checked
+    /// Returns the view of an operator that acts on `namespaces` (empty for all), and lets them use `hosts`. Registries that are to be checked
     /// soon are sent to `checks`.
     pub(crate) fn new(
         client: Client,
         stores: Stores,
         namespaces: BTreeSet<String>,
         egress: Arc<EgressPolicy>,
+        hosts: HostBindings,
         checks: mpsc::Sender<ObjectRef<Registry>>,
     ) -> Self {
-        let (registries, policies) = (Registries::new(client.clone(), egress), Policies::new(client.clone()));
+        let (registries, policies) = (Registries::new(client.clone(), egress, hosts), Policies::new(client.clone()));
         let uses = RegistryUse::default();
         Self {
             client,
@@ -132,7 +133,7 @@ impl View {
             conditions.into_iter().any(|c| c.type_ == condition_type::READY && c.status == "True")
         };
         let is_accepted = self.uses.is_accepted(&registry.uid().unwrap_or_default()).unwrap_or_else(is_ready);
-        match (is_accepted, &registry.spec.credentials) {
+        match (is_accepted && self.registries.may_use_host(registry), &registry.spec.credentials) {
             (false, _) => Standing::Unproven,
             (true, None) => Standing::Anonymous,
             (true, Some(_)) => Standing::Accepted,

@@ -9,9 +9,8 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::dependents::Dependents;
 use crate::api::ReplicationConfiguration;
-use crate::cluster::{Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
+use crate::cluster::{Dependents, Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::plan::NamespacedName;

@@ -1,7 +1,6 @@
 //! One reconciler for each kind: observe, decide, act, report, publish.
 
 mod context;
-mod dependents;
 mod registry;
 mod registry_permission_policy;
 mod replication_configuration;

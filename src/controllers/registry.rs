@@ -46,10 +46,9 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
         return Ok(Action::await_change());
     }
     let name = NamespacedName { namespace: namespace.clone(), name: registry.name_any() };
+    let registries = || context.view.stores.registries.len();
     context.view.record_registry(&name, &registry.uid().unwrap_or_default());
-    if context.view.is_news(&registry) {
-        context.wake_users(&name);
-    }
+    announce(&registry, &name, &context);
     let slot = context.checks.take(owner(&registry, &namespace)).await;
     // It may have been changed or deleted while it waited.
     let Some(registry) = context.view.object(&namespace, &registry.name_any()) else {
@@ -58,7 +57,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if context.view.registries.has_passed(&registry, RECHECK_READY)
         && context.view.registries.missing_reference(&registry).await.is_none()
     {
-        return Ok(Action::requeue(recheck(&registry, context.view.stores.registries.len())));
+        return Ok(Action::requeue(recheck(&registry, registries())));
     }
     let health = check(&registry, &context.view, &slot).await;
     drop(slot);
@@ -71,13 +70,16 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
         context.events.publish(&*registry, "Check", &previous.conditions, &status.conditions).await;
         tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
-    if context.view.is_news(&registry) {
-        context.wake_users(&name);
+    announce(&registry, &name, &context);
+    let is_failing = matches!(health, Health::Failing { .. });
+    Ok(Action::requeue(if is_failing { RECHECK_FAILING } else { recheck(&registry, registries()) }))
+}
+
+/// Has the configurations that refer to a Registry learn its state, if that is new to them.
+fn announce(registry: &Registry, name: &NamespacedName, context: &Context) {
+    if context.view.is_news(registry) {
+        context.wake_users(name);
     }
-    Ok(Action::requeue(match health {
-        Health::Ready { .. } | Health::Odd { .. } => recheck(&registry, context.view.stores.registries.len()),
-        Health::Failing { .. } => RECHECK_FAILING,
-    }))
 }
 
 /// Returns the time after which a Registry that passed its check is looked at again. Whether its Secrets exist is asked

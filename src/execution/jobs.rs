@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatcher::{Dispatcher, token_hash};
 use crate::cluster::{
-    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, WorkerToken, has_ended, pod_has_ended,
-    pod_trouble, served_by, watch_config,
+    CallError, CopyJobs, ExecutionClass, ExecutionClasses, WORKERS, WatchErrors, WorkerToken, has_ended, life_left,
+    pod_has_ended, pod_trouble, served_by, watch_config,
 };
 use crate::heartbeats::Heartbeats;
 use crate::image::hex;
 use crate::metrics::Metrics;
-use crate::plan::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
+use crate::plan::{AUTHORITY_TTL, EXTENSION, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
 
 /// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are
 /// deleted.
@@ -37,7 +37,7 @@ pub(crate) async fn adopt(control: &JobControl) -> Result<(), CallError> {
         let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
         match served_by(job) {
             Some((lane, hash)) if !is_suspended => {
-                control.dispatcher.queue().adopt_worker(&name, lane, now);
+                control.dispatcher.queue().adopt_worker(&name, lane, life_left(job), now);
                 control.dispatcher.admit(&hash, &name);
                 // Its grants may still be in use.
                 control.dispatcher.hold_back(now + AUTHORITY_TTL);
@@ -156,6 +156,7 @@ impl Workforce {
                     self.control.dispatcher.wake();
                 }
                 JobOrder::GiveUp(job) => self.give_up(&job, ended.get(&job)).await,
+                JobOrder::Extend(job) => self.extend(&job).await,
             }
         }
         self.delete_orphans().await;
@@ -213,9 +214,20 @@ impl Workforce {
         SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::NoToken)?;
         let token = hex(&bytes);
         let hash = token_hash(&token);
-        self.control.dispatcher.queue().add_worker(name, lane.clone(), Instant::now());
+        let life = Duration::from_secs(class.deadline_seconds.unsigned_abs());
+        self.control.dispatcher.queue().add_worker(name, lane.clone(), life, Instant::now());
         self.control.dispatcher.admit(&hash, name);
         Ok(self.control.jobs.start(name, lane, class, WorkerToken { token: &token, hash: &hash }, &authorities).await?)
+    }
+
+    /// Lets a Job live longer. If that fails it is tried again with the next pass.
+    async fn extend(&self, job: &str) {
+        let known = self.known_jobs.state().into_iter().find(|known| known.name_any() == job);
+        let Some(deadline) = known.and_then(|job| job.spec.as_ref()?.active_deadline_seconds) else { return };
+        match self.control.jobs.set_deadline(job, deadline + EXTENSION.as_secs().cast_signed()).await {
+            Ok(()) => self.control.dispatcher.queue().extend(job, EXTENSION),
+            Err(error) => tracing::warn!(%job, %error, "a Job could not be given more time yet"),
+        }
     }
 
     async fn give_up(&mut self, job: &str, cause: Option<&String>) {

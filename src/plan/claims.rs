@@ -25,7 +25,7 @@ pub struct Claimant {
 }
 
 /// The weight of a claim: a weaker one gives way, however old it is. A Registry object that only names the URL of
-/// another owner's registry keeps nobody from it.
+/// another owner's registry keeps none of them away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     /// The registry has accepted the credentials.

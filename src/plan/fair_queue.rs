@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_holds_its_entries_long_leaves_room_for_others_of_its_namespace() {
+    fn a_host_with_long_entries_leaves_room_for_others_of_its_namespace() {
         let mut queue = queue(4, 0);
         push(&mut queue, 9, &owner("a", "slow"), "slow");
         queue.push(owner("a", "fast"), "fast");

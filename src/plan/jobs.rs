@@ -48,6 +48,10 @@ pub struct WorkerView {
     pub phase: WorkerPhase,
     /// True if it was adopted after a restart of the operator, and has not been heard since.
     pub adopted: bool,
+    /// The time at which Kubernetes ends its Job.
+    pub ends_at: Instant,
+    /// True if it moved at least [`MIN_THROUGHPUT`] in the last minute.
+    pub is_getting_on: bool,
 }
 
 /// The phase of a worker's life.
@@ -103,6 +107,8 @@ pub enum JobOrder {
     Dismiss(String),
     /// Give up the worker of this Job: its images are assigned to another.
     GiveUp(String),
+    /// Let this Job live [`EXTENSION`] longer: its worker still transfers an image.
+    Extend(String),
 }
 
 /// Decides about the workers. A lane has at most one that takes images; the namespace with the fewest Jobs comes first,
@@ -160,6 +166,11 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
             orders.push(JobOrder::Dismiss(worker.job.clone()));
         }
     }
+    if !is_kept_out {
+        let ends_soon = |worker: &&WorkerView| worker.is_getting_on && worker.ends_at < now + EXTEND_BEFORE;
+        let living = workers.iter().filter(|worker| !is_lost(worker, now));
+        orders.extend(living.filter(ends_soon).map(|worker| JobOrder::Extend(worker.job.clone())));
+    }
     orders
 }
 
@@ -184,6 +195,11 @@ fn is_lost(worker: &WorkerView, now: Instant) -> bool {
     worker.phase == WorkerPhase::Ended || now.saturating_duration_since(last) > AUTHORITY_TTL + MARGIN
 }
 
+/// The throughput in bytes a second by which a worker keeps its Job, however long an image takes.
+pub const MIN_THROUGHPUT: u64 = 64 << 10;
+/// The time by which the life of a Job is extended.
+pub const EXTENSION: Duration = Duration::from_secs(1_800);
+const EXTEND_BEFORE: Duration = Duration::from_secs(300);
 /// The time for which a worker may write after the operator's last answer.
 pub const AUTHORITY_TTL: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(1);
@@ -216,6 +232,8 @@ mod tests {
             moved: 0,
             phase: WorkerPhase::Serving,
             adopted: false,
+            ends_at: now + Duration::from_secs(3_600),
+            is_getting_on: false,
         }
     }
 
@@ -313,6 +331,23 @@ mod tests {
         assert_eq!(decide_jobs(&[], &[many.clone(), large.clone()], &limits, now), []);
         (many.given, large.moved) = (500, 20 << 30);
         assert_eq!(decide_jobs(&[], &[many, large], &limits, now).len(), 2);
+    }
+
+    #[test]
+    fn a_job_lives_longer_while_its_worker_gets_on_and_keeps_none_out() {
+        let now = Instant::now();
+        let mut busy = worker("j", lane("a", "d"), now);
+        (busy.phase, busy.is_getting_on) = (WorkerPhase::Leaving, true);
+        let limits = JobLimits { jobs: 1, reserved: 0, ..JobLimits::default() };
+        for (seconds, expected) in [(3_000, 0), (3_400, 1)] {
+            let at = now + Duration::from_secs(seconds);
+            busy.seen = Some(at);
+            assert_eq!(decide_jobs(&[], &[busy.clone()], &limits, at).len(), expected);
+            let waiting = [waits("b", "e", at)];
+            assert_eq!(decide_jobs(&waiting, &[busy.clone()], &limits, at), [], "another has none");
+            let slow = WorkerView { is_getting_on: false, ..busy.clone() };
+            assert_eq!(decide_jobs(&[], &[slow], &limits, at), []);
+        }
     }
 
     #[test]

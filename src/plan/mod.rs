@@ -6,6 +6,7 @@ mod configuration;
 mod destination_names;
 mod destination_template;
 mod fair_queue;
+mod host_bindings;
 mod image_entries;
 mod image_request;
 mod jobs;
@@ -33,9 +34,13 @@ pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};
 pub use destination_template::{DestinationTemplate, TemplateError};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
+pub use host_bindings::{HostBinding, HostBindingError, HostBindings};
 pub use image_entries::image_status;
 pub use image_request::ImageRequest;
-pub use jobs::{AUTHORITY_TTL, JobLimits, JobOrder, Lane, WaitingLane, WorkerPhase, WorkerView, decide_jobs};
+pub use jobs::{
+    AUTHORITY_TTL, EXTENSION, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerPhase, WorkerView,
+    decide_jobs,
+};
 pub use ledger::{
     Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
     Row, RowFailure, RowState, UnreadEntry, UnreadTag,

@@ -46,7 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "terms",
         ],
     ),
-    ("config", &["cluster", "registry", "terms"]),
+    ("config", &["cluster", "plan", "registry", "terms"]),
     (
         "execution",
         &[

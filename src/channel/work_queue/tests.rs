@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::channel::HeldItem;
+use crate::plan::MIN_THROUGHPUT;
+
+const LIFE: Duration = Duration::from_secs(3_600);
 
 fn lane() -> Lane {
     Lane { namespace: "n".into(), source: "s".into(), destination: "d".into(), class: "default".into() }
@@ -45,8 +48,28 @@ fn ids(items: &[Item]) -> Vec<&str> {
 
 fn queue_with_worker(now: Instant) -> WorkQueue {
     let mut queue = WorkQueue::default();
-    queue.add_worker("job", lane(), now);
+    queue.add_worker("job", lane(), LIFE, now);
     queue
+}
+
+#[test]
+fn a_worker_gets_on_if_it_moves_enough_in_a_minute() {
+    let now = Instant::now();
+    let mut queue = queue_with_worker(now);
+    let _state = queue.submit(submission("a", false), now);
+    queue.report("job", &report("x", 1, &[], &[]), now).unwrap();
+    let mut bytes = 0;
+    for (minute, moved, expected) in [(1, 60 * MIN_THROUGHPUT, true), (2, 1_000, false), (3, 61 * MIN_THROUGHPUT, true)]
+    {
+        bytes += moved;
+        let mut report = report("x", 1 + minute, &["a"], &[]);
+        report.held[0].bytes = bytes;
+        queue.report("job", &report, now + Duration::from_secs(60 * minute)).unwrap();
+        assert_eq!(queue.overview().1[0].is_getting_on, expected, "minute {minute}");
+    }
+    let ends_at = queue.overview().1[0].ends_at;
+    queue.extend("job", Duration::from_secs(7));
+    assert_eq!(queue.overview().1[0].ends_at, ends_at + Duration::from_secs(7));
 }
 
 #[test]
@@ -107,7 +130,7 @@ fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
     let state = queue.submit(submission("a", false), now);
     for loss in 0..3 {
         let job = format!("job-{loss}");
-        queue.add_worker(&job, lane(), now);
+        queue.add_worker(&job, lane(), LIFE, now);
         assert_eq!(ids(&queue.report(&job, &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
         queue.give_up(&job, "OOMKilled", now);
         assert_eq!(queue.report(&job, &report("x", 2, &["a"], &[]), now).err(), Some(ReportError::Unknown));
@@ -122,7 +145,7 @@ fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
 fn a_worker_that_outlived_the_operator_is_adopted_with_its_image() {
     let now = Instant::now();
     let mut queue = WorkQueue::default();
-    queue.adopt_worker("job", lane(), now);
+    queue.adopt_worker("job", lane(), LIFE, now);
     // Not handed in yet: no authority, no cancellation.
     let answer = queue.report("job", &report("x", 41, &["a"], &[]), now).unwrap();
     assert_eq!((answer.keep.len(), answer.cancel.len()), (0, 0));
@@ -140,7 +163,7 @@ fn a_worker_that_outlived_the_operator_is_adopted_with_its_image() {
 fn an_adopted_older_image_gives_way_at_once_to_a_newer_one_of_its_tag() {
     let now = Instant::now();
     let mut queue = WorkQueue::default();
-    queue.adopt_worker("job", lane(), now);
+    queue.adopt_worker("job", lane(), LIFE, now);
     let with =
         |sequence| Report { held: vec![holds("older", "t"), holds("other", "u")], ..report("x", sequence, &[], &[]) };
     assert!(queue.report("job", &with(1), now).unwrap().cancel.is_empty());
@@ -231,7 +254,7 @@ proptest::proptest! {
         let mut workers = [ModelWorker::default(), ModelWorker::default()];
         let id = |version: u64| ItemId(format!("v{version}"));
         let mut state = None;
-        queue.add_worker("a", lane(), now);
+        queue.add_worker("a", lane(), LIFE, now);
         for step in steps {
             match step {
                 QueueStep::Push => {
@@ -301,7 +324,7 @@ proptest::proptest! {
                         alive[1 - index] = true;
                         // A Job of its own: another session, a new process.
                         workers[1 - index] = ModelWorker { copying: workers[1 - index].copying.take(), ..ModelWorker::default() };
-                        queue.add_worker(jobs[1 - index], lane(), now);
+                        queue.add_worker(jobs[1 - index], lane(), LIFE, now);
                     }
                 }
                 QueueStep::NewLeader => {
@@ -309,7 +332,7 @@ proptest::proptest! {
                     grants.hold_back(now + AUTHORITY_TTL);
                     for index in 0..2 {
                         if alive[index] {
-                            queue.adopt_worker(jobs[index], lane(), now);
+                            queue.adopt_worker(jobs[index], lane(), LIFE, now);
                         }
                     }
                     if version > tag {

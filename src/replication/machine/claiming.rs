@@ -61,7 +61,7 @@ impl Machine {
 
     /// Returns the weight of a claim to a place.
     fn standing(&self, destination: &NamespacedName, place: &RepositoryAddress) -> Standing {
-        if self.refused.contains(place) {
+        if self.places.refused.contains(place) {
             return Standing::Unproven;
         }
         self.orders.standings.get(destination).copied().unwrap_or_default()
@@ -72,9 +72,9 @@ impl Machine {
     pub(super) fn note_credentials(&mut self, id: PairId, are_refused: bool, claims: &mut Claims, now: Timestamp) {
         let Some(place) = self.pairs.get(&id).map(|pair| pair.place.clone()) else { return };
         let is_changed = if !are_refused {
-            self.refused.remove(&place)
+            self.places.refused.remove(&place)
         } else {
-            self.refused.len() < MAX_REFUSED && self.refused.insert(place)
+            self.places.refused.len() < MAX_REFUSED && self.places.refused.insert(place)
         };
         if is_changed {
             self.check_claims(claims, now);

@@ -107,6 +107,18 @@ pub(crate) struct StoredPair {
     pub missed: BTreeSet<Tag>,
 }
 
+impl Stored {
+    /// Returns the images that were being copied as last published, if a process or its workers may still do that.
+    pub(super) fn in_progress(&self) -> BTreeSet<(RepositoryName, Tag)> {
+        let pairs = self.pairs.iter().filter(|_| self.predecessor == Predecessor::MayRun);
+        let images = pairs.flat_map(|pair| {
+            let running = pair.status.images.iter().filter(|image| image.status == ReplicationState::InProgress);
+            running.map(|image| (&pair.identity.spec.source.repository, &image.tag))
+        });
+        images.filter_map(|(repository, tag)| Some((repository.parse().ok()?, tag.parse().ok()?))).collect()
+    }
+}
+
 impl StoredPair {
     /// Returns every image that is known: verified, as recorded, or else as the status shows it. One that the status
     /// shows as verified and the record has forgotten is pending.

@@ -96,8 +96,6 @@ pub(crate) struct Machine {
     /// Pairs that were dropped while their status was being published: it is deleted after that.
     doomed: HashMap<PairId, Arc<PairIdentity>>,
     looks: usize,
-    /// Destinations whose registry refused the credentials: claims to them are weak.
-    refused: BTreeSet<RepositoryAddress>,
     repositories: BTreeSet<RepositoryName>,
     /// The number of repositories as last published, until a comparison has listed them.
     stored_repositories: u64,
@@ -134,8 +132,18 @@ enum Ending {
 impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
+        let running = stored.in_progress();
+        let mut machine = Self::idle(orders, stored, now);
+        machine.resume(claims, now);
+        machine.look_again(running);
+        machine.take_request(now);
+        machine
+    }
+
+    /// Returns a configuration that has not taken up what an earlier process left.
+    fn idle(orders: Orders, stored: Stored, now: Timestamp) -> Self {
         let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
-        let mut machine = Self {
+        Self {
             configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
             pairs: BTreeMap::new(),
@@ -167,7 +175,6 @@ impl Machine {
             places: Places::default(),
             doomed: HashMap::new(),
             looks: 0,
-            refused: BTreeSet::new(),
             repositories: BTreeSet::new(),
             stored_repositories: stored.repositories,
             sources: HashMap::new(),
@@ -188,10 +195,7 @@ impl Machine {
             ending: None,
             retried: Retried::default(),
             orders,
-        };
-        machine.resume(claims, now);
-        machine.take_request(now);
-        machine
+        }
     }
 
     /// Takes one event and returns what is to be done. `claims` are those of all configurations of the process.

@@ -20,7 +20,7 @@ impl Machine {
         let are_registries_changed = self.orders.registries != earlier.registries;
         let are_standings_changed = self.orders.standings != earlier.standings;
         if is_respecified || are_registries_changed || are_standings_changed {
-            self.refused.clear();
+            self.places.refused.clear();
         }
         if is_respecified || are_registries_changed {
             self.missing = self.missing_registries();

@@ -34,6 +34,8 @@ pub(super) struct Places {
     /// The end of the time in which a write of a single tag may still be followed by an earlier one, also if its pair or
     /// row is gone.
     pub(super) doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
+    /// Places whose registry refused the credentials: claims to them are weak.
+    pub(super) refused: BTreeSet<RepositoryAddress>,
 }
 
 /// The parts of a source that are not replicated, for people.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::state::MAX_LOOKS;
 use super::{Effect, Hints, Looked, Machine, Observed, PairId, Record, Unread};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Attempt, Claims, Freshness, Ledger, Problem, RowState, UnreadEntry};
@@ -23,6 +24,18 @@ impl Machine {
             if self.settled(&repository, &tag).is_none() {
                 self.looks += 1;
                 self.effects.push(Effect::Look { repository, tag, hinted });
+            }
+        }
+    }
+
+    /// Looks at once at tags that workers of an earlier process may still copy: they keep what they have read if the
+    /// images are handed in again soon, and a comparison may take long.
+    pub(super) fn look_again(&mut self, running: BTreeSet<(RepositoryName, Tag)>) {
+        let is_active = self.is_active();
+        for (repository, tag) in running.into_iter().filter(|_| is_active).take(MAX_LOOKS) {
+            if self.by_repository.contains_key(&repository) {
+                self.looks += 1;
+                self.effects.push(Effect::Look { repository, tag, hinted: None });
             }
         }
     }

@@ -359,6 +359,19 @@ fn a_tag_that_never_moves_is_settled_once_it_is_verified() {
 }
 
 #[test]
+fn images_that_workers_may_still_copy_are_looked_at_before_a_comparison() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
+    let copy = *bench.copies.keys().next().unwrap();
+    bench.step(Event::Progress(copy, CopyProgress::Running(7)));
+    bench.passes(10);
+    for (predecessor, looks) in [(Predecessor::MayRun, 1), (Predecessor::Ended, 0)] {
+        let again = Bench::resumed(orders(1, ""), Stored { predecessor, ..bench.stored() }, 5_000);
+        assert_eq!(again.machine.hints_wanted(), state::MAX_LOOKS - looks, "{predecessor:?}");
+    }
+}
+
+#[test]
 fn a_restart_publishes_nothing_and_copies_nothing_before_it_is_observed() {
     let mut bench = Bench::new("");
     let source: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1"), ("v2", "2"), ("v3", "3")])];

@@ -175,18 +175,8 @@ impl World {
                 self.destinations[destination].is_allowed = !self.destinations[destination].is_allowed;
                 self.declare_change();
             }
-            Fault::Deny => {
-                let configuration = self.pick(CONFIGURATIONS);
-                let denied = &mut self.destinations[destination].denied;
-                *denied = if denied.is_some() { None } else { Some(configuration) };
-                self.declare_change();
-            }
-            Fault::Refuse => {
-                let configuration = self.pick(CONFIGURATIONS);
-                let refused = &mut self.destinations[destination].refused;
-                *refused = if refused.is_some() { None } else { Some(configuration) };
-                self.declare_change();
-            }
+            Fault::Deny => self.toggle(|world| &mut world.destinations[destination].denied),
+            Fault::Refuse => self.toggle(|world| &mut world.destinations[destination].refused),
             Fault::Edit => self.edit(tag),
             Fault::Crash => self.leader.into_iter().for_each(|leader| self.kill(leader)),
             Fault::Restart => self.restart(),
@@ -206,6 +196,14 @@ impl World {
                 self.notify(1);
             }
         }
+    }
+
+    /// Chooses a configuration for something, or ends it for the one that has it.
+    fn toggle(&mut self, of: impl Fn(&mut Self) -> &mut Option<usize>) {
+        let configuration = self.pick(CONFIGURATIONS);
+        let chosen = of(self);
+        *chosen = if chosen.is_some() { None } else { Some(configuration) };
+        self.declare_change();
     }
 
     fn push(&mut self, index: usize, tag: usize) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
@@ -71,7 +72,7 @@ async fn configure(scene: &Scene, namespace: &str, name: &str, ends: (&str, Valu
     create::<ReplicationConfiguration>(scene, namespace, object).await;
 }
 
-/// A tenant that does all it can to be in the way, and its registries.
+/// A tenant that takes all it can, and its registries.
 struct Noisy {
     namespace: String,
     drip: FaultProxy,
@@ -83,7 +84,7 @@ struct Noisy {
 }
 
 impl Noisy {
-    /// Its registries, and what the operator may reach of them; nothing of it is at the API server yet.
+    /// Starts its registries, and lets the operator reach them; nothing of it is at the API server yet.
     fn new(scene: &mut Scene, namespace: &str, noise: &Noise) -> Self {
         let (slow, quick, sink, stalled, hanging) = (registry(), registry(), registry(), registry(), registry());
         for n in 0..noise.drips as u64 {
@@ -212,6 +213,8 @@ async fn a_push_takes_no_longer_while_another_tenant_holds_what_it_can() {
     configure(&scene, &own, "jobs", ("source", to("destination")), "jobs-90", "Job").await;
     let noisy = Noisy::new(&mut scene, &other, &noise);
     let (system, _channel) = with_jobs(&mut scene, "tenants").await;
+    // No controller runs here that would create it.
+    create::<ServiceAccount>(&scene, &system, json!({"metadata": {"name": "default"}})).await;
     scene.start_operator().await;
     scene.condition::<ReplicationConfiguration>(&own, "all", "Ready", "True", "Replicated", SOON).await;
     let jobs = scene.api::<Job>(&system);
@@ -229,7 +232,7 @@ async fn a_push_takes_no_longer_while_another_tenant_holds_what_it_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_configuration_without_consent_keeps_nobody_from_a_destination() {
+async fn an_older_configuration_without_consent_keeps_no_destination_from_others() {
     let source = TestRegistry::distribution("consent-claims-source").start().await;
     let destination = TestRegistry::distribution("consent-claims-to").user("writer", PASSWORD).start().await;
     source.pusher().push("app", "v1", &Image::single(31, 1, 5_000)).await;
@@ -245,11 +248,13 @@ async fn an_older_configuration_without_consent_keeps_nobody_from_a_destination(
     configure(&scene, &evil, "own", ("source", to("theirs")), "app", "InProcess").await;
     scene.start_operator().await;
     let refused = async |name: &str| {
-        eventually(SOON, "it is not Ready", async || {
+        eventually(SOON, "it is refused", async || {
             let status = scene.api::<ReplicationConfiguration>(&evil).get(name).await.unwrap().status;
             let conditions = status.unwrap_or_default().conditions;
-            let stalled = conditions.into_iter().find(|c| c.type_ == "Stalled" && c.status == "True");
-            stalled.map(|condition| (condition.reason, condition.message))
+            let ready = conditions.into_iter().find(|c| c.type_ == "Ready");
+            let is_refused = |reason: &str| !matches!(reason, "Replicated" | "Progressing");
+            let refused = ready.filter(|c| c.status == "False" && is_refused(&c.reason));
+            refused.map(|condition| (condition.reason, condition.message))
         })
         .await
     };
@@ -266,4 +271,25 @@ async fn an_older_configuration_without_consent_keeps_nobody_from_a_destination(
     scene.condition::<ReplicationConfiguration>(&namespace, "good", "Ready", "True", "Replicated", SOON).await;
     assert!(destination.pusher().digest_of("app", "v1").await.is_some());
     assert_eq!([refused("foreign").await, refused("own").await], before, "it learns nothing of others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_bound_to_others_reads_like_one_that_does_not_exist() {
+    let destination = registry();
+    let mut scene = Scene::new("bound").await;
+    let (namespace, other) = (scene.namespace.name.clone(), scene.other_namespace("bound-other").await);
+    scene.allow(&destination.host());
+    open(&scene, &namespace, "mine", &destination.host()).await;
+    open(&scene, &other, "theirs", &destination.host()).await;
+    open(&scene, &other, "absent", "nowhere.invalid").await;
+    let binding = ["--bind-host".to_owned(), format!("127.0.0.1:*={namespace}")];
+    scene.operator.process().arguments.extend(binding);
+    scene.start_operator().await;
+    scene.condition::<Registry>(&namespace, "mine", "Ready", "True", "Reachable", SOON).await;
+    let seen = async |name: &str, host: &str| {
+        let message = scene.condition::<Registry>(&other, name, "Ready", "False", "HostUnknown", SOON).await;
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        message.replace(host, "HOST").replace(name, "HOST")
+    };
+    assert_eq!(seen("theirs", &destination.host()).await, seen("absent", "nowhere.invalid").await);
 }

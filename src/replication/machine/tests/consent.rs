@@ -70,7 +70,7 @@ fn a_configuration_with_consent_displaces_no_older_one_that_has_it() {
 }
 
 #[test]
-fn a_destination_that_comes_back_from_another_is_observed_before_it_is_written() {
+fn a_destination_that_comes_back_is_observed_before_it_is_written() {
     let mut bench = Bench::new("");
     bench.compare(SOURCE, true);
     bench.copied(Ok(()));
@@ -97,7 +97,7 @@ fn consent_that_was_away_and_comes_back_reads_nothing_back() {
 }
 
 #[test]
-fn a_registry_object_whose_credentials_were_never_accepted_keeps_nobody_away() {
+fn a_registry_whose_credentials_were_never_accepted_gives_way() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Unproven);
     bench.compare(SOURCE, true);
