@@ -51,7 +51,6 @@ impl Ledger {
                     let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
                     let at = image.completed_at.unwrap_or(now);
                     (row.since, row.was_there) = (at, true);
-                    row.written = destination_digest.clone().or_else(|| Some(row.digest.clone()));
                     row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
                 }
                 (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
@@ -65,9 +64,8 @@ impl Ledger {
                 }
                 _ => {}
             }
-            if image.status != ReplicationState::Complete {
-                row.written = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
-            }
+            let there = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
+            row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
             row.referrers.verified = image.referrers.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
             // Spread over a day, so that a restart does not look at everything at once.
