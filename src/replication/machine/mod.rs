@@ -35,7 +35,7 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Comparison, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Reported, Retried, RunningCopy, STANDSTILL,
+    Comparison, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy, STANDSTILL,
     Slot, SourceRepository, WriteAhead,
 };
 use self::timers::Timers;
@@ -113,7 +113,7 @@ pub(crate) struct Machine {
     requested: Option<String>,
     handling: Option<String>,
     handled: Option<String>,
-    reported: Reported,
+    reported: LastReport,
     /// True if counts changed since the last report.
     is_changed: bool,
     /// True if another process may have reported since.
@@ -189,7 +189,7 @@ impl Machine {
             requested: stored.handled_request.clone(),
             handling: None,
             handled: stored.handled_request,
-            reported: Reported::new(now),
+            reported: LastReport::new(now),
             is_changed: true,
             is_report_doubted: false,
             ending: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::state::{MAX_PUBLICATIONS, Reported};
+use super::state::{LastReport, MAX_PUBLICATIONS};
 use super::{Effect, Machine, PairId, StoreOutcome};
 use crate::plan::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
@@ -136,7 +136,7 @@ impl Machine {
         };
         if report != self.reported.report || self.is_report_doubted {
             self.is_report_doubted = false;
-            self.reported = Reported { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
+            self.reported = LastReport { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
             self.effects.push(Effect::Report(Box::new(report)));
         }
     }

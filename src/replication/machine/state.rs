@@ -151,7 +151,7 @@ impl WriteAhead {
 
 /// The report of the configuration as it was last written.
 #[derive(Debug)]
-pub(super) struct Reported {
+pub(super) struct LastReport {
     pub(super) report: ConfigurationReport,
     /// True if it counts an image that is owed.
     pub(super) owes: bool,
@@ -160,7 +160,7 @@ pub(super) struct Reported {
     pub(super) at: Timestamp,
 }
 
-impl Reported {
+impl LastReport {
     /// Returns the report of a configuration that starts.
     pub(super) fn new(now: Timestamp) -> Self {
         Self { report: ConfigurationReport::default(), owes: false, fails: false, at: now }
