@@ -34,7 +34,7 @@ enum Command {
     /// Prints the state of each replica from the state folder of `serve` or `sync`.
     Status(StatusFlags),
     /// Runs the operator.
-    Operator(OperatorFlags),
+    Operator(Box<OperatorFlags>),
     /// Copies the images that the operator assigns; started by its Jobs.
     Worker(WorkerFlags),
     /// Writes the CustomResourceDefinitions with the description of every field, one file for each kind.
@@ -91,7 +91,7 @@ async fn run(command: Command, log: LogFlags) -> Result<ExitCode, (ExitCode, Box
         Command::Crds { output } => {
             api::write_custom_resource_definitions(&output).map(success).map_err(|error| refused(error.into()))
         }
-        Command::Operator(flags) => operator::run(flags).await.map(success).map_err(refused),
+        Command::Operator(flags) => operator::run(*flags).await.map(success).map_err(refused),
         Command::Worker(flags) => worker::run(flags).await.map(success).map_err(|error| refused(error.into())),
     }
 }
