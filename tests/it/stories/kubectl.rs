@@ -139,7 +139,7 @@ async fn what_is_accepted_but_cannot_be_carried_out_is_stalled_with_a_reason() {
     scene.start_operator().await;
     for (name, reason, words) in [
         ("itself", "SelfReplication", "remove it"),
-        ("twice", "InvalidSpec", "once with its namespace and once without"),
+        ("twice", "InvalidSpec", "once with its defaults and once without"),
         ("by-another-name", "SelfReplication", "is the source itself"),
         ("no-source", "RegistryNotFound", "nowhere"),
         ("no-destination", "RegistryNotFound", "nowhere"),
