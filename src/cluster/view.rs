@@ -64,8 +64,8 @@ struct Token {
 }
 
 impl View {
-    /// Returns the view of an operator that acts on `namespaces` (empty for all), and lets them use `hosts`. Registries that are to be checked
-    /// soon are sent to `checks`.
+    /// Returns the view of an operator that acts on `namespaces` (empty for all), and lets them use `hosts`. Registries
+    /// that are to be checked soon are sent to `checks`.
     pub(crate) fn new(
         client: Client,
         stores: Stores,

@@ -1,8 +1,8 @@
 //! Heartbeats of watches: each answer of the API server to a request to watch is a sign of life, a refusal too.
 //!
 //! A watch of objects that do not change has no events. It ends every [`WATCH_SECONDS`], and the next request shows
-//! that it goes on. One that is answered no more stands still. Before its first answer it does not count: a process that starts
-//! while the API server is away waits for it.
+//! that it goes on. One that is answered no more stands still. Before its first answer it does not count: a process that
+//! starts while the API server is away waits for it.
 
 use std::task::{Context, Poll};
 

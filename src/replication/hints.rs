@@ -47,7 +47,7 @@ struct Waiting {
 /// A hint, ordered and found by its tag.
 struct ByTag(Arc<Hint>);
 
-/// What a configuration takes from its mailbox.
+/// The contents of a mailbox that a configuration takes at once.
 pub(crate) struct Mail {
     /// Pushed tags.
     pub hints: Vec<Arc<Hint>>,

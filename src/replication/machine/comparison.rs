@@ -234,14 +234,7 @@ impl Machine {
         self.problems = comparison.problems;
         self.excluded.name_invalid();
         self.decide_again(now);
-        // A claim of another configuration wakes this one when it is free; everything else has to be looked at again.
-        let wakes_later = |problem: &Problem| {
-            use reason::{
-                DESTINATION_CONFLICT, DESTINATION_NAME_COLLISION, DESTINATION_NAME_INVALID, SELF_REPLICATION,
-            };
-            let by_name = [DESTINATION_NAME_COLLISION, DESTINATION_NAME_INVALID, SELF_REPLICATION];
-            problem.reason == DESTINATION_CONFLICT || by_name.contains(&problem.reason)
-        };
+        let wakes_later = |problem: &Problem| WAKES_LATER.contains(&problem.reason);
         let uid = &self.orders.holder.uid;
         let next = self.configuration.as_ref().map_or(now + MAX_PAUSE, |configured| configured.pace.next(now, uid));
         let is_whole = is_complete && !comparison.is_partial && self.problems.iter().all(wakes_later);
@@ -295,6 +288,14 @@ fn retry_pause(incomplete: u32) -> Duration {
     RETRY.saturating_mul(1 << incomplete.saturating_sub(2).min(10)).min(MAX_PAUSE)
 }
 
+/// Problems of which another comparison knows no more: a claim of another configuration wakes this one when it is free,
+/// and its names follow the spec and the lists. Everything else has to be looked at again.
+const WAKES_LATER: [&str; 4] = [
+    reason::DESTINATION_CONFLICT,
+    reason::DESTINATION_NAME_COLLISION,
+    reason::DESTINATION_NAME_INVALID,
+    reason::SELF_REPLICATION,
+];
 const SOON: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(600);

@@ -1,4 +1,4 @@
-//! What one tenant does costs another neither its destination nor its time.
+//! Tenants beside each other: the noise of one costs another neither its destination nor its time.
 //!
 //! The full load of the noisy tenant is that of `TRANSSHIP_TENANTS=full`; a smaller one holds every bound as well.
 
