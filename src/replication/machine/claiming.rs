@@ -67,6 +67,12 @@ impl Machine {
         self.orders.standings.get(destination).copied().unwrap_or_default()
     }
 
+    /// Forgets which places refused the credentials: claims to them have the weight of their Registry again.
+    pub(super) fn weigh_anew(&mut self) {
+        self.places.refused.clear();
+        self.places.weighed_from = self.next_copy;
+    }
+
     /// Notes that the registry of a pair refused or accepted the credentials for its repository: a claim by which
     /// nothing can be written gives way to others.
     pub(super) fn note_credentials(&mut self, id: PairId, are_refused: bool, claims: &mut Claims, now: Timestamp) {

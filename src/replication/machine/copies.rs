@@ -217,8 +217,12 @@ impl Machine {
         }
         self.settle(id, &tag, failed, jitter, now);
         self.follow_up(id, &tag, &digest, now);
-        if let Some(None | Some(FailureCode::DestinationDenied)) = code {
-            self.note_credentials(id, code.flatten().is_some(), claims, now);
+        match code {
+            Some(None) => self.note_credentials(id, false, claims, now),
+            Some(Some(FailureCode::DestinationDenied)) if copy >= self.places.weighed_from => {
+                self.note_credentials(id, true, claims, now);
+            }
+            _ => {}
         }
     }
 

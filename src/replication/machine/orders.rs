@@ -20,7 +20,7 @@ impl Machine {
         let are_registries_changed = self.orders.registries != earlier.registries;
         let are_standings_changed = self.orders.standings != earlier.standings;
         if is_respecified || are_registries_changed || are_standings_changed {
-            self.places.refused.clear();
+            self.weigh_anew();
         }
         if is_respecified || are_registries_changed {
             self.missing = self.missing_registries();
@@ -49,10 +49,12 @@ impl Machine {
         self.take_request(now);
     }
 
-    /// Compares at once when the annotation has a value that was not seen yet.
+    /// Compares at once when the annotation has a value that was not seen yet. Claims that a registry's refusal has made
+    /// weak have their weight again.
     pub(super) fn take_request(&mut self, now: Timestamp) {
         if self.orders.request.is_some() && self.orders.request != self.requested {
             self.requested = self.orders.request.clone();
+            self.weigh_anew();
             self.stop_comparison();
             self.compare_at = now;
             self.retry(now, |_| true);

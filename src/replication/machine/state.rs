@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ids::{ComparisonId, PairId};
+use super::ids::{ComparisonId, CopyId, PairId};
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{ConfigurationReport, CopyOptions, NameRefusals, Problem, RepositoryAddress, SeenReferrers};
 
@@ -36,6 +36,8 @@ pub(super) struct Places {
     pub(super) doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
     /// Places whose registry refused the credentials: claims to them are weak.
     pub(super) refused: BTreeSet<RepositoryAddress>,
+    /// The first copy whose refusal counts: those before it began with earlier credentials.
+    pub(super) weighed_from: CopyId,
 }
 
 /// The parts of a source that are not replicated, for people.

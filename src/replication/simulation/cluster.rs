@@ -31,6 +31,8 @@ pub(super) struct Declared {
     /// The shape that it has once faults stop.
     pub base: Shape,
     pub request: Option<u32>,
+    /// A registry has refused its credentials.
+    pub was_refused: bool,
     /// An edit has changed which tags are taken.
     pub varies_tags: bool,
     pub interval: Duration,

@@ -103,6 +103,7 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
             shape: base.clone(),
             base,
             request: None,
+            was_refused: false,
             varies_tags: false,
             interval: std::time::Duration::from_secs(interval),
         }
@@ -176,7 +177,11 @@ impl World {
                 self.declare_change();
             }
             Fault::Deny => self.toggle(|world| &mut world.destinations[destination].denied),
-            Fault::Refuse => self.toggle(|world| &mut world.destinations[destination].refused),
+            Fault::Refuse => {
+                self.toggle(|world| &mut world.destinations[destination].refused);
+                let refused = self.destinations[destination].refused;
+                refused.into_iter().for_each(|index| self.declared[index].was_refused = true);
+            }
             Fault::Edit => self.edit(tag),
             Fault::Crash => self.leader.into_iter().for_each(|leader| self.kill(leader)),
             Fault::Restart => self.restart(),
@@ -325,6 +330,10 @@ impl World {
         for declared in &mut self.declared {
             if declared.shape != declared.base {
                 (declared.shape, declared.generation) = (declared.base.clone(), declared.generation + 1);
+            }
+            if declared.was_refused {
+                // People who have corrected the rights at a registry ask for a comparison.
+                declared.request = Some(declared.request.unwrap_or(0) + 1);
             }
         }
         let frozen: Vec<u32> =

@@ -1,8 +1,10 @@
 //! A registry that is away for a while, or forever, during a `sync` or `plan`.
 
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::{Files, text};
 use crate::support::eventually::eventually;
@@ -12,8 +14,7 @@ use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry};
 
 const IMAGES: u64 = 30;
-/// The time for which a registry is away.
-const AWAY: Duration = Duration::from_secs(4);
+const WAITING: &str = "the next attempt is in ";
 
 fn push_images(source: &ScriptedRegistry) {
     (0..IMAGES).for_each(|seed| drop(source.push("app", &format!("v{seed}"), &Image::single(seed, 1, 1_000))));
@@ -25,11 +26,32 @@ fn behind(files: &mut Files, name: &str, proxy: &FaultProxy) {
     registry["spec"]["url"] = json!(format!("http://{}", proxy.host()));
 }
 
-/// Takes the registry behind a proxy away for a while.
-async fn away(proxy: &FaultProxy) {
+/// Runs a subcommand while the registry behind `proxy` is away. It comes back once the program says that it waits, and
+/// `meanwhile` has ended.
+async fn run_while_away(
+    files: &Files,
+    proxy: &FaultProxy,
+    (subcommand, more): (&str, &[&str]),
+    meanwhile: impl Future<Output = ()>,
+) -> Output {
     proxy.set(LineFault::Refuse);
-    tokio::time::sleep(AWAY).await;
-    proxy.set(LineFault::None);
+    let mut child = files.command(subcommand, more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, mut printed) = (child.stdout.take().unwrap(), Vec::new());
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut said = Vec::new();
+    let until_it_ends = async {
+        let until_it_waits = async {
+            while !String::from_utf8_lossy(&said).contains(WAITING)
+                && errors.read_until(b'\n', &mut said).await.unwrap() > 0
+            {}
+        };
+        tokio::join!(until_it_waits, meanwhile);
+        proxy.set(LineFault::None);
+        errors.read_to_end(&mut said).await.unwrap();
+    };
+    let all = async { tokio::join!(until_it_ends, stdout.read_to_end(&mut printed)).1.unwrap() };
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("it ends in two minutes");
+    Output { status: child.wait().await.unwrap(), stdout: printed, stderr: said }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,24 +61,19 @@ async fn a_destination_that_is_away_costs_no_image_and_holds_up_no_other() {
     let proxy = FaultProxy::start(absent.address());
     let mut files = files("away-destination", &source, &[&absent, &present]);
     behind(&mut files, "d0", &proxy);
-    proxy.set(LineFault::Refuse);
     let state = files.state();
     let more = ["--state", state.as_str(), "--retry-for", "2m"];
-    let others_go_on = async {
-        eventually(Duration::from_secs(20), "the others go on", async || {
-            let arrived = present.tags("app").len() as u64;
-            if arrived == IMAGES { Ok(()) } else { Err(arrived) }
-        })
-        .await;
-        away(&proxy).await;
-    };
-    let (synced, ()) = tokio::join!(files.run("sync", &more), others_go_on);
+    let others_go_on = eventually(Duration::from_secs(60), "the others go on", async || {
+        let arrived = present.tags("app").len() as u64;
+        if arrived == IMAGES { Ok(()) } else { Err(arrived) }
+    });
+    let synced = run_while_away(&files, &proxy, ("sync", &more), others_go_on).await;
     let printed = text(&synced);
     assert_eq!(synced.status.code(), Some(0), "{printed}");
     assert_eq!(absent.tags("app"), source.tags("app"), "{printed}");
     assert!(!printed.contains("FAILED    "), "a failure that passed is none: {printed}");
-    assert!(String::from_utf8_lossy(&synced.stderr).contains("the next attempt is in "), "it waits: {printed}");
-    assert!(printed.matches("the next attempt is in ").count() < 5, "and says so now and then: {printed}");
+    assert!(String::from_utf8_lossy(&synced.stderr).contains(WAITING), "it waits: {printed}");
+    assert!(printed.matches(WAITING).count() < 5, "and says so now and then: {printed}");
     assert_eq!(printed.matches("COMPLETE  source").count() as u64, 2 * IMAGES, "each image has one line: {printed}");
 }
 
@@ -68,10 +85,9 @@ async fn a_source_that_is_away_for_a_while_is_compared_again() {
     let mut files = files("away-source", &source, &[&destination]);
     behind(&mut files, "source", &proxy);
     for subcommand in ["plan", "sync"] {
-        proxy.set(LineFault::Refuse);
-        let (ran, ()) = tokio::join!(files.run(subcommand, &["--retry-for", "2m"]), away(&proxy));
+        let ran = run_while_away(&files, &proxy, (subcommand, &["--retry-for", "2m"]), async {}).await;
         assert_eq!(ran.status.code(), Some(0), "{}", text(&ran));
-        assert!(String::from_utf8_lossy(&ran.stderr).contains("the next attempt is in "), "{}", text(&ran));
+        assert!(String::from_utf8_lossy(&ran.stderr).contains(WAITING), "{}", text(&ran));
     }
     assert_eq!(destination.tags("app"), source.tags("app"));
 }
@@ -83,10 +99,9 @@ async fn a_plan_looks_again_at_a_destination_that_is_away() {
     let proxy = FaultProxy::start(destination.address());
     let mut files = files("away-plan", &source, &[&destination]);
     behind(&mut files, "d0", &proxy);
-    proxy.set(LineFault::Refuse);
-    let (planned, ()) = tokio::join!(files.run("plan", &["--retry-for", "2m"]), away(&proxy));
+    let planned = run_while_away(&files, &proxy, ("plan", &["--retry-for", "2m"]), async {}).await;
     assert_eq!(planned.status.code(), Some(0), "{}", text(&planned));
-    assert_eq!(String::from_utf8_lossy(&planned.stderr).matches("the next attempt is in ").count(), 1);
+    assert_eq!(String::from_utf8_lossy(&planned.stderr).matches(WAITING).count(), 1, "{}", text(&planned));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,5 +137,5 @@ async fn a_name_that_does_not_resolve_is_tried_again() {
     let synced = files.run("sync", &["--retry-for", "3s"]).await;
     assert_eq!(synced.status.code(), Some(1), "{}", text(&synced));
     let printed = text(&synced);
-    assert!(printed.contains("the next attempt is in ") && printed.contains("DestinationNotReady"), "{printed}");
+    assert!(printed.contains(WAITING) && printed.contains("DestinationNotReady"), "{printed}");
 }

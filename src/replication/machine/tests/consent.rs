@@ -140,3 +140,21 @@ fn copies_from_or_to_a_registry_that_is_deleted_stop() {
         assert_eq!(bench.holds(), name == "s", "a destination that is not there is not claimed");
     }
 }
+
+#[test]
+fn a_request_gives_a_refused_claim_its_weight_again() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Accepted);
+    bench.compare(SOURCE, true);
+    bench.copied(Err(FailureCode::DestinationDenied));
+    assert!(bench.gives_way());
+    bench.consents(None, Standing::Accepted);
+    assert!(!bench.holds() && bench.report.problem.is_some());
+    bench.passes(900);
+    bench.compare(SOURCE, true);
+    assert!(!bench.holds(), "time alone does not take it back from the one that writes to it");
+    let orders = Orders { request: Some("1".to_owned()), ..bench.machine.orders().clone() };
+    bench.step(Event::Orders(Box::new(orders)));
+    bench.compare(SOURCE, true);
+    assert!(bench.holds(), "it is the older one");
+}
