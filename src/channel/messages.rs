@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
-use crate::registry::{Credentials, Logins, PathLogin, RefusedSet, RegistryOptions};
+use crate::registry::{Credentials, Logins, PathLogin, QuotaStatement, RefusedSet, RegistryOptions, RequestLimits};
 use crate::terms::{FailureCode, Side};
 
 /// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
@@ -42,6 +42,29 @@ pub(crate) struct Report {
     pub ended: Vec<EndedItem>,
     /// The version of the registries' access that it has.
     pub access_version: Option<String>,
+    /// The quotas that the registries stated to it.
+    #[serde(default)]
+    pub quotas: RouteQuotas,
+}
+
+/// The quotas that the registries of a lane stated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RouteQuotas {
+    /// That of the source.
+    pub source: Option<QuotaStatement>,
+    /// That of the destination.
+    pub destination: Option<QuotaStatement>,
+}
+
+/// The part of a process of the limits of both registries.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RouteLimits {
+    /// That of the source.
+    pub source: RequestLimits,
+    /// That of the destination.
+    pub destination: RequestLimits,
 }
 
 /// An image that a worker has.
@@ -100,6 +123,9 @@ pub(crate) struct ReportAnswer {
     pub cancel: Vec<ItemId>,
     /// Access to both registries, where it is new to the worker.
     pub access: Option<RouteAccess>,
+    /// Its part of the limits of both registries at present.
+    #[serde(default)]
+    pub limits: Option<RouteLimits>,
     /// True if the worker ends, as there is nothing more to do.
     pub end: bool,
 }
@@ -120,7 +146,7 @@ pub(crate) struct RouteAccess {
 }
 
 /// The options of one registry's client.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryAccess {
     /// The URL of the registry.
@@ -133,12 +159,12 @@ pub struct RegistryAccess {
     pub ca_bundle: Option<String>,
     /// Further hosts of this registry.
     pub trusted_hosts: Vec<String>,
-    /// Most requests of a kind at once.
+    /// Most requests of a kind at once; [`RouteLimits`] has this worker's part of it and of the rates.
     pub concurrency: usize,
 }
 
 /// Credentials for a registry.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RegistryLogin {
     /// No credentials.
@@ -212,7 +238,7 @@ impl From<&RegistryOptions> for RegistryAccess {
             unused_logins: options.logins.unused().map(str::to_owned),
             ca_bundle: options.ca_bundle.as_ref().map(|bundle| String::from_utf8_lossy(bundle).into_owned()),
             trusted_hosts: options.trusted_hosts.clone(),
-            concurrency: options.concurrency,
+            concurrency: options.limits.concurrency,
         }
     }
 }
@@ -227,7 +253,7 @@ impl TryFrom<RegistryAccess> for RegistryOptions {
             logins: Logins::new(logins.collect(), access.unused_logins),
             ca_bundle: access.ca_bundle.map(String::into_bytes),
             trusted_hosts: access.trusted_hosts,
-            concurrency: access.concurrency,
+            limits: RequestLimits::of_concurrency(access.concurrency),
         })
     }
 }
@@ -308,7 +334,7 @@ mod tests {
             logins: Logins::new(entries.into(), Some("a helper is not run".to_owned())),
             ca_bundle: Some(b"pem".to_vec()),
             trusted_hosts: vec!["[::1]:5000".to_owned()],
-            concurrency: 4,
+            limits: RequestLimits::of_concurrency(4),
         };
         let sent = serde_json::to_string(&RegistryAccess::from(&options)).unwrap();
         let access: RegistryAccess = serde_json::from_str(&sent).unwrap();

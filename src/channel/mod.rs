@@ -13,7 +13,7 @@ pub(crate) use client::{ChannelClient, ChannelError, ChannelFiles, ChannelSetupE
 pub(crate) use grants::{GrantDecision, GrantHolder, GrantSubject, Grants};
 pub(crate) use messages::{
     AccessError, EndedItem, GrantAnswer, GrantRequest, GrantedMutation, HeldItem, Item, ItemError, ItemId,
-    RegistryAccess, Report, ReportAnswer, RouteAccess,
+    RegistryAccess, Report, ReportAnswer, RouteAccess, RouteLimits, RouteQuotas,
 };
 pub(crate) use renewal::{Endpoint, serve_and_renew};
 pub(crate) use server::{WorkerApi, WorkerApiError, routes};

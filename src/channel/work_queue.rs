@@ -246,9 +246,12 @@ impl WorkQueue {
             let since = queued.map(|item| item.since).min()?;
             Some(WaitingLane { lane: lane.clone(), since, hold_until: queue.hold_until })
         });
-        let lanes = lanes.collect();
-        let workers = self.workers.iter().map(|(job, worker)| worker.view(job));
-        (lanes, workers.collect())
+        (lanes.collect(), self.workers())
+    }
+
+    /// Returns all workers.
+    pub(crate) fn workers(&self) -> Vec<WorkerView> {
+        self.workers.iter().map(|(job, worker)| worker.view(job)).collect()
     }
 
     /// Returns the lane of a worker.

@@ -13,10 +13,11 @@ use crate::image::hex;
 use crate::locked::Locked;
 use crate::plan::HostBindings;
 use crate::registry::{
-    self, EgressPolicy, ErrorKind, Logins, RefusedSet, RegistryError, RegistryOptions, canonical_host, credential_host,
+    self, EgressPolicy, ErrorKind, Logins, QuotaStatement, RefusedSet, RegistryError, RegistryOptions, RequestLimits,
+    canonical_host, credential_host,
 };
 use crate::replication::Unusable;
-use crate::terms::reason;
+use crate::terms::{RegistryQuota, reason};
 
 /// The clients of all Registry objects in use, by their uid.
 pub(crate) struct Registries {
@@ -101,14 +102,19 @@ impl Registries {
             present.read_at = Instant::now();
             return Ok(take(present));
         }
+        let limits = &registry.spec.limits;
         let options = RegistryOptions {
             url,
             logins,
             ca_bundle,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
-            concurrency: registry.spec.limits.concurrency as usize,
+            limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
         };
-        let client = registry::Client::new(options.clone(), self.egress.clone()).map_err(|error| Unusable {
+        let client = match known.get(&uid) {
+            Some(earlier) => earlier.client.successor(options.clone(), self.egress.clone()),
+            None => registry::Client::new(options.clone(), self.egress.clone()),
+        };
+        let client = client.map_err(|error| Unusable {
             reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
             message: error.message,
         })?;
@@ -145,6 +151,37 @@ impl Registries {
         let known = known.get(&registry.uid().unwrap_or_default());
         let known = known.filter(|known| known.generation == registry.metadata.generation);
         known.and_then(|known| known.passed_at).is_some_and(|passed_at| passed_at.elapsed() < age)
+    }
+
+    /// Returns true if this process has sent requests to the Registry with this uid in the last seconds.
+    pub(crate) fn is_in_use(&self, uid: &str) -> bool {
+        self.known.lock().get(uid).is_some_and(|known| known.client.pacer().is_in_use())
+    }
+
+    /// Gives this process a part of the limits of a Registry that `processes` use.
+    pub(crate) fn take_part(&self, uid: &str, part: f64, processes: u32) {
+        if let Some(known) = self.known.lock().get(uid) {
+            known.client.set_limits(known.options.limits.part(part, processes));
+        }
+    }
+
+    /// Returns a part of the limits of the Registry with this uid, for another of `processes` that use it.
+    pub(crate) fn part(&self, uid: &str, part: f64, processes: u32) -> Option<RequestLimits> {
+        self.known.lock().get(uid).map(|known| known.options.limits.part(part, processes))
+    }
+
+    /// Returns the quota that `registry` stated last, to this process or to a worker.
+    pub(crate) fn quota(&self, registry: &Registry) -> Option<RegistryQuota> {
+        let known = self.known.lock();
+        let QuotaStatement { limit, remaining, window } = known.get(&registry.uid()?)?.client.pacer().quota()?;
+        Some(RegistryQuota { limit, remaining, window_seconds: window })
+    }
+
+    /// Takes a statement of the Registry with this uid about its quota, which a worker got.
+    pub(crate) fn take_quota(&self, uid: &str, statement: QuotaStatement) {
+        if let Some(known) = self.known.lock().get(uid) {
+            known.client.pacer().take_quota(statement);
+        }
     }
 
     /// Returns the Secret or ConfigMap that `registry` names and that does not exist. No content is read.

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Context;
 use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
-use crate::plan::{Health, NamespacedName, ShareOwner, registry_status};
+use crate::plan::{Health, NamespacedName, ShareOwner, quota_to_publish, registry_status};
 use crate::registry::{ErrorKind, canonical_host};
 use crate::replication::{FairSlot, Unusable};
 use crate::terms::{condition_type, reason};
@@ -63,7 +63,8 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     drop(slot);
     note_credentials(&registry, &health, &context.view);
     let previous = registry.status.clone().unwrap_or_default();
-    let status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
+    let mut status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
+    status.quota = quota_to_publish(previous.quota, context.view.registries.quota(&registry));
     if status != previous {
         let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;

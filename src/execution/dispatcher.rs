@@ -14,13 +14,14 @@ use tokio::sync::{Notify, watch};
 use super::outcome::is_unanswered;
 use crate::channel::{
     EndedItem, GrantAnswer, GrantDecision, GrantHolder, GrantRequest, GrantSubject, GrantedMutation, Grants, ItemId,
-    ItemState, Report, ReportAnswer, ReportError, RouteAccess, Submission, WorkQueue, WorkerApi, WorkerApiError,
+    ItemState, Report, ReportAnswer, ReportError, RouteAccess, RouteLimits, Submission, WorkQueue, WorkerApi,
+    WorkerApiError,
 };
 use crate::cluster::View;
 use crate::copy::{Authority, Denied, Mutation};
 use crate::image::{hex, is_referrer_tag};
 use crate::locked::Locked;
-use crate::plan::{Lane, RepositoryAddress};
+use crate::plan::{Lane, LimitParts, RepositoryAddress, limit_parts};
 use crate::replication::Consent;
 use crate::replication::machine::Assignment;
 
@@ -37,6 +38,8 @@ pub(crate) struct Dispatcher {
     /// The causes that keep the workers of a lane from running.
     problems: Locked<BTreeMap<Lane, String>>,
     problem_changes: watch::Sender<u64>,
+    /// The parts of the limits of each Registry that workers use, by its uid.
+    parts: Locked<BTreeMap<String, LimitParts>>,
     /// Wakes workers that wait for an answer.
     news: Notify,
     /// Wakes the control of Jobs.
@@ -55,6 +58,7 @@ impl Dispatcher {
             open: AtomicBool::new(false),
             problems: Locked::default(),
             problem_changes: watch::Sender::default(),
+            parts: Locked::default(),
             news: Notify::new(),
             work: Notify::new(),
         }
@@ -109,6 +113,39 @@ impl Dispatcher {
     pub(super) fn dismiss(&self, job: &str) {
         self.tokens.lock().retain(|_, admitted| admitted != job);
         self.news.notify_waiters();
+    }
+
+    /// Divides the limits of each Registry that workers use among them and this process.
+    pub(super) fn divide_limits(&self) {
+        let workers = self.queue().workers();
+        let registries = &self.view.registries;
+        let parts = limit_parts(&workers, |uid| registries.is_in_use(uid));
+        let mut known = self.parts.lock();
+        // A Registry that no worker uses any more is this process's alone.
+        known.keys().filter(|uid| !parts.contains_key(*uid)).for_each(|uid| registries.take_part(uid, 1.0, 1));
+        parts.iter().for_each(|(uid, parts)| registries.take_part(uid, parts.operator, parts.processes()));
+        *known = parts;
+    }
+
+    /// Returns the part of a worker of the limits of both its Registries.
+    fn route_limits(&self, job: &str) -> Option<RouteLimits> {
+        let lane = self.queue().lane(job)?.clone();
+        let parts = self.parts.lock();
+        let part = |uid: &str| {
+            let parts = parts.get(uid)?;
+            self.view.registries.part(uid, *parts.workers.get(job)?, parts.processes())
+        };
+        Some(RouteLimits { source: part(&lane.source)?, destination: part(&lane.destination)? })
+    }
+
+    /// Takes what registries stated to a worker about their quotas.
+    fn take_quotas(&self, job: &str, report: &Report) {
+        let Some(lane) = self.queue().lane(job).cloned() else { return };
+        for (uid, stated) in [(lane.source, report.quotas.source), (lane.destination, report.quotas.destination)] {
+            if let Some(statement) = stated {
+                self.view.registries.take_quota(&uid, statement);
+            }
+        }
     }
 
     /// Wakes waiting workers and the control of Jobs after a change.
@@ -198,6 +235,8 @@ impl WorkerApi for Dispatcher {
                 let _ = tokio::time::timeout_at(deadline.into(), news).await;
             }
             let answer = self.queue().report(&job, &report, Instant::now());
+            self.take_quotas(&job, &report);
+            self.divide_limits();
             // Grants of a copy whose last write was not answered run out by themselves.
             let is_answered =
                 |ended: &&EndedItem| ended.result.as_ref().err().is_none_or(|error| !is_unanswered(error.code));
@@ -206,7 +245,7 @@ impl WorkerApi for Dispatcher {
             }
             self.work.notify_one();
             match answer {
-                Ok(answer) => Ok(ReportAnswer { access, ..answer }),
+                Ok(answer) => Ok(ReportAnswer { access, limits: self.route_limits(&job), ..answer }),
                 Err(ReportError::Unknown) => Err(WorkerApiError::Unknown),
                 Err(ReportError::Late) => Err(WorkerApiError::Late),
             }

@@ -159,6 +159,7 @@ impl Workforce {
                 JobOrder::Extend(job) => self.extend(&job).await,
             }
         }
+        self.control.dispatcher.divide_limits();
         self.delete_orphans().await;
         self.publish_problems(now).await;
     }

@@ -11,6 +11,7 @@ mod image_entries;
 mod image_request;
 mod jobs;
 mod ledger;
+mod limit_parts;
 mod namespaced_name;
 mod object_reports;
 mod options;
@@ -45,8 +46,9 @@ pub use ledger::{
     Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
     Row, RowFailure, RowState, UnreadEntry, UnreadTag,
 };
+pub use limit_parts::{LimitParts, limit_parts};
 pub use namespaced_name::NamespacedName;
-pub use object_reports::{Health, policy_status, registry_status};
+pub use object_reports::{Health, policy_status, quota_to_publish, registry_status};
 pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::terms::{Condition, Conditions, RegistryPermissionPolicyStatus, RegistryStatus, condition_type, reason};
+use crate::terms::{
+    Condition, Conditions, RegistryPermissionPolicyStatus, RegistryQuota, RegistryStatus, condition_type, reason,
+};
 
 /// The result of checking a Registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,17 @@ pub fn registry_status(
         Health::Failing { stalled, reason, message } => (false, *stalled, *reason, message.clone()),
     };
     let conditions = ready_and_stalled(&previous.conditions, (ready, stalled), (why, &message), generation, now);
-    RegistryStatus { observed_generation: generation, conditions }
+    RegistryStatus { observed_generation: generation, conditions, quota: previous.quota }
+}
+
+/// Returns the quota that the status of a Registry shows, which states `stated` now. One that has changed by less than a
+/// tenth is not published again, unless it is used up or no longer so.
+pub fn quota_to_publish(published: Option<RegistryQuota>, stated: Option<RegistryQuota>) -> Option<RegistryQuota> {
+    let (Some(known), Some(new)) = (published, stated) else { return stated.or(published) };
+    let is_same = (known.limit, known.window_seconds) == (new.limit, new.window_seconds)
+        && known.remaining.abs_diff(new.remaining).saturating_mul(10) < new.limit
+        && (known.remaining == 0) == (new.remaining == 0);
+    Some(if is_same { known } else { new })
 }
 
 /// Returns the status of a policy. `exists` is true if its Registry exists.
@@ -118,6 +130,25 @@ mod tests {
                     "nothing changes with time alone"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_quota_is_published_again_once_it_has_changed_by_a_tenth() {
+        let quota = |limit, remaining| Some(RegistryQuota { limit, remaining, window_seconds: 21_600 });
+        // published, stated, shown
+        let table = [
+            (None, None, None),
+            (None, quota(100, 99), quota(100, 99)),
+            (quota(100, 99), None, quota(100, 99)),
+            (quota(100, 99), quota(100, 90), quota(100, 99)),
+            (quota(100, 99), quota(100, 89), quota(100, 89)),
+            (quota(100, 5), quota(100, 0), quota(100, 0)),
+            (quota(100, 0), quota(100, 1), quota(100, 1)),
+            (quota(100, 99), quota(200, 99), quota(200, 99)),
+        ];
+        for (published, stated, shown) in table {
+            assert_eq!(quota_to_publish(published, stated), shown, "{published:?} {stated:?}");
         }
     }
 

@@ -1,7 +1,9 @@
 //! Checks of specs that did not pass an API server: by the same rules as in the CustomResourceDefinitions.
 
 use super::spec_error::{SpecError, check, check_field};
-use crate::terms::{REGISTRY_RULES, RegistryPermissionPolicySpec, RegistrySpec, STATEMENT_RULES, TLS_RULES, URL_RULES};
+use crate::terms::{
+    BANDWIDTH_RULES, REGISTRY_RULES, RegistryPermissionPolicySpec, RegistrySpec, STATEMENT_RULES, TLS_RULES, URL_RULES,
+};
 
 /// Checks the spec of a Registry.
 ///
@@ -10,6 +12,7 @@ use crate::terms::{REGISTRY_RULES, RegistryPermissionPolicySpec, RegistrySpec, S
 pub fn check_registry(spec: &RegistrySpec) -> Result<(), SpecError> {
     check(&URL_RULES, &spec.url)?;
     check(&REGISTRY_RULES, spec)?;
+    check(&BANDWIDTH_RULES, &spec.limits.bandwidth)?;
     spec.tls.as_ref().map_or(Ok(()), |tls| check(&TLS_RULES, tls))
 }
 

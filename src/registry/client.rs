@@ -20,6 +20,7 @@ use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
 use crate::registry::http::hosts::{Hosts, canonical_host, official_image_advice};
+use crate::registry::http::pacer::{Pacer, RequestLimits};
 use crate::registry::http::transport::Transport;
 use crate::registry::lists::catalog::{Catalog, RepositoryList};
 use crate::registry::lists::page::Keep;
@@ -45,9 +46,8 @@ pub struct RegistryOptions {
     /// Further hosts of this registry: token realm, blob redirects, upload locations. `host` stands for its ports 443
     /// and 80, any other is written as `host:port`.
     pub trusted_hosts: Vec<String>,
-    /// The maximum of blobs that are read, and that are written, at once; as many small requests of each kind besides.
-    /// At least 1. While the registry answers 429 or 503, or connections fail, fewer are made.
-    pub concurrency: usize,
+    /// The bounds on its use.
+    pub limits: RequestLimits,
 }
 
 /// The identity of a client: tables about the content of a registry are keyed by it, never by host.
@@ -80,7 +80,29 @@ impl Client {
     /// `Configuration` if an option cannot be used.
     pub fn new(options: RegistryOptions, egress: Arc<EgressPolicy>) -> Result<Self, RegistryError> {
         let ecr = EcrApi::of_host(&canonical_host(&options.url));
-        Self::build(options, egress, Deadlines::default(), ecr)
+        Self::build(options, egress, (Deadlines::default(), ecr), None)
+    }
+
+    /// Creates the client that takes the place of this one, whose options have changed: requests and bytes of both are
+    /// scheduled together.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn successor(&self, options: RegistryOptions, egress: Arc<EgressPolicy>) -> Result<Self, RegistryError> {
+        let ecr = EcrApi::of_host(&canonical_host(&options.url));
+        let is_same = canonical_host(&options.url) == self.host();
+        let pacer = is_same.then(|| self.0.session.http().pacer().clone());
+        Self::build(options, egress, (Deadlines::default(), ecr), pacer)
+    }
+
+    /// Changes the bounds on the use of the registry by this process.
+    pub fn set_limits(&self, limits: RequestLimits) {
+        self.0.session.http().set_limits(limits);
+    }
+
+    /// Returns the schedules of requests and bytes, and the quota that the registry states.
+    pub(crate) fn pacer(&self) -> &Pacer {
+        self.0.session.http().pacer()
     }
 
     /// Creates the client of a registry of Amazon ECR whose host name does not reveal its API, as that of a test
@@ -93,24 +115,24 @@ impl Client {
         egress: Arc<EgressPolicy>,
         api: EcrApi,
     ) -> Result<Self, RegistryError> {
-        Self::build(options, egress, Deadlines::default(), Some(api))
+        Self::build(options, egress, (Deadlines::default(), Some(api)), None)
     }
 
     fn build(
         options: RegistryOptions,
         egress: Arc<EgressPolicy>,
-        deadlines: Deadlines,
-        ecr: Option<EcrApi>,
+        (deadlines, ecr): (Deadlines, Option<EcrApi>),
+        pacer: Option<Arc<Pacer>>,
     ) -> Result<Self, RegistryError> {
-        let RegistryOptions { url, logins, ca_bundle, trusted_hosts, concurrency } = options;
-        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let RegistryOptions { url, logins, ca_bundle, trusted_hosts, limits } = options;
+        let concurrency = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let hosts = Hosts::new(&url, &trusted_hosts, &KNOWN_REALMS)?;
         let profile = upload_profile(hosts.host());
         let transport = Transport::new(egress, ca_bundle.as_deref(), concurrency, &deadlines)?;
         if let Some(skipped) = transport.skipped_certificates() {
             tracing::warn!(host = hosts.host(), skipped, "certificates of a CA bundle cannot be used");
         }
-        let http = Arc::new(Http::new(hosts, transport, deadlines, concurrency));
+        let http = Arc::new(Http::new(hosts, transport, deadlines, limits, pacer));
         let ecr = ecr.and_then(|api| Ecr::new(http.clone(), api, logins.credentials(None))).map(Arc::new);
         let issuer = ecr.clone().map(|ecr| ecr as Arc<dyn LoginIssuer>);
         let session = Arc::new(Session::new(http.clone(), Auth::new(http, logins, issuer)));
@@ -375,7 +397,7 @@ impl Client {
         egress: Arc<EgressPolicy>,
         deadlines: Deadlines,
     ) -> Result<Self, RegistryError> {
-        Self::build(options, egress, deadlines, None)
+        Self::build(options, egress, (deadlines, None), None)
     }
 
     /// Lists every tag, by the distribution API alone.

@@ -28,6 +28,8 @@ mod testing;
 
 pub use self::http::egress::{EgressPolicy, HostPort, HostPortError, RefusedAddresses, RefusedSet};
 pub use self::http::hosts::{canonical_host, credential_host};
+pub use self::http::pacer::RequestLimits;
+pub use self::http::quota::QuotaStatement;
 pub use auth::credentials::Credentials;
 pub use auth::docker_config::{DockerConfig, DockerConfigError};
 pub use auth::logins::{Logins, PathLogin};

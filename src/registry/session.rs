@@ -148,6 +148,7 @@ impl Session {
         let (url, headers) = (response.url, response.response.headers().clone());
         let body = body::read(response.response, limit, self.http.deadlines()).await;
         let body = body.map_err(|error| request.operation.attempt_error(error))?;
+        self.http.pacer().count(body.len());
         Ok(Fetched::Document { url, headers, body })
     }
 

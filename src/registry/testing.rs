@@ -12,6 +12,7 @@ use crate::registry::auth::logins::Logins;
 use crate::registry::client::{Client, RegistryOptions};
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
+use crate::registry::http::pacer::RequestLimits;
 
 /// A request that the server got.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +186,7 @@ pub(crate) fn options(url: &str, credentials: Credentials, trusted: &[String]) -
         logins: credentials.into(),
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
-        concurrency: 4,
+        limits: RequestLimits::of_concurrency(4),
     }
 }
 

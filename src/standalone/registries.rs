@@ -13,7 +13,8 @@ use super::flags::FileFlags;
 use crate::api::Registry;
 use crate::plan::NamespacedName;
 use crate::registry::{
-    Client, DockerConfig, EgressPolicy, HostPort, Logins, RegistryOptions, canonical_host, credential_host,
+    Client, DockerConfig, EgressPolicy, HostPort, Logins, RegistryOptions, RequestLimits, canonical_host,
+    credential_host,
 };
 use crate::terms::{CaReference, CreateRepositories};
 
@@ -138,18 +139,25 @@ impl Setup<'_> {
     fn registry(&self, reference: &NamespacedName, url: Url) -> Result<FileRegistry, ClientError> {
         let registry = &self.documents.registries[reference];
         let (host, credential_host) = (canonical_host(&url), credential_host(&url));
+        let limits = &registry.spec.limits;
         let options = RegistryOptions {
             ca_bundle: self.ca_bundle(registry, reference, &host)?,
             url,
             logins: self.logins(registry, &credential_host)?,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
-            concurrency: registry.spec.limits.concurrency as usize,
+            limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
         };
         let version = version(registry, &options);
         let earlier = self.earlier.and_then(|earlier| earlier.get(reference));
         let client = match earlier.filter(|earlier| earlier.version == version) {
             Some(same) => same.client.clone(),
-            None => Client::new(options, self.egress.clone()).map_err(|error| ClientError::Options(error.message))?,
+            None => {
+                let client = match earlier {
+                    Some(earlier) => earlier.client.successor(options, self.egress.clone()),
+                    None => Client::new(options, self.egress.clone()),
+                };
+                client.map_err(|error| ClientError::Options(error.message))?
+            }
         };
         Ok(FileRegistry { client, host, create: registry.spec.create_repositories, version })
     }

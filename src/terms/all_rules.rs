@@ -2,7 +2,7 @@
 
 use super::filters::{REPOSITORY_FILTER_RULES, TAG_FILTER_RULES};
 use super::name::NAME_RULES;
-use super::registry::{REGISTRY_RULES, TLS_RULES, URL_RULES};
+use super::registry::{BANDWIDTH_RULES, REGISTRY_RULES, TLS_RULES, URL_RULES};
 use super::registry_permission_policy::STATEMENT_RULES;
 use super::replication_configuration::{
     CONFIGURATION_RULES, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES,
@@ -16,6 +16,7 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&NAME_RULES),
         texts(&REGISTRY_RULES),
         texts(&URL_RULES),
+        texts(&BANDWIDTH_RULES),
         texts(&TLS_RULES),
         texts(&STATEMENT_RULES),
         texts(&CONFIGURATION_RULES),

@@ -42,7 +42,8 @@ pub struct RegistrySpec {
     /// `RepositoryNotFound`. Default: Auto.
     #[serde(default)]
     pub create_repositories: CreateRepositories,
-    /// Bounds on the use of the registry.
+    /// Bounds on the use of the registry by everything that uses this Registry, in all processes together: the operator
+    /// divides them among the copy Jobs that run. A change takes effect at once.
     #[serde(default)]
     pub limits: Limits,
     /// Push notifications that this registry sends to the operator at `/v1/notify/{namespace}/{name}`. Absent: the
@@ -133,7 +134,7 @@ pub enum CreateRepositories {
     Never,
 }
 
-/// Bounds on the use of a registry.
+/// Bounds on the use of a registry, for all processes together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -141,12 +142,25 @@ pub struct Limits {
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: u32,
+    /// The largest number of requests a second, at most 10000. Requests to other hosts that the registry sends clients
+    /// to, for blobs or tokens, do not count. Default: 0, any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(range(max = 10_000))]
+    pub requests_per_second: u32,
+    /// The largest number of bytes a second, read and written together: 65536 or more. Default: 0, any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(transform = checked_by(&BANDWIDTH_RULES))]
+    pub bandwidth: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrency: default_concurrency() }
+        Self { concurrency: default_concurrency(), requests_per_second: 0, bandwidth: 0 }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn default_concurrency() -> u32 {
@@ -201,7 +215,32 @@ pub struct RegistryStatus {
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
+    /// The quota of requests that the registry states in its answers, as Docker Hub does. Work slows down before it is
+    /// used up. Written again once the quota has changed by a tenth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<RegistryQuota>,
 }
+
+/// A quota of requests, as a registry stated it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryQuota {
+    /// The requests that the registry takes in each window.
+    pub limit: u64,
+    /// The requests that were left.
+    pub remaining: u64,
+    /// The window in seconds.
+    pub window_seconds: u64,
+}
+
+/// The rules for `spec.limits.bandwidth` of a Registry.
+pub static BANDWIDTH_RULES: ValidationRules<u64> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
+        "self == 0 || self >= 65536",
+        "spec.limits.bandwidth is in bytes a second: 65536 or more, or 0 for any number",
+        |bandwidth| *bandwidth == 0 || *bandwidth >= 65_536,
+    )]
+});
 
 /// The rules for the spec of a Registry.
 pub static REGISTRY_RULES: ValidationRules<RegistrySpec> = ValidationRules::new(|| {

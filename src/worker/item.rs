@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::authority::{LeasedAuthority, Leases};
 use super::error::WorkerError;
-use crate::channel::{ChannelClient, EndedItem, Item, ItemError, ItemId, RegistryAccess, RouteAccess};
+use crate::channel::{
+    ChannelClient, EndedItem, Item, ItemError, ItemId, RegistryAccess, RouteAccess, RouteLimits, RouteQuotas,
+};
 use crate::copy::{ByteCounter, CodedError, Copied, CopyError, Ends, Engine, ImageCopy};
 use crate::registry::{Client, EgressPolicy};
 use crate::terms::FailureCode;
@@ -17,17 +19,41 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Clients of both ends.
+    /// Clients of both ends, one if they are the same Registry; they go on with the schedules of an `earlier` route.
     ///
     /// # Errors
     /// [`WorkerError`] if an option cannot be used.
-    pub(super) fn new(access: RouteAccess, egress: &Arc<EgressPolicy>) -> Result<Self, WorkerError> {
+    pub(super) fn new(
+        access: RouteAccess,
+        egress: &Arc<EgressPolicy>,
+        earlier: Option<&Self>,
+    ) -> Result<Self, WorkerError> {
         egress.refused.replace(access.refused);
-        let client = |access: RegistryAccess| -> Result<Client, WorkerError> {
-            Ok(Client::new(access.try_into()?, egress.clone())?)
+        let client = |access: RegistryAccess, earlier: Option<&Client>| -> Result<Client, WorkerError> {
+            let options = access.try_into()?;
+            Ok(match earlier {
+                Some(earlier) => earlier.successor(options, egress.clone())?,
+                None => Client::new(options, egress.clone())?,
+            })
         };
-        let ends = Ends { source: client(access.source)?, destination: client(access.destination)? };
-        Ok(Self { version: access.version, ends })
+        let is_one = access.source == access.destination;
+        let source = client(access.source, earlier.map(|earlier| &earlier.ends.source))?;
+        let destination = match is_one {
+            true => source.clone(),
+            false => client(access.destination, earlier.map(|earlier| &earlier.ends.destination))?,
+        };
+        Ok(Self { version: access.version, ends: Ends { source, destination } })
+    }
+
+    /// Keeps to this process's part of the limits.
+    pub(super) fn limit(&self, limits: &RouteLimits) {
+        self.ends.source.set_limits(limits.source);
+        self.ends.destination.set_limits(limits.destination);
+    }
+
+    /// Returns what the registries stated about their quotas.
+    pub(super) fn quotas(&self) -> RouteQuotas {
+        RouteQuotas { source: self.ends.source.pacer().quota(), destination: self.ends.destination.pacer().quota() }
     }
 }
 

@@ -127,6 +127,7 @@ impl Worker {
             held: running.chain(waiting).collect(),
             ended: self.ended.clone(),
             access_version: self.route.as_ref().map(|route| route.version.clone()),
+            quotas: self.route.as_ref().map(|route| route.quotas()).unwrap_or_default(),
         }
     }
 
@@ -138,7 +139,10 @@ impl Worker {
     fn apply(&mut self, answer: ReportAnswer, report: &Report, sent: Instant) -> Result<(), WorkerError> {
         self.ended.drain(..report.ended.len());
         if let Some(access) = answer.access {
-            self.route = Some(Arc::new(Route::new(access, &self.egress)?));
+            self.route = Some(Arc::new(Route::new(access, &self.egress, self.route.as_deref())?));
+        }
+        if let Some((route, limits)) = self.route.as_ref().zip(answer.limits) {
+            route.limit(&limits);
         }
         let until = sent + Duration::from_millis(answer.authority_ms);
         self.leases.renew(answer.keep.iter().chain(answer.items.iter().map(|item| &item.id)), until);

@@ -14,7 +14,7 @@ use transship::copy::{
 };
 use transship::image::Digest;
 use transship::plan::CopyOptions;
-use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
+use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions, RequestLimits};
 
 use crate::support::copy_errors::is_transient;
 use crate::support::eventually::eventually;
@@ -407,7 +407,7 @@ pub(crate) fn client(host: &str) -> Client {
         logins: Credentials::Anonymous.into(),
         ca_bundle: None,
         trusted_hosts: Vec::new(),
-        concurrency: 8,
+        limits: RequestLimits::of_concurrency(8),
     };
     let egress = EgressPolicy { allow: [host.parse().unwrap()].into(), ..EgressPolicy::default() };
     Client::new(options, Arc::new(egress)).unwrap()

@@ -18,6 +18,7 @@ mod measured;
 mod names;
 mod one_at_a_time;
 mod platforms;
+mod quotas;
 mod referrers;
 mod registries;
 mod serve;

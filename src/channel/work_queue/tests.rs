@@ -1,7 +1,7 @@
 //! Tests of the work queue, with a model of workers and of operators that follow one another.
 
 use super::*;
-use crate::channel::HeldItem;
+use crate::channel::{HeldItem, RouteQuotas};
 use crate::plan::MIN_THROUGHPUT;
 
 const LIFE: Duration = Duration::from_secs(3_600);
@@ -39,6 +39,7 @@ fn report(session: &str, sequence: u64, held: &[&str], ended: &[&str]) -> Report
         held: held.iter().map(|id| holds(id, id)).collect(),
         ended: ended.iter().map(|id| EndedItem { id: ItemId((*id).into()), result: Ok(replica()), moved: 9 }).collect(),
         access_version: None,
+        quotas: RouteQuotas::default(),
     }
 }
 

@@ -264,7 +264,12 @@ impl BlobReader {
             if self.offset == self.blob.size {
                 return self.check().map(|()| None);
             }
-            match self.rate.next_piece(&mut self.response, self.blobs.session.http().deadlines()).await {
+            let http = self.blobs.session.http();
+            let piece = self.rate.next_piece(&mut self.response, http.deadlines()).await;
+            if let Ok(Some(piece)) = &piece {
+                http.pacer().pass(piece.len()).await;
+            }
+            match piece {
                 Ok(Some(piece)) if piece.len() as u64 <= self.skip => self.skip -= piece.len() as u64,
                 Ok(Some(mut piece)) => {
                     piece.advance(std::mem::take(&mut self.skip) as usize);

@@ -13,7 +13,6 @@ use crate::locked::Locked;
 /// have the same limit: it starts at the maximum, is halved when the registry is overloaded, once for all requests that
 /// were sent before the cut, and grows by one for each limit's worth of successes.
 pub(crate) struct Limiter {
-    max: usize,
     state: Locked<LimitState>,
     small: Arc<PermitPool>,
     bodies: Arc<PermitPool>,
@@ -45,6 +44,7 @@ pub(crate) enum Feedback {
 }
 
 struct LimitState {
+    max: usize,
     limit: f64,
     cut_at: Option<Instant>,
 }
@@ -60,8 +60,8 @@ impl Limiter {
     pub(super) fn new(max: usize) -> Self {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         let pool = || Arc::new(PermitPool { permits: Arc::new(Semaphore::new(max)), surplus: Locked::new(0) });
-        let state = LimitState { limit: max as f64, cut_at: None };
-        Self { max, state: Locked::new(state), small: pool(), bodies: pool() }
+        let state = LimitState { max, limit: max as f64, cut_at: None };
+        Self { state: Locked::new(state), small: pool(), bodies: pool() }
     }
 
     /// Waits for a permit; requests get them in the order of arrival.
@@ -83,18 +83,34 @@ impl Limiter {
         }
         let before = state.limit as usize;
         match feedback {
-            Feedback::Answered => state.limit = (state.limit + 1.0 / state.limit).min(self.max as f64),
+            Feedback::Answered => state.limit = (state.limit + 1.0 / state.limit).min(state.max as f64),
             Feedback::Overloaded => {
                 state.limit = (state.limit / 2.0).max(1.0);
                 state.cut_at = Some(Instant::now());
             }
         }
         let after = state.limit as usize;
-        for pool in [&self.small, &self.bodies] {
-            pool.resize(before, after);
-        }
+        self.resize(before, after);
         if after < before {
             tracing::debug!(before, after, "fewer requests at once");
+        }
+    }
+
+    /// Changes the maximum. A limit that an overload has cut grows no faster for it.
+    pub(super) fn set_max(&self, max: usize) {
+        let max = max.clamp(1, Semaphore::MAX_PERMITS);
+        let mut state = self.state.lock();
+        let before = state.limit as usize;
+        if before == state.max || before > max {
+            state.limit = max as f64;
+        }
+        state.max = max;
+        self.resize(before, state.limit as usize);
+    }
+
+    fn resize(&self, before: usize, after: usize) {
+        for pool in [&self.small, &self.bodies] {
+            pool.resize(before, after);
         }
     }
 
@@ -185,6 +201,20 @@ mod tests {
             limiter.record(later(), Feedback::Answered);
         }
         assert_eq!((limiter.limit(), limiter.free_for_bodies()), (8, 8), "never more than configured");
+    }
+
+    #[test]
+    fn a_new_maximum_holds_at_once_unless_an_overload_has_cut_the_limit() {
+        let limiter = Limiter::new(8);
+        for max in [2, 6, 8] {
+            limiter.set_max(max);
+            assert_eq!((limiter.limit(), limiter.free_for_bodies()), (max, max));
+        }
+        limiter.record(Instant::now(), Feedback::Overloaded);
+        for (max, limit) in [(16, 4), (3, 3), (12, 12)] {
+            limiter.set_max(max);
+            assert_eq!(limiter.limit(), limit, "a maximum of {max}");
+        }
     }
 
     #[tokio::test]

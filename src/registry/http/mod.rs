@@ -10,6 +10,8 @@ pub(crate) mod egress;
 mod encoding;
 pub(crate) mod hosts;
 pub(crate) mod limiter;
+pub(crate) mod pacer;
+pub(crate) mod quota;
 pub(crate) mod request;
 mod resolver;
 pub(crate) mod response;
@@ -21,7 +23,9 @@ mod trust;
 mod warnings;
 
 use std::fmt::Display;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -31,6 +35,7 @@ use crate::registry::error::{AttemptError, ErrorKind, HttpError, Operation, Regi
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::hosts::{HostTrust, Hosts, is_same_origin};
 use crate::registry::http::limiter::{Feedback, Limiter, Load, Permit};
+use crate::registry::http::pacer::{CountedRequest, Pacer, RequestLimits};
 use crate::registry::http::request::HttpRequest;
 use crate::registry::http::response::HttpResponse;
 use crate::registry::http::retry::{Pause, Retries};
@@ -46,13 +51,34 @@ pub(crate) struct Http {
     /// blob that comes through this same client.
     reads: Limiter,
     writes: Limiter,
+    pacer: Arc<Pacer>,
 }
 
 impl Http {
-    /// `concurrency` bounds the reads, and the writes, that run at once.
-    pub(crate) fn new(hosts: Hosts, transport: Transport, deadlines: Deadlines, concurrency: usize) -> Self {
-        let (reads, writes) = (Limiter::new(concurrency), Limiter::new(concurrency));
-        Self { hosts, transport, deadlines, pause: Pause::default(), reads, writes }
+    /// Goes on with the schedules of `pacer`, that of an earlier client of the same registry, if there is one.
+    pub(crate) fn new(
+        hosts: Hosts,
+        transport: Transport,
+        deadlines: Deadlines,
+        limits: RequestLimits,
+        pacer: Option<Arc<Pacer>>,
+    ) -> Self {
+        let (reads, writes) = (Limiter::new(limits.permits()), Limiter::new(limits.permits()));
+        let pacer = pacer.unwrap_or_else(|| Arc::new(Pacer::new(limits)));
+        pacer.set(limits);
+        Self { hosts, transport, deadlines, pause: Pause::default(), reads, writes, pacer }
+    }
+
+    /// Changes the limits.
+    pub(crate) fn set_limits(&self, limits: RequestLimits) {
+        self.pacer.set(limits);
+        self.reads.set_max(limits.permits());
+        self.writes.set_max(limits.permits());
+    }
+
+    /// Returns the schedules of requests and bytes.
+    pub(crate) fn pacer(&self) -> &Arc<Pacer> {
+        &self.pacer
     }
 
     pub(crate) fn hosts(&self) -> &Hosts {
@@ -113,6 +139,7 @@ impl Http {
         let mut authorization = authorization;
         let is_read = is_read(&request.method);
         for _ in 0..=MAX_REDIRECTS {
+            let _counted = self.admit(request, &url, operation).await?;
             let (outgoing, sent_at) = (request.at(&url, authorization), Instant::now());
             let sent = self.transport.send(outgoing, self.hosts.trust(&url), Some(self.deadlines.headers)).await;
             self.record(&request.method, &url, sent_at, &sent);
@@ -132,10 +159,29 @@ impl Http {
         Err(operation.error(ErrorKind::Rejected, format!("redirects over {MAX_REDIRECTS} times")).into())
     }
 
+    /// Waits for the turn of a request, if it goes to the registry itself.
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        url: &Url,
+        operation: &Operation,
+    ) -> Result<Option<CountedRequest<'_>>, AttemptError> {
+        if !self.hosts.is_own_origin(url) {
+            return Ok(None);
+        }
+        let within = self.pacer.within_quota((&request.method, url.path()), operation, &self.deadlines).await;
+        let counted = within.map_err(AttemptError::last)?;
+        self.pacer.turn(request.body.as_ref().map_or(0, Bytes::len)).await;
+        Ok(counted)
+    }
+
     /// Sends a request whose body is a stream, without a deadline and without following redirects. The caller watches
     /// the stream, and passes the result to [`Http::record`].
     pub(crate) async fn send_stream(&self, request: reqwest::Request) -> Result<reqwest::Response, HttpError> {
         let trust = self.hosts.trust(request.url());
+        if self.hosts.is_own_origin(request.url()) {
+            self.pacer.turn(0).await;
+        }
         self.transport.send(request, trust, None).await
     }
 
@@ -167,9 +213,7 @@ impl Http {
                 limiter.record(sent_at, if is_overload { Feedback::Overloaded } else { Feedback::Answered });
                 if self.hosts.is_own_origin(url) {
                     warnings::log(self.hosts.host(), response.headers());
-                    if retry::remaining(response.headers()) == Some(0) {
-                        tracing::debug!(registry = self.hosts.host(), "the quota of requests is used up");
-                    }
+                    self.pacer.learn(method, url.path(), response.headers(), sent_at);
                 }
             }
             Err(error) if error.kind == ErrorKind::Unavailable => limiter.record(sent_at, Feedback::Overloaded),

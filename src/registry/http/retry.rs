@@ -32,7 +32,8 @@ impl<'a> Retries<'a> {
         let error = failed.error;
         let backoff = self.backoff();
         let mut wait = error.retry_after.map_or(backoff, |asked| backoff.max(asked + backoff.min(asked / 10)));
-        if error.kind == ErrorKind::RateLimited {
+        // A request that was never sent, because the quota is known to be used up, keeps no other from being sent.
+        if error.kind == ErrorKind::RateLimited && failed.max_tries > 1 {
             // Registries ask for microseconds, or for nothing at all.
             let asked = error.retry_after.unwrap_or(backoff).max(self.deadlines.min_pause);
             if self.pause.until(Instant::now() + asked) {
@@ -109,12 +110,6 @@ pub(crate) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     // Not only ASCII: GHCR writes microseconds with their sign.
     let text = String::from_utf8_lossy(headers.get(RETRY_AFTER)?.as_bytes());
     parse_retry_after(&text, SystemTime::now())
-}
-
-/// Returns the requests that are left of a quota, as Docker Hub states it: `RateLimit-Remaining: 76;w=21600`.
-pub(super) fn remaining(headers: &HeaderMap) -> Option<u64> {
-    let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
-    text.split(';').next()?.trim().parse().ok()
 }
 
 /// Parses `Retry-After` (RFC 9110, 10.2.3): seconds or a date; also `1.5`, `23.722µs` and the like, which registries
@@ -198,15 +193,6 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_retry_after(text, now), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn the_rest_of_a_quota_is_read_as_docker_hub_writes_it() {
-        for (text, expected) in [("0;w=21600", Some(0)), ("76", Some(76)), (" 1 ;w=60", Some(1)), ("soon", None)] {
-            let headers = HeaderMap::from_iter([("ratelimit-remaining".parse().unwrap(), text.parse().unwrap())]);
-            assert_eq!(remaining(&headers), expected, "{text}");
-        }
-        assert_eq!(remaining(&HeaderMap::new()), None);
     }
 
     #[test]

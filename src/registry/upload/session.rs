@@ -16,6 +16,7 @@ use crate::registry::auth::Authorization;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::content::blobs::BlobStream;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
+use crate::registry::http::pacer::paced;
 use crate::registry::http::response::{ErrorResponse, HttpResponse};
 use crate::registry::session::{RegistryRequest, Session};
 use crate::registry::upload::body::{UploadBody, UploadProgress};
@@ -207,6 +208,7 @@ impl UploadSession {
         *request.body_mut() = Some(match size {
             0 => reqwest::Body::from(""),
             size => {
+                let source = paced(self.session.http().pacer().clone(), source);
                 let body = UploadBody::new(source, size, progress.clone(), self.operation.clone());
                 reqwest::Body::wrap_stream(body.boxed())
             }

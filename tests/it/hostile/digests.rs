@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA512, digest};
 use serde_json::json;
 use transship::copy::CopyError;
-use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions};
+use transship::registry::{Client, Credentials, EgressPolicy, ErrorKind, RegistryOptions, RequestLimits};
 
 use super::document;
 use crate::registries::pair::RegistryPair;
@@ -21,7 +21,7 @@ pub(super) fn client_to(url: &str, hosts: &[String]) -> Client {
         logins: Credentials::Anonymous.into(),
         ca_bundle: None,
         trusted_hosts: Vec::new(),
-        concurrency: 8,
+        limits: RequestLimits::of_concurrency(8),
     };
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();
     Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use transship::copy::CopyError;
 use transship::registry::{
-    Client, Credentials, EgressPolicy, ErrorKind, FallbackTag, Reference, RegistryError, RegistryOptions,
+    Client, Credentials, EgressPolicy, ErrorKind, FallbackTag, Reference, RegistryError, RegistryOptions, RequestLimits,
 };
 
 use super::pair::{RegistryPair, client};
@@ -151,7 +151,7 @@ fn client_of(url: &str) -> Client {
         logins: Credentials::Anonymous.into(),
         ca_bundle: Some(TestAuthority::shared().pem().into()),
         trusted_hosts: Vec::new(),
-        concurrency: 4,
+        limits: RequestLimits::of_concurrency(4),
     };
     Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
 }

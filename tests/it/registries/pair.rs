@@ -10,7 +10,7 @@ use transship::copy::{
 };
 use transship::image::{Digest, RepositoryName, Tag};
 use transship::plan::CopyOptions;
-use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions};
+use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions, RequestLimits};
 
 use crate::support::image::{Blob, Image};
 use crate::support::scripted::ecr::{ACCOUNT, REGION};
@@ -123,7 +123,7 @@ fn access(
         logins: credentials.into(),
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
-        concurrency: 8,
+        limits: RequestLimits::of_concurrency(8),
     };
     let hosts = [registry.host(), registry.other_host()];
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();

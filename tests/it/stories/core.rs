@@ -21,7 +21,7 @@ const CONFIGURATION: &str = "all";
 
 /// Returns a scene whose source and destination are scripted registries without logins; its configuration `all` copies
 /// what `filters` take.
-pub(super) async fn between(
+pub async fn between(
     story: &str,
     source: &ScriptedRegistry,
     destination: &ScriptedRegistry,

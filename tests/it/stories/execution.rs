@@ -51,7 +51,7 @@ async fn is_reported_and_resolved(scene: &Scene, reason: &str, words: &str) {
 }
 
 /// Returns an operator that can start Jobs in a namespace of its own.
-pub(super) async fn with_jobs(scene: &mut Scene, story: &str) -> (String, Port) {
+pub async fn with_jobs(scene: &mut Scene, story: &str) -> (String, Port) {
     let (system, channel) = (scene.plane.namespace(&format!("{story}-system")).await.name, Port::claim());
     let address = format!("127.0.0.1:{}", channel.number());
     let url = format!("https://{address}");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use transship::copy::{Authority, ByteCounter, CONSENT_LASTS, Denied, Engine, ImageCopy, MountScope, Mutation};
 use transship::image::{Digest, RepositoryName, Tag};
 use transship::plan::CopyOptions;
-use transship::registry::{Client, Credentials, EgressPolicy, Reference, RegistryOptions};
+use transship::registry::{Client, Credentials, EgressPolicy, Reference, RegistryOptions, RequestLimits};
 
 use super::eventually::eventually;
 use super::fixtures::KIB;
@@ -142,7 +142,7 @@ fn client(host: &str, realm: &str) -> Client {
         logins: Credentials::Basic { username: USER.to_owned(), password: PASSWORD.to_owned().into() }.into(),
         ca_bundle: None,
         trusted_hosts: vec![realm.to_owned()],
-        concurrency: 8,
+        limits: RequestLimits::of_concurrency(8),
     };
     let allow = [host, realm].map(|host| host.parse().expect("a host and a port"));
     let egress = EgressPolicy { allow: allow.into(), ..EgressPolicy::default() };

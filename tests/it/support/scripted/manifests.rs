@@ -37,12 +37,9 @@ fn read(call: &Call, repository: &str, reference: &str) -> Response {
         status => refusal(status, "DENIED", "no such manifest, or not for you"),
     };
     let mut store = call.shared.store();
-    let counted = !is_head && personality.manifest_gets.is_some();
-    if counted {
-        store.manifest_gets += 1;
-    }
-    let used = store.manifest_gets;
-    if counted && personality.manifest_gets.is_some_and(|most| used > most) {
+    let window = personality.quota_window;
+    let left = personality.manifest_gets.map(|most| store.count_manifest_get(!is_head, most, window));
+    if left == Some(None) {
         return refusal(429, "TOOMANYREQUESTS", "You have reached your pull rate limit.");
     }
     let Some(found) = store.repositories.get(repository) else { return missing() };
@@ -59,9 +56,9 @@ fn read(call: &Call, repository: &str, reference: &str) -> Response {
     if if is_head { personality.digest_header.0 } else { personality.digest_header.1 } {
         put(headers, "docker-content-digest", digest);
     }
-    if let Some(most) = personality.manifest_gets {
-        put(headers, "ratelimit-limit", &format!("{most};w=21600"));
-        put(headers, "ratelimit-remaining", &format!("{};w=21600", most.saturating_sub(used)));
+    if let (Some(most), Some(left)) = (personality.manifest_gets, left.flatten()) {
+        put(headers, "ratelimit-limit", &format!("{most};w={window}"));
+        put(headers, "ratelimit-remaining", &format!("{left};w={window}"));
     }
     if let Some(warning) = personality.warning {
         put(headers, "warning", &format!("299 - \"{warning}\""));

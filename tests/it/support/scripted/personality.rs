@@ -64,6 +64,8 @@ pub struct Personality {
     /// So many GETs of manifests, and no more: Docker Hub counts them, and not HEADs. The counters are in
     /// `ratelimit-remaining`.
     pub manifest_gets: Option<u32>,
+    /// The seconds after which a GET counts no more.
+    pub quota_window: u64,
 
     // Blobs.
     /// HEAD on any blob is refused so: an old Nexus 404 (registry-cli#14).
@@ -305,6 +307,7 @@ impl Personality {
             tag_parameter: true,
             digest_tags_are_aliases: false,
             manifest_gets: None,
+            quota_window: 21_600,
             head_blob: None,
             serving: BlobServing::Here,
             range: Range::Served,

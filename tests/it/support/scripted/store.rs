@@ -1,6 +1,7 @@
 //! The content of a scripted registry: blobs, manifests, tags and upload sessions.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use bytes::Bytes;
@@ -14,12 +15,25 @@ pub(super) struct RegistryStore {
     pub(super) repositories: BTreeMap<String, StoredRepository>,
     pub(super) uploads: HashMap<String, StoredUpload>,
     pub(super) begun: u64,
-    pub(super) manifest_gets: u32,
+    /// The GETs of manifests that a quota counts.
+    manifest_gets: VecDeque<Instant>,
     /// The URLs of the other origin that were signed, and how often each may still be used.
     signatures: HashMap<u64, u32>,
 }
 
 impl RegistryStore {
+    /// Counts a GET of a manifest, if `counts`, unless there were `most` in the last `window` seconds. Returns the number
+    /// that is left, or `None` if it was not counted for that.
+    pub(super) fn count_manifest_get(&mut self, counts: bool, most: u32, window: u64) -> Option<u32> {
+        self.manifest_gets.retain(|at| at.elapsed() < Duration::from_secs(window));
+        let left = most.saturating_sub(u32::try_from(self.manifest_gets.len()).unwrap_or(u32::MAX));
+        if !counts {
+            return Some(left);
+        }
+        self.manifest_gets.push_back(Instant::now());
+        left.checked_sub(1)
+    }
+
     /// Returns a signature that is good for so many requests.
     pub(super) fn sign(&mut self, uses: u32) -> u64 {
         let next = self.signatures.len() as u64 + 1;
