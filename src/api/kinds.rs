@@ -90,6 +90,7 @@ kind! {
         printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+        printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
         validation = name_rule(),
     )]
@@ -108,8 +109,10 @@ kind! {
         printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.registryRef.name"),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+        printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
         printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
         printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
+        printcolumn(name = "Pending", type_ = "integer", json_path = ".status.summary.pending"),
         printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
         printcolumn(name = "Skipped", type_ = "integer", json_path = ".status.summary.skipped", priority = 1),
         printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
@@ -135,12 +138,15 @@ kind! {
         printcolumn(name = "Source", type_ = "string", json_path = ".status.source"),
         printcolumn(name = "Destination", type_ = "string", json_path = ".status.destination"),
         printcolumn(name = "Status", type_ = "string", json_path = ".status.summary.status"),
+        printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
         printcolumn(name = "Images", type_ = "integer", json_path = ".status.summary.images"),
         printcolumn(name = "Complete", type_ = "integer", json_path = ".status.summary.complete"),
         printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
         printcolumn(name = "Skipped", type_ = "integer", json_path = ".status.summary.skipped", priority = 1),
+        printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.summary.bytes", priority = 1),
         printcolumn(name = "Latest", type_ = "string", json_path = ".status.summary.latest"),
         printcolumn(name = "Pending Since", type_ = "date", json_path = ".status.summary.oldestPendingSince"),
+        printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
     )]
     ReplicationStatusObjectSpec(ReplicationStatusSpec)

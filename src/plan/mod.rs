@@ -15,6 +15,7 @@ mod limit_parts;
 mod namespaced_name;
 mod object_reports;
 mod options;
+mod pair_conditions;
 mod pair_identity;
 mod patterns;
 mod phase;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
 use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
 use super::namespaced_name::NamespacedName;
+use super::pair_conditions::{GENERATION, pair_conditions};
 use crate::image::Tag;
 use crate::policy::Decision;
 use crate::terms::{
@@ -27,11 +28,12 @@ pub fn pair_status(
     now: Timestamp,
 ) -> ReplicationStatusStatus {
     let summary = summarize(ledger);
-    let conditions = pair_conditions(&summary, permission, previous, now);
     let images = interesting(ledger);
+    let conditions = pair_conditions(&summary, &images, permission, previous, now);
     let shown_failures = images.iter().filter(|image| image.status == ReplicationState::Failed).count() as u64;
     let failure_groups = if shown_failures < summary.failed { group_failures(ledger) } else { Vec::new() };
     ReplicationStatusStatus {
+        observed_generation: Some(GENERATION),
         source: source.to_owned(),
         destination: destination.to_owned(),
         summary,
@@ -66,32 +68,9 @@ pub fn withdraw(
         *image = image_status(&tag, row);
     }
     summary.status = summary_state(summary);
-    status.conditions = pair_conditions(&status.summary, permission, &status.conditions, now);
+    status.observed_generation = Some(GENERATION);
+    status.conditions = pair_conditions(&status.summary, &status.images, permission, &status.conditions, now);
     status
-}
-
-fn pair_conditions(
-    summary: &PairSummary,
-    permission: Option<&Decision>,
-    previous: &[Condition],
-    now: Timestamp,
-) -> Vec<Condition> {
-    let (replicated, why, message) = if summary.failed > 0 {
-        (false, reason::IMAGES_FAILED, format!("{} of {} images failed", summary.failed, summary.images))
-    } else if summary.skipped > 0 && summary.complete + summary.skipped == summary.images {
-        let message =
-            format!("{} of {} images are skipped: the destination keeps the tag", summary.skipped, summary.images);
-        (false, reason::IMAGES_SKIPPED, message)
-    } else if summary.complete < summary.images {
-        (false, reason::PROGRESSING, format!("{} of {} images are complete", summary.complete, summary.images))
-    } else {
-        (true, reason::REPLICATED, format!("all {} images were read back from the destination", summary.images))
-    };
-    let mut conditions = Conditions::of(previous, None, now).set(condition_type::REPLICATED, replicated, why, &message);
-    if let Some(Decision { allowed, reason, message }) = permission {
-        conditions = conditions.set(condition_type::PERMITTED, *allowed, reason, message);
-    }
-    conditions.into_list()
 }
 
 /// The state of a configuration, as far as its status shows it.

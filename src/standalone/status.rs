@@ -15,7 +15,7 @@ use super::text::{short_digest, table};
 use super::{UsageError, printed};
 use crate::api::ReplicationStatus;
 use crate::console;
-use crate::terms::ImageStatus;
+use crate::terms::{Condition, ImageStatus, ReplicationStatusStatus, condition_type};
 
 /// Flags of `transship status`.
 #[derive(Args, Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct StatusFlags {
 enum StatusFormat {
     /// One line for each pair of repositories.
     Table,
-    /// The table, and one line for each image.
+    /// The table with more columns, and one line for each image.
     Wide,
     /// A List of ReplicationStatus objects.
     Json,
@@ -62,52 +62,72 @@ pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
 fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> Result<String, UsageError> {
     let list = || json!({"apiVersion": "v1", "kind": "List", "items": objects});
     match format {
-        StatusFormat::Table => Ok(pairs(objects, now)),
-        StatusFormat::Wide => Ok(format!("{}\n{}{}", pairs(objects, now), images(objects), left_out(objects))),
+        StatusFormat::Table => Ok(pairs(objects, false, now)),
+        StatusFormat::Wide => Ok(format!("{}\n{}{}", pairs(objects, true, now), images(objects), left_out(objects))),
         StatusFormat::Json => Ok(format!("{:#}\n", list())),
         StatusFormat::Yaml => serde_saphyr::to_string(&list()).map_err(|error| UsageError::Yaml(error.to_string())),
     }
 }
 
-/// Returns the table of `kubectl get replicationstatus`, with its columns and words.
-fn pairs(objects: &[ReplicationStatus], now: Timestamp) -> String {
-    let header = [
-        "NAMESPACE",
-        "NAME",
-        "SOURCE",
-        "DESTINATION",
-        "STATUS",
-        "IMAGES",
-        "COMPLETE",
-        "FAILED",
-        "LATEST",
-        "PENDING SINCE",
-        "AGE",
-    ];
-    let mut rows = vec![header.map(str::to_owned)];
+/// Returns the table of `kubectl get replicationstatus`, with its columns and words; with `is_wide`, that of `-o wide`.
+fn pairs(objects: &[ReplicationStatus], is_wide: bool, now: Timestamp) -> String {
+    let has_namespaces = has_several_namespaces(objects);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| is_wide || !column.is_wide).collect();
+    let names = ["NAMESPACE", "NAME"].into_iter().skip(usize::from(!has_namespaces)).map(str::to_owned);
+    let mut rows = vec![names.chain(columns.iter().map(|column| column.header.to_owned())).collect::<Vec<_>>()];
     for object in objects {
+        let names = [object.namespace().unwrap_or_default(), object.name_any()];
         let status = object.status.clone().unwrap_or_default();
-        let summary = status.summary;
-        let age = |at: Option<Timestamp>| at.map(|at| human_duration(now.duration_since(at).as_secs()));
-        rows.push([
-            object.namespace().unwrap_or_default(),
-            object.name_any(),
-            cell(&status.source),
-            cell(&status.destination),
-            word(summary.status),
-            summary.images.to_string(),
-            summary.complete.to_string(),
-            summary.failed.to_string(),
-            summary.latest.unwrap_or_default(),
-            age(summary.oldest_pending_since).unwrap_or_default(),
-            age(object.metadata.creation_timestamp.as_ref().map(|time| time.0))
-                .unwrap_or_else(|| "<unknown>".to_owned()),
-        ]);
+        let cells = columns.iter().map(|column| (column.cell)(object, &status, now));
+        rows.push(names.into_iter().skip(usize::from(!has_namespaces)).chain(cells).collect());
     }
-    if has_several_namespaces(objects) {
-        return table(&rows);
-    }
-    table(&rows.into_iter().map(|[_, rest @ ..]| rest).collect::<Vec<[String; 10]>>())
+    table(&rows)
+}
+
+/// A column of the table, as the CustomResourceDefinition has it.
+struct Column {
+    header: &'static str,
+    /// True if only `-o wide` shows it.
+    is_wide: bool,
+    cell: fn(&ReplicationStatus, &ReplicationStatusStatus, Timestamp) -> String,
+}
+
+const fn column(
+    header: &'static str,
+    cell: fn(&ReplicationStatus, &ReplicationStatusStatus, Timestamp) -> String,
+) -> Column {
+    Column { header, is_wide: false, cell }
+}
+
+const fn wide(column: Column) -> Column {
+    Column { is_wide: true, ..column }
+}
+
+const COLUMNS: [Column; 13] = [
+    column("SOURCE", |_, status, _| cell(&status.source)),
+    column("DESTINATION", |_, status, _| cell(&status.destination)),
+    column("STATUS", |_, status, _| word(status.summary.status)),
+    column("REASON", |_, status, _| ready(status).map(|ready| cell(&ready.reason)).unwrap_or_default()),
+    column("IMAGES", |_, status, _| status.summary.images.to_string()),
+    column("COMPLETE", |_, status, _| status.summary.complete.to_string()),
+    column("FAILED", |_, status, _| status.summary.failed.to_string()),
+    wide(column("SKIPPED", |_, status, _| status.summary.skipped.to_string())),
+    wide(column("BYTES", |_, status, _| status.summary.bytes.to_string())),
+    column("LATEST", |_, status, _| cell(status.summary.latest.as_deref().unwrap_or_default())),
+    column("PENDING SINCE", |_, status, now| age(status.summary.oldest_pending_since, now).unwrap_or_default()),
+    wide(column("MESSAGE", |_, status, _| ready(status).map(|ready| cell(&ready.message)).unwrap_or_default())),
+    column("AGE", |object, _, now| {
+        let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        age(created, now).unwrap_or_else(|| "<unknown>".to_owned())
+    }),
+];
+
+fn age(at: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    at.map(|at| human_duration(now.duration_since(at).as_secs()))
+}
+
+fn ready(status: &ReplicationStatusStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == condition_type::READY)
 }
 
 /// Formats one line for each image that the statuses show.
@@ -197,12 +217,13 @@ fn human_duration(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use kube::CustomResourceExt;
     use serde_json::Value;
 
     use super::*;
     use crate::api::ReplicationStatusObjectSpec;
     use crate::standalone::store::tests::{image, pair};
-    use crate::terms::{FailureCode, PairSummary, ReplicationState, ReplicationStatusStatus};
+    use crate::terms::{Conditions, FailureCode, PairSummary, ReplicationState};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -229,7 +250,10 @@ mod tests {
         };
         let (source, destination) = (format!("us/{repository}"), format!("eu/{repository}"));
         let images = vec![failed, image("v1", 5)];
-        object.status = Some(ReplicationStatusStatus { source, destination, summary, images, ..Default::default() });
+        let conditions = Conditions::of(&[], Some(1), at(0)).set("Ready", false, "SourceUnavailable", "1 of 3\u{1b}");
+        let conditions = conditions.into_list();
+        let status = ReplicationStatusStatus { source, destination, summary, images, conditions, ..Default::default() };
+        object.status = Some(status);
         object
     }
 
@@ -239,8 +263,8 @@ mod tests {
         let name = one.name_any();
         let shown = show(std::slice::from_ref(&one), StatusFormat::Table, at(195)).unwrap();
         let expected = format!(
-            "{:width$}   SOURCE   DESTINATION   STATUS   IMAGES   COMPLETE   FAILED   LATEST   PENDING SINCE   AGE\n\
-             {name}   us/one   eu/one        FAILED   3        1          1        v1       3m12s           3m15s\n",
+            "{:width$}   SOURCE   DESTINATION   STATUS   REASON              IMAGES   COMPLETE   FAILED   LATEST   PENDING SINCE   AGE\n\
+             {name}   us/one   eu/one        FAILED   SourceUnavailable   3        1          1        v1       3m12s           3m15s\n",
             "NAME",
             width = name.len()
         );
@@ -264,6 +288,22 @@ mod tests {
             shown.ends_with(&format!("2 of 3 images of {name} are shown, failures and the newest first\n")),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn the_columns_are_those_of_the_definition() {
+        let definition = json!(ReplicationStatus::crd());
+        let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().clone();
+        let defined: Vec<(String, bool)> = columns
+            .iter()
+            .map(|column| (column["name"].as_str().unwrap().to_uppercase(), column["priority"] == 1))
+            .collect();
+        let shown: Vec<_> = COLUMNS.iter().map(|column| (column.header.to_owned(), column.is_wide)).collect();
+        assert_eq!(shown, defined);
+        let wide = show(&[object("team-a", "one")], StatusFormat::Wide, at(195)).unwrap();
+        let first: Vec<&str> = wide.lines().next().unwrap().split_whitespace().collect();
+        assert!(["SKIPPED", "BYTES", "MESSAGE"].iter().all(|name| first.contains(name)), "{wide}");
+        assert!(wide.lines().nth(1).unwrap().contains("1 of 3    3m15s"), "no character moves a cursor: {wide}");
     }
 
     #[test]

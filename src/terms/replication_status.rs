@@ -66,6 +66,9 @@ pub struct ResolvedRegistryReference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationStatusStatus {
+    /// The generation of the spec that the conditions describe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// The source as `registry/repository`.
     #[schemars(length(max = 400))]
     #[serde(default)]
@@ -75,6 +78,7 @@ pub struct ReplicationStatusStatus {
     #[serde(default)]
     pub destination: String,
     /// Counts over all images of the pair.
+    #[serde(default)]
     pub summary: PairSummary,
     /// The images: failed ones first, then those in progress and pending, then the newest; at most 250 and about 40 kB.
     /// The summary counts all images, including those that do not fit here.
@@ -92,8 +96,9 @@ pub struct ReplicationStatusStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub copy_options: Option<String>,
-    /// `Replicated`: every image is at the destination, read back and verified. `Permitted`: the destination's owner
-    /// permits the replication; the message names the deciding statement.
+    /// `Ready`: nothing is left to do; otherwise its reason is the failure code of the first failed image, and its message
+    /// the cause. `Replicated`: every image is at the destination, read back and verified. `Permitted`: the destination's
+    /// owner permits the replication; the message names the deciding statement.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]

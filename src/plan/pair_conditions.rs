@@ -1,0 +1,114 @@
+//! The conditions of one pair: what is at its destination, and the cause where that is not everything.
+
+use jiff::Timestamp;
+
+use crate::policy::Decision;
+use crate::terms::{Condition, Conditions, ImageStatus, PairSummary, ReplicationState, condition_type, reason};
+
+/// Returns the conditions of a pair whose status shows `images`, the failed ones first.
+pub(super) fn pair_conditions(
+    summary: &PairSummary,
+    images: &[ImageStatus],
+    permission: Option<&Decision>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let outcome = outcome(summary);
+    let worst = images.iter().find(|image| image.status == ReplicationState::Failed);
+    let ready = match (worst, permission) {
+        (Some(image), _) => failed(image, &outcome),
+        (None, Some(denied)) if !denied.allowed && outcome.reason == reason::PROGRESSING => {
+            PairOutcome { holds: false, reason: denied.reason.to_owned(), message: denied.message.clone() }
+        }
+        _ => PairOutcome { holds: outcome.holds || outcome.reason == reason::IMAGES_SKIPPED, ..outcome.clone() },
+    };
+    let mut conditions = Conditions::of(previous, Some(GENERATION), now)
+        .set(condition_type::READY, ready.holds, &ready.reason, &ready.message)
+        .set(condition_type::REPLICATED, outcome.holds, &outcome.reason, &outcome.message);
+    if let Some(Decision { allowed, reason, message }) = permission {
+        conditions = conditions.set(condition_type::PERMITTED, *allowed, reason, message);
+    }
+    conditions.into_list()
+}
+
+/// The only generation of a ReplicationStatus: its spec is immutable.
+pub(super) const GENERATION: i64 = 1;
+
+/// The value of a condition with its reason and message.
+#[derive(Clone)]
+struct PairOutcome {
+    holds: bool,
+    reason: String,
+    message: String,
+}
+
+fn outcome(summary: &PairSummary) -> PairOutcome {
+    let PairSummary { images, complete, failed, skipped, .. } = summary;
+    let (holds, reason, message) = if *failed > 0 {
+        (false, reason::IMAGES_FAILED, format!("{failed} of {images} images failed"))
+    } else if *skipped > 0 && complete + skipped == *images {
+        let message = format!("{skipped} of {images} images are skipped: the destination keeps the tag");
+        (false, reason::IMAGES_SKIPPED, message)
+    } else if complete < images {
+        (false, reason::PROGRESSING, format!("{complete} of {images} images are complete"))
+    } else {
+        (true, reason::REPLICATED, format!("all {images} images were read back from the destination"))
+    };
+    PairOutcome { holds, reason: reason.to_owned(), message }
+}
+
+/// Returns the outcome of a pair of which `image` failed, with the failure code as its reason.
+fn failed(image: &ImageStatus, outcome: &PairOutcome) -> PairOutcome {
+    let code = image.failure_code.map_or_else(|| reason::IMAGES_FAILED.to_owned(), |code| format!("{code:?}"));
+    let cause = image.message.as_deref().unwrap_or_default();
+    PairOutcome { holds: false, reason: code, message: format!("{}; {}: {cause}", outcome.message, image.tag) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terms::FailureCode;
+
+    fn image(tag: &str, status: ReplicationState) -> ImageStatus {
+        ImageStatus { status, ..ImageStatus::pending(tag.to_owned(), String::new()) }
+    }
+
+    fn ready(summary: &PairSummary, images: &[ImageStatus], permission: Option<&Decision>) -> Condition {
+        let conditions = pair_conditions(summary, images, permission, &[], Timestamp::UNIX_EPOCH);
+        conditions.into_iter().find(|condition| condition.type_ == condition_type::READY).unwrap()
+    }
+
+    #[test]
+    fn ready_names_the_failure_code_and_the_tag_of_the_worst_image() {
+        let failure = ImageStatus {
+            failure_code: Some(FailureCode::RegistryPermissionDenied),
+            message: Some("no statement allows it".to_owned()),
+            ..image("v2", ReplicationState::Failed)
+        };
+        let summary = PairSummary { images: 3, complete: 2, failed: 1, ..PairSummary::default() };
+        let ready = ready(&summary, &[failure, image("v1", ReplicationState::Complete)], None);
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "RegistryPermissionDenied"));
+        assert_eq!(ready.message, "1 of 3 images failed; v2: no statement allows it");
+        assert_eq!(ready.observed_generation, Some(1));
+    }
+
+    #[test]
+    fn a_pair_that_is_denied_says_so_before_an_image_fails() {
+        let denied = Decision { allowed: false, reason: reason::NO_STATEMENT_ALLOWS, message: "m".to_owned() };
+        let waiting = PairSummary { images: 1, pending: 1, ..PairSummary::default() };
+        let images = [image("v1", ReplicationState::Pending)];
+        assert_eq!(ready(&waiting, &images, Some(&denied)).reason, reason::NO_STATEMENT_ALLOWS);
+        let complete = PairSummary { images: 1, complete: 1, ..PairSummary::default() };
+        let images = [image("v1", ReplicationState::Complete)];
+        assert_eq!(ready(&complete, &images, Some(&denied)).status, "True", "everything is there already");
+    }
+
+    #[test]
+    fn tags_that_the_destination_keeps_leave_nothing_to_do() {
+        let summary = PairSummary { images: 2, complete: 1, skipped: 1, ..PairSummary::default() };
+        let images = [image("v1", ReplicationState::Skipped), image("v2", ReplicationState::Complete)];
+        let conditions = pair_conditions(&summary, &images, None, &[], Timestamp::UNIX_EPOCH);
+        let words: Vec<_> = conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
+        assert_eq!(words, [("Ready", "True", "ImagesSkipped"), ("Replicated", "False", "ImagesSkipped")]);
+    }
+}
