@@ -108,7 +108,8 @@ mod tests {
         let summary = PairSummary { images: 2, complete: 1, skipped: 1, ..PairSummary::default() };
         let images = [image("v1", ReplicationState::Skipped), image("v2", ReplicationState::Complete)];
         let conditions = pair_conditions(&summary, &images, None, &[], Timestamp::UNIX_EPOCH);
-        let words: Vec<_> = conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
+        let words: Vec<_> =
+            conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
         assert_eq!(words, [("Ready", "True", "ImagesSkipped"), ("Replicated", "False", "ImagesSkipped")]);
     }
 }

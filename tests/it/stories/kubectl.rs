@@ -37,7 +37,8 @@ async fn kubectl_waits_for_an_image_and_reads_at_a_glance() {
     let of_tag = "--for=jsonpath={.status.images[?(@.tag==\"42\")].status}=COMPLETE";
     kubectl(&["wait", "replicationstatus", "--all", of_tag, "--timeout=10s"]).await;
     let shown = kubectl(&["get", "repstat"]).await;
-    for word in ["SOURCE", "us-west-2/mservice", "eu-west-1/mservice", "COMPLETE", "REASON", "LATEST", "PENDING SINCE"] {
+    for word in ["SOURCE", "us-west-2/mservice", "eu-west-1/mservice", "COMPLETE", "REASON", "LATEST", "PENDING SINCE"]
+    {
         assert!(shown.contains(word), "{word} is shown: {shown}");
     }
     let selected = ["get", "repstat", "-o", "name", "--field-selector"];
