@@ -1,12 +1,14 @@
 //! The queue of images for copy Jobs: takes images in, hands them out by lane, and follows the reports of workers.
 
+mod priority_line;
 mod worker_record;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::priority_line::PriorityLine;
 use self::worker_record::WorkerRecord;
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
 use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerPhase, WorkerView};
@@ -29,6 +31,8 @@ pub(crate) struct Submission {
     pub lane: Lane,
     /// True if it goes before the images of a comparison: its push was notified.
     pub urgent: bool,
+    /// The priority among the images of its namespace.
+    pub priority: i32,
 }
 
 /// The progress of an image.
@@ -69,8 +73,8 @@ struct QueuedItem {
 
 #[derive(Debug, Default)]
 struct LaneQueue {
-    urgent: VecDeque<ItemId>,
-    waiting: VecDeque<ItemId>,
+    urgent: PriorityLine,
+    waiting: PriorityLine,
     /// Workers that were lost in a row.
     losses: u32,
     hold_until: Option<Instant>,
@@ -242,9 +246,10 @@ impl WorkQueue {
         }
         self.lanes.retain(|_, queue| !queue.is_forgotten());
         let lanes = self.lanes.iter().filter_map(|(lane, queue)| {
-            let queued = queue.urgent.iter().chain(&queue.waiting).filter_map(|id| items.get(id));
-            let since = queued.map(|item| item.since).min()?;
-            Some(WaitingLane { lane: lane.clone(), since, hold_until: queue.hold_until })
+            let queued = queue.urgent.iter().chain(queue.waiting.iter()).filter_map(|id| items.get(id));
+            let first = queued.map(|item| (item.since, item.submission.priority));
+            let (since, priority) = first.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+            Some(WaitingLane { lane: lane.clone(), priority, since, hold_until: queue.hold_until })
         });
         (lanes.collect(), self.workers())
     }
@@ -315,9 +320,9 @@ impl WorkQueue {
         let again = answer.items.len();
         let mut count = report.held.len() + answer.items.len();
         while count < report.slots + URGENT_SLOTS {
-            let next = match queue.urgent.pop_front() {
+            let next = match queue.urgent.pop() {
                 Some(id) => id,
-                None if count < report.slots => match queue.waiting.pop_front() {
+                None if count < report.slots => match queue.waiting.pop() {
                     Some(id) => id,
                     None => break,
                 },
@@ -339,8 +344,8 @@ impl WorkQueue {
         let queue = self.lanes.entry(submission.lane.clone()).or_default();
         let line = if submission.urgent { &mut queue.urgent } else { &mut queue.waiting };
         match end {
-            QueueEnd::Front => line.push_front(submission.item.id.clone()),
-            QueueEnd::Back => line.push_back(submission.item.id.clone()),
+            QueueEnd::Front => line.push_front(submission.priority, submission.item.id.clone()),
+            QueueEnd::Back => line.push_back(submission.priority, submission.item.id.clone()),
         }
     }
 }

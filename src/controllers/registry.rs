@@ -93,7 +93,7 @@ fn recheck(registry: &Registry, registries: usize) -> Duration {
 
 fn owner(registry: &Registry, namespace: &str) -> ShareOwner {
     let host = registry.spec.url.parse().map(|url| canonical_host(&url)).unwrap_or_default();
-    ShareOwner { namespace: namespace.to_owned(), host, is_urgent: false }
+    ShareOwner { namespace: namespace.to_owned(), host, is_urgent: false, priority: 0 }
 }
 
 /// Does `work` within [`CHECK_DEADLINE`]. A registry that does not answer at once lends its slot to others.

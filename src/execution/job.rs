@@ -52,7 +52,8 @@ async fn carry_out(
     };
     let item = item(assignment, &lane);
     let id = item.id.clone();
-    let mut state = dispatcher.submit(Submission { item, lane, urgent: assignment.is_urgent }, consent);
+    let submission = Submission { item, lane, urgent: assignment.is_urgent, priority: assignment.priority };
+    let mut state = dispatcher.submit(submission, consent);
     let _withdrawal = Withdrawal { dispatcher, id };
     let (mut counted, mut reported_at, mut checked_at) = (0, None::<Instant>, Instant::now());
     loop {

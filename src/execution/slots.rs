@@ -76,6 +76,7 @@ impl Slots {
             namespace: assignment.configuration.0.clone(),
             host: assignment.place.host.clone(),
             is_urgent: assignment.is_urgent,
+            priority: assignment.priority,
         };
         self.join_group(&assignment.uid, assignment.group, owner)
     }
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn member(slots: &Slots, namespace: &str, (number, size): (u64, usize)) -> Member {
-        let owner = ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false };
+        let owner = ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false, priority: 0 };
         slots.join_group(&format!("configuration of {namespace}"), Group { number, size }, owner)
     }
 

@@ -31,6 +31,8 @@ pub struct Configuration {
     pub pace: Pace,
     /// The windows during which copies may start.
     pub windows: Windows,
+    /// The priority among the configurations of the namespace.
+    pub priority: i32,
     /// True if nothing is read or written.
     pub suspend: bool,
     /// The place where images are copied.
@@ -61,6 +63,7 @@ pub fn parse_configuration(
         selection: Selection { rules },
         pace: Pace::parse(spec)?,
         windows: Windows::parse(&spec.allowed_windows)?,
+        priority: spec.priority,
         suspend: spec.suspend,
         execution: spec
             .execution

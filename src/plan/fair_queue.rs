@@ -1,10 +1,12 @@
 //! A queue that is fair between namespaces, then between hosts, then first in, first out.
 //!
 //! The namespace with the fewest running entries is next; of several the one that was served longest ago. Inside a
-//! namespace urgent entries come first, then the host with the fewest running ones. Some slots are reserved: for
+//! namespace urgent entries come first, then those of the highest priority, of them the host with the fewest running
+//! ones. Some slots are reserved: for
 //! namespaces without a running entry, and for a few urgent ones of each namespace. An entry that makes no progress
 //! still counts for its namespace, but takes no slot from others.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The bounds of a queue.
@@ -25,10 +27,15 @@ pub struct ShareOwner {
     pub host: String,
     /// True if it goes before other entries of its namespace.
     pub is_urgent: bool,
+    /// The priority among the entries of its namespace; the higher one goes first.
+    pub priority: i32,
 }
 
 /// The number of an entry; numbers grow in the order of arrival.
 pub type Ticket = u64;
+
+/// The order of the entries of one owner: by priority, then by arrival.
+type Precedence = (Reverse<i32>, Ticket);
 
 /// Entries that wait or run.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ enum EntryPhase {
 /// The entries of one namespace.
 #[derive(Debug)]
 struct NamespaceShare<T> {
-    urgent: BTreeMap<Ticket, T>,
+    urgent: BTreeMap<Precedence, T>,
     hosts: BTreeMap<String, HostShare<T>>,
     waiting: usize,
     running: usize,
@@ -73,7 +80,7 @@ struct NamespaceShare<T> {
 /// The entries of one namespace for one host. Urgent ones wait elsewhere, and run here.
 #[derive(Debug)]
 struct HostShare<T> {
-    waiting: BTreeMap<Ticket, T>,
+    waiting: BTreeMap<Precedence, T>,
     running: usize,
     served_at: u64,
 }
@@ -113,10 +120,11 @@ impl<T> FairQueue<T> {
         self.next_ticket += 1;
         self.change(&owner.namespace, |share| {
             share.waiting += 1;
+            let turn = (Reverse(owner.priority), ticket);
             if owner.is_urgent {
-                share.urgent.insert(ticket, work);
+                share.urgent.insert(turn, work);
             } else {
-                share.host(&owner.host).waiting.insert(ticket, work);
+                share.host(&owner.host).waiting.insert(turn, work);
             }
         });
         self.entries.insert(ticket, QueueEntry { owner, phase: EntryPhase::Waiting });
@@ -154,8 +162,9 @@ impl<T> FairQueue<T> {
         self.change(&owner.namespace, |share| {
             if phase == EntryPhase::Waiting {
                 share.waiting -= 1;
-                share.urgent.remove(&ticket);
-                share.host(&owner.host).waiting.remove(&ticket);
+                let turn = (Reverse(owner.priority), ticket);
+                share.urgent.remove(&turn);
+                share.host(&owner.host).waiting.remove(&turn);
             } else {
                 share.running -= 1;
                 share.running_urgent -= usize::from(owner.is_urgent);
@@ -235,12 +244,13 @@ impl<T> NamespaceShare<T> {
 
     /// Takes the entry whose turn it is.
     fn take(&mut self, urgent_only: bool) -> Option<(Ticket, T)> {
-        let next = self.urgent.pop_first().or_else(|| {
+        let ((_, ticket), work) = self.urgent.pop_first().or_else(|| {
             let waiting = self.hosts.values_mut().filter(|host| !urgent_only && !host.waiting.is_empty());
-            waiting.min_by_key(|host| (host.running, host.served_at))?.waiting.pop_first()
+            let priority = |host: &HostShare<T>| host.waiting.keys().next().map(|(priority, _)| *priority);
+            waiting.min_by_key(|host| (priority(host), host.running, host.served_at))?.waiting.pop_first()
         })?;
         self.waiting -= 1;
-        Some(next)
+        Some((ticket, work))
     }
 }
 
@@ -256,7 +266,7 @@ mod tests {
     use super::*;
 
     fn owner(namespace: &str, host: &str) -> ShareOwner {
-        ShareOwner { namespace: namespace.into(), host: host.into(), is_urgent: false }
+        ShareOwner { namespace: namespace.into(), host: host.into(), is_urgent: false, priority: 0 }
     }
 
     fn urgent(namespace: &str, host: &str) -> ShareOwner {
@@ -354,6 +364,30 @@ mod tests {
     }
 
     #[test]
+    fn a_priority_orders_the_entries_of_its_namespace_alone() {
+        let mut queue = queue(1, 0);
+        for (namespace, host, priority, name) in [
+            ("a", "1", 0, "usual"),
+            ("a", "1", 100, "high"),
+            ("a", "2", -100, "low"),
+            ("a", "2", 100, "high at another host"),
+            ("b", "1", 0, "another namespace"),
+        ] {
+            queue.push(ShareOwner { priority, ..owner(namespace, host) }, name);
+        }
+        queue.push(ShareOwner { priority: -5, ..urgent("a", "1") }, "push");
+        queue.push(ShareOwner { priority: 5, ..urgent("a", "1") }, "push of a higher priority");
+        let mut order = Vec::new();
+        while let Some((ticket, name)) = queue.start_next() {
+            order.push(name);
+            queue.remove(ticket);
+        }
+        let expected =
+            ["push of a higher priority", "another namespace", "push", "high at another host", "high", "usual", "low"];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
     fn an_entry_that_is_removed_while_it_waits_never_starts() {
         let mut queue = queue(1, 0);
         let tickets = [queue.push(owner("a", "h"), "first"), queue.push(urgent("a", "h"), "second")];
@@ -363,7 +397,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum QueueAction {
-        Push { namespace: u8, host: u8, is_urgent: bool },
+        Push { namespace: u8, host: u8, is_urgent: bool, priority: i32 },
         End(prop::sample::Index),
         Withdraw(prop::sample::Index),
         Slow(prop::sample::Index, bool),
@@ -371,8 +405,8 @@ mod tests {
 
     fn action() -> impl Strategy<Value = QueueAction> {
         prop_oneof![
-            4 => (0..5u8, 0..3u8, prop::bool::weighted(0.2))
-                .prop_map(|(namespace, host, is_urgent)| QueueAction::Push { namespace, host, is_urgent }),
+            4 => (0..5u8, 0..3u8, prop::bool::weighted(0.2), -1..=1)
+                .prop_map(|(namespace, host, is_urgent, priority)| QueueAction::Push { namespace, host, is_urgent, priority }),
             3 => any::<prop::sample::Index>().prop_map(QueueAction::End),
             1 => any::<prop::sample::Index>().prop_map(QueueAction::Withdraw),
             1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(index, is_slow)| QueueAction::Slow(index, is_slow)),
@@ -407,8 +441,8 @@ mod tests {
             let mut known = KnownEntries::default();
             for action in actions {
                 match action {
-                    QueueAction::Push { namespace, host, is_urgent } => {
-                        let owner = ShareOwner { namespace: namespace.to_string(), host: host.to_string(), is_urgent };
+                    QueueAction::Push { namespace, host, is_urgent, priority } => {
+                        let owner = ShareOwner { namespace: namespace.to_string(), host: host.to_string(), is_urgent, priority };
                         known.waiting.insert(queue.push(owner.clone(), ()), owner);
                     }
                     QueueAction::End(index) if !known.running.is_empty() => {

@@ -1,5 +1,6 @@
 //! Decides which copy Jobs start, end or are given up.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub struct Lane {
 pub struct WaitingLane {
     /// The lane.
     pub lane: Lane,
+    /// The highest priority of its images.
+    pub priority: i32,
     /// The time since which the oldest image waits.
     pub since: Instant,
     /// The earliest time of the next Job, after the last worker was lost.
@@ -112,7 +115,7 @@ pub enum JobOrder {
 }
 
 /// Decides about the workers. A lane has at most one that takes images; the namespace with the fewest Jobs comes first,
-/// then the lane that has waited longest. A namespace without a Job finds some reserved for it; when they are taken
+/// then the one that has waited longest, and of its lanes that of the highest priority. A namespace without a Job finds some reserved for it; when they are taken
 /// too, the namespace with the most Jobs takes no more images with one of them.
 ///
 /// A worker that was not heard for [`AUTHORITY_TTL`] cannot write any more: only then it is given up.
@@ -135,11 +138,7 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
     let mut unserved: Vec<&WaitingLane> = waiting.iter().filter(|waiting| !served(&waiting.lane)).collect();
     unserved.retain(|waiting| waiting.hold_until.is_none_or(|until| until <= now));
     let mut crowded = Vec::new();
-    while let Some(index) = (0..unserved.len()).min_by_key(|index| {
-        let waiting = unserved[*index];
-        (jobs.get(waiting.lane.namespace.as_str()).copied().unwrap_or(0), waiting.since)
-    }) {
-        let lane = &unserved.swap_remove(index).lane;
+    while let Some(lane) = take_next(&mut unserved, &jobs) {
         let beside = at_destination.entry(&lane.destination).or_default();
         let has_one = jobs.contains_key(lane.namespace.as_str());
         let room = if has_one { limits.jobs.saturating_sub(limits.reserved) } else { limits.jobs };
@@ -172,6 +171,22 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
         orders.extend(living.filter(ends_soon).map(|worker| JobOrder::Extend(worker.job.clone())));
     }
     orders
+}
+
+/// Takes the lane whose turn it is out of `unserved`. Priorities order the lanes of one namespace: they say nothing to
+/// others.
+fn take_next<'a>(unserved: &mut Vec<&'a WaitingLane>, jobs: &BTreeMap<&str, usize>) -> Option<&'a Lane> {
+    let since = |namespace: &str| {
+        let of_namespace = unserved.iter().filter(|waiting| waiting.lane.namespace == namespace);
+        of_namespace.map(|waiting| waiting.since).min()
+    };
+    let index = (0..unserved.len()).min_by_key(|index| {
+        let waiting = unserved[*index];
+        let namespace = waiting.lane.namespace.as_str();
+        let of_namespace = (jobs.get(namespace).copied().unwrap_or(0), since(namespace), namespace);
+        (of_namespace, Reverse(waiting.priority), waiting.since)
+    })?;
+    Some(&unserved.swap_remove(index).lane)
 }
 
 /// Returns the Job that takes no more images, so that a namespace without one may have its place: the oldest of the
@@ -218,7 +233,7 @@ mod tests {
     }
 
     fn waits(namespace: &str, destination: &str, since: Instant) -> WaitingLane {
-        WaitingLane { lane: lane(namespace, destination), since, hold_until: None }
+        WaitingLane { lane: lane(namespace, destination), priority: 0, since, hold_until: None }
     }
 
     fn worker(job: &str, lane: Lane, now: Instant) -> WorkerView {
@@ -252,6 +267,22 @@ mod tests {
         assert!(started(&orders).iter().any(|lane| lane.namespace == "quiet"), "{orders:?}");
         let busy = worker("j", lane("loud", "d0"), now);
         assert!(!started(&decide_jobs(&waiting[..1], &[busy], &limits, now)).contains(&&lane("loud", "d0")));
+    }
+
+    #[test]
+    fn a_priority_orders_the_lanes_of_its_namespace_alone() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let limits = JobLimits { jobs: 2, reserved: 0, ..JobLimits::default() };
+        let waiting = [
+            waits("a", "low", now),
+            WaitingLane { priority: 5, ..waits("a", "high", later) },
+            waits("b", "first", now),
+            WaitingLane { priority: 100, ..waits("c", "later", later) },
+        ];
+        let orders = decide_jobs(&waiting, &[], &limits, later);
+        let destinations: Vec<_> = started(&orders).iter().map(|lane| lane.destination.as_str()).collect();
+        assert_eq!(destinations, ["high", "first"]);
     }
 
     #[test]

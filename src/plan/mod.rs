@@ -1,5 +1,6 @@
 //! Every decision, as pure functions: `now` and data are arguments, nothing here does I/O.
 
+mod backfill;
 mod backoff;
 mod claims;
 mod configuration;
@@ -29,6 +30,7 @@ mod status_throttle;
 mod tag_filters;
 mod validation;
 
+pub use backfill::is_backfill_stopped;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing};
 pub use configuration::{Configuration, parse_configuration};

@@ -90,6 +90,8 @@ pub struct ConfigurationReport {
     pub phase: ComparisonPhase,
     /// True if images wait for a window of `spec.allowedWindows`.
     pub waits_for_window: bool,
+    /// The destinations whose first fill is stopped, as a sentence.
+    pub stopped_backfill: Option<String>,
     /// The number of source repositories that the rules match.
     pub repositories: u64,
     /// The sums over the pairs of each destination.
@@ -147,11 +149,13 @@ pub fn configuration_status(
         _ => None,
     };
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
+    let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set(condition_type::READY, ready, why, &message)
         .set_or_remove(condition_type::STALLED, stalled.map(|problem| (problem.reason, problem.message.as_str())))
         .set_or_remove(condition_type::RECONCILING, reconciling)
-        .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names);
+        .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
+        .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill);
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
         conditions: conditions.into_list(),

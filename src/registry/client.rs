@@ -83,8 +83,7 @@ impl Client {
         Self::build(options, egress, (Deadlines::default(), ecr), None)
     }
 
-    /// Creates the client that takes the place of this one, whose options have changed: requests and bytes of both are
-    /// scheduled together.
+    /// Creates the client that takes the place of this one: requests and bytes of both are scheduled together.
     ///
     /// # Errors
     /// As [`Client::new`].

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn owner(namespace: &str) -> ShareOwner {
-        ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false }
+        ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false, priority: 0 }
     }
 
     #[tokio::test]

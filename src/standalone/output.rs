@@ -11,7 +11,7 @@ use super::UsageError;
 use super::flags::{Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
-use super::wiring::{name_of, unused_filters};
+use super::wiring::{name_of, stopped_backfill, unused_filters};
 use crate::console;
 use crate::copy::{CodedError, Copied};
 use crate::image::{Digest, Tag};
@@ -194,18 +194,20 @@ impl Printer {
         let problems: Vec<String> = machines.iter().flat_map(problems).collect();
         let invalid: Vec<InvalidList> = machines.iter().flat_map(InvalidList::of).collect();
         let unused: Vec<String> = machines.iter().flat_map(unused_filters).collect();
+        let stopped: Vec<String> = machines.iter().flat_map(stopped_backfill).collect();
         let counts = ImageCounts::of(pairs.iter().flatten());
         let text = match self.format {
             Format::Json => {
                 let mut document = document(&pairs, &counts, &problems);
                 (document["invalidNames"], document["unusedFilters"]) = (json!(invalid), json!(unused));
+                document["stoppedBackfills"] = json!(stopped);
                 format!("{document:#}\n")
             }
             Format::Text => {
                 let sentence = counts.sentence(is_stopped, !problems.is_empty());
                 let (invalid, problems) = (remark_lines(&invalid), problem_lines(&problems));
-                let unused = remark_lines(&unused);
-                format!("\n{}{invalid}{unused}\n{sentence}\n{problems}", summary_table(&pairs))
+                let (unused, stopped) = (remark_lines(&unused), remark_lines(&stopped));
+                format!("\n{}{invalid}{unused}{stopped}\n{sentence}\n{problems}", summary_table(&pairs))
             }
         };
         Summary { text, counts, problems: problems.len() }

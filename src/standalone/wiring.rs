@@ -161,6 +161,12 @@ pub(super) fn unused_filters(machine: &Machine) -> impl Iterator<Item = String> 
 }
 
 /// Returns the Registries that a configuration names, its source first.
+/// Returns the first fills of a machine that are stopped, as a sentence with its name.
+pub(super) fn stopped_backfill(machine: &Machine) -> Option<String> {
+    let configuration = machine.configuration()?;
+    machine.stopped_backfill().map(|stopped| format!("{}: {stopped}", name_of(configuration)))
+}
+
 fn named(configuration: &Configuration) -> Vec<NamespacedName> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     std::iter::once(source).chain(configuration.selection.destinations().into_iter().cloned()).collect()

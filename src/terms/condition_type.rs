@@ -8,6 +8,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The lists of the source hold names that are not valid, which are not replicated. Present only while true.
 pub const NAMES_SKIPPED: &str = "NamesSkipped";
+/// Too many of the first images at a destination failed: the others are not tried. Present only while true.
+pub const BACKFILL_STOPPED: &str = "BackfillStopped";
 /// Every image of the pair is at its destination, read back and verified.
 pub const REPLICATED: &str = "Replicated";
 /// The destination's owner permits the replication; the message names the deciding statement.

@@ -36,6 +36,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const WINDOW_CLOSED: &str = "WindowClosed";
 /// Some images could not be replicated.
 pub const IMAGES_FAILED: &str = "ImagesFailed";
+/// At least half of the first images at a destination failed.
+pub const TOO_MANY_FAILED: &str = "TooManyFailed";
 /// The destination keeps the tags of some images with other content.
 pub const IMAGES_SKIPPED: &str = "ImagesSkipped";
 /// The source could not be read.

@@ -46,12 +46,23 @@ pub struct ReplicationConfigurationSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_WINDOWS), transform = atomic)]
     pub allowed_windows: Vec<AllowedWindow>,
+    /// The order of the copies of this configuration among those of its namespace, from -100 to 100: of images that
+    /// wait, those of the higher priority start first, after pushes that were notified. The share of the namespace stays
+    /// as it is, and what has begun goes on. Default: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = -100, max = 100))]
+    pub priority: i32,
     /// Stops replication while true: nothing is read or written; images already replicated stay. Default: false.
     #[serde(default)]
     pub suspend: bool,
     /// The place where images are copied. Absent: as in the operator's settings, which use Jobs by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<Execution>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// The place where images are copied.
@@ -217,6 +228,7 @@ pub struct ReplicationConfigurationStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: a user
     /// must change something. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
+    /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]

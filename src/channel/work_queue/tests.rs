@@ -24,7 +24,7 @@ fn submission(id: &str, urgent: bool) -> Submission {
         across_owners: false,
     };
     let item = Item { id: ItemId(id.into()), image };
-    Submission { item, lane: lane(), urgent }
+    Submission { item, lane: lane(), urgent, priority: 0 }
 }
 
 fn holds(id: &str, tag: &str) -> HeldItem {

@@ -65,6 +65,10 @@ impl Machine {
             && (next.is_urgent || self.slots_taken(now) < self.slots())
             && let Some(queued) = self.queue.pop_front()
         {
+            let queued = self.without_held(queued);
+            if queued.pairs.is_empty() {
+                continue;
+            }
             match self.claiming(&queued, now) {
                 Some(id) => self.hold(id, queued, now),
                 None => self.start(queued, now),
@@ -129,6 +133,7 @@ impl Machine {
             referrer_tags: self.referrer_tags(repository),
             class: self.orders.class.clone(),
             is_urgent,
+            priority: self.configuration.as_ref().map_or(0, |configuration| configuration.priority),
             group,
         });
         self.run(id, group.number, assignment, now);
@@ -180,13 +185,12 @@ impl Machine {
             self.writing.remove(&(place.clone(), tag.clone()));
         }
         self.leave_slot(group);
-        let is_unanswered = outcome.as_ref().is_none_or(|outcome| outcome.is_unanswered);
         let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
         let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
         let code = outcome.as_ref().map(|outcome| outcome.result.as_ref().err().map(|failed| failed.code));
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
-        let doubt_until = self.doubt(&place, &tag, is_unanswered, now);
+        let doubt_until = self.doubt(&place, &tag, outcome.as_ref().is_none_or(|it| it.is_unanswered), now);
         let was_complete = self.pairs.get(&id).is_some_and(|pair| pair.ledger.is_complete(&tag));
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {

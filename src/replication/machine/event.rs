@@ -333,6 +333,8 @@ pub(crate) struct Assignment {
     pub class: Option<String>,
     /// True if it was pushed just now.
     pub is_urgent: bool,
+    /// The priority of its configuration.
+    pub priority: i32,
     /// The copies of the same image to other destinations.
     pub group: Group,
 }

@@ -4,6 +4,7 @@
 //! an argument. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
 //! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
 
+mod backfill;
 mod claiming;
 mod comparison;
 mod copies;
@@ -35,8 +36,8 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Comparison, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy, STANDSTILL,
-    Slot, SourceRepository, WriteAhead,
+    Backfills, Comparison, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy,
+    STANDSTILL, Slot, SourceRepository, WriteAhead,
 };
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
@@ -76,6 +77,7 @@ pub(crate) struct Machine {
     writing: HashMap<(RepositoryAddress, Tag), CopyId>,
     next_copy: CopyId,
     retries: Timers<PairId>,
+    backfills: Backfills,
     progressed_at: Timestamp,
 
     comparison: Option<Comparison>,
@@ -162,6 +164,7 @@ impl Machine {
             writing: HashMap::new(),
             next_copy: 0,
             retries: Timers::default(),
+            backfills: Backfills::default(),
             progressed_at: now,
             comparison: None,
             next_comparison: 0,
@@ -326,6 +329,7 @@ impl Machine {
                 self.start_comparison(now);
             }
             self.queue_retries(now);
+            self.release_backfills(now);
             if !self.orders.is_dry {
                 self.start_copies(now);
             }

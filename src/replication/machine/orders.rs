@@ -27,6 +27,7 @@ impl Machine {
         }
         if is_respecified {
             self.stop_comparison();
+            self.judge_backfills_anew();
             self.compared = None;
             self.compare_at = now;
             self.window = WindowState { is_open: true, until: now };
@@ -55,6 +56,7 @@ impl Machine {
         if self.orders.request.is_some() && self.orders.request != self.requested {
             self.requested = self.orders.request.clone();
             self.weigh_anew();
+            self.judge_backfills_anew();
             self.stop_comparison();
             self.compare_at = now;
             self.retry(now, |_| true);

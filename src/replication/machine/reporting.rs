@@ -93,12 +93,13 @@ impl Machine {
         }
         let (problem, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
         let blocked = self.blocked().filter(|_| self.is_active());
+        let stopped_backfill = self.stopped_backfill().filter(|_| self.is_active());
         let is_changed = (
             &problem,
             &blocked,
             &self.excluded.invalid_names,
             phase,
-            self.waits_for_window(),
+            (self.waits_for_window(), &stopped_backfill),
             generation,
             &self.handled,
             self.owes(),
@@ -108,7 +109,7 @@ impl Machine {
             &self.reported.report.blocked,
             &self.reported.report.invalid_names,
             self.reported.report.phase,
-            self.reported.report.waits_for_window,
+            (self.reported.report.waits_for_window, &self.reported.report.stopped_backfill),
             self.reported.report.generation,
             &self.reported.report.handled_request,
             self.reported.owes,
@@ -130,6 +131,7 @@ impl Machine {
             unused_filters: self.excluded.unused_filters.clone(),
             phase,
             waits_for_window: self.waits_for_window(),
+            stopped_backfill,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),

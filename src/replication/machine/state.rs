@@ -7,7 +7,18 @@ use jiff::Timestamp;
 
 use super::ids::{ComparisonId, CopyId, PairId};
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
-use crate::plan::{ConfigurationReport, CopyOptions, NameRefusals, Problem, RepositoryAddress, SeenReferrers};
+use crate::plan::{
+    ConfigurationReport, CopyOptions, Counts, NameRefusals, NamespacedName, Problem, RepositoryAddress, SeenReferrers,
+};
+
+/// The first fills that are stopped.
+#[derive(Debug, Default)]
+pub(super) struct Backfills {
+    /// The counts of each destination when a person had it go on.
+    pub(super) judged_since: BTreeMap<NamespacedName, Counts>,
+    /// Pairs with images that wait for the end of a stop.
+    pub(super) held: BTreeSet<PairId>,
+}
 
 /// A comparison that is under way.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The rules of the state machine, one at a time; the simulator drives them all together.
 
+mod backfill;
 mod conflicts;
 mod consent;
 mod names;

@@ -115,6 +115,7 @@ impl Declared {
             selection: self.shape.selection(),
             pace: Pace::Every(self.interval),
             windows: Windows::default(),
+            priority: 0,
             suspend: self.shape.suspend,
             execution: Execution { mode: None, class: "default".to_owned() },
         }))

@@ -37,6 +37,13 @@ impl Reports {
                 .iter()
                 .for_each(|names| tracing::warn!(target: TARGET, configuration = name, "{names}"));
         }
+        if report.stopped_backfill != reported.report.stopped_backfill {
+            let name = format!("{namespace}/{name}");
+            report
+                .stopped_backfill
+                .iter()
+                .for_each(|stopped| tracing::warn!(target: TARGET, configuration = name, "{stopped}"));
+        }
         if report.unused_filters != reported.report.unused_filters {
             let name = format!("{namespace}/{name}");
             report

@@ -1,0 +1,73 @@
+//! The brake of first fills: images that were not tried yet wait while too many of the others fail.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::state::Queued;
+use super::{Machine, PairId};
+use crate::plan::{NamespacedName, Row, RowState, is_backfill_stopped};
+
+impl Machine {
+    /// Takes those images out of `queued` that wait because the first fill of their destination is stopped. Pushes, and
+    /// images that were tried before, go on.
+    pub(super) fn without_held(&mut self, mut queued: Queued) -> Queued {
+        if queued.is_urgent {
+            return queued;
+        }
+        let is_held = |id: &PairId| {
+            let Some(pair) = self.pairs.get(id) else { return false };
+            let is_new = |row: &Row| matches!(row.state, RowState::Pending) && row.written.is_none();
+            self.is_stopped(&pair.key.destination) && pair.ledger.row(&queued.tag).is_some_and(is_new)
+        };
+        let held: Vec<PairId> = queued.pairs.iter().copied().filter(is_held).collect();
+        for id in held {
+            queued.pairs.retain(|other| *other != id);
+            if let Some(pair) = self.pairs.get_mut(&id) {
+                pair.queued.remove(&queued.tag);
+                self.backfills.held.insert(id);
+            }
+        }
+        queued
+    }
+
+    /// Queues what waited for destinations whose first fill is no longer stopped.
+    pub(super) fn release_backfills(&mut self, now: Timestamp) {
+        if self.backfills.held.is_empty() {
+            return;
+        }
+        let is_over = |id: &PairId| self.pairs.get(id).is_none_or(|pair| !self.is_stopped(&pair.key.destination));
+        let over: Vec<PairId> = self.backfills.held.iter().copied().filter(is_over).collect();
+        for id in over {
+            self.backfills.held.remove(&id);
+            let Some(pair) = self.pairs.get(&id) else { continue };
+            let (repository, (due, _)) = (pair.key.repository.clone(), pair.ledger.due(now));
+            due.iter().for_each(|tag| self.enqueue(&repository, tag, vec![id], false));
+        }
+    }
+
+    /// Has every first fill go on, to be judged anew.
+    pub(super) fn judge_backfills_anew(&mut self) {
+        self.backfills.judged_since = self.totals.clone();
+    }
+
+    /// Describes the first fills that are stopped.
+    pub(crate) fn stopped_backfill(&self) -> Option<String> {
+        let destinations = self.backfills.held.iter().filter_map(|id| Some(&self.pairs.get(id)?.key.destination));
+        let destinations: BTreeSet<String> =
+            destinations.map(|destination| format!("{}/{}", destination.namespace, destination.name)).collect();
+        (!destinations.is_empty()).then(|| {
+            format!(
+                "at least half of the first images failed at {}: those that were not tried yet wait until fewer fail; \
+                 remove the cause, or have them go on with a new value of the annotation \
+                 transship.dev/replicate-requested-at",
+                destinations.into_iter().collect::<Vec<_>>().join(", ")
+            )
+        })
+    }
+
+    fn is_stopped(&self, destination: &NamespacedName) -> bool {
+        let since = self.backfills.judged_since.get(destination).copied().unwrap_or_default();
+        self.totals.get(destination).is_some_and(|counts| is_backfill_stopped(counts, &since))
+    }
+}
