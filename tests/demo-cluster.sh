@@ -216,7 +216,7 @@ kind: Registry
 metadata: {namespace: team-a, name: us-west-2}
 spec:
   url: http://$US
-  allowHttp: true
+  allowHTTP: true
   credentials: {secretRef: {name: us-west-2}}
   notifications: {type: Distribution, auth: {type: Bearer, secretRef: {name: notifications}}}
 ---
@@ -225,7 +225,7 @@ kind: Registry
 metadata: {namespace: team-a, name: eu-west-1}
 spec:
   url: http://$EU
-  allowHttp: true
+  allowHTTP: true
   credentials: {secretRef: {name: eu-west-1}}
 ---
 apiVersion: transship.dev/v1alpha1
@@ -266,7 +266,7 @@ kind: Registry
 metadata: {namespace: team-b, name: eu-central-1}
 spec:
   url: http://$CENTRAL
-  allowHttp: true
+  allowHTTP: true
   credentials: {secretRef: {name: eu-central-1}}
 ---
 apiVersion: transship.dev/v1alpha1

@@ -156,7 +156,7 @@ impl CopyTask<'_> {
 pub fn objects(namespace: &str, source: &str, destinations: &[String], mut rule: Value) -> Vec<Value> {
     let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "transship.dev/v1alpha1", "kind": kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec});
     let registry =
-        |name: &str, host: &str| object("Registry", name, json!({"url": format!("http://{host}"), "allowHttp": true}));
+        |name: &str, host: &str| object("Registry", name, json!({"url": format!("http://{host}"), "allowHTTP": true}));
     let mut objects = vec![registry("source", source)];
     let mut references = Vec::new();
     for (number, host) in destinations.iter().enumerate() {

@@ -65,6 +65,7 @@ kind! {
     #[kube(
         kind = "Registry",
         plural = "registries",
+        shortname = "repreg",
         status = "RegistryStatus",
         doc = "One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner.",
         selectable = ".spec.url",

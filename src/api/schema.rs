@@ -67,7 +67,11 @@ fn check_items(schema: &Value, items: &[Value], field: &str, faults: &mut Vec<St
     }
     let keys: Vec<&str> =
         schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let is_set = schema["x-kubernetes-list-type"] == "set";
     for (index, item) in items.iter().enumerate() {
+        if is_set && items[..index].contains(item) {
+            faults.push(format!("{field}[{index}]: another entry is the same: remove one"));
+        }
         check(&schema["items"], item, &format!("{field}[{index}]"), faults);
         let is_same = |other: &Value| keys.iter().all(|key| other[*key] == item[*key]);
         if !keys.is_empty() && items[..index].iter().any(is_same) {

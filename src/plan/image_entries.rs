@@ -52,7 +52,7 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
             image.status = ReplicationState::Complete;
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
-            image.referrers = row.referrers.verified.word();
+            image.referrers_hash = row.referrers.verified.word();
         }
         RowState::Failed(failure) => {
             let is_skip = failure.code.is_skip();

@@ -66,7 +66,7 @@ impl Ledger {
             }
             let there = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
             row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
-            row.referrers.verified = image.referrers.as_deref().map(Referred::parse).unwrap_or_default();
+            row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
             // Spread over a day, so that a restart does not look at everything at once.
             row.audit_at = now + AUDIT_INTERVAL.mul_f64(phase(&image.tag));

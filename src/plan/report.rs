@@ -39,7 +39,7 @@ pub fn pair_status(
         summary,
         images,
         failure_groups,
-        copy_options: None,
+        copy_options_hash: None,
         conditions,
     }
 }

@@ -65,8 +65,8 @@ mod tests {
     #[test]
     fn plain_http_has_to_be_asked_for() {
         let check = |yaml: &str| check_registry(&serde_saphyr::from_str(yaml).unwrap());
-        assert!(check("{url: 'http://r.example.com'}").unwrap_err().message.contains("allowHttp"));
-        assert!(check("{url: 'http://r.example.com', allowHttp: true}").is_ok());
+        assert!(check("{url: 'http://r.example.com'}").unwrap_err().message.contains("allowHTTP"));
+        assert!(check("{url: 'http://r.example.com', allowHTTP: true}").is_ok());
         assert!(check("{url: 'https://r.example.com', tls: {}}").unwrap_err().message.contains("exactly one"));
         assert!(check("{url: 'ftp://r.example.com'}").unwrap_err().message.contains("https://"));
     }

@@ -256,7 +256,7 @@ mod tests {
         assert!(found[0].contains("f.yaml: Registry default/r: unknown field spec.allowHtpp"), "{found:?}");
         let plain =
             "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'http://r'}}";
-        assert!(errors(plain)[0].contains("spec.allowHttp: true"));
+        assert!(errors(plain)[0].contains("spec.allowHTTP: true"));
         let unknown = "{apiVersion: transship.dev/v1, kind: Registry, metadata: {name: r}}";
         assert!(errors(unknown)[0].contains("Registry default/r of transship.dev/v1 is no kind"));
         let named = "{apiVersion: transship.dev/v1alpha1, kind: ReplicationConfiguration, metadata: {name: c}, \

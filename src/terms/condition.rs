@@ -12,16 +12,20 @@ use super::{condition_type, reason};
 pub struct Condition {
     /// The type of the condition, such as `Ready`.
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316), regex(pattern = TYPE))]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
     pub status: String,
     /// The cause as one word for programs.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = REASON))]
     pub reason: String,
     /// The cause as a sentence, with the remedy if there is one.
+    #[schemars(length(max = 32768))]
     pub message: String,
     /// The generation of the spec that the condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64")]
+    #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
     /// The time at which `status` changed to its present value.
     #[serde(serialize_with = "whole_seconds")]
@@ -107,6 +111,10 @@ pub fn shorten(text: &str, limit: usize) -> String {
 }
 
 const MAX_MESSAGE_BYTES: usize = 1024;
+/// The bounds of the conditions of Kubernetes: `metav1.Condition`.
+const TYPE: &str =
+    "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";
+const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 
 #[cfg(test)]
 mod tests {

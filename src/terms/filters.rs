@@ -94,7 +94,8 @@ pub enum TagFilterType {
 /// The rules for a filter of repositories.
 pub static REPOSITORY_FILTER_RULES: ValidationRules<RepositoryFilter> = ValidationRules::new(|| {
     vec![
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             "size(self.filter) > 1 || !(self.filterType in ['PREFIX_MATCH', 'EXACT_MATCH'])",
             "filter must have at least 2 characters, as in ECR",
             |filter| {
@@ -103,19 +104,22 @@ pub static REPOSITORY_FILTER_RULES: ValidationRules<RepositoryFilter> = Validati
                 filter.filter.chars().count() > 1 || is_short_type
             },
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'PREFIX_MATCH' || self.filter.matches('{REPOSITORY_PREFIX}')"),
             "filter must be the beginning of a repository name: lower-case letters, digits, '.', '_', '-' and '/'; for wildcards use filterType: GLOB_MATCH",
             |filter| {
                 filter.filter_type != RepositoryFilterType::PrefixMatch || REPOSITORY_PREFIX.matches(&filter.filter)
             },
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{REPOSITORY}')"),
             "filter must be a whole repository name: lower-case letters, digits, '.', '_', '-' and '/'; for wildcards use filterType: GLOB_MATCH",
             |filter| filter.filter_type != RepositoryFilterType::ExactMatch || REPOSITORY.matches(&filter.filter),
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{REPOSITORY_GLOB}')"),
             "filter must be a pattern of repository names: lower-case letters, digits, '.', '_', '-', '/', '*', '?' and {a,b}",
             |filter| filter.filter_type != RepositoryFilterType::GlobMatch || REPOSITORY_GLOB.matches(&filter.filter),
@@ -126,22 +130,26 @@ pub static REPOSITORY_FILTER_RULES: ValidationRules<RepositoryFilter> = Validati
 /// The rules for a filter of tags.
 pub static TAG_FILTER_RULES: ValidationRules<TagFilter> = ValidationRules::new(|| {
     vec![
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'EXACT_MATCH' || self.filter.matches('{TAG}')"),
             "filter must be a whole tag: letters, digits, '_', '.' and '-'; for wildcards use filterType: GLOB_MATCH",
             |filter| filter.filter_type != TagFilterType::ExactMatch || TAG.matches(&filter.filter),
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'GLOB_MATCH' || self.filter.matches('{TAG_GLOB}')"),
             "filter must be a pattern of tags: letters, digits, '_', '.', '-', '*' and '?', not beginning with '.' or '-', at most 128 characters",
             |filter| filter.filter_type != TagFilterType::GlobMatch || TAG_GLOB.matches(&filter.filter),
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".filter",
             format!("self.filterType != 'SEMVER_MATCH' || self.filter.matches('{VERSION_RANGE}')"),
             "filter must be a range of versions such as '>=1.2 <2'",
             |filter| filter.filter_type != TagFilterType::SemverMatch || VERSION_RANGE.matches(&filter.filter),
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".versionSyntax",
             "!has(self.versionSyntax) || self.versionSyntax == 'Loose' || self.filterType == 'SEMVER_MATCH'",
             "versionSyntax has an effect only with filterType: SEMVER_MATCH: remove it",
             |filter| filter.version_syntax.is_default() || filter.filter_type == TagFilterType::SemverMatch,

@@ -9,6 +9,11 @@ pub(super) fn atomic(schema: &mut Schema) {
     schema.insert("x-kubernetes-list-type".to_owned(), json!("atomic"));
 }
 
+/// Marks a list as a set: an entry is unique.
+pub(super) fn set(schema: &mut Schema) {
+    schema.insert("x-kubernetes-list-type".to_owned(), json!("set"));
+}
+
 /// Marks a list as a map: the field `key` identifies an entry and is unique.
 pub(super) fn keyed_by(key: &'static str) -> impl Transform {
     move |schema: &mut Schema| {

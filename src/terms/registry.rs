@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::lists::keyed_by;
+use super::lists::{keyed_by, set};
 use super::name::OBJECT_NAME_TEXT;
 use super::pattern::Pattern;
 use super::rule::{ValidationRule, ValidationRules, checked_by, immutable};
@@ -20,7 +20,7 @@ pub struct RegistrySpec {
     #[schemars(length(min = 8, max = 512), transform = checked_by(&URL_RULES), transform = immutable(URL_IS_IMMUTABLE))]
     pub url: String,
     /// Permits an `http://` URL. Images and credentials then cross the network unencrypted. Default: false.
-    #[serde(default)]
+    #[serde(default, rename = "allowHTTP")]
     pub allow_http: bool,
     /// The credentials. Absent: anonymous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,8 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 261), regex(pattern = TRUSTED_HOST))
+        inner(length(min = 1, max = 261), regex(pattern = TRUSTED_HOST)),
+        transform = set
     )]
     pub trusted_hosts: Vec<String>,
     /// The treatment of repositories that this registry lacks, as a destination. `Auto`: the first push creates them if
@@ -245,12 +246,14 @@ pub static BANDWIDTH_RULES: ValidationRules<u64> = ValidationRules::new(|| {
 /// The rules for the spec of a Registry.
 pub static REGISTRY_RULES: ValidationRules<RegistrySpec> = ValidationRules::new(|| {
     vec![
-        ValidationRule::new(
-            "!self.url.startsWith('http://') || self.allowHttp",
-            "spec.url is plain http: use https, or set spec.allowHttp: true to send images and credentials unencrypted",
+        ValidationRule::at(
+            ".url",
+            "!self.url.startsWith('http://') || self.allowHTTP",
+            "spec.url is plain http: use https, or set spec.allowHTTP: true to send images and credentials unencrypted",
             |spec| !spec.url.starts_with("http://") || spec.allow_http,
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".tls",
             "!has(self.tls) || self.url.startsWith('https://')",
             "spec.tls has no effect on a plain http spec.url: use https or remove spec.tls",
             |spec| spec.tls.is_none() || spec.url.starts_with("https://"),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::condition::Condition;
-use super::lists::keyed_by;
+use super::lists::{atomic, keyed_by, set};
 use super::name::OBJECT_NAME_TEXT;
 use super::references::LocalRegistryReference;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
@@ -35,14 +35,14 @@ pub struct Statement {
     /// The effect: `Allow` or `Deny`. A Deny always wins.
     pub effect: StatementEffect,
     /// The configurations that the statement applies to, 1 to 50.
-    #[schemars(length(min = 1, max = 50))]
+    #[schemars(length(min = 1, max = 50), transform = atomic)]
     pub principals: Vec<Principal>,
-    /// The actions that the statement applies to.
-    #[schemars(length(min = 1, max = 3))]
+    /// The actions that the statement applies to, each once.
+    #[schemars(length(min = 1, max = 3), transform = set)]
     pub actions: Vec<Action>,
     /// The destination repositories that the statement applies to, 1 to 50 patterns. `*` stands for any characters, `/`
     /// included, `?` for one, as in ECR.
-    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256), regex(pattern = "^[a-z0-9._/*?-]+$")))]
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 256), regex(pattern = "^[a-z0-9._/*?-]+$")), transform = atomic)]
     pub resources: Vec<String>,
 }
 
@@ -84,7 +84,8 @@ pub struct RegistryPermissionPolicyStatus {
 
 /// The rules for a statement.
 pub static STATEMENT_RULES: ValidationRules<Statement> = ValidationRules::new(|| {
-    vec![ValidationRule::new(
+    vec![ValidationRule::at(
+        ".actions",
         "self.effect == 'Deny' || !('OverwriteTag' in self.actions)",
         "OverwriteTag is part of ReplicateImage and can only be denied: use effect: Deny, or remove it from actions",
         |statement| statement.effect == StatementEffect::Deny || !statement.actions.contains(&Action::OverwriteTag),

@@ -115,7 +115,7 @@ pub struct ReplicationRule {
     /// The repositories that the rule takes: those that any filter matches, at most 100 filters. Absent: every
     /// repository that the source lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_FILTERS))]
+    #[schemars(length(min = 1, max = MAX_FILTERS), transform = atomic)]
     pub repository_filters: Option<Vec<RepositoryFilter>>,
     /// The repositories that the rule excludes even if `repositoryFilters` take them: those that any filter matches, at
     /// most 100 filters. What was replicated before stays at the destination.
@@ -155,11 +155,13 @@ pub struct ReplicationRule {
     /// destination refuses that. `Rewrite`: a new index of the chosen platforms is written, and the status shows both
     /// digests; needs `platforms`. Default: Keep.
     #[serde(default, skip_serializing_if = "PlatformIndex::is_default")]
+    #[schemars(extend("default" = "Keep"))]
     pub platform_index: PlatformIndex,
     /// The treatment of signatures, SBOMs and attestations that refer to images: those that the source's referrers API
     /// or its fallback tags name, and the tags `sha256-….sig`, `.att` and `.sbom` of cosign. `Replicate` copies them
     /// with the images, `Ignore` leaves them at the source. Default: Replicate.
     #[serde(default, skip_serializing_if = "ReferrersMode::is_default")]
+    #[schemars(extend("default" = "Replicate"))]
     pub referrers: ReferrersMode,
     /// The artifact types of the signatures, SBOMs and attestations that are copied with the images, such as
     /// `application/vnd.dev.sigstore.bundle.v0.3+json`, at most 20, compared letter by letter; others stay at the
@@ -182,6 +184,7 @@ pub struct ReplicationRule {
     /// the tag points at. Tags that the destination does not let be moved are `SKIPPED` in either case. If several rules
     /// send a repository to the same destination, the first of them decides this. Default: Overwrite.
     #[serde(default, skip_serializing_if = "TagConflict::is_default")]
+    #[schemars(extend("default" = "Overwrite"))]
     pub on_tag_conflict: TagConflict,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
     /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
@@ -215,7 +218,11 @@ pub struct RuleDestination {
     /// Two repositories of the source that would get one name are not copied, unless one of them was before: then that
     /// one goes on. Policies are asked about the name at the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_TEMPLATE), transform = checked_by(&DESTINATION_TEMPLATE_RULES))]
+    #[schemars(
+        length(min = 1, max = MAX_TEMPLATE),
+        transform = checked_by(&DESTINATION_TEMPLATE_RULES),
+        extend("default" = SAME_REPOSITORY)
+    )]
     pub repository: Option<String>,
 }
 
@@ -249,7 +256,7 @@ pub struct ReplicationConfigurationStatus {
 
 /// Counts over all pairs of a configuration. One image is one tag at one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct ConfigurationSummary {
     /// The number of source repositories that the rules match.
     pub repositories: u64,
@@ -264,7 +271,6 @@ pub struct ConfigurationSummary {
     /// The number of images that could not be replicated.
     pub failed: u64,
     /// The number of images whose tag a destination keeps with other content.
-    #[serde(default)]
     pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests.
     pub bytes: u64,
@@ -277,10 +283,13 @@ pub struct DestinationSummary {
     /// The Registry of the destination.
     pub registry_ref: RegistryReference,
     /// The number of images.
+    #[serde(default)]
     pub images: u64,
     /// The number of images that are verified at the destination.
+    #[serde(default)]
     pub complete: u64,
     /// The number of images that could not be replicated.
+    #[serde(default)]
     pub failed: u64,
     /// The number of images whose tag a destination keeps with other content.
     #[serde(default)]
@@ -292,7 +301,8 @@ pub struct DestinationSummary {
 
 /// The rules for the spec as a whole.
 pub static CONFIGURATION_RULES: ValidationRules<ReplicationConfigurationSpec> = ValidationRules::new(|| {
-    vec![ValidationRule::new(
+    vec![ValidationRule::at(
+        ".interval",
         "!(has(self.interval) && has(self.schedule))",
         "spec.interval and spec.schedule exclude each other: remove one",
         |spec| spec.interval.is_none() || spec.schedule.is_none(),
@@ -311,12 +321,14 @@ pub static INTERVAL_RULES: ValidationRules<str> = ValidationRules::new(|| {
 /// The rules for a rule as a whole.
 pub static REPLICATION_RULE_RULES: ValidationRules<ReplicationRule> = ValidationRules::new(|| {
     vec![
-        ValidationRule::new(
+        ValidationRule::at(
+            ".platformIndex",
             "!has(self.platformIndex) || self.platformIndex == 'Keep' || (has(self.platforms) && size(self.platforms) > 0)",
             "platformIndex has no effect without platforms: name platforms, or remove it",
             |rule| rule.platform_index.is_default() || !rule.platforms.is_empty(),
         ),
-        ValidationRule::new(
+        ValidationRule::at(
+            ".referrerArtifactTypes",
             "!has(self.referrers) || self.referrers != 'Ignore' || !has(self.referrerArtifactTypes) || size(self.referrerArtifactTypes) == 0",
             "referrerArtifactTypes has no effect with referrers: Ignore: remove one of them",
             |rule| rule.referrers != ReferrersMode::Ignore || rule.referrer_artifact_types.is_empty(),

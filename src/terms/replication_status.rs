@@ -95,7 +95,7 @@ pub struct ReplicationStatusStatus {
     /// image; absent if everything is copied. A change makes the operator check every image again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub copy_options: Option<String>,
+    pub copy_options_hash: Option<String>,
     /// `Ready`: nothing is left to do; otherwise its reason is the failure code of the first failed image, and its message
     /// the cause. `Replicated`: every image is at the destination, read back and verified. `Permitted`: the destination's
     /// owner permits the replication; the message names the deciding statement.
@@ -107,7 +107,7 @@ pub struct ReplicationStatusStatus {
 
 /// Counts over all images of a pair. One image is one tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct PairSummary {
     /// FAILED if any image failed, else IN_PROGRESS or PENDING if any is, else SKIPPED if any is, else COMPLETE.
     pub status: ReplicationState,
@@ -122,7 +122,6 @@ pub struct PairSummary {
     /// The number of images that could not be replicated.
     pub failed: u64,
     /// The number of images whose tag the destination keeps with other content.
-    #[serde(default)]
     pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests; content that images share counts for each.
     pub bytes: u64,
@@ -190,11 +189,11 @@ pub struct ImageStatus {
     /// The time of the verification at the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// A fingerprint of the signatures, SBOMs and attestations that referred to the image at the source when it was
+    /// A hash of the signatures, SBOMs and attestations that referred to the image at the source when it was
     /// verified; all of them are at the destination as well. Absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub referrers: Option<String>,
+    pub referrers_hash: Option<String>,
 }
 
 impl ImageStatus {
@@ -211,7 +210,7 @@ impl ImageStatus {
             next_attempt_at: None,
             bytes: None,
             completed_at: None,
-            referrers: None,
+            referrers_hash: None,
         }
     }
 }
@@ -228,7 +227,7 @@ pub struct FailureGroup {
     /// The number of images.
     pub count: u64,
     /// Up to ten of their tags.
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 10), transform = atomic)]
     pub sample_tags: Vec<String>,
 }
 

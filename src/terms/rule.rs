@@ -16,12 +16,24 @@ pub struct ValidationRule<T: ?Sized> {
     pub cel: String,
     /// The sentence that a user reads whose value breaks the rule.
     pub message: &'static str,
+    /// The field inside of `self` that the rule is about, such as `.url`; `None` for `self`.
+    field_path: Option<&'static str>,
     holds: fn(&T) -> bool,
 }
 
 impl<T: ?Sized> ValidationRule<T> {
     pub(super) fn new(cel: impl Into<String>, message: &'static str, holds: fn(&T) -> bool) -> Self {
-        Self { cel: cel.into(), message, holds }
+        Self { cel: cel.into(), message, field_path: None, holds }
+    }
+
+    /// Returns a rule about a field of the value, which the API server names in its answer.
+    pub(super) fn at(
+        field_path: &'static str,
+        cel: impl Into<String>,
+        message: &'static str,
+        holds: fn(&T) -> bool,
+    ) -> Self {
+        Self { field_path: Some(field_path), ..Self::new(cel, message, holds) }
     }
 
     /// Returns true if `value` keeps the rule.
@@ -37,17 +49,21 @@ pub fn broken<T: ?Sized>(rules: &[ValidationRule<T>], value: &T) -> Option<&'sta
 
 /// Adds `rules` to the schema of a value.
 pub(super) fn checked_by<T: ?Sized>(rules: &'static ValidationRules<T>) -> impl Transform {
-    |schema: &mut Schema| rules.iter().for_each(|rule| add(schema, &rule.cel, rule.message))
+    |schema: &mut Schema| rules.iter().for_each(|rule| add(schema, &rule.cel, rule.message, rule.field_path))
 }
 
 /// Forbids every change of a value; only the API server sees changes, so there is no function.
 pub(super) fn immutable(message: &'static str) -> impl Transform {
-    move |schema: &mut Schema| add(schema, "self == oldSelf", message)
+    move |schema: &mut Schema| add(schema, "self == oldSelf", message, None)
 }
 
-fn add(schema: &mut Schema, cel: &str, message: &str) {
+fn add(schema: &mut Schema, cel: &str, message: &str, field_path: Option<&str>) {
     let rules = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Value::Array(rules) = rules {
-        rules.push(json!({ "rule": cel, "message": message }));
+        let mut rule = json!({ "rule": cel, "message": message });
+        if let Some(path) = field_path {
+            rule["fieldPath"] = path.into();
+        }
+        rules.push(rule);
     }
 }

@@ -62,11 +62,11 @@ fn bad_registries() -> Vec<Bad> {
         (kind, "/url", json!("https://r.example.com/v2/"), &["spec.url", "without user, path"]),
         (kind, "/url", json!("https://r.example.com?x=1"), &["spec.url", "query"]),
         (kind, "/url", json!("r.example.com"), &["spec.url", "https://host[:port]"]),
-        (kind, "/url", json!("http://r.example.com"), &["spec.url is plain http", "spec.allowHttp: true"]),
+        (kind, "/url", json!("http://r.example.com"), &["spec.url: Invalid", "plain http", "spec.allowHTTP: true"]),
         (
             kind,
             "",
-            json!({"url": "http://r.example.com", "allowHttp": true, "tls": {"caSecretRef": ca}}),
+            json!({"url": "http://r.example.com", "allowHTTP": true, "tls": {"caSecretRef": ca}}),
             &["spec.tls has no effect on a plain http spec.url"],
         ),
         (
@@ -117,6 +117,7 @@ fn bad_registries() -> Vec<Bad> {
         (kind, "/limits/rate", json!(1), &["spec.limits.rate", "not declared in schema"]),
         (kind, "/createRepositories", json!("Sometimes"), &["spec.createRepositories", "\"Auto\", \"Never\""]),
         (kind, "/trustedHosts", json!(["https://auth.example.com"]), &["spec.trustedHosts[0]", "should match"]),
+        (kind, "/trustedHosts", json!(["a.example.com", "a.example.com"]), &["spec.trustedHosts", "duplicate"]),
         (kind, "/trustedHosts", (0..17).map(|n| format!("h{n}")).collect(), &["spec.trustedHosts", "at most 16"]),
         (kind, "/allowHtpp", json!(true), &["spec.allowHtpp", "not declared in schema"]),
         (kind, "/credentials", json!({"secretRef": {}}), &["spec.credentials.secretRef.name", "Required"]),
@@ -150,12 +151,17 @@ fn bad_configurations() -> Vec<Bad> {
             &["repositoryFilters[0]", "for wildcards use filterType: GLOB_MATCH"],
         ),
         (kind, "/rules/0/repositoryFilters", prefix("team//"), &["repositoryFilters[0]", "beginning of a repository"]),
-        (kind, "/rules/0/platformIndex", json!("Rewrite"), &["rules[0]", "has no effect without platforms"]),
+        (
+            kind,
+            "/rules/0/platformIndex",
+            json!("Rewrite"),
+            &["spec.rules[0].platformIndex: Invalid", "has no effect without platforms"],
+        ),
         (
             kind,
             "/rules",
             json!([{"name": "r", "destinations": [destination], "referrers": "Ignore", "referrerArtifactTypes": ["a/b"]}]),
-            &["rules[0]", "has no effect with referrers: Ignore"],
+            &["spec.rules[0].referrerArtifactTypes: Invalid", "has no effect with referrers: Ignore"],
         ),
         (kind, "/rules/0/tagFilters", json!([tag_filter("GLOB_MATCH", "-*")]), &["tagFilters[0]", "not beginning"]),
         (kind, "/rules/0/repositoryFilters", exact("Prod"), &["repositoryFilters[0]", "lower-case letters"]),
@@ -321,7 +327,13 @@ fn bad_policies() -> Vec<Bad> {
             json!(["DeleteEverything"]),
             &["spec.statements[0].actions[0]", "\"ReplicateImage\""],
         ),
-        (kind, "/statements/0/actions", json!(["OverwriteTag"]), &["OverwriteTag", "can only be denied"]),
+        (
+            kind,
+            "/statements/0/actions",
+            json!(["OverwriteTag"]),
+            &["spec.statements[0].actions: Invalid", "can only be denied"],
+        ),
+        (kind, "/statements/0/actions", json!(["ReplicateImage", "ReplicateImage"]), &["actions", "duplicate"]),
         (kind, "/statements/0/resources", json!(["Prod-*"]), &["spec.statements[0].resources[0]", "should match"]),
     ]
 }

@@ -76,7 +76,7 @@ impl Site<'_> {
                 .to_string()
         };
         let registry = |name: &str, proxy: &GateProxy| {
-            object("Registry", name, json!({"url": format!("http://{}", proxy.host()), "allowHttp": true}))
+            object("Registry", name, json!({"url": format!("http://{}", proxy.host()), "allowHTTP": true}))
         };
         let rule = json!({
             "name": "one", "repositoryFilters": [{"filter": repository, "filterType": "EXACT_MATCH"}],

@@ -19,7 +19,7 @@ pub fn files(name: &str, source: &str, destination: &str, options: Value) -> Fil
     for (name, url) in [("source", source), ("d", destination)] {
         let mut spec = options.clone();
         spec["url"] = json!(url);
-        spec["allowHttp"] = json!(url.starts_with("http://"));
+        spec["allowHTTP"] = json!(url.starts_with("http://"));
         files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
     }
     let filters: Vec<_> =

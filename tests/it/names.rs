@@ -64,7 +64,7 @@ async fn a_policy_is_asked_about_the_name_at_the_destination() {
     let mut files = crate::tag_filters::files("consent-to-a-name", &source, &[]);
     rule(&mut files)["destinations"] =
         json!([{"registryRef": {"namespace": "team-b", "name": "eu"}, "repository": "team-a/{repository}"}]);
-    let spec = json!({"url": destination.url(), "allowHttp": true});
+    let spec = json!({"url": destination.url(), "allowHTTP": true});
     files.add("Registry", json!({"namespace": "team-b", "name": "eu"}), spec);
     let statement = |resource: &str| {
         json!({"registryRef": {"name": "eu"}, "statements": [{"sid": "s", "effect": "Allow", "resources": [resource],

@@ -32,7 +32,7 @@ impl Files {
 
     pub fn registry(&mut self, namespace: &str, name: &str, registry: &TestRegistry, user: &str) -> &mut Self {
         let metadata = json!({"namespace": namespace, "name": name});
-        let spec = json!({"url": format!("http://{}", registry.host()), "allowHttp": true,
+        let spec = json!({"url": format!("http://{}", registry.host()), "allowHTTP": true,
             "credentials": {"secretRef": {"name": name}}});
         self.login(registry, user, PASSWORD);
         self.add("Registry", metadata, spec)

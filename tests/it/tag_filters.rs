@@ -17,7 +17,7 @@ pub fn files(name: &str, source: &ScriptedRegistry, destinations: &[&ScriptedReg
     let registries =
         std::iter::once(("source".to_owned(), source)).chain(names.clone().zip(destinations.iter().copied()));
     for (name, registry) in registries {
-        let spec = json!({"url": registry.url(), "allowHttp": true});
+        let spec = json!({"url": registry.url(), "allowHTTP": true});
         files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
     }
     let references: Vec<Value> = names.map(|name| json!({"name": name})).collect();

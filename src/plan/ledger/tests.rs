@@ -142,7 +142,7 @@ fn nothing_stays_in_progress_without_a_living_owner() {
         next_attempt_at: None,
         bytes: None,
         completed_at: None,
-        referrers: None,
+        referrers_hash: None,
     };
     let ledger = Ledger::restore(&[image], Some(at(-5)), at(0));
     let row = ledger.row(&tag("v1")).unwrap();

@@ -45,7 +45,7 @@ pub(super) fn on_tls(error: &rustls::Error) -> String {
     use AlertDescription::{BadCertificate, CertificateRequired};
     match error {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "; this port does not speak TLS: if it speaks http, write http:// in spec.url and set allowHttp".to_owned()
+            "; this port does not speak TLS: if it speaks http, write http:// in spec.url and set allowHTTP".to_owned()
         }
         rustls::Error::AlertReceived(CertificateRequired | BadCertificate) => format!("; {NO_CLIENT_CERTIFICATE}"),
         rustls::Error::InvalidCertificate(error) => on_certificate(error).to_owned(),

@@ -132,7 +132,7 @@ impl Pair {
             && counts.images - counts.complete >= summary.images.saturating_sub(summary.complete);
         let short = Short { images: summary.images, is_known: false, until: now + MAX_SHORT };
         self.short = (!is_known).then_some(short);
-        let is_other = stored.status.copy_options != self.options.fingerprint();
+        let is_other = stored.status.copy_options_hash != self.options.fingerprint();
         if is_other {
             self.ledger.start_over(now);
         }
@@ -275,7 +275,7 @@ impl Pair {
             let of_tag = status.images.iter().find(|image| image.tag == tag.as_str());
             of_tag.is_some_and(|image| {
                 image.status == ReplicationState::Complete
-                    && (image.digest != digest.as_str() || status.copy_options != self.options.fingerprint())
+                    && (image.digest != digest.as_str() || status.copy_options_hash != self.options.fingerprint())
             })
         };
         let known = [&self.published, &self.publishing].into_iter().flatten();
@@ -309,7 +309,7 @@ impl Pair {
         }
         let (source, destination) = (label(&spec.source), label(&spec.destination));
         let status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
-        ReplicationStatusStatus { copy_options: self.options.fingerprint(), ..status }
+        ReplicationStatusStatus { copy_options_hash: self.options.fingerprint(), ..status }
     }
 }
 

@@ -281,7 +281,7 @@ pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Ve
 
 fn stored(identity: PairIdentity, status: ReplicationStatusStatus, contents: Contents) -> StoredPair {
     let Contents { images, options, referrers_asked_at, missed } = contents;
-    let status = ReplicationStatusStatus { copy_options: options, ..status };
+    let status = ReplicationStatusStatus { copy_options_hash: options, ..status };
     StoredPair { identity, status, verified: Some(images.into_values().collect()), referrers_asked_at, missed }
 }
 

@@ -38,7 +38,7 @@ pub(in crate::standalone) fn image(tag: &str, bytes: u64) -> ImageStatus {
         next_attempt_at: None,
         bytes: Some(bytes),
         completed_at: Some(Timestamp::UNIX_EPOCH),
-        referrers: None,
+        referrers_hash: None,
     }
 }
 
@@ -75,7 +75,7 @@ fn a_pair_comes_back_with_what_its_journal_says() {
     let of = |identity: &PairIdentity| pairs.iter().find(|pair| pair.identity == *identity).unwrap();
     assert_eq!(pairs.len(), 2);
     assert_eq!(of(&one).verified, Some(vec![image("v1", 1)]));
-    assert_eq!(of(&one).status.copy_options.as_deref(), Some("amd64"));
+    assert_eq!(of(&one).status.copy_options_hash.as_deref(), Some("amd64"));
     assert_eq!(of(&two).verified, Some(Vec::new()), "a status alone proves nothing");
     assert_eq!(of(&two).status, status(7));
     for deleted in [&one, &two, &two] {
@@ -293,7 +293,7 @@ impl Trace {
         assert!(pairs.len() <= 1);
         let loaded = pairs.pop().map(|pair| Model {
             images: pair.verified.unwrap().into_iter().map(|image| (image.tag.clone(), image)).collect(),
-            options: pair.status.copy_options,
+            options: pair.status.copy_options_hash,
             asked_at: pair.referrers_asked_at,
             missed: pair.missed,
             published: (pair.status.summary.images > 0).then_some(pair.status.summary.images),

@@ -125,7 +125,7 @@ impl FourWorkers {
         let mut scene = Scene::new(story).await;
         scene.allow(&source.host());
         let namespace = scene.namespace.name.clone();
-        let spec = json!({"url": source.url(), "allowHttp": true, "limits": limits});
+        let spec = json!({"url": source.url(), "allowHTTP": true, "limits": limits});
         scene.registry_object(&namespace, "source", spec).await;
         for (number, destination) in destinations.iter().enumerate() {
             scene.open_registry(&format!("d{number}"), destination).await;

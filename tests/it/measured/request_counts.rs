@@ -137,7 +137,7 @@ impl Replicator {
 
 fn files(name: &str, source: &TestRegistry, destinations: &[TestRegistry], filters: Vec<Value>) -> Files {
     let mut files = Files::new(name);
-    let registry = |registry: &TestRegistry| json!({"url": registry.url(), "allowHttp": true});
+    let registry = |registry: &TestRegistry| json!({"url": registry.url(), "allowHTTP": true});
     files.add("Registry", json!({"namespace": "team-a", "name": "source"}), registry(source));
     let mut references = Vec::new();
     for (number, destination) in destinations.iter().enumerate() {

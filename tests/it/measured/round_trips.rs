@@ -51,7 +51,7 @@ async fn a_notified_push_takes_an_operator_no_more_round_trips() {
     for (name, far) in [("source", &source), ("destination", &destination)] {
         let (host, realm) = (far.proxy.host(), far.realm.host());
         scene.secret(&namespace, name, &host, USER, PASSWORD).await;
-        let spec = json!({"url": format!("http://{host}"), "allowHttp": true, "trustedHosts": [realm],
+        let spec = json!({"url": format!("http://{host}"), "allowHTTP": true, "trustedHosts": [realm],
             "credentials": {"secretRef": {"name": name}}});
         scene.allow(&host);
         scene.allow(&realm);

@@ -21,7 +21,7 @@ fn between(name: &str) -> (ScriptedRegistry, ScriptedRegistry, Files) {
     let (source, destination) = (ScriptedRegistry::start(deceptive()), ScriptedRegistry::start(deceptive()));
     let mut files = Files::new(name);
     for (name, registry) in [("source", &source), ("destination", &destination)] {
-        let spec = json!({"url": registry.url(), "allowHttp": true});
+        let spec = json!({"url": registry.url(), "allowHTTP": true});
         files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
     }
     files.configuration("all", "app", &[json!({"name": "destination"})]);

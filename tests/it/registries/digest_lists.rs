@@ -178,7 +178,7 @@ async fn a_sync_of_nothing_new_costs_lists_and_no_look_at_a_tag() {
     let destination = ScriptedRegistry::start(Personality::plain());
     let mut files = Files::new("digest-lists");
     for (name, registry) in [("source", &source), ("destination", &destination)] {
-        let spec = json!({"url": registry.url(), "allowHttp": true, "credentials": {"secretRef": {"name": name}}});
+        let spec = json!({"url": registry.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": name}}});
         files.login_at(&registry.host(), USER, PASSWORD);
         files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
     }

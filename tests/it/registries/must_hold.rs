@@ -63,7 +63,7 @@ impl Source {
     fn files(&self, name: &str, destination: &ScriptedRegistry) -> Files {
         let mut files = Files::new(name);
         for (name, registry) in [("source", &self.registry), ("destination", destination)] {
-            let spec = json!({"url": registry.url(), "allowHttp": true, "credentials": {"secretRef": {"name": name}},
+            let spec = json!({"url": registry.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": name}},
                 "trustedHosts": [registry.other_host()]});
             files.login_at(&registry.host(), USER, PASSWORD);
             files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);

@@ -16,7 +16,7 @@ async fn the_first_configuration_has_a_repository_until_it_is_removed() {
     let second = second_source.push("app", "v1", &Image::single(2, 1, 1_000));
     let mut files = Files::new("serve-conflict");
     for (name, registry) in [("source", &first_source), ("other", &second_source), ("d", &destination)] {
-        let spec = json!({"url": registry.url(), "allowHttp": true});
+        let spec = json!({"url": registry.url(), "allowHTTP": true});
         files.add("Registry", json!({"namespace": "team-a", "name": name}), spec);
     }
     // By name and by the path of its source the second one would come first.

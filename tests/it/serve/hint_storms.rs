@@ -23,7 +23,7 @@ async fn an_envelope_of_a_mebibyte_costs_little_and_one_request_per_tag() {
     let destination = TestRegistry::distribution("storm-destination").user("writer", PASSWORD).start().await;
     source.create_repository("app");
     let mut files = Files::new("serve-storm");
-    let spec = json!({"url": source.url(), "allowHttp": true, "credentials": {"secretRef": {"name": "source"}}});
+    let spec = json!({"url": source.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": "source"}}});
     files.login_at(&source.host(), USER, crate::support::scripted::PASSWORD);
     files.add("Registry", json!({"namespace": "team-a", "name": "source"}), spec);
     for number in 0..5 {

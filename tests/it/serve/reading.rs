@@ -21,7 +21,7 @@ const KEPT: &str = "the last files that were right stay in force: ";
 fn pair(name: &str, owner: &str, source: &ScriptedRegistry, destination: &ScriptedRegistry) -> Files {
     let mut files = Files::new(name);
     for (namespace, name, registry) in [("team-a", "source", source), (owner, "d", destination)] {
-        let spec = json!({"url": registry.url(), "allowHttp": true});
+        let spec = json!({"url": registry.url(), "allowHTTP": true});
         files.add("Registry", json!({"namespace": namespace, "name": name}), spec);
     }
     take_notifications(&mut files);

@@ -32,7 +32,7 @@ async fn the_operator_never_asks_its_own_services_and_api_servers() {
     scene.allow(&format!("{ADDRESS}:5000"));
     scene.registry_object(&namespace, "api", json!({"url": format!("https://{api_server}")})).await;
     let url = format!("http://{ADDRESS}:5000");
-    scene.registry_object(&namespace, "own", json!({"url": url, "allowHttp": true})).await;
+    scene.registry_object(&namespace, "own", json!({"url": url, "allowHTTP": true})).await;
     scene.start_operator().await;
     let refused = scene.condition::<Registry>(&namespace, "api", "Ready", "False", "EgressRefused", SOON).await;
     assert!(refused.contains("an address of the cluster"), "{refused}");

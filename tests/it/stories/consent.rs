@@ -126,7 +126,7 @@ impl SlowLayer {
         let namespace = scene.namespace.name.clone();
         scene.allow(&proxy.host());
         scene.secret(&namespace, "source", &proxy.host(), "reader", PASSWORD).await;
-        let spec = serde_json::json!({"url": format!("http://{}", proxy.host()), "allowHttp": true,
+        let spec = serde_json::json!({"url": format!("http://{}", proxy.host()), "allowHTTP": true,
             "credentials": {"secretRef": {"name": "source"}}});
         scene.registry_object(&namespace, "source", spec).await;
         scene.registry(&other, "eu-west-1", &destination, Some("writer")).await;

@@ -78,7 +78,7 @@ async fn a_policy_that_was_deleted_shows_at_its_configuration() {
     let (namespace, other) = (scene.namespace.name.clone(), scene.other_namespace("deleted-policy-other").await);
     scene.open_registry("source", &source).await;
     scene.allow(&destination.host());
-    let spec = json!({"url": destination.url(), "allowHttp": true});
+    let spec = json!({"url": destination.url(), "allowHTTP": true});
     scene.registry_object(&other, "theirs", spec).await;
     let policy: RegistryPermissionPolicy = serde_json::from_value(json!({
         "apiVersion": "transship.dev/v1alpha1", "kind": "RegistryPermissionPolicy", "metadata": {"name": "consent"},

@@ -41,7 +41,7 @@ async fn an_operator_uses_the_login_of_a_path_and_outlasts_damaged_transfers() {
         "metadata": {"name": "two-accounts"}, "stringData": {".dockerconfigjson": auths.to_string()}});
     let secrets = scene.api::<Secret>(&namespace);
     secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
-    let spec = json!({"url": source.url(), "allowHttp": true, "credentials": {"secretRef": {"name": "two-accounts"}},
+    let spec = json!({"url": source.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": "two-accounts"}},
         "trustedHosts": ["[::1]:5000", "::1"]});
     scene.registry_object(&namespace, "source", spec).await;
     let filters = ["team/app", "team/refused"].map(|name| json!({"filter": name, "filterType": "EXACT_MATCH"}));

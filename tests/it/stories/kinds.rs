@@ -122,7 +122,7 @@ async fn registries_with_tokens_and_tls_are_at_home() {
     let credentials = |name: &str| serde_json::json!({"secretRef": {"name": name}});
     let spec = serde_json::json!({"url": source.url(), "credentials": credentials("source"), "tls": {"caConfigMapRef": {"name": "ca"}}});
     scene.registry_object(&namespace, "source", spec).await;
-    let spec = serde_json::json!({"url": destination.url(), "allowHttp": true, "credentials": credentials("destination"), "trustedHosts": [realm]});
+    let spec = serde_json::json!({"url": destination.url(), "allowHTTP": true, "credentials": credentials("destination"), "trustedHosts": [realm]});
     scene.registry_object(&namespace, "destination", spec).await;
     scene.configure("tokens", "source", &[to("destination")], None, "10m").await;
     scene.start_operator().await;

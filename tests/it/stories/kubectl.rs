@@ -110,7 +110,7 @@ async fn a_source_that_cannot_list_asks_for_exact_names() {
     let realm = tokens.realm().trim_start_matches("http://").split('/').next().unwrap().to_owned();
     scene.allow(&realm);
     scene.secret(&namespace, "source", &source.host(), "robot", PASSWORD).await;
-    let spec = json!({"url": source.url(), "allowHttp": true, "trustedHosts": [realm], "credentials": {"secretRef": {"name": "source"}}});
+    let spec = json!({"url": source.url(), "allowHTTP": true, "trustedHosts": [realm], "credentials": {"secretRef": {"name": "source"}}});
     scene.allow(&source.host());
     scene.registry_object(&namespace, "source", spec).await;
     scene.registry(&namespace, "destination", &destination, Some("writer")).await;

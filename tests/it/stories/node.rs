@@ -36,7 +36,7 @@ pub async fn story(name: &str) -> Story {
     let destination = TestRegistry::distribution(&format!("{name}-to")).user("writer", PASSWORD).start().await;
     let proxy = FaultProxy::start(source.address());
     let namespace = scene.namespace.name.clone();
-    let spec = json!({"url": format!("http://{}", proxy.host()), "allowHttp": true});
+    let spec = json!({"url": format!("http://{}", proxy.host()), "allowHTTP": true});
     scene.registry_object(&namespace, "source", spec).await;
     scene.take_notifications("source").await;
     scene.registry(&namespace, "destination", &destination, Some("writer")).await;

@@ -19,7 +19,7 @@ async fn referrers_change(scene: &Scene, image: &str, before: Option<&str>) -> I
     eventually(SOON, &format!("what refers to {image} changes"), async || {
         let entry = scene.images().await.remove(image);
         match entry {
-            Some(entry) if entry.status == ReplicationState::Complete && entry.referrers.as_deref() != before => {
+            Some(entry) if entry.status == ReplicationState::Complete && entry.referrers_hash.as_deref() != before => {
                 Ok(entry)
             }
             other => Err(format!("{other:?}")),
@@ -35,7 +35,7 @@ async fn a_signature_that_is_notified_follows_its_image() {
     let signature = Image::artifact(941, "application/vnd.example.signature", 300, Some(&image));
     source.pusher().push("app", "v1", &image).await;
     let complete = scene.image_becomes("destination/app:v1", ReplicationState::Complete, SOON).await;
-    assert_eq!(complete.referrers, None);
+    assert_eq!(complete.referrers_hash, None);
     attach(&source.pusher(), "app", &image, std::slice::from_ref(&signature)).await;
     referrers_change(&scene, "destination/app:v1", None).await;
     let there = listed(&destination.pusher(), "app", &image).await;
@@ -57,12 +57,12 @@ async fn tags_of_signatures_are_no_images_and_are_followed_by_every_comparison()
     scene.configure("app", "source", &[to("destination")], None, "10s").await;
     scene.start_operator().await;
     let first = scene.image_becomes("destination/app:v1", ReplicationState::Complete, SOON).await;
-    assert!(first.referrers.is_some());
+    assert!(first.referrers_hash.is_some());
     assert_eq!(destination.pusher().digest_of("app", &tag).await, Some(signature.digest()));
 
     let again = Image::single(952, 1, 300);
     source.pusher().push("app", &tag, &again).await;
-    referrers_change(&scene, "destination/app:v1", first.referrers.as_deref()).await;
+    referrers_change(&scene, "destination/app:v1", first.referrers_hash.as_deref()).await;
     assert_eq!(destination.pusher().digest_of("app", &tag).await, Some(again.digest()), "signed by one more key");
     let names: Vec<String> = scene.images().await.into_keys().collect();
     assert_eq!(names, ["destination/app:v1"], "a signature is no image of its own");

@@ -72,7 +72,7 @@ impl Scene {
         self.allow(&registry.host());
         let mut spec = json!({"url": registry.url()});
         if registry.url().starts_with("http://") {
-            spec["allowHttp"] = true.into();
+            spec["allowHTTP"] = true.into();
         }
         if let Some(user) = user {
             self.secret(namespace, name, &registry.host(), user, PASSWORD).await;
@@ -84,7 +84,7 @@ impl Scene {
     /// A Registry object for a registry that asks for no login.
     pub async fn open_registry(&mut self, name: &str, registry: &ScriptedRegistry) {
         self.allow(&registry.host());
-        let spec = json!({"url": registry.url(), "allowHttp": true});
+        let spec = json!({"url": registry.url(), "allowHTTP": true});
         self.registry_object(&self.namespace.name, name, spec).await;
     }
 

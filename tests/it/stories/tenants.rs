@@ -56,7 +56,7 @@ where
 }
 
 async fn open(scene: &Scene, namespace: &str, name: &str, host: &str) {
-    let spec = json!({"url": format!("http://{host}"), "allowHttp": true});
+    let spec = json!({"url": format!("http://{host}"), "allowHTTP": true});
     scene.registry_object(namespace, name, spec).await;
 }
 

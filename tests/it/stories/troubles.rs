@@ -81,7 +81,7 @@ impl Trouble {
 }
 
 fn with_secret(registry: &TestRegistry) -> serde_json::Value {
-    json!({"url": registry.url(), "allowHttp": true, "credentials": {"secretRef": {"name": "broken"}}})
+    json!({"url": registry.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": "broken"}}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
