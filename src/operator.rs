@@ -268,7 +268,8 @@ async fn start(
     }
     readiness.reached(STATUSES);
     let is_processed = |object: &Arc<ReplicationConfiguration>| {
-        object.status.is_some() && context.view.acts_on(&object.namespace().unwrap_or_default())
+        object.status.as_ref().is_some_and(|status| status.is_observed())
+            && context.view.acts_on(&object.namespace().unwrap_or_default())
     };
     if context.view.stores.configurations.state().iter().any(is_processed) {
         // An earlier process may have sent writes that are still under way.

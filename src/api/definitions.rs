@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kinds::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
 
@@ -38,6 +38,9 @@ fn with_known_formats(definition: CustomResourceDefinition) -> CustomResourceDef
     }
     let mut value = serde_json::to_value(definition).expect("a definition is JSON");
     correct(&mut value);
+    // Until the operator has seen an object its status says so: tools that wait for it do not take it for done.
+    value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] =
+        json!({"observedGeneration": -1});
     serde_json::from_value(value).expect("formats are only words")
 }
 

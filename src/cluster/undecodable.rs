@@ -123,6 +123,8 @@ async fn write_condition(
 fn with_conditions(status: &Value, generation: Option<i64>, message: &str, now: Timestamp) -> Value {
     let mut status = status.clone();
     let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let is_over = |kind: &Value| kind == condition_type::RECONCILING || kind == condition_type::SUSPENDED;
+    conditions.retain(|condition| !is_over(&condition["type"]));
     for (kind, state) in [(condition_type::READY, "False"), (condition_type::STALLED, "True")] {
         let earlier = conditions.iter().position(|condition| condition["type"] == kind);
         let earlier = earlier.map(|index| conditions.remove(index));
@@ -133,6 +135,7 @@ fn with_conditions(status: &Value, generation: Option<i64>, message: &str, now: 
     }
     conditions.sort_by_key(|condition| condition["type"].as_str().unwrap_or_default().to_owned());
     status["conditions"] = Value::Array(conditions);
+    status["observedGeneration"] = json!(generation);
     status
 }
 
@@ -147,10 +150,11 @@ mod tests {
     fn conditions_change_and_the_rest_of_a_status_stays() {
         let before = json!({"summary": {"images": 3}, "conditions": [
             {"type": "Ready", "status": "True", "reason": "Replicated", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-            {"type": "NamesSkipped", "status": "True"}]});
+            {"type": "NamesSkipped", "status": "True"}, {"type": "Reconciling", "status": "True"}]});
         let now: Timestamp = "2026-02-02T02:02:02Z".parse().unwrap();
         let after = with_conditions(&before, Some(4), "cannot be read", now);
         assert_eq!(after["summary"], before["summary"]);
+        assert_eq!(after["observedGeneration"], 4);
         let conditions = after["conditions"].as_array().unwrap();
         let types: Vec<_> =
             conditions.iter().map(|c| (c["type"].as_str().unwrap(), c["status"].as_str().unwrap())).collect();

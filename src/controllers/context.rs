@@ -111,7 +111,7 @@ impl Context {
     pub(crate) fn take_stored(&self, object: &ReplicationConfiguration) -> Stored {
         let mut stored = self.stored.lock();
         let pairs = object.uid().and_then(|uid| stored.remove(&uid)).unwrap_or_default();
-        let status = object.status.as_ref();
+        let status = object.status.as_ref().filter(|status| status.is_observed());
         let is_true = |kind: &str| {
             status.and_then(|status| status.conditions.iter().find(|c| c.type_ == kind && c.status == "True"))
         };

@@ -111,9 +111,7 @@ fn note_credentials(registry: &Registry, health: &Health, view: &View) {
     let uid = registry.uid().unwrap_or_default();
     match health {
         Health::Ready { .. } | Health::Odd { .. } => view.uses.check_passed(&uid),
-        Health::Failing { stalled: true, reason, .. } if *reason != reason::HOST_UNKNOWN => {
-            view.uses.credentials_refused(&uid);
-        }
+        Health::Failing { stalled: true, .. } => view.uses.credentials_refused(&uid),
         Health::Failing { .. } => {}
     }
 }
@@ -133,7 +131,7 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
     }
     let client = match view.registries.client(registry).await {
         Ok(client) => client,
-        Err(Unusable { reason, message }) => return Health::Failing { stalled: true, reason, message },
+        Err(Unusable { reason, message }) => return failing(reason, message),
     };
     match answer(client.ping(), slot).await {
         Some(Ok(())) => {
@@ -149,14 +147,20 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
             if error.kind == ErrorKind::Unauthorized {
                 view.registries.read_again(&uid);
             }
-            let reason = reason_of(&error);
-            Health::Failing { stalled: reason != reason::UNREACHABLE, reason, message: error.message }
+            failing(reason_of(&error), error.message)
         }
         None => {
             let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
-            Health::Failing { stalled: false, reason: reason::UNREACHABLE, message }
+            failing(reason::UNREACHABLE, message)
         }
     }
+}
+
+/// Returns the health of a Registry that cannot be used. A host that is unknown may be known again soon, and one that is
+/// kept for other namespaces reads the same.
+fn failing(reason: &'static str, message: String) -> Health {
+    let stalled = !matches!(reason, reason::UNREACHABLE | reason::HOST_UNKNOWN);
+    Health::Failing { stalled, reason, message }
 }
 
 /// Returns true for the refusal of a request by a server that may serve others.

@@ -2,9 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::terms::{
-    Condition, Conditions, RegistryPermissionPolicyStatus, RegistryQuota, RegistryStatus, condition_type, reason,
-};
+use crate::terms::{Conditions, ObjectState, RegistryPermissionPolicyStatus, RegistryQuota, RegistryStatus, reason};
 
 /// The result of checking a Registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,19 +35,21 @@ pub fn registry_status(
     health: &Health,
     now: Timestamp,
 ) -> RegistryStatus {
-    let (ready, stalled, why, message) = match health {
+    use ObjectState::{Ready, Reconciling, Stalled};
+    let (state, why, message) = match health {
         Health::Ready { is_anonymous: false } => {
-            (true, false, reason::REACHABLE, "the registry answers and takes the credentials".to_owned())
+            (Ready, reason::REACHABLE, "the registry answers and takes the credentials".to_owned())
         }
         Health::Ready { is_anonymous: true } => {
-            (true, false, reason::REACHABLE, "the registry answers without credentials: none are configured".to_owned())
+            (Ready, reason::REACHABLE, "the registry answers without credentials: none are configured".to_owned())
         }
         Health::Odd { message } => {
-            (true, false, reason::REACHABLE, format!("images are read or written, although {message}"))
+            (Ready, reason::REACHABLE, format!("images are read or written, although {message}"))
         }
-        Health::Failing { stalled, reason, message } => (false, *stalled, *reason, message.clone()),
+        Health::Failing { stalled: true, reason, message } => (Stalled, *reason, message.clone()),
+        Health::Failing { stalled: false, reason, message } => (Reconciling, *reason, message.clone()),
     };
-    let conditions = ready_and_stalled(&previous.conditions, (ready, stalled), (why, &message), generation, now);
+    let conditions = Conditions::of(&previous.conditions, generation, now).set_ready(state, why, &message).into_list();
     RegistryStatus { observed_generation: generation, conditions, quota: previous.quota }
 }
 
@@ -71,33 +71,23 @@ pub fn policy_status(
     exists: bool,
     now: Timestamp,
 ) -> RegistryPermissionPolicyStatus {
-    let (why, message) = if exists {
-        (reason::IN_FORCE, format!("the statements are in force for Registry {registry}"))
+    let (state, why, message) = if exists {
+        (ObjectState::Ready, reason::IN_FORCE, format!("the statements are in force for Registry {registry}"))
     } else {
-        (reason::REGISTRY_NOT_FOUND, format!("spec.registryRef: there is no Registry {registry} in this namespace"))
+        (
+            ObjectState::Stalled,
+            reason::REGISTRY_NOT_FOUND,
+            format!("spec.registryRef: there is no Registry {registry} in this namespace"),
+        )
     };
-    let conditions = ready_and_stalled(&previous.conditions, (exists, !exists), (why, &message), generation, now);
+    let conditions = Conditions::of(&previous.conditions, generation, now).set_ready(state, why, &message).into_list();
     RegistryPermissionPolicyStatus { observed_generation: generation, conditions }
-}
-
-/// Returns the conditions `Ready`, and `Stalled` only while it is true.
-fn ready_and_stalled(
-    previous: &[Condition],
-    (ready, stalled): (bool, bool),
-    (why, message): (&str, &str),
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let stalled = stalled.then_some((why, message));
-    Conditions::of(previous, generation, now)
-        .set(condition_type::READY, ready, why, message)
-        .set_or_remove(condition_type::STALLED, stalled)
-        .into_list()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::Condition;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -114,7 +104,7 @@ mod tests {
         for (health, expected) in [
             (Health::Ready { is_anonymous: false }, vec!["Ready=True:Reachable"]),
             (Health::Odd { message: "m".to_owned() }, vec!["Ready=True:Reachable"]),
-            (failing(false, reason::UNREACHABLE), vec!["Ready=False:Unreachable"]),
+            (failing(false, reason::UNREACHABLE), vec!["Ready=False:Unreachable", "Reconciling=True:Unreachable"]),
             (
                 failing(true, reason::AUTHENTICATION_FAILED),
                 vec!["Ready=False:AuthenticationFailed", "Stalled=True:AuthenticationFailed"],

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 
 use crate::policy::Decision;
-use crate::terms::{Condition, Conditions, ImageStatus, PairSummary, ReplicationState, condition_type, reason};
+use crate::terms::{
+    Condition, Conditions, FailureCode, ImageStatus, ObjectState, PairSummary, ReplicationState, condition_type, reason,
+};
 
-/// Returns the conditions of a pair whose status shows `images`, the failed ones first.
+/// Returns the conditions of a pair whose status shows `images`.
 pub(super) fn pair_conditions(
     summary: &PairSummary,
     images: &[ImageStatus],
@@ -14,31 +16,57 @@ pub(super) fn pair_conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let outcome = outcome(summary);
-    let worst = images.iter().find(|image| image.status == ReplicationState::Failed);
-    let ready = match (worst, permission) {
-        (Some(image), _) => failed(image, &outcome),
-        (None, Some(denied)) if !denied.allowed && outcome.reason == reason::PROGRESSING => {
-            PairOutcome { holds: false, reason: denied.reason.to_owned(), message: denied.message.clone() }
-        }
-        _ => PairOutcome { holds: outcome.holds || outcome.reason == reason::IMAGES_SKIPPED, ..outcome.clone() },
-    };
-    let mut conditions = Conditions::of(previous, Some(GENERATION), now)
-        .set(condition_type::READY, ready.holds, &ready.reason, &ready.message)
-        .set(condition_type::REPLICATED, outcome.holds, &outcome.reason, &outcome.message);
+    let (state, why, message) = readiness(&outcome, images, permission);
+    let mut conditions = Conditions::of(previous, Some(GENERATION), now).set_ready(state, &why, &message).set(
+        condition_type::REPLICATED,
+        outcome.holds,
+        outcome.reason,
+        &outcome.message,
+    );
     if let Some(Decision { allowed, reason, message }) = permission {
         conditions = conditions.set(condition_type::PERMITTED, *allowed, reason, message);
     }
     conditions.into_list()
 }
 
+/// Returns the state of a pair with reason and message. Tags that the destination keeps leave nothing to do.
+fn readiness(
+    outcome: &PairOutcome,
+    images: &[ImageStatus],
+    permission: Option<&Decision>,
+) -> (ObjectState, String, String) {
+    let denied = permission.filter(|decision| !decision.allowed && outcome.reason == reason::PROGRESSING);
+    if let Some((code, image)) = worst(images) {
+        let state = if code.needs_user() { ObjectState::Stalled } else { ObjectState::Reconciling };
+        let cause = image.message.as_deref().unwrap_or_default();
+        return (state, format!("{code:?}"), format!("{}; {}: {cause}", outcome.message, image.tag));
+    }
+    if let Some(Decision { reason, message, .. }) = denied {
+        return (ObjectState::Stalled, (*reason).to_owned(), message.clone());
+    }
+    let is_ready = outcome.holds || outcome.reason == reason::IMAGES_SKIPPED;
+    let state = if is_ready { ObjectState::Ready } else { ObjectState::Reconciling };
+    (state, outcome.reason.to_owned(), outcome.message.clone())
+}
+
+/// Returns the failed image that a user has to look at first: one that only a user can resolve, if there is one.
+fn worst(images: &[ImageStatus]) -> Option<(FailureCode, &ImageStatus)> {
+    let failed = images.iter().filter(|image| image.status == ReplicationState::Failed);
+    let mut failed = failed.filter_map(|image| Some((image.failure_code?, image)));
+    let first = failed.next()?;
+    if first.0.needs_user() {
+        return Some(first);
+    }
+    failed.find(|(code, _)| code.needs_user()).or(Some(first))
+}
+
 /// The only generation of a ReplicationStatus: its spec is immutable.
 pub(super) const GENERATION: i64 = 1;
 
-/// The value of a condition with its reason and message.
-#[derive(Clone)]
+/// The value of `Replicated` with its reason and message.
 struct PairOutcome {
     holds: bool,
-    reason: String,
+    reason: &'static str,
     message: String,
 }
 
@@ -54,20 +82,12 @@ fn outcome(summary: &PairSummary) -> PairOutcome {
     } else {
         (true, reason::REPLICATED, format!("all {images} images were read back from the destination"))
     };
-    PairOutcome { holds, reason: reason.to_owned(), message }
-}
-
-/// Returns the outcome of a pair of which `image` failed, with the failure code as its reason.
-fn failed(image: &ImageStatus, outcome: &PairOutcome) -> PairOutcome {
-    let code = image.failure_code.map_or_else(|| reason::IMAGES_FAILED.to_owned(), |code| format!("{code:?}"));
-    let cause = image.message.as_deref().unwrap_or_default();
-    PairOutcome { holds: false, reason: code, message: format!("{}; {}: {cause}", outcome.message, image.tag) }
+    PairOutcome { holds, reason, message }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terms::FailureCode;
 
     fn image(tag: &str, status: ReplicationState) -> ImageStatus {
         ImageStatus { status, ..ImageStatus::pending(tag.to_owned(), String::new()) }
@@ -86,7 +106,9 @@ mod tests {
             ..image("v2", ReplicationState::Failed)
         };
         let summary = PairSummary { images: 3, complete: 2, failed: 1, ..PairSummary::default() };
-        let ready = ready(&summary, &[failure, image("v1", ReplicationState::Complete)], None);
+        let slow =
+            ImageStatus { failure_code: Some(FailureCode::SourceUnavailable), ..image("v0", ReplicationState::Failed) };
+        let ready = ready(&summary, &[slow, failure, image("v1", ReplicationState::Complete)], None);
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "RegistryPermissionDenied"));
         assert_eq!(ready.message, "1 of 3 images failed; v2: no statement allows it");
         assert_eq!(ready.observed_generation, Some(1));

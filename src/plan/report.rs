@@ -11,7 +11,7 @@ use super::pair_conditions::{GENERATION, pair_conditions};
 use crate::image::Tag;
 use crate::policy::Decision;
 use crate::terms::{
-    Condition, Conditions, ConfigurationSummary, DestinationSummary, PairSummary, RegistryReference,
+    Condition, Conditions, ConfigurationSummary, DestinationSummary, ObjectState, PairSummary, RegistryReference,
     ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, shorten,
 };
 
@@ -140,22 +140,17 @@ pub fn configuration_status(
     now: Timestamp,
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
-    let (ready, why, message) = readiness(report, &counts);
-    let blocked = report.blocked.as_ref().filter(|blocked| (blocked.reason, &blocked.message) == (why, &message));
-    let stalled = report.problem.as_ref().or(blocked).filter(|problem| problem.stalled);
-    let reconciling = match why {
-        reason::PROGRESSING => Some((why, "the source is being compared, or images are being copied")),
-        reason::WINDOW_CLOSED => Some((why, message.as_str())),
-        _ => None,
-    };
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
-        .set(condition_type::READY, ready, why, &message)
-        .set_or_remove(condition_type::STALLED, stalled.map(|problem| (problem.reason, problem.message.as_str())))
-        .set_or_remove(condition_type::RECONCILING, reconciling)
         .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
         .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill);
+    let conditions = match readiness(report, &counts) {
+        Some((state, why, message)) => {
+            conditions.set_ready(state, why, &message).set_or_remove(condition_type::SUSPENDED, None)
+        }
+        None => suspended(conditions),
+    };
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
         conditions: conditions.into_list(),
@@ -222,39 +217,47 @@ pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     waiting.map(|(_, entry)| whole_seconds(entry.since())).min()
 }
 
-/// Returns whether the configuration is Ready, with reason and message: every image of the last complete comparison is
-/// verified. Images that arrived since do not change it, and the message does not follow each of them.
-fn readiness(report: &ConfigurationReport, counts: &Counts) -> (bool, &'static str, String) {
+/// Returns the conditions of a suspended configuration: `Ready` is the last one, unless that was about work under way.
+fn suspended(conditions: Conditions) -> Conditions {
+    conditions
+        .without(condition_type::READY, reason::PROGRESSING)
+        .without(condition_type::READY, reason::WINDOW_CLOSED)
+        .set_or_remove(condition_type::RECONCILING, None)
+        .set_or_remove(condition_type::STALLED, None)
+        .set(condition_type::SUSPENDED, true, reason::SUSPENDED, "spec.suspend is true: nothing is read or written")
+}
+
+/// Returns the state of the configuration with reason and message; `None` while it is suspended. It is Ready if every
+/// image of the last complete comparison is verified. Images that arrived since do not change it, and the message does
+/// not follow each of them.
+fn readiness(report: &ConfigurationReport, counts: &Counts) -> Option<(ObjectState, &'static str, String)> {
+    let unready = |stalled| if stalled { ObjectState::Stalled } else { ObjectState::Reconciling };
     if let Some(problem) = &report.problem {
-        return (false, problem.reason, problem.message.clone());
+        return Some((unready(problem.stalled), problem.reason, problem.message.clone()));
     }
-    match report.phase {
-        ComparisonPhase::Suspended => {
-            (false, reason::SUSPENDED, "spec.suspend is true: nothing is read or written".to_owned())
-        }
+    Some(match report.phase {
+        ComparisonPhase::Suspended => return None,
         _ if counts.failed > 0 => {
             let message =
                 format!("{} of {} images failed; see kubectl get replicationstatus", counts.failed, counts.images);
-            (false, reason::IMAGES_FAILED, message)
+            (unready(counts.stuck > 0), reason::IMAGES_FAILED, message)
         }
-        ComparisonPhase::Compared if counts.owed == 0 => {
-            if let Some(blocked) = &report.blocked {
-                return (false, blocked.reason, blocked.message.clone());
-            }
-            (true, reason::REPLICATED, replicated(&report.unused_filters, counts))
-        }
+        ComparisonPhase::Compared if counts.owed == 0 => match &report.blocked {
+            Some(blocked) => (unready(blocked.stalled), blocked.reason, blocked.message.clone()),
+            None => (ObjectState::Ready, reason::REPLICATED, replicated(&report.unused_filters, counts)),
+        },
         _ if report.waits_for_window => {
             let message = format!(
                 "{} of {} images are complete; the others wait until a window of spec.allowedWindows opens",
                 counts.complete, counts.images
             );
-            (false, reason::WINDOW_CLOSED, message)
+            (ObjectState::Reconciling, reason::WINDOW_CLOSED, message)
         }
         _ => {
             let message = format!("{} of {} images are complete so far", counts.complete, counts.images);
-            (false, reason::PROGRESSING, message)
+            (ObjectState::Reconciling, reason::PROGRESSING, message)
         }
-    }
+    })
 }
 
 /// Returns the message of a configuration that is Ready. Names filters that match nothing, or more than their words,
@@ -401,7 +404,7 @@ mod tests {
         report.destinations.insert(destination.clone(), totals(arrived));
         assert_eq!(types(&status(&report)), "Ready=True:Replicated", "it arrived since the comparison");
         report.destinations.insert(destination, totals(ledger(2, 1).counts()));
-        assert_eq!(types(&status(&report)), "Ready=False:ImagesFailed");
+        assert_eq!(types(&status(&report)), "Ready=False:ImagesFailed Reconciling=True:ImagesFailed");
         report.problem = Some(Problem { stalled: true, reason: reason::REGISTRY_NOT_FOUND, message: "m".to_owned() });
         assert_eq!(types(&status(&report)), "Ready=False:RegistryNotFound Stalled=True:RegistryNotFound");
     }

@@ -37,6 +37,17 @@ fn whole_seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok
     Timestamp::from_second(time.as_second()).unwrap_or(*time).serialize(serializer)
 }
 
+/// The state of an object as kstatus, Flux, Helm and Argo CD distinguish it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectState {
+    /// Nothing is left to do.
+    Ready,
+    /// Work is under way, or is tried again by itself.
+    Reconciling,
+    /// A user must change something.
+    Stalled,
+}
+
 /// The new conditions of one object, built from its present ones.
 #[derive(Debug)]
 pub struct Conditions {
@@ -82,6 +93,23 @@ impl Conditions {
                 self
             }
         }
+    }
+
+    /// Sets `Ready`, and while it is false either `Stalled` or `Reconciling`: by the rules of kstatus an object that has
+    /// failed, or that is in progress.
+    #[must_use]
+    pub fn set_ready(self, outcome: ObjectState, reason: &str, message: &str) -> Self {
+        let cause = |of| (outcome == of).then_some((reason, message));
+        self.set(condition_type::READY, outcome == ObjectState::Ready, reason, message)
+            .set_or_remove(condition_type::RECONCILING, cause(ObjectState::Reconciling))
+            .set_or_remove(condition_type::STALLED, cause(ObjectState::Stalled))
+    }
+
+    /// Removes the condition of `kind` if it has this reason.
+    #[must_use]
+    pub fn without(mut self, kind: &str, reason: &str) -> Self {
+        self.list.retain(|condition| condition.type_ != kind || condition.reason != reason);
+        self
     }
 
     /// Returns the conditions.

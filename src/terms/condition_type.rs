@@ -2,10 +2,12 @@
 
 /// The object does what its spec says.
 pub const READY: &str = "Ready";
-/// Work towards the spec is under way. Present only while true.
+/// Work towards the spec is under way, or is tried again by itself. Present only while true.
 pub const RECONCILING: &str = "Reconciling";
 /// A user must change something. Present only while true.
 pub const STALLED: &str = "Stalled";
+/// `spec.suspend` is true: `Ready` is as it was before. Present only while true.
+pub const SUSPENDED: &str = "Suspended";
 /// The lists of the source hold names that are not valid, which are not replicated. Present only while true.
 pub const NAMES_SKIPPED: &str = "NamesSkipped";
 /// Too many of the first images at a destination failed: the others are not tried. Present only while true.

@@ -64,4 +64,23 @@ impl FailureCode {
     pub fn is_skip(self) -> bool {
         matches!(self, Self::TagExists | Self::TagImmutable)
     }
+
+    /// Returns true if the image stays `FAILED` until a user changes something: an object of the cluster, the rights of
+    /// a credential, or the image.
+    pub fn needs_user(self) -> bool {
+        matches!(
+            self,
+            Self::DestinationDenied
+                | Self::DestinationRejected
+                | Self::InvalidContent
+                | Self::LimitExceeded
+                | Self::PlatformNotFound
+                | Self::PolicyRevoked
+                | Self::RegistryPermissionDenied
+                | Self::RepositoryNotFound
+                | Self::SourceDenied
+                | Self::SourceRejected
+                | Self::SparseIndexRefused
+        )
+    }
 }

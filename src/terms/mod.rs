@@ -29,7 +29,7 @@ mod tag_conflict;
 
 pub use action::Action;
 pub use all_rules::all_rules;
-pub use condition::{Condition, Conditions, ready_transition, shorten};
+pub use condition::{Condition, Conditions, ObjectState, ready_transition, shorten};
 pub use failure_code::FailureCode;
 pub use filters::{
     MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, RepositoryFilterType, TAG_FILTER_RULES,

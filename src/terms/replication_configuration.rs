@@ -233,8 +233,9 @@ pub struct ReplicationConfigurationStatus {
     /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the last complete comparison left nothing failed. `Reconciling`: work is under way. `Stalled`: a user
-    /// must change something. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
+    /// `Ready`: the last complete comparison left nothing failed. While it is not: `Reconciling` if work is under way or
+    /// tried again, `Stalled` if a user must change something. `Suspended`: `spec.suspend` is true, and `Ready` is as it
+    /// was before. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
     /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
     #[serde(default)]
     #[schemars(length(max = 8))]
@@ -252,6 +253,13 @@ pub struct ReplicationConfigurationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_replicate_request: Option<String>,
+}
+
+impl ReplicationConfigurationStatus {
+    /// Returns true if an operator wrote the status; the API server gives a new object one without.
+    pub fn is_observed(&self) -> bool {
+        self.observed_generation.is_some_and(|generation| generation >= 0)
+    }
 }
 
 /// Counts over all pairs of a configuration. One image is one tag at one destination.
@@ -341,7 +349,14 @@ pub static DESTINATIONS_RULES: ValidationRules<[RuleDestination]> = ValidationRu
     vec![ValidationRule::new(
         "self.all(x, self.exists_one(y, x == y))",
         "destinations of a rule must be unique: remove the repeated one",
-        |destinations| destinations.iter().all(|x| destinations.iter().filter(|y| x == *y).count() == 1),
+        |destinations| {
+            let written = |destination: &RuleDestination| {
+                let template = destination.repository.as_deref().unwrap_or(SAME_REPOSITORY).to_owned();
+                (destination.registry_ref.clone(), template)
+            };
+            let written: Vec<_> = destinations.iter().map(written).collect();
+            written.iter().all(|x| written.iter().filter(|y| x == *y).count() == 1)
+        },
     )]
 });
 

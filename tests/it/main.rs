@@ -12,6 +12,7 @@ mod copy_properties;
 mod crash;
 mod generated;
 mod ground;
+mod health;
 mod hostile;
 mod logins;
 mod measured;

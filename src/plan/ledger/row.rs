@@ -19,6 +19,8 @@ pub struct Counts {
     pub complete: u64,
     /// Rows whose last attempt failed.
     pub failed: u64,
+    /// Failed rows that only a user can resolve.
+    pub stuck: u64,
     /// Rows whose tag the destination keeps with other content.
     pub skipped: u64,
     /// Rows that are being copied.
@@ -171,6 +173,7 @@ impl Counts {
             (&mut self.images, other.images),
             (&mut self.complete, other.complete),
             (&mut self.failed, other.failed),
+            (&mut self.stuck, other.stuck),
             (&mut self.skipped, other.skipped),
             (&mut self.in_progress, other.in_progress),
             (&mut self.pending, other.pending),
@@ -195,7 +198,7 @@ impl Counts {
         match &row.state {
             RowState::Complete { bytes, .. } => (counts.complete, counts.bytes) = (1, *bytes),
             RowState::Failed(failure) if failure.code.is_skip() => (counts.skipped, counts.owed) = (1, 0),
-            RowState::Failed(_) => counts.failed = 1,
+            RowState::Failed(failure) => (counts.failed, counts.stuck) = (1, failure.code.needs_user().into()),
             RowState::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
             RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
         }

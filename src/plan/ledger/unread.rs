@@ -103,6 +103,8 @@ impl Ledger {
             if (unread.code, &unread.message) == (code, &message) {
                 return UnreadEntry::Same;
             }
+            self.counts.exclude(&unread_counts(unread.code));
+            self.counts.include(&unread_counts(code));
             (unread.code, unread.message) = (code, message);
             return UnreadEntry::Changed;
         }
@@ -111,7 +113,7 @@ impl Ledger {
             Some(row) => self.counts.subtract(row),
             None => {}
         }
-        self.counts.include(&UNREAD);
+        self.counts.include(&unread_counts(code));
         self.unread.insert(tag.clone(), UnreadTag { code, message, since: now, observed_at: sent_at, missed: false });
         UnreadEntry::Changed
     }
@@ -138,7 +140,7 @@ impl Ledger {
 
     /// Restores a tag without a digest that an earlier process could not read.
     pub(super) fn restore_unread(&mut self, tag: Tag, code: FailureCode, message: String, since: Timestamp) {
-        self.counts.include(&UNREAD);
+        self.counts.include(&unread_counts(code));
         self.unread.insert(tag, UnreadTag { code, message, since, observed_at: Timestamp::MIN, missed: false });
     }
 
@@ -165,8 +167,8 @@ impl Ledger {
 
     /// Removes the failure of a tag, so that its row counts again.
     pub(super) fn forget_unread(&mut self, tag: &Tag) {
-        if self.unread.remove(tag).is_some() {
-            self.counts.exclude(&UNREAD);
+        if let Some(unread) = self.unread.remove(tag) {
+            self.counts.exclude(&unread_counts(unread.code));
             if let Some(row) = self.rows.get(tag) {
                 self.counts.add(row);
             }
@@ -179,13 +181,14 @@ impl Ledger {
         for (_, entry) in self.entries() {
             match entry {
                 LedgerEntry::Row(row) => counts.add(row),
-                LedgerEntry::Unread(..) => counts.include(&UNREAD),
+                LedgerEntry::Unread(unread, _) => counts.include(&unread_counts(unread.code)),
             }
         }
         self.counts = counts;
     }
 }
 
-/// The counts of a tag that cannot be read.
-const UNREAD: Counts =
-    Counts { images: 1, failed: 1, owed: 1, complete: 0, skipped: 0, in_progress: 0, pending: 0, bytes: 0, untried: 0 };
+/// Returns the counts of a tag that cannot be read.
+fn unread_counts(code: FailureCode) -> Counts {
+    Counts { images: 1, failed: 1, stuck: code.needs_user().into(), owed: 1, ..Counts::default() }
+}

@@ -91,7 +91,7 @@ async fn a_write_of_a_copy_that_was_stopped_and_lands_late_is_corrected() {
     let suspend = |value: bool| Patch::Merge(json!({"spec": {"suspend": value}}));
     scene.configurations().patch("all", &PatchParams::default(), &suspend(true)).await.unwrap();
     let namespace = &scene.namespace.name;
-    scene.condition::<ReplicationConfiguration>(namespace, "all", "Ready", "False", "Suspended", SOON).await;
+    scene.condition::<ReplicationConfiguration>(namespace, "all", "Suspended", "True", "Suspended", SOON).await;
     let newest = source.push("app", "latest", &Image::single(10, 1, 1_000));
     scene.configurations().patch("all", &PatchParams::default(), &suspend(false)).await.unwrap();
     is_corrected(&scene, &destination, "app", &[&newest, &old, &newest]).await;

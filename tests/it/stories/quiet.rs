@@ -71,7 +71,7 @@ async fn a_suspended_configuration_reads_and_writes_nothing() {
     let suspend = |value: bool| Patch::Merge(serde_json::json!({"spec": {"suspend": value}}));
     scene.configurations().patch("app", &PatchParams::default(), &suspend(true)).await.unwrap();
     let namespace = scene.namespace.name.clone();
-    scene.condition::<ReplicationConfiguration>(&namespace, "app", "Ready", "False", "Suspended", SOON).await;
+    scene.condition::<ReplicationConfiguration>(&namespace, "app", "Suspended", "True", "Suspended", SOON).await;
     source.pusher().push("app", "v2", &Image::single(23, 2, 5_000)).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(destination.pusher().digest_of("app", "v2").await, None);
