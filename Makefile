@@ -75,8 +75,9 @@ $(BIN)/registry $(BIN)/helm: tests/tools/go.mod tests/tools/go.sum
 build: ## Build the program, for development.
 	cargo build --locked
 
-generate: ## Write the custom resource definitions in crds/ from the Rust types.
+generate: ## Write crds/ and the page of the metrics from the Rust types.
 	cargo run --locked -- crds --output crds
+	GENERATE=1 cargo test --locked --quiet --lib metrics::
 
 # The simulation has a target of its own, and takes longer than all other unit tests.
 pre-commit: pages ## Check before a commit: formatting, pages, versions, clippy on the library, unit tests.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 
 use crate::heartbeats::Heartbeats;
 use crate::locked::Locked;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// The steps of the start that are not done yet; the operator is ready when none is left.
 #[derive(Clone, Default)]
@@ -36,7 +37,7 @@ pub(crate) fn routes(metrics: Arc<Metrics>, readiness: Readiness, heartbeats: He
     Router::new()
         .route("/healthz", get(move || async move { healthz(&heartbeats) }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { metrics.text() }))
+        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text()) }))
         .with_state(readiness)
 }
 

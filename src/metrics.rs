@@ -1,14 +1,26 @@
-//! Counters of the operator in the Prometheus text format.
+//! Metrics of a process in the text format of OpenMetrics.
+
+mod figures;
+mod process;
+mod requests;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
-/// The instruments of the operator. Labels are closed sets, never names of objects.
+pub(crate) use self::figures::ConfigurationFigures;
+use self::figures::{Figures, ObjectLabels};
+use self::process::ProcessFigures;
+use self::requests::RequestFigures;
+
+/// The instruments of a process. Labels are closed sets, or names of configurations and Registries: never of images.
 pub(crate) struct Metrics {
     /// Bytes of blobs that were uploaded.
     pub bytes: Counter,
@@ -23,13 +35,25 @@ pub(crate) struct Metrics {
     /// Statuses that were written.
     pub status_writes: Counter,
     copies: Family<CopyLabels, Counter>,
+    copy_durations: Histogram,
+    lags: Family<ObjectLabels, Histogram, fn() -> Histogram>,
+    reconciles: Family<ReconcileLabels, Counter>,
     controller_errors: Family<ControllerLabels, Counter>,
+    figures: Figures,
+    process: ProcessFigures,
+    requests: RequestFigures,
     registry: Registry,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CopyLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    kind: Cow<'static, str>,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,64 +94,127 @@ impl Default for Metrics {
             jobs: Counter::default(),
             status_writes: Counter::default(),
             copies: Family::default(),
+            copy_durations: long_histogram(),
+            lags: Family::new_with_constructor(long_histogram),
+            reconciles: Family::default(),
             controller_errors: Family::default(),
-            registry: Registry::with_prefix("transship"),
+            figures: Figures::default(),
+            process: ProcessFigures::default(),
+            requests: RequestFigures::default(),
+            registry: Registry::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register("copied_bytes", "Bytes of blobs that were uploaded", metrics.bytes.clone());
-        registry.register("comparisons", "Comparisons of a source that ended", metrics.comparisons.clone());
-        let skipped = "Events of notifications that could not be decoded";
-        registry.register("notification_events_skipped", skipped, metrics.events_skipped.clone());
-        registry.register("hints", "Tags that registries notified", metrics.hints.clone());
-        registry.register("jobs", "Copy Jobs that were started", metrics.jobs.clone());
-        registry.register("status_writes", "Statuses that were written", metrics.status_writes.clone());
-        registry.register("copies", "Copies of images that ended, by outcome", metrics.copies.clone());
-        registry.register(
-            "controller_errors",
-            "Errors of watches and reconciles, by kind and cause",
-            metrics.controller_errors.clone(),
-        );
+        metrics.initialize();
+        metrics.register();
         metrics
     }
 }
 
 impl Metrics {
-    /// Counts a copy that ended as `outcome`: `complete`, `skipped` or `failed`.
-    pub(crate) fn copied(&self, outcome: &'static str) {
+    /// Gives every member of a closed set a value: a rate misses the first event of a series that begins with it.
+    fn initialize(&self) {
+        for outcome in ["complete", "failed", "skipped"] {
+            drop(self.copies.get_or_create(&CopyLabels { outcome }));
+        }
+        for kind in KINDS.map(Cow::Borrowed) {
+            for result in ["success", "error"] {
+                drop(self.reconciles.get_or_create(&ReconcileLabels { kind: kind.clone(), result }));
+            }
+            for cause in [ControllerFailure::Watch, ControllerFailure::Reconcile, ControllerFailure::Runner] {
+                drop(self.controller_errors.get_or_create(&ControllerLabels { kind: kind.clone(), cause }));
+            }
+        }
+    }
+
+    fn register(&mut self) {
+        self.process.register(&mut self.registry);
+        let registry = self.registry.sub_registry_with_prefix("transship");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of the program", build);
+        self.figures.register(registry);
+        registry.register("comparisons", "Comparisons of a source that ended", self.comparisons.clone());
+        registry.register("controller_errors", "Errors of watches and reconciles", self.controller_errors.clone());
+        registry.register_with_unit("copied", "Bytes of blobs that were uploaded", Unit::Bytes, self.bytes.clone());
+        registry.register("copies", "Copies of images that ended", self.copies.clone());
+        let help = "Time from the start of a copy, with its wait for a slot or a Job, to its end";
+        registry.register_with_unit("copy_duration", help, Unit::Seconds, self.copy_durations.clone());
+        registry.register("hints", "Tags that registries notified", self.hints.clone());
+        registry.register("jobs", "Copy Jobs that were started", self.jobs.clone());
+        let skipped = "Events of notifications that could not be decoded";
+        registry.register("notification_events_skipped", skipped, self.events_skipped.clone());
+        registry.register("reconciles", "Reconciles of objects that ended", self.reconciles.clone());
+        let lag = "Time from a push to its verification at the destination Registry of the labels";
+        registry.register_with_unit("replication_lag", lag, Unit::Seconds, self.lags.clone());
+        self.requests.register(registry);
+        registry.register("status_writes", "Statuses that were written", self.status_writes.clone());
+    }
+
+    /// Counts a copy that ended as `outcome` after `duration`: `complete`, `skipped` or `failed`.
+    pub(crate) fn copied(&self, outcome: &'static str, duration: Duration) {
         self.copies.get_or_create(&CopyLabels { outcome }).inc();
+        self.copy_durations.observe(duration.as_secs_f64());
+    }
+
+    /// Counts the lag of an image that was verified at the destination Registry `namespace`/`name`.
+    pub(crate) fn verified(&self, namespace: &str, name: &str, lag: Duration) {
+        let labels = ObjectLabels { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.lags.get_or_create(&labels).observe(lag.as_secs_f64());
+    }
+
+    /// Counts a reconcile of an object of a kind that succeeded.
+    pub(crate) fn reconciled(&self, kind: Cow<'static, str>) {
+        self.reconciles.get_or_create(&ReconcileLabels { kind, result: "success" }).inc();
     }
 
     /// Counts an error of the watch or the reconcile of a kind.
     pub(crate) fn controller_failed(&self, kind: Cow<'static, str>, cause: ControllerFailure) {
+        if cause == ControllerFailure::Reconcile {
+            self.reconciles.get_or_create(&ReconcileLabels { kind: kind.clone(), result: "error" }).inc();
+        }
         self.controller_errors.get_or_create(&ControllerLabels { kind, cause }).inc();
+    }
+
+    /// Takes the state of a configuration.
+    pub(crate) fn configuration(&self, namespace: &str, name: &str, figures: ConfigurationFigures) {
+        self.figures.take_configuration(namespace, name, figures);
+    }
+
+    /// Forgets a configuration that does not exist any more.
+    pub(crate) fn forget_configuration(&self, namespace: &str, name: &str) {
+        self.figures.forget_configuration(namespace, name);
+    }
+
+    /// Takes the state of a Registry.
+    pub(crate) fn registry(&self, namespace: &str, name: &str, is_ready: bool) {
+        self.figures.take_registry(namespace, name, is_ready);
+    }
+
+    /// Forgets a Registry that does not exist any more.
+    pub(crate) fn forget_registry(&self, namespace: &str, name: &str) {
+        self.figures.forget_registry(namespace, name);
+        self.lags.remove(&ObjectLabels { namespace: namespace.to_owned(), name: name.to_owned() });
     }
 
     /// Returns all instruments as text.
     pub(crate) fn text(&self) -> String {
+        self.figures.refresh(std::time::SystemTime::now());
+        self.process.refresh();
+        self.requests.refresh();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");
         text
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_metric_is_in_the_reference() {
-        let metrics = Metrics::default();
-        metrics.copied("complete");
-        metrics.controller_failed("Registry".into(), ControllerFailure::Watch);
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
-        let pages = std::fs::read_dir(folder).unwrap().map(|page| page.unwrap().path());
-        let reference: String = pages.map(|page| std::fs::read_to_string(page).unwrap()).collect();
-        let text = metrics.text();
-        let names: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        assert_eq!(names.len(), 8);
-        for name in names {
-            assert!(reference.contains(&format!("| `{name}_total")), "docs/reference lacks {name}_total");
-        }
-    }
+/// Returns a histogram from 50 ms to 7 hours.
+fn long_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.05, 3.0, 13))
 }
+
+/// The content type of [`Metrics::text`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The kinds that are reconciled, in the order of their names.
+const KINDS: [&str; 4] = ["Registry", "RegistryPermissionPolicy", "ReplicationConfiguration", "ReplicationStatus"];
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,7 @@ kind! {
         printcolumn(name = "Pending", type_ = "integer", json_path = ".status.summary.pending"),
         printcolumn(name = "Failed", type_ = "integer", json_path = ".status.summary.failed"),
         printcolumn(name = "Skipped", type_ = "integer", json_path = ".status.summary.skipped", priority = 1),
+        printcolumn(name = "Lag", type_ = "string", json_path = ".status.summary.lag", priority = 1),
         printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
         validation = name_rule(),
@@ -147,6 +148,7 @@ kind! {
         printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.summary.bytes", priority = 1),
         printcolumn(name = "Latest", type_ = "string", json_path = ".status.summary.latest"),
         printcolumn(name = "Pending Since", type_ = "date", json_path = ".status.summary.oldestPendingSince"),
+        printcolumn(name = "Lag", type_ = "string", json_path = ".status.summary.lag", priority = 1),
         printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
     )]

@@ -46,7 +46,7 @@ pub(crate) enum ItemState {
         bytes: u64,
     },
     /// It was copied, or it failed.
-    Ended(EndedItem),
+    Ended(EndedItem, Option<String>),
 }
 
 /// A report that is not answered.
@@ -145,7 +145,7 @@ impl WorkQueue {
             item.losses += 1;
             item.job = None;
             if item.losses >= MAX_LOSSES {
-                item.state.send_replace(ItemState::Ended(lost(id, item.losses, cause)));
+                item.state.send_replace(ItemState::Ended(lost(id, item.losses, cause), Some(job.to_owned())));
                 return false;
             }
             item.state.send_replace(ItemState::Waiting);
@@ -281,7 +281,7 @@ impl WorkQueue {
         if (is_its_own || is_there)
             && let Some(item) = self.items.remove(&ended.id)
         {
-            item.state.send_replace(ItemState::Ended(ended.clone()));
+            item.state.send_replace(ItemState::Ended(ended.clone(), Some(job.to_owned())));
             if let Some(worker) = self.workers.get_mut(job) {
                 worker.moved += ended.moved;
             }

@@ -20,7 +20,23 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
-        let Some(ready) = ready_transition(before, after) else { return };
+        if let Some(ready) = ready_transition(before, after) {
+            let meta = object.meta();
+            let (kind, namespace, name) = (K::kind(&()), meta.namespace.as_deref(), meta.name.as_deref());
+            if ready.status == "True" {
+                tracing::info!(%kind, namespace, name, reason = ready.reason, "ready: {}", ready.message);
+            } else {
+                tracing::warn!(%kind, namespace, name, reason = ready.reason, "not ready: {}", ready.message);
+            }
+            self.announce(object, action, ready).await;
+        }
+    }
+
+    /// Publishes an Event about `Ready` of `object`.
+    pub(super) async fn announce<K>(&self, object: &K, action: &str, ready: &Condition)
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
             type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
             reason: ready.reason.clone(),

@@ -10,6 +10,7 @@ mod execution_class;
 mod jobs;
 mod log_limit;
 mod object_backoff;
+mod pair_events;
 mod policies;
 mod registries;
 mod registry_index;

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::call::{CallError, FIELD_MANAGER, call};
+use super::pair_events::PairNews;
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, PairIdentity};
@@ -26,12 +27,13 @@ pub(crate) struct Statuses {
     client: Client,
     reports: Locked<HashMap<(String, String), (String, ConfigurationReport)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
+    news: PairNews,
 }
 
 impl Statuses {
     /// Returns a store that works through `client`. Configurations whose report changed are sent to `wakes`.
     pub(crate) fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
-        Self { client, reports: Locked::default(), wakes }
+        Self { news: PairNews::new(client.clone()), client, reports: Locked::default(), wakes }
     }
 
     /// Returns the last report of the configuration with this uid, but not that of an earlier one of the same name.
@@ -56,6 +58,7 @@ impl Statuses {
         let mut found = Vec::new();
         loop {
             let page = call(api.list(&parameters)).await?;
+            page.items.iter().for_each(|object| self.news.restore(object));
             found.extend(page.items.into_iter().map(|object| StoredPair {
                 identity: PairIdentity {
                     namespace: object.namespace().unwrap_or_default(),
@@ -74,8 +77,12 @@ impl Statuses {
         }
     }
 
-    /// Writes `status`, creating the object first where it is absent.
-    async fn write(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<(), CallError> {
+    /// Writes `status`, creating the object first where it is absent. Returns the object.
+    async fn write(
+        &self,
+        pair: &PairIdentity,
+        status: &ReplicationStatusStatus,
+    ) -> Result<ReplicationStatus, CallError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
         match patch_status(&api, &pair.name, status).await {
             Err(error) if error.is_not_found() => {}
@@ -104,7 +111,9 @@ impl Store for Statuses {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let failed = |error| StoreError(format!("failed to write the status of {}: {error}", pair.name));
-            self.write(pair, status).await.map_err(failed)
+            let object = self.write(pair, status).await.map_err(failed)?;
+            self.news.announce(&object, &status.conditions).await;
+            Ok(())
         }
         .boxed()
     }
@@ -117,7 +126,10 @@ impl Store for Statuses {
                 Err(error) if !error.is_not_found() => {
                     Err(StoreError(format!("failed to delete the status of {}: {error}", pair.name)))
                 }
-                _ => Ok(()),
+                _ => {
+                    self.news.forget(pair);
+                    Ok(())
+                }
             }
         }
         .boxed()
@@ -133,18 +145,18 @@ impl Store for Statuses {
     }
 }
 
-/// Replaces the status of the object `name` by server-side apply.
+/// Replaces the status of the object `name` by server-side apply, and returns the object.
 ///
 /// # Errors
 /// [`CallError`] if the object does not exist or the API server refuses the status.
-pub(crate) async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<(), CallError>
+pub(crate) async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<K, CallError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     S: Serialize,
 {
     let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status});
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await.map(|_| ())
+    call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await
 }
 
 fn owner_reference(owner: &ConfigurationReference) -> OwnerReference {

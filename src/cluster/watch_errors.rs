@@ -53,7 +53,10 @@ impl WatchErrors {
         let mut results = pin!(results);
         while let Some(result) = results.next().await {
             match result {
-                Ok((object, _)) => self.backoff.lock().reset(&object.erase()),
+                Ok((object, _)) => {
+                    self.backoff.lock().reset(&object.erase());
+                    self.metrics.reconciled(K::kind(&()));
+                }
                 Err(Error::ObjectNotFound(object)) => {
                     tracing::debug!(%object, "an object does not exist any more");
                     self.backoff.lock().reset(&object);
@@ -119,11 +122,10 @@ mod tests {
         ];
         assert_eq!(follow(&errors, results).await, ["team-a/gone"]);
         let text = metrics.text();
-        for (cause, count) in [("watch", 2), ("reconcile", 1)] {
+        for (cause, count) in [("watch", 2), ("reconcile", 1), ("runner", 0)] {
             let line = format!("transship_controller_errors_total{{kind=\"Registry\",cause=\"{cause}\"}} {count}");
             assert!(text.contains(&line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("runner"));
     }
 
     #[tokio::test]

@@ -34,6 +34,7 @@ pub(crate) async fn run(
     let deleted = |namespace: &str, name: &str| {
         let registry = NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
         context.view.forget_registry(&registry);
+        context.metrics.forget_registry(namespace, name);
         // Configurations that refer to it have a problem now.
         context.wake_users(&registry);
     };
@@ -62,6 +63,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     let health = check(&registry, &context.view, &slot).await;
     drop(slot);
     note_credentials(&registry, &health, &context.view);
+    context.metrics.registry(&namespace, &registry.name_any(), !matches!(health, Health::Failing { .. }));
     let previous = registry.status.clone().unwrap_or_default();
     let mut status = registry_status(&previous, registry.metadata.generation, &health, Timestamp::now());
     status.quota = quota_to_publish(previous.quota, context.view.registries.quota(&registry));
@@ -69,7 +71,6 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
         let api: Api<Registry> = Api::namespaced(context.view.client.clone(), &namespace);
         patch_status(&api, &registry.name_any(), &status).await?;
         context.events.publish(&*registry, "Check", &previous.conditions, &status.conditions).await;
-        tracing::info!(registry = %registry.name_any(), %namespace, ?health, "registry checked");
     }
     announce(&registry, &name, &context);
     let is_failing = matches!(health, Health::Failing { .. });

@@ -42,6 +42,7 @@ pub(crate) async fn run(
         let configuration = NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
         context.dependents.lock().forget(&configuration);
         context.statuses.forget(namespace, name);
+        context.metrics.forget_configuration(namespace, name);
     };
     context.errors.follow(results, deleted).await;
 }

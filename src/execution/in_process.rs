@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::copy_log::log;
 use super::dispatcher::{Dispatcher, grant_subject};
 use super::ends::{ends_of, suspect};
 use super::outcome::{is_unanswered, outcome, with_consent};
@@ -55,7 +56,9 @@ impl Executor for InProcess {
             if let Some(listener) = &self.listener {
                 listener(&assignment, &copied);
             }
-            outcome(permission, copied.map(Copied::replica))
+            let result = copied.map(Copied::replica);
+            log(&assignment, &result, None);
+            outcome(permission, result)
         }
         .boxed()
     }

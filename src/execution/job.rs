@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::copy_log::log;
 use super::dispatcher::Dispatcher;
 use super::ends::{ends_of, suspect};
 use super::in_process::{InProcess, REPORT_EVERY};
@@ -25,8 +26,10 @@ pub(super) async fn copy(
     report: &ReportProgress,
 ) -> Outcome {
     let access = &*in_process.access;
-    let work = carry_out(in_process, dispatcher, &assignment, report);
+    let mut job = None;
+    let work = carry_out(in_process, dispatcher, &assignment, (report, &mut job));
     let (permission, result) = with_consent(access, &assignment, work).await;
+    log(&assignment, &result, job.as_deref());
     outcome(permission, result)
 }
 
@@ -34,7 +37,7 @@ async fn carry_out(
     in_process: &InProcess,
     dispatcher: &Dispatcher,
     assignment: &Arc<Assignment>,
-    report: &ReportProgress,
+    (report, job): (&ReportProgress, &mut Option<String>),
 ) -> Result<Replica, CodedError> {
     let consent = Consent::new(
         in_process.access.clone(),
@@ -60,7 +63,8 @@ async fn carry_out(
         let _ = tokio::time::timeout(CHECK_EVERY, state.changed()).await;
         let now = state.borrow_and_update().clone();
         match now {
-            ItemState::Ended(ended) => {
+            ItemState::Ended(ended, by) => {
+                *job = by;
                 in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(counted));
                 return result_of(ended, &*in_process.access, assignment);
             }

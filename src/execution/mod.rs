@@ -1,6 +1,7 @@
 //! Carries out one image: in this process, or by a copy Job.
 
 mod by_class;
+mod copy_log;
 mod dispatcher;
 mod ends;
 mod in_process;

@@ -1,6 +1,7 @@
 //! Parses the spec of a ReplicationConfiguration, or names the field that is wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::destination_template::DestinationTemplate;
 use super::namespaced_name::NamespacedName;
@@ -8,12 +9,13 @@ use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
 use super::schedule::{Pace, Windows};
 use super::selection::{Rule, RuleTarget, Selection};
-use super::spec_error::{SpecError, check_field};
+use super::spec_error::{SpecError, check, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS,
-    MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, reason,
+    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, LAG_OBJECTIVE_RULES, MAX_ARTIFACT_TYPES,
+    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
+    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, parse_lag_objective,
+    reason,
 };
 
 /// A configuration that can be carried out.
@@ -33,6 +35,8 @@ pub struct Configuration {
     pub windows: Windows,
     /// The priority among the configurations of the namespace.
     pub priority: i32,
+    /// The longest time that an image should wait.
+    pub lag_objective: Option<Duration>,
     /// True if nothing is read or written.
     pub suspend: bool,
     /// The place where images are copied.
@@ -64,12 +68,19 @@ pub fn parse_configuration(
         pace: Pace::parse(spec)?,
         windows: Windows::parse(&spec.allowed_windows)?,
         priority: spec.priority,
+        lag_objective: parse_objective(spec)?,
         suspend: spec.suspend,
         execution: spec
             .execution
             .clone()
             .unwrap_or_else(|| Execution { mode: None, class: DEFAULT_EXECUTION_CLASS.to_owned() }),
     })
+}
+
+fn parse_objective(spec: &ReplicationConfigurationSpec) -> Result<Option<Duration>, SpecError> {
+    let Some(objective) = spec.lag_objective.as_deref() else { return Ok(None) };
+    check(&LAG_OBJECTIVE_RULES, objective)?;
+    Ok(parse_lag_objective(objective))
 }
 
 fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, SpecError> {

@@ -1,5 +1,6 @@
 //! The ledger of a pair: the digest of each tag at the source, and its state at the destination.
 
+mod pushes;
 mod row;
 mod unread;
 

@@ -11,6 +11,7 @@ mod host_bindings;
 mod image_entries;
 mod image_request;
 mod jobs;
+mod lag;
 mod ledger;
 mod limit_parts;
 mod namespaced_name;
@@ -18,6 +19,7 @@ mod object_reports;
 mod options;
 mod pair_conditions;
 mod pair_identity;
+mod pair_news;
 mod patterns;
 mod phase;
 mod referrers;
@@ -45,6 +47,7 @@ pub use jobs::{
     AUTHORITY_TTL, EXTENSION, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerPhase, WorkerView,
     decide_jobs,
 };
+pub use lag::{LagQuantiles, LagWatch, LagWindow, lag, lag_text};
 pub use ledger::{
     Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
     Row, RowFailure, RowState, UnreadEntry, UnreadTag,
@@ -54,6 +57,7 @@ pub use namespaced_name::NamespacedName;
 pub use object_reports::{Health, policy_status, quota_to_publish, registry_status};
 pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
+pub use pair_news::{AnnouncedOutcome, NewsBudget};
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,

@@ -1,18 +1,21 @@
 //! Turns ledgers into the statuses of pairs and configurations.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
+use super::lag::{LagQuantiles, lag_text};
 use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
 use super::namespaced_name::NamespacedName;
 use super::pair_conditions::{GENERATION, pair_conditions};
 use crate::image::Tag;
 use crate::policy::Decision;
 use crate::terms::{
-    Condition, Conditions, ConfigurationSummary, DestinationSummary, ObjectState, PairSummary, RegistryReference,
-    ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type, reason, shorten,
+    Condition, Conditions, ConfigurationSummary, DestinationLag, DestinationSummary, ObjectState, PairSummary,
+    RegistryReference, ReplicationConfigurationStatus, ReplicationState, ReplicationStatusStatus, condition_type,
+    reason, shorten,
 };
 
 /// Returns the status of one pair.
@@ -88,6 +91,8 @@ pub struct ConfigurationReport {
     pub unused_filters: Vec<String>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
+    /// The time since which an image waits for longer than the objective of the spec.
+    pub late_since: Option<Timestamp>,
     /// True if images wait for a window of `spec.allowedWindows`.
     pub waits_for_window: bool,
     /// The destinations whose first fill is stopped, as a sentence.
@@ -100,6 +105,23 @@ pub struct ConfigurationReport {
     pub handled_request: Option<String>,
 }
 
+impl ConfigurationReport {
+    /// Returns true if nothing is left to do.
+    pub fn is_ready(&self) -> bool {
+        readiness(self, &total(self)).is_some_and(|(state, ..)| state == ObjectState::Ready)
+    }
+
+    /// Returns true if the reports differ at most in lags, which are not worth a write.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        let without_lag = |report: &Self| {
+            let mut report = report.clone();
+            report.destinations.values_mut().for_each(|totals| totals.lag = None);
+            report
+        };
+        without_lag(self) == without_lag(other)
+    }
+}
+
 /// Sums over the pairs of one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DestinationTotals {
@@ -107,6 +129,8 @@ pub struct DestinationTotals {
     pub counts: Counts,
     /// The time since which the oldest incomplete image waits.
     pub oldest_pending_since: Option<Timestamp>,
+    /// The lag of the images that were verified last.
+    pub lag: Option<LagQuantiles>,
 }
 
 /// The progress of the comparison of a generation.
@@ -140,17 +164,29 @@ pub fn configuration_status(
     now: Timestamp,
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
+    let late = report.late_since.map(|since| {
+        format!("an image waits since {since}, longer than spec.lagObjective; see kubectl get replicationstatus")
+    });
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
-        .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill);
+        .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill)
+        .set_or_remove(
+            condition_type::LAG_OBJECTIVE_MISSED,
+            late.as_ref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message.as_str())),
+        );
     let conditions = match readiness(report, &counts) {
         Some((state, why, message)) => {
             conditions.set_ready(state, why, &message).set_or_remove(condition_type::SUSPENDED, None)
         }
         None => suspended(conditions),
     };
+    let destinations: Vec<DestinationSummary> = report
+        .destinations
+        .iter()
+        .map(|(reference, totals)| destination_summary(namespace, reference, totals, &previous.destinations))
+        .collect();
     ReplicationConfigurationStatus {
         observed_generation: report.generation,
         conditions: conditions.into_list(),
@@ -163,12 +199,14 @@ pub fn configuration_status(
             failed: counts.failed,
             skipped: counts.skipped,
             bytes: counts.bytes,
+            lag: destinations
+                .iter()
+                .filter_map(|destination| destination.lag)
+                .map(|lag| lag.p99_milliseconds)
+                .max()
+                .map(|lag| lag_text(Duration::from_millis(lag))),
         }),
-        destinations: report
-            .destinations
-            .iter()
-            .map(|(reference, totals)| destination_summary(namespace, reference, totals))
-            .collect(),
+        destinations,
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
     }
 }
@@ -193,6 +231,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
         bytes: counts.bytes,
         latest: latest.map(|(_, tag)| tag.to_string()),
         oldest_pending_since: oldest_pending_since(ledger),
+        lag: None,
     };
     PairSummary { status: summary_state(&summary), ..summary }
 }
@@ -288,18 +327,28 @@ fn total(report: &ConfigurationReport) -> Counts {
 fn destination_summary(
     namespace: &str,
     destination: &NamespacedName,
-    DestinationTotals { counts, oldest_pending_since }: &DestinationTotals,
+    DestinationTotals { counts, oldest_pending_since, lag }: &DestinationTotals,
+    previous: &[DestinationSummary],
 ) -> DestinationSummary {
+    let registry_ref = RegistryReference {
+        namespace: (destination.namespace != namespace).then(|| destination.namespace.clone()),
+        name: destination.name.clone(),
+    };
+    let lag = lag.map(|LagQuantiles { p50, p99 }| DestinationLag {
+        p50_milliseconds: p50.as_millis() as u64,
+        p99_milliseconds: p99.as_millis() as u64,
+    });
+    // What an earlier process measured stays until this one has verified an image.
+    let earlier = || previous.iter().find(|earlier| earlier.registry_ref == registry_ref)?.lag;
+    let lag = lag.or_else(earlier);
     DestinationSummary {
-        registry_ref: RegistryReference {
-            namespace: (destination.namespace != namespace).then(|| destination.namespace.clone()),
-            name: destination.name.clone(),
-        },
+        registry_ref,
         images: counts.images,
         complete: counts.complete,
         failed: counts.failed,
         skipped: counts.skipped,
         oldest_pending_since: *oldest_pending_since,
+        lag,
     }
 }
 
@@ -383,7 +432,7 @@ mod tests {
     fn a_configuration_is_ready_once_all_is_compared_and_nothing_is_due() {
         let destination = NamespacedName { namespace: "team-b".to_owned(), name: "eu".to_owned() };
         let mut report = ConfigurationReport { generation: Some(2), repositories: 1, ..ConfigurationReport::default() };
-        let totals = |counts| DestinationTotals { counts, oldest_pending_since: None };
+        let totals = |counts| DestinationTotals { counts, ..DestinationTotals::default() };
         report.destinations.insert(destination.clone(), totals(ledger(2, 0).counts()));
         let status = |report: &ConfigurationReport| configuration_status("team-a", report, &Default::default(), at(0));
         let types = |s: &ReplicationConfigurationStatus| {

@@ -26,6 +26,7 @@ mod vendors;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use self::http::counts::{ANSWER_CLASSES, request_counts};
 pub use self::http::egress::{EgressPolicy, HostPort, HostPortError, RefusedAddresses, RefusedSet};
 pub use self::http::hosts::{canonical_host, credential_host};
 pub use self::http::pacer::RequestLimits;

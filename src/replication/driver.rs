@@ -2,12 +2,13 @@
 //!
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
+mod figures;
 mod looks;
 mod run_once;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::figures::figures;
 use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::hints::{Hint, Mailbox};
@@ -25,7 +27,7 @@ use super::machine::{
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
 use super::source_comparison::compare;
-use crate::copy::{CodedError, Engine};
+use crate::copy::Engine;
 use crate::image::{RepositoryName, Tag};
 use crate::metrics::Metrics;
 use crate::plan::{NamespacedName, PairIdentity, Problem};
@@ -77,7 +79,7 @@ pub(crate) struct Driver {
     machine: Machine,
     comparison: Option<RunningComparison>,
     copies: JoinSet<Outcome>,
-    handles: HashMap<CopyId, (AbortHandle, Arc<Assignment>)>,
+    handles: HashMap<CopyId, StartedCopy>,
     ids: HashMap<task::Id, CopyId>,
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
     /// Everything else: each ends with an event, which stands here in case that the task panics.
@@ -89,6 +91,13 @@ pub(crate) struct Driver {
     hinted: BTreeMap<(RepositoryName, Tag), Arc<Hint>>,
     /// The time at which the next attempt of a run was last logged.
     announced_at: Option<Timestamp>,
+}
+
+/// A copy that was started.
+struct StartedCopy {
+    task: AbortHandle,
+    assignment: Arc<Assignment>,
+    at: Instant,
 }
 
 /// The progress of one copy.
@@ -198,13 +207,17 @@ impl Driver {
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
             Effect::Stop(copy) => {
-                self.handles.get(&copy).inspect(|(handle, _)| handle.abort());
+                self.handles.get(&copy).inspect(|copy| copy.task.abort());
+            }
+            Effect::Verified(destination, lag) => {
+                self.core.metrics.verified(&destination.namespace, &destination.name, lag)
             }
             Effect::Record(pair, record) => self.core.store.record(&pair, &record),
             Effect::Publish(id, pair, status) => self.publish(id, pair, status),
             Effect::Delete(pair) => self.delete(pair),
             Effect::Report(report) => {
                 let orders = self.machine.orders();
+                self.core.metrics.configuration(&orders.namespace, &orders.name, figures(&report));
                 self.core.store.report(&orders.namespace, &orders.name, &orders.holder.uid, *report);
             }
             Effect::WakeOthers(uids) => drop(self.core.wakes.send(uids)),
@@ -290,7 +303,7 @@ impl Driver {
             executor.copy(copied, &report).await
         });
         self.ids.insert(handle.id(), copy);
-        self.handles.insert(copy, (handle, assignment));
+        self.handles.insert(copy, StartedCopy { task: handle, assignment, at: Instant::now() });
     }
 
     fn take_copy(&mut self, copied: Result<(task::Id, Outcome), JoinError>) {
@@ -304,23 +317,18 @@ impl Driver {
             }
         };
         let Some(copy) = self.ids.remove(&id) else { return };
-        let assignment = self.handles.remove(&copy).map(|(_, assignment)| assignment);
-        if let (Some(outcome), Some(assignment)) = (&outcome, assignment) {
-            if let Err(CodedError { code, message, .. }) = &outcome.result {
-                let Assignment { repository, place, tag, destination, .. } = assignment.as_ref();
-                let (target, destination) = (&place.repository, &destination.name);
-                let what = if code.is_skip() { "an image is skipped" } else { "an image failed" };
-                tracing::info!(%repository, %tag, destination, %target, ?code, "{what}: {message}");
-            }
+        let started = self.handles.remove(&copy);
+        if let (Some(outcome), Some(StartedCopy { assignment, at, .. })) = (&outcome, started) {
             if outcome.result.is_ok() {
                 self.core.access.served(&assignment.source);
                 self.core.access.served(&assignment.destination);
             }
-            self.core.metrics.copied(match &outcome.result {
+            let word = match &outcome.result {
                 Ok(_) => "complete",
                 Err(error) if error.code.is_skip() => "skipped",
                 Err(_) => "failed",
-            });
+            };
+            self.core.metrics.copied(word, at.elapsed());
         }
         self.step(Event::Ended(copy, outcome, rand::random()));
     }

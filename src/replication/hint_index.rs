@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::hint_space::HintSpace;
@@ -59,11 +60,11 @@ impl HintIndex {
 
     /// Gives pushed tags of a Registry to the configurations that want them. Those for which there is no room, or that
     /// it takes too long to find, compare at once.
-    pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
+    pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>, now: Timestamp) {
         let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
         let is_many = pushed.len() > MAX_LOOKED_AT_AGAIN || self.space.hints(&registry.namespace) > MAX_LOOKED_AT_AGAIN;
         let mut delivery =
-            Delivery { space: &self.space, namespace: &registry.namespace, is_many, mail: HashMap::new() };
+            Delivery { space: &self.space, namespace: &registry.namespace, is_many, now, mail: HashMap::new() };
         let mut by_repository: BTreeMap<RepositoryName, BTreeMap<Tag, Option<Digest>>> = BTreeMap::new();
         for (repository, tag, digest) in pushed {
             by_repository.entry(repository).or_default().insert(tag, digest);
@@ -131,6 +132,7 @@ struct Delivery<'a> {
     space: &'a Arc<HintSpace>,
     namespace: &'a str,
     is_many: bool,
+    now: Timestamp,
     mail: HashMap<*const Subscriber, (Arc<Subscriber>, Vec<Arc<Hint>>)>,
 }
 
@@ -151,6 +153,7 @@ impl Delivery<'_> {
             repository: repository.clone(),
             tag,
             digest,
+            received_at: self.now,
             is_one_of_many: self.is_many,
             looked: OnceCell::new(),
             _reservation: reservation,
@@ -215,8 +218,9 @@ mod tests {
         index.give(
             &source("source"),
             vec![pushed("app", "1"), pushed("apple", "1"), pushed("b", "1"), pushed("app", "1")],
+            Timestamp::UNIX_EPOCH,
         );
-        index.give(&source("another"), vec![pushed("app", "2")]);
+        index.give(&source("another"), vec![pushed("app", "2")], Timestamp::UNIX_EPOCH);
         let (of_exact, of_prefix) = (exact.take_now(9).unwrap(), prefix.take_now(9).unwrap());
         assert_eq!((of_exact.hints.len(), of_prefix.hints.len()), (1, 2));
         assert!(Arc::ptr_eq(&of_exact.hints[0], &of_prefix.hints[0]) && !of_exact.hints[0].is_one_of_many);
@@ -233,12 +237,12 @@ mod tests {
         let index = HintIndex::default();
         let (_, mailbox) = subscribe(&index, "all", "PREFIX_MATCH", "app");
         let crowd = |count: usize| (0..count).map(|number| pushed("app", &number.to_string())).collect::<Vec<_>>();
-        index.give(&source("source"), crowd(MAX_LOOKED_AT_AGAIN + 1));
+        index.give(&source("source"), crowd(MAX_LOOKED_AT_AGAIN + 1), Timestamp::UNIX_EPOCH);
         assert!(mailbox.take_now(usize::MAX).unwrap().hints.iter().all(|hint| hint.is_one_of_many));
-        index.give(&source("source"), crowd(100_000));
+        index.give(&source("source"), crowd(100_000), Timestamp::UNIX_EPOCH);
         let (taken, is_overflown) = names(&mailbox);
         assert!(is_overflown && (10_000..100_000).contains(&taken.len()), "{}", taken.len());
-        index.give(&source("source"), crowd(MAX_CHECKS));
+        index.give(&source("source"), crowd(MAX_CHECKS), Timestamp::UNIX_EPOCH);
         assert_eq!(names(&mailbox), (vec![], true));
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, OnceCell};
 
 use super::hint_space::HintReservation;
@@ -19,6 +20,8 @@ pub(crate) struct Hint {
     pub tag: Tag,
     /// The digest that it is said to have.
     pub digest: Option<Digest>,
+    /// The time when the notification came.
+    pub received_at: Timestamp,
     /// True if so many others were notified with it that it is looked at only once: one that cannot be read yet is
     /// found by the next comparison.
     pub is_one_of_many: bool,

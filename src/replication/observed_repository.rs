@@ -78,7 +78,7 @@ impl ObservedRepository<'_> {
             ReferrerLooks::Nowhere | ReferrerLooks::Tags => Extent::Whole,
         };
         let repository = self.looks.repository.clone();
-        self.sender.send_image(Observed { repository, tag, digest, sent_at }, place);
+        self.sender.send_image(Observed { repository, tag, digest, sent_at, pushed_at: None }, place);
         extent
     }
 

@@ -80,7 +80,7 @@ impl Configurations {
 
     /// Passes on that tags were pushed to a Registry. Takes bounded memory.
     pub(crate) fn hint(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
-        self.hints.give(registry, pushed);
+        self.hints.give(registry, pushed, self.core.clock.now());
     }
 
     /// Passes on that a ReplicationStatus of a configuration was deleted.

@@ -103,7 +103,7 @@ const fn wide(column: Column) -> Column {
     Column { is_wide: true, ..column }
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     column("SOURCE", |_, status, _| cell(&status.source)),
     column("DESTINATION", |_, status, _| cell(&status.destination)),
     column("STATUS", |_, status, _| word(status.summary.status)),
@@ -115,6 +115,7 @@ const COLUMNS: [Column; 13] = [
     wide(column("BYTES", |_, status, _| status.summary.bytes.to_string())),
     column("LATEST", |_, status, _| cell(status.summary.latest.as_deref().unwrap_or_default())),
     column("PENDING SINCE", |_, status, now| age(status.summary.oldest_pending_since, now).unwrap_or_default()),
+    wide(column("LAG", |_, status, _| cell(status.summary.lag.as_deref().unwrap_or_default()))),
     wide(column("MESSAGE", |_, status, _| ready(status).map(|ready| cell(&ready.message)).unwrap_or_default())),
     column("AGE", |object, _, now| {
         let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(shown, defined);
         let wide = show(&[object("team-a", "one")], StatusFormat::Wide, at(195)).unwrap();
         let first: Vec<&str> = wide.lines().next().unwrap().split_whitespace().collect();
-        assert!(["SKIPPED", "BYTES", "MESSAGE"].iter().all(|name| first.contains(name)), "{wide}");
+        assert!(["SKIPPED", "BYTES", "LAG", "MESSAGE"].iter().all(|name| first.contains(name)), "{wide}");
         assert!(wide.lines().nth(1).unwrap().contains("1 of 3    3m15s"), "no character moves a cursor: {wide}");
     }
 

@@ -5,7 +5,8 @@ use super::name::NAME_RULES;
 use super::registry::{BANDWIDTH_RULES, REGISTRY_RULES, TLS_RULES, URL_RULES};
 use super::registry_permission_policy::STATEMENT_RULES;
 use super::replication_configuration::{
-    CONFIGURATION_RULES, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, REPLICATION_RULE_RULES,
+    CONFIGURATION_RULES, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, LAG_OBJECTIVE_RULES,
+    REPLICATION_RULE_RULES,
 };
 use super::rule::ValidationRules;
 use super::schedule::WINDOW_RULES;
@@ -21,6 +22,7 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&STATEMENT_RULES),
         texts(&CONFIGURATION_RULES),
         texts(&INTERVAL_RULES),
+        texts(&LAG_OBJECTIVE_RULES),
         texts(&WINDOW_RULES),
         texts(&DESTINATIONS_RULES),
         texts(&DESTINATION_TEMPLATE_RULES),

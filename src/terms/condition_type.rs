@@ -8,6 +8,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// `spec.suspend` is true: `Ready` is as it was before. Present only while true.
 pub const SUSPENDED: &str = "Suspended";
+/// An image waits for longer than `spec.lagObjective`. Present only while true.
+pub const LAG_OBJECTIVE_MISSED: &str = "LagObjectiveMissed";
 /// The lists of the source hold names that are not valid, which are not replicated. Present only while true.
 pub const NAMES_SKIPPED: &str = "NamesSkipped";
 /// Too many of the first images at a destination failed: the others are not tried. Present only while true.

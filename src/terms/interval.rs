@@ -8,6 +8,11 @@ pub fn parse_interval(text: &str) -> Option<Duration> {
     parse_duration(text, 10..=86_400)
 }
 
+/// Parses an objective for the lag, from 1 second to 168 hours.
+pub fn parse_lag_objective(text: &str) -> Option<Duration> {
+    parse_duration(text, 1..=168 * 3600)
+}
+
 /// Parses a duration of so many seconds.
 pub(super) fn parse_duration(text: &str, bounds: RangeInclusive<u64>) -> Option<Duration> {
     let mut seconds: u64 = 0;

@@ -8,6 +8,7 @@ mod action;
 mod all_rules;
 mod condition;
 pub mod condition_type;
+mod configuration_status;
 mod failure_code;
 mod filters;
 mod interval;
@@ -30,12 +31,15 @@ mod tag_conflict;
 pub use action::Action;
 pub use all_rules::all_rules;
 pub use condition::{Condition, Conditions, ObjectState, ready_transition, shorten};
+pub use configuration_status::{
+    ConfigurationSummary, DestinationLag, DestinationSummary, ReplicationConfigurationStatus,
+};
 pub use failure_code::FailureCode;
 pub use filters::{
     MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, RepositoryFilterType, TAG_FILTER_RULES,
     TagFilter, TagFilterType, VersionSyntax,
 };
-pub use interval::parse_interval;
+pub use interval::{parse_interval, parse_lag_objective};
 pub use name::{NAME_RULES, OBJECT_NAME};
 pub use pattern::Pattern;
 pub use platform_index::PlatformIndex;
@@ -51,11 +55,11 @@ pub use registry_permission_policy::{
     StatementEffect,
 };
 pub use replication_configuration::{
-    ARTIFACT_TYPE, CONFIGURATION_RULES, ConfigurationSource, ConfigurationSummary, DEFAULT_EXECUTION_CLASS,
-    DEFAULT_INTERVAL, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, DestinationSummary, Execution, ExecutionMode,
-    INTERVAL_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES,
-    MAX_TAG_PATTERN, MAX_TEMPLATE, REPLICATION_RULE_RULES, ReplicationConfigurationSpec,
-    ReplicationConfigurationStatus, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN,
+    ARTIFACT_TYPE, CONFIGURATION_RULES, ConfigurationSource, DEFAULT_EXECUTION_CLASS, DEFAULT_INTERVAL,
+    DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, Execution, ExecutionMode, INTERVAL_RULES, LAG_OBJECTIVE_RULES,
+    MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, MAX_TEMPLATE,
+    REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY,
+    TAG_PATTERN,
 };
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,

@@ -34,6 +34,8 @@ pub const REPLICATED: &str = "Replicated";
 pub const PROGRESSING: &str = "Progressing";
 /// Images wait until a window of `spec.allowedWindows` opens.
 pub const WINDOW_CLOSED: &str = "WindowClosed";
+/// An image waits for longer than `spec.lagObjective`.
+pub const IMAGE_WAITS_TOO_LONG: &str = "ImageWaitsTooLong";
 /// Some images could not be replicated.
 pub const IMAGES_FAILED: &str = "ImagesFailed";
 /// At least half of the first images at a destination failed.

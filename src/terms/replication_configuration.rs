@@ -1,12 +1,10 @@
-//! The spec and status of the kind `ReplicationConfiguration`: the replication from one source registry.
+//! The spec of the kind `ReplicationConfiguration`: the replication from one source registry.
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
 use super::filters::{MAX_FILTERS, RepositoryFilter, TagFilter};
-use super::interval::parse_interval;
+use super::interval::{parse_interval, parse_lag_objective};
 use super::lists::{atomic, keyed_by};
 use super::pattern::Pattern;
 use super::platform_index::PlatformIndex;
@@ -52,6 +50,16 @@ pub struct ReplicationConfigurationSpec {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = -100, max = 100))]
     pub priority: i32,
+    /// The longest time that an image should wait for its replication, from 1s to 168h, such as `60s`. While one waits
+    /// for longer, or has failed for so long, the condition `LagObjectiveMissed` says so. Nothing is copied faster for
+    /// it. Absent: no objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 16),
+        regex(pattern = "^([0-9]{1,6}(s|m|h))+$"),
+        transform = checked_by(&LAG_OBJECTIVE_RULES)
+    )]
+    pub lag_objective: Option<String>,
     /// Stops replication while true: nothing is read or written; images already replicated stay. Default: false.
     #[serde(default)]
     pub suspend: bool,
@@ -226,87 +234,6 @@ pub struct RuleDestination {
     pub repository: Option<String>,
 }
 
-/// The progress of a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReplicationConfigurationStatus {
-    /// The generation of the spec that the conditions describe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Ready`: the last complete comparison left nothing failed. While it is not: `Reconciling` if work is under way or
-    /// tried again, `Stalled` if a user must change something. `Suspended`: `spec.suspend` is true, and `Ready` is as it
-    /// was before. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
-    /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
-    #[serde(default)]
-    #[schemars(length(max = 8))]
-    #[schemars(transform = keyed_by("type"))]
-    pub conditions: Vec<Condition>,
-    /// Counts over all pairs of a source repository and a destination repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<ConfigurationSummary>,
-    /// Counts per destination.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 625))]
-    #[schemars(transform = atomic)]
-    pub destinations: Vec<DestinationSummary>,
-    /// The last value of the annotation `transship.dev/replicate-requested-at` whose comparison is finished.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
-    pub last_handled_replicate_request: Option<String>,
-}
-
-impl ReplicationConfigurationStatus {
-    /// Returns true if an operator wrote the status; the API server gives a new object one without.
-    pub fn is_observed(&self) -> bool {
-        self.observed_generation.is_some_and(|generation| generation >= 0)
-    }
-}
-
-/// Counts over all pairs of a configuration. One image is one tag at one destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConfigurationSummary {
-    /// The number of source repositories that the rules match.
-    pub repositories: u64,
-    /// The number of images.
-    pub images: u64,
-    /// The number of images that are verified at the destination.
-    pub complete: u64,
-    /// The number of images that are being copied.
-    pub in_progress: u64,
-    /// The number of images that wait.
-    pub pending: u64,
-    /// The number of images that could not be replicated.
-    pub failed: u64,
-    /// The number of images whose tag a destination keeps with other content.
-    pub skipped: u64,
-    /// The bytes of the complete images, as stated by their manifests.
-    pub bytes: u64,
-}
-
-/// Counts of one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DestinationSummary {
-    /// The Registry of the destination.
-    pub registry_ref: RegistryReference,
-    /// The number of images.
-    #[serde(default)]
-    pub images: u64,
-    /// The number of images that are verified at the destination.
-    #[serde(default)]
-    pub complete: u64,
-    /// The number of images that could not be replicated.
-    #[serde(default)]
-    pub failed: u64,
-    /// The number of images whose tag a destination keeps with other content.
-    #[serde(default)]
-    pub skipped: u64,
-    /// The time since which the oldest incomplete image waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_pending_since: Option<Timestamp>,
-}
-
 /// The rules for the spec as a whole.
 pub static CONFIGURATION_RULES: ValidationRules<ReplicationConfigurationSpec> = ValidationRules::new(|| {
     vec![ValidationRule::at(
@@ -323,6 +250,15 @@ pub static INTERVAL_RULES: ValidationRules<str> = ValidationRules::new(|| {
         "duration(self) >= duration('10s') && duration(self) <= duration('24h')",
         "spec.interval must be from 10s to 24h",
         |interval| parse_interval(interval).is_some(),
+    )]
+});
+
+/// The rules for `spec.lagObjective`.
+pub static LAG_OBJECTIVE_RULES: ValidationRules<str> = ValidationRules::new(|| {
+    vec![ValidationRule::new(
+        "duration(self) >= duration('1s') && duration(self) <= duration('168h')",
+        "spec.lagObjective must be from 1s to 168h",
+        |objective| parse_lag_objective(objective).is_some(),
     )]
 });
 

@@ -132,6 +132,11 @@ pub struct PairSummary {
     /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,
+    /// The time from the push of `latest` to its verification, such as `1.4s`. The push is when a notification of it
+    /// came, or else when it was first seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub lag: Option<String>,
 }
 
 /// The progress of one image, or of a pair: ECR's words, and PENDING for images that wait.

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("registry", &["image", "locked"]),
     ("copy", &["image", "locked", "plan", "registry", "terms"]),
     ("channel", &["image", "listener", "plan", "registry", "terms"]),
-    ("metrics", &[]),
+    ("metrics", &["locked", "registry"]),
     ("telemetry", &[]),
     ("console", &[]),
     ("replication", &["copy", "image", "locked", "metrics", "plan", "policy", "registry", "terms"]),

@@ -266,6 +266,10 @@ fn bad_configurations() -> Vec<Bad> {
             json!({"source": {"registryRef": {"name": "s"}}, "interval": "10m", "schedule": {"cron": "0 2 * * *"}}),
             &["spec.interval and spec.schedule exclude each other"],
         ),
+        (kind, "/lagObjective", json!("500ms"), &["spec.lagObjective", "should match"]),
+        (kind, "/lagObjective", json!("0s"), &["spec.lagObjective must be from 1s to 168h"]),
+        (kind, "/lagObjective", json!("169h"), &["spec.lagObjective must be from 1s to 168h"]),
+        (kind, "/lagObjective", json!(60), &["spec.lagObjective", "string"]),
         (kind, "/schedule", json!({"timeZone": "UTC"}), &["spec.schedule.cron", "Required"]),
         (kind, "/schedule", json!({"cron": "0 2 * *"}), &["spec.schedule.cron", "should match"]),
         (

@@ -88,7 +88,7 @@ fn a_lost_answer_is_repeated_and_a_late_report_is_ignored() {
     for sequence in [4, 5] {
         queue.report("job", &report("x", sequence, &[], &["a"]), now).unwrap();
     }
-    assert!(matches!(&*state.borrow(), ItemState::Ended(ended) if ended.result == Ok(replica())));
+    assert!(matches!(&*state.borrow(), ItemState::Ended(ended, _) if ended.result == Ok(replica())));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
         assert_eq!(queue.report(&job, &report("x", 2, &["a"], &[]), now).err(), Some(ReportError::Unknown));
     }
     let state = state.borrow().clone();
-    let ItemState::Ended(EndedItem { result: Err(error), .. }) = state else { panic!("{state:?}") };
+    let ItemState::Ended(EndedItem { result: Err(error), .. }, _) = state else { panic!("{state:?}") };
     assert_eq!(error.code, FailureCode::WorkerFailed);
     assert!(error.message.contains("OOMKilled"));
 }

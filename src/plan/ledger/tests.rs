@@ -29,8 +29,9 @@ fn recount(ledger: &Ledger) -> Counts {
     for (_, entry) in ledger.entries() {
         match entry {
             LedgerEntry::Row(row) => counts.add(row),
-            LedgerEntry::Unread(..) => {
-                (counts.images, counts.failed, counts.owed) = (counts.images + 1, counts.failed + 1, counts.owed + 1)
+            LedgerEntry::Unread(unread, _) => {
+                (counts.images, counts.failed, counts.owed) = (counts.images + 1, counts.failed + 1, counts.owed + 1);
+                counts.stuck += u64::from(unread.code.needs_user());
             }
         }
     }

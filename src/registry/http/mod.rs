@@ -5,6 +5,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod body;
+pub(crate) mod counts;
 pub(crate) mod deadlines;
 pub(crate) mod egress;
 mod encoding;
@@ -205,6 +206,7 @@ impl Http {
         // The paths of other hosts may hold a signature, and queries do.
         let path = if self.hosts.is_own_origin(url) { url.path() } else { "" };
         let status = sent.as_ref().ok().map(|response| response.status().as_u16());
+        counts::count(status, sent_at.elapsed());
         tracing::debug!(%method, host = url.host_str(), path, status, "asked a registry");
         let limiter = if is_read(method) { &self.reads } else { &self.writes };
         match sent {

@@ -33,7 +33,13 @@ impl Driver {
             let is_repeated = hint.as_ref().is_none_or(|hint| !hint.is_one_of_many);
             let look = || observer.look(repository, tag, hinted, LookMode { is_read, is_repeated });
             match &hint {
-                Some(hint) => Event::Looked(hint.looked.get_or_init(look).await.clone()),
+                Some(hint) => {
+                    let mut looked = hint.looked.get_or_init(look).await.clone();
+                    if let Looked::Seen(observed) = &mut looked {
+                        observed.pushed_at = Some(hint.received_at);
+                    }
+                    Event::Looked(looked)
+                }
                 None => Event::Looked(look().await),
             }
         };

@@ -214,7 +214,7 @@ impl Machine {
             false
         });
         if verified == Some(true) {
-            self.record(id, &tag);
+            self.take_verified(id, &tag, was_complete, now);
         }
         if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(&tag)) {
             self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
@@ -251,7 +251,7 @@ impl Machine {
         [of_tag, of_pair].into_iter().flatten().fold(self.doubt_until, Timestamp::max)
     }
 
-    fn record(&mut self, id: PairId, tag: &Tag) {
+    pub(super) fn record(&mut self, id: PairId, tag: &Tag) {
         let pair = &self.pairs[&id];
         if let Some(row) = pair.ledger.row(tag).filter(|_| pair.ledger.is_complete(tag)) {
             let verified = Record::Verified(Box::new(image_status(tag, row)));

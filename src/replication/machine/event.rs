@@ -245,6 +245,8 @@ pub(crate) enum Effect {
     Copy(CopyId, Arc<Assignment>),
     /// Stop a copy.
     Stop(CopyId),
+    /// Count the lag of an image that was verified at a destination.
+    Verified(NamespacedName, Duration),
     /// Remember a verified image.
     Record(Arc<PairIdentity>, Record),
     /// Publish the status of a pair.

@@ -85,6 +85,8 @@ pub(crate) struct Observed {
     pub digest: Digest,
     /// The time when the request was sent.
     pub sent_at: Timestamp,
+    /// The time when a notification of the push came.
+    pub pushed_at: Option<Timestamp>,
 }
 
 /// One listed tag that could not be read.

@@ -11,6 +11,7 @@ mod copies;
 mod event;
 mod finding;
 mod ids;
+mod lag;
 mod once;
 mod orders;
 mod pair;
@@ -42,8 +43,8 @@ use self::state::{
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    AUTHORITY_TTL, Claims, Configuration, Counts, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem,
-    RepositoryAddress, WindowState,
+    AUTHORITY_TTL, Claims, Configuration, Counts, LagWatch, LagWindow, MAX_LATE_WRITE, NamespacedName, PairIdentity,
+    Problem, RepositoryAddress, WindowState,
 };
 
 /// One running configuration.
@@ -120,6 +121,8 @@ pub(crate) struct Machine {
     is_changed: bool,
     /// True if another process may have reported since.
     is_report_doubted: bool,
+    lags: BTreeMap<NamespacedName, LagWindow>,
+    lag_watch: LagWatch,
     ending: Option<Ending>,
     retried: Retried,
 }
@@ -195,6 +198,8 @@ impl Machine {
             reported: LastReport::new(now),
             is_changed: true,
             is_report_doubted: false,
+            lags: BTreeMap::new(),
+            lag_watch: LagWatch::default(),
             ending: None,
             retried: Retried::default(),
             orders,
@@ -241,7 +246,11 @@ impl Machine {
         let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);
         let publication = self.publications.next().filter(|_| self.publishing < MAX_PUBLICATIONS);
         let deletion = self.delete_again_at.values().min().copied();
-        [comparison, retries, slots, begin, flow, publication, deletion, self.report_at()].into_iter().flatten().min()
+        let late = self.lag_watch.check_at();
+        [comparison, retries, slots, begin, flow, publication, deletion, late, self.report_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns true if the next finding of a comparison may come. The observer waits for the copies while these get on,
@@ -336,6 +345,7 @@ impl Machine {
         }
         self.delete_again(now);
         self.publish(now);
+        self.watch_lag(now);
         self.report(now);
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Pair {
     pub doubt_until: Timestamp,
     /// Tags are copied only if they were observed since: another configuration may have written newer ones before.
     pub observe_from: Timestamp,
+    /// The lag of the image that was verified last.
+    pub lag: Option<String>,
     changed_at: Option<Timestamp>,
     published: Option<Box<ReplicationStatusStatus>>,
     publishing: Option<Box<ReplicationStatusStatus>>,
@@ -112,6 +114,7 @@ impl Pair {
             was_closed: false,
             doubt_until: now,
             observe_from: Timestamp::MIN,
+            lag: None,
             changed_at: None,
             published: None,
             may_exist: false,
@@ -136,6 +139,7 @@ impl Pair {
         if is_other {
             self.ledger.start_over(now);
         }
+        self.lag.clone_from(&stored.status.summary.lag);
         self.published = Some(Box::new(stored.status));
         self.changed_at = Some(now);
         is_other
@@ -308,7 +312,8 @@ impl Pair {
             return withdraw(published, &self.ledger, permission, now);
         }
         let (source, destination) = (label(&spec.source), label(&spec.destination));
-        let status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
+        let mut status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
+        status.summary.lag.clone_from(&self.lag);
         ReplicationStatusStatus { copy_options_hash: self.options.fingerprint(), ..status }
     }
 }

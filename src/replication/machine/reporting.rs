@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::state::{LastReport, MAX_PUBLICATIONS};
 use super::{Effect, Machine, PairId, StoreOutcome};
 use crate::plan::{
-    ComparisonPhase, ConfigurationReport, DestinationTotals, NamespacedName, Problem, oldest_pending_since,
+    ComparisonPhase, ConfigurationReport, DestinationTotals, LagWindow, NamespacedName, Problem, oldest_pending_since,
 };
 use crate::terms::reason;
 
@@ -99,7 +99,7 @@ impl Machine {
             &blocked,
             &self.excluded.invalid_names,
             phase,
-            (self.waits_for_window(), &stopped_backfill),
+            (self.waits_for_window(), &stopped_backfill, self.lag_watch.missed_since()),
             generation,
             &self.handled,
             self.owes(),
@@ -109,7 +109,11 @@ impl Machine {
             &self.reported.report.blocked,
             &self.reported.report.invalid_names,
             self.reported.report.phase,
-            (self.reported.report.waits_for_window, &self.reported.report.stopped_backfill),
+            (
+                self.reported.report.waits_for_window,
+                &self.reported.report.stopped_backfill,
+                self.reported.report.late_since,
+            ),
             self.reported.report.generation,
             &self.reported.report.handled_request,
             self.reported.owes,
@@ -123,23 +127,34 @@ impl Machine {
             return;
         }
         self.is_changed = false;
-        let report = ConfigurationReport {
+        let report = self.present_report(problem, blocked, stopped_backfill);
+        if !report.shows_the_same(&self.reported.report) || self.is_report_doubted {
+            self.is_report_doubted = false;
+            self.reported = LastReport { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
+            self.effects.push(Effect::Report(Box::new(report)));
+        }
+    }
+
+    fn present_report(
+        &self,
+        problem: Option<Problem>,
+        blocked: Option<Problem>,
+        stopped_backfill: Option<String>,
+    ) -> ConfigurationReport {
+        let (generation, phase) = (self.orders.generation, self.phase());
+        ConfigurationReport {
             generation,
             problem,
             blocked,
             invalid_names: self.excluded.invalid_names.clone(),
             unused_filters: self.excluded.unused_filters.clone(),
             phase,
+            late_since: self.lag_watch.missed_since(),
             waits_for_window: self.waits_for_window(),
             stopped_backfill,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
-        };
-        if report != self.reported.report || self.is_report_doubted {
-            self.is_report_doubted = false;
-            self.reported = LastReport { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
-            self.effects.push(Effect::Report(Box::new(report)));
         }
     }
 
@@ -194,7 +209,8 @@ impl Machine {
             let is_waiting = counts.complete + counts.skipped < counts.images;
             let pairs = self.pairs.values().filter(|pair| is_waiting && pair.key.destination == *destination);
             let oldest_pending_since = pairs.filter_map(|pair| oldest_pending_since(&pair.ledger)).min();
-            (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since })
+            let lag = self.lags.get(destination).and_then(LagWindow::quantiles);
+            (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since, lag })
         });
         totals.collect()
     }

@@ -62,7 +62,7 @@ impl Machine {
     /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not
     /// verified yet.
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
-        let Observed { repository, tag, digest, sent_at } = observed;
+        let Observed { repository, tag, digest, sent_at, pushed_at } = observed;
         let mut wanted = Vec::new();
         let mut looks_again = false;
         for key in self.keys(repository, Some(tag)) {
@@ -74,6 +74,7 @@ impl Machine {
             let attempt = self.touch(id, now, |pair| {
                 let before = shown(&pair.ledger, tag);
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
+                pushed_at.inspect(|at| pair.ledger.pushed(tag, digest, *at));
                 looks_again |= observation == Freshness::Unclear;
                 if observation != Freshness::Newest {
                     return Attempt::Nothing;

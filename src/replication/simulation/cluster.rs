@@ -116,6 +116,7 @@ impl Declared {
             pace: Pace::Every(self.interval),
             windows: Windows::default(),
             priority: 0,
+            lag_objective: None,
             suspend: self.shape.suspend,
             execution: Execution { mode: None, class: "default".to_owned() },
         }))

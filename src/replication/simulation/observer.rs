@@ -276,7 +276,13 @@ impl World {
 
 fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> Observed {
     let Answer::Digest(Some(content)) = answer else { unreachable!("only called where there is a digest") };
-    Observed { repository: repository(index), tag: tag(number), digest: digest(*content), sent_at: at(request.sent_at) }
+    Observed {
+        repository: repository(index),
+        tag: tag(number),
+        digest: digest(*content),
+        sent_at: at(request.sent_at),
+        pushed_at: None,
+    }
 }
 
 fn unread(request: &Request, index: usize, number: usize, code: FailureCode) -> Finding {

@@ -159,7 +159,7 @@ impl World {
             Effect::Look { repository, tag, .. } => {
                 self.look(target, repository_index(repository.as_str()), tag_index(&tag));
             }
-            Effect::LookAhead(..) => {}
+            Effect::LookAhead(..) | Effect::Verified(..) => {}
             Effect::Copy(copy, assignment) => self.begin_copy(target, copy, assignment),
             Effect::Stop(copy) => self.stop_copy(target, copy),
             Effect::Record(identity, record) if self.leader == Some(target.process) => {

@@ -83,8 +83,8 @@ async fn shown(files: &Files) {
     for (repository, tag) in [("app/one", "v1"), ("app/two", "v2")] {
         let line = lines.iter().find(|line| line.contains(&format!("source/{repository}"))).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(words[2..7], [&format!("d/{repository}"), "COMPLETE", "1", "1", "0"], "{table}");
-        assert_eq!(words[7], tag, "{table}");
+        assert_eq!(words[2..8], [&format!("d/{repository}"), "COMPLETE", "Replicated", "1", "1", "0"], "{table}");
+        assert_eq!(words[8], tag, "{table}");
     }
     let wide = text(&status(files, &["-o", "wide"]).await);
     assert!(wide.contains("MESSAGE") && wide.lines().count() == 7, "{wide}");

@@ -11,6 +11,7 @@ pub mod execution;
 mod field;
 mod health;
 mod hints;
+mod history;
 pub mod kinds;
 mod kubectl;
 mod late_writes;
