@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use kube::api::{Api, PostParams};
 use mlua::{Lua, LuaOptions, StdLib, Table};
 use serde_json::{Value, json};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
@@ -12,6 +13,7 @@ use transship::plan::{
 };
 use transship::terms::{FailureCode, ReplicationConfigurationStatus, reason};
 
+use crate::support::control_plane::ControlPlane;
 use crate::support::run_folder::repository;
 
 /// The rules of kstatus for a custom resource: deletion, then the generation, then `Reconciling` and `Stalled` in the
@@ -177,6 +179,18 @@ fn kstatus_and_argo_cd_answer_right_in_every_situation() {
         assert_eq!(kstatus(&object), expected, "{situation}: {object:#}");
         assert_eq!(argo_health(&object).0, health, "{situation}: {object:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_no_operator_has_seen_is_in_progress() {
+    let namespace = ControlPlane::shared().await.namespace("unseen").await;
+    let api: Api<Registry> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let spec = json!({"apiVersion": "transship.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "r"},
+        "spec": {"url": "https://r.example.com"}});
+    let created = api.create(&PostParams::default(), &serde_json::from_value(spec).unwrap()).await.unwrap();
+    assert_eq!(created.status.as_ref().and_then(|status| status.observed_generation), Some(-1), "{created:?}");
+    assert_eq!(kstatus(&json!(created)), "InProgress");
+    assert_eq!(argo_health(&json!(created)).0, "Progressing");
 }
 
 #[test]
