@@ -165,7 +165,7 @@ fn utf8(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
     data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok()).filter(|value| !value.is_empty())
 }
 
-async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
+pub(super) async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
     check_name("Secret", name)?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, &error))

@@ -12,6 +12,7 @@ mod log_limit;
 mod object_backoff;
 mod pair_events;
 mod policies;
+mod public_keys;
 mod registries;
 mod registry_index;
 mod registry_use;
@@ -31,6 +32,7 @@ pub(crate) use execution_class::{ExecutionClass, ExecutionClasses};
 pub(crate) use jobs::{
     CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, life_left, pod_has_ended, pod_trouble, served_by,
 };
+pub(crate) use public_keys::{names_public_keys, with_public_keys};
 pub(crate) use registries::reason_of;
 pub(crate) use statuses::{Statuses, patch_status};
 pub(crate) use undecodable::Undecodable;

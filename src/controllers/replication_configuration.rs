@@ -15,7 +15,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
-use crate::cluster::{CallError, patch_status};
+use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
     Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing, configuration_status,
     parse_configuration,
@@ -23,7 +23,7 @@ use crate::plan::{
 use crate::policy::Policy;
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
-use crate::terms::{Execution, ExecutionMode, condition_type, reason};
+use crate::terms::{Execution, ExecutionMode, ReplicationConfigurationSpec, condition_type, reason};
 
 /// Runs the controller until the operator ends.
 pub(crate) async fn run(
@@ -57,20 +57,28 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     if !context.has_begun() {
         return Ok(Action::await_change());
     }
+    let reads_keys = names_public_keys(&object.spec);
+    let spec = with_public_keys(&context.view.client, &namespace, &object.spec).await;
     let (taking, of) = (context.clone(), object.clone());
-    context.configurations.order(orders(&object, &namespace, &name, &context), move || taking.take_stored(&of));
+    context.configurations.order(orders(&object, spec, &name, &context), move || taking.take_stored(&of));
     let uid = object.uid().unwrap_or_default();
     if let Some(report) = context.statuses.report_of(&namespace, &name, &uid) {
         publish(&object, &namespace, &report, &context).await?;
     }
-    Ok(Action::requeue(SAFETY_REQUEUE))
+    Ok(Action::requeue(if reads_keys { REREAD_KEYS } else { SAFETY_REQUEUE }))
 }
 
-fn orders(object: &ReplicationConfiguration, namespace: &str, name: &str, context: &Context) -> Orders {
+fn orders(
+    object: &ReplicationConfiguration,
+    spec: Result<ReplicationConfigurationSpec, SpecError>,
+    name: &str,
+    context: &Context,
+) -> Orders {
+    let namespace = &object.namespace().unwrap_or_default();
     // The spec here is an earlier one if the present one cannot be decoded.
     let parsed = match context.undecodable.message::<ReplicationConfiguration>(object.meta()) {
         Some(message) => Err(SpecError { reason: reason::INVALID_SPEC, message }),
-        None => parse_configuration(namespace, name, &object.spec),
+        None => spec.and_then(|spec| parse_configuration(namespace, name, &spec)),
     };
     let parsed = parsed.and_then(|configuration| executable(context, configuration));
     let class = parsed.as_ref().ok().and_then(|configuration| class(context, configuration));
@@ -213,6 +221,8 @@ fn error_policy(object: Arc<ReplicationConfiguration>, _error: &CallError, conte
     context.errors.back_off(&*object)
 }
 
+/// The interval at which Secrets with public keys are read again, also after they were missing.
+const REREAD_KEYS: Duration = Duration::from_secs(15);
 /// Reconciles also without an event, as watches can lose one; without a change nothing is written.
 const SAFETY_REQUEUE: Duration = Duration::from_secs(300);
 /// Images of one configuration that are copied at once.

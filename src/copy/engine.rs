@@ -8,6 +8,7 @@ use super::known_repositories::KnownRepositories;
 use super::manifest_cache::ManifestCache;
 use super::referrer_copier::ReferrerCopier;
 use super::referrer_finder::ReferrerFinder;
+use super::signatures::check_signatures;
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
@@ -72,6 +73,9 @@ impl Engine {
         let _active = self.images.begin(task);
         // Copies that are started together know of one another before one of them sends a request.
         tokio::task::yield_now().await;
+        if let Some(key) = &task.options.signed_by {
+            Box::pin(check_signatures(task.source, task.source_repository, task.digest, key)).await?;
+        }
         let (before, closure) = self.images.look_at_ends(task).await?;
         let with_referrers = task.options.referrers == ReferrersMode::Replicate;
         // Referrers are looked for while the image is copied, and follow once its tag is written.

@@ -67,6 +67,8 @@ impl From<CopyError> for CodedError {
             CopyError::SourceChanged => {
                 Self::new(FailureCode::ImageNotFound, "the image is not at the source any more".to_owned())
             }
+            CopyError::SignatureInvalid(message) => Self::new(FailureCode::SignatureInvalid, message),
+            CopyError::SignatureMissing(message) => Self::new(FailureCode::SignatureMissing, message),
             error @ CopyError::SparseIndexRefused(_) => Self::new(FailureCode::SparseIndexRefused, error.to_string()),
             CopyError::TagExists(message) => Self::new(FailureCode::TagExists, message),
             CopyError::TagImmutable(message) => Self::new(FailureCode::TagImmutable, message),

@@ -163,6 +163,12 @@ pub enum CopyError {
     /// The digest is not at the source any more.
     #[error("the image is not at the source any more")]
     SourceChanged,
+    /// The source has signatures for the image, and none of them is valid.
+    #[error("{0}")]
+    SignatureInvalid(String),
+    /// The source has no signature for the image.
+    #[error("{0}")]
+    SignatureMissing(String),
     /// The destination does not take an index that names manifests which are left out.
     #[error("{0}: it does not take an index that lacks platforms: set platformIndex: Rewrite")]
     SparseIndexRefused(RegistryError),

@@ -11,9 +11,10 @@ pub type Jitter = f64;
 ///
 /// A failure that resolves itself (an unavailable registry) is retried after 2 s, doubling to 5 minutes. A failure that
 /// a user resolves without notice to the operator is retried every 15 to 20 s. A delay that the registry asks for is
-/// kept, up to an hour. A tag that the destination keeps is looked at again every hour.
+/// kept, up to an hour. A tag that the destination keeps is looked at again every hour. A signature that is missing is
+/// looked for as often as an unavailable registry: images are signed after their push.
 pub fn retry_delay(code: FailureCode, attempts: u32, retry_after: Option<Duration>, jitter: Jitter) -> Duration {
-    if code.is_skip() {
+    if code.is_skip() && code != FailureCode::SignatureMissing {
         return LOOK_AGAIN.mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0));
     }
     let doubled = FIRST_DELAY.saturating_mul(1 << attempts.saturating_sub(1).min(16));

@@ -12,10 +12,10 @@ use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    ARTIFACT_TYPE, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, LAG_OBJECTIVE_RULES, MAX_ARTIFACT_TYPES,
-    MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES,
-    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, TAG_PATTERN, parse_lag_objective,
-    reason,
+    ARTIFACT_TYPE, COSIGN_KEY_RULES, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, LAG_OBJECTIVE_RULES,
+    MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN,
+    REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY,
+    SignatureVerification, TAG_PATTERN, parse_lag_objective, reason,
 };
 
 /// A configuration that can be carried out.
@@ -153,7 +153,20 @@ fn parse_options(field: &str, rule: &ReplicationRule) -> Result<CopyOptions, Spe
         referrers: rule.referrers,
         referrer_artifact_types: rule.referrer_artifact_types.clone(),
         on_tag_conflict: rule.on_tag_conflict,
+        signed_by: parse_verification(field, rule)?,
     })
+}
+
+/// Returns the public key of `verification`. One in a Secret has been put into the spec by now, where Secrets are read.
+fn parse_verification(field: &str, rule: &ReplicationRule) -> Result<Option<String>, SpecError> {
+    let Some(SignatureVerification { cosign }) = &rule.verification else { return Ok(None) };
+    check_field(&COSIGN_KEY_RULES, cosign, &format!("{field}.verification.cosign"))?;
+    match &cosign.public_key {
+        Some(key) => Ok(Some(key.trim().to_owned())),
+        None => Err(SpecError::invalid(format!(
+            "{field}.verification.cosign.publicKeySecretRef: no Secrets are read here: write the key itself in publicKey"
+        ))),
+    }
 }
 
 fn check_artifact_types(field: &str, types: &[String]) -> Result<(), SpecError> {

@@ -124,7 +124,8 @@ impl Ledger {
     }
 
     /// Records fingerprints of the referrers of the image under `tag` at the source: of its tags, and of the referrers
-    /// API if that was asked. A complete image is copied again with new referrers.
+    /// API if that was asked. A complete image is copied again with new referrers, and one whose signature was missing or
+    /// invalid is tried again.
     pub fn observe_referrers(
         &mut self,
         tag: &Tag,
@@ -132,15 +133,7 @@ impl Ledger {
         listed: Option<Option<String>>,
         now: Timestamp,
     ) {
-        self.change(tag, |row| {
-            row.referrers.seen.tags = tags;
-            if let Some(listed) = listed {
-                row.referrers.seen.listed = listed;
-            }
-            if matches!(row.state, RowState::Complete { .. }) && row.referrers.seen != row.referrers.verified {
-                (row.state, row.since) = (RowState::Pending, now);
-            }
-        });
+        self.change(tag, |row| row.observe_referrers(tags, listed, now));
     }
 
     /// Records that a copy of `tag` begins, with the referrers that are known by now.

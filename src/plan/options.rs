@@ -21,6 +21,8 @@ pub struct CopyOptions {
     pub referrer_artifact_types: Vec<String>,
     /// The treatment of a tag that the destination has with other content.
     pub on_tag_conflict: TagConflict,
+    /// The public key, in PEM, of the signature without which an image is not copied; `None` needs no signature.
+    pub signed_by: Option<String>,
 }
 
 impl CopyOptions {
@@ -42,6 +44,9 @@ impl CopyOptions {
         }
         if !types.is_empty() {
             text = format!("{text} of {}", sorted(types));
+        }
+        if let Some(key) = &self.signed_by {
+            text = format!("{text} signed by {key}");
         }
         (!text.is_empty()).then(|| Digest::sha256(text.as_bytes()).encoded()[..16].to_owned())
     }
@@ -67,6 +72,15 @@ mod tests {
         assert_eq!(of(&["linux/arm64", "linux/amd64"], Keep), of(&["linux/amd64", "linux/arm64", "linux/amd64"], Keep));
         assert_ne!(of(&["linux/amd64"], Keep), of(&["linux/amd64"], Rewrite));
         assert_ne!(of(&["linux/amd64"], Keep), of(&["linux/arm64"], Keep));
+    }
+
+    #[test]
+    fn another_key_makes_earlier_verifications_void() {
+        let of = |key: Option<&str>| {
+            CopyOptions { signed_by: key.map(str::to_owned), ..CopyOptions::default() }.fingerprint()
+        };
+        assert_eq!(of(None), None);
+        assert!(of(Some("a")).is_some() && of(Some("a")) != of(Some("b")));
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn outcome(summary: &PairSummary) -> PairOutcome {
     let (holds, reason, message) = if *failed > 0 {
         (false, reason::IMAGES_FAILED, format!("{failed} of {images} images failed"))
     } else if *skipped > 0 && complete + skipped == *images {
-        let message = format!("{skipped} of {images} images are skipped: the destination keeps the tag");
+        let message = format!("{skipped} of {images} images are skipped: the message of each says why");
         (false, reason::IMAGES_SKIPPED, message)
     } else if complete < images {
         (false, reason::PROGRESSING, format!("{complete} of {images} images are complete"))

@@ -18,7 +18,8 @@ use super::store::FileStore;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of, unused_filters};
 use super::{UsageError, printed, read};
-use crate::plan::{Configuration, LedgerEntry};
+use crate::copy::{CopyError, check_signatures};
+use crate::plan::{Configuration, LedgerEntry, NamespacedName};
 use crate::policy::PermissionRequest;
 use crate::registry::{ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
@@ -136,6 +137,9 @@ impl Preview {
                 to: to.clone(),
                 replaceable: (pair.options.on_tag_conflict == TagConflict::Keep)
                     .then(|| pair.ledger.row(tag).and_then(|row| row.written.clone())),
+                from: NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() },
+                repository: repository.clone(),
+                signed_by: pair.options.signed_by.clone(),
                 may_rewrite: pair.options.may_rewrite(),
             }
         });
@@ -154,7 +158,7 @@ impl Preview {
 }
 
 impl PlannedImage {
-    /// Asks the destination for the tag, again for `retry_for` after a failure that may pass. Returns the message of the
+    /// Asks the destination for the tag, and the source for a signature, again for `retry_for` after a failure that may pass. Returns the message of the
     /// last request, if that failed.
     async fn look_until(
         &mut self,
@@ -164,7 +168,10 @@ impl PlannedImage {
     ) -> Option<String> {
         let mut end = None;
         loop {
-            let failed = self.look(content).await?;
+            let failed = match self.look(content).await {
+                Some(failed) => failed,
+                None => self.verify(content).await?,
+            };
             let end = *end.get_or_insert_with(|| Instant::now() + retry_for);
             let left = end.saturating_duration_since(Instant::now());
             if !failed.kind.is_transient() || left.is_zero() {
@@ -177,6 +184,25 @@ impl PlannedImage {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Verifies the signature of an image that is to be copied. Returns the failure of a request.
+    async fn verify(&mut self, content: &FileContent) -> Option<RegistryError> {
+        if !matches!(self.action, PlannedAction::Copy | PlannedAction::Overwrite) {
+            return None;
+        }
+        let (key, digest) = (self.signed_by.as_ref()?, self.digest.as_ref()?);
+        let client = &content.registries.get(&self.from)?.client;
+        match check_signatures(client, &self.repository, digest, key).await {
+            Ok(()) => self.reason = format!("{}; its signature is valid", self.reason),
+            Err(CopyError::Source(error)) => return Some(error),
+            Err(error) => {
+                let is_missing = matches!(error, CopyError::SignatureMissing(_));
+                self.action = if is_missing { PlannedAction::Skip } else { PlannedAction::Failed };
+                self.reason = error.to_string();
+            }
+        }
+        None
     }
 
     /// Asks the destination for the tag. Returns the failure of a request.

@@ -74,6 +74,15 @@ pub(super) struct PlannedImage {
     /// The digest that `sync` may replace under the tag; `None` if it may replace any.
     #[serde(skip)]
     pub(super) replaceable: Option<Option<Digest>>,
+    /// The Registry of the source.
+    #[serde(skip)]
+    pub(super) from: NamespacedName,
+    /// The repository there.
+    #[serde(skip)]
+    pub(super) repository: RepositoryName,
+    /// The public key of the signature that the image needs.
+    #[serde(skip)]
+    pub(super) signed_by: Option<String>,
     /// True if the destination may have another digest than the source for the same image.
     #[serde(skip)]
     pub(super) may_rewrite: bool,

@@ -10,6 +10,7 @@ use super::replication_configuration::{
 };
 use super::rule::ValidationRules;
 use super::schedule::WINDOW_RULES;
+use super::verification::COSIGN_KEY_RULES;
 
 /// Returns the expression and the message of every rule that a value can break by itself, without an earlier value.
 pub fn all_rules() -> Vec<(&'static str, &'static str)> {
@@ -27,6 +28,7 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&DESTINATIONS_RULES),
         texts(&DESTINATION_TEMPLATE_RULES),
         texts(&REPLICATION_RULE_RULES),
+        texts(&COSIGN_KEY_RULES),
         texts(&REPOSITORY_FILTER_RULES),
         texts(&TAG_FILTER_RULES),
     ];

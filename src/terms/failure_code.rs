@@ -36,6 +36,12 @@ pub enum FailureCode {
     RepositoryNotFound,
     /// The source registry refuses the credentials, or they do not permit a pull.
     SourceDenied,
+    /// The rule wants a signature, and no signature that the source has for the image is valid: it was made with another
+    /// key, signs another image, or was changed. The message says which.
+    SignatureInvalid,
+    /// The rule wants a signature, and the source has none for the image. The image is `SKIPPED`, and looked at again
+    /// every few minutes.
+    SignatureMissing,
     /// The source's Registry is absent or not ready, or a host that serves its content cannot be used: the name does
     /// not resolve, the certificate is refused, or the operator's egress settings refuse the address.
     SourceNotReady,
@@ -59,10 +65,15 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    /// Returns true if the image is `SKIPPED`, not `FAILED`: the destination keeps what it has, as its owner or the rule
-    /// wants.
+    /// Returns true if the image is `SKIPPED`, not `FAILED`: it is not to be copied, as the owner of the destination or
+    /// the rule wants.
     pub fn is_skip(self) -> bool {
-        matches!(self, Self::TagExists | Self::TagImmutable)
+        matches!(self, Self::SignatureMissing | Self::TagExists | Self::TagImmutable)
+    }
+
+    /// Returns true if another signature at the source may end the failure.
+    pub fn is_of_signature(self) -> bool {
+        matches!(self, Self::SignatureInvalid | Self::SignatureMissing)
     }
 
     /// Returns true if the image stays `FAILED` until a user changes something: an object of the cluster, the rights of

@@ -27,6 +27,7 @@ mod rule;
 mod schedule;
 mod side;
 mod tag_conflict;
+mod verification;
 
 pub use action::Action;
 pub use all_rules::all_rules;
@@ -71,3 +72,6 @@ pub use schedule::{
 };
 pub use side::Side;
 pub use tag_conflict::TagConflict;
+pub use verification::{
+    COSIGN_KEY_RULES, CosignKey, MAX_PUBLIC_KEY, PEM_HEADER, PublicKeyReference, SignatureVerification,
+};

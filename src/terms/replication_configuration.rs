@@ -13,6 +13,7 @@ use super::referrers_mode::ReferrersMode;
 use super::rule::{ValidationRule, ValidationRules, checked_by};
 use super::schedule::{AllowedWindow, MAX_WINDOWS, Schedule};
 use super::tag_conflict::TagConflict;
+use super::verification::SignatureVerification;
 
 /// The replication from one source registry to its destinations. The owner of the source owns this object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -194,6 +195,13 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "TagConflict::is_default")]
     #[schemars(extend("default" = "Overwrite"))]
     pub on_tag_conflict: TagConflict,
+    /// The signature without which an image is not copied: one of its very digest at the source, which is verified before
+    /// each copy. An image without any signature is `SKIPPED` with `SignatureMissing` and looked at again every few
+    /// minutes; one whose signatures are all invalid is `FAILED` with `SignatureInvalid`. A change makes the operator
+    /// check every image again and removes nothing from a destination. If several rules send a repository to the same
+    /// destination, the first of them decides this. Absent: no signature is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<SignatureVerification>,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
     /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
     /// destinations of the repositories that the rule takes.

@@ -152,7 +152,8 @@ pub enum ReplicationState {
     /// The image waits.
     #[default]
     Pending,
-    /// The destination keeps other content under the tag: it is immutable there, or the rule says `onTagConflict: Keep`.
+    /// The image is not to be copied: the destination keeps other content under the tag, as it is immutable there or the
+    /// rule says `onTagConflict: Keep`, or the signature that the rule wants is missing.
     Skipped,
 }
 

@@ -113,7 +113,7 @@ fn bad_registries() -> Vec<Bad> {
         ),
         (kind, "/limits/requestsPerSecond", json!(0.5), &["spec.limits.requestsPerSecond", "must be of type integer"]),
         (kind, "/limits/bandwidth", json!(65_535), &["spec.limits.bandwidth is in bytes a second", "65536 or more"]),
-        (kind, "/limits/bandwidth", json!("1MiB"), &["spec.limits.bandwidth", "must be of type integer"]),
+        (kind, "/limits/bandwidth", json!("1MiB"), &["spec.limits.bandwidth", "expected numeric"]),
         (kind, "/limits/rate", json!(1), &["spec.limits.rate", "not declared in schema"]),
         (kind, "/createRepositories", json!("Sometimes"), &["spec.createRepositories", "\"Auto\", \"Never\""]),
         (kind, "/trustedHosts", json!(["https://auth.example.com"]), &["spec.trustedHosts[0]", "should match"]),
@@ -133,6 +133,8 @@ fn bad_registries() -> Vec<Bad> {
 fn bad_configurations() -> Vec<Bad> {
     let kind = "ReplicationConfiguration";
     let destination = json!({"registryRef": {"name": "d"}});
+    let key = json!({"publicKey": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"});
+    let long_key = format!("-----BEGIN PUBLIC KEY-----\n{}", "k".repeat(8192));
     let many = (0..26).map(|n| json!({"registryRef": {"name": format!("d{n}")}})).collect();
     vec![
         (kind, "/source", Value::Null, &["spec.source", "Required"]),
@@ -156,6 +158,45 @@ fn bad_configurations() -> Vec<Bad> {
             "/rules/0/platformIndex",
             json!("Rewrite"),
             &["spec.rules[0].platformIndex: Invalid", "has no effect without platforms"],
+        ),
+        (kind, "/rules/0/verification", json!({}), &["spec.rules[0].verification.cosign", "Required"]),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"notation": {}, "cosign": key}),
+            &["notation", "not declared in schema"],
+        ),
+        (kind, "/rules/0/verification", json!({"cosign": {}}), &["exactly one of publicKey and publicKeySecretRef"]),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"cosign": {"publicKey": key["publicKey"], "publicKeySecretRef": {"name": "keys"}}}),
+            &["exactly one of publicKey and publicKeySecretRef"],
+        ),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"cosign": {"publicKey": "AAAA"}}),
+            &["must be PEM with BEGIN PUBLIC KEY"],
+        ),
+        (kind, "/rules/0/verification", json!({"cosign": {"publicKey": long_key}}), &["publicKey", "8192"]),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"cosign": {"publicKeySecretRef": {"name": "../keys"}}}),
+            &["publicKeySecretRef.name", "should match"],
+        ),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"cosign": {"publicKeySecretRef": {"name": "keys", "key": "a/b"}}}),
+            &["publicKeySecretRef.key", "should match"],
+        ),
+        (
+            kind,
+            "/rules/0/verification",
+            json!({"cosign": {"publicKey": key["publicKey"], "keyless": {"issuer": "https://issuer.example"}}}),
+            &["keyless", "not declared in schema"],
         ),
         (
             kind,
@@ -256,7 +297,7 @@ fn bad_configurations() -> Vec<Bad> {
         (kind, "/rules/0/onTagConflict", json!(true), &["onTagConflict", "string"]),
         (kind, "/priority", json!(101), &["spec.priority", "less than or equal to 100"]),
         (kind, "/priority", json!(-101), &["spec.priority", "greater than or equal to -100"]),
-        (kind, "/priority", json!("high"), &["spec.priority", "must be of type integer"]),
+        (kind, "/priority", json!("high"), &["spec.priority", "expected numeric"]),
         (kind, "/interval", json!("5s"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("25h"), &["spec.interval must be from 10s to 24h"]),
         (kind, "/interval", json!("soon"), &["spec.interval", "should match"]),

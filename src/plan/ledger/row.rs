@@ -207,6 +207,26 @@ impl Counts {
 }
 
 impl Row {
+    /// Takes fingerprints of the referrers at the source. A complete image with other ones is copied again, and one whose
+    /// signature was missing or invalid is tried again.
+    pub(super) fn observe_referrers(&mut self, tags: Option<String>, listed: Option<Option<String>>, now: Timestamp) {
+        let before = self.referrers.seen.clone();
+        self.referrers.seen.tags = tags;
+        if let Some(listed) = listed {
+            self.referrers.seen.listed = listed;
+        }
+        let is_new = self.referrers.seen != before;
+        match &mut self.state {
+            RowState::Complete { .. } if self.referrers.seen != self.referrers.verified => {
+                (self.state, self.since) = (RowState::Pending, now);
+            }
+            RowState::Failed(failure) if is_new && failure.code.is_of_signature() => {
+                failure.next_attempt_at = failure.next_attempt_at.min(now);
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn new(digest: &Digest, observed_at: Timestamp, now: Timestamp) -> Self {
         Self {
             digest: digest.clone(),

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::stories::execution::with_jobs;
@@ -131,8 +131,6 @@ impl FourWorkers {
             scene.open_registry(&format!("d{number}"), destination).await;
         }
         let (system, _channel) = with_jobs(&mut scene, story).await;
-        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
-        scene.api::<ServiceAccount>(&system).create(&PostParams::default(), &account).await.unwrap();
         scene.start_operator().await;
         for number in 0..4 {
             let filter = json!([{"filter": format!("app-{number}"), "filterType": "EXACT_MATCH"}]);
@@ -153,7 +151,7 @@ impl FourWorkers {
 }
 
 /// Waits for so many Jobs in the namespace `system`, and runs the worker of each with its Secret and environment.
-async fn run_workers(scene: &Scene, system: &str, jobs: usize) -> Vec<ChildProcess> {
+pub async fn run_workers(scene: &Scene, system: &str, jobs: usize) -> Vec<ChildProcess> {
     let found = eventually(SOON, "the Jobs are there", async || {
         let found = scene.api::<Job>(system).list(&ListParams::default()).await.unwrap().items;
         let is_running = |job: &&Job| job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(false));

@@ -1,6 +1,6 @@
 //! Tests that count requests and round trips: `make test` runs them when no other test keeps the machine busy.
 
-mod limits;
+pub mod limits;
 mod operator_requests;
 mod request_counts;
 mod round_trips;

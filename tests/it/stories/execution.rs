@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::ReplicationConfiguration;
@@ -53,6 +54,8 @@ async fn is_reported_and_resolved(scene: &Scene, reason: &str, words: &str) {
 /// Returns an operator that can start Jobs in a namespace of its own.
 pub async fn with_jobs(scene: &mut Scene, story: &str) -> (String, Port) {
     let (system, channel) = (scene.plane.namespace(&format!("{story}-system")).await.name, Port::claim());
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+    scene.api::<ServiceAccount>(&system).create(&PostParams::default(), &account).await.unwrap();
     let address = format!("127.0.0.1:{}", channel.number());
     let url = format!("https://{address}");
     let more = ["--namespace", &system, "--worker-image", "none", "--channel-url", &url, "--channel-address", &address];

@@ -74,7 +74,7 @@ impl Blob {
         Self::new(OCI_PLAIN_LAYER, bytes)
     }
 
-    fn descriptor(&self) -> Value {
+    pub fn descriptor(&self) -> Value {
         json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len() })
     }
 }
@@ -198,6 +198,11 @@ impl Image {
             ("vnd.docker.reference.digest".to_owned(), image.digest()),
         ]);
         attestation
+    }
+
+    /// Returns an artifact with this manifest, in OCI format, of these blobs.
+    pub fn of_manifest(manifest: &Value, blobs: Vec<Blob>) -> Self {
+        Self::of(OCI_MANIFEST, manifest, blobs, Vec::new())
     }
 
     fn of(media_type: &str, manifest: &Value, blobs: Vec<Blob>, children: Vec<Self>) -> Self {

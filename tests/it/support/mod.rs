@@ -5,6 +5,7 @@
 pub mod background;
 pub mod control_plane;
 pub mod copy_errors;
+pub mod cosign;
 pub mod eventually;
 pub mod fixtures;
 pub mod gate;
