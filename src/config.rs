@@ -38,6 +38,13 @@ pub struct OperatorFlags {
     /// The addresses of the operator's own pod, which registry traffic never reaches (repeatable).
     #[arg(long, env = "TRANSSHIP_POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<IpAddr>,
+    /// The Lease in the operator's own namespace by which one of several replicas leads; the others pass calls on to it.
+    /// Absent: this process leads.
+    #[arg(long, env = "TRANSSHIP_LEASE", requires = "identity")]
+    pub lease: Option<String>,
+    /// The name of this replica in the Lease: no other one has it, and it stays when the container is started again.
+    #[arg(long, env = "TRANSSHIP_IDENTITY")]
+    pub identity: Option<String>,
     /// Flags of the copy Jobs.
     #[command(flatten)]
     pub jobs: JobFlags,

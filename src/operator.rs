@@ -1,11 +1,14 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
+mod leading;
+
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use axum::Router;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::Controller;
@@ -15,11 +18,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::leading::{Leading, lost};
 use crate::admin::{self, Readiness};
 use crate::api::{Registry, ReplicationConfiguration};
 use crate::channel::{self, CertificateAuthorities, Endpoint};
 use crate::cluster::{
-    ClusterAddresses, CopyJobs, Events, ExecutionClasses, Statuses, Stores, Undecodable, View, WatchErrors,
+    ClusterAddresses, CopyJobs, Events, ExecutionClasses, LeaseLost, Statuses, Stores, Undecodable, View, WatchErrors,
     beating_client, channel_authorities, watched,
 };
 use crate::config::{JobFlags, OperatorFlags};
@@ -33,7 +37,7 @@ use crate::listener;
 use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
-use crate::plan::{AUTHORITY_TTL, FairLimits, HostBindings};
+use crate::plan::{FairLimits, HostBindings};
 use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims};
 
 /// Runs the operator until a signal ends it.
@@ -59,8 +63,9 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let refused = egress.refused.clone();
     let hosts = HostBindings::new(flags.bind_host.clone());
     let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), hosts, checks));
+    let (leading, mut election) = Leading::new(&client, &flags)?;
     let Parts { context, dispatcher, jobs, wakes, claim_wakes } =
-        Parts::new(&flags, view, undecodable, &heartbeats, &shutdown)?;
+        Parts::new(&flags, view, undecodable, &heartbeats, &shutdown, leading.leads.clone())?;
     let own = flags.jobs.namespace.clone();
     let addresses = Arc::new(ClusterAddresses::new(client, own, fixed, refused, context.errors.clone()));
 
@@ -71,14 +76,10 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         configurations: context.configurations.clone(),
         metrics: context.metrics.clone(),
     };
-    serve(
-        &mut tasks,
-        flags.admin_address,
-        admin::routes(context.metrics.clone(), readiness.clone(), heartbeats.clone()),
-        &shutdown,
-    )
-    .await?;
-    serve(&mut tasks, flags.notify_address, notify::routes(receiver), &shutdown).await?;
+    let admin = admin::routes(context.metrics.clone(), readiness.clone(), heartbeats.clone());
+    tasks.spawn(listener::serve(open(flags.admin_address).await?, None, admin, shutdown.clone()));
+    let notifications = open(flags.notify_address).await?;
+    tasks.spawn(serve_notifications(notifications, notify::routes(receiver), leading.clone(), shutdown.clone()));
     tasks.spawn(follow(addresses.clone()));
     tasks.spawn(report_undecodable(context.clone()));
     tasks.spawn(check_registries(addresses.clone(), registries, registry_checks, context.clone()));
@@ -87,15 +88,28 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     tasks.spawn(beat(heartbeats.clone()));
     tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes, heartbeats));
     if let Some(control) = &jobs {
-        tasks.spawn(serve_channel(control.clone(), flags.jobs.clone()));
+        let channel = open(flags.jobs.channel_address).await?;
+        tasks.spawn(serve_channel(channel, control.clone(), flags.jobs.clone(), leading.clone()));
     }
-    tasks.spawn(start(context.clone(), addresses, dispatcher, jobs, readiness));
+    tasks.spawn(start(context.clone(), addresses, dispatcher, jobs, readiness, leading));
+    tokio::select! {
+        () = end(tasks, &context) => {}
+        // Whatever is under way is dropped with the process: another replica may lead soon.
+        LeaseLost = lost(&mut election) => return Err("the Lease was lost: another replica may lead".into()),
+    }
+    if let Some(mut election) = election {
+        election.give_up().await;
+    }
+    Ok(())
+}
+
+/// Waits for a signal, and ends everything in good order.
+async fn end(mut tasks: JoinSet<()>, context: &Context) {
     ended(&mut tasks).await;
     tracing::info!("ending");
-    shutdown.cancel();
+    context.shutdown.cancel();
     context.configurations.ended(DRAIN).await;
     tasks.shutdown().await;
-    Ok(())
 }
 
 /// The parts of the operator, in the order in which they are built on each other.
@@ -114,10 +128,10 @@ impl Parts {
         undecodable: Arc<Undecodable>,
         heartbeats: &Heartbeats,
         shutdown: &CancellationToken,
+        leads: CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let classes =
-            flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?.unwrap_or_default();
-        let (classes, metrics, claims) = (Arc::new(classes), Arc::new(Metrics::default()), SharedClaims::default());
+        let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?;
+        let (metrics, claims) = (Arc::new(Metrics::default()), SharedClaims::default());
         let (clock, engine, dispatcher) =
             (Clock::default(), Engine::default(), Arc::new(Dispatcher::new(view.clone())));
         let (waker, wakes) = mpsc::unbounded_channel();
@@ -152,7 +166,7 @@ impl Parts {
             events: Events::new(view.client.clone()),
             view,
             statuses,
-            classes,
+            classes: Arc::new(classes.unwrap_or_default()),
             dependents: Locked::default(),
             checks: FairSlots::new(FairLimits { shared: CHECKS_AT_ONCE, reserved: CHECKS_AT_ONCE }),
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
@@ -163,6 +177,7 @@ impl Parts {
             shutdown: shutdown.clone(),
             wakes: waker,
             stored: Locked::default(),
+            leads,
             begun: AtomicBool::new(false),
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
@@ -229,6 +244,7 @@ async fn beat(heartbeats: Heartbeats) {
 }
 
 async fn report_undecodable(context: Arc<Context>) {
+    context.leads.cancelled().await;
     context.undecodable.report(&context.view.client, |namespace| context.view.acts_on(namespace)).await;
 }
 
@@ -247,14 +263,15 @@ async fn check_registries(
     run_registries(registries, checks, context).await;
 }
 
-/// Waits for the first list of every watched kind, adopts the state of an earlier process, and lets configurations
-/// start.
+/// Waits for the first list of every watched kind and until this replica leads, adopts the state of an earlier process,
+/// and lets configurations start.
 async fn start(
     context: Arc<Context>,
     addresses: Arc<ClusterAddresses>,
     dispatcher: Arc<Dispatcher>,
     jobs: Option<Arc<JobControl>>,
     readiness: Readiness,
+    leading: Leading,
 ) {
     addresses.known().await;
     readiness.reached(ADDRESSES);
@@ -262,6 +279,12 @@ async fn start(
     known(&stores.registries, REGISTRIES, &readiness).await;
     known(&stores.policies, POLICIES, &readiness).await;
     known(&stores.configurations, CONFIGURATIONS, &readiness).await;
+    if !leading.is_decided().await {
+        // A replica that passes calls on is ready.
+        readiness.reached(STATUSES);
+        readiness.reached(JOBS);
+    }
+    context.leads.cancelled().await;
     while let Err(error) = adopt_statuses(&context).await {
         tracing::warn!(%error, "the statuses cannot be listed yet");
         tokio::time::sleep(RETRY).await;
@@ -273,7 +296,7 @@ async fn start(
     };
     if context.view.stores.configurations.state().iter().any(is_processed) {
         // An earlier process may have sent writes that are still under way.
-        dispatcher.hold_back(Instant::now() + AUTHORITY_TTL);
+        dispatcher.hold_back(leading.predecessor_ends());
     }
     while let Some(jobs) = &jobs
         && let Err(error) = adopt_jobs(jobs).await
@@ -300,23 +323,22 @@ where
     readiness.reached(name);
 }
 
-async fn serve(
-    tasks: &mut JoinSet<()>,
-    address: std::net::SocketAddr,
-    routes: axum::Router,
-    shutdown: &CancellationToken,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| format!("failed to listen on {address}: {error}"))?;
-    tasks.spawn(listener::serve(listener, None, routes, shutdown.clone()));
-    Ok(())
+async fn open(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("failed to listen on {address}: {error}"))
 }
 
-/// Serves the workers' channel until the operator ends.
-async fn serve_channel(control: Arc<JobControl>, flags: JobFlags) {
+/// Passes notifications on to the leader, until this replica is it.
+async fn serve_notifications(listener: TcpListener, routes: Router, leading: Leading, shutdown: CancellationToken) {
+    leading.pass_on(&listener, |leader| leader.notify).await;
+    listener::serve(listener, None, routes, shutdown).await;
+}
+
+/// Serves the workers' channel until the operator ends, once this replica leads.
+async fn serve_channel(listener: TcpListener, control: Arc<JobControl>, flags: JobFlags, leading: Leading) {
+    leading.pass_on(&listener, |leader| leader.channel).await;
     let host = flags.channel_url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
-    let endpoint = Endpoint { address: flags.channel_address, host };
     let (routes, shutdown) = (channel::routes(control.dispatcher.clone()), control.shutdown.clone());
+    let endpoint = Endpoint { listener, host };
     channel::serve_and_renew(endpoint, routes, || read_authorities(&control), &control.authorities, shutdown).await;
 }
 

@@ -1,27 +1,27 @@
 //! Serves the channel for as long as the operator runs, and renews its certificate.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::CertificateAuthorities;
-use super::server::serve;
+use crate::listener;
 
-/// The address of the channel.
+/// The port of the channel.
 pub(crate) struct Endpoint {
-    /// The address to listen on.
-    pub address: SocketAddr,
+    /// The port that is open.
+    pub listener: TcpListener,
     /// The host name that workers call: the certificate is issued for it.
     pub host: String,
 }
 
 /// Serves `routes` until `shutdown`. `read` returns the authorities, and is called again every hour. Their certificates
-/// go to `bundles` once the channel listens: before that no worker is started.
+/// go to `bundles` once the channel is served: before that no worker is started.
 pub(crate) async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
     endpoint: Endpoint,
     routes: Router,
@@ -29,7 +29,7 @@ pub(crate) async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
     bundles: &watch::Sender<String>,
     shutdown: CancellationToken,
 ) {
-    let Endpoint { address, host } = endpoint;
+    let Endpoint { listener, host } = endpoint;
     let mut authorities = read().await;
     let config = loop {
         match authorities.server_config(&host, Timestamp::now()) {
@@ -40,10 +40,7 @@ pub(crate) async fn serve_and_renew<F: Future<Output = CertificateAuthorities>>(
         authorities = read().await;
     };
     let (configs, config) = watch::channel(Arc::new(config));
-    let serving = match serve(address, config, routes, shutdown).await {
-        Ok(serving) => serving,
-        Err(error) => return tracing::error!(%error, %address, "the workers' channel cannot listen"),
-    };
+    let serving = listener::serve(listener, Some(config), routes, shutdown);
     bundles.send_replace(authorities.bundle());
     let renewing = async {
         loop {

@@ -1,7 +1,5 @@
 //! The operator's side of the channel: HTTPS with a certificate that can change, for callers with a worker's token.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
@@ -11,11 +9,9 @@ use axum::routing::post;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use super::messages::{GrantAnswer, GrantRequest, Report, ReportAnswer};
-use crate::listener::{self, Bodies, Caller, TlsConfig, discard_stranger};
+use crate::listener::{Bodies, Caller, discard_stranger};
 
 /// Answers the calls of workers.
 pub(crate) trait WorkerApi: Send + Sync + 'static {
@@ -48,20 +44,6 @@ pub(crate) enum WorkerApiError {
 pub(crate) fn routes(api: Arc<dyn WorkerApi>) -> Router {
     let state = ChannelState { api, bodies: Bodies::new(MAX_BODY_BYTES) };
     Router::new().route("/v1/report", post(report)).route("/v1/grant", post(grant)).with_state(state)
-}
-
-/// Serves `routes` over TLS until `shutdown`. A new configuration applies to the connections that come after it.
-///
-/// # Errors
-/// When the port cannot be opened.
-pub(super) async fn serve(
-    address: SocketAddr,
-    config: TlsConfig,
-    routes: Router,
-    shutdown: CancellationToken,
-) -> io::Result<impl Future<Output = ()>> {
-    let listener = TcpListener::bind(address).await?;
-    Ok(listener::serve(listener, Some(config), routes, shutdown))
 }
 
 /// The state of the handlers.

@@ -8,6 +8,7 @@ mod dependents;
 mod events;
 mod execution_class;
 mod jobs;
+mod leadership;
 mod log_limit;
 mod object_backoff;
 mod pair_events;
@@ -32,6 +33,7 @@ pub(crate) use execution_class::{ExecutionClass, ExecutionClasses};
 pub(crate) use jobs::{
     CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, life_left, pod_has_ended, pod_trouble, served_by,
 };
+pub(crate) use leadership::{Election, LeaseLost, ReplicaAddresses, Role};
 pub(crate) use public_keys::{names_public_keys, with_public_keys};
 pub(crate) use registries::reason_of;
 pub(crate) use statuses::{Statuses, patch_status};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::Stream;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     /// Pairs that an earlier process left, by the uid of their configuration, until it starts.
     pub stored: Locked<HashMap<String, Vec<StoredPair>>>,
+    /// Is cancelled once this replica leads: before that it writes nothing.
+    pub leads: CancellationToken,
     /// True once configurations may start.
     pub begun: AtomicBool,
 }
@@ -75,6 +78,11 @@ impl Context {
     /// Returns true if configurations may start.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
+    }
+
+    /// Returns a stream that has one item, once this replica leads.
+    pub(crate) fn leading(&self) -> impl Stream<Item = ()> + Send + Sync + 'static {
+        futures::stream::once(self.leads.clone().cancelled_owned())
     }
 
     fn wake_all(&self) {

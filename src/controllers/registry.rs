@@ -29,6 +29,7 @@ pub(crate) async fn run(
         // Every reconcile waits for its turn: one whose Registry hangs keeps no other from beginning.
         .with_config(Config::default().concurrency(UNBOUNDED))
         .reconcile_on(ReceiverStream::new(checks))
+        .reconcile_all_on(context.leading())
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
     let deleted = |namespace: &str, name: &str| {
@@ -50,6 +51,9 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     let registries = || context.view.stores.registries.len();
     context.view.record_registry(&name, &registry.uid().unwrap_or_default());
     announce(&registry, &name, &context);
+    if !context.leads.is_cancelled() {
+        return Ok(Action::await_change());
+    }
     let slot = context.checks.take(owner(&registry, &namespace)).await;
     // It may have been changed or deleted while it waited.
     let Some(registry) = context.view.object(&namespace, &registry.name_any()) else {

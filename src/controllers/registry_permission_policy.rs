@@ -19,6 +19,7 @@ use crate::plan::policy_status;
 pub(crate) async fn run(controller: Controller<RegistryPermissionPolicy>, context: Arc<Context>) {
     let results = controller
         .with_config(Config::default().concurrency(context.settings.reconciles))
+        .reconcile_all_on(context.leading())
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
     // Permissions that a deleted policy granted or denied are decided again.
@@ -27,7 +28,7 @@ pub(crate) async fn run(controller: Controller<RegistryPermissionPolicy>, contex
 
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
     let namespace = policy.namespace().unwrap_or_default();
-    if !context.view.acts_on(&namespace) {
+    if !context.view.acts_on(&namespace) || !context.leads.is_cancelled() {
         return Ok(Action::await_change());
     }
     if context.undecodable.message::<RegistryPermissionPolicy>(policy.meta()).is_some() {

@@ -6,6 +6,7 @@
 
 mod bodies;
 mod caller;
+mod pass_on;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::bodies::{Bodies, discard_stranger};
 pub(crate) use self::caller::Caller;
 use self::caller::Connections;
+pub(crate) use self::pass_on::pass_on;
 
 /// The TLS configuration of a port; a new one applies to the connections that come after it.
 pub(crate) type TlsConfig = watch::Receiver<Arc<rustls::ServerConfig>>;
@@ -38,28 +40,36 @@ pub(crate) type TlsConfig = watch::Receiver<Arc<rustls::ServerConfig>>;
 /// Handlers find the [`Caller`] of a request among its extensions.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsConfig>, routes: Router, shutdown: CancellationToken) {
     let (connections, tasks) = (Arc::new(Connections::default()), TaskTracker::new());
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the port cannot accept a connection");
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                continue;
-            }
-        };
-        let Some(caller) = connections.admit(from.ip()) else {
-            tracing::debug!(%from, "the port has too many connections");
-            continue;
-        };
+    while let Some((stream, from, caller)) = accept(&listener, &connections, &shutdown).await {
         let acceptor = tls.as_ref().map(|config| TlsAcceptor::from(config.borrow().clone()));
         tasks.spawn(serve_connection(stream, from, acceptor, routes.clone(), caller, shutdown.clone()));
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Returns the next connection, within the bounds of the port; `None` after `shutdown`.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Connections>,
+    shutdown: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, Caller)> {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => match connections.admit(from.ip()) {
+                Some(caller) => return Some((stream, from, caller)),
+                None => tracing::debug!(%from, "the port has too many connections"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "the port cannot accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
 }
 
 async fn serve_connection(

@@ -12,6 +12,7 @@ mod image_entries;
 mod image_request;
 mod jobs;
 mod lag;
+mod lease;
 mod ledger;
 mod limit_parts;
 mod namespaced_name;
@@ -48,6 +49,7 @@ pub use jobs::{
     decide_jobs,
 };
 pub use lag::{LagQuantiles, LagWatch, LagWindow, lag, lag_text};
+pub use lease::{LEADS_FOR, LEASE_DURATION, LOOK_EVERY, LeaseBid, LeaseCandidate, LeaseSighting, RENEW_EVERY};
 pub use ledger::{
     Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
     Row, RowFailure, RowState, UnreadEntry, UnreadTag,

@@ -61,12 +61,13 @@ async fn the_chart_carries_the_definitions_as_they_are_and_has_them_kept() {
 }
 
 /// The kinds that the chart has.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "clusterrole",
     "clusterrolebinding",
     "configmap",
     "deployment",
     "networkpolicy",
+    "poddisruptionbudget",
     "role",
     "rolebinding",
     "service",

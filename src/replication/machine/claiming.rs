@@ -53,6 +53,8 @@ impl Machine {
         });
         if is_taken_over {
             let pair = &self.pairs[&id];
+            // They copy what was observed before the other one wrote.
+            self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
             let record = Record::StartedOver(pair.options.fingerprint());
             self.effects.push(Effect::Record(pair.identity.clone(), record));
             self.compare_soon(now);

@@ -189,6 +189,11 @@ impl ProcessOperator {
         self.running.as_ref().expect("the operator runs")
     }
 
+    /// Returns true if the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|running| running.ended().is_some())
+    }
+
     async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
         let mut kubeconfig = self.plane.kubeconfig_of(&self.user);
         if let Some(server) = self.proxy.as_ref().map(FaultProxy::host) {
@@ -272,6 +277,8 @@ impl ChartOperator {
         helm.arg(verb).arg("transship").arg(repository().join("charts/transship"));
         helm.args(["--namespace", &self.namespace, "--wait", "--timeout", "90s"]);
         helm.args(["--set", "image.repository=localhost/transship,image.tag=test,crds.install=false"]);
+        // A story that needs more than one replica says so.
+        helm.args(["--set", "operator.replicas=1"]);
         // The releases of all stories share the one small node.
         let requests = "operator.resources.requests.cpu=5m,execution.classes.default.resources.requests.cpu=5m";
         helm.args(["--set", requests]);

@@ -86,6 +86,19 @@ fn a_destination_that_comes_back_is_observed_before_it_is_written() {
 }
 
 #[test]
+fn a_copy_that_began_before_another_one_wrote_stops() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.consents(Some(DENY), Standing::Accepted);
+    assert_eq!(bench.copies.len(), 1, "it is denied when it writes");
+    assert!(bench.gives_way());
+    bench.claims.release("uid-y", |_| false);
+    bench.passes(1);
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds() && bench.copies.is_empty(), "it is observed first");
+}
+
+#[test]
 fn consent_that_was_away_and_comes_back_reads_nothing_back() {
     let mut bench = Bench::new("");
     bench.compare(SOURCE, true);
