@@ -132,10 +132,9 @@ impl Parts {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?;
         let (metrics, claims) = (Arc::new(Metrics::default()), SharedClaims::default());
-        let (clock, engine, dispatcher) =
-            (Clock::default(), Engine::default(), Arc::new(Dispatcher::new(view.clone())));
-        let (waker, wakes) = mpsc::unbounded_channel();
-        let (claim_waker, claim_wakes) = mpsc::unbounded_channel();
+        let (clock, engine) = (Clock::default(), Engine::default());
+        let dispatcher = Arc::new(Dispatcher::new(view.clone()));
+        let ((waker, wakes), (claim_waker, claim_wakes)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let statuses = Arc::new(Statuses::new(view.client.clone(), waker.clone()));
         let in_process = InProcess {
             access: view.clone(),

@@ -25,7 +25,7 @@ fn a_lease_is_free_once_it_has_not_changed_for_its_whole_duration() {
 }
 
 /// A replica of the model: its clock, its election and the request that is under way.
-struct Replica {
+struct RivalReplica {
     candidate: LeaseCandidate,
     /// Its clock runs at this many thousandths of the true one.
     rate: u64,
@@ -38,19 +38,19 @@ struct Replica {
 }
 
 /// Several replicas and the Lease at the API server, in milliseconds of the true time.
-struct Model {
+struct LeaseModel {
     rng: SmallRng,
     now: u64,
     start: Instant,
-    replicas: Vec<Replica>,
+    replicas: Vec<RivalReplica>,
     lease: Option<(String, u64)>,
     version: u64,
 }
 
-impl Model {
+impl LeaseModel {
     fn new(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let replicas = (0..3).map(|number| Replica {
+        let replicas = (0..3).map(|number| RivalReplica {
             candidate: LeaseCandidate::new(number.to_string()),
             rate: rng.random_range(950..=1050),
             is_dead: false,
@@ -147,7 +147,7 @@ fn a_successor_gives_grants_once_those_of_its_predecessor_have_ended() {
 fn two_replicas_never_lead_at_once_through_pauses_and_lost_answers() {
     let mut led = 0;
     for seed in 0..300 {
-        let mut model = Model::new(seed);
+        let mut model = LeaseModel::new(seed);
         for step in 0..4_000 {
             if step % 400 == 399 && model.rng.random_ratio(2, 3) {
                 model.disturb();
@@ -164,7 +164,7 @@ fn two_replicas_never_lead_at_once_through_pauses_and_lost_answers() {
 #[test]
 fn a_replica_leads_soon_after_the_leader_has_died() {
     for seed in 0..100 {
-        let mut model = Model::new(seed);
+        let mut model = LeaseModel::new(seed);
         (0..400).for_each(|_| model.tick());
         let Some(leader) = model.leaders().first().copied() else { continue };
         model.replicas[leader].is_dead = true;
