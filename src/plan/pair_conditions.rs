@@ -29,7 +29,7 @@ pub(super) fn pair_conditions(
     conditions.into_list()
 }
 
-/// Returns the state of a pair with reason and message. Tags that the destination keeps leave nothing to do.
+/// Returns the state of a pair with reason and message. Images that are skipped leave nothing to do.
 fn readiness(
     outcome: &PairOutcome,
     images: &[ImageStatus],
@@ -44,9 +44,14 @@ fn readiness(
     if let Some(Decision { reason, message, .. }) = denied {
         return (ObjectState::Stalled, (*reason).to_owned(), message.clone());
     }
-    let is_ready = outcome.holds || outcome.reason == reason::IMAGES_SKIPPED;
-    let state = if is_ready { ObjectState::Ready } else { ObjectState::Reconciling };
-    (state, outcome.reason.to_owned(), outcome.message.clone())
+    let is_skipped = outcome.reason == reason::IMAGES_SKIPPED;
+    let state = if outcome.holds || is_skipped { ObjectState::Ready } else { ObjectState::Reconciling };
+    let skipped = images.iter().find(|image| is_skipped && image.status == ReplicationState::Skipped);
+    let message = match skipped.and_then(|image| Some((&image.tag, image.message.as_deref()?))) {
+        Some((tag, cause)) => format!("{}; {tag}: {cause}", outcome.message),
+        None => outcome.message.clone(),
+    };
+    (state, outcome.reason.to_owned(), message)
 }
 
 /// Returns the failed image that a user has to look at first: one that only a user can resolve, if there is one.
@@ -75,7 +80,7 @@ fn outcome(summary: &PairSummary) -> PairOutcome {
     let (holds, reason, message) = if *failed > 0 {
         (false, reason::IMAGES_FAILED, format!("{failed} of {images} images failed"))
     } else if *skipped > 0 && complete + skipped == *images {
-        let message = format!("{skipped} of {images} images are skipped: the message of each says why");
+        let message = format!("{skipped} of {images} images are skipped");
         (false, reason::IMAGES_SKIPPED, message)
     } else if complete < images {
         (false, reason::PROGRESSING, format!("{complete} of {images} images are complete"))
@@ -128,7 +133,10 @@ mod tests {
     #[test]
     fn tags_that_the_destination_keeps_leave_nothing_to_do() {
         let summary = PairSummary { images: 2, complete: 1, skipped: 1, ..PairSummary::default() };
-        let images = [image("v1", ReplicationState::Skipped), image("v2", ReplicationState::Complete)];
+        let skipped =
+            ImageStatus { message: Some("it is immutable".to_owned()), ..image("v1", ReplicationState::Skipped) };
+        let images = [skipped, image("v2", ReplicationState::Complete)];
+        assert_eq!(ready(&summary, &images, None).message, "1 of 2 images are skipped; v1: it is immutable");
         let conditions = pair_conditions(&summary, &images, None, &[], Timestamp::UNIX_EPOCH);
         let words: Vec<_> =
             conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();

@@ -89,6 +89,7 @@ impl FailureCode {
                 | Self::PolicyRevoked
                 | Self::RegistryPermissionDenied
                 | Self::RepositoryNotFound
+                | Self::SignatureInvalid
                 | Self::SourceDenied
                 | Self::SourceRejected
                 | Self::SparseIndexRefused
