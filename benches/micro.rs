@@ -86,6 +86,7 @@ fn selection(criterion: &mut Criterion) {
             repositories: RepositoryFilters::parse("spec.rules", Some(&filters), &[]).unwrap(),
             destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }.into()],
             options: CopyOptions::default(),
+            deletion: None,
             tags: tags.clone(),
             immutable_tags: Vec::new(),
         }

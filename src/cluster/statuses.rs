@@ -1,6 +1,6 @@
 //! Reads and writes ReplicationStatus objects.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -68,7 +68,7 @@ impl Statuses {
                 status: object.status.unwrap_or_default(),
                 verified: None,
                 referrers_asked_at: None,
-                missed: BTreeSet::new(),
+                missed: BTreeMap::new(),
             }));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),

@@ -17,8 +17,8 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing, configuration_status,
-    parse_configuration,
+    APPROVE_DELETIONS, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
+    configuration_status, parse_configuration,
 };
 use crate::policy::Policy;
 use crate::registry::canonical_host;
@@ -110,6 +110,8 @@ fn orders(
         class,
         once: None,
         is_dry: false,
+        deletes: true,
+        approved_deletions: object.annotations().get(APPROVE_DELETIONS).cloned(),
         configuration: parsed.map(Arc::new),
     }
 }

@@ -34,6 +34,11 @@ pub enum Mutation<'a> {
         /// The repository that is pushed to.
         repository: &'a RepositoryName,
     },
+    /// A tag is deleted that points at an image of this configuration, or the image itself, which no other tag needs.
+    DeleteTag {
+        /// The tag that is deleted.
+        tag: &'a Tag,
+    },
     /// A tag is pointed at an image.
     WriteTag {
         /// The repository of the tag.
@@ -53,6 +58,7 @@ impl Mutation<'_> {
     pub fn actions(&self) -> &'static [Action] {
         match self {
             Self::CreateRepository { .. } => &[Action::ReplicateImage, Action::CreateRepository],
+            Self::DeleteTag { .. } => &[Action::DeleteImage],
             Self::WriteTag { replaces: Some(_), .. } => &[Action::ReplicateImage, Action::OverwriteTag],
             Self::Upload { .. } | Self::WriteTag { .. } => &[Action::ReplicateImage],
         }

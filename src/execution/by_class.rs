@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::dispatcher::Dispatcher;
 use super::in_process::InProcess;
 use super::job;
-use crate::replication::machine::{Assignment, Outcome};
+use crate::replication::machine::{Assignment, Deletion, DeletionOutcome, Outcome};
 use crate::replication::{Executor, ReportProgress};
 
 /// Copies by Jobs where the configuration says so, and in this process elsewhere.
@@ -24,5 +24,10 @@ impl Executor for ByClass {
             Some(_) => Box::pin(job::copy(&self.in_process, &self.dispatcher, assignment, report)),
             None => self.in_process.copy(assignment, report),
         }
+    }
+
+    /// Deletes in this process, wherever images are copied: a pod for each deletion would cost more than it saves.
+    fn delete(&self, deletion: Arc<Deletion>) -> BoxFuture<'_, DeletionOutcome> {
+        self.in_process.delete(deletion)
     }
 }

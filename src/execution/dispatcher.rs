@@ -189,7 +189,7 @@ pub(super) fn grant_subject(assignment: &Assignment, mutation: Mutation<'_>) -> 
     match mutation {
         Mutation::Upload { .. } => None,
         Mutation::CreateRepository { .. } => Some(subject(None)),
-        Mutation::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
+        Mutation::DeleteTag { tag } | Mutation::WriteTag { tag, .. } => Some(subject(Some(tag.clone()))),
     }
 }
 

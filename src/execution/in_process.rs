@@ -12,10 +12,14 @@ use super::ends::{ends_of, suspect};
 use super::outcome::{is_unanswered, outcome, with_consent};
 use super::slots::{Member, Slots};
 use crate::channel::{GrantDecision, GrantHolder};
-use crate::copy::{Authority, ByteCounter, CodedError, Copied, Denied, Ends, Engine, ImageCopy, Mutation};
+use crate::copy::{
+    Authority, ByteCounter, CodedError, Copied, CopyError, Denied, Ends, Engine, ImageCopy, Mutation, Removal,
+    remove_tag,
+};
 use crate::metrics::Metrics;
-use crate::replication::machine::{Assignment, CopyProgress, Outcome};
+use crate::replication::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
+use crate::terms::FailureCode;
 
 /// Copies images in this process, a bounded number at once.
 pub(crate) struct InProcess {
@@ -62,6 +66,21 @@ impl Executor for InProcess {
         }
         .boxed()
     }
+
+    fn delete(&self, deletion: Arc<Deletion>) -> BoxFuture<'_, DeletionOutcome> {
+        async move {
+            let result = match tokio::time::timeout(DELETION_LASTS, self.remove(&deletion)).await {
+                Ok(result) => result,
+                Err(_) => Err(CodedError::new(
+                    FailureCode::DestinationUnavailable,
+                    format!("it took over {DELETION_LASTS:?}"),
+                )),
+            };
+            let is_unanswered = result.as_ref().err().is_some_and(|failed| is_unanswered(failed.code));
+            DeletionOutcome { result, is_unanswered }
+        }
+        .boxed()
+    }
 }
 
 impl InProcess {
@@ -74,17 +93,36 @@ impl InProcess {
     ) -> Result<Copied, CodedError> {
         report(CopyProgress::Running(0));
         let assignment = consent.assignment.clone();
-        let holder = GrantHolder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
-        let authority = GrantedConsent { consent, grants: self.grants.clone(), holder };
+        let authority = self.granted(consent);
         let (request, counter) = (assignment.image_request(), ByteCounter::default());
         let task = ImageCopy::new(&request, &ends, &authority, &counter);
         let copied = self.watched(Box::pin(self.engine.copy(&task)), (&counter, member), report).await;
-        let copied = copied.map_err(|error| {
-            error.suspect().into_iter().for_each(|side| suspect(&*self.access, &assignment, side));
-            CodedError::from(error)
-        });
-        authority.give_back(&copied);
+        let copied = copied.map_err(|error| self.coded(error, &assignment));
+        authority.give_back(copied.as_ref().err());
         copied
+    }
+
+    async fn remove(&self, deletion: &Deletion) -> Result<Removal, CodedError> {
+        let assignment = deletion.assignment.clone();
+        let consent = Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
+        let ends = ends_of(&*self.access, &assignment).await?;
+        let authority = self.granted(consent);
+        let (request, counter) = (assignment.image_request(), ByteCounter::default());
+        let task = ImageCopy::new(&request, &ends, &authority, &counter);
+        let removed = Box::pin(remove_tag(&task, &deletion.leaving)).await;
+        let removed = removed.map_err(|error| self.coded(error, &assignment));
+        authority.give_back(removed.as_ref().err());
+        removed
+    }
+
+    fn granted(&self, consent: Consent) -> GrantedConsent {
+        let holder = GrantHolder { session: IN_PROCESS.to_owned(), copy: format!("{:032x}", rand::random::<u128>()) };
+        GrantedConsent { consent, grants: self.grants.clone(), holder }
+    }
+
+    fn coded(&self, error: CopyError, assignment: &Assignment) -> CodedError {
+        error.suspect().into_iter().for_each(|side| suspect(&*self.access, assignment, side));
+        CodedError::from(error)
     }
 
     /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`].
@@ -123,8 +161,8 @@ struct GrantedConsent {
 impl GrantedConsent {
     /// Gives the grants back, unless a write may still be under way: they run out by themselves then, as they do for a
     /// copy that is dropped.
-    fn give_back(&self, copied: &Result<Copied, CodedError>) {
-        let is_answered = copied.as_ref().err().is_none_or(|error| !is_unanswered(error.code));
+    fn give_back(&self, failed: Option<&CodedError>) {
+        let is_answered = failed.is_none_or(|error| !is_unanswered(error.code));
         if let Some(grants) = self.grants.as_ref().filter(|_| is_answered) {
             grants.give_back(&self.holder);
         }
@@ -150,6 +188,8 @@ impl Authority for GrantedConsent {
 
 /// The session of the copies in this process: it differs from that of every worker.
 const IN_PROCESS: &str = "operator";
+/// Longer than it takes to look at every tag that may need a manifest.
+const DELETION_LASTS: Duration = Duration::from_secs(600);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The interval at which the bytes of a running image are reported.

@@ -45,6 +45,13 @@ pub enum ManifestKind {
     },
 }
 
+impl Descriptor {
+    /// Returns true if it describes an index.
+    pub fn is_index(&self) -> bool {
+        is_index_type(&self.media_type)
+    }
+}
+
 impl Manifest {
     /// Reads `bytes` that a registry served under `content_type`.
     ///

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deletion::DeletionBrake;
 use super::destination_template::DestinationTemplate;
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
@@ -12,10 +13,10 @@ use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check, check_field};
 use super::tag_filters::TagFilters;
 use crate::terms::{
-    ARTIFACT_TYPE, COSIGN_KEY_RULES, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, Execution, LAG_OBJECTIVE_RULES,
-    MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN,
-    REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY,
-    SignatureVerification, TAG_PATTERN, parse_lag_objective, reason,
+    ARTIFACT_TYPE, COSIGN_KEY_RULES, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, DeleteReplication, Execution,
+    LAG_OBJECTIVE_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_MIN_ALLOWED, MAX_PERCENT,
+    MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule,
+    RuleDestination, SAME_REPOSITORY, SignatureVerification, TAG_PATTERN, parse_lag_objective, reason,
 };
 
 /// A configuration that can be carried out.
@@ -92,8 +93,9 @@ fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, S
     let options = parse_options(&field, rule)?;
     check_immutable_tags(&field, rule)?;
     let tags = Arc::new(parse_tag_filters(&field, rule)?);
+    let deletion = parse_deletion(&field, rule)?;
     let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
-    Ok(Rule { name, repositories, tags, destinations, options, immutable_tags })
+    Ok(Rule { name, repositories, tags, destinations, options, deletion, immutable_tags })
 }
 
 fn parse_destinations(
@@ -129,6 +131,19 @@ fn parse_destinations(
         return Err(SpecError::invalid(format!("{field} must have 1 to {MAX_DESTINATIONS} entries")));
     }
     Ok(parsed)
+}
+
+fn parse_deletion(field: &str, rule: &ReplicationRule) -> Result<Option<DeletionBrake>, SpecError> {
+    let Some(DeleteReplication { enabled, max_percent, min_allowed }) = rule.delete_replication else {
+        return Ok(None);
+    };
+    for (name, value, most) in [("maxPercent", max_percent, MAX_PERCENT), ("minAllowed", min_allowed, MAX_MIN_ALLOWED)]
+    {
+        if value > most {
+            return Err(SpecError::invalid(format!("{field}.deleteReplication.{name} must be from 0 to {most}")));
+        }
+    }
+    Ok(enabled.then_some(DeletionBrake { max_percent, min_allowed }))
 }
 
 fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, SpecError> {

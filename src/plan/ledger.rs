@@ -1,5 +1,6 @@
 //! The ledger of a pair: the digest of each tag at the source, and its state at the destination.
 
+mod absence;
 mod pushes;
 mod row;
 mod unread;
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+pub use self::absence::AbsentTags;
 pub use self::row::MAX_LATE_WRITE;
 use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
@@ -98,6 +100,7 @@ impl Ledger {
     pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Freshness {
         self.read_again(tag, sent_at);
         let is_new = !self.rows.contains_key(tag);
+        self.are_other_missed |= self.rows.get(tag).is_some_and(|row| row.absence.is_some());
         if is_new {
             let row = Row::new(digest, sent_at, now);
             if !self.unread.contains_key(tag) {
@@ -113,7 +116,7 @@ impl Ledger {
             if row.digest != *digest && sent_at < row.taken_at {
                 return Freshness::Unclear;
             }
-            (row.observed_at, row.taken_at, row.missed) = (sent_at, now, false);
+            (row.observed_at, row.taken_at, row.absence) = (sent_at, now, None);
             if row.digest != *digest {
                 let (was_there, written, owed) = (row.was_there, row.written.take(), row.owed);
                 *row = Row { was_there, written, owed, ..Row::new(digest, sent_at, now) };
@@ -270,46 +273,6 @@ impl Ledger {
         self.rows.get(tag).is_some_and(|row| matches!(row.state, RowState::Complete { .. }))
     }
 
-    /// Takes a complete listing that began at `begun`, and forgets the tags that this listing and the one before lack.
-    /// A listing that is suddenly empty proves nothing. Returns the forgotten tags.
-    pub fn take_listing(&mut self, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
-        let is_sudden = listed.is_empty() && self.counts.images > 0;
-        self.empty_listings = if is_sudden { self.empty_listings + 1 } else { 0 };
-        if self.empty_listings == 1 {
-            return Vec::new();
-        }
-        let mut gone = Vec::new();
-        for (tag, row) in &mut self.rows {
-            let is_missed = row.observed_at < begun && !listed.contains(tag);
-            if is_missed && row.missed {
-                gone.push(tag.clone());
-            }
-            self.are_other_missed |= is_missed != row.missed;
-            row.missed = is_missed;
-        }
-        gone.iter().for_each(|tag| self.remove(tag));
-        gone.extend(self.forget_unlisted(listed, begun));
-        gone
-    }
-
-    /// Returns true if the last complete listing was suddenly empty: it proved nothing.
-    pub fn doubts_listing(&self) -> bool {
-        self.empty_listings == 1
-    }
-
-    /// Returns the tags that the last complete listing lacked, if they differ from those of the last call.
-    pub fn take_missed(&mut self) -> Option<BTreeSet<Tag>> {
-        let missed = || self.rows.iter().filter(|(_, row)| row.missed).map(|(tag, _)| tag.clone()).collect();
-        let missed = self.are_other_missed.then(missed);
-        self.are_other_missed = false;
-        missed
-    }
-
-    /// Restores the tags of [`Ledger::take_missed`].
-    pub fn restore_missed(&mut self, missed: &BTreeSet<Tag>) {
-        self.rows.iter_mut().for_each(|(tag, row)| row.missed = missed.contains(tag));
-    }
-
     /// Forgets every tag that `takes` does not pick, and returns those.
     pub fn retain_taken(&mut self, takes: impl Fn(&Tag) -> bool) -> Vec<Tag> {
         let tags = self.rows.keys().chain(self.unread.keys());
@@ -326,7 +289,7 @@ impl Ledger {
             match row.attempt(now) {
                 Attempt::Copy(_) => due.push(tag.clone()),
                 Attempt::Wait(until) => next = next.into_iter().chain([until]).min(),
-                Attempt::Nothing if matches!(row.state, RowState::Complete { .. }) => {
+                Attempt::Nothing if matches!(row.state, RowState::Complete { .. }) && !row.is_leaving() => {
                     next = next.into_iter().chain([row.audit_at]).min();
                 }
                 Attempt::Nothing => {}
@@ -338,7 +301,7 @@ impl Ledger {
     /// Returns the time at which a tag is due by itself: the next attempt of one that failed, the next audit of one
     /// that is complete.
     pub fn due_at(&self, tag: &Tag) -> Option<Timestamp> {
-        match &self.rows.get(tag)?.state {
+        match &self.rows.get(tag).filter(|row| !row.is_leaving())?.state {
             RowState::Failed(failure) => Some(failure.next_attempt_at),
             RowState::Complete { .. } => Some(self.rows[tag].audit_at),
             RowState::InProgress { .. } | RowState::Pending => None,

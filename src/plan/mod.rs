@@ -4,6 +4,7 @@ mod backfill;
 mod backoff;
 mod claims;
 mod configuration;
+mod deletion;
 mod destination_names;
 mod destination_template;
 mod fair_queue;
@@ -37,6 +38,9 @@ pub use backfill::is_backfill_stopped;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing};
 pub use configuration::{Configuration, parse_configuration};
+pub use deletion::{
+    APPROVE_DELETIONS, DeletionBrake, DeletionCounts, PlannedDeletion, deletion_plan_hash, describe_held,
+};
 pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};
 pub use destination_template::{DestinationTemplate, TemplateError};
@@ -51,8 +55,8 @@ pub use jobs::{
 pub use lag::{LagQuantiles, LagWatch, LagWindow, lag, lag_text};
 pub use lease::{LEADS_FOR, LEASE_DURATION, LOOK_EVERY, LeaseBid, LeaseCandidate, LeaseSighting, RENEW_EVERY};
 pub use ledger::{
-    Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE, ReferrersRow, Replica,
-    Row, RowFailure, RowState, UnreadEntry, UnreadTag,
+    AbsentTags, Attempt, Counts, FailedAttempt, FailedRead, Freshness, Ledger, LedgerEntry, MAX_LATE_WRITE,
+    ReferrersRow, Replica, Row, RowFailure, RowState, UnreadEntry, UnreadTag,
 };
 pub use limit_parts::{LimitParts, limit_parts};
 pub use namespaced_name::NamespacedName;

@@ -42,6 +42,7 @@ pub fn pair_status(
         summary,
         images,
         failure_groups,
+        recent_deletions: Vec::new(),
         copy_options_hash: None,
         conditions,
     }
@@ -89,6 +90,8 @@ pub struct ConfigurationReport {
     pub invalid_names: Option<String>,
     /// The filters that match nothing of the source, or more than their words, as sentences.
     pub unused_filters: Vec<String>,
+    /// The deletions that wait, with the reason and a sentence.
+    pub held_deletions: Option<(&'static str, String)>,
     /// The progress of the comparison of this generation.
     pub phase: ComparisonPhase,
     /// The time since which an image waits for longer than the objective of the spec.
@@ -169,13 +172,15 @@ pub fn configuration_status(
     });
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
+    let held = report.held_deletions.as_ref().map(|(why, message)| (*why, message.as_str()));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
         .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill)
         .set_or_remove(
             condition_type::LAG_OBJECTIVE_MISSED,
             late.as_ref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message.as_str())),
-        );
+        )
+        .set_or_remove(condition_type::DELETIONS_HELD, held);
     let conditions = match readiness(report, &counts) {
         Some((state, why, message)) => {
             conditions.set_ready(state, why, &message).set_or_remove(condition_type::SUSPENDED, None)

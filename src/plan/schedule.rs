@@ -80,6 +80,16 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Returns the time that two lists have to be apart to prove that a tag is absent: the interval.
+    pub fn proof_interval(&self) -> Duration {
+        match self {
+            Self::Every(interval) => *interval,
+            Self::At(_) => parse_interval(DEFAULT_INTERVAL).unwrap_or_default(),
+        }
+    }
+}
+
 impl Windows {
     /// Parses `spec.allowedWindows`.
     ///

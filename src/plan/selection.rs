@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::deletion::DeletionBrake;
 use super::destination_template::{DestinationTemplate, TemplateError};
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
@@ -31,6 +32,8 @@ pub struct Rule {
     pub destinations: Vec<RuleTarget>,
     /// The parts of images that are copied.
     pub options: CopyOptions,
+    /// The brake of deletions at the destinations; `None` to delete nothing.
+    pub deletion: Option<DeletionBrake>,
     /// Patterns of tags that are promised never to move.
     pub immutable_tags: Vec<String>,
 }
@@ -62,6 +65,8 @@ pub struct Match {
     pub because: String,
     /// The parts of images that are copied there, by the first of the rules.
     pub options: CopyOptions,
+    /// The brake of deletions there, by the first of the rules; `None` to delete nothing.
+    pub deletion: Option<DeletionBrake>,
 }
 
 /// The tags that any of several rules takes.
@@ -84,7 +89,7 @@ impl Selection {
                 let Ok(target) = template.name_of(repository) else { continue };
                 if !found.iter().any(|m| m.destination == *registry && m.target == target) {
                     let (destination, because, options) = (registry.clone(), because.clone(), rule.options.clone());
-                    found.push(Match { destination, target, because, options });
+                    found.push(Match { destination, target, because, options, deletion: rule.deletion });
                 }
             }
         }
@@ -260,6 +265,7 @@ mod tests {
             tags: Arc::default(),
             destinations,
             options: CopyOptions::default(),
+            deletion: None,
             immutable_tags: Vec::new(),
         }
     }

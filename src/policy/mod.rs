@@ -1,7 +1,7 @@
 //! Permission evaluation: may a configuration act on a destination repository?
 //!
 //! The rules are those of Amazon ECR's registry permissions with namespaces in the place of accounts: inside one
-//! namespace everything is allowed that no statement denies; into another namespace nothing is allowed that no
+//! namespace everything but `DeleteImage` is allowed that no statement denies; else nothing is allowed that no
 //! statement allows, and a Deny always wins. The order of statements and their number never matter.
 
 mod wildcard;
@@ -63,7 +63,8 @@ pub(crate) fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> 
         );
         return Decision::no(reason::STATEMENT_DENIES, message);
     }
-    if request.namespace == request.registry_namespace {
+    // A deletion needs a statement in any case.
+    if request.namespace == request.registry_namespace && request.action != Action::DeleteImage {
         let message = "the destination belongs to the same namespace and no statement denies it";
         return Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: message.to_owned() };
     }

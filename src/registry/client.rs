@@ -1,5 +1,7 @@
 //! The client of one registry: puts the layers together, and delegates to them.
 
+mod deletion;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::registry::error::RegistryError;
 use crate::registry::http::Http;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::EgressPolicy;
-use crate::registry::http::hosts::{Hosts, canonical_host, official_image_advice};
+use crate::registry::http::hosts::{Hosts, canonical_host};
 use crate::registry::http::pacer::{Pacer, RequestLimits};
 use crate::registry::http::transport::Transport;
 use crate::registry::lists::catalog::{Catalog, RepositoryList};
@@ -318,11 +320,6 @@ impl Client {
     /// credentials as such; `TooLarge` over 100,000 repositories.
     pub async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         self.0.catalog.repositories().await
-    }
-
-    /// Returns the advice on a repository that does not exist at this registry, if there is any.
-    pub fn advice_on_absent(&self, repository: &RepositoryName) -> Option<String> {
-        official_image_advice(self.host(), repository.as_str())
     }
 
     /// Lists the tags that `keep` selects, with their digests as far as the registry lists them; `None` if the

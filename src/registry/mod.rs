@@ -36,7 +36,7 @@ pub use auth::docker_config::{DockerConfig, DockerConfigError};
 pub use auth::logins::{Logins, PathLogin};
 pub use client::{Client, ClientId, RegistryOptions};
 pub use content::blobs::BlobStream;
-pub use content::manifests::{ManifestHead, Reference};
+pub use content::manifests::{DeletionAnswer, ManifestHead, Reference};
 pub use error::{ErrorKind, RegistryError};
 pub use lists::catalog::RepositoryList;
 pub use lists::referrer_page::Referrer;

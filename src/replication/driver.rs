@@ -2,6 +2,7 @@
 //!
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
+mod deletions;
 mod figures;
 mod looks;
 mod run_once;
@@ -85,6 +86,7 @@ pub(crate) struct Driver {
     /// Everything else: each ends with an event, which stands here in case that the task panics.
     tasks: JoinSet<Event>,
     expected: HashMap<task::Id, Event>,
+    deletions: HashMap<CopyId, AbortHandle>,
     /// Bounds deletions and looks ahead.
     background: Arc<Semaphore>,
     /// The hints that the machine is taking, by tag.
@@ -137,6 +139,7 @@ impl Driver {
             progress: mpsc::channel(PROGRESS),
             tasks: JoinSet::new(),
             expected: HashMap::new(),
+            deletions: HashMap::new(),
             background: Arc::new(Semaphore::new(BACKGROUND_AT_ONCE)),
             hinted: BTreeMap::new(),
             announced_at: None,
@@ -206,7 +209,9 @@ impl Driver {
             Effect::Look { repository, tag, hinted } => self.look(repository, tag, hinted),
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
+            Effect::DeleteTag(copy, deletion) => self.delete_tag(copy, deletion),
             Effect::Stop(copy) => {
+                self.deletions.get(&copy).inspect(|handle| handle.abort());
                 self.handles.get(&copy).inspect(|copy| copy.task.abort());
             }
             Effect::Verified(destination, lag) => {
@@ -359,9 +364,10 @@ impl Driver {
         self.spawn(delete, Event::Deleted(name, StoreOutcome::Failed));
     }
 
-    fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static, expected: Event) {
+    fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static, expected: Event) -> AbortHandle {
         let handle = self.tasks.spawn(task.boxed());
         self.expected.insert(handle.id(), expected);
+        handle
     }
 
     fn take_task(&mut self, ended: Result<(task::Id, Event), JoinError>) {
@@ -371,7 +377,9 @@ impl Driver {
                 self.step(event);
             }
             Err(error) => {
-                tracing::error!(%error, "a task of a configuration panicked");
+                if error.is_panic() {
+                    tracing::error!(%error, "a task of a configuration panicked");
+                }
                 if let Some(event) = self.expected.remove(&error.id()) {
                     self.step(event);
                 }

@@ -81,7 +81,7 @@ impl Observer {
         }
         match seen {
             Some((digest, sent_at)) => Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None }),
-            None => Looked::Absent,
+            None => Looked::Absent(repository, tag),
         }
     }
 

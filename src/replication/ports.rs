@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::machine::{Assignment, CopyProgress, Outcome, Record};
+use super::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcome, Record};
 use crate::plan::{ConfigurationReport, NamespacedName, PairIdentity};
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::Client;
@@ -77,9 +77,12 @@ pub(crate) struct StoreError(pub String);
 /// A callback for the progress of a copy.
 pub(crate) type ReportProgress = dyn Fn(CopyProgress) + Send + Sync;
 
-/// Carries out one copy.
+/// Carries out copies and deletions.
 pub(crate) trait Executor: Send + Sync {
     /// Copies an image with the consent of the destination's owner, and reads it back. `report` is called when the
     /// copy begins, now and then while it reads, and when it waits again. Dropping the future stops the copy.
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome>;
+
+    /// Deletes an image at a destination, with the consent of its owner. Dropping the future stops that.
+    fn delete(&self, deletion: Arc<Deletion>) -> BoxFuture<'_, DeletionOutcome>;
 }

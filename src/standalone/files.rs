@@ -12,7 +12,9 @@ use super::error::{DocumentError, ObjectError};
 use super::objects::{Object, Skipped, flatten};
 use super::reader;
 use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, schema_faults};
-use crate::plan::{Configuration, NamespacedName, SpecError, check_policy, check_registry, parse_configuration};
+use crate::plan::{
+    APPROVE_DELETIONS, Configuration, NamespacedName, SpecError, check_policy, check_registry, parse_configuration,
+};
 use crate::policy::Policy;
 
 /// The objects of all files, checked.
@@ -28,6 +30,8 @@ pub(super) struct Documents {
     pub(super) config_maps: BTreeMap<(String, String), ConfigMap>,
     /// For the tokens of notifications, by namespace and name; never for logins.
     pub(super) secrets: BTreeMap<(String, String), Secret>,
+    /// The hashes of deletions that are approved, by the namespace and name of the configuration.
+    pub(super) approvals: BTreeMap<String, String>,
     skipped: Skipped,
     /// Every Registry of the files, also those that are wrong.
     declared: BTreeSet<NamespacedName>,
@@ -167,6 +171,9 @@ impl Documents {
                 let configuration = parse_configuration(&namespace, &name, &decoded.spec).map_err(wrong)?;
                 let same = |c: &Configuration| c.namespace == namespace && c.name == name;
                 unique(!self.configurations.iter().any(same), &label)?;
+                if let Some(hash) = decoded.annotations().get(APPROVE_DELETIONS) {
+                    self.approvals.insert(format!("{namespace}/{name}"), hash.clone());
+                }
                 self.configurations.push(configuration);
             }
             _ => {

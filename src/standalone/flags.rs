@@ -24,6 +24,13 @@ pub struct SyncFlags {
     /// made where it is absent. Without it every image is looked at.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+    /// Deletes at the destinations what `--state` has recorded there and the source has deleted, where a rule has
+    /// `deleteReplication` and a RegistryPermissionPolicy allows `DeleteImage`. Without it nothing is deleted.
+    #[arg(long, requires = "state")]
+    pub(super) delete: bool,
+    /// Only shows what would be done, as `transship plan`.
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// The most images that are copied at once, each to all of its destinations.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) copies: u16,

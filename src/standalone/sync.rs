@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::flags::SyncFlags;
+use super::flags::{PlanFlags, SyncFlags};
 use super::output::{ImageResult, Printer};
+use super::plan::plan;
 use super::run::run_once;
 use super::signals::StopSignals;
 use super::store::FileStore;
@@ -20,6 +21,10 @@ use crate::replication::machine::Assignment;
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.
 pub async fn sync(flags: SyncFlags, is_quiet: bool) -> Result<ExitCode, UsageError> {
+    if flags.dry_run {
+        let SyncFlags { files, run, state, output, .. } = flags;
+        return plan(PlanFlags { files, run, state, output }).await;
+    }
     let content = read(&flags.files)?;
     let store = FileStore::open(flags.state.as_deref(), "transship sync")?;
     let signals = StopSignals::catch()?;
@@ -33,7 +38,9 @@ pub async fn sync(flags: SyncFlags, is_quiet: bool) -> Result<ExitCode, UsageErr
         }
         taken.lock().push(result);
     };
-    let wiring = Wiring::new(content, store, usize::from(flags.copies), flags.run.retry_for, Some(Box::new(listener)));
+    let copies = usize::from(flags.copies);
+    let mut wiring = Wiring::new(content, store, copies, flags.run.retry_for, Some(Box::new(listener)));
+    wiring.deletes = flags.delete;
     tokio::spawn(wiring.core.clock.clone().beat());
     let machines = run_once(&wiring, Mode::Sync, signals.token()).await;
     let results = std::mem::take(&mut *results.lock());

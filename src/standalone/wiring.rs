@@ -27,6 +27,8 @@ pub(super) struct Wiring {
     copies: usize,
     /// For how long a run tries again after a failure.
     retry_for: Duration,
+    /// True if a run that ends deletes images where the rules say so.
+    pub(super) deletes: bool,
     /// Counts requests to compare.
     requests: AtomicU64,
 }
@@ -75,7 +77,16 @@ impl Wiring {
             metrics,
             wakes: waker,
         };
-        Self { core: Arc::new(core), access, store, wakes, copies, retry_for, requests: AtomicU64::new(0) }
+        Self {
+            core: Arc::new(core),
+            access,
+            store,
+            wakes,
+            copies,
+            retry_for,
+            deletes: false,
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// Returns the orders of every configuration of the files, in their order.
@@ -123,6 +134,8 @@ impl Wiring {
             slots: self.copies,
             once: (mode != Mode::Serve).then_some(self.retry_for),
             is_dry: mode == Mode::Plan,
+            deletes: mode != Mode::Sync || self.deletes,
+            approved_deletions: content.documents.approvals.get(&name_of(configuration)).cloned(),
             configuration: Ok(Arc::new(configuration.clone())),
         }
     }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     /// Create a repository. Evaluated only if the repository does not exist at the destination.
     CreateRepository,
+    /// Delete an image that the source has deleted. Allowed only by a statement that names it, inside one namespace, too.
+    DeleteImage,
     /// Point an existing tag at another image. It is part of `ReplicateImage` and can only be denied.
     OverwriteTag,
     /// Push images and tags.

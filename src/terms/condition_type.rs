@@ -14,6 +14,8 @@ pub const LAG_OBJECTIVE_MISSED: &str = "LagObjectiveMissed";
 pub const NAMES_SKIPPED: &str = "NamesSkipped";
 /// Too many of the first images at a destination failed: the others are not tried. Present only while true.
 pub const BACKFILL_STOPPED: &str = "BackfillStopped";
+/// Images that the source has deleted wait to be deleted at a destination. Present only while true.
+pub const DELETIONS_HELD: &str = "DeletionsHeld";
 /// Every image of the pair is at its destination, read back and verified.
 pub const REPLICATED: &str = "Replicated";
 /// The destination's owner permits the replication; the message names the deciding statement.

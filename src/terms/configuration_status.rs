@@ -19,7 +19,8 @@ pub struct ReplicationConfigurationStatus {
     /// tried again, `Stalled` if a user must change something. `Suspended`: `spec.suspend` is true, and `Ready` is as it
     /// was before. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
     /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
-    /// was before. `LagObjectiveMissed`: an image waits for longer than `spec.lagObjective`. `NamesSkipped`: the source lists names that are not valid, which are not replicated.
+    /// `DeletionsHeld`: images that the source has deleted wait to be deleted at a destination.
+    /// `LagObjectiveMissed`: an image waits for longer than `spec.lagObjective`.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(transform = keyed_by("type"))]

@@ -9,6 +9,7 @@ mod all_rules;
 mod condition;
 pub mod condition_type;
 mod configuration_status;
+mod delete_replication;
 mod failure_code;
 mod filters;
 mod interval;
@@ -35,6 +36,7 @@ pub use condition::{Condition, Conditions, ObjectState, ready_transition, shorte
 pub use configuration_status::{
     ConfigurationSummary, DestinationLag, DestinationSummary, ReplicationConfigurationStatus,
 };
+pub use delete_replication::{DeleteReplication, MAX_MIN_ALLOWED, MAX_PERCENT};
 pub use failure_code::FailureCode;
 pub use filters::{
     MAX_FILTERS, MAX_TAG_FILTER, REPOSITORY_FILTER_RULES, RepositoryFilter, RepositoryFilterType, TAG_FILTER_RULES,
@@ -63,8 +65,8 @@ pub use replication_configuration::{
     TAG_PATTERN,
 };
 pub use replication_status::{
-    ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusSpec,
-    ReplicationStatusStatus, ResolvedRegistryReference,
+    ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, RecentDeletions, ReplicationState,
+    ReplicationStatusSpec, ReplicationStatusStatus, ResolvedRegistryReference,
 };
 pub use rule::{ValidationRule, ValidationRules, broken};
 pub use schedule::{

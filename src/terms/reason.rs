@@ -42,6 +42,12 @@ pub const IMAGES_FAILED: &str = "ImagesFailed";
 pub const TOO_MANY_FAILED: &str = "TooManyFailed";
 /// The destination keeps the tags of some images with other content.
 pub const IMAGES_SKIPPED: &str = "ImagesSkipped";
+/// More deletions are due than `deleteReplication` allows within 24 hours.
+pub const DELETION_LIMIT: &str = "DeletionLimit";
+/// No statement allows `DeleteImage`, or one denies it.
+pub const DELETION_NOT_PERMITTED: &str = "DeletionNotPermitted";
+/// A destination did not delete an image.
+pub const DELETION_FAILED: &str = "DeletionFailed";
 /// The source could not be read.
 pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
 /// The source lists names that no repository, or no tag, can have.

@@ -12,7 +12,8 @@ use super::rule::{ValidationRule, ValidationRules, checked_by};
 
 /// The permissions to replicate into a Registry, as Amazon ECR's registry permissions policy. The statements of all
 /// policies of one Registry count together, in no order. Another namespace may do what a statement allows and no
-/// statement denies. The namespace of the Registry may do everything that no statement denies.
+/// statement denies. The namespace of the Registry may do everything that no statement denies, but for `DeleteImage`,
+/// which a statement has to allow there, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryPermissionPolicySpec {
@@ -38,7 +39,7 @@ pub struct Statement {
     #[schemars(length(min = 1, max = 50), transform = atomic)]
     pub principals: Vec<Principal>,
     /// The actions that the statement applies to, each once.
-    #[schemars(length(min = 1, max = 3), transform = set)]
+    #[schemars(length(min = 1, max = 4), transform = set)]
     pub actions: Vec<Action>,
     /// The destination repositories that the statement applies to, 1 to 50 patterns. `*` stands for any characters, `/`
     /// included, `?` for one, as in ECR.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::delete_replication::DeleteReplication;
 use super::filters::{MAX_FILTERS, RepositoryFilter, TagFilter};
 use super::interval::{parse_interval, parse_lag_objective};
 use super::lists::{atomic, keyed_by};
@@ -202,6 +203,14 @@ pub struct ReplicationRule {
     /// destination, the first of them decides this. Absent: no signature is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<SignatureVerification>,
+    /// The deletion of images at the destinations that the source has deleted. Absent: nothing is ever deleted. A tag is
+    /// deleted if this configuration put it there, the destination has the recorded digest under it still, a
+    /// RegistryPermissionPolicy allows `DeleteImage`, and two complete lists of the tags, with at least the `interval`
+    /// between them (10m with a `schedule`), lacked it. A list that fails or is empty deletes nothing; neither does a
+    /// repository that disappears, nor a change of this spec. If several rules send a repository to the same
+    /// destination, the first of them decides this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_replication: Option<DeleteReplication>,
     /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
     /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
     /// destinations of the repositories that the rule takes.

@@ -91,6 +91,11 @@ pub struct ReplicationStatusStatus {
     #[schemars(length(max = 20))]
     #[schemars(transform = atomic)]
     pub failure_groups: Vec<FailureGroup>,
+    /// The deletions of images that the source had deleted, by the hour, as far as they count for the limits of
+    /// `deleteReplication`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 27), transform = atomic)]
+    pub recent_deletions: Vec<RecentDeletions>,
     /// A hash of the rule's `platforms`, `platformIndex` and `referrerArtifactTypes`, as far as they choose parts of an
     /// image; absent if everything is copied. A change makes the operator check every image again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +108,16 @@ pub struct ReplicationStatusStatus {
     #[schemars(length(max = 8))]
     #[schemars(transform = keyed_by("type"))]
     pub conditions: Vec<Condition>,
+}
+
+/// Deletions at the destination that began within one hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentDeletions {
+    /// The beginning of the hour.
+    pub since: Timestamp,
+    /// The number of images.
+    pub count: u64,
 }
 
 /// Counts over all images of a pair. One image is one tag.

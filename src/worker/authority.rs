@@ -61,6 +61,10 @@ impl Authority for LeasedAuthority {
             let mutation = match mutation {
                 Mutation::Upload { .. } => return Ok(self.leases.of(&self.id).await),
                 Mutation::CreateRepository { .. } => GrantedMutation::CreateRepository,
+                Mutation::DeleteTag { tag } => {
+                    let message = format!("a worker does not delete: {tag} stays");
+                    return Err(Denied { reason: String::new(), message });
+                }
                 Mutation::WriteTag { tag, digest, replaces, .. } => {
                     GrantedMutation::WriteTag { tag: tag.clone(), digest: digest.clone(), replaces: replaces.cloned() }
                 }

@@ -362,7 +362,7 @@ impl CopiedPair {
 /// Consents to everything but the listed refusals; notes each request.
 #[derive(Default)]
 pub(crate) struct ScriptedGrants {
-    refused: [AtomicBool; 4],
+    refused: [AtomicBool; 5],
     asked: std::sync::Mutex<Vec<String>>,
 }
 
@@ -387,6 +387,7 @@ impl Authority for ScriptedGrants {
         let (kind, asked) = match effect {
             Mutation::Upload { .. } => (0, "upload".to_owned()),
             Mutation::CreateRepository { repository } => (1, format!("create {repository}")),
+            Mutation::DeleteTag { tag } => (4, format!("delete {tag}")),
             Mutation::WriteTag { repository, tag, digest, replaces } => {
                 let replaced = replaces.map_or("nothing".to_owned(), Digest::to_string);
                 let kind = if tag.as_str().starts_with("sha256-") { 3 } else { 2 };

@@ -55,12 +55,23 @@ pub struct Row {
     pub(super) audit_at: Timestamp,
     /// True if the row counts as [`Counts::owed`].
     pub(super) owed: bool,
-    /// True if the last complete listing lacked the tag.
-    pub(super) missed: bool,
+    /// The absence of the tag from the last complete listings, if they lacked it.
+    pub(super) absence: Option<TagAbsence>,
     /// True if the tag has been verified at the destination, with this or an earlier digest.
     pub was_there: bool,
     /// The digest that was last verified under the tag at the destination.
     pub written: Option<Digest>,
+}
+
+/// The absence of a tag from the complete lists since a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TagAbsence {
+    /// The time at which the first of these lists was taken.
+    pub(super) since: Timestamp,
+    /// True once a list that was requested an interval later lacked the tag, too.
+    pub(super) is_proved: bool,
+    /// True as long as these lists were empty and prove nothing.
+    pub(super) is_doubted: bool,
 }
 
 /// Fingerprints of the referrers of an image.
@@ -206,6 +217,24 @@ impl Counts {
     }
 }
 
+impl TagAbsence {
+    pub(super) fn since(since: Timestamp) -> Self {
+        Self { since, is_proved: false, is_doubted: false }
+    }
+}
+
+impl Row {
+    /// Returns true if the absence of the tag from the source is proved: it is not copied any more.
+    pub fn is_leaving(&self) -> bool {
+        self.absence.is_some_and(|absence| absence.is_proved)
+    }
+
+    /// Returns the time at which the first of the lists in a row was taken that lack the tag.
+    pub fn absent_since(&self) -> Option<Timestamp> {
+        self.absence.map(|absence| absence.since)
+    }
+}
+
 impl Row {
     /// Takes fingerprints of the referrers at the source. A complete image with other ones is copied again, and one whose
     /// signature was missing or invalid is tried again.
@@ -237,7 +266,7 @@ impl Row {
             taken_at: now,
             audit_at: now + AUDIT_INTERVAL,
             owed: false,
-            missed: false,
+            absence: None,
             was_there: false,
             written: None,
         }
@@ -253,6 +282,7 @@ impl Row {
 
     pub(super) fn attempt(&self, now: Timestamp) -> Attempt {
         match &self.state {
+            _ if self.is_leaving() => Attempt::Nothing,
             RowState::Pending => Attempt::Copy(self.digest.clone()),
             RowState::Failed(failure) if failure.next_attempt_at <= now => Attempt::Copy(self.digest.clone()),
             RowState::Failed(failure) => Attempt::Wait(failure.next_attempt_at),

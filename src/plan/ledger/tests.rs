@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {
@@ -21,6 +23,10 @@ fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> A
 
 fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> bool {
     ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, now, now)
+}
+
+fn take_list(ledger: &mut Ledger, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
+    ledger.take_listing(listed, AbsentTags::Forgotten, begun, begun)
 }
 
 /// Counts anew what the ledger keeps count of.
@@ -208,13 +214,13 @@ fn a_tag_is_forgotten_when_two_lists_lack_it_an_empty_one_proves_nothing() {
         observe(&mut ledger, &tag(name), &Digest::sha256(b"1"), at(second));
     }
     let listed = BTreeSet::from([tag("b")]);
-    assert!(ledger.take_listing(&listed, at(5)).is_empty(), "one list proves nothing");
-    assert!(ledger.take_listing(&BTreeSet::new(), at(6)).is_empty(), "it is suddenly empty");
-    assert_eq!(ledger.take_listing(&listed, at(7)), [tag("a")]);
-    assert_eq!(ledger.take_listing(&listed, at(8)), [tag("c")], "it was younger than the first list that lacks it");
-    assert!(ledger.take_listing(&BTreeSet::new(), at(9)).is_empty());
-    assert!(ledger.take_listing(&BTreeSet::new(), at(10)).is_empty(), "it stays empty: the first that counts");
-    assert_eq!(ledger.take_listing(&BTreeSet::new(), at(11)), [tag("b")]);
+    assert!(take_list(&mut ledger, &listed, at(5)).is_empty(), "one list proves nothing");
+    assert!(take_list(&mut ledger, &BTreeSet::new(), at(6)).is_empty(), "it is suddenly empty");
+    assert_eq!(take_list(&mut ledger, &listed, at(7)), [tag("a")]);
+    assert_eq!(take_list(&mut ledger, &listed, at(8)), [tag("c")], "it was younger than the first list that lacks it");
+    assert!(take_list(&mut ledger, &BTreeSet::new(), at(9)).is_empty());
+    assert!(take_list(&mut ledger, &BTreeSet::new(), at(10)).is_empty(), "it stays empty: the first that counts");
+    assert_eq!(take_list(&mut ledger, &BTreeSet::new(), at(11)), [tag("b")]);
 }
 
 #[test]
@@ -223,10 +229,10 @@ fn a_tag_that_is_listed_again_starts_anew() {
     observe(&mut ledger, &a, &Digest::sha256(b"1"), at(0));
     observe(&mut ledger, &tag("b"), &Digest::sha256(b"1"), at(0));
     let (without, with) = (BTreeSet::from([tag("b")]), BTreeSet::from([a.clone(), tag("b")]));
-    assert!(ledger.take_listing(&without, at(1)).is_empty());
-    assert!(ledger.take_listing(&with, at(2)).is_empty());
-    assert!(ledger.take_listing(&without, at(3)).is_empty());
-    assert_eq!(ledger.take_listing(&without, at(4)), [a]);
+    assert!(take_list(&mut ledger, &without, at(1)).is_empty());
+    assert!(take_list(&mut ledger, &with, at(2)).is_empty());
+    assert!(take_list(&mut ledger, &without, at(3)).is_empty());
+    assert_eq!(take_list(&mut ledger, &without, at(4)), [a]);
 }
 
 proptest::proptest! {
@@ -259,11 +265,92 @@ proptest::proptest! {
         }
         observe(&mut ledger, &tag("a"), &Digest::sha256(b"new"), at(4));
         proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
-        ledger.take_listing(&contents.keys().map(|name| tag(name)).collect(), at(5));
+        take_list(&mut ledger, &contents.keys().map(|name| tag(name)).collect(), at(5));
         proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
         ledger.retain_taken(|tag| tag.as_str() < "m");
         proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
         ledger.start_over(at(3));
         proptest::prop_assert_eq!(ledger.counts(), recount(&ledger));
     }
+}
+
+/// A ledger with these tags, each verified with its name as content.
+fn with_replicas(tags: &[&str]) -> Ledger {
+    let mut ledger = Ledger::default();
+    for name in tags {
+        observe(&mut ledger, &tag(name), &Digest::sha256(name.as_bytes()), at(0));
+        complete(&mut ledger, &tag(name), &Digest::sha256(name.as_bytes()), at(0));
+    }
+    ledger
+}
+
+fn prove(ledger: &mut Ledger, listed: &[&str], second: i64) -> Vec<Tag> {
+    let listed = listed.iter().map(|name| tag(name)).collect();
+    ledger.take_listing(&listed, AbsentTags::Proved(Duration::from_secs(600)), at(second), at(second + 1))
+}
+
+fn leaving(ledger: &Ledger) -> Vec<&str> {
+    ledger.leaving().map(|(tag, _)| tag.as_str()).collect()
+}
+
+#[test]
+fn absence_is_proved_by_two_lists_an_interval_apart() {
+    let mut ledger = with_replicas(&["a", "b"]);
+    assert!(prove(&mut ledger, &["a"], 10).is_empty() && leaving(&ledger).is_empty());
+    assert!(prove(&mut ledger, &["a"], 610).is_empty() && leaving(&ledger).is_empty(), "the first one took a second");
+    assert!(prove(&mut ledger, &["a"], 611).is_empty());
+    assert_eq!(leaving(&ledger), ["b"]);
+    assert_eq!((ledger.attempt(&tag("b"), at(900_000)), ledger.due_at(&tag("b"))), (Attempt::Nothing, None));
+    assert_eq!(ledger.due(at(0)).1, ledger.due_at(&tag("a")), "what is leaving is not audited");
+    observe(&mut ledger, &tag("b"), &Digest::sha256(b"b"), at(700));
+    assert!(leaving(&ledger).is_empty(), "it was pushed again");
+}
+
+#[test]
+fn an_empty_list_has_tags_forgotten_and_never_deleted() {
+    let mut ledger = with_replicas(&["a", "b"]);
+    assert!(prove(&mut ledger, &["a"], 10).is_empty());
+    assert!(prove(&mut ledger, &[], 1000).is_empty() && leaving(&ledger).is_empty(), "suddenly empty");
+    assert_eq!(prove(&mut ledger, &[], 2000), [tag("b")], "it is lacked by two lists that count");
+    assert_eq!(prove(&mut ledger, &[], 3000), [tag("a")]);
+}
+
+#[test]
+fn tags_that_were_never_at_the_destination_are_forgotten_as_ever() {
+    let mut ledger = with_replicas(&["a", "b"]);
+    observe(&mut ledger, &tag("c"), &Digest::sha256(b"c"), at(1));
+    prove(&mut ledger, &["a"], 10);
+    assert_eq!(prove(&mut ledger, &["a"], 20), [tag("c")]);
+    assert!(leaving(&ledger).is_empty(), "the lists were not far enough apart");
+}
+
+#[test]
+fn a_tag_that_came_back_before_a_restart_begins_anew() {
+    let mut ledger = with_replicas(&["a", "b"]);
+    prove(&mut ledger, &["a"], 10);
+    assert_eq!(ledger.take_missed().unwrap().into_keys().collect::<Vec<_>>(), [tag("b")]);
+    observe(&mut ledger, &tag("b"), &Digest::sha256(b"b"), at(20));
+    let missed = ledger.take_missed().expect("the record must not say any more that it is absent");
+    assert!(missed.is_empty());
+    let mut again = with_replicas(&["a", "b"]);
+    again.restore_missed(&missed);
+    prove(&mut again, &["a"], 1000);
+    assert!(leaving(&again).is_empty());
+    prove(&mut again, &["a"], 2000);
+    assert_eq!(leaving(&again), ["b"]);
+}
+
+#[test]
+fn a_tag_that_was_deleted_and_pushed_again_is_copied_again() {
+    let (mut ledger, b) = (with_replicas(&["a", "b"]), tag("b"));
+    prove(&mut ledger, &["a"], 10);
+    prove(&mut ledger, &["a"], 1000);
+    ledger.unverify(&b, at(1001));
+    assert_eq!((ledger.counts().complete, ledger.counts().owed), (1, 0));
+    assert_eq!(ledger.attempt(&b, at(1001)), Attempt::Nothing);
+    observe(&mut ledger, &b, &Digest::sha256(b"b"), at(1002));
+    assert!(!ledger.forget_deleted(&b), "it is there again");
+    assert_eq!(ledger.attempt(&b, at(1003)), Attempt::Copy(Digest::sha256(b"b")));
+    assert_eq!(ledger.row(&b).unwrap().written, None, "what was written there is gone");
+    assert_eq!(recount(&ledger), ledger.counts());
 }

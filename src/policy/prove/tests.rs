@@ -17,7 +17,7 @@ type Entry<'a> = (StatementEffect, Option<&'a str>, Option<&'a str>, Action, &'a
 ///
 /// The statements of all policies of the Registry are one set of entries. A request is allowed if its policies can be
 /// read, its principal has a name, no entry that denies covers it, and it stays in its namespace or an entry that allows
-/// covers it. `OverwriteTag` is allowed with `ReplicateImage`.
+/// covers it. `OverwriteTag` is allowed with `ReplicateImage`, and `DeleteImage` only by an entry.
 fn documented(request: &PermissionRequest<'_>, policies: &[Policy]) -> bool {
     let readable: Option<Vec<&RegistryPermissionPolicySpec>> = policies.iter().map(|p| p.spec.as_ref()).collect();
     let Some(readable) = readable else { return false };
@@ -39,7 +39,8 @@ fn documented(request: &PermissionRequest<'_>, policies: &[Policy]) -> bool {
         .collect();
     let (denied, allowed) = (entries.contains("Deny"), entries.contains("Allow"));
     let has_name = !request.namespace.is_empty() && !request.configuration.is_empty();
-    has_name && !denied && (allowed || request.namespace == request.registry_namespace)
+    let is_own = request.namespace == request.registry_namespace && request.action != Action::DeleteImage;
+    has_name && !denied && (allowed || is_own)
 }
 
 fn covers((effect, namespace, configuration, action, resource): &Entry<'_>, request: &PermissionRequest<'_>) -> bool {
@@ -77,7 +78,8 @@ fn language_holds(pattern: &[u8], text: &[u8]) -> bool {
     places[pattern.len()]
 }
 
-const ACTIONS: [Action; 3] = [Action::CreateRepository, Action::OverwriteTag, Action::ReplicateImage];
+const ACTIONS: [Action; 4] =
+    [Action::CreateRepository, Action::DeleteImage, Action::OverwriteTag, Action::ReplicateImage];
 const NAMESPACES: [&str; 4] = ["*", "team-a", "team-b", "team-c"];
 const CONFIGURATIONS: [&str; 2] = ["services", "other"];
 const REGISTRIES: [&str; 2] = ["eu-west-1", "us-west-2"];

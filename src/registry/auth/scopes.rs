@@ -19,6 +19,11 @@ impl Scopes {
         Self::one(format!("repository:{repository}{PUSH}"))
     }
 
+    /// To write to `repository`, and to delete from it.
+    pub(crate) fn delete(repository: &RepositoryName) -> Self {
+        Self::one(format!("repository:{repository}{DELETE}"))
+    }
+
     /// To read the catalog.
     pub(crate) fn catalog() -> Self {
         Self::one("registry:catalog:*".to_owned())
@@ -32,7 +37,7 @@ impl Scopes {
 
     /// Returns the repository that the rights are about: of two the one that is written to.
     pub(super) fn repository(&self) -> Option<&str> {
-        let written = self.iter().find(|scope| scope.ends_with(PUSH));
+        let written = self.iter().find(|scope| scope.ends_with(PUSH) || scope.ends_with(DELETE));
         let scope = written.or_else(|| self.iter().find(|scope| scope.ends_with(PULL)))?;
         scope.strip_prefix("repository:")?.rsplit_once(':').map(|(repository, _)| repository)
     }
@@ -48,6 +53,7 @@ impl Scopes {
 
 const PULL: &str = ":pull";
 const PUSH: &str = ":pull,push";
+const DELETE: &str = ":pull,push,delete";
 
 #[cfg(test)]
 mod tests {
@@ -59,6 +65,7 @@ mod tests {
         let table = [
             (Scopes::pull(&app), Some("team/app")),
             (Scopes::push(&app), Some("team/app")),
+            (Scopes::delete(&app), Some("team/app")),
             (Scopes::push(&app).and_pull(&base), Some("team/app")),
             (Scopes::catalog(), None),
             (Scopes::default(), None),

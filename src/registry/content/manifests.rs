@@ -54,6 +54,17 @@ pub struct ManifestHead {
     pub is_schema_1: bool,
 }
 
+/// The answer of a registry that is asked to delete something.
+#[derive(Clone, Debug)]
+pub enum DeletionAnswer {
+    /// It has deleted it.
+    Done,
+    /// It has no such manifest, or none that can be deleted so.
+    Absent,
+    /// It does not delete in this way.
+    Unsupported(RegistryError),
+}
+
 /// The result of a lookup.
 pub(crate) enum Lookup {
     Found(ManifestHead),
@@ -247,6 +258,34 @@ impl Manifests {
                 Err(operation.error(ErrorKind::InvalidContent, detail))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Deletes a tag alone, or a manifest with everything that points at it.
+    ///
+    /// # Errors
+    /// `Unsupported` is an answer here, and no error: see [`DeletionAnswer`].
+    pub(crate) async fn delete(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference<'_>,
+    ) -> Result<DeletionAnswer, RegistryError> {
+        let http = self.session.http();
+        let operation = self.operation("deleting", repository, reference);
+        let url = http.hosts().of(repository, &format!("manifests/{}", reference.as_str()));
+        let request = RegistryRequest::new(Method::DELETE, url, Scopes::delete(repository), &operation);
+        let _permit = http.write_permit(Load::Small).await;
+        let response = self.session.call(&request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(DeletionAnswer::Done);
+        }
+        let refused = response.into_error_response(http.deadlines()).await;
+        match status.as_u16() {
+            404 => Ok(DeletionAnswer::Absent),
+            // A registry that deletes by digest only takes a tag for a wrong digest.
+            400 | 405 | 501 => Ok(DeletionAnswer::Unsupported(refused.error_as(ErrorKind::Unsupported, &operation))),
+            _ => Err(refused.error(&operation)),
         }
     }
 

@@ -41,8 +41,8 @@ impl Machine {
         for id in over {
             self.backfills.held.remove(&id);
             let Some(pair) = self.pairs.get(&id) else { continue };
-            let (repository, (due, _)) = (pair.key.repository.clone(), pair.ledger.due(now));
-            due.iter().for_each(|tag| self.enqueue(&repository, tag, vec![id], false));
+            let (due, _) = pair.ledger.due(now);
+            due.iter().for_each(|tag| self.enqueue(tag, vec![id], false));
         }
     }
 

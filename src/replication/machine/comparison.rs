@@ -129,19 +129,18 @@ impl Machine {
         let keys = self.keys(&listed.repository, None);
         for key in &keys {
             let Some(pair) = self.ensure(key, claims, now) else { continue };
+            let fate = self.fate_of_absent(pair);
             let gone = self.touch(pair, now, |pair| {
-                let gone = pair.ledger.take_listing(&listed.tags, listed.sent_at);
+                let gone = pair.ledger.take_listing(&listed.tags, fate, listed.sent_at, now);
                 if !gone.is_empty() {
                     pair.change(now);
                 }
                 gone
             });
             self.forget_tags(pair, gone.unwrap_or_default());
-            let Some(pair) = self.pairs.get_mut(&pair) else { continue };
-            if let Some(missed) = pair.ledger.take_missed() {
-                self.effects.push(Effect::Record(pair.identity.clone(), Record::Missed(missed)));
-            }
-            if pair.ledger.doubts_listing() {
+            self.record_missed(pair);
+            self.note_leaving(pair, now);
+            if self.pairs.get(&pair).is_some_and(|pair| pair.ledger.doubts_listing()) {
                 self.doubt_comparison();
             }
         }
@@ -155,6 +154,15 @@ impl Machine {
         }
         let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
         self.effects.push(Effect::Observe(id, looks));
+    }
+
+    /// Records the tags that the last complete list lacked, if they are others than before.
+    pub(super) fn record_missed(&mut self, id: PairId) {
+        if let Some(pair) = self.pairs.get_mut(&id)
+            && let Some(missed) = pair.ledger.take_missed()
+        {
+            self.effects.push(Effect::Record(pair.identity.clone(), Record::Missed(missed)));
+        }
     }
 
     fn looks_of(

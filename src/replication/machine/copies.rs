@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use super::state::{Queued, RunningCopy, Slot};
 use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
 use crate::copy::CodedError;
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::{Digest, Tag};
 use crate::plan::{Attempt, Claims, FailedAttempt, RepositoryAddress, image_status};
 use crate::terms::FailureCode;
 
 impl Machine {
     /// Has the tag copied to these pairs when its turn comes; an urgent one is next.
-    pub(super) fn enqueue(&mut self, repository: &RepositoryName, tag: &Tag, ids: Vec<PairId>, is_urgent: bool) {
+    pub(super) fn enqueue(&mut self, tag: &Tag, ids: Vec<PairId>, is_urgent: bool) {
         let mut pairs = Vec::new();
         let begins = !self.orders.is_dry && !self.is_draining();
         for id in ids.into_iter().filter(|_| begins) {
@@ -31,7 +31,7 @@ impl Machine {
         if pairs.is_empty() {
             return;
         }
-        let queued = Queued { repository: repository.clone(), tag: tag.clone(), pairs, is_urgent };
+        let queued = Queued { tag: tag.clone(), pairs, is_urgent };
         if is_urgent {
             self.queue.push_front(queued);
         } else {
@@ -47,10 +47,9 @@ impl Machine {
         while let Some(id) = self.retries.pop(now) {
             let Some(pair) = self.pairs.get(&id) else { continue };
             let (due, next) = pair.ledger.due(now);
-            let repository = pair.key.repository.clone();
             self.retries.set(id, next.map(|next| next.max(now + RETRY_TOGETHER)));
             for tag in due {
-                self.enqueue(&repository, &tag, vec![id], false);
+                self.enqueue(&tag, vec![id], false);
             }
         }
     }
@@ -69,6 +68,10 @@ impl Machine {
             if queued.pairs.is_empty() {
                 continue;
             }
+            if let Some(id) = self.deleting(&queued) {
+                self.ahead.hold(id, queued);
+                continue;
+            }
             match self.claiming(&queued, now) {
                 Some(id) => self.hold(id, queued, now),
                 None => self.start(queued, now),
@@ -77,23 +80,16 @@ impl Machine {
     }
 
     fn start(&mut self, queued: Queued, now: Timestamp) {
-        let Queued { repository, tag, pairs, is_urgent } = queued;
+        let Queued { tag, pairs, is_urgent } = queued;
         let group = Group { number: self.next_copy, size: pairs.len() };
         for id in pairs {
-            if self.start_copy(id, &repository, &tag, (group, is_urgent), now) {
+            if self.start_copy(id, &tag, (group, is_urgent), now) {
                 self.groups.entry(group.number).or_insert(Slot { running: 0, began_at: now }).running += 1;
             }
         }
     }
 
-    fn start_copy(
-        &mut self,
-        id: PairId,
-        repository: &RepositoryName,
-        tag: &Tag,
-        (group, is_urgent): (Group, bool),
-        now: Timestamp,
-    ) -> bool {
+    fn start_copy(&mut self, id: PairId, tag: &Tag, (group, is_urgent): (Group, bool), now: Timestamp) -> bool {
         let Some(pair) = self.pairs.get_mut(&id) else { return false };
         pair.queued.remove(tag);
         pair.urgent.remove(tag);
@@ -104,39 +100,15 @@ impl Machine {
             self.touch(id, now, |_| ());
             return false;
         }
-        let (was_there, written) = (row.was_there, row.written.clone());
         let Attempt::Copy(digest) = pair.ledger.attempt(tag, now) else { return false };
-        let source = self.orders.registries.get(&self.source()).map(|registry| registry.uid.clone());
-        let pair = &self.pairs[&id];
-        let destination = pair.key.destination.clone();
-        let has_source = source.is_some();
-        let (Some(source_uid), true) = (source, self.orders.registries.contains_key(&destination)) else {
+        let Some(assignment) = self.assignment(id, tag, group, is_urgent) else {
+            let has_source = self.orders.registries.contains_key(&self.source());
             let code = if has_source { FailureCode::DestinationNotReady } else { FailureCode::SourceNotReady };
             let message = "its Registry does not exist: see the condition Ready of the configuration".to_owned();
             self.fail(id, tag, &digest, (code, message), now);
             return false;
         };
-        let assignment = Arc::new(Assignment {
-            configuration: (self.orders.namespace.clone(), self.orders.name.clone()),
-            uid: self.orders.holder.uid.clone(),
-            source: self.source(),
-            source_uid,
-            destination,
-            destination_uid: pair.destination_uid.clone(),
-            place: pair.place.clone(),
-            repository: repository.clone(),
-            tag: tag.clone(),
-            digest: digest.clone(),
-            options: pair.options.clone(),
-            was_there,
-            written,
-            referrer_tags: self.referrer_tags(repository),
-            class: self.orders.class.clone(),
-            is_urgent,
-            priority: self.configuration.as_ref().map_or(0, |configuration| configuration.priority),
-            group,
-        });
-        self.run(id, group.number, assignment, now);
+        self.run(id, group.number, Arc::new(assignment), now);
         true
     }
 
@@ -181,9 +153,7 @@ impl Machine {
             return;
         };
         self.progressed_at = now;
-        if self.writing.get(&(place.clone(), tag.clone())) == Some(&copy) {
-            self.writing.remove(&(place.clone(), tag.clone()));
-        }
+        self.stop_writing(copy, &place, &tag);
         self.leave_slot(group);
         let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
         let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
@@ -220,6 +190,7 @@ impl Machine {
             self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
         }
         self.settle(id, &tag, failed, jitter, now);
+        self.deletions_may_go_on(id, now);
         self.follow_up(id, &tag, &digest, now);
         match code {
             Some(None) => self.note_credentials(id, false, claims, now),
@@ -227,6 +198,14 @@ impl Machine {
                 self.note_credentials(id, true, claims, now);
             }
             _ => {}
+        }
+    }
+
+    /// Records that a copy or a deletion writes the tag no more.
+    pub(super) fn stop_writing(&mut self, copy: CopyId, place: &RepositoryAddress, tag: &Tag) {
+        let key = (place.clone(), tag.clone());
+        if self.writing.get(&key) == Some(&copy) {
+            self.writing.remove(&key);
         }
     }
 
@@ -241,7 +220,13 @@ impl Machine {
 
     /// Returns the time until which a write of the tag that was sent earlier, and never answered, may still take
     /// effect.
-    fn doubt(&mut self, place: &RepositoryAddress, tag: &Tag, is_unanswered: bool, now: Timestamp) -> Timestamp {
+    pub(super) fn doubt(
+        &mut self,
+        place: &RepositoryAddress,
+        tag: &Tag,
+        is_unanswered: bool,
+        now: Timestamp,
+    ) -> Timestamp {
         if is_unanswered {
             self.places.doubts.retain(|_, until| *until > now);
             self.places.doubts.insert((place.clone(), tag.clone()), now + DOUBT_AFTER_WRITE);
@@ -260,14 +245,13 @@ impl Machine {
     }
 
     /// The next step for a tag whose copy has ended.
-    fn follow_up(&mut self, id: PairId, tag: &Tag, copied: &Digest, now: Timestamp) {
+    pub(super) fn follow_up(&mut self, id: PairId, tag: &Tag, copied: &Digest, now: Timestamp) {
         let Some(pair) = self.pairs.get(&id) else { return };
-        let repository = pair.key.repository.clone();
         match pair.ledger.attempt(tag, now) {
             Attempt::Copy(_) if self.is_active() && self.ending.is_none() => {
                 // A newer digest that came while an earlier one was copied is as urgent as a push.
                 let has_moved = pair.ledger.row(tag).is_some_and(|row| row.digest != *copied);
-                self.enqueue(&repository, tag, vec![id], has_moved);
+                self.enqueue(tag, vec![id], has_moved);
             }
             _ => {
                 if let Some(due) = pair.ledger.due_at(tag) {
@@ -286,7 +270,7 @@ impl Machine {
         self.follow_up(id, tag, digest, now);
     }
 
-    fn pair_at(&self, place: &RepositoryAddress) -> Option<PairId> {
+    pub(super) fn pair_at(&self, place: &RepositoryAddress) -> Option<PairId> {
         self.places.pairs.get(place)?.first().copied()
     }
 
@@ -304,7 +288,7 @@ impl Machine {
                 pair.change(now);
             });
         }
-        self.effects.extend(self.copies.keys().map(|copy| Effect::Stop(*copy)));
+        self.effects.extend(self.copies.keys().chain(self.deletions.running.keys()).map(|copy| Effect::Stop(*copy)));
     }
 
     /// From now on images are copied as the rules say. Where that is something else than before, copies stop and every
@@ -321,12 +305,14 @@ impl Machine {
                 let is_conflict_other = wanted.options.on_tag_conflict != pair.options.on_tag_conflict;
                 let is_due = is_conflict_other && pair.ledger.make_due(now, FailureCode::is_skip);
                 pair.options = wanted.options;
+                pair.deletions.brake = wanted.deletion;
                 if is_other {
                     pair.ledger.start_over(now);
                     pair.change(now);
                 }
                 (is_other, is_due)
             });
+            self.deletions_may_go_on(id, now);
             let (is_other, is_due) = changed.unwrap_or_default();
             if is_due {
                 self.retries.set(id, Some(now));
@@ -343,7 +329,7 @@ impl Machine {
 
     /// Asks the windows of the spec anew when their state may have changed. Copies that are asked for once, by a person,
     /// need no window.
-    fn look_at_windows(&mut self, now: Timestamp) {
+    pub(super) fn look_at_windows(&mut self, now: Timestamp) {
         if self.window.until <= now
             && let Some(configuration) = self.configuration.as_ref().filter(|_| self.orders.once.is_none())
         {

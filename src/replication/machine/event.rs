@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::finding::{Finding, Looked};
 use super::ids::{ComparisonId, CopyId, PairId};
-use crate::copy::CodedError;
+use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Replica,
@@ -52,6 +52,10 @@ pub(crate) struct Orders {
     pub once: Option<Duration>,
     /// True if copies are planned only: none starts.
     pub is_dry: bool,
+    /// True if images are deleted where the rules say so.
+    pub deletes: bool,
+    /// The value of the annotation that approves held deletions.
+    pub approved_deletions: Option<String>,
 }
 
 /// A Registry object as the state machine knows it.
@@ -103,8 +107,9 @@ pub(crate) struct StoredPair {
     pub verified: Option<Vec<ImageStatus>>,
     /// The time when the referrers API of the source was last asked about every image.
     pub referrers_asked_at: Option<Timestamp>,
-    /// The tags that the last complete list lacked, where the store keeps them.
-    pub missed: BTreeSet<Tag>,
+    /// The tags that the last complete list lacked, each with the time of the first one that did, where the store keeps
+    /// them.
+    pub missed: BTreeMap<Tag, Timestamp>,
 }
 
 impl Stored {
@@ -156,6 +161,8 @@ pub(crate) enum Event {
     Progress(CopyId, CopyProgress),
     /// A copy ended; `None` if it was stopped. The number spreads retries.
     Ended(CopyId, Option<Outcome>, f64),
+    /// A deletion ended; `None` if it was stopped. The number spreads retries.
+    TagDeleted(CopyId, Option<DeletionOutcome>, f64),
     /// The store answered to the publication of a status.
     Published(PairId, StoreOutcome),
     /// The store answered to the deletion of a status.
@@ -220,6 +227,15 @@ pub(crate) struct Outcome {
     pub is_unanswered: bool,
 }
 
+/// The end of a deletion.
+#[derive(Clone, Debug)]
+pub(crate) struct DeletionOutcome {
+    /// What was done, or the cause of the failure.
+    pub result: Result<Removal, CodedError>,
+    /// True if a request was sent that was never answered: it may still take effect.
+    pub is_unanswered: bool,
+}
+
 /// One thing to be done. Each is carried out in the order in which it was decided, and its result comes back as an
 /// event.
 #[derive(Clone, Debug)]
@@ -243,7 +259,9 @@ pub(crate) enum Effect {
     LookAhead(Box<NamespacedName>, RepositoryName),
     /// Copy an image.
     Copy(CopyId, Arc<Assignment>),
-    /// Stop a copy.
+    /// Delete an image that has left the source.
+    DeleteTag(CopyId, Arc<Deletion>),
+    /// Stop a copy or a deletion.
     Stop(CopyId),
     /// Count the lag of an image that was verified at a destination.
     Verified(NamespacedName, Duration),
@@ -292,8 +310,8 @@ pub(crate) enum Record {
     Verified(Box<ImageStatus>),
     /// A tag is no longer replicated.
     Forgotten(Tag),
-    /// The tags that the last complete list lacked; all of them.
-    Missed(BTreeSet<Tag>),
+    /// The tags that the last complete list lacked, each with the time of the first one that did; all of them.
+    Missed(BTreeMap<Tag, Timestamp>),
     /// All images have to be verified anew, by these options.
     StartedOver(Option<String>),
     /// The referrers API was asked about every image.
@@ -339,6 +357,15 @@ pub(crate) struct Assignment {
     pub priority: i32,
     /// The copies of the same image to other destinations.
     pub group: Group,
+}
+
+/// One image to delete at one destination.
+#[derive(Clone, Debug)]
+pub(crate) struct Deletion {
+    /// The image, as it was copied.
+    pub assignment: Arc<Assignment>,
+    /// The tags of the pair that are about to be deleted, this one included.
+    pub leaving: BTreeSet<Tag>,
 }
 
 /// The copies of one image to several destinations.

@@ -108,7 +108,7 @@ pub(crate) enum Looked {
     /// The tag was observed.
     Seen(Observed),
     /// The source has no such tag.
-    Absent,
+    Absent(RepositoryName, Tag),
     /// It could not be read: only a comparison finds it.
     Unreadable,
 }

@@ -4,10 +4,12 @@
 //! an argument. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
 //! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
 
+mod assignments;
 mod backfill;
 mod claiming;
 mod comparison;
 mod copies;
+mod deletions;
 mod event;
 mod finding;
 mod ids;
@@ -15,6 +17,7 @@ mod lag;
 mod once;
 mod orders;
 mod pair;
+mod pair_deletions;
 mod pairs;
 mod reporting;
 mod state;
@@ -28,8 +31,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub(crate) use self::event::{
-    Assignment, CopyProgress, Effect, Event, Group, Hints, Looks, Orders, Outcome, Predecessor, Record, ReferrerLooks,
-    RegistryIdentity, StoreOutcome, Stored, StoredPair,
+    Assignment, CopyProgress, Deletion, DeletionOutcome, Effect, Event, Group, Hints, Looks, Orders, Outcome,
+    Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
 };
 pub(crate) use self::finding::{Coverage, Finding, Listed, Looked, Observed, Unread};
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
@@ -37,8 +40,8 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Backfills, Comparison, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried, RunningCopy,
-    STANDSTILL, Slot, SourceRepository, WriteAhead,
+    Backfills, Comparison, Deletions, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried,
+    RunningCopy, STANDSTILL, Slot, SourceRepository, WriteAhead,
 };
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
@@ -80,6 +83,8 @@ pub(crate) struct Machine {
     retries: Timers<PairId>,
     backfills: Backfills,
     progressed_at: Timestamp,
+    /// Deletions of images that have left the source.
+    deletions: Deletions,
 
     comparison: Option<Comparison>,
     next_comparison: ComparisonId,
@@ -169,6 +174,7 @@ impl Machine {
             retries: Timers::default(),
             backfills: Backfills::default(),
             progressed_at: now,
+            deletions: Deletions::default(),
             comparison: None,
             next_comparison: 0,
             compare_at: now,
@@ -215,6 +221,7 @@ impl Machine {
             Event::Looked(looked) => self.take_looked(looked, claims, now),
             Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
             Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, claims, now),
+            Event::TagDeleted(copy, outcome, jitter) => self.take_tag_deleted(copy, outcome, jitter, now),
             Event::Published(pair, outcome) => self.take_published(pair, outcome, now),
             Event::Deleted(name, outcome) => self.take_deleted(&name, outcome, now),
             Event::StatusesLost(names) => self.take_lost(&names, now),
@@ -247,7 +254,8 @@ impl Machine {
         let publication = self.publications.next().filter(|_| self.publishing < MAX_PUBLICATIONS);
         let deletion = self.delete_again_at.values().min().copied();
         let late = self.lag_watch.check_at();
-        [comparison, retries, slots, begin, flow, publication, deletion, late, self.report_at()]
+        let tags = self.deletions.due.next().filter(|_| is_active);
+        [comparison, tags, retries, slots, begin, flow, publication, deletion, late, self.report_at()]
             .into_iter()
             .flatten()
             .min()
@@ -276,13 +284,15 @@ impl Machine {
 
     /// Returns true if the configuration has ended, and nothing that it began is under way.
     pub(crate) fn is_done(&self) -> bool {
-        self.ending.is_some() && self.copies.is_empty() && self.publishing == 0 && self.deleting.is_empty()
+        let is_idle = self.copies.is_empty() && self.deletions.running.is_empty();
+        self.ending.is_some() && is_idle && self.publishing == 0 && self.deleting.is_empty()
     }
 
     /// Returns true if nothing is under way, and nothing but time or the world makes anything due.
     pub(crate) fn is_at_rest(&self) -> bool {
         let waiting = self.queue.len() + self.ahead.len();
-        !self.is_comparing() && waiting == 0 && self.copies.is_empty() && self.looks == 0
+        let is_idle = self.copies.is_empty() && self.deletions.busy.is_empty();
+        !self.is_comparing() && waiting == 0 && is_idle && self.looks == 0
     }
 
     /// Returns true until the first comparison has ended, and during each later one.
@@ -339,6 +349,7 @@ impl Machine {
             }
             self.queue_retries(now);
             self.release_backfills(now);
+            self.decide_deletions(now);
             if !self.orders.is_dry {
                 self.start_copies(now);
             }

@@ -84,9 +84,11 @@ impl Machine {
         let until = now + RETRY_TOGETHER;
         while let Some((_, id, tag)) = self.retried.due.first().filter(|(at, ..)| *at <= until).cloned() {
             self.retried.due.pop_first();
-            let Some(repository) = self.pairs.get(&id).map(|pair| pair.key.repository.clone()) else { continue };
+            if !self.pairs.contains_key(&id) {
+                continue;
+            }
             self.touch(id, now, |pair| pair.ledger.retry(&tag, now));
-            self.enqueue(&repository, &tag, vec![id], false);
+            self.enqueue(&tag, vec![id], false);
         }
     }
 

@@ -48,6 +48,8 @@ impl Machine {
             self.take_dependencies(are_registries_changed, claims, now);
         }
         self.take_request(now);
+        self.reconsider_deletions(now);
+        self.approve_deletions(now);
     }
 
     /// Compares at once when the annotation has a value that was not seen yet. Claims that a registry's refusal has made
@@ -219,10 +221,15 @@ impl Machine {
 impl Orders {
     /// Decides by the watched policies if the configuration may replicate into a repository of `destination`.
     pub(crate) fn decision(&self, destination: &NamespacedName, repository: &str) -> Decision {
+        self.decide(Action::ReplicateImage, destination, repository)
+    }
+
+    /// Decides by the watched policies about an action of the configuration on a repository of `destination`.
+    pub(super) fn decide(&self, action: Action, destination: &NamespacedName, repository: &str) -> Decision {
         let request = PermissionRequest {
             namespace: &self.namespace,
             configuration: &self.name,
-            action: Action::ReplicateImage,
+            action,
             registry_namespace: &destination.namespace,
             registry: &destination.name,
             repository,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::event::StoredPair;
 use super::ids::CopyId;
+use super::pair_deletions::PairDeletions;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
@@ -49,6 +50,8 @@ pub(crate) struct Pair {
     pub options: CopyOptions,
     /// Its rows.
     pub ledger: Ledger,
+    /// The deletions of its images.
+    pub deletions: PairDeletions,
     /// The last decision about it.
     pub permission: Option<Decision>,
     /// True if the policies deny it, as last decided without a copy.
@@ -102,6 +105,7 @@ impl Pair {
             place,
             options,
             ledger: Ledger::default(),
+            deletions: PairDeletions::default(),
             permission: None,
             is_denied: false,
             queued: BTreeSet::new(),
@@ -130,6 +134,7 @@ impl Pair {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
         self.ledger.restore_missed(&stored.missed);
+        self.deletions.restore(&stored.status.recent_deletions);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
             && counts.images - counts.complete >= summary.images.saturating_sub(summary.complete);
@@ -286,6 +291,17 @@ impl Pair {
         self.may_exist || known.into_iter().any(|status| is_claimed(status))
     }
 
+    /// Returns true if the store has counted the deletions that are decided, and does not say that their images are
+    /// verified.
+    pub(crate) fn has_stored_deletions(&self) -> bool {
+        let is_stored = |status: &ReplicationStatusStatus| {
+            let mut shown = status.images.iter().filter(|image| image.status == ReplicationState::Complete);
+            status.recent_deletions == self.deletions.counts.published()
+                && !shown.any(|image| self.deletions.is_decided(&image.tag))
+        };
+        !self.may_exist && self.publishing.is_none() && self.published.as_ref().is_some_and(|status| is_stored(status))
+    }
+
     /// Returns true if nothing is known of what the store says, and the ledger may lack a part of that.
     fn is_unknown(&self, short: &Short) -> bool {
         self.published.is_none() && !short.is_known
@@ -308,13 +324,15 @@ impl Pair {
         let spec = &self.identity.spec;
         let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
+        let recent_deletions = self.deletions.counts.published();
         if let (Some(_), Some(published)) = (&self.short, &self.published) {
-            return withdraw(published, &self.ledger, permission, now);
+            let status = withdraw(published, &self.ledger, permission, now);
+            return ReplicationStatusStatus { recent_deletions, ..status };
         }
         let (source, destination) = (label(&spec.source), label(&spec.destination));
         let mut status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
         status.summary.lag.clone_from(&self.lag);
-        ReplicationStatusStatus { copy_options_hash: self.options.fingerprint(), ..status }
+        ReplicationStatusStatus { copy_options_hash: self.options.fingerprint(), recent_deletions, ..status }
     }
 }
 

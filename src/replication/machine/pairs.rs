@@ -72,7 +72,7 @@ impl Machine {
         let configuration = self.configuration.clone()?;
         let matches = configuration.selection.matches(&key.repository);
         let found = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to());
-        let options = found.map(|m| m.options).unwrap_or_default();
+        let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
         let identity = PairIdentity::new(&self.orders.namespace, spec);
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
@@ -92,6 +92,10 @@ impl Machine {
             pair.observe_from = now;
         }
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
+        pair.deletions.brake = brake;
+        if let Some(counts) = self.deletions.counts.remove(&pair.place) {
+            pair.deletions.counts = counts;
+        }
         self.recall(&mut pair, is_left, now);
         Some(self.insert(pair, now))
     }
@@ -174,6 +178,7 @@ impl Machine {
             totals.exclude(&pair.counts());
             self.is_changed = true;
         }
+        self.drop_deletions(id, &pair, now);
         self.retries.set(id, None);
         self.publications.set(id, None);
         self.release(id, now);

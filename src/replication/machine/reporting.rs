@@ -119,7 +119,9 @@ impl Machine {
             self.reported.owes,
             self.reported.fails,
         );
-        let is_changed = is_changed || self.excluded.unused_filters != self.reported.report.unused_filters;
+        let is_changed = is_changed
+            || self.excluded.unused_filters != self.reported.report.unused_filters
+            || self.deletions.condition != self.reported.report.held_deletions;
         let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
@@ -148,6 +150,7 @@ impl Machine {
             blocked,
             invalid_names: self.excluded.invalid_names.clone(),
             unused_filters: self.excluded.unused_filters.clone(),
+            held_deletions: self.deletions.condition.clone(),
             phase,
             late_since: self.lag_watch.missed_since(),
             waits_for_window: self.waits_for_window(),

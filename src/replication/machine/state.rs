@@ -6,9 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ids::{ComparisonId, CopyId, PairId};
+use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    ConfigurationReport, CopyOptions, Counts, NameRefusals, NamespacedName, Problem, RepositoryAddress, SeenReferrers,
+    ConfigurationReport, CopyOptions, Counts, DeletionCounts, NameRefusals, NamespacedName, PlannedDeletion, Problem,
+    RepositoryAddress, SeenReferrers,
 };
 
 /// The first fills that are stopped.
@@ -109,7 +111,6 @@ impl SourceRepository {
 /// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
 #[derive(Debug)]
 pub(super) struct Queued {
-    pub(super) repository: RepositoryName,
     pub(super) tag: Tag,
     pub(super) pairs: Vec<PairId>,
     pub(super) is_urgent: bool,
@@ -160,6 +161,40 @@ impl WriteAhead {
         self.len -= taken.len();
         taken
     }
+}
+
+/// The deletions of a configuration.
+#[derive(Debug, Default)]
+pub(super) struct Deletions {
+    /// The times at which the deletions of a pair are decided anew.
+    pub(super) due: Timers<PairId>,
+    pub(super) running: HashMap<CopyId, RunningDeletion>,
+    /// Pairs with deletions that are decided and not made yet.
+    pub(super) busy: BTreeSet<PairId>,
+    /// Pairs with deletions that wait for a person.
+    pub(super) held: BTreeMap<PairId, HeldDeletions>,
+    /// The reason and the sentence of the condition about them.
+    pub(super) condition: Option<(&'static str, String)>,
+    /// The counts of pairs that were dropped: a pair that is made anew goes on with them.
+    pub(super) counts: HashMap<RepositoryAddress, DeletionCounts>,
+}
+
+/// The deletions of a pair that wait for a person.
+#[derive(Debug)]
+pub(super) struct HeldDeletions {
+    /// One of [`crate::terms::reason`].
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) planned: Vec<PlannedDeletion>,
+}
+
+/// A deletion that runs.
+#[derive(Debug)]
+pub(super) struct RunningDeletion {
+    pub(super) pair: PairId,
+    pub(super) place: RepositoryAddress,
+    pub(super) tag: Tag,
+    pub(super) digest: Digest,
 }
 
 /// The report of the configuration as it was last written.

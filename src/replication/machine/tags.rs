@@ -54,7 +54,7 @@ impl Machine {
                     self.compare_soon(now); // A repository that was missing may be the one that was pushed.
                 }
             }
-            Looked::Absent => {}
+            Looked::Absent(repository, tag) => self.take_absent(&repository, &tag, now),
             Looked::Unreadable => self.compare_soon(now),
         }
     }
@@ -91,6 +91,8 @@ impl Machine {
                 // Before the tag is written: the record would be believed once the source has that digest again.
                 self.effects.push(Effect::Record(self.pairs[&id].identity.clone(), Record::Forgotten(tag.clone())));
             }
+            self.record_missed(id);
+            self.deletions_may_go_on(id, now);
             match attempt {
                 Some(Attempt::Copy(_)) if self.is_given_up(id, tag) => {}
                 Some(Attempt::Copy(_)) if *sent_at < self.pairs[&id].observe_from => looks_again = true,
@@ -99,7 +101,7 @@ impl Machine {
                 _ => {}
             }
         }
-        self.enqueue(repository, tag, wanted, is_urgent);
+        self.enqueue(tag, wanted, is_urgent);
         if looks_again && self.is_active() {
             self.looks += 1;
             self.effects.push(Effect::Look { repository: repository.clone(), tag: tag.clone(), hinted: None });
@@ -171,7 +173,7 @@ impl Machine {
             });
         }
         for (tag, ids) in wanted {
-            self.enqueue(&repository, &tag, ids, true);
+            self.enqueue(&tag, ids, true);
         }
     }
 

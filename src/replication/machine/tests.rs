@@ -3,6 +3,8 @@
 mod backfill;
 mod conflicts;
 mod consent;
+mod deletion_brake;
+mod deletions;
 mod lag;
 mod names;
 mod windows;
@@ -47,6 +49,8 @@ fn orders(generation: i64, rule: &str) -> Orders {
         slots: 8,
         once: None,
         is_dry: false,
+        deletes: true,
+        approved_deletions: None,
     }
 }
 
@@ -56,6 +60,7 @@ struct Bench {
     claims: Claims,
     now: Timestamp,
     copies: BTreeMap<CopyId, Arc<Assignment>>,
+    deletions: BTreeMap<CopyId, Arc<Deletion>>,
     statuses: BTreeMap<String, crate::terms::ReplicationStatusStatus>,
     identities: BTreeMap<String, Arc<PairIdentity>>,
     report: ConfigurationReport,
@@ -79,6 +84,7 @@ impl Bench {
             claims,
             now: at(second),
             copies: BTreeMap::new(),
+            deletions: BTreeMap::new(),
             statuses: BTreeMap::new(),
             identities: BTreeMap::new(),
             report: ConfigurationReport::default(),
@@ -112,6 +118,11 @@ impl Bench {
                     self.copies.insert(id, assignment);
                     continue;
                 }
+                Effect::DeleteTag(id, deletion) => {
+                    self.deletions.insert(id, deletion);
+                    continue;
+                }
+                Effect::Stop(id) if self.deletions.remove(&id).is_some() => Event::TagDeleted(id, None, 0.5),
                 Effect::Stop(id) => {
                     self.copies.remove(&id);
                     Event::Ended(id, None, 0.5)
@@ -241,7 +252,7 @@ impl Bench {
             status: status.clone(),
             verified: None,
             referrers_asked_at: None,
-            missed: BTreeSet::new(),
+            missed: BTreeMap::new(),
         });
         Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
     }

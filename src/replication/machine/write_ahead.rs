@@ -33,10 +33,10 @@ impl Machine {
     /// Queues the images again that waited for a pair.
     pub(super) fn release(&mut self, id: PairId, now: Timestamp) {
         let waiting = self.ahead.take(id);
-        if waiting.is_empty() {
-            return;
+        if self.pairs.get(&id).is_some_and(|pair| pair.is_awaited) {
+            self.touch(id, now, |pair| pair.is_awaited = false);
         }
-        self.touch(id, now, |pair| pair.is_awaited = false);
+        self.deletions_may_go_on(id, now);
         waiting.into_iter().rev().for_each(|queued| self.queue.push_front(queued));
     }
 }

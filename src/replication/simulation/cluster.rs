@@ -74,6 +74,7 @@ impl Shape {
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
                 destinations: self.destinations.iter().map(|index| target(*index)).collect(),
                 options,
+                deletion: None,
                 immutable_tags: Vec::new(),
             }],
         }
@@ -155,6 +156,8 @@ impl Declared {
             slots: 4,
             once: None,
             is_dry: false,
+            deletes: true,
+            approved_deletions: None,
         }
     }
 }

@@ -251,7 +251,7 @@ impl World {
         let Kind::Digest(index, tag) = request.kind else { return };
         let looked = match answer {
             Answer::Digest(Some(_)) => Looked::Seen(observed(request, index, tag, answer)),
-            Answer::Digest(None) => Looked::Absent,
+            Answer::Digest(None) => Looked::Absent(repository(index), self::tag(tag)),
             _ => Looked::Unreadable,
         };
         self.after(0, Task::Event(request.target, Event::Looked(looked)));

@@ -161,6 +161,7 @@ impl World {
             }
             Effect::LookAhead(..) | Effect::Verified(..) => {}
             Effect::Copy(copy, assignment) => self.begin_copy(target, copy, assignment),
+            Effect::DeleteTag(..) => unreachable!("no rule of the model deletes"),
             Effect::Stop(copy) => self.stop_copy(target, copy),
             Effect::Record(identity, record) if self.leader == Some(target.process) => {
                 self.store.record(&identity, record)

@@ -1,6 +1,6 @@
 //! The model of the store: published statuses, records of verified images, and the reports of configurations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub(super) struct Status {
 struct Records {
     verified: BTreeMap<Tag, ImageStatus>,
     referrers_asked_at: Option<Timestamp>,
-    missed: BTreeSet<Tag>,
+    missed: BTreeMap<Tag, Timestamp>,
 }
 
 impl ModelStore {

@@ -5,7 +5,7 @@
 //! returns. `sync_data` protects against loss of power only: it is called now and then, and at once where images have
 //! to be verified anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub(super) struct Contents {
     /// When the referrers API of the source was last asked about every image.
     pub(super) referrers_asked_at: Option<Timestamp>,
     /// The tags that the last complete list lacked.
-    pub(super) missed: BTreeSet<Tag>,
+    pub(super) missed: BTreeMap<Tag, Timestamp>,
 }
 
 /// The first line.
@@ -74,7 +74,7 @@ struct Header {
 enum Change {
     Verified(Box<ImageStatus>),
     Forgotten(String),
-    Missed(BTreeSet<Tag>),
+    Missed(BTreeMap<Tag, Timestamp>),
     StartedOver(Option<String>),
     ReferrersAsked(Timestamp),
 }

@@ -199,7 +199,7 @@ fn step() -> impl Strategy<Value = StoreStep> {
         10 => tag().prop_map(|tag| Record::Forgotten(tag.parse().unwrap())),
         2 => prop::option::of("[a-f]{16}").prop_map(Record::StartedOver),
         5 => prop::collection::btree_set(tag(), 0..3).prop_map(|tags| {
-            Record::Missed(tags.into_iter().map(|tag| tag.parse().unwrap()).collect())
+            Record::Missed(tags.into_iter().map(|tag| (tag.parse().unwrap(), Timestamp::UNIX_EPOCH)).collect())
         }),
         5 => (0..9i64).prop_map(|second| Record::ReferrersAsked(Timestamp::from_second(second).unwrap())),
     ];
@@ -215,7 +215,7 @@ struct Model {
     images: BTreeMap<String, ImageStatus>,
     options: Option<String>,
     asked_at: Option<Timestamp>,
-    missed: BTreeSet<Tag>,
+    missed: BTreeMap<Tag, Timestamp>,
     published: Option<u64>,
 }
 

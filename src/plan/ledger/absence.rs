@@ -1,0 +1,121 @@
+//! Tags that complete lists of the source lack: when they are forgotten, and when their absence is proved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Ledger;
+use super::row::{Row, RowState, TagAbsence};
+use crate::image::{Digest, Tag};
+
+/// The fate of a tag that two complete lists in a row lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbsentTags {
+    /// It is forgotten, and stays at the destination.
+    Forgotten,
+    /// If it is at the destination, its row stays: once two lists with at least this time between them lack it, it may
+    /// be deleted there.
+    Proved(Duration),
+}
+
+impl Ledger {
+    /// Takes a complete list that was requested at `begun` and arrived by `now`. A tag that this list and the one before
+    /// lack is forgotten, or kept until it is deleted, as `fate` says. A list that is suddenly empty proves nothing; one
+    /// that stays empty has tags forgotten, and none deleted. Returns the forgotten tags.
+    pub fn take_listing(
+        &mut self,
+        listed: &BTreeSet<Tag>,
+        fate: AbsentTags,
+        begun: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Tag> {
+        let is_sudden = listed.is_empty() && self.counts.images > 0;
+        self.empty_listings = if is_sudden { self.empty_listings + 1 } else { 0 };
+        if self.empty_listings == 1 {
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        for (tag, row) in &mut self.rows {
+            let earlier = row.absence;
+            let is_missed = row.observed_at < begun && !listed.contains(tag);
+            row.absence = match (earlier, fate) {
+                _ if !is_missed => None,
+                (None, AbsentTags::Forgotten) => Some(TagAbsence::since(now)),
+                (None, AbsentTags::Proved(_)) => {
+                    Some(TagAbsence { is_doubted: listed.is_empty(), ..TagAbsence::since(now) })
+                }
+                (Some(TagAbsence { is_doubted: true, .. }), AbsentTags::Proved(_)) if !listed.is_empty() => {
+                    Some(TagAbsence::since(now))
+                }
+                (Some(absence), AbsentTags::Proved(apart)) if row.written.is_some() && !listed.is_empty() => {
+                    Some(TagAbsence { is_proved: absence.is_proved || begun >= absence.since + apart, ..absence })
+                }
+                (Some(absence), _) => {
+                    gone.push(tag.clone());
+                    Some(absence)
+                }
+            };
+            self.are_other_missed |= row.absence.map(|absence| absence.since) != earlier.map(|absence| absence.since);
+        }
+        gone.iter().for_each(|tag| self.remove(tag));
+        gone.extend(self.forget_unlisted(listed, begun));
+        gone
+    }
+
+    /// Returns true if the last complete listing was suddenly empty: it proved nothing.
+    pub fn doubts_listing(&self) -> bool {
+        self.empty_listings == 1
+    }
+
+    /// Returns the tags that the last complete listing lacked, each with the time of the first one that did, if they
+    /// differ from those of the last call.
+    pub fn take_missed(&mut self) -> Option<BTreeMap<Tag, Timestamp>> {
+        let lacked = self.rows.iter().filter_map(|(tag, row)| Some((tag, row.absence?)));
+        let missed =
+            || lacked.filter(|(_, absence)| !absence.is_doubted).map(|(tag, absence)| (tag.clone(), absence.since));
+        let missed = self.are_other_missed.then(|| missed().collect());
+        self.are_other_missed = false;
+        missed
+    }
+
+    /// Restores the tags of [`Ledger::take_missed`]. A proof does not outlive the process that had it: the next list
+    /// proves it again.
+    pub fn restore_missed(&mut self, missed: &BTreeMap<Tag, Timestamp>) {
+        for (tag, row) in &mut self.rows {
+            row.absence = missed.get(tag).map(|since| TagAbsence::since(*since));
+        }
+    }
+
+    /// Returns the tags whose absence from the source is proved, with the digest that was last verified under each at
+    /// the destination.
+    pub fn leaving(&self) -> impl Iterator<Item = (&Tag, &Digest)> {
+        self.rows.iter().filter(|(_, row)| row.is_leaving()).filter_map(|(tag, row)| Some((tag, row.written.as_ref()?)))
+    }
+
+    /// Voids the proof that a tag is absent from the source: it was seen there.
+    pub fn doubt_absence(&mut self, tag: &Tag) {
+        if let Some(row) = self.rows.get_mut(tag) {
+            self.are_other_missed |= row.absence.is_some();
+            row.absence = None;
+        }
+    }
+
+    /// Makes a tag that is about to be deleted pending: it counts as verified no longer. It is copied again if the
+    /// source has it again.
+    pub fn unverify(&mut self, tag: &Tag, now: Timestamp) {
+        self.change(tag, |row| (row.state, row.since, row.owed) = (RowState::Pending, now, false));
+    }
+
+    /// Forgets a tag that was deleted at the destination. Returns false if the source has it again.
+    pub fn forget_deleted(&mut self, tag: &Tag) -> bool {
+        let is_leaving = self.rows.get(tag).is_some_and(Row::is_leaving);
+        if is_leaving {
+            self.are_other_missed = true;
+            self.remove(tag);
+        } else {
+            self.change(tag, |row| (row.written, row.was_there) = (None, false));
+        }
+        is_leaving
+    }
+}

@@ -1,0 +1,138 @@
+//! The brake of deletions, and what outlives a process.
+
+use super::deletions::{Play, RULE, deleting};
+use super::*;
+use crate::plan::{PlannedDeletion, deletion_plan_hash};
+
+#[test]
+fn nothing_is_deleted_beyond_the_brake_until_it_is_approved() {
+    let mut play = Play::new(RULE, "abcdefghij");
+    play.play(". L:abcd . L:abcd");
+    assert_eq!(play.deleted(), "", "6 of 10 are more than 5");
+    let (why, message) = play.held().expect("it is held");
+    let planned =
+        |tag: &str| PlannedDeletion { place: "a/d/app".to_owned(), tag: tag.parse().unwrap(), digest: digest(tag) };
+    let hash = deletion_plan_hash(&["e", "f", "g", "h", "i", "j"].map(planned));
+    assert_eq!((why, message.contains(&hash), message.contains("a/d/app:e")), (reason::DELETION_LIMIT, true, true));
+    assert!(message.starts_with("6 deletions"), "{message}");
+    // Another hash approves nothing, and neither does one of a plan that has changed since.
+    play.order(|orders| orders.approved_deletions = Some("0123456789abcdef".to_owned()));
+    assert_eq!(play.deleted(), "");
+    play.play("L:abcd >e");
+    play.order(|orders| orders.approved_deletions = Some(hash.clone()));
+    assert_eq!(play.deleted(), "fghij", "five are within the brake");
+    assert_eq!(play.held(), None);
+}
+
+#[test]
+fn an_approved_plan_is_carried_out_and_the_next_one_is_held() {
+    let mut play = Play::new(RULE, "abcdefghij");
+    play.play(". L:abcd . L:abcd");
+    let (_, message) = play.held().expect("it is held");
+    let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    play.order(|orders| orders.approved_deletions = Some(hash));
+    assert_eq!((play.deleted().as_str(), play.held()), ("efghij", None));
+    play.play(". L:abc . L:abc");
+    assert_eq!(play.deleted(), "efghij", "the day has had its deletions");
+    assert!(play.held().unwrap().1.starts_with("1 deletions"));
+    for _ in 0..26 {
+        play.pass(3600);
+        play.list("abc");
+    }
+    assert_eq!((play.deleted().as_str(), play.held()), ("defghij", None), "a day later it goes on");
+}
+
+#[test]
+fn deletions_of_an_earlier_process_count() {
+    for with_records in [false, true] {
+        let mut play = Play::new("deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 1},", "abcd");
+        play.play(". L:abc . L:abc");
+        assert_eq!(play.deleted(), "d");
+        play.restart(with_records);
+        play.play("L:ab . L:ab . L:ab");
+        assert_eq!(play.deleted(), "d", "one is allowed within a day");
+        assert_eq!(play.held().unwrap().0, reason::DELETION_LIMIT);
+    }
+}
+
+#[test]
+fn a_pair_that_is_dropped_and_found_again_goes_on_counting() {
+    let mut play = Play::new("deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 1},", "abcd");
+    play.play(". L:abc . L:abc . O . O . L:abc . L:ab . L:ab");
+    assert_eq!(play.deleted(), "d");
+    assert_eq!(play.held().unwrap().0, reason::DELETION_LIMIT);
+}
+
+#[test]
+fn the_store_counts_a_deletion_before_it_begins() {
+    let mut play = Play::new(RULE, "abcd");
+    play.play(". L:abc");
+    play.bench.passes(600);
+    play.bench.unanswered = Some(Vec::new());
+    play.bench.compare(&[("app", &[("a", "a"), ("b", "b"), ("c", "c")])], true);
+    play.bench.passes(10);
+    assert!(play.bench.deletions.is_empty(), "the store has not answered");
+    let written = play.bench.unanswered.as_ref().unwrap().last().unwrap().2.clone();
+    assert_eq!(written.recent_deletions.iter().map(|recent| recent.count).sum::<u64>(), 1);
+    let shown = written.images.iter().find(|image| image.tag == "d").unwrap();
+    assert_eq!(shown.status, ReplicationState::Pending, "it is no longer said to be there");
+    assert_eq!(play.bench.answer(StoreOutcome::Failed), 1);
+    play.bench.passes(10);
+    assert!(play.bench.deletions.is_empty(), "the store refused it");
+    play.bench.answer(StoreOutcome::Done);
+    assert_eq!(play.bench.deletions.len(), 1);
+    // A process that ends now leaves a count, and an image that is copied again if the source has it again.
+    play.bench.unanswered = None;
+    play.restart(false);
+    play.list("abcd");
+    assert_eq!(play.bench.row("d").map(|row| matches!(row, crate::plan::RowState::Complete { .. })), Some(true));
+    assert!(play.bench.machine.pairs().all(|pair| pair.deletions.counts.within_a_day(play.bench.now) == 1));
+}
+
+#[test]
+fn nothing_is_copied_to_a_pair_while_something_is_deleted_there() {
+    let mut play = Play::new(RULE, "abcd");
+    play.play(". L:abc");
+    play.bench.passes(600);
+    play.bench.compare(&[("app", &[("a", "a"), ("b", "b"), ("c", "c")])], true);
+    play.bench.passes(1);
+    assert_eq!(play.bench.deletions.len(), 1);
+    play.bench.pushed("e", "d");
+    play.bench.pushed("d", "d");
+    assert!(play.bench.copies.is_empty(), "its manifest may be about to go");
+    play.settle();
+    assert_eq!(play.deleted(), "d");
+    for tag in ["d", "e"] {
+        let row = play.bench.row(tag).unwrap();
+        assert!(matches!(row, crate::plan::RowState::Complete { .. }), "{tag} {row:?}");
+    }
+}
+
+#[test]
+fn without_consent_deletions_wait_and_say_so() {
+    let mut play = Play::new(RULE, "abcd");
+    play.play("Z . L:abc . L:abc");
+    let (why, message) = play.held().expect("it is held");
+    assert_eq!(why, reason::DELETION_NOT_PERMITTED);
+    assert!(message.contains("no statement allows DeleteImage"), "{message}");
+    play.play(">d");
+    play.list("abcd");
+    assert_eq!(play.held(), None, "it is back");
+}
+
+#[test]
+fn a_run_deletes_only_if_it_is_asked_to() {
+    for (deletes, expected) in [(false, ""), (true, "d")] {
+        let mut play = Play::new(RULE, "abcd");
+        play.play(". L:abc");
+        let missed = Some([("d".parse().unwrap(), play.bench.now)].into());
+        let mut stored = play.bench.stored();
+        stored.pairs.iter_mut().for_each(|pair| pair.missed = missed.clone().unwrap());
+        let once = Orders { once: Some(Duration::ZERO), deletes, ..deleting(1, RULE) };
+        play.orders = once.clone();
+        play.bench = Bench::resumed(once, stored, 2000);
+        play.list("abc");
+        assert_eq!(play.deleted(), expected);
+        assert!(play.bench.machine.is_run_over());
+    }
+}
