@@ -298,7 +298,6 @@ fn bad_configurations() -> Vec<Bad> {
         (kind, "/priority", json!(101), &["spec.priority", "less than or equal to 100"]),
         (kind, "/priority", json!(-101), &["spec.priority", "greater than or equal to -100"]),
         (kind, "/priority", json!("high"), &["spec.priority", "expected numeric"]),
-        (kind, "/priority", json!("high"), &["spec.priority", "must be of type integer"]),
         (kind, "/rules/0/deleteReplication", json!(true), &["deleteReplication", "expected map"]),
         (kind, "/rules/0/deleteReplication", json!({}), &["spec.rules[0].deleteReplication.enabled", "Required"]),
         (kind, "/rules/0/deleteReplication", json!({"enabled": "yes"}), &["deleteReplication.enabled", "boolean"]),

@@ -10,6 +10,7 @@ mod conflicts;
 mod copy_images;
 mod copy_properties;
 mod crash;
+mod deletions;
 mod generated;
 mod ground;
 mod health;

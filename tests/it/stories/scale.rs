@@ -148,6 +148,11 @@ async fn a_pair_that_outgrows_its_status_is_summed_up_and_taken_up_again() {
         })
         .await
     };
+    // The first fill stops whenever another hundred have failed, and goes on at request.
+    becomes(&scene, "a hundred have failed", |summary| summary.failed >= 100).await;
+    scene.request_comparison("many", "1").await;
+    becomes(&scene, "two hundred have failed", |summary| summary.failed >= 200).await;
+    scene.request_comparison("many", "2").await;
     let denied = becomes(&scene, "all have failed", |summary| summary.failed == MANY).await;
     let group = &denied.failure_groups[0];
     assert_eq!((group.count, group.failure_code), (MANY, FailureCode::RegistryPermissionDenied));

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
@@ -213,8 +212,6 @@ async fn a_push_takes_no_longer_while_another_tenant_holds_what_it_can() {
     configure(&scene, &own, "jobs", ("source", to("destination")), "jobs-90", "Job").await;
     let noisy = Noisy::new(&mut scene, &other, &noise);
     let (system, _channel) = with_jobs(&mut scene, "tenants").await;
-    // No controller runs here that would create it.
-    create::<ServiceAccount>(&scene, &system, json!({"metadata": {"name": "default"}})).await;
     scene.start_operator().await;
     scene.condition::<ReplicationConfiguration>(&own, "all", "Ready", "True", "Replicated", SOON).await;
     let jobs = scene.api::<Job>(&system);
