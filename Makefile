@@ -107,10 +107,12 @@ advisories: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Check the lock fil
 test: test-host test-node ## Run every check and every test, both demos included.
 
 # Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
-# Tests that measure run one after another: others beside them would be measured too.
+# Tests that count or measure run one after another: others beside them would be measured too.
+ALONE := measured:: stories::tenants:: stories::two_destinations::
+
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
-	cargo test --locked -- --test-threads=8 --skip stories::node --skip measured:: --skip stories::tenants::
-	cargo test --locked --test it -- --test-threads=1 measured:: stories::tenants::
+	cargo test --locked -- --test-threads=8 --skip stories::node $(addprefix --skip ,$(ALONE))
+	cargo test --locked --test it -- --test-threads=1 $(ALONE)
 	tests/demo.sh
 	DEMO_REGISTRY=$(BIN)/registry tests/demo.sh
 

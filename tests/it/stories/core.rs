@@ -190,7 +190,7 @@ async fn a_repository_that_has_only_a_layer_yet_stalls_nothing() {
     .await;
     source.pusher().push("team/new", "v1", &Image::single(2, 1, 1_000)).await;
     scene.compared_again(CONFIGURATION, "tag").await;
-    assert_eq!(scene.images().await["destination/team/new:v1"].status, ReplicationState::Complete);
+    scene.image_becomes("destination/team/new:v1", ReplicationState::Complete, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
