@@ -12,7 +12,7 @@ MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NOD
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
 KUBERNETES := v1.37.2
 NODE_STORIES := $(addprefix stories::,consent:: dead_watch:: hints:: kinds:: progress:: quiet:: referrers:: scale:: tag_filters:: troubles:: \
-	node:: node_latency:: node_losses:: node_pending:: node_rights::)
+	node:: node_latency:: node_leaders:: node_losses:: node_pending:: node_rights::)
 CARGO_DENY := 0.20.2
 IS_ROOT := $(filter 0,$(shell id -u))
 # Registries of the demo: Debian's as root on Debian, else one that is installed, else one that Go builds.
