@@ -76,9 +76,9 @@ impl Election {
     pub(crate) async fn run(&mut self) -> LeaseLost {
         loop {
             let sent = Instant::now();
-            let attempt =
-                tokio::time::timeout(ATTEMPT_DEADLINE, self.attempt()).await.unwrap_or(Err(CallError::Deadline));
-            match attempt {
+            let attempt = tokio::time::timeout(ATTEMPT_DEADLINE, self.attempt()).await;
+            let attempt = attempt.map_err(|late| late.to_string());
+            match attempt.and_then(|attempt| attempt.map_err(|error| error.to_string())) {
                 Ok(Role::Leads(after)) => {
                     if self.leads_until.replace(sent + LEADS_FOR).is_none() {
                         self.play(Role::Leads(after));

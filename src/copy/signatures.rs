@@ -196,7 +196,7 @@ struct SignatureLayer {
     annotations: HashMap<String, String>,
 }
 
-/// What simple signing signs.
+/// The payload that simple signing signs.
 #[derive(Deserialize)]
 struct SimplePayload {
     critical: Critical,

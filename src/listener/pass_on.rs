@@ -8,12 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::caller::{Caller, Connections};
+use super::caller::Connections;
 
 /// Passes connections on to the address that `target` finds in the present value of `values`, until `over`; those that
 /// are passed on then go on. A connection waits up to [`TARGET_WITHIN`] for an address that can be reached, and is cut
 /// when the address changes.
-pub(crate) async fn pass_on<T: Clone + Send + Sync + 'static>(
+pub(crate) async fn pass_on<T: Send + Sync + 'static>(
     listener: &TcpListener,
     values: watch::Receiver<T>,
     target: impl Fn(&T) -> Option<SocketAddr> + Clone + Send + Sync + 'static,
@@ -25,14 +25,10 @@ pub(crate) async fn pass_on<T: Clone + Send + Sync + 'static>(
         tokio::spawn(async move {
             tokio::select! {
                 () = passage.pass(stream, from) => {}
-                () = replaced(&caller) => tracing::debug!(%from, "a connection made room for another"),
+                () = caller.replaced() => tracing::debug!(%from, "a connection made room for another"),
             }
         });
     }
-}
-
-async fn replaced(caller: &Caller) {
-    caller.replaced().await;
 }
 
 /// The way of one connection.

@@ -9,13 +9,14 @@ use crate::standalone::{Files, text};
 use crate::stories::scene::PASSWORD;
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
+use crate::support::registry_config::TestRegistryOptions;
 use crate::support::scripted::ScriptedRegistry;
 use crate::tag_filters::{registry, rule};
 
 /// Two lists this far apart prove that a tag was deleted.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A source of ten tags, of which two are one image, and a rule that deletes at most `allowed` of them.
+/// Returns a source of ten tags, of which two are one image.
 fn source() -> ScriptedRegistry {
     let source = registry();
     (0..9).for_each(|seed| drop(source.push("app", &format!("v{seed}"), &Image::single(seed, 1, 1_000))));
@@ -23,6 +24,7 @@ fn source() -> ScriptedRegistry {
     source
 }
 
+/// Returns files with a rule that deletes at most `allowed` tags.
 fn files(name: &str, source: &ScriptedRegistry, destination: &TestRegistry, allowed: u32) -> Files {
     let mut files = Files::new(name);
     let spec = json!({"url": source.url(), "allowHTTP": true});
@@ -49,6 +51,24 @@ fn names(tags: &[&str]) -> BTreeSet<String> {
     tags.iter().map(|tag| (*tag).to_owned()).collect()
 }
 
+/// Replicates all tags of a new source. Returns it with the destination and the files.
+async fn replicated(
+    name: &str,
+    destination: TestRegistryOptions,
+    allowed: u32,
+) -> (ScriptedRegistry, TestRegistry, Files) {
+    let (source, destination) = (source(), destination.user("writer", PASSWORD).start().await);
+    let files = files(name, &source, &destination, allowed);
+    sync(&files, &["--delete"]).await;
+    (source, destination, files)
+}
+
+async fn delete(source: &ScriptedRegistry, tags: &[&str]) {
+    for tag in tags {
+        source.pusher().delete_manifest("app", tag).await;
+    }
+}
+
 /// Returns the tags of a destination after two lists of the source that are an interval apart.
 async fn tags_after(files: &Files, destination: &TestRegistry) -> BTreeSet<String> {
     sync(files, &["--delete"]).await;
@@ -60,16 +80,11 @@ async fn tags_after(files: &Files, destination: &TestRegistry) -> BTreeSet<Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_deletes_tags_after_two_lists_only_with_its_flag() {
-    let (source, destination) = (source(), TestRegistry::distribution("deletes-to"));
-    let destination = destination.user("writer", PASSWORD).start().await;
-    let files = files("deletes", &source, &destination, 5);
-    sync(&files, &["--delete"]).await;
+    let (source, destination, files) = replicated("deletes", TestRegistry::distribution("deletes-to"), 5).await;
     let all = destination.pusher().tags("app").await;
     assert_eq!(all.len(), 10);
     destination.pusher().push("app", "foreign", &Image::single(99, 1, 1_000)).await;
-    for tag in ["v1", "shared"] {
-        source.pusher().delete_manifest("app", tag).await;
-    }
+    delete(&source, &["v1", "shared"]).await;
     sync(&files, &[]).await;
     tokio::time::sleep(INTERVAL + Duration::from_secs(1)).await;
     sync(&files, &[]).await;
@@ -81,13 +96,9 @@ async fn a_sync_deletes_tags_after_two_lists_only_with_its_flag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_another_tag_needs_stays_where_tags_cannot_be_deleted() {
-    let (source, destination) = (source(), TestRegistry::docker_2_8("deletes-old"));
-    let destination = destination.user("writer", PASSWORD).start().await;
-    let files = files("deletes-manifests", &source, &destination, 5);
-    sync(&files, &["--delete"]).await;
-    for tag in ["v1", "shared"] {
-        source.pusher().delete_manifest("app", tag).await;
-    }
+    let (source, destination, files) =
+        replicated("deletes-manifests", TestRegistry::docker_2_8("deletes-old"), 5).await;
+    delete(&source, &["v1", "shared"]).await;
     let left = tags_after(&files, &destination).await;
     assert!(!left.contains("v1") && left.contains("v0"), "{left:?}");
     assert!(destination.pusher().manifest("app", "v0").await.is_some(), "shared is the image of v0");
@@ -95,12 +106,7 @@ async fn a_manifest_that_another_tag_needs_stays_where_tags_cannot_be_deleted() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_deleted_beyond_the_brake() {
-    let (source, destination) = (source(), TestRegistry::distribution("brake-to"));
-    let destination = destination.user("writer", PASSWORD).start().await;
-    let files = files("brake", &source, &destination, 2);
-    sync(&files, &["--delete"]).await;
-    for tag in ["v1", "v2", "v3"] {
-        source.pusher().delete_manifest("app", tag).await;
-    }
+    let (source, destination, files) = replicated("brake", TestRegistry::distribution("brake-to"), 2).await;
+    delete(&source, &["v1", "v2", "v3"]).await;
     assert_eq!(tags_after(&files, &destination).await.len(), 10, "three are more than two");
 }

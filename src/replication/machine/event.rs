@@ -230,7 +230,7 @@ pub(crate) struct Outcome {
 /// The end of a deletion.
 #[derive(Clone, Debug)]
 pub(crate) struct DeletionOutcome {
-    /// What was done, or the cause of the failure.
+    /// The removal that was made, or the cause of the failure.
     pub result: Result<Removal, CodedError>,
     /// True if a request was sent that was never answered: it may still take effect.
     pub is_unanswered: bool,
