@@ -6,7 +6,7 @@
 .DELETE_ON_ERROR:
 
 BIN := .build/bin
-GO_TOOLS := conformance crane regctl regsync oras registry helm kubeconform
+GO_TOOLS := conformance crane regctl regsync oras registry helm kubeconform dashboard
 NODE_TOOLS := containerd containerd-shim-runc-v2 ctr dns pause
 MISSING_NODE_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(NODE_TOOLS)))),$(NODE_TOOLS))
 MISSING_TOOLS := $(filter-out $(notdir $(wildcard $(addprefix $(BIN)/,$(GO_TOOLS)))),$(GO_TOOLS))
@@ -57,10 +57,10 @@ $(BIN)/.node: tests/node/go.mod tests/node/go.sum $(wildcard tests/node/*/main.g
 	@cd $(BIN) && for tool in $(NODE_TOOLS); do test -x $$tool || { echo "the build left no $$tool"; exit 1; }; done
 	touch $@
 
-$(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum $(if $(MISSING_TOOLS),again)
+$(BIN)/.tools: tests/tools/go.mod tests/tools/go.sum tests/tools/dashboard/main.go $(if $(MISSING_TOOLS),again)
 	@mkdir -p $(BIN)
 	@echo "building the test tools: about 5 minutes on two cores the first time, seconds with Go's cache"
-	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$(BIN)/ tool
+	cd tests/tools && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../$(BIN)/ tool ./dashboard
 	@cd $(BIN) && for tool in $(GO_TOOLS); do test -x $$tool || { echo "the build left no $$tool"; exit 1; }; done
 	touch $@
 

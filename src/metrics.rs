@@ -2,6 +2,7 @@
 
 mod figures;
 mod process;
+mod reconciles;
 mod requests;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -18,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) use self::figures::ConfigurationFigures;
 use self::figures::{Figures, ObjectLabels};
 use self::process::ProcessFigures;
+use self::reconciles::{ReconcileFigures, RunningReconcile};
 use self::requests::RequestFigures;
 
 /// The instruments of a process. Labels are closed sets, or names of configurations and Registries: never of images.
@@ -32,12 +35,14 @@ pub(crate) struct Metrics {
     pub hints: Counter,
     /// Copy Jobs that were started.
     pub jobs: Counter,
+    /// 1 in the process that replicates.
+    pub leader: Gauge,
     /// Statuses that were written.
     pub status_writes: Counter,
     copies: Family<CopyLabels, Counter>,
     copy_durations: Histogram,
     lags: Family<ObjectLabels, Histogram, fn() -> Histogram>,
-    reconciles: Family<ReconcileLabels, Counter>,
+    reconciles: ReconcileFigures,
     controller_errors: Family<ControllerLabels, Counter>,
     figures: Figures,
     process: ProcessFigures,
@@ -48,12 +53,6 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CopyLabels {
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReconcileLabels {
-    kind: Cow<'static, str>,
-    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,11 +91,12 @@ impl Default for Metrics {
             events_skipped: Counter::default(),
             hints: Counter::default(),
             jobs: Counter::default(),
+            leader: Gauge::default(),
             status_writes: Counter::default(),
             copies: Family::default(),
             copy_durations: long_histogram(),
             lags: Family::new_with_constructor(long_histogram),
-            reconciles: Family::default(),
+            reconciles: ReconcileFigures::default(),
             controller_errors: Family::default(),
             figures: Figures::default(),
             process: ProcessFigures::default(),
@@ -116,9 +116,6 @@ impl Metrics {
             drop(self.copies.get_or_create(&CopyLabels { outcome }));
         }
         for kind in KINDS.map(Cow::Borrowed) {
-            for result in ["success", "error"] {
-                drop(self.reconciles.get_or_create(&ReconcileLabels { kind: kind.clone(), result }));
-            }
             for cause in [ControllerFailure::Watch, ControllerFailure::Reconcile, ControllerFailure::Runner] {
                 drop(self.controller_errors.get_or_create(&ControllerLabels { kind: kind.clone(), cause }));
             }
@@ -141,7 +138,8 @@ impl Metrics {
         registry.register("jobs", "Copy Jobs that were started", self.jobs.clone());
         let skipped = "Events of notifications that could not be decoded";
         registry.register("notification_events_skipped", skipped, self.events_skipped.clone());
-        registry.register("reconciles", "Reconciles of objects that ended", self.reconciles.clone());
+        registry.register("leader", "1 if this replica leads, 0 if it passes calls on", self.leader.clone());
+        self.reconciles.register(registry);
         let lag = "Time from a push to its verification at the destination Registry of the labels";
         registry.register_with_unit("replication_lag", lag, Unit::Seconds, self.lags.clone());
         self.requests.register(registry);
@@ -162,13 +160,18 @@ impl Metrics {
 
     /// Counts a reconcile of an object of a kind that succeeded.
     pub(crate) fn reconciled(&self, kind: Cow<'static, str>) {
-        self.reconciles.get_or_create(&ReconcileLabels { kind, result: "success" }).inc();
+        self.reconciles.end(kind, "success");
+    }
+
+    /// Measures a reconcile of an object of a kind until the result is dropped.
+    pub(crate) fn reconciling(&self, kind: &'static str) -> RunningReconcile {
+        self.reconciles.begin(kind)
     }
 
     /// Counts an error of the watch or the reconcile of a kind.
     pub(crate) fn controller_failed(&self, kind: Cow<'static, str>, cause: ControllerFailure) {
         if cause == ControllerFailure::Reconcile {
-            self.reconciles.get_or_create(&ReconcileLabels { kind: kind.clone(), result: "error" }).inc();
+            self.reconciles.end(kind.clone(), "error");
         }
         self.controller_errors.get_or_create(&ControllerLabels { kind, cause }).inc();
     }
@@ -213,7 +216,7 @@ fn long_histogram() -> Histogram {
 /// The content type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The kinds that are reconciled, in the order of their names.
+/// The kinds that are watched and reconciled, in the order of their names.
 const KINDS: [&str; 4] = ["Registry", "RegistryPermissionPolicy", "ReplicationConfiguration", "ReplicationStatus"];
 
 #[cfg(test)]

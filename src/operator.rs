@@ -4,8 +4,7 @@ mod leading;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -177,7 +176,7 @@ impl Parts {
             wakes: waker,
             stored: Locked::default(),
             leads,
-            begun: AtomicBool::new(false),
+            begun: OnceLock::new(),
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
         Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
@@ -284,6 +283,7 @@ async fn start(
         readiness.reached(JOBS);
     }
     context.leads.cancelled().await;
+    context.metrics.leader.set(1);
     while let Err(error) = adopt_statuses(&context).await {
         tracing::warn!(%error, "the statuses cannot be listed yet");
         tokio::time::sleep(RETRY).await;
@@ -293,18 +293,18 @@ async fn start(
         object.status.as_ref().is_some_and(|status| status.is_observed())
             && context.view.acts_on(&object.namespace().unwrap_or_default())
     };
+    let former = leading.former();
     if context.view.stores.configurations.state().iter().any(is_processed) {
-        // An earlier process may have sent writes that are still under way.
-        dispatcher.hold_back(leading.predecessor_ends());
+        dispatcher.hold_back(former.acts_until);
     }
     while let Some(jobs) = &jobs
-        && let Err(error) = adopt_jobs(jobs).await
+        && let Err(error) = adopt_jobs(jobs, former.grants_until).await
     {
         tracing::warn!(%error, "the copy Jobs cannot be listed yet");
         tokio::time::sleep(RETRY).await;
     }
     readiness.reached(JOBS);
-    context.begin();
+    context.begin(former.acts_until);
     tracing::info!("ready");
     match jobs {
         Some(jobs) => drop(tokio::join!(run_jobs(jobs), run_statuses(context))),

@@ -1,9 +1,10 @@
 //! Commit grants: the right to write a tag or create a repository now, never held by two at a time.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::image::{RepositoryName, Tag};
+use crate::plan::GRANT_LASTS;
 
 /// A tag or repository that a grant is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,12 +75,12 @@ impl Grants {
     }
 }
 
-/// Less than the authority of a worker lasts, so that a worker that is lost holds no grant.
-const GRANT_LASTS: Duration = Duration::from_secs(8);
 const SWEEP_ABOVE: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;

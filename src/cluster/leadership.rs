@@ -30,7 +30,7 @@ pub(crate) enum Role {
     Unknown,
     /// The replica at these addresses leads.
     Follows(ReplicaAddresses),
-    /// This one leads. Grants of the leader before it have ended at that time.
+    /// This one leads. The leader before it has acted until then.
     Leads(Instant),
 }
 

@@ -1,8 +1,8 @@
 //! The context that all reconcilers share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures::Stream;
 use kube::ResourceExt;
@@ -14,7 +14,7 @@ use crate::api::ReplicationConfiguration;
 use crate::cluster::{Dependents, Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
-use crate::plan::NamespacedName;
+use crate::plan::{AUTHORITY_TTL, NamespacedName};
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
 use crate::replication::{Configurations, FairSlots, SharedClaims};
 use crate::terms::{ExecutionMode, condition_type};
@@ -64,20 +64,21 @@ pub(crate) struct Context {
     pub stored: Locked<HashMap<String, Vec<StoredPair>>>,
     /// Is cancelled once this replica leads: before that it writes nothing.
     pub leads: CancellationToken,
-    /// True once configurations may start.
-    pub begun: AtomicBool,
+    /// Is set once configurations may start: the end of the time for which an earlier process may have acted.
+    pub begun: OnceLock<Instant>,
 }
 
 impl Context {
-    /// Lets configurations start: everything that they depend on is known.
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+    /// Lets configurations start: everything that they depend on is known. An earlier process may act until
+    /// `predecessor_ends`.
+    pub(crate) fn begin(&self, predecessor_ends: Instant) {
+        self.begun.get_or_init(|| predecessor_ends);
         self.wake_all();
     }
 
     /// Returns true if configurations may start.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+        self.begun.get().is_some()
     }
 
     /// Returns a stream that has one item, once this replica leads.
@@ -124,9 +125,10 @@ impl Context {
             status.and_then(|status| status.conditions.iter().find(|c| c.type_ == kind && c.status == "True"))
         };
         let (ready, skipped) = (is_true(condition_type::READY), is_true(condition_type::NAMES_SKIPPED));
+        let left = self.begun.get().map_or(AUTHORITY_TTL, |ends| ends.saturating_duration_since(Instant::now()));
         Stored {
             pairs,
-            predecessor: status.map_or(Predecessor::None, |_| Predecessor::MayRun),
+            predecessor: status.map_or(Predecessor::None, |_| Predecessor::MayAct(left)),
             ready_generation: ready.and_then(|condition| condition.observed_generation),
             repositories: status.and_then(|status| status.summary.as_ref()).map_or(0, |summary| summary.repositories),
             invalid_names: skipped.map(|condition| condition.message.clone()),

@@ -43,6 +43,7 @@ pub(crate) async fn run(
 }
 
 async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, CallError> {
+    let _running = context.metrics.reconciling("Registry");
     let namespace = registry.namespace().unwrap_or_default();
     if !context.view.acts_on(&namespace) || context.undecodable.message::<Registry>(registry.meta()).is_some() {
         return Ok(Action::await_change());

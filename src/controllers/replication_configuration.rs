@@ -48,6 +48,7 @@ pub(crate) async fn run(
 }
 
 async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>) -> Result<Action, CallError> {
+    let _running = context.metrics.reconciling("ReplicationConfiguration");
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     if !context.view.acts_on(&namespace) {
         return Ok(Action::await_change());

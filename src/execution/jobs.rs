@@ -23,14 +23,14 @@ use crate::cluster::{
 use crate::heartbeats::Heartbeats;
 use crate::image::hex;
 use crate::metrics::Metrics;
-use crate::plan::{AUTHORITY_TTL, EXTENSION, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
+use crate::plan::{EXTENSION, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
 
 /// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are
-/// deleted.
+/// deleted. While workers run, nothing is granted before `grants_end`: until then they may use what they were granted.
 ///
 /// # Errors
 /// [`CallError`] if the Jobs cannot be listed or deleted.
-pub(crate) async fn adopt(control: &JobControl) -> Result<(), CallError> {
+pub(crate) async fn adopt(control: &JobControl, grants_end: Instant) -> Result<(), CallError> {
     let now = Instant::now();
     for job in control.jobs.list().await?.iter().filter(|job| !has_ended(job)) {
         let name = job.name_any();
@@ -39,8 +39,7 @@ pub(crate) async fn adopt(control: &JobControl) -> Result<(), CallError> {
             Some((lane, hash)) if !is_suspended => {
                 control.dispatcher.queue().adopt_worker(&name, lane, life_left(job), now);
                 control.dispatcher.admit(&hash, &name);
-                // Its grants may still be in use.
-                control.dispatcher.hold_back(now + AUTHORITY_TTL);
+                control.dispatcher.hold_back(grants_end);
             }
             _ => control.jobs.delete(&name).await?,
         }

@@ -49,7 +49,9 @@ fn closed_sets_have_a_value_before_the_first_event() {
     let text = Metrics::default().text();
     for series in [
         "transship_copies_total{outcome=\"failed\"}",
+        "transship_leader",
         "transship_reconciles_total{kind=\"Registry\",result=\"error\"}",
+        "transship_reconcile_duration_seconds_count{kind=\"Registry\"}",
         "transship_controller_errors_total{kind=\"ReplicationStatus\",cause=\"watch\"}",
         "transship_images{state=\"failed\"}",
         "transship_registry_requests_total{answer=\"429\"}",

@@ -11,15 +11,25 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Election, LeaseLost, ReplicaAddresses, Role};
 use crate::config::OperatorFlags;
 use crate::listener;
-use crate::plan::AUTHORITY_TTL;
+use crate::plan::{AUTHORITY_TTL, GRANT_LASTS, LEADS_FOR};
 
 /// The part that this replica plays.
 #[derive(Clone)]
 pub(super) struct Leading {
     roles: watch::Receiver<Role>,
     own: ReplicaAddresses,
+    /// The start of a replica without a Lease.
+    alone_since: Option<Instant>,
     /// Is cancelled once this replica leads.
     pub leads: CancellationToken,
+}
+
+/// The end of the leader before this one.
+pub(super) struct FormerLeader {
+    /// It sends nothing after this.
+    pub acts_until: Instant,
+    /// Its workers write nothing after this that was granted by it.
+    pub grants_until: Instant,
 }
 
 /// One of the addresses of a replica.
@@ -38,10 +48,8 @@ impl Leading {
         let leads = CancellationToken::new();
         let (Some(lease), Some(identity)) = (&flags.lease, &flags.identity) else {
             leads.cancel();
-            return Ok((
-                Self { roles: watch::channel(Role::Leads(Instant::now() + AUTHORITY_TTL)).1, own, leads },
-                None,
-            ));
+            let now = Instant::now();
+            return Ok((Self { roles: watch::channel(Role::Leads(now)).1, own, alone_since: Some(now), leads }, None));
         };
         if own.notify.ip().is_unspecified() {
             return Err("--lease needs --pod-ips: the other replicas reach this one there".to_owned());
@@ -49,7 +57,7 @@ impl Leading {
         let (sender, roles) = watch::channel(Role::Unknown);
         let name = (flags.jobs.namespace.as_str(), lease.as_str());
         let election = Election::new(client.clone(), name, identity.clone(), own, sender, leads.clone());
-        Ok((Self { roles, own, leads }, Some(election)))
+        Ok((Self { roles, own, alone_since: None, leads }, Some(election)))
     }
 
     /// Waits until it is known which replica leads. Returns true if it is this one.
@@ -59,12 +67,17 @@ impl Leading {
         roles.wait_for(|role| *role != Role::Unknown).await.is_ok_and(|role| matches!(*role, Role::Leads(_)))
     }
 
-    /// Returns the end of the grants of the leader before this one.
-    pub(super) fn predecessor_ends(&self) -> Instant {
-        match *self.roles.borrow() {
-            Role::Leads(after) => after,
-            Role::Unknown | Role::Follows(_) => Instant::now() + AUTHORITY_TTL,
+    /// Returns the end of the leader before this one, which leads. Without a Lease it may be an earlier process that was
+    /// not seen to end.
+    pub(super) fn former(&self) -> FormerLeader {
+        if let Some(since) = self.alone_since {
+            return FormerLeader { acts_until: since + AUTHORITY_TTL, grants_until: since + AUTHORITY_TTL };
         }
+        let acts_until = match *self.roles.borrow() {
+            Role::Leads(acts_until) => acts_until,
+            Role::Unknown | Role::Follows(_) => Instant::now() + LEADS_FOR,
+        };
+        FormerLeader { acts_until, grants_until: acts_until + GRANT_LASTS }
     }
 
     /// Passes the connections of a port on to the leader, until this replica leads.

@@ -217,6 +217,8 @@ pub const EXTENSION: Duration = Duration::from_secs(1_800);
 const EXTEND_BEFORE: Duration = Duration::from_secs(300);
 /// The time for which a worker may write after the operator's last answer.
 pub const AUTHORITY_TTL: Duration = Duration::from_secs(10);
+/// The time for which a grant to write lasts: less than [`AUTHORITY_TTL`], so that a worker that is lost holds none.
+pub const GRANT_LASTS: Duration = Duration::from_secs(8);
 const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::AUTHORITY_TTL;
-
 /// A Lease as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSighting {
@@ -50,12 +48,11 @@ impl LeaseCandidate {
         &self.identity
     }
 
-    /// Returns the end of the time for which a leader before this one may still have acted, or allowed workers to act: to
-    /// be asked when the Lease was taken, at `now`.
+    /// Returns the end of the time for which a leader before this one may have acted: to be asked when the Lease was
+    /// taken, at `now`.
     pub fn predecessor_ends(&self, now: Instant) -> Instant {
         let renewed = self.seen.as_ref().filter(|(seen, _)| !seen.holder.is_empty() && seen.holder != self.identity);
-        let acts_until = renewed.map_or(now, |(_, since)| *since + LEADS_FOR);
-        acts_until.min(now) + AUTHORITY_TTL
+        renewed.map_or(now, |(_, since)| now.min(*since + LEADS_FOR))
     }
 
     /// Decides about the next write, after the Lease was read at `now`. The write has to fail if the Lease has changed

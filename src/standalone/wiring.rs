@@ -57,6 +57,7 @@ impl Wiring {
         let (access, store) = (Arc::new(FileAccess::new(content)), Arc::new(store));
         let (engine, claims, clock) = (Engine::default(), SharedClaims::default(), Clock::default());
         let (metrics, (waker, wakes)) = (Arc::new(Metrics::default()), mpsc::unbounded_channel());
+        metrics.leader.set(1);
         let executor = InProcess {
             access: access.clone(),
             engine: engine.clone(),

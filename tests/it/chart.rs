@@ -104,7 +104,8 @@ async fn every_object_of_the_chart_satisfies_the_schemas_of_kubernetes() {
     for values in values() {
         let file = folder.join("rendered.yaml");
         // Kinds of other projects have no schema here.
-        let own = ["--set", "crds.install=false", "--set", "metrics.serviceMonitor.enabled=false"];
+        let others = ["serviceMonitor", "prometheusRule"].map(|kind| format!("metrics.{kind}.enabled=false"));
+        let own = ["--set", "crds.install=false", "--set", &others[0], "--set", &others[1]];
         std::fs::write(&file, rendered(&values, &own).await).unwrap();
         let mut kubeconform = Command::new(go_tool("kubeconform"));
         let location =

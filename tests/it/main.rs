@@ -17,6 +17,7 @@ mod health;
 mod hostile;
 mod logins;
 mod measured;
+mod monitoring;
 mod names;
 mod one_at_a_time;
 mod platforms;

@@ -1,7 +1,8 @@
 #!/bin/sh
 # debian.sh [tests|demo|demo-cluster]: installs the Debian packages that are missing; `tests`, the default, takes all of them.
 # docker-registry is a registry of an older generation, skopeo a second copying tool; runc, the network plugins, nft, ip and nsenter are
-# what tests/node needs for a Kubernetes node, and buildah for the Dockerfile; the others are used by scripts. Starts no service.
+# what tests/node needs for a Kubernetes node, buildah for the Dockerfile and prometheus for alerts and the dashboard; the others are used
+# by scripts. Starts no service.
 set -eu
 
 purpose=${1:-tests}
@@ -28,6 +29,7 @@ survey_tests() {
     need skopeo skopeo
     need jq jq
     need buildah buildah
+    need promtool prometheus
 }
 
 survey

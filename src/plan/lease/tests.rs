@@ -133,14 +133,14 @@ fn a_successor_gives_grants_once_those_of_its_predecessor_have_ended() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut candidate = LeaseCandidate::new("b".to_owned());
-    assert_eq!(candidate.predecessor_ends(at(0)), at(0) + AUTHORITY_TTL);
+    assert_eq!(candidate.predecessor_ends(at(0)), at(0));
     candidate.bid(Some(sighting("a", 1)), at(1));
     candidate.bid(Some(sighting("a", 1)), at(16));
-    assert_eq!(candidate.predecessor_ends(at(16)), at(11) + AUTHORITY_TTL, "it acted until 11 at most");
+    assert_eq!(candidate.predecessor_ends(at(16)), at(11), "it acted until 11 at most");
     candidate.bid(Some(sighting("", 2)), at(17));
-    assert_eq!(candidate.predecessor_ends(at(17)), at(17) + AUTHORITY_TTL);
+    assert_eq!(candidate.predecessor_ends(at(17)), at(17));
     candidate.bid(Some(sighting("b", 3)), at(18));
-    assert_eq!(candidate.predecessor_ends(at(18)), at(18) + AUTHORITY_TTL, "its container was started again");
+    assert_eq!(candidate.predecessor_ends(at(18)), at(18), "its container was started again");
 }
 
 #[test]

@@ -92,8 +92,8 @@ pub(crate) enum Predecessor {
     None,
     /// It has ended, perhaps without leaving a pair; its writes may still be under way.
     Ended,
-    /// It may still run: copies begin once its authority has run out, with what has been observed by then.
-    MayRun,
+    /// It may still act for this long: copies begin after that, with what has been observed by then.
+    MayAct(Duration),
 }
 
 /// The state of a pair that an earlier process left.
@@ -115,7 +115,7 @@ pub(crate) struct StoredPair {
 impl Stored {
     /// Returns the images that were being copied as last published, if a process or its workers may still do that.
     pub(super) fn in_progress(&self) -> BTreeSet<(RepositoryName, Tag)> {
-        let pairs = self.pairs.iter().filter(|_| self.predecessor == Predecessor::MayRun);
+        let pairs = self.pairs.iter().filter(|_| matches!(self.predecessor, Predecessor::MayAct(_)));
         let images = pairs.flat_map(|pair| {
             let running = pair.status.images.iter().filter(|image| image.status == ReplicationState::InProgress);
             running.map(|image| (&pair.identity.spec.source.repository, &image.tag))

@@ -46,8 +46,8 @@ use self::state::{
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    AUTHORITY_TTL, Claims, Configuration, Counts, LagWatch, LagWindow, MAX_LATE_WRITE, NamespacedName, PairIdentity,
-    Problem, RepositoryAddress, WindowState,
+    Claims, Configuration, Counts, LagWatch, LagWindow, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem,
+    RepositoryAddress, WindowState,
 };
 
 /// One running configuration.
@@ -181,7 +181,7 @@ impl Machine {
             incomplete_comparisons: 0,
             empty_lists: 0,
             observe_from: now,
-            copy_from: if stored.predecessor == Predecessor::MayRun { now + AUTHORITY_TTL } else { now },
+            copy_from: if let Predecessor::MayAct(left) = stored.predecessor { now + left } else { now },
             window: WindowState { is_open: true, until: now },
             doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
             places: Places::default(),

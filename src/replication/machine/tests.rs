@@ -15,7 +15,9 @@ use std::time::Duration;
 use super::*;
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
-use crate::plan::{Claimant, ComparisonPhase, ConfigurationReport, FailedRead, Replica, parse_configuration};
+use crate::plan::{
+    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, FailedRead, Replica, parse_configuration,
+};
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
 
@@ -378,7 +380,7 @@ fn images_that_workers_may_still_copy_are_looked_at_before_a_comparison() {
     let copy = *bench.copies.keys().next().unwrap();
     bench.step(Event::Progress(copy, CopyProgress::Running(7)));
     bench.passes(10);
-    for (predecessor, looks) in [(Predecessor::MayRun, 1), (Predecessor::Ended, 0)] {
+    for (predecessor, looks) in [(Predecessor::MayAct(AUTHORITY_TTL), 1), (Predecessor::Ended, 0)] {
         let again = Bench::resumed(orders(1, ""), Stored { predecessor, ..bench.stored() }, 5_000);
         assert_eq!(again.machine.hints_wanted(), state::MAX_LOOKS - looks, "{predecessor:?}");
     }

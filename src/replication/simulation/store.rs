@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::names::{CONFIGURATIONS, Millis};
 use crate::image::Tag;
-use crate::plan::{ConfigurationReport, PairIdentity};
+use crate::plan::{AUTHORITY_TTL, ConfigurationReport, PairIdentity};
 use crate::replication::machine::{Predecessor, Record, Stored, StoredPair};
 use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
@@ -100,7 +100,7 @@ impl ModelStore {
         });
         Stored {
             pairs: pairs.collect(),
-            predecessor: report.map_or(Predecessor::None, |_| Predecessor::MayRun),
+            predecessor: report.map_or(Predecessor::None, |_| Predecessor::MayAct(AUTHORITY_TTL)),
             repositories: report.map_or(0, |report| report.repositories),
             ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
             invalid_names: report.and_then(|report| report.invalid_names.clone()),

@@ -5,6 +5,7 @@ mod cluster_addresses;
 mod conflicts;
 mod consent;
 pub mod core;
+mod dashboard;
 mod dead_watch;
 mod dependencies;
 pub mod execution;

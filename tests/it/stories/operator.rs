@@ -175,7 +175,7 @@ impl Operator {
 pub struct ProcessOperator {
     plane: &'static ControlPlane,
     user: String,
-    admin: Port,
+    pub(super) admin: Port,
     notify: Port,
     running: Option<ChildProcess>,
     proxy: Option<FaultProxy>,
