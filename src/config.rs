@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use crate::cluster::JobSettings;
-use crate::plan::HostBinding;
+use crate::plan::{EnvelopeLimits, HostBinding};
 use crate::registry::{EgressPolicy, HostPort, RefusedAddresses};
 use crate::terms::ExecutionMode;
 
@@ -45,6 +45,9 @@ pub struct OperatorFlags {
     /// The name of this replica in the Lease: no other one has it, and it stays when the container is started again.
     #[arg(long, env = "TRANSSHIP_IDENTITY")]
     pub identity: Option<String>,
+    /// Bounds of statuses.
+    #[command(flatten)]
+    pub envelope: EnvelopeFlags,
     /// Flags of the copy Jobs.
     #[command(flatten)]
     pub jobs: JobFlags,
@@ -76,6 +79,33 @@ impl OperatorFlags {
             channel_url: self.jobs.channel_url.as_ref()?.to_string(),
             environment,
         })
+    }
+}
+
+/// Flags that bound the statuses that a source makes the operator write.
+#[derive(Args, Clone, Debug)]
+pub struct EnvelopeFlags {
+    /// The ReplicationStatus objects of one configuration. Pairs beyond it are replicated without one, and the condition
+    /// EnvelopeExceeded of the configuration says so.
+    #[arg(long, env = "TRANSSHIP_MAX_STATUSES_PER_CONFIGURATION", default_value_t = EnvelopeLimits::default().per_configuration)]
+    pub max_statuses_per_configuration: usize,
+    /// The ReplicationStatus objects of one namespace.
+    #[arg(long, env = "TRANSSHIP_MAX_STATUSES_PER_NAMESPACE", default_value_t = EnvelopeLimits::default().per_namespace)]
+    pub max_statuses_per_namespace: usize,
+    /// The size in MiB of all ReplicationStatus objects of one namespace, from which on they are written without lists
+    /// of images.
+    #[arg(long, env = "TRANSSHIP_MAX_STATUS_MEBIBYTES", default_value_t = EnvelopeLimits::default().bytes_per_namespace >> 20)]
+    pub max_status_mebibytes: usize,
+}
+
+impl EnvelopeFlags {
+    /// Returns the limits of these flags.
+    pub fn limits(&self) -> EnvelopeLimits {
+        EnvelopeLimits {
+            per_configuration: self.max_statuses_per_configuration,
+            per_namespace: self.max_statuses_per_namespace,
+            bytes_per_namespace: self.max_status_mebibytes.saturating_mul(1 << 20),
+        }
     }
 }
 

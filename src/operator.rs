@@ -134,7 +134,7 @@ impl Parts {
         let (clock, engine) = (Clock::default(), Engine::default());
         let dispatcher = Arc::new(Dispatcher::new(view.clone()));
         let ((waker, wakes), (claim_waker, claim_wakes)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let statuses = Arc::new(Statuses::new(view.client.clone(), waker.clone()));
+        let statuses = Arc::new(Statuses::new(view.client.clone(), flags.envelope.limits(), waker.clone()));
         let in_process = InProcess {
             access: view.clone(),
             engine: engine.clone(),

@@ -33,6 +33,8 @@ struct Known {
     client: registry::Client,
     options: RegistryOptions,
     read_at: Instant,
+    /// True if the Secrets may say something else by now.
+    is_doubted: bool,
     /// The time of the last check that passed.
     passed_at: Option<Instant>,
 }
@@ -78,7 +80,7 @@ impl Registries {
         let generation = registry.metadata.generation;
         if let Some(known) = self.known.lock().get(&uid)
             && known.generation == generation
-            && known.read_at.elapsed() < MAX_AGE
+            && known.is_fresh()
         {
             return Ok(take(known));
         }
@@ -99,7 +101,7 @@ impl Registries {
             && present.generation == generation
             && present.fingerprint == fingerprint
         {
-            present.read_at = Instant::now();
+            (present.read_at, present.is_doubted) = (Instant::now(), false);
             return Ok(take(present));
         }
         let limits = &registry.spec.limits;
@@ -118,7 +120,8 @@ impl Registries {
             reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
             message: error.message,
         })?;
-        let made = Known { generation, fingerprint, client, options, read_at: Instant::now(), passed_at: None };
+        let read_at = Instant::now();
+        let made = Known { generation, fingerprint, client, options, read_at, is_doubted: false, passed_at: None };
         let taken = take(&made);
         known.insert(uid, made);
         Ok(taken)
@@ -130,12 +133,19 @@ impl Registries {
         host.is_ok_and(|host| self.hosts.allow(&host, &registry.namespace().unwrap_or_default()))
     }
 
-    /// Makes the next [`Registries::client`] read the Secrets again, because the registry refused the credentials.
+    /// Makes the next [`Registries::client`] read the Secrets again, because the registry refused the credentials; not
+    /// more often than every [`MIN_AGE`], however many images fail for that.
     pub(crate) fn read_again(&self, uid: &str) {
         if let Some(known) = self.known.lock().get_mut(uid) {
-            known.read_at = known.read_at.checked_sub(MAX_AGE).unwrap_or(known.read_at);
-            known.passed_at = None;
+            (known.is_doubted, known.passed_at) = (true, None);
         }
+    }
+
+    /// Returns true if the next [`Registries::client`] reads the Secrets, and so finds what is missing.
+    pub(crate) fn reads_next(&self, registry: &Registry) -> bool {
+        let known = self.known.lock();
+        let known = known.get(&registry.uid().unwrap_or_default());
+        known.is_none_or(|known| known.generation != registry.metadata.generation || !known.is_fresh())
     }
 
     /// Records that the Registry with this uid passed its check.
@@ -196,6 +206,12 @@ impl Registries {
     }
 }
 
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.read_at.elapsed() < if self.is_doubted { MIN_AGE } else { MAX_AGE }
+    }
+}
+
 /// Returns the reason of a Registry's condition for `error`.
 pub(crate) fn reason_of(error: &RegistryError) -> &'static str {
     match error.kind {
@@ -226,3 +242,5 @@ fn fingerprint(logins: &Logins, ca_bundle: Option<&[u8]>) -> [u8; 32] {
 
 /// The maximum age of Secrets that were read.
 const MAX_AGE: Duration = Duration::from_secs(60);
+/// The maximum age of Secrets that a registry refuses.
+const MIN_AGE: Duration = Duration::from_secs(15);

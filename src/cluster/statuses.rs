@@ -1,5 +1,6 @@
 //! Reads and writes ReplicationStatus objects.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
@@ -17,10 +18,12 @@ use super::call::{CallError, FIELD_MANAGER, call};
 use super::pair_events::PairNews;
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
-use crate::plan::{ConfigurationReport, PairIdentity};
+use crate::plan::{
+    ConfigurationReport, EnvelopeExceeded, EnvelopeLimits, PairIdentity, StatusDetail, StatusEnvelope, StatusKey,
+};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
-use crate::terms::{ConfigurationReference, ReplicationStatusStatus};
+use crate::terms::{ConfigurationReference, ReplicationStatusStatus, reason};
 
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub(crate) struct Statuses {
@@ -28,19 +31,37 @@ pub(crate) struct Statuses {
     reports: Locked<HashMap<(String, String), (String, ConfigurationReport)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     news: PairNews,
+    envelope: Locked<StatusEnvelope>,
 }
 
 impl Statuses {
-    /// Returns a store that works through `client`. Configurations whose report changed are sent to `wakes`.
-    pub(crate) fn new(client: Client, wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>) -> Self {
-        Self { news: PairNews::new(client.clone()), client, reports: Locked::default(), wakes }
+    /// Returns a store that works through `client` and writes within `limits`. Configurations whose report changed are
+    /// sent to `wakes`.
+    pub(crate) fn new(
+        client: Client,
+        limits: EnvelopeLimits,
+        wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
+    ) -> Self {
+        let (news, envelope) = (PairNews::new(client.clone()), Locked::new(StatusEnvelope::new(limits)));
+        Self { client, reports: Locked::default(), wakes, news, envelope }
     }
 
     /// Returns the last report of the configuration with this uid, but not that of an earlier one of the same name.
     pub(crate) fn report_of(&self, namespace: &str, name: &str, uid: &str) -> Option<ConfigurationReport> {
-        let reports = self.reports.lock();
-        let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
-        (of == uid).then(|| report.clone())
+        let report = {
+            let reports = self.reports.lock();
+            let (of, report) = reports.get(&(namespace.to_owned(), name.to_owned()))?;
+            (of == uid).then(|| report.clone())?
+        };
+        let envelope = self.envelope.lock();
+        let exceeded = envelope.exceeded(namespace, name).map(|exceeded| {
+            let reason = match exceeded {
+                EnvelopeExceeded::Objects => reason::TOO_MANY_PAIRS,
+                EnvelopeExceeded::Bytes => reason::STATUSES_TOO_LARGE,
+            };
+            (reason, envelope.explain(exceeded))
+        });
+        Some(ConfigurationReport { envelope: exceeded, ..report })
     }
 
     /// Drops the report of a configuration that does not exist any more.
@@ -59,6 +80,7 @@ impl Statuses {
         loop {
             let page = call(api.list(&parameters)).await?;
             page.items.iter().for_each(|object| self.news.restore(object));
+            page.items.iter().for_each(|object| self.adopt(object));
             found.extend(page.items.into_iter().map(|object| StoredPair {
                 identity: PairIdentity {
                     namespace: object.namespace().unwrap_or_default(),
@@ -75,6 +97,43 @@ impl Statuses {
                 None => return Ok(found),
             }
         }
+    }
+
+    /// Counts an object that an earlier process wrote.
+    fn adopt(&self, object: &ReplicationStatus) {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let configuration = object.spec.0.configuration_ref.name.as_str();
+        let status = object.status.as_ref();
+        let key = StatusKey { namespace: &namespace, configuration, name: &name };
+        let has_list = status.is_none_or(|status| !status.images.is_empty() || status.summary.images == 0);
+        let detail = if has_list { StatusDetail::Whole } else { StatusDetail::Counts };
+        self.envelope.lock().record(key, detail, status.map_or(0, length));
+    }
+
+    /// Returns the part of a status that may be written; `None` if that is nothing.
+    fn bounded<'a>(
+        &self,
+        pair: &PairIdentity,
+        status: &'a ReplicationStatusStatus,
+    ) -> Option<Cow<'a, ReplicationStatusStatus>> {
+        let (key, configuration) = (key(pair), pair.spec.configuration_ref.name.as_str());
+        let mut envelope = self.envelope.lock();
+        let before = envelope.exceeded(&pair.namespace, configuration);
+        let written = match envelope.place(key, length(status)) {
+            StatusDetail::Whole => Some(Cow::Borrowed(status)),
+            StatusDetail::Nothing => None,
+            StatusDetail::Counts => {
+                let counts =
+                    ReplicationStatusStatus { images: Vec::new(), failure_groups: Vec::new(), ..status.clone() };
+                envelope.record(key, StatusDetail::Counts, length(&counts));
+                Some(Cow::Owned(counts))
+            }
+        };
+        if envelope.exceeded(&pair.namespace, configuration) != before {
+            // A closed channel means that the operator ends.
+            let _ = self.wakes.send(ObjectRef::new(configuration).within(&pair.namespace));
+        }
+        written
     }
 
     /// Writes `status`, creating the object first where it is absent. Returns the object.
@@ -111,7 +170,8 @@ impl Store for Statuses {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let failed = |error| StoreError(format!("failed to write the status of {}: {error}", pair.name));
-            let object = self.write(pair, status).await.map_err(failed)?;
+            let Some(status) = self.bounded(pair, status) else { return Ok(()) };
+            let object = self.write(pair, &status).await.map_err(failed)?;
             self.news.announce(&object, &status.conditions).await;
             Ok(())
         }
@@ -128,6 +188,7 @@ impl Store for Statuses {
                 }
                 _ => {
                     self.news.forget(pair);
+                    self.envelope.lock().remove(key(pair));
                     Ok(())
                 }
             }
@@ -157,6 +218,16 @@ where
     let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status});
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await
+}
+
+fn key(pair: &PairIdentity) -> StatusKey<'_> {
+    let configuration = &pair.spec.configuration_ref.name;
+    StatusKey { namespace: &pair.namespace, configuration, name: &pair.name }
+}
+
+/// Returns the bytes of a status as it is stored.
+fn length(status: &ReplicationStatusStatus) -> usize {
+    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
 }
 
 fn owner_reference(owner: &ConfigurationReference) -> OwnerReference {

@@ -124,14 +124,13 @@ fn note_credentials(registry: &Registry, health: &Health, view: &View) {
 
 async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
     let uid = registry.uid().unwrap_or_default();
-    if !registry
-        .status
-        .as_ref()
-        .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == condition_type::READY && c.status == "True"))
-    {
+    let conditions = registry.status.iter().flat_map(|status| &status.conditions);
+    if !conditions.into_iter().any(|c| c.type_ == condition_type::READY && c.status == "True") {
         view.registries.read_again(&uid);
     }
-    if let Some(Unusable { reason, message }) = view.registries.missing_reference(registry).await {
+    if !view.registries.reads_next(registry)
+        && let Some(Unusable { reason, message }) = view.registries.missing_reference(registry).await
+    {
         view.registries.read_again(&uid);
         return Health::Failing { stalled: true, reason, message };
     }

@@ -29,7 +29,8 @@ pub(super) fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     });
     let mut size = 0;
     let mut images = Vec::new();
-    for (tag, entry) in entries.into_iter().take(MAX_IMAGES) {
+    let mut denied = 0;
+    for (tag, entry) in entries.into_iter().filter(|(_, entry)| is_listed(entry, &mut denied)).take(MAX_IMAGES) {
         let image = match entry {
             LedgerEntry::Row(row) => image_status(tag, row),
             LedgerEntry::Unread(unread, digest) => unread_status(tag, unread, digest),
@@ -41,6 +42,15 @@ pub(super) fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
         images.push(image);
     }
     images
+}
+
+/// Returns true unless it is one more image that is denied: the group of that cause counts them, so that what a source
+/// lists costs no object of its size before its owner consents.
+fn is_listed(entry: &LedgerEntry<'_>, denied: &mut usize) -> bool {
+    let LedgerEntry::Row(Row { state: RowState::Failed(failure), .. }) = entry else { return true };
+    let is_denied = matches!(failure.code, FailureCode::RegistryPermissionDenied | FailureCode::PolicyRevoked);
+    *denied += usize::from(is_denied);
+    !is_denied || *denied <= MAX_DENIED
 }
 
 /// Returns the entry of one row in a status.
@@ -60,7 +70,7 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
             image.failure_code = Some(failure.code);
             image.message = Some(shorten(&failure.message, MAX_MESSAGE_BYTES));
             image.attempts = Some(failure.attempts);
-            image.next_attempt_at = Some(whole_seconds(failure.next_attempt_at));
+            image.next_attempt_at = failure.is_scheduled().then(|| whole_seconds(failure.next_attempt_at));
         }
         RowState::InProgress { attempts, bytes } => {
             image.status = ReplicationState::InProgress;
@@ -113,6 +123,8 @@ pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 const MAX_IMAGES: usize = 250;
+/// Images that are shown of those that the destination's owner does not permit.
+const MAX_DENIED: usize = 10;
 const MAX_IMAGES_BYTES: usize = 40_000;
 const MAX_MESSAGE_BYTES: usize = 500;
 const MAX_SAMPLE_TAGS: usize = 10;

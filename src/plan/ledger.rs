@@ -1,6 +1,7 @@
 //! The ledger of a pair: the digest of each tag at the source, and its state at the destination.
 
 mod absence;
+mod failures;
 mod pushes;
 mod row;
 mod unread;
@@ -15,10 +16,10 @@ use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
 pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
-use super::phase::phase;
+use super::phase::next_in_cycle;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
-use crate::terms::{FailureCode, ImageStatus, ReplicationState};
+use crate::terms::{ImageStatus, ReplicationState};
 
 /// The rows of one pair, with their counts kept up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,8 +72,8 @@ impl Ledger {
             row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
             row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
-            // Spread over a day, so that a restart does not look at everything at once.
-            row.audit_at = now + AUDIT_INTERVAL.mul_f64(phase(&image.tag));
+            // At its time of the day: a restart looks at nothing at once, and puts nothing off.
+            row.audit_at = next_in_cycle(&image.tag, AUDIT_INTERVAL, now);
             ledger.counts.add(&row);
             ledger.rows.insert(tag, row);
         }
@@ -211,27 +212,6 @@ impl Ledger {
             row.state = RowState::Failed(RowFailure { code, message, attempts, next_attempt_at });
             row.owed = true;
         });
-    }
-
-    /// Makes every failure due now that `chosen` picks, since its cause may be gone. Returns true if there is any.
-    pub fn make_due(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) -> bool {
-        let mut any = false;
-        for row in self.rows.values_mut() {
-            if let RowState::Failed(failure) = &mut row.state
-                && chosen(failure.code)
-            {
-                failure.next_attempt_at = failure.next_attempt_at.min(now);
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Makes the failure of `tag` due now.
-    pub fn retry(&mut self, tag: &Tag, now: Timestamp) {
-        if let Some(Row { state: RowState::Failed(failure), .. }) = self.rows.get_mut(tag) {
-            failure.next_attempt_at = failure.next_attempt_at.min(now);
-        }
     }
 
     /// Records that the copy of `tag` was stopped. Returns true if the status showed one.

@@ -7,6 +7,7 @@ mod configuration;
 mod deletion;
 mod destination_names;
 mod destination_template;
+mod envelope;
 mod fair_queue;
 mod host_bindings;
 mod image_entries;
@@ -44,6 +45,7 @@ pub use deletion::{
 pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};
 pub use destination_template::{DestinationTemplate, TemplateError};
+pub use envelope::{EnvelopeExceeded, EnvelopeLimits, StatusDetail, StatusEnvelope, StatusKey};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use host_bindings::{HostBinding, HostBindingError, HostBindings};
 pub use image_entries::image_status;

@@ -88,6 +88,8 @@ pub struct ConfigurationReport {
     pub blocked: Option<Problem>,
     /// The names in the lists of the source that are not valid, as a sentence.
     pub invalid_names: Option<String>,
+    /// The bound of status objects that the configuration meets, with a sentence.
+    pub envelope: Option<(&'static str, String)>,
     /// The filters that match nothing of the source, or more than their words, as sentences.
     pub unused_filters: Vec<String>,
     /// The deletions that wait, with the reason and a sentence.
@@ -173,9 +175,11 @@ pub fn configuration_status(
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let held = report.held_deletions.as_ref().map(|(why, message)| (*why, message.as_str()));
+    let envelope = report.envelope.as_ref().map(|(reason, message)| (*reason, message.as_str()));
     let conditions = Conditions::of(&previous.conditions, report.generation, now)
         .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
         .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill)
+        .set_or_remove(condition_type::ENVELOPE_EXCEEDED, envelope)
         .set_or_remove(
             condition_type::LAG_OBJECTIVE_MISSED,
             late.as_ref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message.as_str())),
@@ -409,6 +413,20 @@ mod tests {
             let grouped: u64 = status.failure_groups.iter().map(|group| group.count).sum();
             assert_eq!(grouped, failed as u64);
         }
+    }
+
+    #[test]
+    fn images_that_are_denied_take_few_bytes() {
+        let mut ledger = Ledger::default();
+        for i in 0..250_usize {
+            let (tag, digest) = (format!("v{i}").parse().unwrap(), Digest::sha256(&i.to_le_bytes()));
+            ledger.observe(&tag, &digest, at(0), at(0));
+            let (code, message) = (FailureCode::RegistryPermissionDenied, "no statement allows it".to_owned());
+            ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after: None, jitter: 0.0 }, at(0));
+        }
+        let status = status(&ledger);
+        assert!(serde_json::to_string(&status).unwrap().len() < 4_000);
+        assert_eq!((status.images.len(), status.failure_groups[0].count), (10, 250));
     }
 
     #[test]

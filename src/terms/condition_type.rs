@@ -16,6 +16,8 @@ pub const NAMES_SKIPPED: &str = "NamesSkipped";
 pub const BACKFILL_STOPPED: &str = "BackfillStopped";
 /// Images that the source has deleted wait to be deleted at a destination. Present only while true.
 pub const DELETIONS_HELD: &str = "DeletionsHeld";
+/// The configuration has more pairs, or larger statuses, than the administrator lets be written. Present only while true.
+pub const ENVELOPE_EXCEEDED: &str = "EnvelopeExceeded";
 /// Every image of the pair is at its destination, read back and verified.
 pub const REPLICATED: &str = "Replicated";
 /// The destination's owner permits the replication; the message names the deciding statement.

@@ -21,6 +21,7 @@ pub struct ReplicationConfigurationStatus {
     /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
     /// `DeletionsHeld`: images that the source has deleted wait to be deleted at a destination.
     /// `LagObjectiveMissed`: an image waits for longer than `spec.lagObjective`.
+    /// `EnvelopeExceeded`: some statuses are not written, or without their images.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(transform = keyed_by("type"))]

@@ -52,6 +52,10 @@ pub const DELETION_FAILED: &str = "DeletionFailed";
 pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
 /// The source lists names that no repository, or no tag, can have.
 pub const INVALID_NAMES: &str = "InvalidNames";
+/// There are more pairs than the administrator lets have a ReplicationStatus.
+pub const TOO_MANY_PAIRS: &str = "TooManyPairs";
+/// The statuses of the namespace are larger than the administrator lets be written.
+pub const STATUSES_TOO_LARGE: &str = "StatusesTooLarge";
 /// The source lacks a repository that an EXACT_MATCH filter names.
 pub const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
 /// The source cannot list its repositories.

@@ -201,7 +201,8 @@ pub struct ImageStatus {
     /// The number of failed attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// The latest time of the next attempt. Absent for a tag that cannot be read: each comparison tries it again.
+    /// The latest time of the next attempt. Absent for a tag that cannot be read, which each comparison tries again, and
+    /// while another image is tried for the same cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
     /// The bytes of the image, as stated by its manifests; while it is in progress, the bytes read so far.

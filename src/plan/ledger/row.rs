@@ -140,7 +140,7 @@ pub struct RowFailure {
     pub message: String,
     /// Failures so far.
     pub attempts: u32,
-    /// The time of the next attempt.
+    /// The time of the next attempt; [`Timestamp::MAX`] while another image tries for all that share the cause.
     pub next_attempt_at: Timestamp,
 }
 
@@ -214,6 +214,13 @@ impl Counts {
             RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
         }
         counts
+    }
+}
+
+impl RowFailure {
+    /// Returns true if the time of the next attempt is known.
+    pub fn is_scheduled(&self) -> bool {
+        self.next_attempt_at < Timestamp::MAX
     }
 }
 

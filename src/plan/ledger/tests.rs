@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::terms::FailureCode;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -353,4 +354,22 @@ fn a_tag_that_was_deleted_and_pushed_again_is_copied_again() {
     assert_eq!(ledger.attempt(&b, at(1003)), Attempt::Copy(Digest::sha256(b"b")));
     assert_eq!(ledger.row(&b).unwrap().written, None, "what was written there is gone");
     assert_eq!(recount(&ledger), ledger.counts());
+}
+
+#[test]
+fn restarts_put_no_audit_off() {
+    let images: Vec<ImageStatus> = (0..50)
+        .map(|n| ImageStatus {
+            status: ReplicationState::Complete,
+            completed_at: Some(at(0)),
+            ..ImageStatus::pending(format!("v{n}"), Digest::sha256(&[n]).to_string())
+        })
+        .collect();
+    let audited = |begun: i64| -> BTreeSet<Tag> {
+        let ledger = Ledger::restore(&images, None, at(begun));
+        assert!(ledger.due(at(begun + 180)).0.len() < 10, "a restart looks at few at once");
+        ledger.due(at(begun + 6 * 3600)).0.into_iter().collect()
+    };
+    let of_a_day: BTreeSet<Tag> = (0..4).flat_map(|part| audited(1_000_000 + part * 6 * 3600)).collect();
+    assert_eq!(of_a_day.len(), 50, "a process that lives for six hours audits its part of the day");
 }

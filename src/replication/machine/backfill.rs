@@ -18,7 +18,10 @@ impl Machine {
         let is_held = |id: &PairId| {
             let Some(pair) = self.pairs.get(id) else { return false };
             let is_new = |row: &Row| matches!(row.state, RowState::Pending) && row.written.is_none();
-            self.is_stopped(&pair.key.destination) && pair.ledger.row(&queued.tag).is_some_and(is_new)
+            // Those of a pair that is refused as a whole are not tried anyway.
+            pair.refused.is_none()
+                && self.is_stopped(&pair.key.destination)
+                && pair.ledger.row(&queued.tag).is_some_and(is_new)
         };
         let held: Vec<PairId> = queued.pairs.iter().copied().filter(is_held).collect();
         for id in held {

@@ -101,6 +101,9 @@ impl Machine {
             return false;
         }
         let Attempt::Copy(digest) = pair.ledger.attempt(tag, now) else { return false };
+        if self.refuse(id, tag, (&digest, is_urgent), now) {
+            return false;
+        }
         let Some(assignment) = self.assignment(id, tag, group, is_urgent) else {
             let has_source = self.orders.registries.contains_key(&self.source());
             let code = if has_source { FailureCode::DestinationNotReady } else { FailureCode::SourceNotReady };
@@ -132,6 +135,7 @@ impl Machine {
         let (id, tag, digest) = (*pair, tag.clone(), digest.clone());
         self.touch(id, now, |pair| {
             let is_new = match progress {
+                CopyProgress::Running(_) if pair.refused.is_some() => false,
                 CopyProgress::Running(bytes) => pair.ledger.progress(&tag, &digest, bytes),
                 CopyProgress::Waiting => pair.ledger.interrupt(&tag),
             };
@@ -183,13 +187,11 @@ impl Machine {
             }
             false
         });
-        if verified == Some(true) {
-            self.take_verified(id, &tag, was_complete, now);
-        }
-        if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(&tag)) {
-            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
-        }
+        self.note_verified(id, &tag, (was_complete, verified == Some(true)), now);
         self.settle(id, &tag, failed, jitter, now);
+        if let Some(failed) = code {
+            self.take_refusal((id, &tag), failed, jitter, now);
+        }
         self.deletions_may_go_on(id, now);
         self.follow_up(id, &tag, &digest, now);
         match code {
@@ -241,6 +243,16 @@ impl Machine {
         if let Some(row) = pair.ledger.row(tag).filter(|_| pair.ledger.is_complete(tag)) {
             let verified = Record::Verified(Box::new(image_status(tag, row)));
             self.effects.push(Effect::Record(pair.identity.clone(), verified));
+        }
+    }
+
+    /// Records a tag that was verified, or that no longer is.
+    fn note_verified(&mut self, id: PairId, tag: &Tag, (was_complete, is_verified): (bool, bool), now: Timestamp) {
+        if is_verified {
+            self.take_verified(id, tag, was_complete, now);
+        }
+        if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(tag)) {
+            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod assignments;
 mod backfill;
+mod causes;
 mod claiming;
 mod comparison;
 mod copies;
@@ -19,6 +20,7 @@ mod orders;
 mod pair;
 mod pair_deletions;
 mod pairs;
+mod probes;
 mod reporting;
 mod state;
 mod tags;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use self::causes::SharedCauses;
 pub(crate) use self::event::{
     Assignment, CopyProgress, Deletion, DeletionOutcome, Effect, Event, Group, Hints, Looks, Orders, Outcome,
     Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
@@ -82,6 +85,7 @@ pub(crate) struct Machine {
     next_copy: CopyId,
     retries: Timers<PairId>,
     backfills: Backfills,
+    causes: SharedCauses,
     progressed_at: Timestamp,
     /// Deletions of images that have left the source.
     deletions: Deletions,
@@ -173,6 +177,7 @@ impl Machine {
             next_copy: 0,
             retries: Timers::default(),
             backfills: Backfills::default(),
+            causes: SharedCauses::default(),
             progressed_at: now,
             deletions: Deletions::default(),
             comparison: None,
@@ -247,7 +252,7 @@ impl Machine {
         let is_active = self.is_active();
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
         let retries = if self.orders.once.is_some() { self.retry_at() } else { self.retries.next() };
-        let retries = retries.filter(|_| is_active);
+        let retries = retries.into_iter().chain(self.causes.probe_at()).min().filter(|_| is_active);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
         let begin = (!self.queue.is_empty()).then(|| self.copies_begin_at(now)).flatten();
         let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);
@@ -347,6 +352,7 @@ impl Machine {
             if self.comparison.is_none() && self.compare_at <= now {
                 self.start_comparison(now);
             }
+            self.queue_probes(now);
             self.queue_retries(now);
             self.release_backfills(now);
             self.decide_deletions(now);

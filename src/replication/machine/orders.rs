@@ -139,10 +139,13 @@ impl Machine {
 
     fn retry(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
         for (id, pair) in &mut self.pairs {
-            if pair.ledger.counts().failed > 0 && pair.ledger.make_due(now, &chosen) {
+            if pair.ledger.counts().failed > 0
+                && pair.ledger.make_due(now, |code| chosen(code) && pair.refused.is_none_or(|cause| cause.code != code))
+            {
                 self.retries.set(*id, Some(now));
             }
         }
+        self.doubt_causes(now, chosen);
     }
 
     /// The process was stopped for longer than its authority lasts. Another one may have gone on: nothing is written

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::causes::SharedCause;
 use super::event::StoredPair;
 use super::ids::CopyId;
 use super::pair_deletions::PairDeletions;
@@ -56,6 +57,10 @@ pub(crate) struct Pair {
     pub permission: Option<Decision>,
     /// True if the policies deny it, as last decided without a copy.
     pub is_denied: bool,
+    /// The cause for which its images are refused, until one of them succeeds.
+    pub refused: Option<SharedCause>,
+    /// The sentence about it.
+    pub refusal: String,
     /// Tags that wait in the queue.
     pub queued: BTreeSet<Tag>,
     /// Those of them that were put in front.
@@ -108,6 +113,8 @@ impl Pair {
             deletions: PairDeletions::default(),
             permission: None,
             is_denied: false,
+            refused: None,
+            refusal: String::new(),
             queued: BTreeSet::new(),
             urgent: BTreeSet::new(),
             running: HashMap::new(),

@@ -149,6 +149,7 @@ impl Machine {
             problem,
             blocked,
             invalid_names: self.excluded.invalid_names.clone(),
+            envelope: None, // The store knows it.
             unused_filters: self.excluded.unused_filters.clone(),
             held_deletions: self.deletions.condition.clone(),
             phase,

@@ -7,6 +7,7 @@ mod deletion_brake;
 mod deletions;
 mod lag;
 mod names;
+mod probes;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,7 +205,8 @@ impl Bench {
     /// Ends every copy that runs.
     fn copied(&mut self, result: Result<(), FailureCode>) {
         for (id, _) in std::mem::take(&mut self.copies) {
-            let permission = Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: String::new() };
+            let allowed = result != Err(FailureCode::RegistryPermissionDenied);
+            let permission = Decision { allowed, reason: reason::SAME_NAMESPACE, message: String::new() };
             let replica = || Replica { bytes: 7, destination_digest: None };
             let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
             self.step(Event::Ended(id, Some(Outcome { permission, result, is_unanswered: false }), 0.5));

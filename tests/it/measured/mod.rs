@@ -2,5 +2,6 @@
 
 pub mod limits;
 mod operator_requests;
+mod refusals;
 mod request_counts;
 mod round_trips;

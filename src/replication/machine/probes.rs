@@ -1,0 +1,167 @@
+//! Work that is refused for a cause that many images share: one image tries it again, and the others wait for that one.
+
+use jiff::Timestamp;
+
+use super::causes::{Refusals, SharedCause, Sharing};
+use super::{Machine, Pair, PairId};
+use crate::image::{Digest, Tag};
+use crate::plan::{FailedAttempt, NamespacedName, RowState};
+use crate::terms::FailureCode;
+
+impl Machine {
+    /// Takes the end of an attempt for the images that share its cause; `failed` is its failure. Of a pair that was
+    /// refused before, another end is a sign that the cause is gone.
+    pub(super) fn take_refusal(
+        &mut self,
+        (id, tag): (PairId, &Tag),
+        failed: Option<FailureCode>,
+        jitter: f64,
+        now: Timestamp,
+    ) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        let destination = pair.key.destination.clone();
+        let is_permitted = pair.permission.as_ref().is_none_or(|decision| decision.allowed);
+        let cause = failed.and_then(|code| SharedCause::of(code, is_permitted));
+        if let Some(earlier) = pair.refused.filter(|earlier| cause != Some(*earlier)) {
+            self.admit(id, earlier, now);
+        }
+        if failed.is_none() {
+            self.causes.take_success(&destination);
+        }
+        let Some(cause) = cause.filter(|_| self.orders.once.is_none()) else { return };
+        let refusals = self.causes.0.entry((destination, cause)).or_insert_with(|| Refusals::new(now));
+        if !refusals.take_failure(cause, (id, tag), jitter, now) {
+            return;
+        }
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        let Some(message) = pair.ledger.hold(tag) else { return };
+        refusals.message.clone_from(&message);
+        if pair.refused != Some(cause) {
+            (pair.refused, pair.refusal) = (Some(cause), message);
+            refusals.pairs.push_back(id);
+        } else if cause.sharing == Sharing::InARow {
+            pair.ledger.reword(tag, &pair.refusal); // Another wording of the same cause is not worth a write.
+        } else if cause.sharing == Sharing::All && pair.refusal != message {
+            pair.ledger.reword_all(cause.code, &message);
+            pair.refusal = message;
+        }
+    }
+
+    /// Fails an image of a pair that is refused without trying it. Returns false if it is to try: also one that was
+    /// pushed just now, where the registry may refuse others only.
+    pub(super) fn refuse(
+        &mut self,
+        id: PairId,
+        tag: &Tag,
+        (digest, is_urgent): (&Digest, bool),
+        now: Timestamp,
+    ) -> bool {
+        self.join_cause(id);
+        let Some(pair) = self.pairs.get(&id) else { return false };
+        let (destination, Some(cause)) = (&pair.key.destination, pair.refused) else { return false };
+        let is_meant = match cause.sharing {
+            Sharing::All => true,
+            Sharing::InARow => !is_urgent || self.is_stalled(destination),
+            Sharing::Failed => pair.ledger.row(tag).is_some_and(|row| has_failed(&row.state, cause.code)),
+        };
+        let refusals = self.causes.0.get(&(destination.clone(), cause)).filter(|_| is_meant);
+        if refusals.is_none_or(|refusals| refusals.probing.contains(&(id, tag.clone()))) {
+            return false;
+        }
+        let failed = FailedAttempt { code: cause.code, message: pair.refusal.clone(), retry_after: None, jitter: 0.5 };
+        self.touch(id, now, |pair| {
+            pair.ledger.fail(tag, digest, failed, now);
+            pair.ledger.hold(tag);
+            pair.change(now);
+        });
+        true
+    }
+
+    /// Counts a pair as refused whose Registry refuses the credentials of all: its check and images of other pairs have
+    /// shown that.
+    fn join_cause(&mut self, id: PairId) {
+        let Some(pair) = self.pairs.get(&id).filter(|pair| pair.refused.is_none()) else { return };
+        let cause = SharedCause { code: FailureCode::DestinationDenied, sharing: Sharing::InARow };
+        let key = (pair.key.destination.clone(), cause);
+        if !self.is_stalled(&key.0) {
+            return;
+        }
+        let Some(refusals) = self.causes.0.get_mut(&key).filter(|refusals| refusals.is_proved()) else { return };
+        refusals.pairs.push_back(id);
+        let message = refusals.message.clone();
+        if let Some(pair) = self.pairs.get_mut(&id) {
+            (pair.refused, pair.refusal) = (Some(cause), message);
+        }
+    }
+
+    /// Returns true if the check of a Registry says that a person has to correct it.
+    fn is_stalled(&self, registry: &NamespacedName) -> bool {
+        self.orders.stalled_registries.contains_key(registry)
+    }
+
+    /// Has every pair try that is refused for a chosen cause, as that may be gone.
+    pub(super) fn doubt_causes(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
+        let doubted = self.causes.0.iter_mut().filter(|((_, cause), _)| chosen(cause.code));
+        doubted.for_each(|(_, refusals)| refusals.doubt(now));
+    }
+
+    /// Queues the images that try again. The check of a Registry tries for all images that wait for its correction.
+    pub(super) fn queue_probes(&mut self, now: Timestamp) {
+        if self.causes.probe_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let (mut probes, source) = (Vec::new(), self.source());
+        for ((destination, cause), refusals) in &mut self.causes.0 {
+            refusals.pairs.retain(|id| self.pairs.get(id).is_some_and(|pair| pair.refused == Some(*cause)));
+            if refusals.pairs.is_empty() || refusals.probe_at > now {
+                continue;
+            }
+            let checked = if cause.is_of_source() { &source } else { destination };
+            let is_stalled = self.orders.stalled_registries.contains_key(checked);
+            if cause.is_checked() && is_stalled && refusals.leave_to_check(now) {
+                continue;
+            }
+            refusals.probing.retain(|(id, tag)| {
+                let pair = self.pairs.get(id);
+                pair.is_some_and(|pair| pair.running.contains_key(tag) || pair.queued.contains(tag))
+            });
+            let turn = refusals.turn;
+            for _ in 0..refusals.begin_round(*cause, now) {
+                refusals.pairs.rotate_left(1);
+                let Some(id) = refusals.pairs.back().copied() else { break };
+                if let Some(tag) = refused_tag(&self.pairs[&id], cause.code, turn) {
+                    refusals.probing.insert((id, tag.clone()));
+                    probes.push((id, tag));
+                }
+            }
+        }
+        for (id, tag) in probes {
+            self.touch(id, now, |pair| pair.ledger.retry(&tag, now));
+            let repository = self.pairs[&id].key.repository.clone();
+            self.enqueue(&repository, &tag, vec![id], false);
+        }
+    }
+
+    /// Lets all images of a pair try again, and one of each other pair that was refused for the same cause.
+    fn admit(&mut self, id: PairId, cause: SharedCause, now: Timestamp) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        pair.refused = None;
+        if pair.ledger.make_due(now, |failed| failed == cause.code) {
+            self.retries.set(id, Some(now));
+        }
+        if let Some(refusals) = self.causes.0.get_mut(&(pair.key.destination.clone(), cause)) {
+            refusals.admit(id, now);
+        }
+    }
+}
+
+/// Returns an image of a pair that was refused for a cause: another one in each turn.
+fn refused_tag(pair: &Pair, code: FailureCode, turn: usize) -> Option<Tag> {
+    let refused = pair.ledger.rows().filter(|(_, row)| has_failed(&row.state, code)).map(|(tag, _)| tag);
+    let refused: Vec<&Tag> = refused.collect();
+    refused.get(turn.checked_rem(refused.len())?).map(|tag| (*tag).clone())
+}
+
+fn has_failed(state: &RowState, code: FailureCode) -> bool {
+    matches!(state, RowState::Failed(failure) if failure.code == code)
+}

@@ -1,0 +1,95 @@
+//! Work that is refused for a cause that many images share is tried by one of them, and nothing is written again.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, PostParams};
+use serde_json::json;
+use transship::api::{ReplicationConfiguration, ReplicationStatus};
+
+use crate::stories::scene::{Scene, to, to_other};
+use crate::support::eventually::eventually;
+use crate::support::image::Image;
+use crate::support::scripted::{Login, Personality, ScriptedRegistry};
+use crate::tag_filters::registry;
+
+const LONG: Duration = Duration::from_secs(120);
+/// For so long requests, lines and writes are counted.
+const WINDOW: Duration = Duration::from_secs(31);
+/// Once a cause has not been tried for so long, the pause between attempts no longer grows.
+const STEADY: Duration = Duration::from_secs(12);
+/// One in 15 s, and the one with which the window begins.
+const MOST: usize = 3;
+
+async fn failed(statuses: &Api<ReplicationStatus>) -> u64 {
+    let statuses = statuses.list(&Default::default()).await.unwrap().items;
+    statuses.into_iter().filter_map(|status| status.status).map(|status| status.summary.failed).sum()
+}
+
+/// Returns the lines of the log about images that failed for want of consent.
+async fn denials(scene: &Scene) -> usize {
+    let log = scene.operator_log().await;
+    log.lines().filter(|line| line.contains("an image failed") && line.contains("RegistryPermissionDenied")).count()
+}
+
+/// Waits until the pause between attempts no longer grows.
+async fn steady(scene: &Scene) {
+    let (began, mut known, mut since) = (Instant::now(), denials(scene).await, Instant::now());
+    while since.elapsed() < STEADY {
+        assert!(began.elapsed() < LONG, "denied images are tried again and again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = denials(scene).await;
+        if now != known {
+            (known, since) = (now, Instant::now());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_attempt_in_fifteen_seconds_tries_for_all_that_are_refused() {
+    let source = registry();
+    for repository in 0..10 {
+        for tag in 0..50 {
+            let image = Image::single(100 * repository + tag, 1, 100);
+            source.push(&format!("app-{repository}"), &format!("v{tag}"), &image);
+        }
+    }
+    let locked = ScriptedRegistry::start(Personality { login: Login::Basic, ..Personality::plain() });
+    let mut scene = Scene::new("refusals").await;
+    let (own, owner) = (scene.namespace.name.clone(), scene.other_namespace("refusals-owner").await);
+    scene.open_registry("source", &source).await;
+    scene.allow(&locked.host());
+    scene.secret(&own, "locked", &locked.host(), "transship", "a wrong password").await;
+    let spec = json!({"url": locked.url(), "allowHttp": true, "credentials": {"secretRef": {"name": "locked"}}});
+    scene.registry_object(&own, "locked", spec).await;
+    scene.registry_object(&owner, "theirs", json!({"url": registry().url(), "allowHttp": true})).await;
+    for (name, destination) in [("locked", to("locked")), ("theirs", to_other(&owner, "theirs"))] {
+        let object: ReplicationConfiguration = serde_json::from_value(json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration", "metadata": {"name": name},
+            "spec": {"source": {"registryRef": {"name": "source"}}, "interval": "10m",
+                "rules": [{"name": "all", "destinations": [destination]}], "execution": {"mode": "InProcess"}},
+        }))
+        .unwrap();
+        scene.configurations().create(&PostParams::default(), &object).await.unwrap();
+    }
+    scene.start_operator().await;
+    let statuses = scene.api::<ReplicationStatus>(&own);
+    // Images that were not tried yet may wait because the first fill is stopped.
+    eventually(LONG, "images are refused", async || {
+        let failed = failed(&statuses).await;
+        if failed >= 100 { Ok(()) } else { Err(format!("{failed} failed")) }
+    })
+    .await;
+    steady(&scene).await;
+    let logins = || locked.log().iter().filter(|request| request.authorized).count();
+    let (position, before) = (scene.plane.audit_position(), (denials(&scene).await, logins()));
+    tokio::time::sleep(WINDOW).await;
+    let events = scene.plane.audit_log_of(&scene.operator_user, position);
+    let secrets = events.iter().filter(|event| event.object_ref.resource == "secrets").count();
+    let writes = scene.writes(Some(position));
+    let (lines, logins) = (denials(&scene).await - before.0, logins() - before.1);
+    println!("in {WINDOW:?}: {lines} lines, {logins} logins, {secrets} Secret reads, {} writes", writes.len());
+    assert!(lines <= MOST, "{lines} lines about denied images");
+    assert!(logins <= MOST, "{logins} logins with a wrong password");
+    assert!(secrets <= MOST, "{secrets} reads of the Secret");
+    assert!(writes.is_empty(), "{writes:?}");
+}
