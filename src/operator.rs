@@ -37,7 +37,7 @@ use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::plan::{FairLimits, HostBindings};
-use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims};
+use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims, comparison_slots};
 
 /// Runs the operator until a signal ends it.
 ///
@@ -151,6 +151,7 @@ impl Parts {
             executor: Arc::new(ByClass { in_process, dispatcher: dispatcher.clone() }),
             engine,
             claims: claims.clone(),
+            comparisons: comparison_slots(),
             clock,
             metrics: metrics.clone(),
             wakes: claim_waker,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::figures::figures;
 use super::authority::SharedClaims;
 use super::clock::Clock;
+use super::fair_slots::FairSlots;
 use super::hints::{Hint, Mailbox};
 use super::machine::{
     Assignment, ComparisonId, CopyId, CopyProgress, Coverage, Effect, Event, Finding, Looks, Machine, Orders, Outcome,
@@ -31,7 +32,7 @@ use super::source_comparison::compare;
 use crate::copy::Engine;
 use crate::image::{RepositoryName, Tag};
 use crate::metrics::Metrics;
-use crate::plan::{NamespacedName, PairIdentity, Problem};
+use crate::plan::{NamespacedName, PairIdentity, Problem, ShareOwner};
 use crate::policy::PermissionRequest;
 use crate::terms::{Action, ReplicationStatusStatus, reason};
 
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub engine: Engine,
     /// The claims of all configurations.
     pub claims: SharedClaims,
+    /// The bound of comparisons at once.
+    pub comparisons: FairSlots,
     /// The time.
     pub clock: Clock,
     /// Counters.
@@ -241,8 +244,12 @@ impl Driver {
     fn compare(&mut self, id: ComparisonId) {
         let Some(configuration) = self.machine.configuration().cloned() else { return };
         let (sender, findings) = mpsc::unbounded_channel();
+        let NamespacedName { namespace, name } = self.machine.source();
+        let owner = ShareOwner { namespace, host: name, priority: 0, is_urgent: false };
+        let slots = self.core.comparisons.clone();
         let compare = compare(self.observer(), configuration, sender);
         // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
+        let compare = async move { slots.take(owner).await.lend_after(SLOW_COMPARISON, compare).await };
         let task = tokio::spawn(compare).abort_handle();
         self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });
     }
@@ -398,3 +405,4 @@ async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<
 const PROGRESS: usize = 512;
 const BACKGROUND_AT_ONCE: usize = 8;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+const SLOW_COMPARISON: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! Slots that tasks wait for, given out by a fair queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -15,6 +16,11 @@ pub(crate) struct FairSlots(Arc<Locked<FairQueue<oneshot::Sender<()>>>>);
 pub(crate) struct FairSlot {
     slots: FairSlots,
     ticket: Ticket,
+}
+
+/// Returns the slots of comparisons: all of a process share them, fairly between namespaces, then between sources.
+pub(crate) fn comparison_slots() -> FairSlots {
+    FairSlots::new(FairLimits { shared: COMPARISONS_AT_ONCE, reserved: COMPARISONS_AT_ONCE })
 }
 
 impl FairSlots {
@@ -50,12 +56,26 @@ impl FairSlot {
     }
 }
 
+impl FairSlot {
+    /// Does `work`, and lends the slot to others once it takes longer than `pause`.
+    pub(crate) async fn lend_after<T>(self, pause: Duration, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+            return done;
+        }
+        self.set_slow(true);
+        work.await
+    }
+}
+
 impl Drop for FairSlot {
     fn drop(&mut self) {
         self.slots.0.lock().remove(self.ticket);
         self.slots.start();
     }
 }
+
+const COMPARISONS_AT_ONCE: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -65,6 +85,17 @@ mod tests {
 
     fn owner(namespace: &str) -> ShareOwner {
         ShareOwner { namespace: namespace.to_owned(), host: "h".to_owned(), is_urgent: false, priority: 0 }
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_long_lends_its_slot_and_quick_work_passes_it_on() {
+        let slots = FairSlots::new(FairLimits { shared: 1, reserved: 0 });
+        let slow = slots.take(owner("a")).await;
+        let slow = tokio::spawn(slow.lend_after(Duration::from_millis(10), std::future::pending::<()>()));
+        for _ in 0..100 {
+            slots.take(owner("b")).await.lend_after(Duration::from_secs(60), async {}).await;
+        }
+        slow.abort();
     }
 
     #[tokio::test]

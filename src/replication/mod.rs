@@ -23,7 +23,7 @@ mod unused_filters;
 pub(crate) use authority::{Consent, SharedClaims};
 pub(crate) use clock::Clock;
 pub(crate) use driver::{Core, Driver, Inlets};
-pub(crate) use fair_slots::{FairSlot, FairSlots};
+pub(crate) use fair_slots::{FairSlot, FairSlots, comparison_slots};
 pub(crate) use hints::Mailbox;
 pub(crate) use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
 pub(crate) use running::{Configurations, StatusNames};

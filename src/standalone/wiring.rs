@@ -16,7 +16,7 @@ use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
 use crate::plan::{Claimant, Configuration, NamespacedName};
 use crate::replication::machine::{Machine, Orders, Predecessor, RegistryIdentity, Stored};
-use crate::replication::{Clock, Core, SharedClaims};
+use crate::replication::{Clock, Core, SharedClaims, comparison_slots};
 
 /// The core, and the uids of configurations whose claims changed.
 pub(super) struct Wiring {
@@ -74,6 +74,7 @@ impl Wiring {
             executor: Arc::new(executor),
             engine,
             claims,
+            comparisons: comparison_slots(),
             clock,
             metrics,
             wakes: waker,

@@ -246,7 +246,6 @@ impl Machine {
         }
     }
 
-    /// Records a tag that was verified, or that no longer is.
     fn note_verified(&mut self, id: PairId, tag: &Tag, (was_complete, is_verified): (bool, bool), now: Timestamp) {
         if is_verified {
             self.take_verified(id, tag, was_complete, now);

@@ -137,8 +137,7 @@ impl Machine {
         }
         for (id, tag) in probes {
             self.touch(id, now, |pair| pair.ledger.retry(&tag, now));
-            let repository = self.pairs[&id].key.repository.clone();
-            self.enqueue(&repository, &tag, vec![id], false);
+            self.enqueue(&tag, vec![id], false);
         }
     }
 

@@ -8,6 +8,7 @@ mod deletions;
 mod lag;
 mod names;
 mod probes;
+mod replaced;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
