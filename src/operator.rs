@@ -157,11 +157,7 @@ impl Parts {
             wakes: claim_waker,
         };
         let context = Context {
-            settings: Settings {
-                reconciles: RECONCILES,
-                default_execution: flags.default_execution,
-                has_jobs: flags.jobs.worker_image.is_some(),
-            },
+            settings: settings(flags),
             events: Events::new(view.client.clone()),
             view,
             statuses,
@@ -181,6 +177,14 @@ impl Parts {
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
         Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
+    }
+}
+
+fn settings(flags: &OperatorFlags) -> Settings {
+    Settings {
+        reconciles: RECONCILES,
+        default_execution: flags.default_execution,
+        has_jobs: flags.jobs.worker_image.is_some(),
     }
 }
 

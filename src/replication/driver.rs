@@ -2,6 +2,7 @@
 //!
 //! Every task is owned here and ends with the driver; the state machine bounds how many there are.
 
+mod comparing;
 mod deletions;
 mod figures;
 mod looks;
@@ -23,18 +24,17 @@ use super::clock::Clock;
 use super::fair_slots::FairSlots;
 use super::hints::{Hint, Mailbox};
 use super::machine::{
-    Assignment, ComparisonId, CopyId, CopyProgress, Coverage, Effect, Event, Finding, Looks, Machine, Orders, Outcome,
-    PairId, StoreOutcome, Stored,
+    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Looks, Machine, Orders, Outcome, PairId,
+    StoreOutcome, Stored,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
-use super::source_comparison::compare;
 use crate::copy::Engine;
 use crate::image::{RepositoryName, Tag};
 use crate::metrics::Metrics;
-use crate::plan::{NamespacedName, PairIdentity, Problem, ShareOwner};
+use crate::plan::{NamespacedName, PairIdentity};
 use crate::policy::PermissionRequest;
-use crate::terms::{Action, ReplicationStatusStatus, reason};
+use crate::terms::{Action, ReplicationStatusStatus};
 
 /// Everything that the configurations of a process share.
 pub(crate) struct Core {
@@ -241,45 +241,6 @@ impl Driver {
         }
     }
 
-    fn compare(&mut self, id: ComparisonId) {
-        let Some(configuration) = self.machine.configuration().cloned() else { return };
-        let (sender, findings) = mpsc::unbounded_channel();
-        let NamespacedName { namespace, name } = self.machine.source();
-        let owner = ShareOwner { namespace, host: name, priority: 0, is_urgent: false };
-        let slots = self.core.comparisons.clone();
-        let compare = compare(self.observer(), configuration, sender);
-        // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
-        let compare = async move { slots.take(owner).await.lend_after(SLOW_COMPARISON, compare).await };
-        let task = tokio::spawn(compare).abort_handle();
-        self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });
-    }
-
-    fn take_observation(&mut self, observation: Option<Observation>) {
-        let Some(running) = &mut self.comparison else { return };
-        let id = running.id;
-        let has_panicked = observation.is_none();
-        // A comparison that ends without saying so has panicked: it is incomplete.
-        let finding = observation.map_or(Finding::Done(Coverage::Partial), |Observation { finding, reply, .. }| {
-            if let (Finding::Tags(listed), Some(reply)) = (&finding, reply) {
-                running.replies.insert(listed.repository.clone(), reply);
-            }
-            finding
-        });
-        if matches!(finding, Finding::Tags(_)) {
-            self.core.access.served(&self.machine.source());
-        }
-        if matches!(finding, Finding::Done(_)) {
-            self.comparison = None;
-            self.core.metrics.comparisons.inc();
-        }
-        if has_panicked {
-            let message = "the comparison met a fault of its own; the log says more".to_owned();
-            let problem = Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message };
-            self.step(Event::Found(id, Finding::Problem(problem)));
-        }
-        self.step(Event::Found(id, finding));
-    }
-
     /// Looks at a repository that images are about to be copied to, with the consent of its owner.
     fn look_ahead(&mut self, destination: NamespacedName, repository: RepositoryName) {
         let (access, engine) = (self.core.access.clone(), self.core.engine.clone());
@@ -405,4 +366,3 @@ async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<
 const PROGRESS: usize = 512;
 const BACKGROUND_AT_ONCE: usize = 8;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
-const SLOW_COMPARISON: Duration = Duration::from_secs(5);

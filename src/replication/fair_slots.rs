@@ -54,9 +54,7 @@ impl FairSlot {
         self.slots.0.lock().set_slow(self.ticket, is_slow);
         self.slots.start();
     }
-}
 
-impl FairSlot {
     /// Does `work`, and lends the slot to others once it takes longer than `pause`.
     pub(crate) async fn lend_after<T>(self, pause: Duration, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);

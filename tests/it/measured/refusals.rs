@@ -59,9 +59,9 @@ async fn one_attempt_in_fifteen_seconds_tries_for_all_that_are_refused() {
     scene.open_registry("source", &source).await;
     scene.allow(&locked.host());
     scene.secret(&own, "locked", &locked.host(), "transship", "a wrong password").await;
-    let spec = json!({"url": locked.url(), "allowHttp": true, "credentials": {"secretRef": {"name": "locked"}}});
+    let spec = json!({"url": locked.url(), "allowHTTP": true, "credentials": {"secretRef": {"name": "locked"}}});
     scene.registry_object(&own, "locked", spec).await;
-    scene.registry_object(&owner, "theirs", json!({"url": registry().url(), "allowHttp": true})).await;
+    scene.registry_object(&owner, "theirs", json!({"url": registry().url(), "allowHTTP": true})).await;
     for (name, destination) in [("locked", to("locked")), ("theirs", to_other(&owner, "theirs"))] {
         let object: ReplicationConfiguration = serde_json::from_value(json!({
             "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration", "metadata": {"name": name},
