@@ -1,6 +1,7 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
 mod leading;
+mod worker_problems;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,21 +10,22 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::leading::{Leading, lost};
+use self::worker_problems::pass_on;
 use crate::admin::{self, Readiness};
-use crate::api::{Registry, ReplicationConfiguration};
+use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 use crate::channel::{self, CertificateAuthorities, Endpoint};
 use crate::cluster::{
-    ClusterAddresses, CopyJobs, Events, ExecutionClasses, LeaseLost, Statuses, Stores, Undecodable, View, WatchErrors,
-    beating_client, channel_authorities, watched,
+    ClusterAddresses, CopyJobs, Events, ExecutionClasses, LeaseLost, PolicyIndex, Statuses, Stores, Undecodable, View,
+    WatchErrors, beating_client, channel_authorities, watched,
 };
 use crate::config::{JobFlags, OperatorFlags};
 use crate::controllers::{
@@ -53,10 +55,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let client = beating_client(config, &heartbeats)?;
     let shutdown = CancellationToken::new();
     let undecodable = Arc::new(Undecodable::default());
-    let (registries, policies, configurations) =
-        (watched(&client, &undecodable), watched(&client, &undecodable), watched(&client, &undecodable));
-    let stores =
-        Stores { registries: registries.store(), policies: policies.store(), configurations: configurations.store() };
+    let Watches { registries, policies, configurations, stores } = Watches::new(&client, &undecodable);
     let (checks, registry_checks) = mpsc::channel(CHECKS);
     let namespaces = flags.watch_namespace.iter().cloned().collect();
     let refused = egress.refused.clone();
@@ -100,6 +99,30 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
         election.give_up().await;
     }
     Ok(())
+}
+
+/// The watches of the operator's own kinds.
+struct Watches {
+    registries: Controller<Registry>,
+    policies: Controller<RegistryPermissionPolicy>,
+    configurations: Controller<ReplicationConfiguration>,
+    stores: Stores,
+}
+
+impl Watches {
+    fn new(client: &Client, undecodable: &Arc<Undecodable>) -> Self {
+        let policy_index = Arc::new(PolicyIndex::default());
+        let index = policy_index.clone();
+        let policies = watched(client, undecodable, move |event| index.take(event));
+        let (registries, configurations) = (watched(client, undecodable, |_| ()), watched(client, undecodable, |_| ()));
+        let stores = Stores {
+            registries: registries.store(),
+            policies: policies.store(),
+            policy_index,
+            configurations: configurations.store(),
+        };
+        Self { registries, policies, configurations, stores }
+    }
 }
 
 /// Waits for a signal, and ends everything in good order.
@@ -207,36 +230,6 @@ fn job_control(
         metrics: context.metrics.clone(),
         shutdown: context.shutdown.clone(),
     }))
-}
-
-/// Informs configurations of changed claims and of problems of their Jobs; keeps the clock beating.
-async fn pass_on(
-    context: Arc<Context>,
-    dispatcher: Arc<Dispatcher>,
-    mut claims: mpsc::UnboundedReceiver<Vec<String>>,
-    heartbeats: Heartbeats,
-) {
-    let mut problems = dispatcher.problem_changes();
-    let beat = context.configurations.beat();
-    let passing = async {
-        loop {
-            heartbeats.beat("queue of changed claims");
-            tokio::select! {
-                Some(uids) = claims.recv() => {
-                    context.wake_uids(&uids);
-                    continue;
-                }
-                Ok(()) = problems.changed() => {}
-                // Configurations that have started meanwhile are informed too.
-                () = tokio::time::sleep(PASS_ON_EVERY) => {}
-            }
-            context.configurations.workers(|namespace, name| {
-                let uid = context.view.object(namespace, name)?.uid()?;
-                dispatcher.problem(namespace, &uid)
-            });
-        }
-    };
-    tokio::join!(beat, passing);
 }
 
 async fn beat(heartbeats: Heartbeats) {
@@ -385,4 +378,3 @@ const DRAIN: Duration = Duration::from_secs(10);
 const POLL_STORE_EVERY: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
 const AUTHORITIES_RETRY: Duration = Duration::from_secs(5);
-const PASS_ON_EVERY: Duration = Duration::from_secs(5);

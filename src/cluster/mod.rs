@@ -13,6 +13,7 @@ mod log_limit;
 mod object_backoff;
 mod pair_events;
 mod policies;
+mod policy_index;
 mod public_keys;
 mod registries;
 mod registry_index;
@@ -34,6 +35,7 @@ pub(crate) use jobs::{
     CopyJobs, JobSettings, WORKERS, WorkerToken, has_ended, life_left, pod_has_ended, pod_trouble, served_by,
 };
 pub(crate) use leadership::{Election, LeaseLost, ReplicaAddresses, Role};
+pub(crate) use policy_index::PolicyIndex;
 pub(crate) use public_keys::{names_public_keys, with_public_keys};
 pub(crate) use registries::reason_of;
 pub(crate) use statuses::{Statuses, patch_status};

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::credentials::notification_token;
 use super::policies::Policies;
+use super::policy_index::PolicyIndex;
 use super::registries::Registries;
 use super::registry_index::RegistryIndex;
 use super::registry_use::RegistryUse;
@@ -30,6 +31,8 @@ pub(crate) struct Stores {
     pub registries: Store<Registry>,
     /// Policies.
     pub policies: Store<RegistryPermissionPolicy>,
+    /// The same by namespace.
+    pub policy_index: Arc<PolicyIndex>,
     /// Configurations.
     pub configurations: Store<ReplicationConfiguration>,
 }
@@ -138,6 +141,11 @@ impl View {
             (true, None) => Standing::Anonymous,
             (true, Some(_)) => Standing::Accepted,
         }
+    }
+
+    /// Returns the name of the Registry with this uid, if it exists.
+    pub(crate) fn registry_name(&self, uid: &str) -> Option<NamespacedName> {
+        self.index.lock().name(uid).cloned()
     }
 
     /// Returns the client options of the Registry with this uid and their version; `None` if it cannot be used.

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::Event;
@@ -16,8 +16,12 @@ use super::watch_beats::watch_config;
 
 /// Returns a controller of all objects of a kind. It reconciles deleted objects too: their reconcile ends with
 /// `ObjectNotFound`. Of an object that cannot be decoded it keeps the last version that could, and `undecodable` knows
-/// it.
-pub(crate) fn watched<K>(client: &Client, undecodable: &Arc<Undecodable>) -> Controller<K>
+/// it. `seen` gets every event before the store does.
+pub(crate) fn watched<K>(
+    client: &Client,
+    undecodable: &Arc<Undecodable>,
+    seen: impl Fn(&Event<K>) + Send + Sync + 'static,
+) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -29,6 +33,7 @@ where
         let event = event.map(|event| decoded(event, &undecodable, |key| reader.get(key))).transpose();
         std::future::ready(event)
     });
+    let events = events.inspect_ok(seen);
     Controller::for_stream(Box::pin(events).reflect(writer).touched_objects(), store)
 }
 

@@ -131,10 +131,9 @@ fn consented(context: &Context, pair: &StoredPair) -> Option<Standing> {
         registry: &reference.name,
         repository: &pair.identity.spec.destination.repository,
     };
-    let policies = context.view.stores.policies.state();
-    let policies = policies.iter().filter(|policy| policy.namespace().as_ref() == Some(namespace));
+    let policies = context.view.stores.policy_index.of(namespace);
     let policies: Vec<Policy> =
-        policies.map(|policy| Policy { name: policy.name_any(), spec: Some(policy.spec.0.clone()) }).collect();
+        policies.iter().map(|policy| Policy { name: policy.name_any(), spec: Some(policy.spec.0.clone()) }).collect();
     let registry = context.view.object(namespace, &reference.name)?;
     evaluate(&request, &policies).allowed.then(|| context.view.standing(&registry))
 }

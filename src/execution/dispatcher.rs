@@ -169,14 +169,14 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the cause that keeps the workers of a source's images from running.
-    pub(crate) fn problem(&self, namespace: &str, source: &str) -> Option<String> {
+    /// Returns the cause that keeps the workers of each source's images from running, by the uid of its Registry.
+    pub(crate) fn problems(&self) -> BTreeMap<String, String> {
         let problems = self.problems.lock();
-        let mut found = problems.iter().filter(|(lane, _)| lane.namespace == namespace && lane.source == source);
-        found.next().map(|(_, problem)| problem.clone())
+        // Of several lanes the first one speaks.
+        problems.iter().rev().map(|(lane, problem)| (lane.source.clone(), problem.clone())).collect()
     }
 
-    /// Returns a receiver that changes whenever [`Dispatcher::problem`] may.
+    /// Returns a receiver that changes whenever [`Dispatcher::problems`] may.
     pub(crate) fn problem_changes(&self) -> watch::Receiver<u64> {
         self.problem_changes.subscribe()
     }

@@ -58,6 +58,12 @@ impl HintIndex {
         }
     }
 
+    /// Returns the names of the configurations that take the hints of a source.
+    pub(crate) fn names_of(&self, source: &NamespacedName) -> Vec<String> {
+        let sources = self.sources.lock();
+        sources.get(source).map(|subscribers| subscribers.all.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// Gives pushed tags of a Registry to the configurations that want them. Those for which there is no room, or that
     /// it takes too long to find, compare at once.
     pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>, now: Timestamp) {

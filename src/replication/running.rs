@@ -55,8 +55,8 @@ impl Configurations {
         if let Some(handle) =
             running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished())
         {
-            if let Some(source) = source {
-                handle.source = source;
+            if source.is_some_and(|source| std::mem::replace(&mut handle.source, source.clone()) != source) {
+                handle.workers.send_replace(None); // It was about the Jobs of another source.
             }
             self.subscribe(handle, orders.configuration.as_ref().ok());
             handle.orders.send_replace(orders);
@@ -97,14 +97,14 @@ impl Configurations {
         }
     }
 
-    /// Passes on what keeps the Jobs of a source's images from running: `problem` returns it for a namespace and a
-    /// Registry's name.
-    pub(crate) fn workers(&self, problem: impl Fn(&str, &str) -> Option<String>) {
-        for handle in self.running.lock().values() {
-            let problem = problem(&handle.source.0, &handle.source.1);
+    /// Passes on what keeps the Jobs of a source's images from running, to the configurations of that source alone.
+    pub(crate) fn workers(&self, source: &NamespacedName, problem: Option<&str>) {
+        let running = self.running.lock();
+        for name in self.hints.names_of(source) {
+            let Some(handle) = running.get(&(source.namespace.clone(), name)) else { continue };
             handle.workers.send_if_modified(|present| {
-                let is_new = *present != problem;
-                *present = problem;
+                let is_new = present.as_deref() != problem;
+                *present = problem.map(str::to_owned);
                 is_new
             });
         }
