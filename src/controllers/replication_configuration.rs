@@ -1,6 +1,6 @@
 //! Reconciles a ReplicationConfiguration: gives orders to the running one, and publishes its reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,12 @@ use crate::plan::{
     APPROVE_DELETIONS, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
     configuration_status, parse_configuration,
 };
-use crate::policy::Policy;
+use crate::policy::{PermissionRequest, Policy, is_introduced};
 use crate::registry::canonical_host;
 use crate::replication::machine::{Orders, RegistryIdentity};
-use crate::terms::{Execution, ExecutionMode, ReplicationConfigurationSpec, condition_type, reason};
+use crate::terms::{
+    Action as PermittedAction, Execution, ExecutionMode, ReplicationConfigurationSpec, condition_type, reason,
+};
 
 /// Runs the controller until the operator ends.
 pub(crate) async fn run(
@@ -84,29 +86,25 @@ fn orders(
     let parsed = parsed.and_then(|configuration| executable(context, configuration));
     let class = parsed.as_ref().ok().and_then(|configuration| class(context, configuration));
     let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let named = parsed.as_ref().map(|configuration| named_registries(configuration, context)).unwrap_or_default();
-    let identity = |registry: &Registry| {
-        let host = canonical_host(&registry.spec.url.parse().ok()?);
-        Some(RegistryIdentity { uid: registry.uid()?, host })
-    };
+    let policies = parsed.as_ref().map(|configuration| policies(configuration, context)).unwrap_or_default();
+    let hidden = parsed.as_ref().map(|configuration| hidden(configuration, name, &policies)).unwrap_or_default();
+    let named = parsed.as_ref().map(|configuration| named_registries(configuration, &hidden, context));
+    let named = named.unwrap_or_default();
     Orders {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         holder: Claimant { created, uid: object.uid().unwrap_or_default() },
         generation: object.metadata.generation,
         request: object.annotations().get(REPLICATE_REQUESTED_AT).cloned(),
-        registries: named
-            .iter()
-            .filter_map(|(reference, registry)| Some((reference.clone(), identity(registry)?)))
-            .collect(),
-        dependencies: dependencies(&named, context),
+        registries: identities(&named, &hidden),
+        dependencies: dependencies(&named, &policies, context),
         stalled_registries: stalled_registries(&named, namespace),
         standings: named
             .iter()
             .map(|(reference, registry)| (reference.clone(), context.view.standing(registry)))
             .filter(|(_, standing)| *standing != Standing::Accepted)
             .collect(),
-        policies: Arc::new(policies(&named, context)),
+        policies: Arc::new(policies.specs),
         slots: if class.is_some() { SLOTS_OF_JOBS } else { SLOTS },
         class,
         once: None,
@@ -117,14 +115,46 @@ fn orders(
     }
 }
 
-/// Returns the Registries that the configuration names and that exist.
-fn named_registries(configuration: &Configuration, context: &Context) -> BTreeMap<NamespacedName, Arc<Registry>> {
+/// Returns the Registries that the configuration names and that exist, but for hidden ones.
+fn named_registries(
+    configuration: &Configuration,
+    hidden: &BTreeSet<NamespacedName>,
+    context: &Context,
+) -> BTreeMap<NamespacedName, Arc<Registry>> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     let destinations = configuration.selection.destinations().into_iter().cloned();
-    let named = std::iter::once(source).chain(destinations);
+    let named = std::iter::once(source).chain(destinations).filter(|reference| !hidden.contains(reference));
     named
         .filter_map(|reference| Some((reference.clone(), context.view.object(&reference.namespace, &reference.name)?)))
         .collect()
+}
+
+/// Returns the destinations whose owners consent to nothing: the configuration may not learn if they exist.
+fn hidden(configuration: &Configuration, name: &str, policies: &DestinationPolicies) -> BTreeSet<NamespacedName> {
+    let is_hidden = |destination: &&NamespacedName| {
+        let request = PermissionRequest {
+            namespace: &configuration.namespace,
+            configuration: name,
+            action: PermittedAction::ReplicateImage,
+            registry_namespace: &destination.namespace,
+            registry: &destination.name,
+            repository: "",
+        };
+        !is_introduced(&request, policies.specs.get(&destination.namespace).map_or(&[], Vec::as_slice))
+    };
+    configuration.selection.destinations().into_iter().filter(is_hidden).cloned().collect()
+}
+
+fn identities(
+    named: &BTreeMap<NamespacedName, Arc<Registry>>,
+    hidden: &BTreeSet<NamespacedName>,
+) -> BTreeMap<NamespacedName, RegistryIdentity> {
+    let known = named.iter().filter_map(|(reference, registry)| {
+        let host = canonical_host(&registry.spec.url.parse().ok()?);
+        Some((reference.clone(), RegistryIdentity { uid: registry.uid()?, host }))
+    });
+    let hidden = hidden.iter().map(|reference| (reference.clone(), RegistryIdentity::hidden(reference)));
+    known.chain(hidden).collect()
 }
 
 /// Returns the Registries that a person has to correct, with the cause. That of another namespace is for its owner to
@@ -142,17 +172,27 @@ fn stalled_registries(
     stalled.collect()
 }
 
-/// Returns the policies of the namespaces of these Registries, as last watched.
-fn policies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> BTreeMap<String, Vec<Policy>> {
-    let mut policies: BTreeMap<String, Vec<Policy>> = BTreeMap::new();
-    for policy in context.view.stores.policies.state() {
-        let namespace = policy.namespace().unwrap_or_default();
-        if named.keys().any(|reference| reference.namespace == namespace) {
+/// The policies of the namespaces of a configuration's destinations, as last watched.
+#[derive(Default)]
+struct DestinationPolicies {
+    specs: BTreeMap<String, Vec<Policy>>,
+    /// Their uids and generations, sorted.
+    versions: Vec<(Option<String>, Option<i64>)>,
+}
+
+fn policies(configuration: &Configuration, context: &Context) -> DestinationPolicies {
+    let destinations = configuration.selection.destinations();
+    let namespaces: BTreeSet<&str> = destinations.iter().map(|reference| reference.namespace.as_str()).collect();
+    let mut watched = DestinationPolicies::default();
+    for namespace in namespaces {
+        for policy in context.view.stores.policy_index.of(namespace) {
+            watched.versions.push((policy.uid(), policy.metadata.generation));
             let known = Policy { name: policy.name_any(), spec: Some(policy.spec.0.clone()) };
-            policies.entry(namespace).or_default().push(known);
+            watched.specs.entry(namespace.to_owned()).or_default().push(known);
         }
     }
-    policies
+    watched.versions.sort();
+    watched
 }
 
 /// Returns the class of the Jobs that copy; `None` if this process copies.
@@ -202,7 +242,11 @@ async fn publish(
 
 /// Returns a fingerprint of the dependencies of a configuration: its Registries with their readiness, the policies of
 /// its destinations, and the claims that were released or taken.
-fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Context) -> u64 {
+fn dependencies(
+    named: &BTreeMap<NamespacedName, Arc<Registry>>,
+    policies: &DestinationPolicies,
+    context: &Context,
+) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (reference, registry) in named {
         (&reference.namespace, &reference.name, registry.uid(), registry.metadata.generation).hash(&mut hasher);
@@ -211,11 +255,7 @@ fn dependencies(named: &BTreeMap<NamespacedName, Arc<Registry>>, context: &Conte
             (&condition.status, &condition.reason).hash(&mut hasher);
         }
     }
-    let mut policies: Vec<_> = context.view.stores.policies.state();
-    policies.retain(|policy| named.keys().any(|named| policy.namespace().as_deref() == Some(&named.namespace)));
-    let mut versions: Vec<_> = policies.iter().map(|policy| (policy.uid(), policy.metadata.generation)).collect();
-    versions.sort();
-    versions.hash(&mut hasher);
+    policies.versions.hash(&mut hasher);
     context.claims.lock().changes().hash(&mut hasher);
     hasher.finish()
 }

@@ -105,6 +105,17 @@ impl Claims {
         Ok(concerned)
     }
 
+    /// Returns true if a claim of this standing conflicts with a better one, whatever their age.
+    pub fn is_outranked(
+        &self,
+        standing: Standing,
+        source: &RepositoryAddress,
+        destination: &RepositoryAddress,
+    ) -> bool {
+        let reverse = self.held.get(source).filter(|claim| claim.source == *destination);
+        [self.held.get(destination), reverse].into_iter().flatten().any(|claim| claim.standing < standing)
+    }
+
     /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
     /// or that `uid` itself has copied: by any number of configurations between them.
     pub fn closes_circle(

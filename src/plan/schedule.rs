@@ -78,9 +78,16 @@ impl Pace {
             }
         }
     }
-}
 
-impl Pace {
+    /// The same for the first comparison after a start, which all configurations of a process begin together: an interval
+    /// is up to a tenth shorter, by a part that depends on `uid`.
+    pub fn next_after_start(&self, now: Timestamp, uid: &str) -> Timestamp {
+        match self {
+            Self::Every(interval) => now + interval.mul_f64(1.0 - SHORTER * phase(uid)),
+            Self::At(_) => self.next(now, uid),
+        }
+    }
+
     /// Returns the time that two lists have to be apart to prove that a tag is absent: the interval.
     pub fn proof_interval(&self) -> Duration {
         match self {
@@ -167,6 +174,8 @@ impl CalendarTimes {
 
 /// Configurations of one schedule begin within so long of each other.
 const SPREAD: Duration = Duration::from_secs(60);
+/// The part of the first interval by which it may be shorter.
+const SHORTER: f64 = 0.1;
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +211,19 @@ mod tests {
             let times = CalendarTimes::parse("f", cron, zone).unwrap();
             assert_eq!(times.next(at(now)), Some(at(next)), "{cron} in {zone} after {now}");
         }
+    }
+
+    #[test]
+    fn the_first_interval_after_a_start_is_spread_and_never_longer() {
+        let (pace, now) = (Pace::Every(Duration::from_secs(600)), at("2026-11-26T01:30:00Z"));
+        let pauses: Vec<i64> =
+            (0..1_000).map(|n| pace.next_after_start(now, &format!("uid-{n}")).duration_since(now).as_secs()).collect();
+        assert!(pauses.iter().all(|pause| (540..=600).contains(pause)));
+        for from in [540, 555, 570, 585] {
+            let part = pauses.iter().filter(|pause| (from..from + 15).contains(*pause)).count();
+            assert!((180..320).contains(&part), "{part} of 1000 within 15 s from {from}");
+        }
+        assert_eq!(pace.next(now, "uid-1"), now + Duration::from_secs(600));
     }
 
     #[test]

@@ -93,6 +93,16 @@ pub(crate) fn evaluate(request: &PermissionRequest<'_>, policies: &[Policy]) -> 
     }
 }
 
+/// Returns true if a statement allows the configuration of `request` anything at its Registry, or both have one owner: it
+/// may know then that the Registry exists, and its host.
+pub(crate) fn is_introduced(request: &PermissionRequest<'_>, policies: &[Policy]) -> bool {
+    let specs = policies.iter().filter_map(|policy| policy.spec.as_ref());
+    let statements = specs.filter(|spec| spec.registry_ref.name == request.registry).flat_map(|spec| &spec.statements);
+    let mut allowing = statements.filter(|statement| statement.effect == StatementEffect::Allow);
+    request.namespace == request.registry_namespace
+        || allowing.any(|statement| statement.principals.iter().any(|principal| is_meant(principal, request)))
+}
+
 /// Denies because the policies could not be read: nothing is allowed.
 pub(crate) fn unreadable(cause: &str) -> Decision {
     Decision::no(reason::POLICY_UNREADABLE, format!("nothing is allowed while the policies cannot be read: {cause}"))

@@ -46,6 +46,19 @@ fn another_namespace_is_denied_without_a_statement_that_allows() {
 }
 
 #[test]
+fn an_owner_shows_a_registry_to_those_that_it_allows_anything() {
+    let shown = |namespace: &str, effect, registry: &str| {
+        let statement = statement("S", effect, "team-a", &[Action::CreateRepository], "other");
+        is_introduced(&request(namespace, Action::ReplicateImage, ""), &[policy("p", registry, vec![statement])])
+    };
+    assert!(shown("team-a", StatementEffect::Allow, "eu-west-1"));
+    assert!(!shown("team-c", StatementEffect::Allow, "eu-west-1"), "others");
+    assert!(!shown("team-a", StatementEffect::Deny, "eu-west-1"), "a refusal shows nothing");
+    assert!(!shown("team-a", StatementEffect::Allow, "us-east-1"), "of another Registry");
+    assert!(shown("team-b", StatementEffect::Deny, "eu-west-1"), "its own");
+}
+
+#[test]
 fn an_allow_names_the_statement_that_decided() {
     let allow = statement("CrossAccount", StatementEffect::Allow, "team-a", &[Action::ReplicateImage], "prod-*");
     let policies = [policy("allow-team-a", "eu-west-1", vec![allow])];

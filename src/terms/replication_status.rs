@@ -57,7 +57,8 @@ pub struct ResolvedRegistryReference {
     /// The name of the Registry.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The uid of the Registry: the record of an earlier one of the same name does not count.
+    /// The uid of the Registry: the record of an earlier one of the same name does not count. All zeros where the owner of
+    /// another namespace has not consented to anything: nothing shows if it exists.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }

@@ -9,10 +9,9 @@ use crate::replication::observer::LookMode;
 impl Driver {
     /// Takes hints, and the loss of statuses.
     pub(super) fn take_mail(&mut self, mail: Mail) {
-        let Mail { hints, is_overflown, mut statuses, listed } = mail;
+        let Mail { hints, is_overflown, statuses, listed } = mail;
         if let Some(listed) = listed {
-            let published = self.machine.pairs().filter(|pair| pair.has_object()).map(|pair| &pair.identity.name);
-            statuses.extend(published.filter(|name| !listed.contains(*name)).cloned());
+            self.step(Event::StatusesListed(listed));
         }
         if !statuses.is_empty() {
             self.step(Event::StatusesLost(statuses));

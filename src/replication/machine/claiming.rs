@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record};
-use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem, RepositoryAddress, Standing, circle};
+use crate::plan::{Claims, Conflict, MAX_LATE_WRITE, NamespacedName, Problem, RepositoryAddress, Standing, circle};
 use crate::terms::reason;
 
 impl Machine {
@@ -89,7 +89,8 @@ impl Machine {
         }
     }
 
-    /// Returns true unless the pair must not be: another configuration holds the destination, or it is the source.
+    /// Returns true unless the pair must not be: another configuration holds the destination, or it is the source. A pair
+    /// whose credentials prove nothing may be without a claim, and writes nothing then.
     pub(super) fn claim(
         &mut self,
         key: &PairKey,
@@ -110,9 +111,13 @@ impl Machine {
         if !has_consent || is_held {
             return true;
         }
-        if claims.closes_circle(&self.orders.holder.uid, standing, from, to) {
+        let is_circle = claims.closes_circle(&self.orders.holder.uid, standing, from, to);
+        if is_circle && standing != Standing::Unproven {
             self.note(circle(&key.repository));
             return false;
+        }
+        if is_circle && !claims.holds(&self.orders.holder.uid, to) {
+            return true;
         }
         match claims.claim(&self.orders.holder, standing, from, to) {
             Ok(displaced) if displaced.is_empty() => true,
@@ -120,16 +125,10 @@ impl Machine {
                 self.effects.push(Effect::WakeOthers(displaced));
                 true
             }
-            // A Registry that only names a URL learns nothing about others there.
-            Err(_conflict) if standing == Standing::Unproven => {
-                let message = format!(
-                    "the registry has not accepted the credentials of Registry {} for repository {}",
-                    key.destination.name, key.repository
-                );
-                self.note(Problem { stalled: true, reason: reason::REGISTRY_NOT_READY, message });
-                false
-            }
-            Err(_conflict) => {
+            // A Registry that only names a URL learns nothing about others there: what it tries fails by its credentials,
+            // as it would without them, and no tag is written without the claim.
+            Err(Conflict) if standing == Standing::Unproven || claims.is_outranked(standing, from, to) => true,
+            Err(Conflict) => {
                 let message = format!(
                     "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",
                     key.target, key.destination.name

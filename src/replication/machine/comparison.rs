@@ -76,8 +76,9 @@ impl Machine {
         claims: &mut Claims,
         now: Timestamp,
     ) {
-        self.empty_lists = if names.is_empty() && !self.pairs.is_empty() { self.empty_lists + 1 } else { 0 };
-        if self.empty_lists == 1 {
+        self.pacing.empty_lists =
+            if names.is_empty() && !self.pairs.is_empty() { self.pacing.empty_lists + 1 } else { 0 };
+        if self.pacing.empty_lists == 1 {
             self.doubt_comparison();
             return;
         }
@@ -243,11 +244,11 @@ impl Machine {
         self.excluded.name_invalid();
         self.decide_again(now);
         let wakes_later = |problem: &Problem| WAKES_LATER.contains(&problem.reason);
-        let uid = &self.orders.holder.uid;
-        let next = self.configuration.as_ref().map_or(now + MAX_PAUSE, |configured| configured.pace.next(now, uid));
+        let next = self.next_comparison_at(now);
         let is_whole = is_complete && !comparison.is_partial && self.problems.iter().all(wakes_later);
-        self.incomplete_comparisons = if is_whole { 0 } else { self.incomplete_comparisons.saturating_add(1) };
-        self.compare_at = if is_whole { next } else { next.min(now + retry_pause(self.incomplete_comparisons)) };
+        self.pacing.incomplete_comparisons =
+            if is_whole { 0 } else { self.pacing.incomplete_comparisons.saturating_add(1) };
+        self.compare_at = if is_whole { next } else { next.min(now + retry_pause(self.pacing.incomplete_comparisons)) };
         self.settle_comparison(is_whole, comparison.is_partial, now);
         if comparison.is_outdated {
             self.compare_at = self.compare_at.min(now + SOON);
@@ -265,6 +266,15 @@ impl Machine {
         if !comparison.is_doubtful {
             self.handling = comparison.request.or(self.handling.take());
         }
+    }
+
+    fn next_comparison_at(&mut self, now: Timestamp) -> Timestamp {
+        let begins_together = std::mem::take(&mut self.pacing.begins_together);
+        let (uid, configuration) = (&self.orders.holder.uid, self.configuration.as_ref());
+        configuration.map_or(now + MAX_PAUSE, |configured| {
+            let pace = &configured.pace;
+            if begins_together { pace.next_after_start(now, uid) } else { pace.next(now, uid) }
+        })
     }
 
     /// Has the source compared after a pause, where the next comparison is not due earlier. One that is under way may

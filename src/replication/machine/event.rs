@@ -32,7 +32,8 @@ pub(crate) struct Orders {
     pub configuration: Result<Arc<Configuration>, SpecError>,
     /// The value of the annotation that requests a comparison.
     pub request: Option<String>,
-    /// The Registries that exist, of those that the configuration names.
+    /// The Registries that exist, of those that the configuration names; and those of other owners that consent to
+    /// nothing, whether they exist or not: nothing is known of them.
     pub registries: BTreeMap<NamespacedName, RegistryIdentity>,
     /// The Registries of these through which claims are weaker than through one that has accepted the credentials.
     pub standings: BTreeMap<NamespacedName, Standing>,
@@ -169,6 +170,8 @@ pub(crate) enum Event {
     Deleted(String, StoreOutcome),
     /// Status objects were deleted by another client.
     StatusesLost(BTreeSet<String>),
+    /// These status objects exist, after a gap in what is known of them: one that is not among them was deleted.
+    StatusesListed(BTreeSet<String>),
     /// Something keeps Jobs from running, or no longer does.
     Workers(Option<String>),
     /// The process was stopped for longer than authority lasts: what was observed before proves nothing.

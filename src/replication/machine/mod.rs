@@ -13,6 +13,7 @@ mod copies;
 mod deletions;
 mod event;
 mod finding;
+mod hidden;
 mod ids;
 mod lag;
 mod once;
@@ -43,8 +44,8 @@ pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
 use self::state::{
-    Backfills, Comparison, Deletions, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Places, Queued, Retried,
-    RunningCopy, STANDSTILL, Slot, SourceRepository, WriteAhead,
+    Backfills, Comparison, Deletions, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Pacing, Places, Queued,
+    Retried, RunningCopy, STANDSTILL, Slot, SourceRepository, WriteAhead,
 };
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
@@ -93,9 +94,7 @@ pub(crate) struct Machine {
     comparison: Option<Comparison>,
     next_comparison: ComparisonId,
     compare_at: Timestamp,
-    incomplete_comparisons: u32,
-    /// Lists of repositories in a row that were empty although there are pairs.
-    empty_lists: u32,
+    pacing: Pacing,
     /// Tags are copied only if they were observed since: what an earlier process, or life, observed may be outdated.
     observe_from: Timestamp,
     /// Copies begin from then on.
@@ -148,6 +147,7 @@ impl Machine {
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let running = stored.in_progress();
         let mut machine = Self::idle(orders, stored, now);
+        machine.remember_stored();
         machine.resume(claims, now);
         machine.look_again(running);
         machine.take_request(now);
@@ -183,8 +183,7 @@ impl Machine {
             comparison: None,
             next_comparison: 0,
             compare_at: now,
-            incomplete_comparisons: 0,
-            empty_lists: 0,
+            pacing: Pacing { begins_together: is_resumed, ..Pacing::default() },
             observe_from: now,
             copy_from: if let Predecessor::MayAct(left) = stored.predecessor { now + left } else { now },
             window: WindowState { is_open: true, until: now },
@@ -230,6 +229,7 @@ impl Machine {
             Event::Published(pair, outcome) => self.take_published(pair, outcome, now),
             Event::Deleted(name, outcome) => self.take_deleted(&name, outcome, now),
             Event::StatusesLost(names) => self.take_lost(&names, now),
+            Event::StatusesListed(names) => self.take_listed(&names, now),
             Event::Workers(problem) => self.workers = problem,
             Event::Frozen => self.thaw(now),
             Event::Wake => {}

@@ -99,7 +99,7 @@ impl Machine {
         let may_pass = is_partial || self.problems.iter().any(|problem| !problem.stalled);
         let is_worth_it = !is_whole && !self.retried.is_draining && may_pass;
         let first = self.retried.compared_since.filter(|_| is_worth_it).unwrap_or(now);
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.incomplete_comparisons.saturating_sub(1).min(8));
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.pacing.incomplete_comparisons.saturating_sub(1).min(8));
         let at = next_attempt_at(first, retry_for, pause.min(MAX_PAUSE), None, now).filter(|_| is_worth_it);
         self.retried.compared_since = at.map(|_| first);
         self.retried.compares_again = at.is_some();

@@ -10,6 +10,7 @@ use crate::terms::{Action, FailureCode, reason};
 impl Machine {
     pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {
         let earlier = std::mem::replace(&mut self.orders, orders);
+        self.remember_registries(|registry| earlier.registries.get(registry).cloned());
         let was_active = earlier.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
         let is_respecified = self.orders.generation != earlier.generation
             || self.orders.configuration != earlier.configuration
@@ -31,7 +32,7 @@ impl Machine {
             self.compared = None;
             self.compare_at = now;
             self.window = WindowState { is_open: true, until: now };
-            self.incomplete_comparisons = 0;
+            self.pacing.incomplete_comparisons = 0;
             if self.orders.configuration.is_ok() {
                 self.resume(claims, now);
                 self.drop_unselected(claims, now);
@@ -69,6 +70,7 @@ impl Machine {
     fn take_dependencies(&mut self, are_registries_changed: bool, claims: &mut Claims, now: Timestamp) {
         if are_registries_changed {
             self.compared = None; // The comparison of other registries says nothing about these.
+            self.reveal_hosts();
             self.drop_replaced(now);
             self.stop_orphans();
             self.release_claims(claims);
@@ -82,9 +84,9 @@ impl Machine {
         if are_registries_changed {
             self.stop_comparison();
             self.compare_at = now;
-            self.incomplete_comparisons = 0;
+            self.pacing.incomplete_comparisons = 0;
         } else if has_unread || !self.problems.is_empty() {
-            self.incomplete_comparisons = 0;
+            self.pacing.incomplete_comparisons = 0;
             self.compare_soon(now);
         }
     }

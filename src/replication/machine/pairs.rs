@@ -63,7 +63,7 @@ impl Machine {
             return None;
         }
         if let Some(id) = present {
-            if !was_held && denied.is_none() {
+            if !was_held && denied.is_none() && claims.holds(&self.orders.holder.uid, &to) {
                 self.take_over(id, claims, now);
             }
             return Some(id);

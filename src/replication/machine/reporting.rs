@@ -84,6 +84,13 @@ impl Machine {
         }
     }
 
+    /// Has every status written again that was published and is not among `names`.
+    pub(super) fn take_listed(&mut self, names: &BTreeSet<String>, now: Timestamp) {
+        let published = self.pairs.values().filter(|pair| pair.has_object()).map(|pair| &pair.identity.name);
+        let lost = published.filter(|name| !names.contains(*name)).cloned().collect();
+        self.take_lost(&lost, now);
+    }
+
     /// Publishes the configuration's own status where it changed. Counts follow at rest, together with what else
     /// changes, or every 10 s: no write of the configuration for every image.
     pub(super) fn report(&mut self, now: Timestamp) {

@@ -37,6 +37,17 @@ pub(super) struct Comparison {
     pub(super) is_partial: bool,
 }
 
+/// What the pause before the next comparison depends on.
+#[derive(Debug, Default)]
+pub(super) struct Pacing {
+    /// Comparisons in a row that were not complete.
+    pub incomplete_comparisons: u32,
+    /// Lists of repositories in a row that were empty although there are pairs.
+    pub empty_lists: u32,
+    /// True until the first comparison after a restart has ended: all configurations begin theirs together.
+    pub begins_together: bool,
+}
+
 /// The destination repositories of the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Places {

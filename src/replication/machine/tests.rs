@@ -5,10 +5,13 @@ mod conflicts;
 mod consent;
 mod deletion_brake;
 mod deletions;
+mod hidden;
 mod lag;
+mod lost;
 mod names;
 mod probes;
 mod replaced;
+mod restarted;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -116,13 +116,68 @@ fn a_registry_whose_credentials_were_never_accepted_gives_way() {
     bench.compare(SOURCE, true);
     assert!(bench.holds() && bench.gives_way());
     bench.consents(None, Standing::Unproven);
-    let problem = bench.report.problem.as_ref().expect("nothing is replicated");
-    assert_eq!((problem.reason, bench.statuses.len()), (reason::REGISTRY_NOT_READY, 0));
-    assert!(!problem.message.contains("another"), "{}", problem.message);
+    bench.copied(Err(FailureCode::DestinationDenied));
+    assert!(!bench.holds() && bench.report.problem.is_none(), "it learns nothing of the other");
+    assert!(bench.statuses.values().all(|status| status.summary.failed == 1), "and shows its own cause");
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds(), "it is the older one, with credentials");
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert_eq!(bench.copies.len(), 1, "it observes first what it then copies");
+}
+
+/// Returns all that a configuration shows over time whose credentials its destination refuses, if another configuration
+/// writes there and if none does.
+fn seen_by_a_stranger(standing: Standing, is_taken: bool) -> Vec<String> {
+    let mut bench = Bench::new("");
+    bench.consents(None, standing);
+    if is_taken {
+        let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+        bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    }
+    let mut seen = Vec::new();
+    bench.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
+    for round in 0..40 {
+        bench.copied(Err(FailureCode::DestinationDenied));
+        bench.passes(20);
+        match round {
+            10 => bench.pushed("v3", "3"),
+            20 => bench.consents(None, standing),
+            30 if bench.comparison.is_some() => bench.compare(&[("app", &[("v1", "1"), ("v3", "3")])], true),
+            _ => {}
+        }
+        let copies: Vec<_> = bench.copies.values().map(|copy| copy.tag.to_string()).collect();
+        seen.push(format!("{copies:?} {:?} {:?}", bench.statuses, bench.report));
+    }
+    seen
+}
+
+#[test]
+fn a_stranger_sees_the_same_whether_another_writes_to_the_place_or_not() {
+    for standing in [Standing::Unproven, Standing::Anonymous] {
+        let (free, taken) = (seen_by_a_stranger(standing, false), seen_by_a_stranger(standing, true));
+        for (round, (free, taken)) in free.iter().zip(&taken).enumerate() {
+            assert_eq!(free, taken, "{standing:?}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_stranger_that_is_let_in_takes_the_place_or_sees_that_it_is_taken() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Unproven);
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    bench.compare(SOURCE, true);
+    bench.copied(Err(FailureCode::DestinationDenied));
+    bench.consents(None, Standing::Accepted);
+    let problem = bench.report.problem.as_ref().map(|problem| problem.reason);
+    assert_eq!((problem, bench.statuses.len()), (Some(reason::DESTINATION_CONFLICT), 0));
+    bench.claims.release("uid-o", |_| false);
     bench.consents(None, Standing::Accepted);
     bench.passes(2);
     bench.compare(SOURCE, true);
-    assert!(bench.holds(), "it is the older one, with credentials");
+    assert!(bench.holds() && bench.copies.len() == 1);
 }
 
 #[test]
@@ -162,7 +217,7 @@ fn a_request_gives_a_refused_claim_its_weight_again() {
     bench.copied(Err(FailureCode::DestinationDenied));
     assert!(bench.gives_way());
     bench.consents(None, Standing::Accepted);
-    assert!(!bench.holds() && bench.report.problem.is_some());
+    assert!(!bench.holds() && bench.statuses.values().all(|status| status.summary.failed == 1));
     bench.passes(900);
     bench.compare(SOURCE, true);
     assert!(!bench.holds(), "time alone does not take it back from the one that writes to it");

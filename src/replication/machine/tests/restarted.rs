@@ -1,0 +1,24 @@
+//! Comparisons after a restart do not stay together.
+
+use super::*;
+
+#[test]
+fn configurations_that_start_together_do_not_compare_together_again() {
+    let next = |uid: &str, is_resumed: bool| {
+        let mut orders = orders(1, "");
+        orders.holder.uid = uid.to_owned();
+        let predecessor = if is_resumed { Predecessor::Ended } else { Predecessor::None };
+        let mut bench = Bench::resumed(orders, Stored { predecessor, ..Stored::default() }, 0);
+        bench.compare(&[], true);
+        let first = bench.machine.compare_at;
+        bench.now = first;
+        bench.step(Event::Wake);
+        bench.compare(&[], true);
+        (first.duration_since(at(0)).as_secs(), bench.machine.compare_at.duration_since(first).as_secs())
+    };
+    assert_eq!(next("uid-1", false), (600, 600));
+    let resumed: Vec<_> = (0..20).map(|n| next(&format!("uid-{n}"), true)).collect();
+    assert!(resumed.iter().all(|(first, second)| (540..=600).contains(first) && *second == 600), "{resumed:?}");
+    let distinct: BTreeSet<_> = resumed.iter().map(|(first, _)| first).collect();
+    assert!(distinct.len() > 10, "{resumed:?}");
+}
