@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
 use transship::terms::{FailureCode, ReplicationState, Side};
 
@@ -138,9 +138,25 @@ impl SlowLayer {
 
     /// Starts the operator, and waits until the layer is on its way.
     pub async fn is_on_its_way(&mut self) {
+        self.begin("InProcess", Duration::from_millis(200)).await;
+        self.moves().await;
+    }
+
+    /// Starts the operator, and has the layer copied in an execution mode; its source waits before each piece.
+    pub async fn begin(&mut self, mode: &str, pause: Duration) {
         self.scene.start_operator().await;
-        self.source.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: Duration::from_millis(200) });
-        self.scene.configure("cross", "source", &[to_other(&self.other, "eu-west-1")], None, "10s").await;
+        self.source.set(LineFault::Delay { to_upstream: Duration::ZERO, to_client: pause });
+        let object: ReplicationConfiguration = serde_json::from_value(serde_json::json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration", "metadata": {"name": "cross"},
+            "spec": {"source": {"registryRef": {"name": "source"}}, "interval": "10s", "execution": {"mode": mode},
+                "rules": [{"name": "all", "destinations": [to_other(&self.other, "eu-west-1")]}]},
+        }))
+        .unwrap();
+        self.scene.configurations().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Waits until the layer is on its way.
+    pub async fn moves(&self) {
         eventually(SOON, "the layer is on its way", async || self.source.bytes_to_client() > 500_000).await;
     }
 
@@ -160,6 +176,25 @@ impl SlowLayer {
         };
         self.scene.api::<Registry>(namespace).delete(name, &DeleteParams::default()).await.unwrap();
         self.is_stopped("Registry").await;
+    }
+
+    /// The Registry of one end is replaced by another object of its name, which leads nowhere; with the same effect.
+    pub async fn is_stopped_by_another(&self, side: Side) {
+        let (namespace, name) = match side {
+            Side::Source => (&self.scene.namespace.name, "source"),
+            Side::Destination => (&self.other, "eu-west-1"),
+        };
+        self.scene.api::<Registry>(namespace).delete(name, &DeleteParams::default()).await.unwrap();
+        self.scene.registry_object(namespace, name, nowhere()).await;
+        self.is_stopped("Registry").await;
+    }
+
+    /// The configuration names another source, with the same effect.
+    pub async fn is_stopped_by_another_source(&self) {
+        self.scene.registry_object(&self.scene.namespace.name, "other", nowhere()).await;
+        let patch = Patch::Merge(serde_json::json!({"spec": {"source": {"registryRef": {"name": "other"}}}}));
+        self.scene.configurations().patch("cross", &PatchParams::default(), &patch).await.unwrap();
+        self.is_stopped("source").await;
     }
 
     async fn is_stopped(&self, deleted: &str) {
@@ -187,6 +222,10 @@ impl SlowLayer {
             Some(FailureCode::PolicyRevoked | FailureCode::RegistryPermissionDenied)
         ));
     }
+}
+
+fn nowhere() -> serde_json::Value {
+    serde_json::json!({"url": "http://127.0.0.1:1", "allowHTTP": true})
 }
 
 #[tokio::test(flavor = "multi_thread")]

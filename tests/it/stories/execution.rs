@@ -36,7 +36,8 @@ async fn asking_for(story: &str, execution: Value) -> (Scene, [TestRegistry; 2])
     (scene, [source, destination])
 }
 
-async fn ask_for(scene: &Scene, execution: Value) {
+/// Has the configuration executed in another way.
+pub async fn ask_for(scene: &Scene, execution: Value) {
     let patch = Patch::Merge(json!({"spec": {"execution": execution}}));
     scene.configurations().patch("all", &PatchParams::default(), &patch).await.unwrap();
 }

@@ -120,6 +120,11 @@ impl Operator {
         }
     }
 
+    /// Resets every connection between it and the API server, until [`Operator::reconnect`].
+    pub fn refuse_connections(&mut self) {
+        self.process().proxy.as_ref().expect("it was said before").set(LineFault::Refuse);
+    }
+
     /// Lets everything through again.
     pub async fn reconnect(&self) {
         match self {

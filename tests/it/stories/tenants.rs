@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 
 use super::execution::with_jobs;
 use super::scene::{PASSWORD, Scene, to, to_other};
+use crate::support::control_plane::AuditEvent;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
 use crate::support::proxy::{FaultProxy, LineFault};
@@ -24,6 +25,8 @@ const LONG: Duration = Duration::from_secs(120);
 /// A push may take that long under load although it takes less than half of it alone: the load of the machine that
 /// operator, API server, etcd and all registries share, on two cores.
 const FLOOR: Duration = Duration::from_millis(400);
+/// For so long a policy changes again and again.
+const NOISY_FOR: Duration = Duration::from_secs(12);
 
 /// The numbers of things that the noisy tenant has.
 struct Noise {
@@ -270,6 +273,58 @@ async fn an_older_configuration_without_consent_keeps_no_destination_from_others
     assert!(destination.pusher().digest_of("app", "v1").await.is_some());
     assert_eq!(refused("foreign").await, before, "one without consent learns nothing of others");
     assert!(!refused("own").await.1.contains("another"), "the reason of the other is that of its credentials");
+}
+
+fn consent(sid: &str, namespace: &str) -> Value {
+    json!({
+        "apiVersion": "transship.dev/v1alpha1", "kind": "RegistryPermissionPolicy", "metadata": {"name": "allow"},
+        "spec": {"registryRef": {"name": "theirs"}, "statements": [{
+            "sid": sid, "effect": "Allow", "principals": [{"namespace": namespace}],
+            "actions": ["ReplicateImage", "CreateRepository"], "resources": ["*"],
+        }]},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_all_the_time_costs_other_namespaces_no_read() {
+    let quiet = Quiet { source: registry(), destination: registry() };
+    quiet.source.push("app", "latest", &Image::single(1, 1, 1_000));
+    let mut scene = Scene::new("policies").await;
+    let namespace = scene.namespace.name.clone();
+    let (calm, busy) = (scene.other_namespace("policies-calm").await, scene.other_namespace("policies-busy").await);
+    scene.open_registry("source", &quiet.source).await;
+    scene.take_notifications("source").await;
+    scene.allow(&quiet.destination.host());
+    open(&scene, &calm, "theirs", &quiet.destination.host()).await;
+    for owner in [&calm, &busy] {
+        create::<RegistryPermissionPolicy>(&scene, owner, consent("All", &namespace)).await;
+    }
+    configure(&scene, &namespace, "all", ("source", to_other(&calm, "theirs")), "app", "InProcess").await;
+    scene.start_operator().await;
+    scene.condition::<ReplicationConfiguration>(&namespace, "all", "Ready", "True", "Replicated", SOON).await;
+    let (began, position) = (Instant::now(), scene.plane.audit_position());
+    let policies = scene.api::<RegistryPermissionPolicy>(&busy);
+    let (mut changes, mut pushes) = (0, 0);
+    while began.elapsed() < NOISY_FOR {
+        for _ in 0..5 {
+            let change = Patch::Merge(json!({"spec": consent(&format!("All{changes}"), &namespace)["spec"]}));
+            policies.patch("allow", &PatchParams::default(), &change).await.unwrap();
+            changes += 1;
+        }
+        quiet.push(&scene, 100 + pushes..101 + pushes).await;
+        pushes += 1;
+    }
+    let took = began.elapsed().as_secs();
+    let events = scene.plane.audit_log_of(&scene.operator_user, position);
+    let of_calm = |event: &&AuditEvent| {
+        event.object_ref.namespace == calm && event.object_ref.resource == "registrypermissionpolicies"
+    };
+    let reads = events.iter().filter(of_calm).filter(|event| event.verb == "list").count();
+    println!(
+        "{changes} changes of a policy, {pushes} pushes into another namespace in {took} s: {reads} reads of its policies"
+    );
+    assert!(changes > 20 && pushes > 4, "{changes} changes, {pushes} pushes");
+    assert!(reads as u64 <= took / 4 + 2, "{reads} reads in {took} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
