@@ -87,6 +87,8 @@ fn selection(criterion: &mut Criterion) {
             destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }.into()],
             options: CopyOptions::default(),
             deletion: None,
+            newest: None,
+            choice_hash: String::new(),
             tags: tags.clone(),
             immutable_tags: Vec::new(),
         }

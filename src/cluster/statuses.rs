@@ -91,6 +91,7 @@ impl Statuses {
                 verified: None,
                 referrers_asked_at: None,
                 missed: BTreeMap::new(),
+                choice: None,
             }));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),

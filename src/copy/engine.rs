@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::image_copier::ImageCopier;
+use super::image_dates::ImageDates;
 use super::known_repositories::KnownRepositories;
 use super::manifest_cache::ManifestCache;
 use super::referrer_copier::ReferrerCopier;
@@ -11,6 +12,7 @@ use super::referrer_finder::ReferrerFinder;
 use super::signatures::check_signatures;
 use super::task::{Copied, CopyError, ImageCopy};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::plan::CreationDate;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 use crate::terms::ReferrersMode;
 
@@ -25,6 +27,7 @@ pub struct Engine {
     images: Arc<ImageCopier>,
     finder: Arc<ReferrerFinder>,
     referrers: Arc<ReferrerCopier>,
+    dates: Arc<ImageDates>,
 }
 
 /// The bounds of one [`Engine`]: parallelism and memory.
@@ -58,7 +61,8 @@ impl Engine {
         let images = Arc::new(images);
         let finder = Arc::new(ReferrerFinder::new(cache.clone(), limits.remembered));
         let referrers = Arc::new(ReferrerCopier::new(images.clone(), finder.clone(), repositories.clone()));
-        Self { repositories, cache, images, finder, referrers }
+        let dates = Arc::new(ImageDates::new(cache.clone(), limits.remembered));
+        Self { repositories, cache, images, finder, referrers, dates }
     }
 
     /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping
@@ -132,5 +136,19 @@ impl Engine {
             }
         }
         Ok(source.head_manifest(repository, Reference::Tag(tag)).await?.map(|head| head.digest))
+    }
+
+    /// Returns the date at which an image was created, as its configuration states it: of an index, that of its first
+    /// image. It is read once for each digest, as long as it is remembered.
+    ///
+    /// # Errors
+    /// The manifest or the configuration cannot be read.
+    pub async fn created(
+        &self,
+        source: &Client,
+        repository: &RepositoryName,
+        image: &Digest,
+    ) -> Result<CreationDate, RegistryError> {
+        Box::pin(self.dates.of(source, repository, image)).await
     }
 }

@@ -8,15 +8,15 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::public_key::PublicKey;
+use super::small_blob::read_whole;
 use super::task::CopyError;
 use crate::image::{Descriptor, Digest, Manifest, ManifestKind, RepositoryName, cosign_tags};
-use crate::registry::{Client, ErrorKind, FallbackTag, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, FallbackTag, Reference};
 
 /// An image at its source.
 #[derive(Clone, Copy)]
@@ -162,17 +162,8 @@ async fn read_blob(image: SourceImage<'_>, manifest: &Manifest, digest: &str) ->
     let ManifestKind::Image { blobs, .. } = &manifest.kind else { return Ok(None) };
     let named = |blob: &&Descriptor| blob.digest.as_str() == digest && blob.size <= MAX_PAYLOAD;
     let Some(blob) = blobs.iter().find(named) else { return Ok(None) };
-    let read = async {
-        let pieces = image.source.blob(image.repository, blob).await?;
-        pieces
-            .try_fold(BytesMut::new(), |mut whole, piece| async move {
-                whole.extend_from_slice(&piece);
-                Ok::<_, RegistryError>(whole)
-            })
-            .await
-    };
-    match read.await {
-        Ok(whole) => Ok(Some(whole.freeze())),
+    match read_whole(image.source, image.repository, blob).await {
+        Ok(whole) => Ok(Some(whole)),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CopyError::Source(error)),
     }

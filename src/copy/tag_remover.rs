@@ -22,17 +22,20 @@ pub enum Removal {
     AtSource,
 }
 
-/// Deletes the tag of `task` at its destination, if that has the recorded digest there and the source lacks the tag. A
-/// registry that deletes only manifests loses the manifest, unless a tag that is not among the `leaving` needs it.
+/// Deletes the tag of `task` at its destination, if that has the recorded digest there and the source lacks the tag, or
+/// the tag `is_outside` of the newest that the rules take. A registry that deletes only manifests loses the manifest,
+/// unless a tag that is not among the `leaving` needs it.
 ///
 /// # Errors
 /// [`CopyError`], by side; the tag may be gone nevertheless if the destination did not answer.
-pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>) -> Result<Removal, CopyError> {
+pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>, is_outside: bool) -> Result<Removal, CopyError> {
     let Some(recorded) = task.written else { return Ok(Removal::Absent) };
     task.permit(Mutation::DeleteTag { tag: task.tag }).await?;
-    let at_source = task.source.head_manifest(task.source_repository, Reference::Tag(task.tag)).await;
-    if at_source.map_err(CopyError::Source)?.is_some() {
-        return Ok(Removal::AtSource);
+    if !is_outside {
+        let at_source = task.source.head_manifest(task.source_repository, Reference::Tag(task.tag)).await;
+        if at_source.map_err(CopyError::Source)?.is_some() {
+            return Ok(Removal::AtSource);
+        }
     }
     match task.tag_at_destination().await? {
         None => return Ok(Removal::Absent),

@@ -12,11 +12,13 @@ use super::schedule::{Pace, Windows};
 use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check, check_field};
 use super::tag_filters::TagFilters;
+use crate::image::Digest;
 use crate::terms::{
     ARTIFACT_TYPE, COSIGN_KEY_RULES, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, DeleteReplication, Execution,
-    LAG_OBJECTIVE_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_MIN_ALLOWED, MAX_PERCENT,
-    MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule,
-    RuleDestination, SAME_REPOSITORY, SignatureVerification, TAG_PATTERN, parse_lag_objective, reason,
+    LAG_OBJECTIVE_RULES, MAX_ARTIFACT_TYPES, MAX_DESTINATIONS, MAX_IMMUTABLE_TAGS, MAX_MIN_ALLOWED, MAX_NEWEST,
+    MAX_PERCENT, MAX_PLATFORMS, MAX_RULES, MAX_TAG_PATTERN, Newest, REPLICATION_RULE_RULES,
+    ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY, SignatureVerification,
+    TAG_PATTERN, parse_lag_objective, reason,
 };
 
 /// A configuration that can be carried out.
@@ -94,8 +96,9 @@ fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, S
     check_immutable_tags(&field, rule)?;
     let tags = Arc::new(parse_tag_filters(&field, rule)?);
     let deletion = parse_deletion(&field, rule)?;
-    let (name, immutable_tags) = (rule.name.clone(), rule.immutable_tags.clone());
-    Ok(Rule { name, repositories, tags, destinations, options, deletion, immutable_tags })
+    let newest = parse_newest(&field, rule)?;
+    let (name, immutable_tags, choice_hash) = (rule.name.clone(), rule.immutable_tags.clone(), choice_hash(rule));
+    Ok(Rule { name, repositories, tags, newest, choice_hash, destinations, options, deletion, immutable_tags })
 }
 
 fn parse_destinations(
@@ -144,6 +147,22 @@ fn parse_deletion(field: &str, rule: &ReplicationRule) -> Result<Option<Deletion
         }
     }
     Ok(enabled.then_some(DeletionBrake { max_percent, min_allowed }))
+}
+
+fn parse_newest(field: &str, rule: &ReplicationRule) -> Result<Option<Newest>, SpecError> {
+    match rule.newest {
+        Some(Newest { count, .. }) if !(1..=MAX_NEWEST).contains(&count) => {
+            Err(SpecError::invalid(format!("{field}.newest.count must be from 1 to {MAX_NEWEST}")))
+        }
+        newest => Ok(newest),
+    }
+}
+
+/// Returns a fingerprint of the fields that choose tags.
+fn choice_hash(rule: &ReplicationRule) -> String {
+    let ReplicationRule { name, tag_filters, exclude_tag_filters, newest, .. } = rule;
+    let text = serde_json::to_vec(&(name, tag_filters, exclude_tag_filters, newest)).expect("filters are JSON");
+    Digest::sha256(&text).encoded()[..16].to_owned()
 }
 
 fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, SpecError> {

@@ -18,6 +18,7 @@ mod lease;
 mod ledger;
 mod limit_parts;
 mod namespaced_name;
+mod newest;
 mod object_reports;
 mod options;
 mod pair_conditions;
@@ -62,6 +63,7 @@ pub use ledger::{
 };
 pub use limit_parts::{LimitParts, limit_parts};
 pub use namespaced_name::NamespacedName;
+pub use newest::{CreationDate, NarrowedTags, RankedTags};
 pub use object_reports::{Health, policy_status, quota_to_publish, registry_status};
 pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;

@@ -1,16 +1,18 @@
 //! The rules of a configuration: where repositories and tags go, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::deletion::DeletionBrake;
 use super::destination_template::{DestinationTemplate, TemplateError};
 use super::namespaced_name::NamespacedName;
+use super::newest::{CreationDate, NarrowedTags, RankedTags, describe_newest};
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
 use super::tag_filters::TagFilters;
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
 use crate::policy::wildcard_matches;
+use crate::terms::{Newest, NewestBy};
 
 /// The rules of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub struct Rule {
     pub repositories: RepositoryFilters,
     /// The filters of tags.
     pub tags: Arc<TagFilters>,
+    /// The newest tags of each repository that are taken; `None` for all.
+    pub newest: Option<Newest>,
+    /// A fingerprint of the choice of tags as it is written in the spec.
+    pub choice_hash: String,
     /// The destinations.
     pub destinations: Vec<RuleTarget>,
     /// The parts of images that are copied.
@@ -74,6 +80,8 @@ pub struct Match {
 pub struct TagChoice {
     /// The names of the rules with their filters of tags.
     pub rules: Vec<(String, Arc<TagFilters>)>,
+    /// By the name of a rule, the newest tags that it takes.
+    pub newest: BTreeMap<String, Newest>,
 }
 
 impl Selection {
@@ -99,7 +107,8 @@ impl Selection {
     /// Returns the choice of the tags of `repository` that go to any destination.
     pub fn tags_of(&self, repository: &RepositoryName) -> TagChoice {
         let rules = self.rules.iter().filter(|rule| rule.takes(repository));
-        TagChoice { rules: rules.map(|rule| (rule.name.clone(), rule.tags.clone())).collect() }
+        let newest = rules.clone().filter_map(|rule| Some((rule.name.clone(), rule.newest?))).collect();
+        TagChoice { rules: rules.map(|rule| (rule.name.clone(), rule.tags.clone())).collect(), newest }
     }
 
     /// Returns the errors of the destinations where `repository` has no valid name, each once.
@@ -116,19 +125,44 @@ impl Selection {
         self.rules.iter().any(Rule::has_templates)
     }
 
-    /// Returns true if `tag` of `repository` goes to the repository `target` of `destination`: a rule that sends the
-    /// repository there takes it.
-    pub fn takes(
+    /// Returns true if the filters let `tag` of `repository` go to the repository `target` of `destination`: a rule that
+    /// sends the repository there takes it, if it is one of its newest.
+    pub fn takes(&self, repository: &RepositoryName, to: (&NamespacedName, &RepositoryName), tag: &Tag) -> bool {
+        self.rules_to(repository, to).any(|rule| rule.tags.takes(tag))
+    }
+
+    /// Returns true if `tag` of `repository` goes to the repository `target` of `destination`, by what the last list has
+    /// shown as the newest tags.
+    pub fn takes_now(
         &self,
         repository: &RepositoryName,
-        (destination, target): (&NamespacedName, &RepositoryName),
+        to: (&NamespacedName, &RepositoryName),
         tag: &Tag,
+        newest: &BTreeMap<String, RankedTags>,
     ) -> bool {
-        let is_there = |to: &RuleTarget| {
+        let is_newest = |rule: &Rule| newest.get(&rule.name).is_some_and(|ranked| ranked.takes(tag));
+        self.rules_to(repository, to).any(|rule| rule.tags.takes(tag) && (rule.newest.is_none() || is_newest(rule)))
+    }
+
+    /// Returns a fingerprint of the rules that choose the tags of `repository` for a destination; `None` if all of them
+    /// take whatever their filters take.
+    pub fn choice_hash(&self, repository: &RepositoryName, to: (&NamespacedName, &RepositoryName)) -> Option<String> {
+        let rules: Vec<&Rule> = self.rules_to(repository, to).collect();
+        let mut hashes: Vec<&str> = rules.iter().map(|rule| rule.choice_hash.as_str()).collect();
+        hashes.sort_unstable();
+        rules.iter().any(|rule| rule.newest.is_some()).then(|| hashes.join(" "))
+    }
+
+    /// Returns the rules that send `repository` to a destination.
+    fn rules_to<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        (destination, target): (&'a NamespacedName, &'a RepositoryName),
+    ) -> impl Iterator<Item = &'a Rule> {
+        let is_there = move |to: &RuleTarget| {
             to.registry == *destination && to.template.name_of(repository).is_ok_and(|name| name == *target)
         };
-        let is_sent = |rule: &&Rule| rule.destinations.iter().any(is_there) && rule.takes(repository);
-        self.rules.iter().filter(is_sent).any(|rule| rule.tags.takes(tag))
+        self.rules.iter().filter(move |rule| rule.destinations.iter().any(is_there) && rule.takes(repository))
     }
 
     /// Returns true if any rule takes `repository`.
@@ -211,6 +245,59 @@ impl TagChoice {
         self.rules.iter().any(|(_, filters)| filters.takes(tag))
     }
 
+    /// Returns true if a rule takes the newest tags only.
+    pub fn is_narrowed(&self) -> bool {
+        !self.newest.is_empty()
+    }
+
+    /// Returns true if a rule takes `tag` by the date of its image.
+    pub fn needs_date(&self, tag: &Tag) -> bool {
+        let is_by_date = |rule: &str| self.newest.get(rule).is_some_and(|newest| newest.by == NewestBy::Created);
+        self.rules.iter().any(|(rule, filters)| is_by_date(rule) && filters.takes(tag))
+    }
+
+    /// Divides the tags that the filters take by `newest`. Returns those that a rule takes, and the rest.
+    pub fn narrow(
+        &self,
+        mut tags: BTreeSet<Tag>,
+        dates: &BTreeMap<Tag, CreationDate>,
+    ) -> (BTreeSet<Tag>, NarrowedTags) {
+        if !self.is_narrowed() {
+            return (tags, NarrowedTags::default());
+        }
+        let date = |tag: &Tag| dates.get(tag).copied().unwrap_or_default();
+        let mut narrowed = NarrowedTags::default();
+        for (rule, filters) in &self.rules {
+            if let Some(newest) = self.newest.get(rule) {
+                let taken = tags.iter().filter(|tag| filters.takes(tag)).map(|tag| (tag, date(tag)));
+                narrowed.by_rule.insert(rule.clone(), RankedTags::choose(*newest, taken));
+            }
+        }
+        let is_taken = |tag: &Tag| {
+            let takes = |(rule, filters): &(String, Arc<TagFilters>)| match narrowed.by_rule.get(rule) {
+                Some(ranked) => ranked.takes(tag),
+                None => filters.takes(tag),
+            };
+            self.rules.iter().any(takes)
+        };
+        let rest: BTreeSet<Tag> = tags.iter().filter(|tag| !is_taken(tag)).cloned().collect();
+        tags.retain(|tag| !rest.contains(tag));
+        let is_unknown = |tag: &Tag| self.needs_date(tag) && date(tag) == CreationDate::Unknown;
+        (narrowed.unknown, narrowed.outside) = rest.into_iter().partition(is_unknown);
+        narrowed.unknown.extend(tags.iter().filter(|tag| is_unknown(tag)).cloned());
+        (tags, narrowed)
+    }
+
+    /// Describes the rules that do not take `tag`, which their filters take, as one of their newest.
+    pub fn describe_outside(&self, tag: &Tag) -> String {
+        let rules = self.rules.iter().filter(|(_, filters)| filters.takes(tag));
+        let rules = rules.filter_map(|(rule, _)| {
+            let newest = self.newest.get(rule)?;
+            Some(format!("rule {rule}: not one of {}", describe_newest(*newest)))
+        });
+        rules.collect::<Vec<_>>().join("; ")
+    }
+
     /// Returns the cause of each rule for not taking `tag`; `None` if one takes it.
     pub fn why_not(&self, tag: &Tag) -> Option<Vec<usize>> {
         self.rules.iter().map(|(_, filters)| filters.cause(tag)).collect()
@@ -263,6 +350,8 @@ mod tests {
             name: name.to_owned(),
             repositories: RepositoryFilters::parse("spec.rules[r]", filters.as_deref(), &[]).unwrap(),
             tags: Arc::default(),
+            newest: None,
+            choice_hash: String::new(),
             destinations,
             options: CopyOptions::default(),
             deletion: None,
@@ -333,6 +422,47 @@ mod tests {
         assert!(wants("b", &format!("sha256-{}.sig", "a".repeat(64))), "signatures are not subject to filters");
         let of = |repository: &str, tag: &str| selection.tags_of(&name(repository)).takes(&tag.parse().unwrap());
         assert!(of("aa", "edge") && !of("b", "edge"));
+    }
+
+    #[test]
+    fn the_newest_tags_are_chosen_rule_by_rule_and_add_up() {
+        let newest =
+            |rule: Rule, count, by| Rule { newest: Some(Newest { count, by }), choice_hash: rule.name.clone(), ..rule };
+        let mut selection = Selection {
+            rules: vec![
+                newest(rule("versions", None, &["x", "y"]), 1, NewestBy::Semver),
+                newest(rule("dates", None, &["y"]), 1, NewestBy::Created),
+            ],
+        };
+        let tags = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<BTreeSet<Tag>>();
+        let day = |day: i64| CreationDate::At(jiff::Timestamp::from_second(day * 86_400).unwrap());
+        let (app, all) = (name("app"), tags(&["1.0.0", "1.1.0", "edge", "gone"]));
+        let dates = [("1.0.0", day(1)), ("1.1.0", day(2)), ("edge", day(3))];
+        let dates = dates.into_iter().map(|(tag, date)| (tag.parse().unwrap(), date)).collect();
+        let choice = selection.tags_of(&app);
+        let (taken, narrowed) = choice.narrow(all.clone(), &dates);
+        assert_eq!((taken, &narrowed.outside), (tags(&["1.1.0", "edge"]), &tags(&["1.0.0"])));
+        assert_eq!(narrowed.unknown, tags(&["gone"]), "its date is not known: it has not left");
+        let goes = |to: &str, tag: &str| {
+            selection.takes_now(&app, (&destination(to), &app), &tag.parse().unwrap(), &narrowed.by_rule)
+        };
+        assert_eq!(
+            [goes("x", "1.1.0"), goes("x", "edge"), goes("y", "edge"), goes("y", "1.0.0")],
+            [true, false, true, false]
+        );
+        assert_eq!(
+            choice.describe_outside(&"1.0.0".parse().unwrap()),
+            "rule versions: not one of the newest 1 by Semver; rule dates: not one of the newest 1 by Created"
+        );
+        let hash = |selection: &Selection, to: &str| selection.choice_hash(&app, (&destination(to), &app));
+        assert_eq!(
+            (hash(&selection, "x").unwrap(), hash(&selection, "y").unwrap()),
+            ("versions".into(), "dates versions".into())
+        );
+        selection.rules[0].newest = None;
+        assert_eq!(hash(&selection, "x"), None);
+        let (taken, narrowed) = selection.tags_of(&app).narrow(all.clone(), &dates);
+        assert_eq!((taken, narrowed.outside.len()), (all, 0), "the other rule takes every tag");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod version_range;
 use self::tag_filter_error::MAX_COMPILED;
 pub use self::tag_filter_error::{FilterProblem, TagFilterError};
 use self::tag_pattern::{Candidate, TagPattern};
+pub(super) use self::version_range::version_of;
 use super::patterns::Patterns;
 use crate::image::Tag;
 use crate::terms::{MAX_FILTERS, TagFilter};

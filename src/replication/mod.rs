@@ -4,6 +4,7 @@
 //! operator implements these on Kubernetes, `transship serve` and `sync` on files.
 
 mod authority;
+mod chosen_tags;
 mod clock;
 mod driver;
 mod excluded;

@@ -12,7 +12,7 @@ use super::observer::FindingSender;
 use crate::copy::{CodedError, CopyError};
 use crate::image::{Digest, Tag};
 use crate::locked::Locked;
-use crate::plan::FailedRead;
+use crate::plan::{CreationDate, FailedRead};
 use crate::registry::{Client, ErrorKind, FallbackTag, RegistryError};
 use crate::terms::FailureCode;
 
@@ -78,7 +78,8 @@ impl ObservedRepository<'_> {
             ReferrerLooks::Nowhere | ReferrerLooks::Tags => Extent::Whole,
         };
         let repository = self.looks.repository.clone();
-        self.sender.send_image(Observed { repository, tag, digest, sent_at, pushed_at: None }, place);
+        let observed = Observed { repository, tag, digest, sent_at, pushed_at: None, created: CreationDate::Unknown };
+        self.sender.send_image(observed, place);
         extent
     }
 
@@ -183,7 +184,7 @@ impl ObservedRepository<'_> {
 }
 
 /// Returns true if the cause of a failed read is the tag, false if it may be the whole source.
-fn is_of_tag(kind: ErrorKind) -> bool {
+pub(super) fn is_of_tag(kind: ErrorKind) -> bool {
     use ErrorKind::{Configuration, EgressRefused, TlsRefused, Unauthorized};
     !kind.is_transient() && !matches!(kind, Configuration | EgressRefused | TlsRefused | Unauthorized)
 }

@@ -10,7 +10,7 @@ use super::machine::{Finding, Listed, Looked, Looks, Observed};
 use super::ports::Access;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{NamespacedName, Problem};
+use crate::plan::{CreationDate, NamespacedName, Problem};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 use crate::terms::reason;
 
@@ -34,6 +34,8 @@ pub(super) struct LookMode {
     pub is_read: bool,
     /// True if a tag that is absent, or has another digest than it is said to have, is looked at again.
     pub is_repeated: bool,
+    /// True if the date of its image is read, too.
+    pub is_dated: bool,
 }
 
 /// One finding on its way to the state machine.
@@ -79,10 +81,25 @@ impl Observer {
                 break;
             }
         }
-        match seen {
-            Some((digest, sent_at)) => Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None }),
-            None => Looked::Absent(repository, tag),
+        let Some((digest, sent_at)) = seen else { return Looked::Absent(repository, tag) };
+        let created =
+            if mode.is_dated { self.created(&client, &repository, &digest).await } else { CreationDate::Unknown };
+        Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None, created })
+    }
+
+    /// Adds the date to what another configuration has seen of a tag.
+    pub(super) async fn add_date(&self, looked: &mut Looked) {
+        if let Looked::Seen(observed) = looked
+            && observed.created == CreationDate::Unknown
+            && let Ok(client) = self.access.client(&self.source).await
+        {
+            observed.created = self.created(&client, &observed.repository, &observed.digest).await;
         }
+    }
+
+    async fn created(&self, client: &Client, repository: &RepositoryName, image: &Digest) -> CreationDate {
+        let created = self.engine.created(client, repository, image).await;
+        created.inspect_err(|error| self.suspect(error)).unwrap_or_default()
     }
 
     /// Returns the digest of a tag; where `is_read`, its manifest is read with it.

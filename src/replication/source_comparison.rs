@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 
+use super::chosen_tags::{ChosenTags, choose};
 use super::excluded::Examples;
 use super::machine::{Coverage, Finding, Listed};
 use super::observed_repository::{Extent, ObservedRepository, least};
@@ -14,7 +15,7 @@ use super::slow::announced;
 use super::unused_filters::UnusedFilters;
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
-use crate::plan::{Configuration, Problem};
+use crate::plan::{Configuration, Problem, TagChoice};
 use crate::registry::{Client, ErrorKind, Listing};
 use crate::terms::{ReferrersMode, reason};
 
@@ -131,11 +132,7 @@ impl ComparisonRun<'_> {
             Ok(Some(listing)) => listing,
             Ok(None) if !is_named => Listing::default(),
             Ok(None) => {
-                let advice = client.advice_on_absent(&repository);
-                let advice = advice.as_deref().unwrap_or("push to it, or correct the filter");
-                let message = format!("{} has no repository {repository}: {advice}", client.host());
-                let problem = Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message };
-                self.sender.send(Finding::Problem(problem));
+                self.sender.send(Finding::Problem(missing(client, &repository)));
                 return Extent::Incomplete;
             }
             Err(error) => {
@@ -144,8 +141,13 @@ impl ComparisonRun<'_> {
             }
         };
         let (referrers, tags): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(is_referrer_tag);
-        let left_out = (left_out, examples.for_people());
-        let listed = Listed { repository: repository.clone(), tags: tags.clone(), sent_at, left_out, invalid };
+        let mut left_out = (left_out, examples.for_people());
+        let chosen = choose(&self.sender, (client, &repository), &choice, tags, digests).await;
+        let ChosenTags { tags, narrowed, digests, remarks, extent: of_dates } = chosen;
+        self.filters.remark(remarks);
+        add_outside(&mut left_out, &choice, &narrowed.outside);
+        let listed =
+            Listed { repository: repository.clone(), tags: tags.clone(), narrowed, sent_at, left_out, invalid };
         // Without an answer the comparison was stopped.
         let Some(looks) = self.sender.looks(listed).await else { return Extent::Incomplete };
         let observation = ObservedRepository {
@@ -157,11 +159,27 @@ impl ComparisonRun<'_> {
             asked: Locked::default(),
             absent: Locked::default(),
         };
-        let extent = observation.run(tags, referrers).await;
+        let extent = observation.run(tags, referrers).await.min(of_dates);
         if extent == Extent::Whole {
             self.sender.send(Finding::Closed(repository));
         }
         extent
+    }
+}
+
+fn missing(client: &Client, repository: &RepositoryName) -> Problem {
+    let advice = client.advice_on_absent(repository);
+    let advice = advice.as_deref().unwrap_or("push to it, or correct the filter");
+    let message = format!("{} has no repository {repository}: {advice}", client.host());
+    Problem { stalled: true, reason: reason::REPOSITORY_NOT_FOUND, message }
+}
+
+/// Adds the tags that are not among the newest to the number of those that no rule takes, with an example.
+fn add_outside((count, examples): &mut (usize, String), choice: &TagChoice, outside: &BTreeSet<Tag>) {
+    *count += outside.len();
+    if let Some(tag) = outside.last() {
+        let comma = if examples.is_empty() { "" } else { ", " };
+        examples.push_str(&format!("{comma}{tag} ({})", choice.describe_outside(tag)));
     }
 }
 

@@ -15,6 +15,7 @@ mod filters;
 mod interval;
 mod lists;
 mod name;
+mod newest;
 mod pattern;
 mod platform_index;
 pub mod reason;
@@ -44,6 +45,7 @@ pub use filters::{
 };
 pub use interval::{parse_interval, parse_lag_objective};
 pub use name::{NAME_RULES, OBJECT_NAME};
+pub use newest::{MAX_NEWEST, Newest, NewestBy};
 pub use pattern::Pattern;
 pub use platform_index::PlatformIndex;
 pub use references::{LocalRegistryReference, RegistryReference};

@@ -7,6 +7,7 @@ use super::delete_replication::DeleteReplication;
 use super::filters::{MAX_FILTERS, RepositoryFilter, TagFilter};
 use super::interval::{parse_interval, parse_lag_objective};
 use super::lists::{atomic, keyed_by};
+use super::newest::Newest;
 use super::pattern::Pattern;
 use super::platform_index::PlatformIndex;
 use super::references::{LocalRegistryReference, RegistryReference};
@@ -147,6 +148,12 @@ pub struct ReplicationRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FILTERS), transform = atomic)]
     pub exclude_tag_filters: Vec<TagFilter>,
+    /// The newest tags of each repository that the rule takes, of those that the filters take. Absent: all. A tag that
+    /// falls out of them leaves the status, and is deleted at the destination only with `deleteReplication`; never
+    /// because this spec was changed. If several rules send a repository to the same destination, a tag goes there if
+    /// any of them takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Newest>,
     /// The platforms of multi-platform images that are copied, such as `linux/amd64` or `linux/arm/v7`, at most 20; one
     /// without a variant takes every variant. Absent: all. Images of a single platform are always copied. Entries of an
     /// index without a platform (artifacts, nested indexes) and attestations of the chosen platforms are copied too. A

@@ -14,7 +14,7 @@ use crate::support::scripted::ScriptedRegistry;
 use crate::tag_filters::{registry, rule};
 
 /// Two lists this far apart prove that a tag was deleted.
-const INTERVAL: Duration = Duration::from_secs(10);
+pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns a source of ten tags, of which two are one image.
 fn source() -> ScriptedRegistry {
@@ -25,7 +25,7 @@ fn source() -> ScriptedRegistry {
 }
 
 /// Returns files with a rule that deletes at most `allowed` tags.
-fn files(name: &str, source: &ScriptedRegistry, destination: &TestRegistry, allowed: u32) -> Files {
+pub fn files(name: &str, source: &ScriptedRegistry, destination: &TestRegistry, allowed: u32) -> Files {
     let mut files = Files::new(name);
     let spec = json!({"url": source.url(), "allowHTTP": true});
     files.add("Registry", json!({"namespace": "team-a", "name": "source"}), spec);
@@ -40,14 +40,14 @@ fn files(name: &str, source: &ScriptedRegistry, destination: &TestRegistry, allo
     files
 }
 
-async fn sync(files: &Files, more: &[&str]) -> String {
+pub async fn sync(files: &Files, more: &[&str]) -> String {
     let state = files.state();
     let output = files.run("sync", &[&["--state", &state], more].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     text(&output)
 }
 
-fn names(tags: &[&str]) -> BTreeSet<String> {
+pub fn names(tags: &[&str]) -> BTreeSet<String> {
     tags.iter().map(|tag| (*tag).to_owned()).collect()
 }
 
@@ -70,7 +70,7 @@ async fn delete(source: &ScriptedRegistry, tags: &[&str]) {
 }
 
 /// Returns the tags of a destination after two lists of the source that are an interval apart.
-async fn tags_after(files: &Files, destination: &TestRegistry) -> BTreeSet<String> {
+pub async fn tags_after(files: &Files, destination: &TestRegistry) -> BTreeSet<String> {
     sync(files, &["--delete"]).await;
     tokio::time::sleep(INTERVAL + Duration::from_secs(1)).await;
     let printed = sync(files, &["--delete"]).await;

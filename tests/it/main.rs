@@ -19,6 +19,7 @@ mod logins;
 mod measured;
 mod monitoring;
 mod names;
+mod newest;
 mod one_at_a_time;
 mod platforms;
 mod quotas;

@@ -5,6 +5,7 @@ mod conflicts;
 mod folder;
 mod hint_storms;
 mod kills;
+mod newest;
 mod notified;
 mod reading;
 mod runs;

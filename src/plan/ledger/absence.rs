@@ -63,6 +63,24 @@ impl Ledger {
         gone
     }
 
+    /// Forgets the tags that the source has and a changed spec no longer takes as its newest; those that an earlier list
+    /// lacked go on leaving. Returns them. They stay at the destination.
+    pub fn forget_outside(&mut self, is_outside: impl Fn(&Tag) -> bool) -> Vec<Tag> {
+        let is_gone = |(tag, row): &(&Tag, &Row)| row.absence.is_none() && is_outside(tag);
+        let gone: Vec<Tag> = self.rows.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
+        gone.iter().for_each(|tag| self.remove(tag));
+        gone
+    }
+
+    /// Notes which of the tags that lists lack the source has, where the rules take only newer ones.
+    pub fn mark_outside(&mut self, is_outside: impl Fn(&Tag) -> bool) {
+        for (tag, row) in &mut self.rows {
+            if let Some(absence) = &mut row.absence {
+                absence.is_outside = is_outside(tag);
+            }
+        }
+    }
+
     /// Returns true if the last complete listing was suddenly empty: it proved nothing.
     pub fn doubts_listing(&self) -> bool {
         self.empty_listings == 1

@@ -72,6 +72,8 @@ pub(super) struct TagAbsence {
     pub(super) is_proved: bool,
     /// True as long as these lists were empty and prove nothing.
     pub(super) is_doubted: bool,
+    /// True if the source has the tag, and the rules take only newer ones.
+    pub(super) is_outside: bool,
 }
 
 /// Fingerprints of the referrers of an image.
@@ -226,7 +228,7 @@ impl RowFailure {
 
 impl TagAbsence {
     pub(super) fn since(since: Timestamp) -> Self {
-        Self { since, is_proved: false, is_doubted: false }
+        Self { since, is_proved: false, is_doubted: false, is_outside: false }
     }
 }
 
@@ -234,6 +236,11 @@ impl Row {
     /// Returns true if the absence of the tag from the source is proved: it is not copied any more.
     pub fn is_leaving(&self) -> bool {
         self.absence.is_some_and(|absence| absence.is_proved)
+    }
+
+    /// Returns true if the source has the tag, and the rules take only newer ones.
+    pub fn is_outside(&self) -> bool {
+        self.absence.is_some_and(|absence| absence.is_outside)
     }
 
     /// Returns the time at which the first of the lists in a row was taken that lack the tag.

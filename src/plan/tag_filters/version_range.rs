@@ -58,6 +58,11 @@ impl TagVersion {
     }
 }
 
+/// Returns the version in a tag, read loosely; `None` if it is no version.
+pub(in crate::plan) fn version_of(tag: &str) -> Option<Version> {
+    TagVersion::of(tag).loose
+}
+
 /// Parses comparators with commas or spaces between them, and hyphen ranges, whose hyphen stands between spaces.
 ///
 /// `<=1.4` takes every `1.4.x`, so that it is also the upper end of `1.2 - 1.4`.

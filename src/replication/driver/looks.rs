@@ -25,15 +25,20 @@ impl Driver {
     /// Looks at a tag. One look serves all configurations that were given the same hint.
     pub(super) fn look(&mut self, repository: RepositoryName, tag: Tag, hinted: Option<Digest>) {
         let (observer, is_read) = (self.observer(), self.machine.reads_ahead());
+        let selection = self.machine.configuration().map(|configuration| &configuration.selection);
+        let is_dated = selection.is_some_and(|selection| selection.tags_of(&repository).needs_date(&tag));
         let key = (repository, tag);
         let hint = self.hinted.remove(&key);
         let look = async move {
             let (repository, tag) = key;
             let is_repeated = hint.as_ref().is_none_or(|hint| !hint.is_one_of_many);
-            let look = || observer.look(repository, tag, hinted, LookMode { is_read, is_repeated });
+            let look = || observer.look(repository, tag, hinted, LookMode { is_read, is_repeated, is_dated });
             match &hint {
                 Some(hint) => {
                     let mut looked = hint.looked.get_or_init(look).await.clone();
+                    if is_dated {
+                        observer.add_date(&mut looked).await;
+                    }
                     if let Looked::Seen(observed) = &mut looked {
                         observed.pushed_at = Some(hint.received_at);
                     }

@@ -126,13 +126,17 @@ impl Machine {
     }
 
     /// Takes a complete list of tags: says what is to be observed of them, and forgets tags that are gone.
-    fn take_tags(&mut self, id: ComparisonId, listed: Listed, claims: &mut Claims, now: Timestamp) {
+    fn take_tags(&mut self, id: ComparisonId, mut listed: Listed, claims: &mut Claims, now: Timestamp) {
+        self.take_newest(&mut listed);
         let keys = self.keys(&listed.repository, None);
         for key in &keys {
             let Some(pair) = self.ensure(key, claims, now) else { continue };
-            let fate = self.fate_of_absent(pair);
+            let (fate, list) = (self.fate_of_absent(pair), self.list_of(key, &listed));
+            self.record_choice(pair, &list);
             let gone = self.touch(pair, now, |pair| {
-                let gone = pair.ledger.take_listing(&listed.tags, fate, listed.sent_at, now);
+                let mut gone = list.forget_outside(pair, &listed);
+                gone.extend(pair.ledger.take_listing(&list.tags, fate, listed.sent_at, now));
+                pair.ledger.mark_outside(|tag| list.is_outside(&listed, tag));
                 if !gone.is_empty() {
                     pair.change(now);
                 }

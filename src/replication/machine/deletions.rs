@@ -13,7 +13,7 @@ use super::state::{HeldDeletions, Queued, RunningDeletion};
 use super::{Deletion, DeletionOutcome, Effect, Group, Machine, PairId, PairKey, Record};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{AbsentTags, PlannedDeletion, deletion_plan_hash, describe_held, retry_delay};
+use crate::plan::{AbsentTags, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
 use crate::policy::Decision;
 use crate::terms::{Action, reason};
 
@@ -115,6 +115,7 @@ impl Machine {
         // Without a Registry it waits for new orders.
         let Some(assignment) = self.assignment(id, tag, group, false) else { return };
         self.next_copy += 1;
+        let is_outside = self.pairs[&id].ledger.row(tag).is_some_and(Row::is_outside);
         let (place, tag, digest) = (assignment.place.clone(), tag.clone(), assignment.digest.clone());
         self.writing.insert((place.clone(), tag.clone()), copy);
         self.deletions.running.insert(copy, RunningDeletion { pair: id, place, tag, digest });
@@ -122,7 +123,7 @@ impl Machine {
             pair.deletions.running = Some(copy);
             pair.deletions.decided.clone()
         });
-        let deletion = Deletion { assignment: Arc::new(assignment), leaving: leaving.unwrap_or_default() };
+        let deletion = Deletion { assignment: Arc::new(assignment), leaving: leaving.unwrap_or_default(), is_outside };
         self.effects.push(Effect::DeleteTag(copy, Arc::new(deletion)));
     }
 

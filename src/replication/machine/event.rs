@@ -111,6 +111,8 @@ pub(crate) struct StoredPair {
     /// The tags that the last complete list lacked, each with the time of the first one that did, where the store keeps
     /// them.
     pub missed: BTreeMap<Tag, Timestamp>,
+    /// The fingerprint of the rules by which the last complete list was taken, where the store keeps it.
+    pub choice: Option<String>,
 }
 
 impl Stored {
@@ -315,6 +317,8 @@ pub(crate) enum Record {
     Forgotten(Tag),
     /// The tags that the last complete list lacked, each with the time of the first one that did; all of them.
     Missed(BTreeMap<Tag, Timestamp>),
+    /// The fingerprint of the rules that chose the newest tags of the last complete list.
+    Chosen(Option<String>),
     /// All images have to be verified anew, by these options.
     StartedOver(Option<String>),
     /// The referrers API was asked about every image.
@@ -369,6 +373,8 @@ pub(crate) struct Deletion {
     pub assignment: Arc<Assignment>,
     /// The tags of the pair that are about to be deleted, this one included.
     pub leaving: BTreeSet<Tag>,
+    /// True if the source has the tag, and the rules take only newer ones.
+    pub is_outside: bool,
 }
 
 /// The copies of one image to several destinations.

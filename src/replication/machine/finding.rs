@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
-use crate::plan::{FailedRead, Problem};
+use crate::plan::{CreationDate, FailedRead, NarrowedTags, Problem};
 
 /// One observation of a comparison. Times are those when the request was sent.
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ pub(crate) struct Listed {
     pub repository: RepositoryName,
     /// Its tags that some rule takes, without those that stand for referrers.
     pub tags: BTreeSet<Tag>,
+    /// The choice of the newest of them, where a rule takes no others.
+    pub narrowed: NarrowedTags,
     /// The time when the list was requested.
     pub sent_at: Timestamp,
     /// The number of tags that no rule takes, and examples of them.
@@ -87,6 +89,8 @@ pub(crate) struct Observed {
     pub sent_at: Timestamp,
     /// The time when a notification of the push came.
     pub pushed_at: Option<Timestamp>,
+    /// The date of the image, where a rule takes the newest by date and a notification was the cause.
+    pub created: CreationDate,
 }
 
 /// One listed tag that could not be read.

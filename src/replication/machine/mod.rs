@@ -16,6 +16,7 @@ mod finding;
 mod hidden;
 mod ids;
 mod lag;
+mod newest;
 mod once;
 mod orders;
 mod pair;

@@ -34,6 +34,7 @@ impl Machine {
             self.window = WindowState { is_open: true, until: now };
             self.pacing.incomplete_comparisons = 0;
             if self.orders.configuration.is_ok() {
+                self.sources.values_mut().for_each(|source| source.newest.clear());
                 self.resume(claims, now);
                 self.drop_unselected(claims, now);
                 self.apply_options(now);

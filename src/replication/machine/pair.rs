@@ -53,6 +53,8 @@ pub(crate) struct Pair {
     pub ledger: Ledger,
     /// The deletions of its images.
     pub deletions: PairDeletions,
+    /// The fingerprint of the rules that chose the newest tags of its last list; `None` where they chose all.
+    pub choice: Option<String>,
     /// The last decision about it.
     pub permission: Option<Decision>,
     /// True if the policies deny it, as last decided without a copy.
@@ -111,6 +113,7 @@ impl Pair {
             options,
             ledger: Ledger::default(),
             deletions: PairDeletions::default(),
+            choice: None,
             permission: None,
             is_denied: false,
             refused: None,

@@ -1,12 +1,15 @@
 //! The life of pairs: found, claimed, restored, dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
 use crate::image::{RepositoryName, Tag};
-use crate::plan::{Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RepositoryAddress, collision};
+use crate::plan::{
+    Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags, RepositoryAddress, collision,
+};
 use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference};
 
 impl Machine {
@@ -108,11 +111,15 @@ impl Machine {
             if let Some(asked_at) = stored.referrers_asked_at {
                 self.source_repository(&key.repository).asked_at = Some(asked_at);
             }
+            let choice = stored.choice.clone();
             if pair.restore(stored, now) {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
             }
             let selection = self.configuration.as_ref().map(|configuration| &configuration.selection);
+            // A comparison of this very spec was complete: what falls out of the newest tags does so by itself.
+            let present = selection.filter(|_| self.compared.is_some());
+            pair.choice = choice.or_else(|| present?.choice_hash(&key.repository, key.to()));
             let takes = |tag: &Tag| selection.is_none_or(|rules| rules.takes(&key.repository, key.to(), tag));
             pair.ledger.retain_taken(takes);
         }
@@ -276,9 +283,10 @@ impl Machine {
     pub(super) fn keys(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Vec<PairKey> {
         let Some(configuration) = &self.configuration else { return Vec::new() };
         let selection = &configuration.selection;
+        let newest = self.sources.get(repository).map_or(&NOTHING_LISTED, |source| &source.newest);
         let key = |m: Match| PairKey { repository: repository.clone(), destination: m.destination, target: m.target };
         let keys = selection.matches(repository).into_iter().map(key);
-        keys.filter(|key| tag.is_none_or(|tag| selection.takes(repository, key.to(), tag))).collect()
+        keys.filter(|key| tag.is_none_or(|tag| selection.takes_now(repository, key.to(), tag, newest))).collect()
     }
 
     pub(super) fn is_selected(&self, key: &PairKey) -> bool {
@@ -319,3 +327,5 @@ impl Machine {
 }
 
 const MAX_PROBLEMS: usize = 20;
+/// The newest tags of a repository that was not listed yet.
+static NOTHING_LISTED: BTreeMap<String, RankedTags> = BTreeMap::new();

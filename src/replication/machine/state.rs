@@ -10,7 +10,7 @@ use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
     ConfigurationReport, CopyOptions, Counts, DeletionCounts, NameRefusals, NamespacedName, PlannedDeletion, Problem,
-    RepositoryAddress, SeenReferrers,
+    RankedTags, RepositoryAddress, SeenReferrers,
 };
 
 /// The first fills that are stopped.
@@ -110,6 +110,8 @@ pub(super) struct SourceRepository {
     pub(super) is_asked: bool,
     /// True while a comparison observes the repository for the first time: the copies ask about each image themselves.
     pub(super) is_first: bool,
+    /// By rule, the newest tags that it takes, as of the last list and the pushes since.
+    pub(super) newest: BTreeMap<String, RankedTags>,
 }
 
 impl SourceRepository {

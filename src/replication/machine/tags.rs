@@ -49,6 +49,7 @@ impl Machine {
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, now),
             Looked::Seen(observed) => {
                 self.repositories.insert(observed.repository.clone());
+                self.admit(&observed, now);
                 self.take_image(&observed, true, claims, now);
                 if !self.problems.is_empty() {
                     self.compare_soon(now); // A repository that was missing may be the one that was pushed.
@@ -62,7 +63,7 @@ impl Machine {
     /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not
     /// verified yet.
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
-        let Observed { repository, tag, digest, sent_at, pushed_at } = observed;
+        let Observed { repository, tag, digest, sent_at, pushed_at, .. } = observed;
         let mut wanted = Vec::new();
         let mut looks_again = false;
         for key in self.keys(repository, Some(tag)) {

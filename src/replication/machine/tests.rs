@@ -9,6 +9,7 @@ mod hidden;
 mod lag;
 mod lost;
 mod names;
+mod newest;
 mod probes;
 mod replaced;
 mod restarted;
@@ -21,7 +22,8 @@ use super::*;
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
-    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, FailedRead, Replica, parse_configuration,
+    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, CreationDate, FailedRead, NarrowedTags, Replica,
+    parse_configuration,
 };
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
@@ -76,6 +78,8 @@ struct Bench {
     /// Publications that wait for an answer; `None` to answer each at once.
     unanswered: Option<Vec<(PairId, String, crate::terms::ReplicationStatusStatus)>>,
     records: Vec<Record>,
+    /// The dates of images, by tag.
+    dates: BTreeMap<Tag, CreationDate>,
 }
 
 impl Bench {
@@ -99,6 +103,7 @@ impl Bench {
             comparison: None,
             unanswered: None,
             records: Vec::new(),
+            dates: BTreeMap::new(),
         };
         bench.step(Event::Wake);
         bench
@@ -185,15 +190,18 @@ impl Bench {
             let repository: RepositoryName = name.parse().unwrap();
             self.find(Finding::Opened(repository.clone()));
             let listed = tags.iter().map(|(tag, _)| tag.parse().unwrap()).collect();
+            let choice = self.machine.configuration().unwrap().selection.tags_of(&repository);
+            let (chosen, narrowed) = choice.narrow(listed, &self.dates);
             let left_out = (0, String::new());
             self.find(Finding::Tags(Listed {
                 repository: repository.clone(),
-                tags: listed,
+                tags: chosen.clone(),
+                narrowed,
                 sent_at: self.now,
                 left_out,
                 invalid: InvalidNames::default(),
             }));
-            for (tag, content) in *tags {
+            for (tag, content) in tags.iter().filter(|(tag, _)| chosen.contains(&tag.parse().unwrap())) {
                 self.find(Finding::Image(self.observed(name, tag, content, self.now)));
             }
             self.find(Finding::Closed(repository));
@@ -202,8 +210,9 @@ impl Bench {
     }
 
     fn observed(&self, repository: &str, tag: &str, content: &str, sent_at: Timestamp) -> Observed {
-        let (repository, tag) = (repository.parse().unwrap(), tag.parse().unwrap());
-        Observed { repository, tag, digest: digest(content), sent_at, pushed_at: None }
+        let (repository, tag): (_, Tag) = (repository.parse().unwrap(), tag.parse().unwrap());
+        let created = self.dates.get(&tag).copied().unwrap_or_default();
+        Observed { repository, tag, digest: digest(content), sent_at, pushed_at: None, created }
     }
 
     /// Ends every copy that runs.
@@ -261,6 +270,7 @@ impl Bench {
             verified: None,
             referrers_asked_at: None,
             missed: BTreeMap::new(),
+            choice: None,
         });
         Stored { pairs: pairs.collect(), ready_generation: Some(1), repositories: 1, ..Stored::default() }
     }
@@ -636,7 +646,8 @@ impl Bench {
         let listed = read.iter().map(|(tag, _)| tag).chain(unread_tags.iter().map(|(tag, _)| tag));
         let tags = listed.map(|tag| tag.parse().unwrap()).collect();
         let (left_out, invalid) = ((0, String::new()), InvalidNames::default());
-        let listed = Listed { repository: repository.clone(), tags, sent_at: self.now, left_out, invalid };
+        let narrowed = NarrowedTags::default();
+        let listed = Listed { repository: repository.clone(), tags, narrowed, sent_at: self.now, left_out, invalid };
         self.find(Finding::Tags(listed));
         for (tag, content) in read {
             self.find(Finding::Image(self.observed("app", tag, content, self.now)));

@@ -75,6 +75,8 @@ impl Shape {
                 destinations: self.destinations.iter().map(|index| target(*index)).collect(),
                 options,
                 deletion: None,
+                newest: None,
+                choice_hash: String::new(),
                 immutable_tags: Vec::new(),
             }],
         }

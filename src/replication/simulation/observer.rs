@@ -1,13 +1,13 @@
 //! The observer of a process, in the model: requests to the source, each answered with what is there at some moment in
 //! between.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
-use crate::plan::{Configuration, FailedRead, Problem};
+use crate::plan::{Configuration, CreationDate, FailedRead, Problem};
 use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed, Unread};
 use crate::terms::{FailureCode, reason};
 
@@ -202,7 +202,9 @@ impl World {
         let tags: BTreeSet<Tag> = comparing.tags.iter().map(|index| tag(*index)).collect();
         let left_out = (listed.len() - tags.len(), String::new());
         let invalid = InvalidNames::default();
-        let listed = Listed { repository: repository(index), tags, sent_at: at(request.sent_at), left_out, invalid };
+        let (tags, narrowed) = choice.narrow(tags, &BTreeMap::new());
+        let sent_at = at(request.sent_at);
+        let listed = Listed { repository: repository(index), tags, narrowed, sent_at, left_out, invalid };
         self.find(target, id, Finding::Tags(listed));
     }
 
@@ -282,6 +284,7 @@ fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> 
         digest: digest(*content),
         sent_at: at(request.sent_at),
         pushed_at: None,
+        created: CreationDate::Unknown,
     }
 }
 

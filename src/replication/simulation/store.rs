@@ -41,6 +41,7 @@ struct Records {
     verified: BTreeMap<Tag, ImageStatus>,
     referrers_asked_at: Option<Timestamp>,
     missed: BTreeMap<Tag, Timestamp>,
+    choice: Option<String>,
 }
 
 impl ModelStore {
@@ -79,6 +80,7 @@ impl ModelStore {
             }
             Record::StartedOver(_) => records.verified.clear(),
             Record::Missed(missed) => records.missed = missed,
+            Record::Chosen(choice) => records.choice = choice,
             Record::ReferrersAsked(at) => records.referrers_asked_at = Some(at),
         }
     }
@@ -96,6 +98,7 @@ impl ModelStore {
                     .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
                 referrers_asked_at: records.and_then(|records| records.referrers_asked_at),
                 missed: records.map(|records| records.missed.clone()).unwrap_or_default(),
+                choice: records.and_then(|records| records.choice.clone()),
             }
         });
         Stored {

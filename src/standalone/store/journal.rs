@@ -57,6 +57,8 @@ pub(super) struct Contents {
     pub(super) referrers_asked_at: Option<Timestamp>,
     /// The tags that the last complete list lacked.
     pub(super) missed: BTreeMap<Tag, Timestamp>,
+    /// The fingerprint of the rules that chose the newest tags of that list.
+    pub(super) choice: Option<String>,
 }
 
 /// The first line.
@@ -75,6 +77,7 @@ enum Change {
     Verified(Box<ImageStatus>),
     Forgotten(String),
     Missed(BTreeMap<Tag, Timestamp>),
+    Chosen(Option<String>),
     StartedOver(Option<String>),
     ReferrersAsked(Timestamp),
 }
@@ -245,7 +248,10 @@ impl Contents {
             Ok(Change::Verified(image)) => drop(self.images.insert(image.tag.clone(), *image)),
             Ok(Change::Forgotten(tag)) => drop(self.images.remove(&tag)),
             Ok(Change::Missed(missed)) => self.missed = missed,
-            Ok(Change::StartedOver(options)) => *self = Self { options, ..Self::default() },
+            Ok(Change::Chosen(choice)) => self.choice = choice,
+            Ok(Change::StartedOver(options)) => {
+                *self = Self { options, choice: self.choice.take(), ..Self::default() };
+            }
             Ok(Change::ReferrersAsked(at)) => self.referrers_asked_at = Some(at),
             Err(_) => {}
         }
@@ -257,7 +263,8 @@ impl Contents {
         let asked = self.referrers_asked_at.map(Change::ReferrersAsked);
         let images = self.images.into_values().map(|image| Change::Verified(Box::new(image)));
         let missed = (!self.missed.is_empty()).then_some(Change::Missed(self.missed));
-        options.into_iter().chain(asked).chain(images).chain(missed).collect()
+        let choice = self.choice.map(|choice| Change::Chosen(Some(choice)));
+        options.into_iter().chain(asked).chain(images).chain(missed).chain(choice).collect()
     }
 }
 
@@ -267,6 +274,7 @@ impl Change {
             Record::Verified(image) => Self::Verified(image.clone()),
             Record::Forgotten(tag) => Self::Forgotten(tag.to_string()),
             Record::Missed(missed) => Self::Missed(missed.clone()),
+            Record::Chosen(choice) => Self::Chosen(choice.clone()),
             Record::StartedOver(options) => Self::StartedOver(options.clone()),
             Record::ReferrersAsked(at) => Self::ReferrersAsked(*at),
         }

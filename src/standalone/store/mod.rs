@@ -280,9 +280,10 @@ pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Ve
 }
 
 fn stored(identity: PairIdentity, status: ReplicationStatusStatus, contents: Contents) -> StoredPair {
-    let Contents { images, options, referrers_asked_at, missed } = contents;
+    let Contents { images, options, referrers_asked_at, missed, choice } = contents;
     let status = ReplicationStatusStatus { copy_options_hash: options, ..status };
-    StoredPair { identity, status, verified: Some(images.into_values().collect()), referrers_asked_at, missed }
+    let verified = Some(images.into_values().collect());
+    StoredPair { identity, status, verified, referrers_asked_at, missed, choice }
 }
 
 fn configuration(pair: &PairIdentity) -> (String, String) {

@@ -201,6 +201,7 @@ fn step() -> impl Strategy<Value = StoreStep> {
         5 => prop::collection::btree_set(tag(), 0..3).prop_map(|tags| {
             Record::Missed(tags.into_iter().map(|tag| (tag.parse().unwrap(), Timestamp::UNIX_EPOCH)).collect())
         }),
+        3 => prop::option::of("[a-f]{16}").prop_map(Record::Chosen),
         5 => (0..9i64).prop_map(|second| Record::ReferrersAsked(Timestamp::from_second(second).unwrap())),
     ];
     prop_oneof![
@@ -216,6 +217,7 @@ struct Model {
     options: Option<String>,
     asked_at: Option<Timestamp>,
     missed: BTreeMap<Tag, Timestamp>,
+    choice: Option<String>,
     published: Option<u64>,
 }
 
@@ -229,6 +231,7 @@ impl Model {
                 self.missed.clear();
             }
             Record::Missed(missed) => self.missed = missed.clone(),
+            Record::Chosen(choice) => self.choice = choice.clone(),
             Record::ReferrersAsked(at) => self.asked_at = Some(*at),
         }
     }
@@ -296,6 +299,7 @@ impl Trace {
             options: pair.status.copy_options_hash,
             asked_at: pair.referrers_asked_at,
             missed: pair.missed,
+            choice: pair.choice,
             published: (pair.status.summary.images > 0).then_some(pair.status.summary.images),
         });
         let expected = Model { published: self.model.published.filter(|images| *images > 0), ..self.model.clone() };

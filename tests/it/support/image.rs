@@ -112,6 +112,17 @@ impl Image {
         Self::of_format(seed, platform, layers, OCI_MANIFEST, OCI_CONFIG)
     }
 
+    /// Returns the image with a date of creation in its configuration.
+    pub fn created_at(self, date: &str) -> Self {
+        let mut config: Value = serde_json::from_slice(&self.blobs[0].bytes).unwrap();
+        config["created"] = json!(date);
+        let config = Blob::new(&self.blobs[0].media_type, config.to_string().into_bytes());
+        let mut manifest: Value = serde_json::from_slice(&self.bytes).unwrap();
+        manifest["config"] = config.descriptor();
+        let blobs = std::iter::once(config).chain(self.blobs.into_iter().skip(1)).collect();
+        Self { bytes: manifest.to_string().into_bytes(), blobs, ..self }
+    }
+
     /// Returns an image in the format of Docker's second schema.
     pub fn docker(seed: u64, layers: u64, size: usize) -> Self {
         let mut layers = random_layers(seed, layers, size);

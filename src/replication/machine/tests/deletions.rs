@@ -130,6 +130,11 @@ impl Play {
                 _ => None,
             });
             stored.pairs.iter_mut().for_each(|pair| pair.missed = missed.clone().unwrap_or_default());
+            let choice = self.bench.records.iter().rev().find_map(|record| match record {
+                Record::Chosen(choice) => Some(choice.clone()),
+                _ => None,
+            });
+            stored.pairs.iter_mut().for_each(|pair| pair.choice = choice.clone().flatten());
         }
         let (statuses, identities) = (self.bench.statuses.clone(), self.bench.identities.clone());
         let second = self.bench.now.as_second() - at(0).as_second();

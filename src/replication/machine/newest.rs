@@ -1,0 +1,95 @@
+//! The newest tags of a repository: what lists and pushes make of the choice of each rule.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{Effect, Listed, Machine, Observed, Pair, PairId, PairKey, Record};
+use crate::image::Tag;
+use crate::plan::CreationDate;
+
+/// A complete list of tags, as one pair takes it.
+pub(super) struct PairList<'a> {
+    /// The tags that its rules take, and those of which nothing is known.
+    pub(super) tags: Cow<'a, BTreeSet<Tag>>,
+    /// The fingerprint of the rules; `None` where all of them take whatever their filters take.
+    choice: Option<String>,
+}
+
+impl PairList<'_> {
+    /// Returns true if the source has `tag`, and the rules of the pair take only newer ones.
+    pub(super) fn is_outside(&self, listed: &Listed, tag: &Tag) -> bool {
+        let is_there = || listed.narrowed.outside.contains(tag) || listed.tags.contains(tag);
+        self.choice.is_some() && !self.tags.contains(tag) && is_there()
+    }
+
+    /// Forgets the tags of `pair` that are no longer among the newest because its rules were changed since its last
+    /// list. Returns them. A tag that newer ones push out is absent from the list instead.
+    pub(super) fn forget_outside(&self, pair: &mut Pair, listed: &Listed) -> Vec<Tag> {
+        let earlier = std::mem::replace(&mut pair.choice, self.choice.clone());
+        if self.choice.is_none() || earlier == self.choice {
+            return Vec::new();
+        }
+        pair.ledger.forget_outside(|tag| self.is_outside(listed, tag))
+    }
+}
+
+impl Machine {
+    /// Takes the choice of the newest tags of a repository from its list.
+    pub(super) fn take_newest(&mut self, listed: &mut Listed) {
+        let newest = std::mem::take(&mut listed.narrowed.by_rule);
+        if !newest.is_empty() || self.sources.contains_key(&listed.repository) {
+            self.source_repository(&listed.repository).newest = newest;
+        }
+    }
+
+    /// Returns the list as the pair of `key` takes it.
+    pub(super) fn list_of<'a>(&self, key: &PairKey, listed: &'a Listed) -> PairList<'a> {
+        let selection = self.configuration.as_ref().map(|configuration| &configuration.selection);
+        let choice = selection.and_then(|selection| selection.choice_hash(&key.repository, key.to()));
+        let (Some(selection), Some(_)) = (selection, &choice) else {
+            return PairList { tags: Cow::Borrowed(&listed.tags), choice: None };
+        };
+        let source = self.sources.get(&key.repository);
+        let takes = |tag: &&Tag| {
+            source.is_some_and(|source| selection.takes_now(&key.repository, key.to(), tag, &source.newest))
+        };
+        let taken = listed.tags.iter().filter(takes).chain(&listed.narrowed.unknown);
+        PairList { tags: Cow::Owned(taken.cloned().collect()), choice }
+    }
+
+    /// Records the rules by which the tags of a pair are chosen, if they are others than before.
+    pub(super) fn record_choice(&mut self, id: PairId, list: &PairList<'_>) {
+        if let Some(pair) = self.pairs.get(&id).filter(|pair| pair.choice != list.choice) {
+            self.effects.push(Effect::Record(pair.identity.clone(), Record::Chosen(list.choice.clone())));
+        }
+    }
+
+    /// Takes a pushed tag into the choice of the rules of which it is one of the newest now. Where that is unknown, the
+    /// source is compared soon.
+    pub(super) fn admit(&mut self, observed: &Observed, now: Timestamp) {
+        let Observed { repository, tag, created, .. } = observed;
+        let Some(configuration) = self.configuration.clone() else { return };
+        let choice = configuration.selection.tags_of(repository);
+        if !choice.is_narrowed() {
+            return;
+        }
+        let newest = &mut self.source_repository(repository).newest;
+        let mut is_unknown = false;
+        for (rule, _) in
+            choice.rules.iter().filter(|(rule, filters)| choice.newest.contains_key(rule) && filters.takes(tag))
+        {
+            match newest.get_mut(rule) {
+                Some(ranked) => {
+                    ranked.admit(tag, *created);
+                    is_unknown |= ranked.is_by_date() && *created == CreationDate::Unknown && !ranked.takes(tag);
+                }
+                None => is_unknown = true,
+            }
+        }
+        if is_unknown {
+            self.compare_soon(now);
+        }
+    }
+}
