@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ImageRequest, Replica};
 use crate::registry::{Credentials, Logins, PathLogin, QuotaStatement, RefusedSet, RegistryOptions, RequestLimits};
-use crate::terms::{FailureCode, Side};
+use crate::terms::{FailureCode, RepositoryTemplate, Side};
 
 /// The name of one copy: the same configuration, destination, tag and digest have the same name, also after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +159,9 @@ pub struct RegistryAccess {
     pub ca_bundle: Option<String>,
     /// Further hosts of this registry.
     pub trusted_hosts: Vec<String>,
+    /// The settings of repositories that are created there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repository_templates: Vec<RepositoryTemplate>,
     /// Most requests of a kind at once; [`RouteLimits`] has this worker's part of it and of the rates.
     pub concurrency: usize,
 }
@@ -238,6 +241,7 @@ impl From<&RegistryOptions> for RegistryAccess {
             unused_logins: options.logins.unused().map(str::to_owned),
             ca_bundle: options.ca_bundle.as_ref().map(|bundle| String::from_utf8_lossy(bundle).into_owned()),
             trusted_hosts: options.trusted_hosts.clone(),
+            repository_templates: options.templates.clone(),
             concurrency: options.limits.concurrency,
         }
     }
@@ -254,6 +258,7 @@ impl TryFrom<RegistryAccess> for RegistryOptions {
             ca_bundle: access.ca_bundle.map(String::into_bytes),
             trusted_hosts: access.trusted_hosts,
             limits: RequestLimits::of_concurrency(access.concurrency),
+            templates: access.repository_templates,
         })
     }
 }
@@ -335,6 +340,7 @@ mod tests {
             ca_bundle: Some(b"pem".to_vec()),
             trusted_hosts: vec!["[::1]:5000".to_owned()],
             limits: RequestLimits::of_concurrency(4),
+            templates: vec![serde_json::from_str(r#"{"prefix":"prod","scanOnPush":true}"#).unwrap()],
         };
         let sent = serde_json::to_string(&RegistryAccess::from(&options)).unwrap();
         let access: RegistryAccess = serde_json::from_str(&sent).unwrap();
@@ -342,6 +348,6 @@ mod tests {
         assert_eq!(received.logins.fingerprint(), options.logins.fingerprint());
         assert_eq!(received.logins.unused(), Some("a helper is not run"));
         assert_eq!((received.url, received.ca_bundle), (options.url, options.ca_bundle));
-        assert_eq!(received.trusted_hosts, options.trusted_hosts);
+        assert_eq!((received.trusted_hosts, received.templates), (options.trusted_hosts, options.templates));
     }
 }

@@ -11,7 +11,7 @@ use super::credentials::{missing_reference, registry_credentials};
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
-use crate::plan::HostBindings;
+use crate::plan::{HostBindings, check_registry};
 use crate::registry::{
     self, EgressPolicy, ErrorKind, Logins, QuotaStatement, RefusedSet, RegistryError, RegistryOptions, RequestLimits,
     canonical_host, credential_host,
@@ -88,6 +88,7 @@ impl Registries {
             reason: reason::INVALID_SPEC,
             message: format!("spec.url {} is no URL: {error}", registry.spec.url),
         })?;
+        check_registry(&registry.spec).map_err(|error| Unusable { reason: error.reason, message: error.message })?;
         if !self.may_use_host(registry) {
             return Err(unknown_host(&url));
         }
@@ -111,6 +112,7 @@ impl Registries {
             ca_bundle,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
+            templates: registry.spec.repository_templates.clone(),
         };
         let client = match known.get(&uid) {
             Some(earlier) => earlier.client.successor(options.clone(), self.egress.clone()),

@@ -117,6 +117,7 @@ fn note_credentials(registry: &Registry, health: &Health, view: &View) {
     let uid = registry.uid().unwrap_or_default();
     match health {
         Health::Ready { .. } | Health::Odd { .. } => view.uses.check_passed(&uid),
+        Health::Failing { reason: reason::REPOSITORY_TEMPLATE_UNSUPPORTED, .. } => view.uses.check_passed(&uid),
         Health::Failing { stalled: true, .. } => view.uses.credentials_refused(&uid),
         Health::Failing { .. } => {}
     }
@@ -141,6 +142,9 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
     match answer(client.ping(), slot).await {
         Some(Ok(())) => {
             view.uses.check_passed(&uid);
+            if let Some(message) = client.unsupported_template() {
+                return failing(reason::REPOSITORY_TEMPLATE_UNSUPPORTED, message);
+            }
             view.registries.passed(&uid);
             Health::Ready { is_anonymous: registry.spec.credentials.is_none() }
         }

@@ -149,6 +149,9 @@ impl ImageCopier {
                 }
                 None => denied,
             })?;
+            if task.destination.has_template(task.destination_repository) {
+                self.repositories.create(task, creation).await?;
+            }
         }
         let mut pauses = PAUSES.iter();
         loop {

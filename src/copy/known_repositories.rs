@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::authority::Mutation;
 use super::memo::Memo;
 use super::task::{CONSENT_LASTS, CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
@@ -18,6 +19,10 @@ pub(super) struct KnownRepositories {
     existence: Memo<RepositoryKey, Existence>,
     /// Repositories that were absent when this process first looked: their whole content is known here.
     began_empty: Memo<RepositoryKey, ()>,
+    /// One creation at a time of the same repository; those that waited share its failure.
+    creation_turns: Turns<RepositoryKey, RegistryError>,
+    /// Repositories that this process has created by their template, or found there then.
+    created: Memo<RepositoryKey, Instant>,
     /// Tags that this process has written: an earlier listing does not have them.
     written_tags: Memo<(RepositoryKey, Tag), ()>,
 }
@@ -56,6 +61,8 @@ impl KnownRepositories {
             listings: Memo::new(MAX_LISTINGS.min(capacity)),
             existence: Memo::new(capacity),
             began_empty: Memo::new(capacity),
+            creation_turns: Turns::default(),
+            created: Memo::new(capacity),
             written_tags: Memo::new(capacity),
         }
     }
@@ -119,6 +126,33 @@ impl KnownRepositories {
     /// Believes the registry about the content of the repository from now on.
     pub(super) fn forget_beginning(&self, key: &RepositoryKey) {
         self.began_empty.forget(key);
+    }
+
+    /// Creates the destination repository by its template, once for all images that find it absent: none is pushed
+    /// before the repository has its settings.
+    ///
+    /// # Errors
+    /// [`CopyError::Destination`], and those of consent.
+    pub(super) async fn create(&self, task: &ImageCopy<'_>, creation: Mutation<'_>) -> Result<(), CopyError> {
+        let key = task.repository_key();
+        let mut turn = self.creation_turns.at(key.clone()).await;
+        if self.created.recall(&key).is_some_and(|at| at.elapsed() < SEEN_FOR) {
+            return Ok(());
+        }
+        if let Some(error) = turn.inherited() {
+            return Err(CopyError::Destination(error));
+        }
+        let created = task.destination.create_repository(task.destination_repository);
+        match task.under_consent(creation, created).await? {
+            Ok(()) => {
+                self.created.note(key, Instant::now());
+                Ok(())
+            }
+            Err(error) => {
+                turn.fail(error.clone());
+                Err(CopyError::Destination(error))
+            }
+        }
     }
 
     /// Notes that the repository exists now.

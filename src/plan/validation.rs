@@ -2,7 +2,9 @@
 
 use super::spec_error::{SpecError, check, check_field};
 use crate::terms::{
-    BANDWIDTH_RULES, REGISTRY_RULES, RegistryPermissionPolicySpec, RegistrySpec, STATEMENT_RULES, TLS_RULES, URL_RULES,
+    BANDWIDTH_RULES, DOCUMENT_RULES, ENCRYPTION_RULES, MAX_LIFECYCLE_POLICY, MAX_REPOSITORY_POLICY,
+    MAX_REPOSITORY_TEMPLATES, REGISTRY_RULES, REPOSITORY_TEMPLATE_RULES, RegistryPermissionPolicySpec, RegistrySpec,
+    RepositoryTemplate, STATEMENT_RULES, TEMPLATE_PREFIX, TLS_RULES, URL_RULES,
 };
 
 /// Checks the spec of a Registry.
@@ -13,7 +15,42 @@ pub fn check_registry(spec: &RegistrySpec) -> Result<(), SpecError> {
     check(&URL_RULES, &spec.url)?;
     check(&REGISTRY_RULES, spec)?;
     check(&BANDWIDTH_RULES, &spec.limits.bandwidth)?;
+    check_templates(&spec.repository_templates)?;
     spec.tls.as_ref().map_or(Ok(()), |tls| check(&TLS_RULES, tls))
+}
+
+/// Checks what an API server checks, and that policies are JSON documents, which it cannot.
+fn check_templates(templates: &[RepositoryTemplate]) -> Result<(), SpecError> {
+    let list = "spec.repositoryTemplates";
+    if templates.len() > MAX_REPOSITORY_TEMPLATES {
+        return Err(SpecError::invalid(format!("{list} has more than {MAX_REPOSITORY_TEMPLATES} entries")));
+    }
+    for (index, template) in templates.iter().enumerate() {
+        let (prefix, field) = (&template.prefix, format!("{list}[{index}]"));
+        if templates[..index].iter().any(|earlier| earlier.prefix == *prefix) {
+            return Err(SpecError::invalid(format!("{field}.prefix: {prefix:?} appears twice: remove one")));
+        }
+        if prefix.len() > 255 || !TEMPLATE_PREFIX.matches(prefix) {
+            return Err(SpecError::invalid(format!("{field}.prefix: {prefix:?} must be a repository name, or empty")));
+        }
+        check_field(&REPOSITORY_TEMPLATE_RULES, template, &field)?;
+        if let Some(encryption) = &template.encryption_configuration {
+            check_field(&ENCRYPTION_RULES, encryption, &format!("{field}.encryptionConfiguration"))?;
+        }
+        check_document(&template.lifecycle_policy, MAX_LIFECYCLE_POLICY, &format!("{field}.lifecyclePolicy"))?;
+        check_document(&template.repository_policy, MAX_REPOSITORY_POLICY, &format!("{field}.repositoryPolicy"))?;
+    }
+    Ok(())
+}
+
+fn check_document(text: &Option<String>, most: usize, field: &str) -> Result<(), SpecError> {
+    let Some(text) = text else { return Ok(()) };
+    check_field(&DOCUMENT_RULES, text.as_str(), field)?;
+    if text.chars().count() > most {
+        return Err(SpecError::invalid(format!("{field} has more than {most} characters")));
+    }
+    let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
+    parsed.map(|_| ()).map_err(|error| SpecError::invalid(format!("{field} is no JSON document: {error}")))
 }
 
 /// Checks the spec of a RegistryPermissionPolicy.

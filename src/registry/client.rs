@@ -1,6 +1,8 @@
 //! The client of one registry: puts the layers together, and delegates to them.
 
+mod creation;
 mod deletion;
+mod limits;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -34,6 +36,7 @@ use crate::registry::upload::{UploadOutcome, Uploads};
 use crate::registry::vendors::ecr::{Ecr, EcrApi};
 use crate::registry::vendors::profiles::{KNOWN_REALMS, upload_profile};
 use crate::registry::vendors::{Listing, Vendors};
+use crate::terms::RepositoryTemplate;
 
 /// The options of a registry.
 #[derive(Clone)]
@@ -50,6 +53,8 @@ pub struct RegistryOptions {
     pub trusted_hosts: Vec<String>,
     /// The bounds on its use.
     pub limits: RequestLimits,
+    /// The settings of repositories that are created there.
+    pub templates: Vec<RepositoryTemplate>,
 }
 
 /// The identity of a client: tables about the content of a registry are keyed by it, never by host.
@@ -96,16 +101,6 @@ impl Client {
         Self::build(options, egress, (Deadlines::default(), ecr), pacer)
     }
 
-    /// Changes the bounds on the use of the registry by this process.
-    pub fn set_limits(&self, limits: RequestLimits) {
-        self.0.session.http().set_limits(limits);
-    }
-
-    /// Returns the schedules of requests and bytes, and the quota that the registry states.
-    pub(crate) fn pacer(&self) -> &Pacer {
-        self.0.session.http().pacer()
-    }
-
     /// Creates the client of a registry of Amazon ECR whose host name does not reveal its API, as that of a test
     /// server.
     ///
@@ -125,7 +120,7 @@ impl Client {
         (deadlines, ecr): (Deadlines, Option<EcrApi>),
         pacer: Option<Arc<Pacer>>,
     ) -> Result<Self, RegistryError> {
-        let RegistryOptions { url, logins, ca_bundle, trusted_hosts, limits } = options;
+        let RegistryOptions { url, logins, ca_bundle, trusted_hosts, limits, templates } = options;
         let concurrency = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let hosts = Hosts::new(&url, &trusted_hosts, &KNOWN_REALMS)?;
         let profile = upload_profile(hosts.host());
@@ -144,7 +139,7 @@ impl Client {
             catalog: Catalog::new(session.clone()),
             referrers: ReferrerLists::new(session.clone(), manifests.clone()),
             uploads: Uploads::new(session.clone(), blobs.clone(), profile, concurrency),
-            vendors: Vendors::new(session.clone(), tags.clone(), ecr),
+            vendors: Vendors::new(session.clone(), tags.clone(), ecr, templates),
             session,
             manifests,
             blobs,

@@ -57,6 +57,8 @@ pub enum ErrorKind {
     ManifestInvalid,
     /// A bound was exceeded: a body, a list, a number of pages.
     TooLarge,
+    /// What was to be created exists.
+    AlreadyExists,
     /// Any other 4xx: an unchanged retry cannot help.
     Rejected,
     /// The options themselves cannot be used (a CA bundle without a certificate …).

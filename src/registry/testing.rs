@@ -187,6 +187,7 @@ pub(crate) fn options(url: &str, credentials: Credentials, trusted: &[String]) -
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
         limits: RequestLimits::of_concurrency(4),
+        templates: Vec::new(),
     }
 }
 

@@ -146,6 +146,7 @@ impl Setup<'_> {
             logins: self.logins(registry, &credential_host)?,
             trusted_hosts: registry.spec.trusted_hosts.clone(),
             limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
+            templates: registry.spec.repository_templates.clone(),
         };
         let version = version(registry, &options);
         let earlier = self.earlier.and_then(|earlier| earlier.get(reference));

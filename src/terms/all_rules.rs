@@ -8,6 +8,7 @@ use super::replication_configuration::{
     CONFIGURATION_RULES, DESTINATION_TEMPLATE_RULES, DESTINATIONS_RULES, INTERVAL_RULES, LAG_OBJECTIVE_RULES,
     REPLICATION_RULE_RULES,
 };
+use super::repository_template::{DOCUMENT_RULES, ENCRYPTION_RULES, REPOSITORY_TEMPLATE_RULES};
 use super::rule::ValidationRules;
 use super::schedule::WINDOW_RULES;
 use super::verification::COSIGN_KEY_RULES;
@@ -20,6 +21,9 @@ pub fn all_rules() -> Vec<(&'static str, &'static str)> {
         texts(&URL_RULES),
         texts(&BANDWIDTH_RULES),
         texts(&TLS_RULES),
+        texts(&REPOSITORY_TEMPLATE_RULES),
+        texts(&ENCRYPTION_RULES),
+        texts(&DOCUMENT_RULES),
         texts(&STATEMENT_RULES),
         texts(&CONFIGURATION_RULES),
         texts(&INTERVAL_RULES),

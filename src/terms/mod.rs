@@ -25,6 +25,7 @@ mod registry;
 mod registry_permission_policy;
 mod replication_configuration;
 mod replication_status;
+mod repository_template;
 mod rule;
 mod schedule;
 mod side;
@@ -69,6 +70,11 @@ pub use replication_configuration::{
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, RecentDeletions, ReplicationState,
     ReplicationStatusSpec, ReplicationStatusStatus, ResolvedRegistryReference,
+};
+pub use repository_template::{
+    DOCUMENT_RULES, ENCRYPTION_RULES, EncryptionType, ImageTagMutability, MAX_LIFECYCLE_POLICY, MAX_REPOSITORY_POLICY,
+    MAX_REPOSITORY_TEMPLATES, ProjectVisibility, REPOSITORY_TEMPLATE_RULES, RepositoryEncryption, RepositoryTemplate,
+    TEMPLATE_PREFIX, template_for,
 };
 pub use rule::{ValidationRule, ValidationRules, broken};
 pub use schedule::{

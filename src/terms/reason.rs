@@ -20,6 +20,8 @@ pub const TLS_REFUSED: &str = "TlsRefused";
 pub const EGRESS_REFUSED: &str = "EgressRefused";
 /// The registry does not answer, or its answers are not those of a registry.
 pub const UNREACHABLE: &str = "Unreachable";
+/// A template of repositories has settings that the registry does not have.
+pub const REPOSITORY_TEMPLATE_UNSUPPORTED: &str = "RepositoryTemplateUnsupported";
 /// The spec cannot be carried out.
 pub const INVALID_SPEC: &str = "InvalidSpec";
 /// The referenced Registry does not exist.

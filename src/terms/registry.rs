@@ -7,6 +7,7 @@ use super::condition::Condition;
 use super::lists::{keyed_by, set};
 use super::name::OBJECT_NAME_TEXT;
 use super::pattern::Pattern;
+use super::repository_template::{MAX_REPOSITORY_TEMPLATES, RepositoryTemplate};
 use super::rule::{ValidationRule, ValidationRules, checked_by, immutable};
 
 /// One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner: users
@@ -43,6 +44,13 @@ pub struct RegistrySpec {
     /// `RepositoryNotFound`. Default: Auto.
     #[serde(default)]
     pub create_repositories: CreateRepositories,
+    /// The settings of repositories that are created here, by the prefix of their names, at most 20. They are applied
+    /// when a repository is created, and never change one that exists. Settings that the registry does not have stall
+    /// this object with `RepositoryTemplateUnsupported`. Amazon ECR creates repositories only by a template, and needs
+    /// an access key as credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_REPOSITORY_TEMPLATES), transform = keyed_by("prefix"))]
+    pub repository_templates: Vec<RepositoryTemplate>,
     /// Bounds on the use of the registry by everything that uses this Registry, in all processes together: the operator
     /// divides them among the copy Jobs that run. A change takes effect at once.
     #[serde(default)]

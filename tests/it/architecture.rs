@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["terms"]),
     ("policy", &["terms"]),
     ("plan", &["image", "policy", "terms"]),
-    ("registry", &["image", "locked"]),
+    ("registry", &["image", "locked", "terms"]),
     ("copy", &["image", "locked", "plan", "registry", "terms"]),
     ("channel", &["image", "listener", "plan", "registry", "terms"]),
     ("metrics", &["locked", "registry"]),

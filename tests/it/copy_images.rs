@@ -409,6 +409,7 @@ pub(crate) fn client(host: &str) -> Client {
         ca_bundle: None,
         trusted_hosts: Vec::new(),
         limits: RequestLimits::of_concurrency(8),
+        templates: Vec::new(),
     };
     let egress = EgressPolicy { allow: [host.parse().unwrap()].into(), ..EgressPolicy::default() };
     Client::new(options, Arc::new(egress)).unwrap()

@@ -15,5 +15,6 @@ mod odd_answers;
 pub mod pair;
 mod reading;
 mod referring;
+mod templates;
 mod transfers;
 mod writing;

@@ -1,6 +1,8 @@
 //! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, and existing
 //! layers.
 
+mod creation;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -256,6 +258,7 @@ fn kind_of(status: StatusCode, name: &str) -> ErrorKind {
         "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => ErrorKind::RateLimited,
         "AccessDeniedException" => ErrorKind::Denied,
         "RepositoryNotFoundException" => ErrorKind::NotFound,
+        "RepositoryAlreadyExistsException" => ErrorKind::AlreadyExists,
         "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "ExpiredTokenException"

@@ -1,5 +1,8 @@
 //! Harbor's API: lists the artifacts of a repository with their tags.
 
+mod projects;
+
+pub(super) use self::projects::create_project;
 use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,14 +29,11 @@ impl<'a> HarborRepository<'a> {
     /// Returns `repository`, if this registry is a Harbor whose API accepts the credentials. The last challenge shows
     /// that, without a request.
     pub(super) fn of(session: &'a Session, repository: &'a RepositoryName) -> Option<Self> {
-        let service = session.auth().token_service()?;
-        let is_harbor = service.service.as_deref() == Some(SERVICE) && service.realm.path().ends_with(TOKEN_PATH);
         let scopes = Scopes::pull(repository);
         let has_login =
             matches!(session.auth().credentials(&scopes), Credentials::Anonymous | Credentials::Basic { .. });
         let (project, name) = repository.as_str().split_once('/')?;
-        let is_usable = is_harbor && has_login && session.http().hosts().is_own_host(&service.realm);
-        is_usable.then_some(Self { session, scopes, project, name })
+        (is_harbor(session) && has_login).then_some(Self { session, scopes, project, name })
     }
 
     pub(super) fn project(&self) -> &str {
@@ -50,7 +50,7 @@ impl<'a> HarborRepository<'a> {
     /// `Unsupported` if the project is a proxy cache, or not shown.
     pub(super) async fn check(&self, operation: &Operation) -> Result<(), RegistryError> {
         let query = [("q", format!("name={}", self.project)), ("with_detail", "false".to_owned())];
-        let (_, projects) = self.get::<Project>("/api/v2.0/projects", &query, operation).await?;
+        let (_, projects) = self.get::<Project>(PROJECTS, &query, operation).await?;
         match projects.iter().find(|project| project.name == self.project) {
             Some(project) if project.registry_id.unwrap_or_default() == 0 => Ok(()),
             Some(_) => Err(operation.error(ErrorKind::Unsupported, "the project is a proxy cache")),
@@ -118,6 +118,15 @@ impl<'a> HarborRepository<'a> {
     }
 }
 
+/// Returns true if the last challenge was that of a Harbor, with the token service on its own host.
+pub(super) fn is_harbor(session: &Session) -> bool {
+    session.auth().token_service().is_some_and(|service| {
+        service.service.as_deref() == Some(SERVICE)
+            && service.realm.path().ends_with(TOKEN_PATH)
+            && session.http().hosts().is_own_host(&service.realm)
+    })
+}
+
 #[derive(Deserialize)]
 struct Project {
     name: String,
@@ -143,6 +152,9 @@ fn unexpected(operation: &Operation) -> RegistryError {
 /// The service, and the end of the realm, in Harbor's challenges.
 const SERVICE: &str = "harbor-registry";
 const TOKEN_PATH: &str = "/service/token";
+
+/// The list of projects, which also takes new ones.
+const PROJECTS: &str = "/api/v2.0/projects";
 
 const TOTAL: &str = "x-total-count";
 

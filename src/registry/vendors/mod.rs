@@ -4,6 +4,7 @@
 //! No layer below names a vendor, except to cite the source of a quirk. Every answer of such an API saves requests of
 //! the distribution API; a failure costs no more than those requests.
 
+mod creation;
 mod digest_lookup;
 pub(crate) mod ecr;
 pub(crate) mod google;
@@ -28,6 +29,7 @@ use crate::registry::vendors::ecr::Ecr;
 use crate::registry::vendors::google::PageDigests;
 use crate::registry::vendors::harbor::HarborRepository;
 use crate::registry::vendors::verdicts::{ApiCall, ApiVerdicts, Verdict};
+use crate::terms::RepositoryTemplate;
 
 /// The selected tags of a repository, with their digests as far as the registry lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) struct Vendors {
     /// The API of Amazon ECR, if the registry belongs to one and the credentials are an access key.
     ecr: Option<Arc<Ecr>>,
     verdicts: ApiVerdicts,
+    /// The settings of repositories that are created.
+    templates: Vec<RepositoryTemplate>,
 }
 
 /// An API that lists the digests of tags.
@@ -58,8 +62,13 @@ enum DigestApi<'a> {
 }
 
 impl Vendors {
-    pub(crate) fn new(session: Arc<Session>, tags: TagLists, ecr: Option<Arc<Ecr>>) -> Self {
-        Self { session, tags, ecr, verdicts: ApiVerdicts::default() }
+    pub(crate) fn new(
+        session: Arc<Session>,
+        tags: TagLists,
+        ecr: Option<Arc<Ecr>>,
+        templates: Vec<RepositoryTemplate>,
+    ) -> Self {
+        Self { session, tags, ecr, verdicts: ApiVerdicts::default(), templates }
     }
 
     /// Lists the tags that `keep` selects, with the digests that the registry lists; `None` if the repository does not

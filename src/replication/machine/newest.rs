@@ -68,7 +68,7 @@ impl Machine {
 
     /// Takes a pushed tag into the choice of the rules of which it is one of the newest now. Where that is unknown, the
     /// source is compared soon.
-    pub(super) fn admit(&mut self, observed: &Observed, now: Timestamp) {
+    pub(super) fn rank_pushed(&mut self, observed: &Observed, now: Timestamp) {
         let Observed { repository, tag, created, .. } = observed;
         let Some(configuration) = self.configuration.clone() else { return };
         let choice = configuration.selection.tags_of(repository);

@@ -49,7 +49,7 @@ impl Machine {
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, now),
             Looked::Seen(observed) => {
                 self.repositories.insert(observed.repository.clone());
-                self.admit(&observed, now);
+                self.rank_pushed(&observed, now);
                 self.take_image(&observed, true, claims, now);
                 if !self.problems.is_empty() {
                     self.compare_soon(now); // A repository that was missing may be the one that was pushed.

@@ -22,6 +22,7 @@ pub(super) fn client_to(url: &str, hosts: &[String]) -> Client {
         ca_bundle: None,
         trusted_hosts: Vec::new(),
         limits: RequestLimits::of_concurrency(8),
+        templates: Vec::new(),
     };
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();
     Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()

@@ -152,6 +152,7 @@ fn client_of(url: &str) -> Client {
         ca_bundle: Some(TestAuthority::shared().pem().into()),
         trusted_hosts: Vec::new(),
         limits: RequestLimits::of_concurrency(4),
+        templates: Vec::new(),
     };
     Client::new(options, Arc::new(EgressPolicy { allow, ..EgressPolicy::default() })).unwrap()
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value;
 use transship::copy::{
     Authority, ByteCounter, CONSENT_LASTS, Copied, CopyError, Denied, Engine, ImageCopy, MountScope, Mutation,
 };
@@ -13,7 +14,7 @@ use transship::plan::CopyOptions;
 use transship::registry::{Client, Credentials, EcrApi, EgressPolicy, RegistryOptions, RequestLimits};
 
 use crate::support::image::{Blob, Image};
-use crate::support::scripted::ecr::{ACCOUNT, REGION};
+use crate::support::scripted::ecr::{ACCOUNT, KEY_ID, REGION, SECRET_KEY};
 use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::install_crypto_provider;
 
@@ -112,6 +113,15 @@ pub fn client_of_ecr(registry: &ScriptedRegistry, credentials: Credentials) -> C
     Client::with_ecr_api(options, egress, api).unwrap()
 }
 
+/// Returns the same with settings of repositories that are created.
+pub fn client_with_templates(registry: &ScriptedRegistry, templates: Value) -> Client {
+    let key = Credentials::Basic { username: KEY_ID.to_owned(), password: SECRET_KEY.to_owned().into() };
+    let api = EcrApi { url: registry.url().parse().unwrap(), region: REGION.to_owned(), account: ACCOUNT.to_owned() };
+    let (options, egress) = access(registry, key, &[registry.other_host()]);
+    let options = RegistryOptions { templates: serde_json::from_value(templates).unwrap(), ..options };
+    Client::with_ecr_api(options, egress, api).unwrap()
+}
+
 fn access(
     registry: &ScriptedRegistry,
     credentials: Credentials,
@@ -124,6 +134,7 @@ fn access(
         ca_bundle: None,
         trusted_hosts: trusted.to_vec(),
         limits: RequestLimits::of_concurrency(8),
+        templates: Vec::new(),
     };
     let hosts = [registry.host(), registry.other_host()];
     let allow = hosts.iter().map(|host| host.parse().unwrap()).collect();

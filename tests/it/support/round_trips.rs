@@ -143,6 +143,7 @@ fn client(host: &str, realm: &str) -> Client {
         ca_bundle: None,
         trusted_hosts: vec![realm.to_owned()],
         limits: RequestLimits::of_concurrency(8),
+        templates: Vec::new(),
     };
     let allow = [host, realm].map(|host| host.parse().expect("a host and a port"));
     let egress = EgressPolicy { allow: allow.into(), ..EgressPolicy::default() };

@@ -1,5 +1,5 @@
-//! The API of Amazon ECR, as far as it logs in, lists images and looks for layers: signed requests, whose signatures
-//! are verified.
+//! The API of Amazon ECR, as far as it logs in, lists images, looks for layers and creates repositories: signed
+//! requests, whose signatures are verified.
 
 use std::time::Duration;
 
@@ -55,6 +55,10 @@ pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
         (Some("GetAuthorizationToken"), Ok(_)) => login(call),
         (Some("ListImages"), Ok(ask)) => images(call, &ask, page),
         (Some("BatchCheckLayerAvailability"), Ok(ask)) => layers(call, &ask),
+        (Some("CreateRepository"), Ok(ask)) => create(call, &ask),
+        (Some("DeleteRepository"), Ok(ask)) => delete(call, &ask),
+        (Some("SetRepositoryPolicy"), Ok(ask)) => set(call, &ask, "policyText"),
+        (Some("PutLifecyclePolicy"), Ok(ask)) => set(call, &ask, "lifecyclePolicyText"),
         _ => refused("UnknownOperationException", ""),
     }))
 }
@@ -105,6 +109,62 @@ fn layers(call: &Call, ask: &Value) -> Response {
         None => json!({ "layerDigest": digest, "layerAvailability": "UNAVAILABLE" }),
     };
     document(200, &json!({ "layers": digests.into_iter().map(layer).collect::<Vec<_>>(), "failures": [] }))
+}
+
+/// Creates a repository with the settings of the request.
+fn create(call: &Call, ask: &Value) -> Response {
+    let mut store = call.shared.store();
+    let name = ask["repositoryName"].as_str().unwrap_or_default().to_owned();
+    let is_known = ask["imageTagMutability"].is_null()
+        || ["MUTABLE", "IMMUTABLE"].contains(&ask["imageTagMutability"].as_str().unwrap_or_default());
+    let encryption = &ask["encryptionConfiguration"];
+    let is_typed = encryption.is_null()
+        || ["AES256", "KMS", "KMS_DSSE"].contains(&encryption["encryptionType"].as_str().unwrap_or_default());
+    if ask["registryId"] != ACCOUNT || name.is_empty() || !is_known || !is_typed {
+        return refused("InvalidParameterException", "Invalid parameter");
+    }
+    if store.repositories.contains_key(&name) {
+        return refused("RepositoryAlreadyExistsException", "The repository already exists in the registry");
+    }
+    store.repositories.insert(name.clone(), Default::default());
+    let mut settings = ask.clone();
+    settings.as_object_mut().unwrap().retain(|field, _| !["registryId", "repositoryName"].contains(&field.as_str()));
+    store.settings.insert(name.clone(), settings);
+    document(200, &json!({ "repository": { "registryId": ACCOUNT, "repositoryName": name } }))
+}
+
+/// Deletes a repository that is empty.
+fn delete(call: &Call, ask: &Value) -> Response {
+    let mut store = call.shared.store();
+    let name = ask["repositoryName"].as_str().unwrap_or_default();
+    match store.repositories.get(name) {
+        None => return refused("RepositoryNotFoundException", "The repository does not exist in the registry"),
+        Some(found) if !found.manifests.is_empty() && ask["force"] != true => {
+            return refused("RepositoryNotEmptyException", "The repository contains images");
+        }
+        Some(_) => {}
+    }
+    store.repositories.remove(name);
+    store.settings.remove(name);
+    document(200, &json!({ "repository": { "repositoryName": name } }))
+}
+
+/// Sets a policy, whose text has to be a JSON document.
+fn set(call: &Call, ask: &Value, field: &str) -> Response {
+    let mut store = call.shared.store();
+    let name = ask["repositoryName"].as_str().unwrap_or_default().to_owned();
+    let text = ask[field].as_str().unwrap_or_default();
+    if !store.repositories.contains_key(&name) {
+        return refused("RepositoryNotFoundException", "The repository does not exist in the registry");
+    }
+    let Ok(policy @ Value::Object(_)) = serde_json::from_str::<Value>(text) else {
+        return refused("InvalidParameterException", "Invalid parameter: the policy is no JSON");
+    };
+    if field == "policyText" && policy["Statement"].is_null() {
+        return refused("InvalidParameterException", "Invalid repository policy provided");
+    }
+    store.settings.entry(name.clone()).or_insert_with(|| json!({}))[field] = policy;
+    document(200, &json!({ "registryId": ACCOUNT, "repositoryName": name }))
 }
 
 fn refused(name: &str, message: &str) -> Response {

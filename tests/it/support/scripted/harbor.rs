@@ -1,4 +1,5 @@
-//! Harbor's own API, as far as it lists what tags point at. It knows no tokens: a request with one is anonymous.
+//! Harbor's own API, as far as it lists what tags point at and creates projects. It knows no tokens: a request with one
+//! is anonymous.
 
 use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
@@ -6,14 +7,25 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::answer::{document, put, refusal};
-use super::call::Call;
+use super::call::{Call, Gone};
 use super::logins::is_user;
 use super::personality::{HarborApi, Login, ScriptedDigestApi};
 
 /// Answers a request to the API; nothing if it is for another part.
-pub(super) fn api(call: &Call) -> Option<Response> {
-    let Some(ScriptedDigestApi::Harbor(api)) = call.personality.digest_api else { return None };
+pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
+    let Some(ScriptedDigestApi::Harbor(api)) = call.personality.digest_api else { return Ok(None) };
+    if call.path == "/api/v2.0/projects" && call.method == Method::POST {
+        let body = call.body(1 << 16).await?.unwrap_or_default();
+        return Ok(Some(create(call, serde_json::from_slice(&body).unwrap_or_default())));
+    }
+    Ok(lists(call, api))
+}
+
+fn lists(call: &Call, api: HarborApi) -> Option<Response> {
     let path = call.path.strip_prefix("/api/v2.0/")?;
+    if path == "projects" && call.method == Method::HEAD {
+        return Some(exists(call, call.query("project_name").unwrap_or_default()));
+    }
     if call.method != Method::GET {
         return Some(refusal(405, "METHOD_NOT_ALLOWED", "lists only"));
     }
@@ -27,6 +39,36 @@ pub(super) fn api(call: &Call) -> Option<Response> {
         Some((project, name)) => artifacts(call, api, project, &name.replace("%252F", "/")),
         None => refusal(404, "NOT_FOUND", "no such path"),
     })
+}
+
+fn has_project(call: &Call, name: &str) -> bool {
+    let store = call.shared.store();
+    let is_in = |repository: &String| repository.split_once('/').is_some_and(|(project, _)| project == name);
+    store.settings.contains_key(name) || store.repositories.keys().any(is_in)
+}
+
+fn exists(call: &Call, name: &str) -> Response {
+    if !is_user(call) {
+        return refusal(401, "UNAUTHORIZED", "unauthorized");
+    }
+    if has_project(call, name) { document(200, &Value::Null) } else { refusal(404, "NOT_FOUND", "project not found") }
+}
+
+/// Creates a project, if it is asked for as Harbor's API has it.
+fn create(call: &Call, ask: Value) -> Response {
+    if !is_user(call) {
+        return refusal(401, "UNAUTHORIZED", "unauthorized");
+    }
+    let name = ask["project_name"].as_str().unwrap_or_default();
+    let is_json = call.headers.get("content-type").is_some_and(|value| value == "application/json");
+    if name.is_empty() || !is_json || !matches!(ask["metadata"]["public"].as_str(), Some("true" | "false")) {
+        return refusal(400, "BAD_REQUEST", "the body is no project");
+    }
+    if has_project(call, name) {
+        return refusal(409, "CONFLICT", "The project named is already used");
+    }
+    call.shared.store().settings.insert(name.to_owned(), ask["metadata"].clone());
+    document(201, &Value::Null)
 }
 
 fn is_public(call: &Call) -> bool {

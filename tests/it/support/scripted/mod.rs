@@ -220,6 +220,11 @@ impl ScriptedRegistry {
         found.iter().flat_map(|found| found.manifests.keys().chain(&found.blobs)).cloned().collect()
     }
 
+    /// Returns the settings of a repository, or project, that was created by an API of the registry.
+    pub fn settings(&self, name: &str) -> Option<serde_json::Value> {
+        self.shared.store().settings.get(name).cloned()
+    }
+
     /// Returns the digests of everything below a tag or digest. Panics if something that a manifest names is missing,
     /// or its bytes are not those of its digest.
     pub fn tree(&self, repository: &str, reference: &str) -> BTreeSet<String> {

@@ -138,7 +138,7 @@ async fn lead(call: &mut Call) -> Result<Response, Gone> {
     if let Some(response) = ecr::api(call).await? {
         return Ok(response);
     }
-    if let Some(response) = harbor::api(call) {
+    if let Some(response) = harbor::api(call).await? {
         return Ok(response);
     }
     let Some(path) = call.path.strip_prefix("/v2/").map(str::to_owned) else {

@@ -15,6 +15,8 @@ pub(super) struct RegistryStore {
     pub(super) repositories: BTreeMap<String, StoredRepository>,
     pub(super) uploads: HashMap<String, StoredUpload>,
     pub(super) begun: u64,
+    /// The settings of repositories, or projects, that were created by an API of the registry.
+    pub(super) settings: BTreeMap<String, Value>,
     /// The GETs of manifests that a quota counts.
     manifest_gets: VecDeque<Instant>,
     /// The URLs of the other origin that were signed, and how often each may still be used.
