@@ -2,6 +2,7 @@
 //! says arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use url::Url;
@@ -175,4 +176,47 @@ async fn production_gets_what_the_release_key_has_signed() {
     set_up.at("builds").push("app", &signature_tag(&digest), &signer.simple_signatures(&[&digest]));
     set_up.sync().await;
     set_up.has("production", &["app"], &["app:signed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_has_the_ten_newest_releases_and_keeps_what_falls_out() {
+    let set_up = SetUp::read("newest-10-semver");
+    let releases: Vec<String> = (0..12).map(|minor| format!("services/api:v1.{minor}.0")).collect();
+    let mut all: Vec<&str> = releases.iter().map(String::as_str).collect();
+    all.extend(["services/api:latest", "services/api:v1.12.0-rc.1", "services/web:2.0", "tools/lint:v1.0.0"]);
+    set_up.push("builds", &all);
+    set_up.sync().await;
+    let repositories = ["services/api", "services/web", "tools/lint"];
+    let newest: Vec<&str> = all[2..12].iter().copied().chain(["services/web:2.0"]).collect();
+    set_up.has("site", &repositories, &newest);
+    set_up.at("builds").push("services/api", "v1.12.0", &Image::single(999, 1, 1_000));
+    set_up.sync().await;
+    set_up.has("site", &repositories, &[&newest[..], &["services/api:v1.12.0"]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_follows_deletions_of_the_primary_within_the_brake() {
+    let mut set_up = SetUp::read("disaster-recovery-with-deletes");
+    set_up.files.documents.last_mut().unwrap()["spec"]["interval"] = json!("10s");
+    let all: Vec<String> = (0..12).map(|number| format!("app:v{number}")).collect();
+    set_up.push("primary", &all.iter().map(String::as_str).collect::<Vec<_>>());
+    let delete = async |tags: std::ops::Range<u32>| {
+        for tag in tags {
+            set_up.at("primary").pusher().delete_manifest("app", &format!("v{tag}")).await;
+        }
+        // Two lists, an interval apart.
+        for pause in [11, 0] {
+            let output = set_up.files.run("sync", &["--state", &set_up.files.state(), "--delete"]).await;
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+        }
+    };
+    delete(0..0).await;
+    let left = |from: usize| all[from..].iter().map(String::as_str).collect::<Vec<_>>();
+    set_up.has("standby", &["app"], &left(0));
+    delete(0..4).await;
+    set_up.has("standby", &["app"], &left(4));
+    // Five are allowed within a day: two more are too many, and none goes.
+    delete(4..6).await;
+    set_up.has("standby", &["app"], &left(4));
 }
