@@ -5,6 +5,7 @@ mod conflicts;
 mod consent;
 mod deletion_brake;
 mod deletions;
+mod edits;
 mod hidden;
 mod lag;
 mod lost;

@@ -19,6 +19,29 @@ fn every_test_that_the_page_about_registries_names_is_there() {
 }
 
 #[test]
+fn every_row_of_the_page_about_ecr_names_tests_that_are_there() {
+    let page = std::fs::read_to_string(repository().join("docs/ecr-compatibility.md")).unwrap();
+    let there = tests_of(&["src", "tests/it"]);
+    let (rules, requests) = page.split_once("## Requests").unwrap();
+    let rows = |part: &str| {
+        let rows = part
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| ECR") && !line.starts_with("| Request"));
+        rows.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let numbered = (1..=17).map(|number| format!("| E{number} "));
+    for begins in numbered {
+        assert_eq!(rows(rules).iter().filter(|row| row.starts_with(&begins)).count(), 1, "{begins}");
+    }
+    assert!(rows(requests).len() >= 19, "{}", rows(requests).len());
+    for row in rows(rules).iter().chain(&rows(requests)) {
+        let named = named_tests(row);
+        let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
+        assert!(!named.is_empty() && unknown.is_empty(), "{unknown:?} in {row}");
+    }
+}
+
+#[test]
 fn every_registry_that_is_played_has_its_place_on_the_page() {
     let page = std::fs::read_to_string(repository().join("docs/reference/registries.md")).unwrap().to_lowercase();
     let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();

@@ -1,5 +1,7 @@
 //! Repositories that are created with the settings of their owner, at ECR and at Harbor.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::pair::{RegistryPair, client_with_templates};
@@ -161,4 +163,18 @@ async fn harbor_creates_the_project_with_its_visibility_once() {
     assert_eq!(files.run("sync", &[]).await.status.code(), Some(0));
     let heads = harbor.count("HEAD", "/api/v2.0/projects");
     assert!(heads <= 4, "{heads}: only where a repository was absent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_templates_no_setting_policy_or_finding_crosses() {
+    let pair = to_ecr(json!([]));
+    let image = Image::single(1, 2, 500);
+    pair.source.push("app", "1", &image);
+    pair.copy("1", &image.digest()).await.unwrap();
+    let log = pair.destination.log();
+    let called: BTreeSet<&str> = log.iter().filter_map(|seen| Some(seen.path.split_once('#')?.1)).collect();
+    let reads = ["BatchCheckLayerAvailability", "GetAuthorizationToken", "ListImages"];
+    assert!(called.iter().all(|action| reads.contains(action)), "{called:?}");
+    let log = pair.source.log();
+    assert!(log.iter().all(|seen| seen.path.starts_with("/v2/")), "the source is asked for content alone");
 }
