@@ -4,12 +4,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::kinds::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
+use super::kinds::{
+    Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationRecord, ReplicationStatus,
+};
 
 /// Returns every CustomResourceDefinition, in the order of their names.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    let definitions =
-        [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd(), ReplicationStatus::crd()];
+    let definitions = [
+        Registry::crd(),
+        RegistryPermissionPolicy::crd(),
+        ReplicationConfiguration::crd(),
+        ReplicationRecord::crd(),
+        ReplicationStatus::crd(),
+    ];
     definitions.into_iter().map(with_known_formats).collect()
 }
 
@@ -39,8 +46,10 @@ fn with_known_formats(definition: CustomResourceDefinition) -> CustomResourceDef
     let mut value = serde_json::to_value(definition).expect("a definition is JSON");
     correct(&mut value);
     // Until the operator has seen an object its status says so: tools that wait for it do not take it for done.
-    value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] =
-        json!({"observedGeneration": -1});
+    let properties = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    if let Some(status) = properties.get_mut("status") {
+        status["default"] = json!({"observedGeneration": -1});
+    }
     serde_json::from_value(value).expect("formats are only words")
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::terms::{
     NAME_RULES, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, RegistrySpec, RegistryStatus,
-    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationStatusSpec, ReplicationStatusStatus,
+    ReplicationConfigurationSpec, ReplicationConfigurationStatus, ReplicationRecordSpec, ReplicationStatusSpec,
+    ReplicationStatusStatus,
 };
 
 /// Declares a kind. kube derives the object from a struct of this crate: a wrapper, so that the spec itself stays
@@ -24,7 +25,6 @@ macro_rules! kind {
             group = "transship.dev",
             version = "v1alpha1",
             namespaced,
-            category = "transship",
             derive = "PartialEq",
         )]
         #[serde(transparent)]
@@ -65,6 +65,7 @@ kind! {
     #[kube(
         kind = "Registry",
         plural = "registries",
+        category = "transship",
         shortname = "repreg",
         status = "RegistryStatus",
         doc = "One registry endpoint with its credentials, TLS settings and limits. It lives in the namespace of its owner.",
@@ -84,6 +85,7 @@ kind! {
     #[kube(
         kind = "RegistryPermissionPolicy",
         plural = "registrypermissionpolicies",
+        category = "transship",
         shortname = "regpol",
         status = "RegistryPermissionPolicyStatus",
         doc = "The permissions to replicate into a Registry, as Amazon ECR's registry permissions policy.",
@@ -103,6 +105,7 @@ kind! {
     #[kube(
         kind = "ReplicationConfiguration",
         plural = "replicationconfigurations",
+        category = "transship",
         shortname = "repconf",
         status = "ReplicationConfigurationStatus",
         doc = "The replication from one source registry to its destinations. The owner of the source owns this object.",
@@ -129,6 +132,7 @@ kind! {
     #[kube(
         kind = "ReplicationStatus",
         plural = "replicationstatuses",
+        category = "transship",
         singular = "replicationstatus",
         shortname = "repstat",
         status = "ReplicationStatusStatus",
@@ -153,6 +157,20 @@ kind! {
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
     )]
     ReplicationStatusObjectSpec(ReplicationStatusSpec)
+}
+
+kind! {
+    /// The spec of a ReplicationRecord as the API server sees it.
+    #[kube(
+        kind = "ReplicationRecord",
+        plural = "replicationrecords",
+        doc = "A part of the record of a ReplicationStatus whose images do not all fit into it. Internal to the operator.",
+        printcolumn(name = "Status", type_ = "string", json_path = ".spec.statusRef.name"),
+        printcolumn(name = "Bucket", type_ = "integer", json_path = ".spec.bucket"),
+        printcolumn(name = "Buckets", type_ = "integer", json_path = ".spec.buckets"),
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    )]
+    ReplicationRecordObjectSpec(ReplicationRecordSpec)
 }
 
 /// Returns the rule for `metadata.name`, which is outside of every spec.

@@ -9,7 +9,8 @@ pub use definitions::{
 };
 pub use kinds::{
     Registry, RegistryObjectSpec, RegistryPermissionPolicy, RegistryPermissionPolicyObjectSpec,
-    ReplicationConfiguration, ReplicationConfigurationObjectSpec, ReplicationStatus, ReplicationStatusObjectSpec,
+    ReplicationConfiguration, ReplicationConfigurationObjectSpec, ReplicationRecord, ReplicationRecordObjectSpec,
+    ReplicationStatus, ReplicationStatusObjectSpec,
 };
 pub use schema::schema_faults;
 

@@ -15,6 +15,7 @@ mod pair_events;
 mod policies;
 mod policy_index;
 mod public_keys;
+mod records;
 mod registries;
 mod registry_index;
 mod registry_use;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::call::{CallError, FIELD_MANAGER, call};
 use super::pair_events::PairNews;
+use super::records::RecordObjects;
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
 use crate::plan::{
@@ -32,6 +33,7 @@ pub(crate) struct Statuses {
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     news: PairNews,
     envelope: Locked<StatusEnvelope>,
+    records: RecordObjects,
 }
 
 impl Statuses {
@@ -43,7 +45,8 @@ impl Statuses {
         wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     ) -> Self {
         let (news, envelope) = (PairNews::new(client.clone()), Locked::new(StatusEnvelope::new(limits)));
-        Self { client, reports: Locked::default(), wakes, news, envelope }
+        let records = RecordObjects::new(client.clone());
+        Self { client, reports: Locked::default(), wakes, news, envelope, records }
     }
 
     /// Returns the last report of the configuration with this uid, but not that of an earlier one of the same name.
@@ -69,7 +72,7 @@ impl Statuses {
         self.reports.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Returns every object, read in small pages.
+    /// Returns every object with its record, read in small pages.
     ///
     /// # Errors
     /// [`CallError`] if a page cannot be read.
@@ -81,23 +84,14 @@ impl Statuses {
             let page = call(api.list(&parameters)).await?;
             page.items.iter().for_each(|object| self.news.restore(object));
             page.items.iter().for_each(|object| self.adopt(object));
-            found.extend(page.items.into_iter().map(|object| StoredPair {
-                identity: PairIdentity {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                    spec: object.spec.0,
-                },
-                status: object.status.unwrap_or_default(),
-                verified: None,
-                referrers_asked_at: None,
-                missed: BTreeMap::new(),
-                choice: None,
-            }));
+            found.extend(page.items.into_iter().map(stored));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
-                None => return Ok(found),
+                None => break,
             }
         }
+        self.records.restore(&mut found).await?;
+        Ok(found.into_iter().map(|(pair, _)| pair).collect())
     }
 
     /// Counts an object that an earlier process wrote.
@@ -120,7 +114,7 @@ impl Statuses {
         let (key, configuration) = (key(pair), pair.spec.configuration_ref.name.as_str());
         let mut envelope = self.envelope.lock();
         let before = envelope.exceeded(&pair.namespace, configuration);
-        let written = match envelope.place(key, length(status)) {
+        let written = match envelope.place(key, length(status) + self.records.bytes(pair, status)) {
             StatusDetail::Whole => Some(Cow::Borrowed(status)),
             StatusDetail::Nothing => None,
             StatusDetail::Counts => {
@@ -144,9 +138,11 @@ impl Statuses {
         status: &ReplicationStatusStatus,
     ) -> Result<ReplicationStatus, CallError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
-        match patch_status(&api, &pair.name, status).await {
-            Err(error) if error.is_not_found() => {}
-            result => return result,
+        if self.records.has_status(pair) {
+            match patch_status(&api, &pair.name, status).await {
+                Err(error) if error.is_not_found() => {}
+                result => return result,
+            }
         }
         let mut object = ReplicationStatus::new(&pair.name, ReplicationStatusObjectSpec(pair.spec.clone()));
         let configuration = &pair.spec.configuration_ref;
@@ -171,8 +167,13 @@ impl Store for Statuses {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let failed = |error| StoreError(format!("failed to write the status of {}: {error}", pair.name));
-            let Some(status) = self.bounded(pair, status) else { return Ok(()) };
-            let object = self.write(pair, &status).await.map_err(failed)?;
+            let Some(bounded) = self.bounded(pair, status) else { return Ok(()) };
+            let is_whole = matches!(bounded, Cow::Borrowed(_));
+            self.records.keep(pair, status, is_whole).await.map_err(failed)?;
+            let object = self.write(pair, &bounded).await.map_err(failed)?;
+            if self.records.belongs_to(pair, &object) {
+                self.records.keep(pair, status, is_whole).await.map_err(failed)?;
+            }
             self.news.announce(&object, &status.conditions).await;
             Ok(())
         }
@@ -190,6 +191,7 @@ impl Store for Statuses {
                 _ => {
                     self.news.forget(pair);
                     self.envelope.lock().remove(key(pair));
+                    self.records.forget(pair);
                     Ok(())
                 }
             }
@@ -197,14 +199,38 @@ impl Store for Statuses {
         .boxed()
     }
 
-    /// Does nothing: the status holds the record.
-    fn record(&self, _pair: &PairIdentity, _record: &Record) {}
+    /// The record is written together with the next status.
+    fn record(&self, pair: &PairIdentity, record: &Record) {
+        self.records.take(pair, record);
+    }
 
     fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport) {
         self.reports.lock().insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), report));
         // A closed channel means that the operator ends.
         let _ = self.wakes.send(ObjectRef::new(name).within(namespace));
     }
+}
+
+/// Returns what an object says of a pair, and its uid.
+fn stored(object: ReplicationStatus) -> (StoredPair, String) {
+    let uid = object.uid().unwrap_or_default();
+    let identity = PairIdentity {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        spec: object.spec.0,
+    };
+    let status = object.status.unwrap_or_default();
+    (
+        StoredPair {
+            identity,
+            status,
+            verified: None,
+            referrers_asked_at: None,
+            missed: BTreeMap::new(),
+            choice: None,
+        },
+        uid,
+    )
 }
 
 /// Replaces the status of the object `name` by server-side apply, and returns the object.

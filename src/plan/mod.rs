@@ -11,6 +11,7 @@ mod envelope;
 mod fair_queue;
 mod host_bindings;
 mod image_entries;
+mod image_record;
 mod image_request;
 mod jobs;
 mod lag;
@@ -50,6 +51,7 @@ pub use envelope::{EnvelopeExceeded, EnvelopeLimits, StatusDetail, StatusEnvelop
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use host_bindings::{HostBinding, HostBindingError, HostBindings};
 pub use image_entries::image_status;
+pub use image_record::{ImageRecord, RecordBucket};
 pub use image_request::ImageRequest;
 pub use jobs::{
     AUTHORITY_TTL, EXTENSION, GRANT_LASTS, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerPhase,

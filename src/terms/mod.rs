@@ -24,6 +24,7 @@ mod referrers_mode;
 mod registry;
 mod registry_permission_policy;
 mod replication_configuration;
+mod replication_record;
 mod replication_status;
 mod repository_template;
 mod rule;
@@ -67,6 +68,7 @@ pub use replication_configuration::{
     REPLICATION_RULE_RULES, ReplicationConfigurationSpec, ReplicationRule, RuleDestination, SAME_REPOSITORY,
     TAG_PATTERN,
 };
+pub use replication_record::{ReplicationRecordSpec, StatusReference};
 pub use replication_status::{
     ConfigurationReference, FailureGroup, ImageStatus, PairEnd, PairSummary, RecentDeletions, ReplicationState,
     ReplicationStatusSpec, ReplicationStatusStatus, ResolvedRegistryReference,

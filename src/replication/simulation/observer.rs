@@ -245,6 +245,7 @@ impl World {
     fn close(&mut self, target: Target, id: ComparisonId, index: usize) {
         if self.comparing(target).is_whole_repository {
             self.find(target, id, Finding::Closed(repository(index)));
+            self.source.closed((target.process, target.configuration), index);
         }
         self.next_repository(target, id);
     }

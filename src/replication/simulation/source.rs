@@ -18,6 +18,8 @@ pub(super) struct Source {
     pub tags_lie: HashMap<usize, Lie>,
     /// Readers whose last list of this kind was a lie: the next one is true, so that no two lies follow each other.
     lied: BTreeSet<(Reader, Option<usize>)>,
+    /// Readers of whose repository not every tag was observed since a list that was a lie.
+    misled: BTreeSet<(Reader, usize)>,
     contents: Content,
 }
 
@@ -126,14 +128,22 @@ impl Source {
         bend(honest, lie)
     }
 
-    /// Returns true if the last list of a repository that a reader took was a lie.
+    /// Returns true if a list of a repository that a reader took was a lie, and not every tag was observed since.
     pub(super) fn lies_to(&self, reader: Reader, repository: usize) -> bool {
-        self.lied.contains(&(reader, Some(repository)))
+        self.misled.contains(&(reader, repository))
+    }
+
+    /// Records that a reader has observed every tag of the last list of a repository.
+    pub(super) fn closed(&mut self, reader: Reader, repository: usize) {
+        if !self.lied.contains(&(reader, Some(repository))) {
+            self.misled.remove(&(reader, repository));
+        }
     }
 
     /// Records that a list has been taken by its reader.
     pub(super) fn taken(&mut self, reader: Reader, repository: Option<usize>, is_lie: bool) {
         if is_lie {
+            self.misled.extend(repository.map(|repository| (reader, repository)));
             self.lied.insert((reader, repository));
         } else {
             self.lied.remove(&(reader, repository));

@@ -1,7 +1,11 @@
 //! An operator that starts again finds everything as it was, and says so by writing nothing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+use transship::api::{ReplicationRecord, ReplicationStatus};
 use transship::terms::{ReplicationState, condition_type};
 
 use super::core::{SOON, between, is_ready};
@@ -57,7 +61,7 @@ async fn a_restart_takes_back_nothing_of_a_pair_that_its_status_has_no_room_for(
     is_ready(&scene).await;
     eventually(SOON, "all are complete", async || complete(&scene).await == Ok(TAGS)).await;
     scene.kill_operator();
-    let lists = source.count("GET", "/v2/_catalog");
+    let (lists, asked) = (source.count("GET", "/v2/_catalog"), destination.log().len());
     scene.start_operator().await;
     scene.request_comparison("all", "after").await;
     let began = Instant::now();
@@ -73,6 +77,56 @@ async fn a_restart_takes_back_nothing_of_a_pair_that_its_status_has_no_room_for(
     compared_once(&source, lists).await;
     assert_eq!(complete(&scene).await, Ok(TAGS));
     is_ready(&scene).await;
+    let asked = destination.log().split_off(asked);
+    assert!(asked.iter().all(|seen| seen.is("GET", "/v2/")), "what is recorded is not looked at: {asked:?}");
+}
+
+/// Returns the tags in the records of all pairs, and the uids of the statuses that they belong to.
+async fn recorded(scene: &Scene) -> (BTreeSet<String>, BTreeSet<String>) {
+    let records = scene.api::<ReplicationRecord>(&scene.namespace.name).list(&ListParams::default()).await.unwrap();
+    let rows = records.items.iter().flat_map(|record| &record.spec.rows);
+    let tags = rows.map(|row| row.split(' ').next().unwrap().to_owned()).collect();
+    (tags, records.items.iter().map(|record| record.spec.status_ref.uid.clone()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_outgrows_its_status_is_recorded_whole_beside_it() {
+    let (source, destination) = (registry(), registry());
+    let digest = source.push("app", "v0", &Image::single(1, 1, 100));
+    (1..100).for_each(|tag| source.tag("app", &format!("v{tag}"), &digest));
+    let mut scene = between("record", &source, &destination, None).await;
+    scene.start_operator().await;
+    is_ready(&scene).await;
+    assert_eq!(recorded(&scene).await.0, BTreeSet::new(), "the status is the record");
+
+    (100..1_500).for_each(|tag| source.tag("app", &format!("v{tag}"), &digest));
+    scene.compared_again("all", "more").await;
+    let all: BTreeSet<String> = (0..1_500).map(|tag| format!("v{tag}")).collect();
+    eventually(SOON, "all are recorded", async || recorded(&scene).await.0 == all).await;
+
+    // After a restart the pair is known, and a push shows as it does elsewhere.
+    scene.kill_operator();
+    scene.start_operator().await;
+    let (pushed, began) = (source.push("app", "new", &Image::single(2, 1, 100)), Instant::now());
+    scene.notify("source", "app", "new", &pushed).await;
+    let shown = scene.image_becomes("destination/app:new", ReplicationState::Complete, SOON).await;
+    println!("pushed after a restart and shown after {:?}", began.elapsed());
+    assert_eq!(shown.digest, pushed);
+
+    // A status that was deleted is written again, and its record belongs to the new object.
+    let status = scene.statuses().await.pop().unwrap();
+    let statuses = scene.api::<ReplicationStatus>(&scene.namespace.name);
+    statuses.delete(&status.name_any(), &DeleteParams::default()).await.unwrap();
+    eventually(SOON, "the record follows the status", async || {
+        let (tags, uids) = recorded(&scene).await;
+        let uid = scene.statuses().await.pop().and_then(|status| status.uid());
+        if tags.len() == 1_501 && uid != status.uid() && uids == uid.into_iter().collect() {
+            Ok(())
+        } else {
+            Err(format!("{} tags of {uids:?}", tags.len()))
+        }
+    })
+    .await;
 }
 
 /// Returns the number of complete images that the only status counts; an error if a condition or an image of it says
