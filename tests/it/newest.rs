@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use transship::terms::{Newest, NewestBy, ReplicationState};
 
 use crate::deletions::{self, INTERVAL, names, tags_after};
+use crate::measured::limits::run_workers;
 use crate::standalone::text;
-use crate::stories::scene::PASSWORD;
+use crate::stories::core::between;
+use crate::stories::execution::with_jobs;
+use crate::stories::scene::{PASSWORD, Scene};
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
 use crate::support::scripted::ScriptedRegistry;
@@ -97,3 +103,55 @@ async fn a_tag_that_falls_out_is_deleted_and_an_edit_deletes_none() {
     assert_eq!(left, names(&["v1.1.0", "v1.3.0", "v1.4.0", "v1.5.0", "v1.6.0"]));
     assert!(source.tags("app").contains_key("v1.2.0"));
 }
+
+async fn take_newest(scene: &Scene, count: u32) {
+    let configurations = scene.configurations();
+    let mut object = configurations.get("all").await.unwrap();
+    object.spec.rules[0].newest = Some(Newest { count, by: NewestBy::Semver });
+    configurations.replace("all", &PostParams::default(), &object).await.unwrap();
+}
+
+/// Waits until the statuses have just these tags of `app`, all complete.
+async fn statuses_have(scene: &Scene, tags: &[&str]) {
+    eventually(SOON, &format!("the statuses have {tags:?}"), async || {
+        let images = scene.images().await;
+        let is_complete = images.values().all(|image| image.status == ReplicationState::Complete);
+        let found: Vec<&str> = images.keys().filter_map(|name| name.strip_prefix("destination/app:")).collect();
+        if found == tags && is_complete { Ok(()) } else { Err(format!("{images:?}")) }
+    })
+    .await;
+}
+
+/// An operator takes the newest two, then a newer one that is pushed, and then fewer by an edit.
+async fn an_operator_follows(story: &str, mode: &str) {
+    let (source, destination) = (registry(), registry());
+    for minor in 0..4 {
+        source.push("app", &format!("v1.{minor}.0"), &Image::single(minor, 1, 1_000));
+    }
+    let mut scene = between(story, &source, &destination, None).await;
+    take_newest(&scene, 2).await;
+    let patch = Patch::Merge(json!({"spec": {"execution": {"mode": mode, "class": "default"}}}));
+    scene.configurations().patch("all", &PatchParams::default(), &patch).await.unwrap();
+    let (system, _channel) = with_jobs(&mut scene, story).await;
+    scene.start_operator().await;
+    let _workers = if mode == "Job" { Some(run_workers(&scene, &system, 1).await) } else { None };
+    statuses_have(&scene, &["v1.2.0", "v1.3.0"]).await;
+    let digest = source.push("app", "v1.4.0", &Image::single(4, 1, 1_000));
+    scene.notify("source", "app", "v1.4.0", &digest).await;
+    statuses_have(&scene, &["v1.2.0", "v1.3.0", "v1.4.0"]).await;
+    take_newest(&scene, 1).await;
+    statuses_have(&scene, &["v1.4.0"]).await;
+    assert_eq!(tags(&destination), ["v1.2.0", "v1.3.0", "v1.4.0"], "nothing is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_takes_the_newest_and_an_edit_takes_effect() {
+    an_operator_follows("newest-in-process", "InProcess").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_copy_the_newest_and_an_edit_takes_effect() {
+    an_operator_follows("newest-jobs", "Job").await;
+}
+
+const SOON: Duration = Duration::from_secs(120);

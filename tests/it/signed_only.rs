@@ -128,6 +128,49 @@ async fn signatures_that_cannot_be_read_prove_nothing_and_no_image_goes() {
     assert!(printed.contains("SourceUnavailable") && images(&destination).is_empty(), "{printed}");
 }
 
+/// Returns the only image of a sync, and the requests that it took at the source.
+async fn outcome(story: &str, source: &ScriptedRegistry, signer: &CosignSigner) -> (Value, usize) {
+    let destination = registry();
+    let mut files = files(story, source, &[&destination]);
+    rule(&mut files)["verification"] = verified_by(signer);
+    let output = files.run("sync", &["--output", "json"]).await;
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    assert!(images(&destination).is_empty(), "{document:#}");
+    (document["images"][0].clone(), source.log().len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_signatures_cost_a_bounded_number_of_requests() {
+    let (signer, other) = (CosignSigner::new(), CosignSigner::new());
+    // Under the tag of cosign: as many as a manifest may name, and more.
+    for (count, code) in [(9_000, "SignatureInvalid"), (100_000, "LimitExceeded")] {
+        let source = registry();
+        let digest = source.push("app", "v1", &Image::single(1, 1, 1_000));
+        source.push("app", &signature_tag(&digest), &other.repeated_signature(&digest, count));
+        let (image, requests) = outcome(&format!("signatures-{count}"), &source, &signer).await;
+        assert_eq!((&image["status"], &image["failureCode"]), (&json!("FAILED"), &json!(code)), "{image:#}");
+        assert!(requests < 100, "{requests} requests for {count} signatures");
+    }
+    // As referrers.
+    let source = registry();
+    source.push("app", "v1", &Image::single(1, 1, 1_000));
+    let bundle = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 700,
+        "digest": format!("sha256:{}", "1".repeat(64)), "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json"});
+    let list = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": vec![bundle; 100_000]});
+    let answer = ScriptedFault::Answer {
+        status: 200,
+        headers: vec![("content-type", "application/vnd.oci.image.index.v1+json".to_owned())],
+        body: list.to_string().into(),
+    };
+    source.fault(When::asked("GET", "/referrers/").always(), answer);
+    let (image, requests) = outcome("signatures-referrers", &source, &signer).await;
+    assert_ne!(image["status"], "COMPLETE", "{image:#}");
+    println!("{requests} requests: {image}");
+    assert!(requests < 200, "{requests} requests: {image:#}");
+}
+
 /// Sets what `app` needs for a copy in the configuration `all`.
 async fn require(scene: &crate::stories::scene::Scene, verification: Value) {
     let configurations = scene.configurations();

@@ -37,6 +37,7 @@ mod restarts;
 mod scale;
 pub mod scene;
 mod tag_filters;
+mod templates;
 mod tenants;
 mod troubles;
 mod two_destinations;

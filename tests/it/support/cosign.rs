@@ -49,6 +49,14 @@ impl CosignSigner {
         Image::of_manifest(&manifest, std::iter::once(config).chain(payloads).collect())
     }
 
+    /// Returns a list of one signature again and again, as any pusher can make it.
+    pub fn repeated_signature(&self, digest: &str, count: usize) -> Image {
+        let signed = self.simple_signatures(&[digest]);
+        let mut manifest: Value = serde_json::from_slice(&signed.bytes).unwrap();
+        manifest["layers"] = vec![manifest["layers"][0].clone(); count].into();
+        Image::of_manifest(&manifest, signed.blobs)
+    }
+
     /// Returns the bundle that `cosign sign` attaches to `subject`, which says that it signs `digest`.
     pub fn bundle(&self, subject: &Image, digest: &str) -> Image {
         let statement = json!({"_type": "https://in-toto.io/Statement/v1",
