@@ -61,3 +61,21 @@ impl Clock {
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// Longer than [`CONSENT_LASTS`](crate::copy::CONSENT_LASTS), shorter than another process waits before it writes.
 const STOPPED_AFTER_MS: u64 = 6_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_goes_on_by_the_monotonic_clock_alone() {
+        // A wall clock that was a day ahead when it was read: setting it back changes nothing that is due.
+        let (wall, began) = (Timestamp::now() + Duration::from_secs(86_400), Instant::now());
+        let (beat, stops) = (AtomicU64::new(0), watch::Sender::new(0));
+        let clock = Clock(Arc::new(Inner { wall, began, beat, stops }));
+        let (first, elapsed) = (clock.now(), began.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+        let second = clock.now();
+        assert!(first >= wall && first <= wall + elapsed, "{first} {wall} {elapsed:?}");
+        assert!(second >= first + Duration::from_millis(19) && second <= wall + began.elapsed());
+    }
+}

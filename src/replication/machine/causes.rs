@@ -44,7 +44,15 @@ impl SharedCause {
             DestinationDenied | SourceDenied => Sharing::InARow,
             _ => return None,
         };
+        // Images that come after the one whose copy was stopped are denied before they begin.
+        let code = if code == PolicyRevoked { RegistryPermissionDenied } else { code };
         Some(Self { code, sharing })
+    }
+
+    /// Returns true if an image that failed with `code` has the cause.
+    pub(super) fn covers(self, code: FailureCode) -> bool {
+        let is_revoked = code == FailureCode::PolicyRevoked;
+        code == self.code || is_revoked && self.code == FailureCode::RegistryPermissionDenied
     }
 
     /// Returns true if the check of a Registry meets the cause as well.

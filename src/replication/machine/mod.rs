@@ -253,7 +253,8 @@ impl Machine {
         let is_active = self.is_active();
         let comparison = (is_active && self.comparison.is_none()).then_some(self.compare_at);
         let retries = if self.orders.once.is_some() { self.retry_at() } else { self.retries.next() };
-        let retries = retries.into_iter().chain(self.causes.probe_at()).min().filter(|_| is_active);
+        let probes = self.causes.probe_at().filter(|_| self.orders.once.is_none());
+        let retries = retries.into_iter().chain(probes).min().filter(|_| is_active);
         let slots = (!self.queue.is_empty()).then(|| self.slot_at(now)).flatten();
         let begin = (!self.queue.is_empty()).then(|| self.copies_begin_at(now)).flatten();
         let flow = (self.comparison.is_some() && !self.takes_findings(now)).then(|| self.progressed_at + STANDSTILL);

@@ -143,7 +143,9 @@ impl Machine {
     fn retry(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
         for (id, pair) in &mut self.pairs {
             if pair.ledger.counts().failed > 0
-                && pair.ledger.make_due(now, |code| chosen(code) && pair.refused.is_none_or(|cause| cause.code != code))
+                && pair
+                    .ledger
+                    .make_due(now, |code| chosen(code) && pair.refused.is_none_or(|cause| !cause.covers(code)))
             {
                 self.retries.set(*id, Some(now));
             }

@@ -1,5 +1,7 @@
 //! Work that is refused for a cause that many images share: one image tries it again, and the others wait for that one.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::causes::{Refusals, SharedCause, Sharing};
@@ -28,7 +30,7 @@ impl Machine {
         if failed.is_none() {
             self.causes.take_success(&destination);
         }
-        let Some(cause) = cause.filter(|_| self.orders.once.is_none()) else { return };
+        let Some(cause) = cause else { return };
         let refusals = self.causes.0.entry((destination, cause)).or_insert_with(|| Refusals::new(now));
         if !refusals.take_failure(cause, (id, tag), jitter, now) {
             return;
@@ -62,7 +64,7 @@ impl Machine {
         let is_meant = match cause.sharing {
             Sharing::All => true,
             Sharing::InARow => !is_urgent || self.is_stalled(destination),
-            Sharing::Failed => pair.ledger.row(tag).is_some_and(|row| has_failed(&row.state, cause.code)),
+            Sharing::Failed => pair.ledger.row(tag).is_some_and(|row| has_failed(&row.state, cause)),
         };
         let refusals = self.causes.0.get(&(destination.clone(), cause)).filter(|_| is_meant);
         if refusals.is_none_or(|refusals| refusals.probing.contains(&(id, tag.clone()))) {
@@ -107,6 +109,10 @@ impl Machine {
 
     /// Queues the images that try again. The check of a Registry tries for all images that wait for its correction.
     pub(super) fn queue_probes(&mut self, now: Timestamp) {
+        if self.orders.once.is_some() {
+            self.queue_last_probes(now);
+            return;
+        }
         if self.causes.probe_at().is_none_or(|at| at > now) {
             return;
         }
@@ -129,12 +135,38 @@ impl Machine {
             for _ in 0..refusals.begin_round(*cause, now) {
                 refusals.pairs.rotate_left(1);
                 let Some(id) = refusals.pairs.back().copied() else { break };
-                if let Some(tag) = refused_tag(&self.pairs[&id], cause.code, turn) {
+                if let Some(tag) = refused_tag(&self.pairs[&id], *cause, turn) {
                     refusals.probing.insert((id, tag.clone()));
                     probes.push((id, tag));
                 }
             }
         }
+        self.probe(probes, now);
+    }
+
+    /// Has three images of each pair of a run try that was refused and still has images that were not tried: a registry
+    /// may refuse single ones. The others have failed if these are refused as well.
+    fn queue_last_probes(&mut self, now: Timestamp) {
+        if !self.is_at_rest() || !self.retried.due.is_empty() || self.retried.compares_again {
+            return;
+        }
+        let mut probes = Vec::new();
+        for ((_, cause), refusals) in &mut self.causes.0 {
+            for id in std::mem::take(&mut refusals.pairs) {
+                let pair = self.pairs.get(&id).filter(|pair| pair.refused == Some(*cause));
+                let failed = pair.into_iter().flat_map(|pair| pair.ledger.rows());
+                let failed = failed.filter(|(_, row)| has_failed(&row.state, *cause)).map(|(tag, _)| (id, tag.clone()));
+                let untried: Vec<_> = failed.filter(|image| !self.retried.given_up.contains(image)).collect();
+                let last = untried.len().saturating_sub(1);
+                let chosen: BTreeSet<usize> = [0, last / 2, last].into();
+                probes.extend(chosen.into_iter().filter_map(|index| untried.get(index).cloned()));
+            }
+            refusals.probing.extend(probes.iter().cloned());
+        }
+        self.probe(probes, now);
+    }
+
+    fn probe(&mut self, probes: Vec<(PairId, Tag)>, now: Timestamp) {
         for (id, tag) in probes {
             self.touch(id, now, |pair| pair.ledger.retry(&tag, now));
             self.enqueue(&tag, vec![id], false);
@@ -145,22 +177,26 @@ impl Machine {
     fn admit(&mut self, id: PairId, cause: SharedCause, now: Timestamp) {
         let Some(pair) = self.pairs.get_mut(&id) else { return };
         pair.refused = None;
-        if pair.ledger.make_due(now, |failed| failed == cause.code) {
+        if pair.ledger.make_due(now, |failed| cause.covers(failed)) {
             self.retries.set(id, Some(now));
         }
+        let (due, _) = pair.ledger.due(now);
         if let Some(refusals) = self.causes.0.get_mut(&(pair.key.destination.clone(), cause)) {
             refusals.admit(id, now);
+        }
+        if self.orders.once.is_some() {
+            due.iter().for_each(|tag| self.enqueue(tag, vec![id], false));
         }
     }
 }
 
 /// Returns an image of a pair that was refused for a cause: another one in each turn.
-fn refused_tag(pair: &Pair, code: FailureCode, turn: usize) -> Option<Tag> {
-    let refused = pair.ledger.rows().filter(|(_, row)| has_failed(&row.state, code)).map(|(tag, _)| tag);
+fn refused_tag(pair: &Pair, cause: SharedCause, turn: usize) -> Option<Tag> {
+    let refused = pair.ledger.rows().filter(|(_, row)| has_failed(&row.state, cause)).map(|(tag, _)| tag);
     let refused: Vec<&Tag> = refused.collect();
     refused.get(turn.checked_rem(refused.len())?).map(|tag| (*tag).clone())
 }
 
-fn has_failed(state: &RowState, code: FailureCode) -> bool {
-    matches!(state, RowState::Failed(failure) if failure.code == code)
+fn has_failed(state: &RowState, cause: SharedCause) -> bool {
+    matches!(state, RowState::Failed(failure) if cause.covers(failure.code))
 }

@@ -14,6 +14,7 @@ mod newest;
 mod probes;
 mod replaced;
 mod restarted;
+mod run_refusals;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};

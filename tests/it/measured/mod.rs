@@ -1,5 +1,6 @@
 //! Tests that count requests and round trips: `make test` runs them when no other test keeps the machine busy.
 
+mod idle_registries;
 pub mod limits;
 mod operator_requests;
 mod refusals;

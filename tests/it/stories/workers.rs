@@ -1,11 +1,10 @@
 //! Copy Jobs at the API server, with their workers as processes beside the tests: no node is needed.
 
-use std::process::Command;
 use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -15,38 +14,15 @@ use transship::terms::{ReplicationState, Side};
 use super::consent::SlowLayer;
 use super::core::between;
 use super::execution::{ask_for, with_jobs};
-use super::scene::Scene;
+use crate::measured::limits::run_workers;
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::process::ChildProcess;
-use crate::support::run_folder::new_folder;
 use crate::support::scripted::{ScriptedFault, When};
 use crate::tag_filters::registry;
 
 const SOON: Duration = Duration::from_secs(60);
 /// Of the cluster's own, as the operator's Services are; nothing listens there.
 const OWN_ADDRESS: &str = "10.96.0.27";
-
-/// Waits for the only Job in the operator's namespace, and runs its worker as the pod would.
-async fn work(scene: &Scene, system: &str) -> (String, ChildProcess) {
-    let job = eventually(SOON, "there is a Job", async || {
-        let jobs = scene.api::<Job>(system).list(&ListParams::default()).await.unwrap().items;
-        jobs.into_iter().find(|job| job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(false)))
-    })
-    .await;
-    let name = job.name_any();
-    let secret = scene.api::<Secret>(system).get(&name).await.unwrap();
-    let channel = new_folder("channel");
-    for (key, value) in secret.data.unwrap_or_default() {
-        std::fs::write(channel.join(key), value.0).unwrap();
-    }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-    command.arg("worker").arg("--channel").arg(&channel);
-    let container = job.spec.unwrap().template.spec.unwrap().containers.remove(0);
-    command.envs(container.env.unwrap_or_default().into_iter().filter_map(|it| Some((it.name, it.value?))));
-    let log = channel.join("worker.log");
-    (name, ChildProcess::start("worker", command, &log))
-}
 
 #[derive(Clone, Copy)]
 enum Change {
@@ -69,7 +45,7 @@ async fn copies_of_jobs_stop_with_their_registries_and_their_source() {
         let mut layer = SlowLayer::new("stopped-jobs").await;
         let (system, _channel) = with_jobs(&mut layer.scene, "stopped-jobs").await;
         layer.begin("Job", Duration::from_millis(200)).await;
-        let _worker = work(&layer.scene, &system).await;
+        let _worker = run_workers(&layer.scene, &system, 1).await;
         layer.moves().await;
         match change {
             Deleted(side) => layer.is_stopped_by_the_end_of(side).await,
@@ -86,10 +62,11 @@ async fn a_job_that_gets_on_is_given_more_time_at_the_api_server() {
     let (system, _channel) = with_jobs(&mut layer.scene, "longer").await;
     // The layer takes longer than the minute after which it is known to get on.
     layer.begin("Job", Duration::from_millis(800)).await;
-    let (job, _worker) = work(&layer.scene, &system).await;
+    let _worker = run_workers(&layer.scene, &system, 1).await;
     layer.moves().await;
     layer.scene.kill_operator();
     let jobs = layer.scene.api::<Job>(&system);
+    let job = jobs.list(&ListParams::default()).await.unwrap().items[0].name_any();
     let nearly_over = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 240}}));
     jobs.patch(&job, &PatchParams::default(), &nearly_over).await.unwrap();
     // The next operator takes the Job over with the time that it has left.
@@ -124,8 +101,8 @@ async fn a_worker_goes_to_no_address_that_the_operator_refuses() {
     let services = scene.api::<Service>(&system);
     services.create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
     scene.start_operator().await;
-    let (_job, worker) = work(&scene, &system).await;
+    let workers = run_workers(&scene, &system, 1).await;
     let failed = scene.image_becomes("destination/app:v1", ReplicationState::Failed, SOON).await;
     let message = failed.message.unwrap_or_default();
-    assert!(message.contains("an address of the cluster"), "{message}; {}", worker.log_tail());
+    assert!(message.contains("an address of the cluster"), "{message}; {}", workers[0].log_tail());
 }

@@ -184,3 +184,30 @@ fn a_tag_that_must_not_be_overwritten_keeps_no_new_one_waiting() {
     bench.passes(30);
     assert_eq!(bench.copies.len(), 2, "and one of those that failed");
 }
+
+#[test]
+fn an_image_that_comes_after_a_copy_was_stopped_is_denied_before_it_begins() {
+    let mut bench = found(&["app"], 1);
+    let permission = Decision { allowed: false, reason: reason::NO_STATEMENT_ALLOWS, message: String::new() };
+    for id in std::mem::take(&mut bench.copies).into_keys() {
+        let result = Err(CodedError::new(FailureCode::PolicyRevoked, "no statement allows".to_owned()));
+        let outcome = Outcome { permission: permission.clone(), result, is_unanswered: false };
+        bench.step(Event::Ended(id, Some(outcome), 0.5));
+    }
+    bench.pushed("new", "new");
+    assert!(bench.copies.is_empty());
+    let code = |tag: &str| match bench.row(tag) {
+        Some(crate::plan::RowState::Failed(failure)) => Some(failure.code),
+        _ => None,
+    };
+    assert_eq!(
+        (code("v0"), code("new")),
+        (Some(FailureCode::PolicyRevoked), Some(FailureCode::RegistryPermissionDenied))
+    );
+    bench.passes(30);
+    bench.copied(Ok(()));
+    while !bench.copies.is_empty() {
+        bench.copied(Ok(()));
+    }
+    assert!(bench.statuses.values().all(|status| status.summary.complete == 2), "both go on with consent");
+}
