@@ -42,7 +42,8 @@ pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>, is_outsid
         Some(there) if there != *recorded => return Ok(Removal::Changed(there)),
         Some(_) => {}
     }
-    let refused = match delete(task, Reference::Tag(task.tag)).await? {
+    let (client, repository) = (task.destination, task.destination_repository);
+    let refused = match delete(task, client.delete_tag(repository, task.tag, recorded)).await? {
         DeletionAnswer::Unsupported(refused) => refused,
         DeletionAnswer::Done | DeletionAnswer::Absent if task.tag_at_destination().await?.is_none() => {
             return Ok(Removal::Done);
@@ -58,15 +59,17 @@ pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>, is_outsid
         );
         return Err(CopyError::Destination(RegistryError { message, ..refused }));
     }
-    match delete(task, Reference::Digest(recorded)).await? {
+    match delete(task, client.delete_manifest(repository, Reference::Digest(recorded))).await? {
         DeletionAnswer::Unsupported(refused) => Err(CopyError::Destination(refused)),
         _ if task.tag_at_destination().await?.is_some() => Err(still_there(task)),
         _ => Ok(Removal::Done),
     }
 }
 
-async fn delete(task: &ImageCopy<'_>, reference: Reference<'_>) -> Result<DeletionAnswer, CopyError> {
-    let request = task.destination.delete_manifest(task.destination_repository, reference);
+async fn delete(
+    task: &ImageCopy<'_>,
+    request: impl Future<Output = Result<DeletionAnswer, RegistryError>>,
+) -> Result<DeletionAnswer, CopyError> {
     task.under_consent(Mutation::DeleteTag { tag: task.tag }, request).await?.map_err(CopyError::Destination)
 }
 

@@ -6,6 +6,7 @@ pub mod caches;
 mod conformance;
 mod coverage;
 mod deceptive_heads;
+mod deletions;
 mod digest_lists;
 mod lists;
 mod logins;

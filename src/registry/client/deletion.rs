@@ -1,12 +1,32 @@
 //! Deletions at one registry, and advice on repositories that are not there.
 
 use super::Client;
-use crate::image::RepositoryName;
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::registry::content::manifests::{DeletionAnswer, Reference};
 use crate::registry::error::RegistryError;
 use crate::registry::http::hosts::official_image_advice;
 
 impl Client {
+    /// Deletes a tag alone, which is said to point at `digest`: by the distribution API, or by an API of the registry
+    /// where that does not do it.
+    ///
+    /// # Errors
+    /// `Denied` and `Unauthorized` if the credentials do not permit it.
+    pub async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<DeletionAnswer, RegistryError> {
+        match self.delete_manifest(repository, Reference::Tag(tag)).await? {
+            DeletionAnswer::Unsupported(refused) => {
+                let deleted = self.0.vendors.delete_tag(repository, tag, digest).await?;
+                Ok(deleted.unwrap_or(DeletionAnswer::Unsupported(refused)))
+            }
+            answer => Ok(answer),
+        }
+    }
+
     /// Deletes a tag alone, or a manifest with every tag that points at it.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, and existing
-//! layers.
+//! Amazon ECR's API: signed calls, a login to the registry with an access key, the digests of tags, existing layers,
+//! and the deletion of tags.
 
 mod creation;
 
@@ -18,10 +18,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::image::{Descriptor, Digest, RepositoryName};
+use crate::image::{Descriptor, Digest, RepositoryName, Tag};
 use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::issuer::LoginIssuer;
 use crate::registry::auth::token::AccessToken;
+use crate::registry::content::manifests::DeletionAnswer;
 use crate::registry::error::{AttemptError, ErrorKind, Operation, RegistryError};
 use crate::registry::http::hosts::{HostTrust, canonical_host};
 use crate::registry::http::limiter::Load;
@@ -161,6 +162,37 @@ impl Ecr {
             }
         }
         Ok(())
+    }
+
+    /// Deletes a tag, and with the last tag of an image the image. ECR refuses that for an image that an index needs.
+    ///
+    /// # Errors
+    /// `Denied` without the right to `ecr:BatchDeleteImage`; `Rejected` with ECR's cause.
+    pub(super) async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        operation: &Operation,
+    ) -> Result<DeletionAnswer, RegistryError> {
+        let query = json!({ "registryId": self.api.account, "repositoryName": repository.as_str(),
+            "imageIds": [{ "imageTag": tag.as_str() }] });
+        let answer = {
+            let _permit = self.http.write_permit(Load::Small).await;
+            self.call("BatchDeleteImage", &query, operation).await?
+        };
+        let deleted = answer["imageIds"].as_array().ok_or_else(|| unexpected(operation))?;
+        if deleted.iter().any(|image| image["imageTag"] == tag.as_str()) {
+            return Ok(DeletionAnswer::Done);
+        }
+        let failure = &answer["failures"][0];
+        match failure["failureCode"].as_str() {
+            Some("ImageNotFound") => Ok(DeletionAnswer::Absent),
+            Some(code) => {
+                let reason = failure["failureReason"].as_str().unwrap_or_default();
+                Err(operation.error(ErrorKind::Rejected, format!("{}: {}", clean(code), clean(reason))))
+            }
+            None => Err(unexpected(operation)),
+        }
     }
 
     /// Calls `action`, with retries.

@@ -1,4 +1,4 @@
-//! Harbor's API: lists the artifacts of a repository with their tags.
+//! Harbor's API: lists the artifacts of a repository with their tags, and deletes a tag.
 
 mod projects;
 
@@ -8,10 +8,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::image::{Digest, RepositoryName};
+use crate::image::{Digest, RepositoryName, Tag};
 use crate::registry::auth::credentials::Credentials;
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::content::manifests::DeletionAnswer;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
+use crate::registry::http::limiter::Load;
 use crate::registry::session::{Fetched, RegistryRequest, Session};
 use crate::registry::vendors::digest_lookup::DigestLookup;
 
@@ -67,9 +69,7 @@ impl<'a> HarborRepository<'a> {
         lookup: &mut DigestLookup<'_>,
         operation: &Operation,
     ) -> Result<(), RegistryError> {
-        // Slashes are encoded twice: Harbor decodes the path, and then the name.
-        let path =
-            format!("/api/v2.0/projects/{}/repositories/{}/artifacts", self.project, self.name.replace('/', "%252F"));
+        let path = self.artifacts();
         let mut seen = 0;
         for page in 1..=lookup.missing() {
             let query = [
@@ -91,6 +91,35 @@ impl<'a> HarborRepository<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Deletes a tag of the artifact with `digest`; a tag that points elsewhere is no tag of it.
+    ///
+    /// # Errors
+    /// `Denied` and `Unauthorized` if the credentials do not permit it; `Rejected` for an immutable tag.
+    pub(super) async fn delete_tag(
+        &self,
+        tag: &Tag,
+        digest: &Digest,
+        operation: &Operation,
+    ) -> Result<DeletionAnswer, RegistryError> {
+        let http = self.session.http();
+        let url = http.hosts().at(&format!("{}/{digest}/tags/{tag}", self.artifacts()));
+        let request = RegistryRequest::new(Method::DELETE, url, Scopes::default(), operation)
+            .with_authorization(self.session.auth().credentials(&self.scopes).basic());
+        let _permit = http.write_permit(Load::Small).await;
+        let response = self.session.call(&request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(DeletionAnswer::Done);
+        }
+        let refused = response.into_error_response(http.deadlines()).await;
+        if status.as_u16() == 404 { Ok(DeletionAnswer::Absent) } else { Err(refused.error(operation)) }
+    }
+
+    /// Returns the path of the artifacts. Slashes are encoded twice: Harbor decodes the path, and then the name.
+    fn artifacts(&self) -> String {
+        format!("/api/v2.0/projects/{}/repositories/{}/artifacts", self.project, self.name.replace('/', "%252F"))
     }
 
     /// Reads one page of a list; returns the length of the whole list and the items of the page.

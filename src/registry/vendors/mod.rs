@@ -20,6 +20,7 @@ use futures::FutureExt;
 use tokio::time::timeout;
 
 use crate::image::{Descriptor, Digest, InvalidNames, RepositoryName, Tag};
+use crate::registry::content::manifests::DeletionAnswer;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::lists::page::Keep;
 use crate::registry::lists::tags::TagLists;
@@ -55,7 +56,7 @@ pub(crate) struct Vendors {
     templates: Vec<RepositoryTemplate>,
 }
 
-/// An API that lists the digests of tags.
+/// An API that lists the digests of tags, and deletes tags.
 enum DigestApi<'a> {
     Harbor(HarborRepository<'a>),
     Ecr(&'a Ecr),
@@ -106,6 +107,24 @@ impl Vendors {
             self.verdicts.failed(ApiCall::EcrLayers, &error);
         }
         found
+    }
+
+    /// Deletes a tag by an API of this registry; `None` if it has none that does.
+    ///
+    /// # Errors
+    /// As [`Client::delete_manifest`](crate::registry::Client::delete_manifest).
+    pub(crate) async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Option<DeletionAnswer>, RegistryError> {
+        let operation = self.session.http().operation("deleting a tag of", repository);
+        match self.digest_api(repository) {
+            Some(DigestApi::Ecr(ecr)) => ecr.delete_tag(repository, tag, &operation).await.map(Some),
+            Some(DigestApi::Harbor(harbor)) => harbor.delete_tag(tag, digest, &operation).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Returns the digests of those of `tags` that an API of this registry lists. Never fails.

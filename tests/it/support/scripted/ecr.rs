@@ -1,5 +1,5 @@
-//! The API of Amazon ECR, as far as it logs in, lists images, looks for layers and creates repositories: signed
-//! requests, whose signatures are verified.
+//! The API of Amazon ECR, as far as it logs in, lists images, deletes tags, looks for layers and creates repositories:
+//! signed requests, whose signatures are verified.
 
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ pub(super) async fn api(call: &mut Call) -> Result<Option<Response>, Gone> {
     Ok(Some(match (target.strip_prefix("AmazonEC2ContainerRegistry_V20150921."), serde_json::from_slice(&body)) {
         (Some("GetAuthorizationToken"), Ok(_)) => login(call),
         (Some("ListImages"), Ok(ask)) => images(call, &ask, page),
+        (Some("BatchDeleteImage"), Ok(ask)) => deleted(call, &ask),
         (Some("BatchCheckLayerAvailability"), Ok(ask)) => layers(call, &ask),
         (Some("CreateRepository"), Ok(ask)) => create(call, &ask),
         (Some("DeleteRepository"), Ok(ask)) => delete(call, &ask),
@@ -92,6 +93,39 @@ fn images(call: &Call, ask: &Value, page: usize) -> Response {
         answer["nextToken"] = json!(format!("opaque-{end}"));
     }
     document(200, &answer)
+}
+
+/// Removes the tags that are asked for, and with its last tag an image, unless an index of the repository needs it.
+fn deleted(call: &Call, ask: &Value) -> Response {
+    let images = ask["imageIds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if ask["registryId"] != ACCOUNT || images.is_empty() || images.len() > 100 {
+        return refused("InvalidParameterException", "another account, or no or more than 100 images");
+    }
+    let mut store = call.shared.store();
+    let Some(found) = ask["repositoryName"].as_str().and_then(|name| store.repositories.get_mut(name)) else {
+        return refused("RepositoryNotFoundException", "The repository does not exist in the registry");
+    };
+    let (mut gone, mut failures) = (Vec::new(), Vec::new());
+    for image in images {
+        let failed = |code: &str| json!({ "imageId": image, "failureCode": code, "failureReason": "see the guide" });
+        let tag = image["imageTag"].as_str().unwrap_or_default();
+        let Some(digest) = found.tags.get(tag).cloned() else {
+            failures.push(failed("ImageNotFound"));
+            continue;
+        };
+        let is_last = found.tags.values().filter(|target| **target == digest).count() == 1;
+        let is_needed = found.manifests.values().any(|manifest| manifest.children().contains(&digest.as_str()));
+        if is_last && is_needed {
+            failures.push(failed("ImageReferencedByManifestList"));
+            continue;
+        }
+        found.tags.remove(tag);
+        if is_last {
+            found.manifests.remove(&digest);
+        }
+        gone.push(json!({ "imageDigest": digest, "imageTag": tag }));
+    }
+    document(200, &json!({ "imageIds": gone, "failures": failures }))
 }
 
 /// Answers for each requested layer if it is there, and its size.

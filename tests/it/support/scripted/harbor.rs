@@ -1,5 +1,5 @@
-//! Harbor's own API, as far as it lists what tags point at and creates projects. It knows no tokens: a request with one
-//! is anonymous.
+//! Harbor's own API, as far as it lists what tags point at, deletes tags and creates projects. It knows no tokens: a
+//! request with one is anonymous.
 
 use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
@@ -25,6 +25,9 @@ fn lists(call: &Call, api: HarborApi) -> Option<Response> {
     let path = call.path.strip_prefix("/api/v2.0/")?;
     if path == "projects" && call.method == Method::HEAD {
         return Some(exists(call, call.query("project_name").unwrap_or_default()));
+    }
+    if call.method == Method::DELETE {
+        return Some(delete_tag(call, path));
     }
     if call.method != Method::GET {
         return Some(refusal(405, "METHOD_NOT_ALLOWED", "lists only"));
@@ -69,6 +72,24 @@ fn create(call: &Call, ask: Value) -> Response {
     }
     call.shared.store().settings.insert(name.to_owned(), ask["metadata"].clone());
     document(201, &Value::Null)
+}
+
+/// Deletes a tag of an artifact, as `projects/P/repositories/R/artifacts/D/tags/T` names it.
+fn delete_tag(call: &Call, path: &str) -> Response {
+    let parts: Vec<&str> = path.split('/').collect();
+    let ["projects", project, "repositories", name, "artifacts", digest, "tags", tag] = parts[..] else {
+        return refusal(404, "NOT_FOUND", "no such path");
+    };
+    if !is_user(call) {
+        return refusal(401, "UNAUTHORIZED", "unauthorized");
+    }
+    let mut store = call.shared.store();
+    let found = store.repositories.get_mut(&format!("{project}/{}", name.replace("%252F", "/")));
+    match found.filter(|found| found.tags.get(tag).is_some_and(|target| target == digest)) {
+        Some(found) => drop(found.tags.remove(tag)),
+        None => return refusal(404, "NOT_FOUND", "no such tag of the artifact"),
+    }
+    document(200, &json!({}))
 }
 
 fn is_public(call: &Call) -> bool {

@@ -178,6 +178,9 @@ fn delete(call: &Call, name: &str, reference: &str) -> Response {
             found.tags.retain(|_, target| target != reference);
             found.manifests.remove(reference).is_some()
         }
+        false if call.personality.delete_tag != 202 => {
+            return refusal(call.personality.delete_tag, "UNSUPPORTED", "tags cannot be deleted so");
+        }
         false => found.tags.remove(reference).is_some(),
     };
     if gone { empty(202, []) } else { refusal(404, "MANIFEST_UNKNOWN", "no such manifest") }

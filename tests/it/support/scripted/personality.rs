@@ -27,6 +27,8 @@ pub struct Personality {
     pub chunk_min_length: Option<u64>,
     /// True if POST with `digest` and the blob is taken; else it is answered 202 (Distribution).
     pub single_post: bool,
+    /// The status of DELETE on a tag: 202, or 405 where manifests are deleted by digest only (Harbor, ECR).
+    pub delete_tag: u16,
     /// The status of DELETE on a session: 204; Distribution wants the `delete` scope for it (regclient), GCR has none
     /// of it.
     pub cancel: u16,
@@ -293,6 +295,7 @@ impl Personality {
             chunk_min_length: None,
             single_post: true,
             cancel: 204,
+            delete_tag: 202,
             mount: Mount::Anywhere,
             commits_collide: false,
             repositories_are_made: false,

@@ -40,6 +40,7 @@ impl Personality {
             unsorted: true,
             digest_api: Some(ScriptedDigestApi::Ecr { page: 1000 }),
             login: Login::Basic,
+            delete_tag: 405,
             ..Self::plain()
         }
     }
@@ -146,6 +147,7 @@ impl Personality {
             pages: Pages { names: 100, ..Self::plain().pages },
             digest_api: Some(ScriptedDigestApi::Harbor(HarborApi { page: 100, may_list: true, is_proxy: false })),
             login: Login::Bearer(Bearer { path: "/service/token", service: "harbor-registry", ..Bearer::plain() }),
+            delete_tag: 405,
             ..Self::plain()
         }
     }
