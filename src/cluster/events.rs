@@ -1,10 +1,10 @@
-//! Publishes transitions of `Ready` as Events: one for each change of its status or reason.
+//! Publishes transitions of `Ready` as Events, one for each change of its status or reason, and deletions that wait.
 
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use super::call::{FIELD_MANAGER, call};
-use crate::terms::{Condition, ready_transition};
+use crate::terms::{Condition, held_transition, ready_transition, shorten};
 
 /// The recorder of Events.
 pub(crate) struct Events(Recorder);
@@ -30,6 +30,9 @@ impl Events {
             }
             self.announce(object, action, ready).await;
         }
+        if let Some(held) = held_transition(before, after) {
+            self.record(object, "Delete", EventType::Warning, held).await;
+        }
     }
 
     /// Publishes an Event about `Ready` of `object`.
@@ -37,10 +40,18 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
+        let type_ = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
+        self.record(object, action, type_, ready).await;
+    }
+
+    async fn record<K>(&self, object: &K, action: &str, type_: EventType, condition: &Condition)
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
-            type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
-            reason: ready.reason.clone(),
-            note: Some(ready.message.clone()),
+            type_,
+            reason: condition.reason.clone(),
+            note: Some(shorten(&condition.message, MAX_NOTE_BYTES)),
             action: action.to_owned(),
             secondary: None,
         };
@@ -49,3 +60,6 @@ impl Events {
         }
     }
 }
+
+/// The API server refuses a longer note.
+const MAX_NOTE_BYTES: usize = 1024;

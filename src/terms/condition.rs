@@ -126,6 +126,13 @@ pub fn ready_transition<'a>(before: &[Condition], after: &'a [Condition]) -> Opt
     (!is_same && ready.reason != reason::PROGRESSING).then_some(ready)
 }
 
+/// Returns `DeletionsHeld` of `after` if `before` lacks it or has another reason: a person may have to act.
+pub fn held_transition<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    let held = after.iter().find(|condition| condition.type_ == condition_type::DELETIONS_HELD)?;
+    let earlier = before.iter().find(|condition| condition.type_ == condition_type::DELETIONS_HELD);
+    earlier.is_none_or(|earlier| earlier.reason != held.reason).then_some(held)
+}
+
 /// Returns the first `limit` bytes of `text`, cut at a character, with `…` where something was cut.
 pub fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -160,6 +167,19 @@ mod tests {
         assert!(ready_transition(&good, &busy).is_none());
         assert_eq!(ready_transition(&good, &bad).unwrap().reason, reason::IMAGES_FAILED);
         assert_eq!(ready_transition(&[], &good).unwrap().status, "True");
+    }
+
+    #[test]
+    fn held_deletions_are_news_once_for_each_reason() {
+        let held = |reason, message| {
+            let cause = Some((reason, message));
+            let conditions = Conditions::of(&[], None, Timestamp::UNIX_EPOCH);
+            conditions.set_or_remove(condition_type::DELETIONS_HELD, cause).into_list()
+        };
+        let (three, four) = (held(reason::DELETION_LIMIT, "3 deletions"), held(reason::DELETION_LIMIT, "4 deletions"));
+        assert_eq!(held_transition(&[], &three), Some(&three[0]));
+        assert_eq!((held_transition(&three, &four), held_transition(&three, &[])), (None, None));
+        assert!(held_transition(&three, &held(reason::DELETION_NOT_PERMITTED, "3 deletions")).is_some());
     }
 
     #[test]

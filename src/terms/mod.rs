@@ -35,7 +35,7 @@ mod verification;
 
 pub use action::Action;
 pub use all_rules::all_rules;
-pub use condition::{Condition, Conditions, ObjectState, ready_transition, shorten};
+pub use condition::{Condition, Conditions, ObjectState, held_transition, ready_transition, shorten};
 pub use configuration_status::{
     ConfigurationSummary, DestinationLag, DestinationSummary, ReplicationConfigurationStatus,
 };
