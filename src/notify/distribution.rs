@@ -1,5 +1,7 @@
 //! The event envelope of CNCF Distribution.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -10,6 +12,8 @@ use crate::image::{Digest, RepositoryName, Tag};
 pub(super) struct Notification {
     /// The tags that it reports as pushed, with their digests.
     pub(super) pushed: Vec<(RepositoryName, Tag, Option<Digest>)>,
+    /// The repositories in which it reports deletions: of a tag, of a manifest, or of the whole repository.
+    pub(super) deleted_in: BTreeSet<RepositoryName>,
     /// The number of its parts that cannot be decoded.
     pub(super) skipped: usize,
     /// The first of them, for people: its place and the cause.
@@ -31,8 +35,10 @@ impl Notification {
     }
 
     fn take(&mut self, index: usize, event: &RawValue) {
-        match pushed_tag(event) {
-            Ok(pushed) => self.pushed.extend(pushed),
+        match reported(event) {
+            Ok(Some(ReportedChange::Pushed(pushed))) => self.pushed.push(pushed),
+            Ok(Some(ReportedChange::DeletedIn(repository))) => drop(self.deleted_in.insert(repository)),
+            Ok(None) => {}
             Err(cause) => self.skip(&format!("events[{index}]"), &cause),
         }
     }
@@ -43,17 +49,28 @@ impl Notification {
     }
 }
 
-/// Returns the tag that an event reports as pushed; `None` for an event of another action, or a push without a tag.
-fn pushed_tag(event: &RawValue) -> Result<Option<(RepositoryName, Tag, Option<Digest>)>, String> {
+/// The content of one event.
+enum ReportedChange {
+    Pushed((RepositoryName, Tag, Option<Digest>)),
+    DeletedIn(RepositoryName),
+}
+
+/// Returns the content of an event; `None` for an event of another action, or a push without a tag.
+fn reported(event: &RawValue) -> Result<Option<ReportedChange>, String> {
     let EventAction { action } = decode(event.get().as_bytes())?;
-    if action != "push" {
+    if !matches!(action.as_str(), "push" | "delete") {
         return Ok(None);
     }
-    let PushEvent { target } = decode(event.get().as_bytes())?;
-    let Some(tag) = target.tag else { return Ok(None) };
-    let repository = target.repository.parse().map_err(|error| format!("target.repository: {error}"))?;
-    let tag = tag.parse().map_err(|error| format!("target.tag: {error}"))?;
-    Ok(Some((repository, tag, target.digest.and_then(|digest| digest.parse().ok()))))
+    let TargetEvent { target } = decode(event.get().as_bytes())?;
+    let repository =
+        || target.repository.parse::<RepositoryName>().map_err(|error| format!("target.repository: {error}"));
+    if action == "delete" {
+        return repository().map(|repository| Some(ReportedChange::DeletedIn(repository)));
+    }
+    let Some(tag) = &target.tag else { return Ok(None) };
+    let tag = tag.parse().map_err(|error| format!("target.tag: {error}"));
+    let digest = target.digest.as_ref().and_then(|digest| digest.parse().ok());
+    Ok(Some(ReportedChange::Pushed((repository()?, tag?, digest))))
 }
 
 /// Decodes an object. serde would take a list for the fields of one.
@@ -77,12 +94,12 @@ struct EventAction {
 }
 
 #[derive(Deserialize)]
-struct PushEvent {
-    target: PushTarget,
+struct TargetEvent {
+    target: EventTarget,
 }
 
 #[derive(Deserialize)]
-struct PushTarget {
+struct EventTarget {
     repository: String,
     tag: Option<String>,
     digest: Option<String>,
@@ -109,6 +126,19 @@ mod tests {
             {"id":"4","action":"mount","target":null}]}"#;
         let notification = Notification::parse(body);
         assert_eq!((pushed(&notification), notification.skipped), (vec!["mservice:42".to_owned()], 0));
+    }
+
+    #[test]
+    fn a_deletion_says_in_which_repository_it_was() {
+        let body = br#"{"events":[
+            {"action":"delete","target":{"repository":"mservice","tag":"42"}},
+            {"action":"delete","target":{"repository":"mservice","digest":"sha256:00"}},
+            {"action":"delete","target":{"repository":"whole"}},
+            {"action":"delete","target":{"repository":"../etc"}},
+            {"action":"delete"}]}"#;
+        let notification = Notification::parse(body);
+        let names: Vec<&str> = notification.deleted_in.iter().map(RepositoryName::as_str).collect();
+        assert_eq!((names, notification.skipped, pushed(&notification)), (vec!["mservice", "whole"], 2, vec![]));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Receives push notifications of registries and passes them on as hints.
+//! Receives notifications of registries about pushes and deletions, and passes them on as hints.
 //!
 //! `POST /v1/notify/{namespace}/{registry}`: the sender presents the token of the Registry's `notifications.auth`. An
 //! unknown Registry and a wrong token are answered by the same 401. Every authenticated request whose body arrives within
 //! its bounds is answered by 202, since a sender blocks its queue on anything else; the answer names what was skipped.
 //! A notification is a hint: its URLs are ignored, and its digest only bounds how long the tag is read again, never
-//! what is copied.
+//! what is copied. One of a deletion has the repository listed, and deletes nothing by itself.
 
 mod distribution;
 
@@ -62,13 +62,17 @@ async fn receive(
         Ok(body) => body,
         Err(error) => return (error.status(), format!("{error}\n")),
     };
-    let Notification { pushed, skipped, because } = Notification::parse(&body);
+    let Notification { pushed, deleted_in, skipped, because } = Notification::parse(&body);
     let mut answer = format!("{} tags taken\n", pushed.len());
-    receiver.metrics.hints.inc_by(pushed.len() as u64);
+    if !deleted_in.is_empty() {
+        answer.push_str(&format!("deletions in {} repositories taken\n", deleted_in.len()));
+    }
+    receiver.metrics.hints.inc_by((pushed.len() + deleted_in.len()) as u64);
     for (repository, tag, _) in &pushed {
         tracing::debug!(registry = registry.name, namespace = registry.namespace, %repository, %tag, "notified");
     }
     receiver.configurations.hint(&registry, pushed);
+    receiver.configurations.hint_deleted(&registry, &deleted_in);
     if let Some(because) = because {
         let NamespacedName { namespace, name } = &registry;
         receiver.metrics.events_skipped.inc_by(skipped as u64);

@@ -115,6 +115,7 @@ impl Ledger {
                 return Freshness::Outdated;
             }
             if row.digest != *digest && sent_at < row.taken_at {
+                row.absence = None; // It was there in any case.
                 return Freshness::Unclear;
             }
             (row.observed_at, row.taken_at, row.absence) = (sent_at, now, None);

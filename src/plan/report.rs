@@ -261,7 +261,8 @@ pub fn oldest_pending_since(ledger: &Ledger) -> Option<Timestamp> {
     if counts.complete + counts.skipped == counts.images {
         return None;
     }
-    let waiting = ledger.entries().filter(|(_, entry)| !entry.is_complete() && !entry.is_skipped());
+    let is_waiting = |entry: &LedgerEntry<'_>| !entry.is_complete() && !entry.is_skipped() && !entry.is_leaving();
+    let waiting = ledger.entries().filter(|(_, entry)| is_waiting(entry));
     waiting.map(|(_, entry)| whole_seconds(entry.since())).min()
 }
 

@@ -85,6 +85,11 @@ pub struct TagChoice {
 }
 
 impl Selection {
+    /// Returns true if a rule deletes at its destinations what the source has deleted.
+    pub fn may_delete(&self) -> bool {
+        self.rules.iter().any(|rule| rule.deletion.is_some())
+    }
+
     /// Returns the destinations of all rules that match `repository`, each once. A destination where it has no valid name
     /// is left out.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {

@@ -94,7 +94,6 @@ pub(crate) struct Driver {
     background: Arc<Semaphore>,
     /// The hints that the machine is taking, by tag.
     hinted: BTreeMap<(RepositoryName, Tag), Arc<Hint>>,
-    /// The time at which the next attempt of a run was last logged.
     announced_at: Option<Timestamp>,
 }
 
@@ -210,6 +209,7 @@ impl Driver {
                 }
             }
             Effect::Look { repository, tag, hinted } => self.look(repository, tag, hinted),
+            Effect::ListTags(repository) => self.list_tags(repository),
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
             Effect::DeleteTag(copy, deletion) => self.delete_tag(copy, deletion),

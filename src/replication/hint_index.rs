@@ -1,6 +1,6 @@
 //! Finds the configurations that want a pushed tag, by Registry and repository.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -106,6 +106,30 @@ impl HintIndex {
     }
 }
 
+impl HintIndex {
+    /// Has the configurations list these repositories of a Registry again that would delete at their destinations what
+    /// was deleted there. Those for which there is no room, or that it takes too long to find, compare at once.
+    pub(crate) fn give_deleted(&self, registry: &NamespacedName, repositories: &BTreeSet<RepositoryName>) {
+        let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
+        let deleting = subscribers.all.values().filter(|subscriber| subscriber.configuration.selection.may_delete());
+        let deleting: Vec<&Arc<Subscriber>> = deleting.collect();
+        if deleting.len() * repositories.len() > MAX_CHECKS {
+            return deleting.iter().for_each(|subscriber| subscriber.mailbox.overflow());
+        }
+        for subscriber in deleting {
+            let deletes = |repository: &&RepositoryName| {
+                subscriber.configuration.selection.matches(repository).iter().any(|m| m.deletion.is_some())
+            };
+            for repository in repositories.iter().filter(deletes) {
+                match self.space.reserve(&registry.namespace, LIST_BYTES + repository.as_str().len()) {
+                    Some(reservation) => subscriber.mailbox.deleted_in(repository.clone(), reservation),
+                    None => subscriber.mailbox.overflow(),
+                }
+            }
+        }
+    }
+}
+
 impl Subscribers {
     fn add(&mut self, subscriber: Arc<Subscriber>) {
         let Configuration { name, selection, .. } = &*subscriber.configuration;
@@ -181,6 +205,8 @@ const MAX_LOOKED_AT_AGAIN: usize = 64;
 const MAX_CHECKS: usize = 400_000;
 /// The memory of a hint with its digest and its observation, without the names.
 const HINT_BYTES: usize = 448;
+/// The memory of a repository that is to be listed, without its name.
+const LIST_BYTES: usize = 96;
 /// The memory of a hint in one mailbox.
 const ENTRY_BYTES: usize = 24;
 
@@ -190,9 +216,21 @@ mod tests {
     use crate::plan::parse_configuration;
 
     fn subscribe(index: &HintIndex, name: &str, filter_type: &str, filter: &str) -> (Arc<Configuration>, Arc<Mailbox>) {
-        let filters = serde_json::json!([{"filter": filter, "filterType": filter_type}]);
-        let rule = serde_json::json!({"name": "r", "repositoryFilters": filters,
-            "destinations": [{"registryRef": {"name": "d"}}]});
+        subscribe_to(index, name, filter_type, filter, "")
+    }
+
+    fn subscribe_to(
+        index: &HintIndex,
+        name: &str,
+        filter_type: &str,
+        filter: &str,
+        more: &str,
+    ) -> (Arc<Configuration>, Arc<Mailbox>) {
+        let rule = format!(
+            "{{name: r, repositoryFilters: [{{filter: {filter}, filterType: {filter_type}}}], destinations: \
+             [{{registryRef: {{name: d}}}}], {more}}}"
+        );
+        let rule: serde_json::Value = serde_saphyr::from_str(&rule).unwrap();
         let spec = serde_json::json!({"source": {"registryRef": {"name": "source"}}, "rules": [rule]});
         let configuration = parse_configuration("team-a", name, &serde_json::from_value(spec).unwrap()).unwrap();
         let (configuration, mailbox) = (Arc::new(configuration), Arc::new(Mailbox::default()));
@@ -236,6 +274,22 @@ mod tests {
         index.unsubscribe(&Configuration { name: "exact".to_owned(), ..Configuration::clone(&other) });
         index.unsubscribe(&Configuration { name: "prefix".to_owned(), ..Configuration::clone(&other) });
         assert!(index.sources.lock().is_empty());
+    }
+
+    #[test]
+    fn deletions_reach_the_configurations_that_would_repeat_them() {
+        let index = HintIndex::default();
+        let (_, keeps) = subscribe(&index, "keeps", "PREFIX_MATCH", "app");
+        let deletes = subscribe_to(&index, "deletes", "PREFIX_MATCH", "app", "deleteReplication: {enabled: true}").1;
+        let names: BTreeSet<RepositoryName> = ["app", "apple", "b"].map(|name| name.parse().unwrap()).into();
+        index.give_deleted(&source("source"), &names);
+        index.give_deleted(&source("another"), &names);
+        index.give_deleted(&source("source"), &["app".parse().unwrap()].into());
+        let mail = deletes.take_now(9).unwrap();
+        let found: Vec<&str> = mail.deleted_in.iter().map(RepositoryName::as_str).collect();
+        assert_eq!((found, mail.hints.len(), mail.is_overflown), (vec!["app", "apple"], 0, false));
+        assert!(keeps.take_now(9).is_none() && deletes.take_now(9).is_none());
+        assert_eq!(index.space.hints("team-a"), 0, "their memory is given back");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Hints of pushes, and the mailbox from which one configuration takes them.
+//! Hints of pushes and deletions, and the mailbox from which one configuration takes them.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ pub(crate) struct Hint {
     pub _reservation: HintReservation,
 }
 
-/// Tags that were pushed and status objects that were deleted, until the configuration takes them. Hints are bounded by
+/// Tags that were pushed, repositories in which something was deleted, and status objects that were deleted, until the configuration takes them. Hints are bounded by
 /// [`HintSpace`](super::hint_space::HintSpace).
 #[derive(Default)]
 pub(crate) struct Mailbox {
@@ -42,6 +42,7 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct Waiting {
     hints: BTreeSet<ByTag>,
+    deleted_in: BTreeMap<RepositoryName, HintReservation>,
     is_overflown: bool,
     statuses: BTreeSet<String>,
     listed: Option<BTreeSet<String>>,
@@ -54,6 +55,8 @@ struct ByTag(Arc<Hint>);
 pub(crate) struct Mail {
     /// Pushed tags.
     pub hints: Vec<Arc<Hint>>,
+    /// Repositories in which something was deleted.
+    pub deleted_in: BTreeSet<RepositoryName>,
     /// True if there were more than fit: only a comparison finds them.
     pub is_overflown: bool,
     /// The names of status objects that were deleted.
@@ -70,6 +73,12 @@ impl Mailbox {
             waiting.hints.replace(ByTag(hint));
         }
         drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Adds a repository in which something was deleted.
+    pub(super) fn deleted_in(&self, repository: RepositoryName, reservation: HintReservation) {
+        self.waiting.lock().deleted_in.insert(repository, reservation);
         self.arrived.notify_one();
     }
 
@@ -105,11 +114,12 @@ impl Mailbox {
     pub(super) fn take_now(&self, most: usize) -> Option<Mail> {
         let mut waiting = self.waiting.lock();
         let hints: Vec<_> = std::iter::from_fn(|| waiting.hints.pop_first()).take(most).map(|hint| hint.0).collect();
+        let deleted_in: BTreeSet<RepositoryName> = std::mem::take(&mut waiting.deleted_in).into_keys().collect();
         let is_overflown = std::mem::take(&mut waiting.is_overflown);
         let statuses = std::mem::take(&mut waiting.statuses);
         let listed = waiting.listed.take();
         let is_empty = hints.is_empty() && !is_overflown && statuses.is_empty() && listed.is_none();
-        (!is_empty).then_some(Mail { hints, is_overflown, statuses, listed })
+        (!is_empty || !deleted_in.is_empty()).then_some(Mail { hints, deleted_in, is_overflown, statuses, listed })
     }
 }
 

@@ -9,9 +9,9 @@ use super::clock::Clock;
 use super::machine::{Finding, Listed, Looked, Looks, Observed};
 use super::ports::Access;
 use crate::copy::Engine;
-use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{CreationDate, NamespacedName, Problem};
-use crate::registry::{Client, ErrorKind, Reference, RegistryError};
+use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::plan::{Configuration, CreationDate, NamespacedName, Problem};
+use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
 use crate::terms::reason;
 
 /// Observes the source of one configuration.
@@ -119,6 +119,25 @@ impl Observer {
                 Ok(Some(client.manifest(repository, Reference::Tag(tag)).await?.digest))
             }
             head => Ok(head.map(|head| head.digest)),
+        }
+    }
+
+    /// Lists the tags of a repository that the rules take; `None` if the list is not complete.
+    pub(super) async fn list(&self, configuration: &Configuration, repository: &RepositoryName) -> Option<Listed> {
+        let client = self.access.client(&self.source).await.ok()?;
+        let choice = configuration.selection.tags_of(repository);
+        let sent_at = self.clock.now();
+        let keep = |tag: &Tag| !is_referrer_tag(tag) && choice.takes(tag);
+        match client.tags_and_digests(repository, &keep).await {
+            Ok(listing) => {
+                let Listing { tags, invalid, .. } = listing?;
+                let (narrowed, left_out) = Default::default();
+                Some(Listed { repository: repository.clone(), tags, narrowed, sent_at, left_out, invalid })
+            }
+            Err(error) => {
+                self.suspect(&error);
+                None
+            }
         }
     }
 

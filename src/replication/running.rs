@@ -12,6 +12,7 @@ use super::driver::{Core, Driver, Inlets};
 use super::hint_index::{HintIndex, PushedTag};
 use super::hints::Mailbox;
 use super::machine::{Orders, Stored};
+use crate::image::RepositoryName;
 use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName};
 
@@ -81,6 +82,11 @@ impl Configurations {
     /// Passes on that tags were pushed to a Registry. Takes bounded memory.
     pub(crate) fn hint(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
         self.hints.give(registry, pushed, self.core.clock.now());
+    }
+
+    /// Passes on that something was deleted in repositories of a Registry. Takes bounded memory.
+    pub(crate) fn hint_deleted(&self, registry: &NamespacedName, repositories: &BTreeSet<RepositoryName>) {
+        self.hints.give_deleted(registry, repositories);
     }
 
     /// Passes on that a ReplicationStatus of a configuration was deleted.

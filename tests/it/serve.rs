@@ -2,6 +2,7 @@
 
 mod bad_parts;
 mod conflicts;
+mod deletions;
 mod folder;
 mod hint_storms;
 mod kills;

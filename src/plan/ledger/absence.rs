@@ -58,6 +58,7 @@ impl Ledger {
             };
             self.are_other_missed |= row.absence.map(|absence| absence.since) != earlier.map(|absence| absence.since);
         }
+        self.recount();
         gone.iter().for_each(|tag| self.remove(tag));
         gone.extend(self.forget_unlisted(listed, begun));
         gone
@@ -103,6 +104,7 @@ impl Ledger {
         for (tag, row) in &mut self.rows {
             row.absence = missed.get(tag).map(|since| TagAbsence::since(*since));
         }
+        self.recount();
     }
 
     /// Returns the tags whose absence from the source is proved, with the digest that was last verified under each at
@@ -111,12 +113,17 @@ impl Ledger {
         self.rows.iter().filter(|(_, row)| row.is_leaving()).filter_map(|(tag, row)| Some((tag, row.written.as_ref()?)))
     }
 
+    /// Returns the tags that complete lists lack, and whose absence is proved or will be by another list: with the digest
+    /// that was last verified under each at the destination, and its row.
+    pub fn departed(&self) -> impl Iterator<Item = (&Tag, &Digest, &Row)> {
+        let lacked = self.rows.iter().filter(|(_, row)| row.absence.is_some_and(|absence| !absence.is_doubted));
+        lacked.filter_map(|(tag, row)| Some((tag, row.written.as_ref()?, row)))
+    }
+
     /// Voids the proof that a tag is absent from the source: it was seen there.
     pub fn doubt_absence(&mut self, tag: &Tag) {
-        if let Some(row) = self.rows.get_mut(tag) {
-            self.are_other_missed |= row.absence.is_some();
-            row.absence = None;
-        }
+        self.are_other_missed |= self.rows.get(tag).is_some_and(|row| row.absence.is_some());
+        self.change(tag, |row| row.absence = None);
     }
 
     /// Makes a tag that is about to be deleted pending: it counts as verified no longer. It is copied again if the

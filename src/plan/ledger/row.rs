@@ -27,6 +27,8 @@ pub struct Counts {
     pub in_progress: u64,
     /// Rows that wait.
     pub pending: u64,
+    /// Those of them whose tag has left the source: they wait to be deleted.
+    pub leaving: u64,
     /// Bytes of the verified rows.
     pub bytes: u64,
     /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not
@@ -190,6 +192,7 @@ impl Counts {
             (&mut self.skipped, other.skipped),
             (&mut self.in_progress, other.in_progress),
             (&mut self.pending, other.pending),
+            (&mut self.leaving, other.leaving),
             (&mut self.bytes, other.bytes),
             (&mut self.owed, other.owed),
             (&mut self.untried, other.untried),
@@ -213,7 +216,9 @@ impl Counts {
             RowState::Failed(failure) if failure.code.is_skip() => (counts.skipped, counts.owed) = (1, 0),
             RowState::Failed(failure) => (counts.failed, counts.stuck) = (1, failure.code.needs_user().into()),
             RowState::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
-            RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
+            RowState::Pending => {
+                (counts.pending, counts.untried, counts.leaving) = (1, counts.owed, row.is_leaving().into());
+            }
         }
         counts
     }

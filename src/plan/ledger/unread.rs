@@ -63,6 +63,11 @@ impl LedgerEntry<'_> {
         matches!(self, Self::Row(row) if matches!(row.state, RowState::Complete { .. }))
     }
 
+    /// Returns true if its tag has left the source: it waits to be deleted.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self, Self::Row(row) if row.is_leaving())
+    }
+
     /// Returns true if the destination keeps the tag with other content.
     pub fn is_skipped(&self) -> bool {
         matches!(self, Self::Row(Row { state: RowState::Failed(failure), .. }) if failure.code.is_skip())

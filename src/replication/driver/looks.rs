@@ -1,4 +1,4 @@
-//! Takes hints, and looks at the tags that they name.
+//! Takes hints: looks at the tags, and lists the repositories, that they name.
 
 use super::Driver;
 use crate::image::{Digest, RepositoryName, Tag};
@@ -9,7 +9,7 @@ use crate::replication::observer::LookMode;
 impl Driver {
     /// Takes hints, and the loss of statuses.
     pub(super) fn take_mail(&mut self, mail: Mail) {
-        let Mail { hints, is_overflown, statuses, listed } = mail;
+        let Mail { hints, deleted_in, is_overflown, statuses, listed } = mail;
         if let Some(listed) = listed {
             self.step(Event::StatusesListed(listed));
         }
@@ -18,7 +18,7 @@ impl Driver {
         }
         let tags = hints.iter().map(|hint| (hint.repository.clone(), hint.tag.clone(), hint.digest.clone())).collect();
         self.hinted = hints.into_iter().map(|hint| ((hint.repository.clone(), hint.tag.clone()), hint)).collect();
-        self.step(Event::Hints(Hints { tags, overflown: is_overflown }));
+        self.step(Event::Hints(Hints { tags, deleted_in, overflown: is_overflown }));
         self.hinted.clear();
     }
 
@@ -48,5 +48,17 @@ impl Driver {
             }
         };
         self.spawn(look, Event::Looked(Looked::Unreadable));
+    }
+
+    /// Lists the tags of a repository.
+    pub(super) fn list_tags(&mut self, repository: RepositoryName) {
+        let Some(configuration) = self.machine.configuration().cloned() else { return };
+        let (observer, background, name) = (self.observer(), self.background.clone(), repository.clone());
+        let list = async move {
+            let _place = background.acquire().await;
+            let listed = observer.list(&configuration, &repository).await;
+            Event::TagsListed(repository, listed.map(Box::new))
+        };
+        self.spawn(list, Event::TagsListed(name, None));
     }
 }

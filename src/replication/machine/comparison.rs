@@ -131,20 +131,7 @@ impl Machine {
         let keys = self.keys(&listed.repository, None);
         for key in &keys {
             let Some(pair) = self.ensure(key, claims, now) else { continue };
-            let (fate, list) = (self.fate_of_absent(pair), self.list_of(key, &listed));
-            self.record_choice(pair, &list);
-            let gone = self.touch(pair, now, |pair| {
-                let mut gone = list.forget_outside(pair, &listed);
-                gone.extend(pair.ledger.take_listing(&list.tags, fate, listed.sent_at, now));
-                pair.ledger.mark_outside(|tag| list.is_outside(&listed, tag));
-                if !gone.is_empty() {
-                    pair.change(now);
-                }
-                gone
-            });
-            self.forget_tags(pair, gone.unwrap_or_default());
-            self.record_missed(pair);
-            self.note_leaving(pair, now);
+            self.take_list(pair, &listed, now);
             if self.pairs.get(&pair).is_some_and(|pair| pair.ledger.doubts_listing()) {
                 self.doubt_comparison();
             }
@@ -159,6 +146,25 @@ impl Machine {
         }
         let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
         self.effects.push(Effect::Observe(id, looks));
+    }
+
+    /// Takes a complete list for a pair: forgets tags that are gone, or has them deleted.
+    pub(super) fn take_list(&mut self, id: PairId, listed: &Listed, now: Timestamp) {
+        let key = self.pairs[&id].key.clone();
+        let (fate, list) = (self.fate_of_absent(id), self.list_of(&key, listed));
+        self.record_choice(id, &list);
+        let gone = self.touch(id, now, |pair| {
+            let mut gone = list.forget_outside(pair, listed);
+            gone.extend(pair.ledger.take_listing(&list.tags, fate, listed.sent_at, now));
+            pair.ledger.mark_outside(|tag| list.is_outside(listed, tag));
+            if !gone.is_empty() {
+                pair.change(now);
+            }
+            gone
+        });
+        self.forget_tags(id, gone.unwrap_or_default());
+        self.record_missed(id);
+        self.note_leaving(id, now);
     }
 
     /// Records the tags that the last complete list lacked, if they are others than before.

@@ -163,6 +163,11 @@ impl Machine {
         let is_once = self.orders.once.is_some();
         let result = outcome.map(|outcome| outcome.result);
         let is_at_source = matches!(result, Some(Ok(Removal::AtSource)));
+        if matches!(result, Some(Ok(Removal::Done))) {
+            let recorded = self.pairs[&id].ledger.row(tag).and_then(|row| row.written.clone());
+            let key = self.pairs[&id].key.clone();
+            recorded.into_iter().for_each(|digest| self.note_deleted(key.clone(), tag, digest));
+        }
         let forgotten = self.touch(id, now, |pair| {
             pair.deletions.running = None;
             pair.change(now);
@@ -173,11 +178,11 @@ impl Machine {
                     false
                 }
                 Some(Ok(Removal::Done | Removal::Absent | Removal::Changed(_))) => pair.ledger.forget_deleted(tag),
-                Some(Err(CodedError { code, message, retry_after, .. })) => {
+                Some(Err(CodedError { code, message, retry_after, is_transient })) => {
                     let attempts = 1 + pair.deletions.failed.get(tag).map_or(0, |failed| failed.attempts);
                     let pause = retry_delay(code, attempts, retry_after, jitter);
                     let next_attempt_at = if is_once { Timestamp::MAX } else { now + pause };
-                    let failed = FailedDeletion { message, attempts, next_attempt_at };
+                    let failed = FailedDeletion { message, is_transient, attempts, next_attempt_at };
                     pair.deletions.failed.insert(tag.clone(), failed);
                     false
                 }
@@ -231,7 +236,8 @@ impl Machine {
         }
     }
 
-    /// Compares soon if a tag is said to be deleted that would be deleted at a destination: a look alone proves nothing.
+    /// Lists the repository of a tag that is said to be deleted, and would be deleted at a destination: a look alone
+    /// proves nothing.
     pub(super) fn take_absent(&mut self, repository: &RepositoryName, tag: &Tag, now: Timestamp) {
         let ids = self.by_repository.get(repository).into_iter().flatten();
         let is_news = |id: &PairId| {
@@ -240,7 +246,7 @@ impl Machine {
             row.is_some_and(|row| row.written.is_some() && row.absent_since().is_none())
         };
         if ids.into_iter().any(is_news) {
-            self.compare_soon(now);
+            self.list_soon(repository, now);
         }
     }
 
@@ -286,12 +292,6 @@ impl Machine {
         } else {
             failed().map(|message| (reason::DELETION_FAILED, message))
         };
-    }
-
-    /// Returns the reason and the sentence of the condition about deletions that wait.
-    #[expect(dead_code)]
-    pub(crate) fn held_deletions(&self) -> Option<&(&'static str, String)> {
-        self.deletions.condition.as_ref()
     }
 
     /// Forgets the deletions of a pair that is dropped, but for their counts.

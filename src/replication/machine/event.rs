@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::finding::{Finding, Looked};
+use super::finding::{Finding, Listed, Looked};
 use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
@@ -154,10 +154,12 @@ impl StoredPair {
 pub(crate) enum Event {
     /// The spec, or something around it, changed.
     Orders(Box<Orders>),
-    /// Tags were pushed, as notifications say.
+    /// Tags were pushed or deleted, as notifications say.
     Hints(Hints),
     /// A comparison observed something at the source.
     Found(ComparisonId, Finding),
+    /// The tags of a repository were listed because of a hint; `None` if the list is not complete.
+    TagsListed(RepositoryName, Option<Box<Listed>>),
     /// One tag was observed because of a hint.
     Looked(Looked),
     /// A copy reads bytes, or waits again.
@@ -203,11 +205,13 @@ impl<T, E> From<&Result<T, E>> for StoreOutcome {
     }
 }
 
-/// Tags that were pushed.
+/// Tags that were pushed, and repositories in which something was deleted, as notifications say.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hints {
     /// The tags, with the digest that each is said to have.
     pub tags: Vec<(RepositoryName, Tag, Option<Digest>)>,
+    /// The repositories in which something was deleted.
+    pub deleted_in: BTreeSet<RepositoryName>,
     /// True if there were more than fit: only a comparison finds them.
     pub overflown: bool,
 }
@@ -260,6 +264,8 @@ pub(crate) enum Effect {
         /// The digest that it is said to have.
         hinted: Option<Digest>,
     },
+    /// List the tags of a repository in which something was deleted.
+    ListTags(RepositoryName),
     /// Look at a destination repository that images are about to be copied to, if there is consent.
     LookAhead(Box<NamespacedName>, RepositoryName),
     /// Copy an image.

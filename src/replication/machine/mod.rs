@@ -10,10 +10,14 @@ mod causes;
 mod claiming;
 mod comparison;
 mod copies;
+mod deletion_hints;
 mod deletions;
+mod departed;
+mod departed_image;
 mod event;
 mod finding;
 mod hidden;
+mod hinted_lists;
 mod ids;
 mod lag;
 mod newest;
@@ -35,6 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::causes::SharedCauses;
+pub(crate) use self::departed_image::{DepartedFate, DepartedImage};
 pub(crate) use self::event::{
     Assignment, CopyProgress, Deletion, DeletionOutcome, Effect, Event, Group, Hints, Looks, Orders, Outcome,
     Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
@@ -223,6 +228,7 @@ impl Machine {
             Event::Orders(orders) => self.take_orders(*orders, claims, now),
             Event::Hints(hints) => self.take_hints(hints, now),
             Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
+            Event::TagsListed(repository, listed) => self.take_hinted_list(&repository, listed, now),
             Event::Looked(looked) => self.take_looked(looked, claims, now),
             Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
             Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, claims, now),
@@ -261,7 +267,8 @@ impl Machine {
         let publication = self.publications.next().filter(|_| self.publishing < MAX_PUBLICATIONS);
         let deletion = self.delete_again_at.values().min().copied();
         let late = self.lag_watch.check_at();
-        let tags = self.deletions.due.next().filter(|_| is_active);
+        let tags = self.deletions.due.next().into_iter().chain(self.deletions.lists.next()).min();
+        let tags = tags.filter(|_| is_active);
         [comparison, tags, retries, slots, begin, flow, publication, deletion, late, self.report_at()]
             .into_iter()
             .flatten()
@@ -298,7 +305,7 @@ impl Machine {
     /// Returns true if nothing is under way, and nothing but time or the world makes anything due.
     pub(crate) fn is_at_rest(&self) -> bool {
         let waiting = self.queue.len() + self.ahead.len();
-        let is_idle = self.copies.is_empty() && self.deletions.busy.is_empty();
+        let is_idle = self.copies.is_empty() && self.deletions.busy.is_empty() && self.deletions.lists.are_idle();
         !self.is_comparing() && waiting == 0 && is_idle && self.looks == 0
     }
 
@@ -357,6 +364,7 @@ impl Machine {
             self.queue_probes(now);
             self.queue_retries(now);
             self.release_backfills(now);
+            self.list_again(now);
             self.decide_deletions(now);
             if !self.orders.is_dry {
                 self.start_copies(now);

@@ -207,7 +207,7 @@ impl Pair {
     /// Ends the time in which the ledger knows less than the last status showed: when every image has been tried since.
     pub(crate) fn recover(&mut self, now: Timestamp) {
         let counts = self.ledger.counts();
-        let is_tried = counts.pending + counts.in_progress == 0;
+        let is_tried = counts.pending + counts.in_progress == counts.leaving;
         if self.short.as_ref().is_some_and(|short| (short.is_known && is_tried) || short.until <= now) {
             self.short = None;
             self.change(now);

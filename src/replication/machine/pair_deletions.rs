@@ -31,6 +31,8 @@ pub(crate) struct PairDeletions {
 pub(crate) struct FailedDeletion {
     /// A sentence.
     pub message: String,
+    /// True if it may pass by itself; else a person has to do something.
+    pub is_transient: bool,
     /// Failures so far.
     pub attempts: u32,
     /// The time of the next attempt.

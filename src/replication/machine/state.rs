@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::departed_image::DepartedImage;
+use super::hinted_lists::HintedLists;
 use super::ids::{ComparisonId, CopyId, PairId};
 use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
@@ -190,6 +192,10 @@ pub(super) struct Deletions {
     pub(super) condition: Option<(&'static str, String)>,
     /// The counts of pairs that were dropped: a pair that is made anew goes on with them.
     pub(super) counts: HashMap<RepositoryAddress, DeletionCounts>,
+    /// Repositories that are listed because of hints.
+    pub(super) lists: HintedLists,
+    /// The deletions that a run has made; a process that goes on for ever keeps none.
+    pub(super) made: Vec<DepartedImage>,
 }
 
 /// The deletions of a pair that wait for a person.

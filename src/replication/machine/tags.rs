@@ -20,6 +20,9 @@ impl Machine {
         if !self.is_active() {
             return; // A suspended configuration is compared when it goes on.
         }
+        for repository in hints.deleted_in {
+            self.list_soon(&repository, now);
+        }
         for (repository, tag, hinted) in hints.tags {
             if self.settled(&repository, &tag).is_none() {
                 self.looks += 1;

@@ -4,6 +4,7 @@ mod backfill;
 mod conflicts;
 mod consent;
 mod deletion_brake;
+mod deletion_hints;
 mod deletions;
 mod edits;
 mod hidden;
@@ -76,6 +77,7 @@ struct Bench {
     identities: BTreeMap<String, Arc<PairIdentity>>,
     report: ConfigurationReport,
     looks: Vec<Looks>,
+    lists: Vec<RepositoryName>,
     comparison: Option<ComparisonId>,
     /// Publications that wait for an answer; `None` to answer each at once.
     unanswered: Option<Vec<(PairId, String, crate::terms::ReplicationStatusStatus)>>,
@@ -102,6 +104,7 @@ impl Bench {
             identities: BTreeMap::new(),
             report: ConfigurationReport::default(),
             looks: Vec::new(),
+            lists: Vec::new(),
             comparison: None,
             unanswered: None,
             records: Vec::new(),
@@ -126,6 +129,10 @@ impl Bench {
                 }
                 Effect::Observe(_, looks) => {
                     self.looks.push(looks);
+                    continue;
+                }
+                Effect::ListTags(repository) => {
+                    self.lists.push(repository);
                     continue;
                 }
                 Effect::Copy(id, assignment) => {
@@ -386,7 +393,7 @@ fn a_tag_that_never_moves_is_settled_once_it_is_verified() {
     assert!(second.new.is_empty());
     bench.step(Event::Hints(Hints {
         tags: vec![("app".parse().unwrap(), "v1".parse().unwrap(), None)],
-        overflown: false,
+        ..Hints::default()
     }));
     assert_eq!(bench.machine.hints_wanted(), state::MAX_LOOKS, "nothing is looked at");
 }

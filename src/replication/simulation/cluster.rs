@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::destination::Destination;
-use super::names::{DESTINATIONS, MIRRORED, NAMESPACE, at, destination, repository, source, target};
+use super::names::{DESTINATIONS, MERGING, MIRRORED, NAMESPACE, at, destination, repository, source, target};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, NamespacedName, Pace, RepositoryAddress, RepositoryFilters, Rule, Selection,
-    SpecError, Standing, TagFilters, Windows,
+    Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, RepositoryAddress, RepositoryFilters,
+    Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows, parse_configuration,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -36,6 +36,8 @@ pub(super) struct Declared {
     /// An edit has changed which tags are taken.
     pub varies_tags: bool,
     pub interval: Duration,
+    /// The hash of the deletions that a person has approved.
+    pub approved: Option<String>,
 }
 
 /// The parts of a spec that the simulation varies.
@@ -48,11 +50,32 @@ pub(super) struct Shape {
     pub destinations: Vec<usize>,
     pub without_tag: bool,
     pub with_platforms: bool,
+    /// The brake of deletions; `None` to delete nothing.
+    pub deletion: Option<DeletionBrake>,
+    /// All repositories would have one name at the second destination.
+    pub merges: bool,
+    /// Copies start in windows only.
+    pub has_windows: bool,
 }
 
 impl Shape {
     pub(super) fn of(destinations: Vec<usize>) -> Self {
-        Self { is_invalid: false, suspend: false, exact: None, destinations, without_tag: false, with_platforms: false }
+        Self {
+            is_invalid: false,
+            suspend: false,
+            exact: None,
+            destinations,
+            without_tag: false,
+            with_platforms: false,
+            deletion: None,
+            merges: false,
+            has_windows: false,
+        }
+    }
+
+    fn target(&self, index: usize) -> RuleTarget {
+        let target = target(index);
+        if self.merges && index == 1 { RuleTarget { template: MERGING.clone(), ..target } } else { target }
     }
 
     fn selection(&self) -> Selection {
@@ -72,9 +95,9 @@ impl Shape {
                 name: "all".to_owned(),
                 repositories: RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters"),
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
-                destinations: self.destinations.iter().map(|index| target(*index)).collect(),
+                destinations: self.destinations.iter().map(|index| self.target(*index)).collect(),
                 options,
-                deletion: None,
+                deletion: self.deletion,
                 newest: None,
                 choice_hash: String::new(),
                 immutable_tags: Vec::new(),
@@ -98,6 +121,13 @@ static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
     Arc::new(TagFilters::parse(None, &[filter]).expect("a filter"))
 });
 
+/// Three of five minutes.
+static WINDOWS: LazyLock<Windows> = LazyLock::new(|| {
+    let spec = "{source: {registryRef: {name: s}}, allowedWindows: [{cron: '*/5 * * * *', duration: 3m}]}";
+    let spec = serde_saphyr::from_str(spec).expect("a spec");
+    parse_configuration(NAMESPACE, "windows", &spec).expect("a configuration").windows
+});
+
 impl Declared {
     pub(super) fn name(&self) -> String {
         format!("c{}", self.index)
@@ -117,7 +147,7 @@ impl Declared {
             source: source().name,
             selection: self.shape.selection(),
             pace: Pace::Every(self.interval),
-            windows: Windows::default(),
+            windows: if self.shape.has_windows { WINDOWS.clone() } else { Windows::default() },
             priority: 0,
             lag_objective: None,
             suspend: self.shape.suspend,
@@ -159,7 +189,7 @@ impl Declared {
             once: None,
             is_dry: false,
             deletes: true,
-            approved_deletions: None,
+            approved_deletions: self.approved.clone(),
         }
     }
 }
@@ -175,11 +205,14 @@ fn policies(destinations: &[Destination; DESTINATIONS]) -> BTreeMap<String, Vec<
     let allowed = (0..DESTINATIONS).filter(|index| destinations[*index].is_allowed).map(destination);
     allowed
         .map(|NamespacedName { namespace, name }| {
+            let mut actions = vec![Action::ReplicateImage];
+            let may_delete = destinations[super::names::last_digit(&name)].may_delete;
+            actions.extend(may_delete.then_some(Action::DeleteImage));
             let statement = |effect, configuration| Statement {
                 sid: format!("{effect:?}"),
                 effect,
                 principals: vec![Principal { namespace: "*".to_owned(), configuration }],
-                actions: vec![Action::ReplicateImage],
+                actions: actions.clone(),
                 resources: vec![if super::names::last_digit(&name) == 1 { MIRRORED } else { "*" }.to_owned()],
             };
             let mut statements = vec![statement(StatementEffect::Allow, None)];

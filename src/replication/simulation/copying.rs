@@ -69,6 +69,7 @@ impl World {
     /// Stops a copy; it sends nothing any more.
     pub(super) fn stop_copy(&mut self, target: Target, copy: CopyId) {
         self.end_copy(target, copy, None);
+        self.end_deletion(target, copy, None);
     }
 
     pub(super) fn copy(&mut self, target: Target, copy: CopyId, step: Step) {
@@ -158,24 +159,12 @@ impl World {
 
     /// Sends the write of the tag, with the consent of the owner, a claim, authority and a grant.
     fn write(&mut self, target: Target, copy: CopyId) {
-        let now = self.now;
-        let has_authority = self.has_authority(target.process) || !AUTHORITY_EXPIRES;
         let copying = self.copying(target, copy);
         let (key, wanted, assignment) = (copying.key, copying.content, copying.assignment.clone());
-        let uid = self.destinations[key.destination].uid.map(|uid| format!("uid-d{}-{uid}", key.destination));
-        if uid.as_ref() != Some(&assignment.destination_uid) {
-            return self.fail(target, copy, FailureCode::DestinationNotReady);
+        if let Some(refused) = self.refusal(target, key.destination, &assignment) {
+            return self.fail(target, copy, refused);
         }
-        let process = self.processes.get_mut(&target.process).expect("it runs");
-        if !process.claims.holds(&assignment.uid, &assignment.place)
-            || !self.destinations[key.destination].allows(target.configuration)
-        {
-            return self.fail(target, copy, FailureCode::PolicyRevoked);
-        }
-        let own = Grant { configuration: target.configuration, copy, until: now + GRANT };
-        let granted = process.grants.get(&key).filter(|grant| grant.until > now);
-        let is_free = granted.is_none_or(|grant| grant.configuration == own.configuration && grant.copy == copy);
-        if !has_authority || !is_free {
+        if !self.take_grant(target, copy, key) {
             let copying = self.copying(target, copy);
             copying.waits += 1;
             return if copying.waits > 40 {
@@ -184,21 +173,66 @@ impl World {
                 self.after(1_000, Task::Copy(target, copy, Step::Write))
             };
         }
-        process.grants.insert(key, own);
         self.copying(target, copy).is_writing = true;
         self.check_write(target, copy, key, wanted);
         self.send(target, copy, key, wanted);
     }
 
+    /// Returns the cause for which nothing may be written for an assignment.
+    pub(super) fn refusal(&self, target: Target, to: usize, assignment: &Assignment) -> Option<FailureCode> {
+        let destination = &self.destinations[to];
+        let uid = destination.uid.map(|uid| format!("uid-d{to}-{uid}"));
+        if uid.as_ref() != Some(&assignment.destination_uid) {
+            return Some(FailureCode::DestinationNotReady);
+        }
+        let is_held = self.processes[&target.process].claims.holds(&assignment.uid, &assignment.place);
+        (!is_held || !destination.allows(target.configuration)).then_some(FailureCode::PolicyRevoked)
+    }
+
+    /// Takes the grant for a tag, if its process has authority and no other copy or deletion has it.
+    pub(super) fn take_grant(&mut self, target: Target, copy: CopyId, key: Key) -> bool {
+        let now = self.now;
+        let has_authority = self.has_authority(target.process) || !AUTHORITY_EXPIRES;
+        let process = self.processes.get_mut(&target.process).expect("it runs");
+        let own = Grant { configuration: target.configuration, copy, until: now + GRANT };
+        let granted = process.grants.get(&key).filter(|grant| grant.until > now);
+        let is_free = granted.is_none_or(|grant| grant.configuration == own.configuration && grant.copy == copy);
+        if has_authority && is_free {
+            process.grants.insert(key, own);
+        }
+        has_authority && is_free
+    }
+
+    /// Gives the grant for a tag back, unless a request was sent and not answered.
+    pub(super) fn give_grant_back(&mut self, target: Target, copy: CopyId, key: Key, is_unanswered: bool) {
+        let Some(process) = self.processes.get_mut(&target.process) else { return };
+        let granted = process.grants.get(&key).map(|grant| (grant.configuration, grant.copy));
+        if (!is_unanswered || !GRANTS_RUN_OUT) && granted == Some((target.configuration, copy)) {
+            process.grants.remove(&key);
+        }
+    }
+
     fn send(&mut self, target: Target, copy: CopyId, key: Key, wanted: Content) {
-        let destination = &self.destinations[key.destination];
-        let (answers, is_slow, is_dead) =
-            (destination.answers(self.now), destination.is_slow(self.now), destination.is_dead);
         self.trace(|_| {
             format!("{}/c{} copy {copy} sends content {wanted} to {key:?}", target.process, target.configuration)
         });
         let timeout = self.draw(5_000, 20_000);
-        let (lands, answered) = match (answers, is_slow) {
+        let (lands, answered) = self.fate(key.destination, timeout);
+        if let Some(lands) = lands {
+            self.after(lands, Task::Land(key, wanted));
+        }
+        match answered.filter(|_| lands.is_some()) {
+            Some(answered) => self.after(answered, Task::Copy(target, copy, Step::Answered)),
+            None => self.after(timeout, Task::Copy(target, copy, Step::TimedOut)),
+        }
+    }
+
+    /// Draws when a request takes effect at a destination, and when it is answered, if at all.
+    pub(super) fn fate(&mut self, to: usize, timeout: Millis) -> (Option<Millis>, Option<Millis>) {
+        let destination = &self.destinations[to];
+        let (answers, is_slow, is_dead) =
+            (destination.answers(self.now), destination.is_slow(self.now), destination.is_dead);
+        match (answers, is_slow) {
             (true, false) => {
                 let lands = self.draw(5, 200);
                 (Some(lands), Some(lands + self.draw(5, 100)))
@@ -209,13 +243,6 @@ impl World {
                 (self.chance(90).then_some(lands), (answered < timeout && self.chance(60)).then_some(answered))
             }
             (false, _) => ((!is_dead && self.chance(30)).then_some(self.draw(100, 50_000)), None),
-        };
-        if let Some(lands) = lands {
-            self.after(lands, Task::Land(key, wanted));
-        }
-        match answered.filter(|_| lands.is_some()) {
-            Some(answered) => self.after(answered, Task::Copy(target, copy, Step::Answered)),
-            None => self.after(timeout, Task::Copy(target, copy, Step::TimedOut)),
         }
     }
 
@@ -231,15 +258,7 @@ impl World {
         let Some(running) = self.running(target) else { return };
         let Some(copying) = running.copies.remove(&copy) else { return };
         let is_unanswered = copying.is_unanswered || copying.is_writing;
-        if let Some(process) = self.processes.get_mut(&target.process)
-            && (!is_unanswered || !GRANTS_RUN_OUT)
-            && process
-                .grants
-                .get(&copying.key)
-                .is_some_and(|g| (g.configuration, g.copy) == (target.configuration, copy))
-        {
-            process.grants.remove(&copying.key);
-        }
+        self.give_grant_back(target, copy, copying.key, is_unanswered);
         let permission = self.destinations[copying.key.destination].decide(target.configuration);
         let outcome = result.map(|result| Outcome { permission, result, is_unanswered });
         let (delay, jitter) = (self.delay(), self.draw(0, 1_000) as f64 / 1_000.0);

@@ -19,6 +19,8 @@ pub(super) struct Destination {
     pub slow_until: Millis,
     /// The owner allows replication.
     pub is_allowed: bool,
+    /// The owner allows deletions where replication is allowed.
+    pub may_delete: bool,
     /// The configuration that the owner denies it all the same.
     pub denied: Option<usize>,
     /// The configuration whose credentials the registry refuses.
@@ -36,6 +38,7 @@ impl Destination {
             down_until: 0,
             slow_until: 0,
             is_allowed: true,
+            may_delete: true,
             denied: None,
             refused: None,
             uid: Some(0),
@@ -54,6 +57,11 @@ impl Destination {
     /// Returns true if the owner allows the configuration to replicate.
     pub(super) fn allows(&self, configuration: usize) -> bool {
         self.is_allowed && self.denied != Some(configuration)
+    }
+
+    /// Returns true if the owner allows the configuration to delete.
+    pub(super) fn lets_delete(&self, configuration: usize) -> bool {
+        self.allows(configuration) && self.may_delete
     }
 
     pub(super) fn decide(&self, configuration: usize) -> Decision {

@@ -39,7 +39,8 @@ impl World {
         });
         let mut destinations = destinations.map(|index| &self.destinations[index]);
         destinations.all(|destination| !destination.is_dead && destination.is_allowed && destination.denied.is_none())
-            && (0..CONFIGURATIONS).all(|index| !self.has_conflict(index) && !self.names_missing(index))
+            && (0..CONFIGURATIONS)
+                .all(|index| !self.has_conflict(index) && !self.names_missing(index) && !self.merges(index))
     }
 
     /// Returns true if a configuration names a repository that does not exist.
@@ -47,6 +48,13 @@ impl World {
         let declared = &self.declared[index];
         let exact = declared.base.exact.iter().flatten();
         declared.exists && exact.into_iter().any(|index| self.source.tags(*index).is_empty())
+    }
+
+    /// Returns true if several repositories of a configuration would have one name at a destination.
+    fn merges(&self, index: usize) -> bool {
+        let declared = &self.declared[index];
+        let wanted = (0..super::names::REPOSITORIES).filter(|repository| self.takes(index, *repository));
+        declared.exists && declared.base.merges && declared.base.destinations.contains(&1) && wanted.count() > 1
     }
 
     fn has_conflict(&self, index: usize) -> bool {
@@ -57,13 +65,18 @@ impl World {
         })
     }
 
-    fn wants(&self, index: usize, to: usize, repository: usize) -> bool {
-        let declared = &self.declared[index];
-        let is_listed = match &declared.base.exact {
+    fn takes(&self, index: usize, repository: usize) -> bool {
+        match &self.declared[index].base.exact {
             Some(exact) => exact.contains(&repository),
             None => self.source.repositories[repository].is_listed,
-        };
-        declared.exists && is_listed && declared.base.destinations.contains(&to)
+        }
+    }
+
+    /// Returns true if a repository has a place of its own at a destination.
+    fn wants(&self, index: usize, to: usize, repository: usize) -> bool {
+        let declared = &self.declared[index];
+        let is_merged = declared.base.merges && to == 1;
+        declared.exists && self.takes(index, repository) && declared.base.destinations.contains(&to) && !is_merged
     }
 
     /// Returns the configuration that replicates a repository to a destination: the oldest that wants it and may.
@@ -152,15 +165,31 @@ impl World {
         if let Some(index) = stale {
             self.violate("I9 truth", || format!("{what} says COMPLETE of t{index}, which is not there"));
         }
-        if summary.images != images {
+        let extra = self.check_extra((index, images), what, summary.images);
+        if summary.images < images {
             self.violate("I8 no loss", || format!("{what} counts {} images, of {images}", summary.images));
         }
-        if is_allowed && !is_dead && summary.complete != images {
+        if is_allowed && !is_dead && summary.complete < images {
             self.violate("I7 converge", || format!("{what} is not complete: {summary:?}"));
         }
-        if summary.pending > 0 {
+        if summary.pending > extra {
             self.violate("I8 no loss", || format!("{what} has images that wait without a cause: {summary:?}"));
         }
+    }
+
+    /// Images that the source has deleted stay until they are deleted at the destination, or wait with a cause. Returns
+    /// their number.
+    fn check_extra(&mut self, (index, images): (usize, u64), what: &str, shown: u64) -> u64 {
+        let extra = shown.saturating_sub(images);
+        let report = self.store.reports[index].as_ref();
+        let is_held = report.is_some_and(|report| report.held_deletions.is_some());
+        if extra > 0 && self.declared[index].base.deletion.is_none() {
+            self.violate("I8 no loss", || format!("{what} counts {shown} images, of {images}"));
+        }
+        if extra > 0 && !is_held {
+            self.violate("I7 converge", || format!("{what} has {extra} images that wait to be deleted"));
+        }
+        extra
     }
 
     fn check_configuration(&mut self, index: usize) {
@@ -170,7 +199,8 @@ impl World {
         }
         let generation = Some(declared.generation);
         let request = declared.request.map(|request| request.to_string());
-        let (is_fine, is_missing) = (self.is_healthy(), self.names_missing(index) || self.has_conflict(index));
+        let (is_fine, is_missing) =
+            (self.is_healthy(), self.names_missing(index) || self.has_conflict(index) || self.merges(index));
         let Some(report) = self.store.reports[index].clone() else {
             return self.violate("I7 converge", || format!("c{index} has no report"));
         };

@@ -7,6 +7,8 @@
 
 mod cluster;
 mod copying;
+mod deleting;
+mod deletion_oracles;
 mod destination;
 mod judgement;
 mod names;

@@ -30,6 +30,9 @@ pub(super) const NAMESPACE: &str = "team-a";
 const CONTENTS: usize = 2048;
 /// The template of [`target`], and the repositories that the owner of the second destination consents to.
 pub(super) const MIRRORED: &str = "mirror/*";
+/// The template by which all repositories would merge.
+pub(super) static MERGING: LazyLock<DestinationTemplate> =
+    LazyLock::new(|| DestinationTemplate::parse("repository", "mirror/{dirname}/all").expect("a template"));
 static MIRROR: LazyLock<DestinationTemplate> =
     LazyLock::new(|| DestinationTemplate::parse("repository", "mirror/{repository}").expect("a template"));
 

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::deletion_oracles::TakenList;
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
 use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
 use crate::plan::{Configuration, CreationDate, FailedRead, Problem};
-use crate::replication::machine::{ComparisonId, Coverage, Event, Finding, Listed, Looked, Looks, Observed, Unread};
+use crate::replication::machine::{
+    ComparisonId, Coverage, Event, Finding, Hints, Listed, Looked, Looks, Observed, Unread,
+};
 use crate::terms::{FailureCode, reason};
 
 /// A comparison that is under way.
@@ -23,6 +26,9 @@ pub(super) struct Comparing {
     is_whole_repository: bool,
     is_whole: bool,
 }
+
+/// A switch for the mutation report: a list that ended in an error counts as complete.
+const PARTIAL_LISTS_COUNT: bool = false;
 
 /// A request to the source.
 #[derive(Clone, Debug)]
@@ -49,6 +55,8 @@ pub(super) enum Answer {
     /// A list, and whether it is a lie.
     List(BTreeSet<usize>, bool),
     Digest(Option<Content>),
+    /// A list that ended in an error after some of its pages.
+    Partial(BTreeSet<usize>),
     /// The tag is listed and kept back.
     Withheld,
 }
@@ -97,6 +105,10 @@ impl World {
                     let (list, is_lie) = self.source.catalog(reader);
                     Answer::List(list, is_lie)
                 }
+                Kind::Tags(repository) if self.source.breaks_list(repository) => {
+                    let tags = self.source.tags(repository).into_iter().take(1);
+                    Answer::Partial(tags.collect())
+                }
                 Kind::Tags(repository) => {
                     let (list, is_lie) = self.source.list(reader, repository);
                     Answer::List(list, is_lie)
@@ -115,7 +127,12 @@ impl World {
         if !running.machine.takes_findings(sent_at) {
             return self.after(1_000, Task::Answer(request, answer));
         }
-        let Some(id) = request.comparison else { return self.looked(&request, &answer) };
+        let Some(id) = request.comparison else {
+            return match request.kind {
+                Kind::Tags(repository) => self.listed(&request, repository, answer),
+                _ => self.looked(&request, &answer),
+            };
+        };
         if running.comparing.as_ref().is_none_or(|comparing| comparing.id != id) {
             return; // It was stopped.
         }
@@ -130,6 +147,10 @@ impl World {
             }
             (Kind::Tags(repository), Answer::List(listed, is_lie)) => {
                 self.source.taken((target.process, target.configuration), Some(repository), is_lie);
+                self.note_list(&request, repository, &listed, is_lie);
+                self.take_list(&request, repository, &listed);
+            }
+            (Kind::Tags(repository), Answer::Partial(listed)) if PARTIAL_LISTS_COUNT => {
                 self.take_list(&request, repository, &listed);
             }
             (Kind::Tags(_), _) => self.unreadable_repository(target, id, unreadable()),
@@ -250,6 +271,40 @@ impl World {
         self.next_repository(target, id);
     }
 
+    /// Lists a repository in which something was deleted.
+    pub(super) fn list_tags(&mut self, target: Target, repository: usize) {
+        self.request(target, None, Kind::Tags(repository));
+    }
+
+    fn listed(&mut self, request: &Request, index: usize, answer: Answer) {
+        let target = request.target;
+        let shown = match answer {
+            Answer::List(shown, is_lie) => {
+                self.source.taken((target.process, target.configuration), Some(index), is_lie);
+                self.note_list(request, index, &shown, is_lie);
+                Some(shown)
+            }
+            Answer::Partial(shown) if PARTIAL_LISTS_COUNT => Some(shown),
+            _ => None,
+        };
+        let configuration = self.running(target).and_then(|running| running.machine.configuration().cloned());
+        let listed = shown.zip(configuration).map(|(shown, configuration)| {
+            let choice = configuration.selection.tags_of(&repository(index));
+            let tags = shown.iter().map(|index| tag(*index)).filter(|tag| choice.takes(tag)).collect();
+            let (narrowed, left_out, invalid) = Default::default();
+            let sent_at = at(request.sent_at);
+            Box::new(Listed { repository: repository(index), tags, narrowed, sent_at, left_out, invalid })
+        });
+        self.after(0, Task::Event(target, Event::TagsListed(repository(index), listed)));
+    }
+
+    fn note_list(&mut self, request: &Request, index: usize, shown: &BTreeSet<usize>, is_lie: bool) {
+        let Target { process, configuration } = request.target;
+        let (sent_at, taken_at, shown) = (request.sent_at, self.now, shown.clone());
+        let list = TakenList { process, sent_at, taken_at, shown, is_lie };
+        self.oracles.deletions.listed(configuration, index, list);
+    }
+
     fn looked(&mut self, request: &Request, answer: &Answer) {
         let Kind::Digest(index, tag) = request.kind else { return };
         let looked = match answer {
@@ -262,14 +317,21 @@ impl World {
 
     /// A notification of a push reaches a process, some time, several times, or never.
     pub(super) fn hint(&mut self, index: usize, number: usize) {
+        let tags = vec![(repository(index), tag(number), None)];
+        self.notify_of(&Hints { tags, ..Hints::default() });
+    }
+
+    /// A notification of a deletion does.
+    pub(super) fn hint_deleted(&mut self, index: usize) {
+        self.notify_of(&Hints { deleted_in: [repository(index)].into(), ..Hints::default() });
+    }
+
+    fn notify_of(&mut self, hints: &Hints) {
         let Some(process) = self.leader else { return };
         let times = [0, 1, 1, 1, 1, 2][self.pick(6)];
         for _ in 0..times {
             for configuration in 0..self.declared.len() {
-                let hints = crate::replication::machine::Hints {
-                    tags: vec![(repository(index), tag(number), None)],
-                    overflown: self.chance(2),
-                };
+                let hints = Hints { overflown: self.chance(2), ..hints.clone() };
                 let delay = self.delay();
                 self.after(delay, Task::Event(Target { process, configuration }, Event::Hints(hints)));
             }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::deletion_oracles::DeletionOracles;
 use super::names::{
-    CONFIGURATIONS, Content, Key, content, destination_index, last_digit, millis, repository, repository_index, tag,
-    tag_index,
+    CONFIGURATIONS, Content, Key, at, content, destination_index, last_digit, millis, repository, repository_index,
+    tag, tag_index,
 };
 use super::process::{Running, is_ready};
 use super::world::{Target, World};
 use crate::image::Tag;
-use crate::plan::{ConfigurationReport, PairIdentity, Row, RowState};
+use crate::plan::{ConfigurationReport, PairIdentity, RepositoryAddress, Row, RowState};
 use crate::replication::machine::{Assignment, Effect, Pair, PairId};
 
 /// An invariant that did not hold.
@@ -41,6 +42,7 @@ pub(super) struct Oracles {
     /// Statuses that could not be deleted: that they are deleted again was decided earlier, too.
     pub undeleted: BTreeSet<String>,
     pub comparisons: usize,
+    pub deletions: DeletionOracles,
 }
 
 impl Oracles {
@@ -81,7 +83,8 @@ impl Oracles {
         }
         let is_owed = |key: &Key| {
             let pair = running.machine.pairs().find(|pair| ends(pair) == (key.destination, key.repository));
-            pair.and_then(|pair| pair.ledger.row(&tag(key.tag))).is_some_and(|row| !is_complete(row))
+            pair.and_then(|pair| pair.ledger.row(&tag(key.tag)))
+                .is_some_and(|row| !is_complete(row) && !row.is_leaving())
         };
         self.owed[target.configuration].retain(is_owed);
     }
@@ -97,12 +100,16 @@ impl World {
                 self.check_publication(target, *pair, identity, status.summary.images)
             }
             Effect::Delete(identity) => self.check_deletion(target, identity),
+            Effect::DeleteTag(_, deletion) => self.check_deleted_tag(target, &deletion.assignment),
             Effect::Report(report) if is_leading => self.check_report(target, report),
             Effect::Compare(_) => self.oracles.comparisons += 1,
             _ => {}
         }
         if self.oracles.is_window
-            && matches!(effect, Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::Copy(..))
+            && matches!(
+                effect,
+                Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::Copy(..) | Effect::DeleteTag(..)
+            )
         {
             self.violate("I10 quiet", || format!("{target:?} decides {effect:?} although nothing changed"));
         }
@@ -121,6 +128,21 @@ impl World {
             .values()
             .any(|copying| (copying.key.destination, copying.key.repository, copying.key.tag) == place);
         let is_wanted = is_wanted(running, assignment);
+        let others = running.machine.pairs().filter(|pair| pair.place == assignment.place);
+        let is_merged = others.into_iter().any(|pair| pair.key.repository != assignment.repository);
+        let is_deleting =
+            running.deletions.values().any(|deleting| deleting.deletion.assignment.place == assignment.place);
+        let windows = running.machine.configuration().map(|configuration| &configuration.windows);
+        let is_in_window = windows.is_none_or(|windows| windows.at(at(self.now)).is_open);
+        if !is_in_window {
+            self.violate("W windows", || format!("{target:?} copies {assignment:?} outside of the windows"));
+        }
+        if is_merged {
+            self.violate("T names", || format!("{target:?} copies {assignment:?} where another repository goes"));
+        }
+        if is_deleting {
+            self.violate("D5 alone", || format!("{target:?} copies {assignment:?} beside a deletion"));
+        }
         if !is_fresh {
             self.violate("I12 closed", || format!("{target:?} copies {assignment:?} by an observation of before"));
         }
@@ -212,16 +234,18 @@ impl World {
         let process = &self.processes[&target.process];
         let running = &process.running[&target.configuration];
         let spec = &identity.spec;
-        let index = repository_index(&spec.destination.repository);
+        let index = repository_index(&spec.source.repository);
         let to = destination_index_of(identity);
         // A spec that is invalid by now says nothing.
         let is_selected = running.machine.configuration().is_some_and(|configuration| {
             let matches = configuration.selection.matches(&repository(index));
-            matches.iter().any(|m| destination_index(&m.destination) == to)
+            let target = &spec.destination.repository;
+            matches.iter().any(|m| destination_index(&m.destination) == to && m.target.as_str() == target)
         });
         let latest = format!("uid-d{to}-{}", self.destinations[to].last_uid);
         let is_replaced = spec.destination.registry_ref.uid != latest;
-        let place = super::cluster::place(to, index);
+        let repository = spec.destination.repository.parse().expect("a repository name");
+        let place = RepositoryAddress { host: super::cluster::host(to), repository };
         let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
         let is_lost = others.into_iter().any(|other| process.claims.holds(&other.uid(), &place));
         // It may have been dropped some time ago, and be there anew: it is published again then.
@@ -275,8 +299,7 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
         (&assignment.destination, &assignment.place.repository),
         &assignment.tag,
     );
-    let to = destination_index(&assignment.destination);
-    let is_named = assignment.place == super::cluster::place(to, repository_index(assignment.repository.as_str()));
+    let is_named = rule.is_some_and(|rule| rule.target == assignment.place.repository);
     !configuration.suspend && is_named && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }
 

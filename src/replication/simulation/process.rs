@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::copying::{Copying, Grant};
-use super::names::{Content, Key, Millis, at, content, millis, repository_index, tag_index};
+use super::deleting::Deleting;
+use super::names::{Content, DESTINATIONS, Key, Millis, at, content, millis, repository_index, tag_index};
 use super::observer::Comparing;
 use super::source::Source;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
-use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity};
+use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity, RepositoryAddress};
 use crate::replication::machine::{Coverage, Effect, Event, Finding, Looked, Machine, Observed, PairId, StoreOutcome};
 use crate::terms::ReplicationStatusStatus;
 
@@ -35,6 +36,9 @@ pub(super) struct Running {
     pub machine: Machine,
     pub wake: Option<Millis>,
     pub copies: BTreeMap<u64, Copying>,
+    pub deletions: BTreeMap<u64, Deleting>,
+    /// The destinations whose owner allows deletions, as last learned.
+    pub consents: [bool; DESTINATIONS],
     pub comparing: Option<Comparing>,
     /// Observations before this time prove nothing.
     pub fresh_from: Millis,
@@ -103,6 +107,8 @@ impl World {
             machine,
             wake: None,
             copies: BTreeMap::new(),
+            deletions: BTreeMap::new(),
+            consents: std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration)),
             comparing: None,
             fresh_from: self.now,
             seen: HashMap::new(),
@@ -159,9 +165,10 @@ impl World {
             Effect::Look { repository, tag, .. } => {
                 self.look(target, repository_index(repository.as_str()), tag_index(&tag));
             }
+            Effect::ListTags(repository) => self.list_tags(target, repository_index(repository.as_str())),
             Effect::LookAhead(..) | Effect::Verified(..) => {}
             Effect::Copy(copy, assignment) => self.begin_copy(target, copy, assignment),
-            Effect::DeleteTag(..) => unreachable!("no rule of the model deletes"),
+            Effect::DeleteTag(copy, deletion) => self.begin_deletion(target, copy, deletion),
             Effect::Stop(copy) => self.stop_copy(target, copy),
             Effect::Record(identity, record) if self.leader == Some(target.process) => {
                 self.store.record(&identity, record)
@@ -206,6 +213,7 @@ impl World {
             running.fresh_from = self.now;
         }
         running.is_active = is_active;
+        running.consents = std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration));
         self.step(target, Event::Orders(Box::new(orders)));
     }
 
@@ -233,8 +241,7 @@ impl World {
         let is_refused = self.leader != Some(target.process);
         let (is_lost, is_unanswered) = self.store_fate();
         if !is_refused && !is_lost {
-            self.store.delete(&identity.name);
-            self.oracles.deleted(&identity.name);
+            self.lose(&identity.name);
         } else {
             self.store.left.push(identity.name.clone());
         }
@@ -245,6 +252,18 @@ impl World {
             self.oracles.undeleted.insert(identity.name.clone());
         }
         self.after(delay, Task::Event(target, Event::Deleted(identity.name.clone(), outcome)));
+    }
+
+    /// Deletes a status, with the deletions that it counts.
+    pub(super) fn lose(&mut self, name: &str) {
+        if let Some(status) = self.store.statuses.get(name) {
+            let repository = status.identity.spec.destination.repository.parse().expect("a repository name");
+            let host = super::cluster::host(super::oracles::destination_index_of(&status.identity));
+            let place = RepositoryAddress { host, repository };
+            self.oracles.deletions.uncount(status.configuration, &place);
+        }
+        self.store.delete(name);
+        self.oracles.deleted(name);
     }
 
     /// Draws if a write of the store is lost, and if it is answered as failed although it was carried out.

@@ -7,6 +7,7 @@ use super::cluster::{Declared, Shape};
 use super::names::{CONFIGURATIONS, Content, DESTINATIONS, Millis, REPOSITORIES, TAGS};
 use super::source::Lie;
 use super::world::{Target, Task, World};
+use crate::plan::DeletionBrake;
 use crate::replication::machine::Event;
 
 /// The faults and the number of steps of a schedule.
@@ -44,9 +45,12 @@ pub(super) enum Fault {
     Registry,
     StatusesLost,
     Other,
+    BreakList,
+    DeleteConsent,
+    Approve,
 }
 
-const ALL: [Fault; 22] = [
+const ALL: [Fault; 25] = [
     Fault::RollBack,
     Fault::DeleteTag,
     Fault::Unlist,
@@ -69,6 +73,9 @@ const ALL: [Fault; 22] = [
     Fault::Registry,
     Fault::StatusesLost,
     Fault::Other,
+    Fault::BreakList,
+    Fault::DeleteConsent,
+    Fault::Approve,
 ];
 
 impl Weather {
@@ -79,6 +86,9 @@ impl Weather {
         for _ in 0..=faults.len() / 2 {
             faults.push(Fault::Push);
         }
+        // Lists prove nothing about tags that stay.
+        let deletions = faults.iter().filter(|fault| **fault == Fault::DeleteTag).count() * (faults.len() / 8);
+        faults.extend(std::iter::repeat_n(Fault::DeleteTag, deletions));
         Self { faults, steps: rng.random_range(6..30), is_calm: false }
     }
 }
@@ -94,6 +104,9 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
         }
         base.without_tag = rng.random_bool(0.1);
         base.with_platforms = rng.random_bool(0.1);
+        base.deletion = rng.random_bool(0.5).then(|| BRAKES[rng.random_range(0..BRAKES.len())]);
+        base.merges = rng.random_bool(0.1);
+        base.has_windows = rng.random_bool(0.15);
         Declared {
             exists: index == 0 || rng.random_bool(0.2),
             was_deleted: false,
@@ -106,6 +119,7 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
             was_refused: false,
             varies_tags: false,
             interval: std::time::Duration::from_secs(interval),
+            approved: None,
         }
     })
 }
@@ -158,7 +172,10 @@ impl World {
                 self.source.roll_back(index, tag, choice);
                 self.hint(index, tag);
             }
-            Fault::DeleteTag => self.source.delete(index, tag),
+            Fault::DeleteTag => {
+                self.source.delete(index, tag);
+                self.hint_deleted(index);
+            }
             Fault::Unlist => self.source.unlist(index),
             Fault::List => self.source.enlist(index),
             Fault::CatalogLie => {
@@ -172,10 +189,9 @@ impl World {
             Fault::SourceDown => self.source.down_until = now + soon,
             Fault::DestinationDown => self.destinations[destination].down_until = now + soon,
             Fault::DestinationSlow => self.destinations[destination].slow_until = now + soon,
-            Fault::Consent => {
-                self.destinations[destination].is_allowed = !self.destinations[destination].is_allowed;
-                self.declare_change();
-            }
+            Fault::Consent | Fault::DeleteConsent => self.change_consent(fault, destination),
+            Fault::BreakList => drop(self.source.broken_lists.insert(index)),
+            Fault::Approve => self.approve(),
             Fault::Deny => self.toggle(|world| &mut world.destinations[destination].denied),
             Fault::Refuse => {
                 self.toggle(|world| &mut world.destinations[destination].refused);
@@ -203,6 +219,15 @@ impl World {
         }
     }
 
+    /// The owner of a destination allows replication or deletions, or does so no longer.
+    fn change_consent(&mut self, fault: Fault, destination: usize) {
+        let destination = &mut self.destinations[destination];
+        let is_allowed =
+            if fault == Fault::Consent { &mut destination.is_allowed } else { &mut destination.may_delete };
+        *is_allowed = !*is_allowed;
+        self.declare_change();
+    }
+
     /// Chooses a configuration for something, or ends it for the one that has it.
     fn toggle(&mut self, of: impl Fn(&mut Self) -> &mut Option<usize>) {
         let configuration = self.pick(CONFIGURATIONS);
@@ -220,7 +245,7 @@ impl World {
 
     fn edit(&mut self, choice: usize) {
         let index = if self.declared[1].exists { self.pick(2) } else { 0 };
-        let kind = self.pick(7);
+        let kind = self.pick(10);
         let declared = &mut self.declared[index];
         let is_base = declared.shape == declared.base;
         declared.shape = declared.base.clone();
@@ -232,6 +257,9 @@ impl World {
                 3 => shape.exact = Some(vec![choice]),
                 4 => (shape.without_tag, declared.varies_tags) = (!shape.without_tag, true),
                 5 => shape.with_platforms = !shape.with_platforms,
+                6 => shape.deletion = if shape.deletion.is_some() { None } else { Some(BRAKES[1]) },
+                7 => shape.merges = !shape.merges,
+                8 => shape.has_windows = !shape.has_windows,
                 _ => shape.destinations = if shape.destinations.len() == 2 { vec![1] } else { vec![0, 1] },
             }
         }
@@ -259,7 +287,7 @@ impl World {
     }
 
     /// Every process learns what is declared, after a while.
-    fn notify(&mut self, configuration: usize) {
+    pub(super) fn notify(&mut self, configuration: usize) {
         let processes: Vec<u32> = self.processes.keys().copied().collect();
         for process in processes {
             let delay = self.delay();
@@ -273,8 +301,7 @@ impl World {
             return;
         }
         let name = names[self.pick(names.len())].clone();
-        self.store.delete(&name);
-        self.oracles.deleted(&name);
+        self.lose(&name);
         let Some(process) = self.leader else { return };
         for configuration in 0..CONFIGURATIONS {
             let event = Event::StatusesLost([name.clone()].into());
@@ -314,11 +341,13 @@ impl World {
         let now = self.now;
         self.source.catalog_lie = None;
         self.source.tags_lie.clear();
+        self.source.broken_lists.clear();
         self.source.withheld.clear();
         (self.source.down_until, self.store.failing_until) = (now, now);
         let is_consenting = self.chance(80);
         for destination in &mut self.destinations {
             destination.is_allowed |= is_consenting;
+            destination.may_delete |= is_consenting;
             destination.denied = destination.denied.filter(|_| !is_consenting);
             destination.refused = None;
             (destination.down_until, destination.slow_until) = (now, now);
@@ -342,8 +371,10 @@ impl World {
         self.declare_change();
         self.after(40_000, Task::Start);
         let interval = self.interval();
-        self.after(SETTLING + 2 * interval, Task::Judge);
-        self.after(SETTLING + 4 * interval + 10_000, Task::Finish);
+        let has_windows = self.declared.iter().any(|declared| declared.base.has_windows);
+        let settling = if has_windows { SETTLING + WINDOWS } else { SETTLING };
+        self.after(settling + 2 * interval, Task::Judge);
+        self.after(settling + 4 * interval + 10_000, Task::Finish);
     }
 
     pub(super) fn interval(&self) -> Millis {
@@ -353,3 +384,12 @@ impl World {
 
 /// In that time the longest pause between retries is over, and writes that may come late have come and were noticed.
 const SETTLING: Millis = 400_000;
+/// In that time every window opens.
+const WINDOWS: Millis = 300_000;
+/// The brakes of deletions.
+const BRAKES: [DeletionBrake; 4] = [
+    DeletionBrake { max_percent: 0, min_allowed: 1 },
+    DeletionBrake { max_percent: 0, min_allowed: 2 },
+    DeletionBrake { max_percent: 40, min_allowed: 0 },
+    DeletionBrake { max_percent: 100, min_allowed: 5 },
+];

@@ -12,6 +12,8 @@ pub(super) struct Source {
     pub down_until: Millis,
     /// Tags that are listed and not given.
     pub withheld: BTreeSet<(usize, usize)>,
+    /// Repositories whose next list of tags ends in an error after its first page.
+    pub broken_lists: BTreeSet<usize>,
     /// The lie of the next catalog.
     pub catalog_lie: Option<Lie>,
     /// The lie of the next list of the tags of a repository.
@@ -126,6 +128,11 @@ impl Source {
         let is_due = !self.lied.contains(&(reader, Some(repository)));
         let lie = if is_due { self.tags_lie.remove(&repository) } else { None };
         bend(honest, lie)
+    }
+
+    /// Returns true if the list of tags that is answered now ends in an error.
+    pub(super) fn breaks_list(&mut self, repository: usize) -> bool {
+        self.broken_lists.remove(&repository)
     }
 
     /// Returns true if a list of a repository that a reader took was a lie, and not every tag was observed since.

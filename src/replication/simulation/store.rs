@@ -97,7 +97,7 @@ impl ModelStore {
                     .has_records
                     .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
                 referrers_asked_at: records.and_then(|records| records.referrers_asked_at),
-                missed: records.map(|records| records.missed.clone()).unwrap_or_default(),
+                missed: records.filter(|_| self.has_records).map(|records| records.missed.clone()).unwrap_or_default(),
                 choice: records.and_then(|records| records.choice.clone()),
             }
         });

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::cluster::Declared;
 use super::copying::Step;
+use super::deleting::DeletionStep;
 use super::destination::Destination;
 use super::names::{CONFIGURATIONS, Content, DESTINATIONS, Key, Millis};
 use super::observer::{Answer, Request};
@@ -62,6 +63,8 @@ pub(super) enum Task {
     Leave(u32),
     /// A write takes effect at a destination.
     Land(Key, Content),
+    /// A deletion takes effect at a destination.
+    Remove(Key),
     /// A request reaches the source.
     Taken(Request),
     /// A status reaches the store.
@@ -73,12 +76,15 @@ pub(super) enum Task {
     Orders(Target),
     Answer(Request, Answer),
     Copy(Target, CopyId, Step),
+    Deletion(Target, CopyId, DeletionStep),
 }
 
 impl Task {
     fn process(&self) -> Option<u32> {
         match self {
-            Self::Event(target, _) | Self::Orders(target) | Self::Copy(target, ..) => Some(target.process),
+            Self::Event(target, _) | Self::Orders(target) | Self::Copy(target, ..) | Self::Deletion(target, ..) => {
+                Some(target.process)
+            }
             Self::Answer(request, _) => Some(request.target.process),
             _ => None,
         }
@@ -190,6 +196,7 @@ impl World {
             Task::Thaw(process) => self.thaw(process),
             Task::Leave(process) => self.kill(process),
             Task::Land(key, content) => self.land(key, content),
+            Task::Remove(key) => self.remove(key),
             Task::Taken(request) => self.take(request),
             Task::Publish(target, pair, identity, status) => self.store_status(target, pair, identity, &status),
             Task::Delete(target, identity) => self.delete_status(target, &identity),
@@ -198,6 +205,7 @@ impl World {
             Task::Orders(target) => self.give_orders(target),
             Task::Answer(request, answer) => self.answer(request, answer),
             Task::Copy(target, copy, step) => self.copy(target, copy, step),
+            Task::Deletion(target, copy, step) => self.delete(target, copy, step),
         }
     }
 
@@ -249,5 +257,10 @@ impl World {
     fn land(&mut self, key: Key, content: Content) {
         self.trace(|_| format!("content {content} lands at {key:?}"));
         self.destinations[key.destination].tags.insert((key.repository, key.tag), content);
+    }
+
+    fn remove(&mut self, key: Key) {
+        let gone = self.destinations[key.destination].tags.remove(&(key.repository, key.tag));
+        self.trace(|_| format!("content {gone:?} of {key:?} is deleted"));
     }
 }

@@ -7,6 +7,7 @@ mod consent;
 pub mod core;
 mod dashboard;
 mod dead_watch;
+mod deletions;
 mod dependencies;
 mod envelope;
 pub mod execution;

@@ -136,3 +136,30 @@ fn a_run_deletes_only_if_it_is_asked_to() {
         assert!(play.bench.machine.is_run_over());
     }
 }
+
+#[test]
+fn the_images_that_left_are_listed_with_what_becomes_of_them() {
+    let fates = |play: &Play| -> Vec<(String, DepartedFate)> {
+        play.bench.machine.departed().into_iter().map(|image| (image.tag.to_string(), image.fate)).collect()
+    };
+    let before = Play::new(LIMITED, "abcd").bench.stored();
+    let dry = |tags: &str, second: i64, listed: &str| {
+        let missed = tags.chars().map(|tag| (tag.to_string().parse().unwrap(), at(700))).collect();
+        let mut stored = before.clone();
+        stored.pairs.iter_mut().for_each(|pair| pair.missed = BTreeMap::clone(&missed));
+        let mut play = Play::new(LIMITED, "");
+        play.orders = Orders { once: Some(Duration::ZERO), is_dry: true, ..deleting(1, LIMITED) };
+        play.bench = Bench::resumed(play.orders.clone(), stored, second);
+        play.list(listed);
+        play
+    };
+    assert_eq!(fates(&dry("d", 1000, "abc")), [("d".to_owned(), DepartedFate::Unproved(at(1300)))]);
+    assert_eq!(fates(&dry("d", 1300, "abc")), [("d".to_owned(), DepartedFate::Due)]);
+    let play = dry("cd", 1300, "ab");
+    let held = fates(&play);
+    assert!(held.iter().all(|(_, fate)| matches!(fate, DepartedFate::Held(why) if why.contains("within 24 h"))));
+    assert_eq!((held.len(), play.deleted().as_str(), play.bench.deletions.len()), (2, "", 0), "it is only planned");
+    assert!(play.bench.machine.held_deletions().unwrap().1.contains("approve-deletions: "));
+}
+
+const LIMITED: &str = "deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 1},";

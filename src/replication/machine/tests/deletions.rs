@@ -175,6 +175,7 @@ impl Play {
                     self.bench.step(Event::Looked(absent));
                     self.settle();
                 }
+                "^" => self.hint(Some(rest)),
                 "R" | "F" => self.restart(op == "F"),
                 "X" => self.bench.step(Event::Frozen),
                 "S" => self.respecify_as(|spec| spec.replace("interval: 10m,", "interval: 10m, suspend: true,")),
@@ -190,6 +191,23 @@ impl Play {
                 _ => panic!("{word}"),
             }
         }
+    }
+
+    /// A notification says that something was deleted, and the repository is listed with these tags; `None` if the list
+    /// fails.
+    pub(super) fn hint(&mut self, tags: Option<&str>) {
+        let repository: RepositoryName = "app".parse().unwrap();
+        self.bench.step(Event::Hints(Hints { deleted_in: [repository.clone()].into(), ..Hints::default() }));
+        self.bench.passes(10);
+        let asked = std::mem::take(&mut self.bench.lists);
+        assert_eq!(asked, std::slice::from_ref(&repository));
+        let listed = tags.map(|tags| {
+            let tags = parse(tags).into_iter().map(|(tag, _)| tag.parse().unwrap()).collect();
+            let ((narrowed, left_out, invalid), sent_at) = (Default::default(), self.bench.now);
+            Box::new(Listed { repository: repository.clone(), tags, narrowed, sent_at, left_out, invalid })
+        });
+        self.bench.step(Event::TagsListed(repository, listed));
+        self.settle();
     }
 
     fn respecify_as(&mut self, change: impl Fn(String) -> String) {
@@ -244,7 +262,8 @@ fn the_recorded_digest_is_what_is_deleted() {
 
 /// Histories of lists, and the tags that are deleted. a, b, c and d are replicated. `.` is an interval, `+9` seconds, `L:ab` a complete list, `E` an empty one, `P` one
 /// that fails, `C` an empty catalog and `O` one of another repository; `>d` a push of d and `d2` another content of it,
-/// `!d` one whose copy fails, `<d` a notification that d is gone; `R` and `F` a restart with statuses and with files, `X` a
+/// `!d` one whose copy fails, `<d` a look that does not find d, `^ab` a notification of a deletion and, ten seconds
+/// later, the list that it asks for; `R` and `F` a restart with statuses and with files, `X` a
 /// process that was frozen, `S` and `U` a suspension and its end, `D` and `W` deletions off and on, `N` a filter that
 /// leaves d out, `Z` and `Y` consent withdrawn and given; `@`, `#`, `0` and `?` a deletion that finds the tag at the
 /// source, another digest or nothing at the destination, or fails.
@@ -326,6 +345,21 @@ const HISTORIES: &[(&str, &str)] = &[
     (". <d L:abc . L:abc", "d"),
     (". L:abc <d", ""),
     (". <d >d L:abcd . L:abc", ""),
+    (". ^abc", ""),
+    (". ^abc ^abc ^abc", ""),
+    (". ^abc . L:abc", "d"),
+    (". ^abc +580 L:abc", ""),
+    (". L:abc +590 ^abc", "d"),
+    (". L:abc +580 ^abc", ""),
+    (". ^abc ^abcd . L:abc", ""),
+    (". L:abc ^abcd . L:abc", ""),
+    (". ^abc >d . L:abc", ""),
+    (". ^ ^ ^ . L:abcd", ""),
+    (". ^ . L:abc", ""),
+    (". L:abc . ^", ""),
+    (". ^abc R . L:abc", ""),
+    (". ^abc F . L:abc", "d"),
+    (". ^abc X . L:abc", "d"),
     // specs and consent
     (". L:abc . S", ""),
     (". L:abc S . . U L:abc", "d"),

@@ -1,0 +1,172 @@
+//! Invariants of deletions: the lists that prove them, the brake, consent, and the digest that is recorded.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::names::{Content, Key, Millis, TAGS, at, content, destination_index, repository_index, tag_index};
+use super::process::Running;
+use super::world::{Target, World};
+use crate::plan::{DeletionBrake, RepositoryAddress};
+use crate::replication::machine::{Assignment, CopyId};
+
+/// The memory of the oracles about deletions.
+#[derive(Debug, Default)]
+pub(super) struct DeletionOracles {
+    /// The complete lists of the tags of a repository that a configuration took, in their order.
+    lists: HashMap<(usize, usize), Vec<TakenList>>,
+    /// The images at a place whose deletion was decided by a configuration.
+    counted: HashMap<(usize, RepositoryAddress), CountedImages>,
+    /// The images that were leaving when a person approved that.
+    approved: BTreeSet<(usize, Key, Content)>,
+}
+
+/// Tags with their contents; true if a person approved it.
+type CountedImages = BTreeSet<(usize, Content, bool)>;
+
+/// A complete list of the tags of a repository.
+#[derive(Debug)]
+pub(super) struct TakenList {
+    pub process: u32,
+    pub sent_at: Millis,
+    pub taken_at: Millis,
+    pub shown: BTreeSet<usize>,
+    pub is_lie: bool,
+}
+
+impl DeletionOracles {
+    pub(super) fn listed(&mut self, configuration: usize, repository: usize, list: TakenList) {
+        self.lists.entry((configuration, repository)).or_default().push(list);
+    }
+
+    /// The status of a place is gone, and with it what it counted.
+    pub(super) fn uncount(&mut self, configuration: usize, place: &RepositoryAddress) {
+        self.counted.remove(&(configuration, place.clone()));
+    }
+
+    /// A person approves what a process wants to delete.
+    pub(super) fn approve(&mut self, configuration: usize, running: &Running) {
+        for pair in running.machine.pairs() {
+            let (destination, repository) = super::oracles::ends(pair);
+            let leaving = pair.ledger.leaving().map(|(tag, digest)| {
+                (configuration, Key { destination, repository, tag: tag_index(tag) }, content(digest))
+            });
+            self.approved.extend(leaving);
+        }
+    }
+
+    fn lists_of(&self, configuration: usize, repository: usize) -> String {
+        format!("{:?}", self.lists.get(&(configuration, repository)))
+    }
+
+    /// Returns true if two lists that are an interval apart lack the tag, and nothing in between had it that
+    /// `process` has seen. A lie proves half of that: no client can know it for one. `seen` is the last request that
+    /// found the tag; a process goes on with the lists of an earlier one if records of them are kept.
+    fn is_proved(&self, target: Target, (number, tag): (usize, usize), rules: &ProofRules) -> bool {
+        let lists = self.lists.get(&(target.configuration, number)).map(Vec::as_slice).unwrap_or_default();
+        let lacks = |list: &TakenList| !list.shown.is_empty() && !list.shown.contains(&tag);
+        let is_own = |list: &TakenList| list.process == target.process;
+        (0..lists.len()).any(|last| {
+            let second = &lists[last];
+            is_own(second)
+                && lacks(second)
+                && lists[..last].iter().enumerate().any(|(index, first)| {
+                    lacks(first)
+                        && (is_own(first) || rules.has_records)
+                        && !(first.is_lie && second.is_lie)
+                        && second.sent_at >= first.taken_at + rules.interval
+                        && rules.seen <= first.sent_at
+                        && lists[index..last].iter().filter(|list| is_own(list)).all(|list| !list.shown.contains(&tag))
+                })
+        })
+    }
+}
+
+/// The rules of a proof.
+#[derive(Debug)]
+struct ProofRules {
+    interval: Millis,
+    has_records: bool,
+    seen: Millis,
+}
+
+impl World {
+    /// A deletion is decided by complete lists, within the brake, with consent, and in a window.
+    pub(super) fn check_deleted_tag(&mut self, target: Target, assignment: &Assignment) {
+        let (number, tag) = (repository_index(assignment.repository.as_str()), tag_index(&assignment.tag));
+        let key = Key { destination: destination_index(&assignment.destination), repository: number, tag };
+        let process = &self.processes[&target.process];
+        let running = &process.running[&target.configuration];
+        let (Ok(configuration), Some(recorded)) = (&running.machine.orders().configuration, &assignment.written) else {
+            return self.violate("D4 consent", || format!("{target:?} deletes {assignment:?} without spec or record"));
+        };
+        let recorded = content(recorded);
+        let matches = configuration.selection.matches(&assignment.repository);
+        let rule = matches.into_iter().find(|m| m.destination == assignment.destination);
+        let brake = rule.filter(|rule| rule.target == assignment.place.repository).and_then(|rule| rule.deletion);
+        let sights = running.seen.iter().filter(|((index, of, _), _)| (*index, *of) == (number, tag));
+        let rules = ProofRules {
+            interval: Millis::try_from(self.declared[target.configuration].interval.as_millis()).expect("it is short"),
+            has_records: self.store.has_records,
+            seen: sights.map(|(_, sight)| sight.sent_at).max().unwrap_or(Millis::MIN),
+        };
+        let is_proved = self.oracles.deletions.is_proved(target, (number, tag), &rules);
+        let has_consent = running.consents[key.destination] && brake.is_some() && !configuration.suspend;
+        let is_in_window = configuration.windows.at(at(self.now)).is_open;
+        let has_regained = process.has_regained;
+        let lists = self.oracles.deletions.lists_of(target.configuration, number);
+        if !is_proved {
+            self.violate("D1 proof", || {
+                format!("{target:?} deletes {key:?}, which no two lists lack: {rules:?} {lists}")
+            });
+        }
+        if !has_consent {
+            self.violate("D4 consent", || format!("{target:?} deletes {key:?}, which is not wanted or allowed"));
+        }
+        if !is_in_window {
+            self.violate("W windows", || format!("{target:?} deletes {key:?} outside of the windows"));
+        }
+        if !self.oracles.ever_verified.contains(&(key, recorded)) {
+            self.violate("D3 recorded digest", || format!("{target:?} deletes {key:?}, which was never verified"));
+        }
+        if let Some(brake) = brake.filter(|_| !has_regained) {
+            self.count_deletion(target, (key, recorded), brake, &assignment.place);
+        }
+    }
+
+    /// Within 24 hours, the length of no schedule, so many images may be deleted.
+    fn count_deletion(
+        &mut self,
+        target: Target,
+        (key, recorded): (Key, Content),
+        brake: DeletionBrake,
+        place: &RepositoryAddress,
+    ) {
+        let is_approved = self.oracles.deletions.approved.contains(&(target.configuration, key, recorded));
+        let counted = self.oracles.deletions.counted.entry((target.configuration, place.clone())).or_default();
+        counted.insert((key.tag, recorded, is_approved));
+        let (all, approved) = (counted.len(), counted.iter().filter(|(.., is_approved)| *is_approved).count());
+        let share = (TAGS + all) as u64 * u64::from(brake.max_percent) / 100;
+        let most = share.max(u64::from(brake.min_allowed));
+        if (all - approved) as u64 > most {
+            self.violate("D2 brake", || format!("{target:?} deletes {key:?}, one of {all}, of which {most} may go"));
+        }
+    }
+
+    /// What is deleted was not at the source all the time, and has the recorded digest.
+    pub(super) fn check_sent_deletion(&mut self, target: Target, copy: CopyId) {
+        let deleting = &self.processes[&target.process].running[&target.configuration].deletions[&copy];
+        let (key, recorded) = (deleting.key, deleting.recorded);
+        let history = &self.source.repositories[key.repository].tags[key.tag];
+        let is_at_source = history.now().is_some() && history.0.len() == deleting.changes;
+        let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
+        let is_other = there.is_some() && there != recorded && there == deleting.there;
+        self.oracles.verified.remove(&key);
+        if is_at_source {
+            self.violate("D1 proof", || format!("{target:?} deletes {key:?}, which the source has"));
+        }
+        if is_other {
+            self.violate("D3 recorded digest", || {
+                format!("{target:?} deletes {key:?} with content {there:?}, not {recorded:?}")
+            });
+        }
+    }
+}
