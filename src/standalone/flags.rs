@@ -49,6 +49,9 @@ pub struct PlanFlags {
     /// The folder that `transship sync --state` uses; it is only read.
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+    /// Plans a `transship sync --delete`: deletions are changes, and held ones end it with 4.
+    #[arg(long, requires = "state")]
+    pub(super) delete: bool,
     /// The format of the result.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
@@ -83,7 +86,8 @@ pub(super) struct RunFlags {
         value_parser = parse_retry_for
     )]
     pub(super) retry_for: Duration,
-    /// Ends with 3 instead of 0 if there are changes: images to copy (`plan`), or that were copied (`sync`).
+    /// Ends with 3 instead of 0 if there are changes: images to copy or delete (`plan`), or that were copied or deleted
+    /// (`sync`).
     #[arg(long)]
     pub(super) detailed_exit_code: bool,
 }
@@ -111,6 +115,9 @@ pub(super) struct FileFlags {
 
 /// The exit code of `--detailed-exit-code` for changes. 2 is what wrong files and flags give, of clap as well.
 pub(super) const HAS_CHANGES: u8 = 3;
+
+/// The exit code for deletions that wait for a person, where everything else is done.
+pub(super) const DELETIONS_WAIT: u8 = 4;
 
 /// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! Replicates without a cluster, from the same YAML kinds: `transship serve`, `sync`, `plan` and `status`.
 
 mod access;
+mod deletions;
 mod error;
 mod files;
 mod flags;

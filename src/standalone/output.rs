@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::UsageError;
-use super::flags::{Format, HAS_CHANGES};
+use super::deletions::ListedDeletions;
+use super::flags::{DELETIONS_WAIT, Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
 use super::wiring::{name_of, stopped_backfill, unused_filters};
@@ -126,17 +127,24 @@ pub(super) struct Summary {
     /// The text to print.
     pub(super) text: String,
     counts: ImageCounts,
+    deletions: ListedDeletions,
     problems: usize,
 }
 
 impl Summary {
-    /// Returns 1 if something failed; 0 otherwise, or 3 if that `is_detailed` and images were copied.
+    /// Returns 1 if something failed, 4 if deletions wait for a person; 0 otherwise, or 3 if that `is_detailed` and images
+    /// were copied or deleted.
     pub(super) fn exit_code(&self, is_detailed: bool) -> ExitCode {
         let ImageCounts { failed, pending, copied, .. } = self.counts;
-        match (failed + pending + self.problems, copied) {
-            (0, 1..) if is_detailed => ExitCode::from(HAS_CHANGES),
-            (0, _) => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
+        let has_changes = copied > 0 || self.deletions.have_changes();
+        if failed + pending + self.problems + self.deletions.failed() > 0 {
+            ExitCode::FAILURE
+        } else if self.deletions.are_held() {
+            ExitCode::from(DELETIONS_WAIT)
+        } else if is_detailed && has_changes {
+            ExitCode::from(HAS_CHANGES)
+        } else {
+            ExitCode::SUCCESS
         }
     }
 }
@@ -196,21 +204,25 @@ impl Printer {
         let unused: Vec<String> = machines.iter().flat_map(unused_filters).collect();
         let stopped: Vec<String> = machines.iter().flat_map(stopped_backfill).collect();
         let counts = ImageCounts::of(pairs.iter().flatten());
+        let deletions = ListedDeletions::of(machines);
         let text = match self.format {
             Format::Json => {
                 let mut document = document(&pairs, &counts, &problems);
                 (document["invalidNames"], document["unusedFilters"]) = (json!(invalid), json!(unused));
-                document["stoppedBackfills"] = json!(stopped);
+                (document["stoppedBackfills"], document["deletions"]) = (json!(stopped), json!(deletions));
                 format!("{document:#}\n")
             }
             Format::Text => {
                 let sentence = counts.sentence(is_stopped, !problems.is_empty());
                 let (invalid, problems) = (remark_lines(&invalid), problem_lines(&problems));
                 let (unused, stopped) = (remark_lines(&unused), remark_lines(&stopped));
-                format!("\n{}{invalid}{unused}{stopped}\n{sentence}\n{problems}", summary_table(&pairs))
+                let (deleted, held) = (deletions.lines(self.is_quiet), remark_lines(&deletions.held));
+                let counted = deletions.sentence();
+                let table = summary_table(&pairs);
+                format!("{deleted}\n{table}{invalid}{unused}{stopped}{held}\n{sentence}\n{counted}{problems}")
             }
         };
-        Summary { text, counts, problems: problems.len() }
+        Summary { text, counts, deletions, problems: problems.len() }
     }
 }
 

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::access::{FileAccess, FileContent};
+use super::deletions::ListedDeletions;
 use super::flags::PlanFlags;
 use super::invalid_lists::InvalidList;
 use super::preview::{ExcludedTags, PlannedAction, PlannedImage, PlannedRepository, Preview};
@@ -27,7 +28,7 @@ use crate::replication::machine::{Machine, Pair, PairKey};
 use crate::terms::{Action, TagConflict};
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
-/// Returns 0, or 1 if `sync` would fail, and 130 or 143 after a signal.
+/// Returns 0, or 1 if `sync` would fail, 4 if deletions would wait for a person, and 130 or 143 after a signal.
 ///
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.
@@ -35,12 +36,13 @@ pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     let content = read(&flags.files)?;
     let store = FileStore::read_only(flags.state.as_deref())?;
     let signals = StopSignals::catch()?;
-    let wiring = Wiring::new(content, store, 1, flags.run.retry_for, None);
+    let mut wiring = Wiring::new(content, store, 1, flags.run.retry_for, None);
+    wiring.deletes = flags.delete;
     tokio::spawn(wiring.core.clock.clone().beat());
     let retry_for = flags.run.retry_for;
     let preview = async {
         let machines = run_once(&wiring, Mode::Plan, signals.token()).await;
-        let mut preview = Preview::default();
+        let mut preview = Preview { deletions: ListedDeletions::of(&machines), ..Preview::default() };
         for machine in &machines {
             preview.take(machine, &wiring.access).await;
         }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::flags::{Format, HAS_CHANGES};
+use super::deletions::ListedDeletions;
+use super::flags::{DELETIONS_WAIT, Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{problem_lines, remark_lines, short_digest, table};
 use crate::image::{Digest, RepositoryName, Tag};
@@ -28,6 +29,8 @@ pub(super) struct Preview {
     pub(super) unused_filters: Vec<String>,
     /// Every image of the repositories that match.
     pub(super) images: Vec<PlannedImage>,
+    /// Images that left their sources, where a rule deletes such images.
+    pub(super) deletions: ListedDeletions,
     /// Problems of more than one image.
     #[serde(rename = "troubles")]
     pub(super) problems: Vec<String>,
@@ -137,7 +140,10 @@ impl Preview {
             rows.extend(self.images.iter().map(PlannedImage::row));
             text = format!("{text}\n{}", table(&rows));
         }
-        format!("{text}\n{}\n{}", self.sentence(), problem_lines(&self.problems))
+        if !self.deletions.is_empty() {
+            text = format!("{text}\n{}{}", table(&self.deletions.rows()), remark_lines(&self.deletions.held));
+        }
+        format!("{text}\n{}\n{}{}", self.sentence(), self.deletions.sentence(), problem_lines(&self.problems))
     }
 
     /// Returns the plan in one sentence.
@@ -157,13 +163,17 @@ impl Preview {
         }
     }
 
-    /// Returns 1 if `sync` would fail; 0 otherwise, or 3 if that `is_detailed` and there are images to copy.
+    /// Returns 1 if `sync` would fail, 4 if deletions would wait; 0 otherwise, or 3 if that `is_detailed` and there are
+    /// changes.
     pub(super) fn exit_code(&self, is_detailed: bool) -> ExitCode {
         let has = |action| self.images.iter().any(|image| image.action == action);
         if !self.problems.is_empty() || has(PlannedAction::Denied) || has(PlannedAction::Failed) {
             return ExitCode::FAILURE;
         }
-        let has_changes = has(PlannedAction::Copy) || has(PlannedAction::Overwrite);
+        if self.deletions.are_held() {
+            return ExitCode::from(DELETIONS_WAIT);
+        }
+        let has_changes = has(PlannedAction::Copy) || has(PlannedAction::Overwrite) || self.deletions.have_changes();
         if is_detailed && has_changes { ExitCode::from(HAS_CHANGES) } else { ExitCode::SUCCESS }
     }
 }

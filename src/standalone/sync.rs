@@ -16,14 +16,15 @@ use crate::locked::Locked;
 use crate::replication::machine::Assignment;
 
 /// Replicates what the files say. Prints a line an image, in case of `is_quiet` only of those that failed, and a
-/// summary. Returns 0 if all is done, 1 if something failed, and 130 or 143 after a signal.
+/// summary. Returns 0 if all is done, 1 if something failed, 4 if deletions wait for a person, and 130 or 143 after a
+/// signal.
 ///
 /// # Errors
 /// [`UsageError`] names everything that is wrong with the files and flags.
 pub async fn sync(flags: SyncFlags, is_quiet: bool) -> Result<ExitCode, UsageError> {
     if flags.dry_run {
-        let SyncFlags { files, run, state, output, .. } = flags;
-        return plan(PlanFlags { files, run, state, output }).await;
+        let SyncFlags { files, run, state, output, delete, .. } = flags;
+        return plan(PlanFlags { files, run, state, output, delete }).await;
     }
     let content = read(&flags.files)?;
     let store = FileStore::open(flags.state.as_deref(), "transship sync")?;

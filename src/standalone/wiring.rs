@@ -27,7 +27,7 @@ pub(super) struct Wiring {
     copies: usize,
     /// For how long a run tries again after a failure.
     retry_for: Duration,
-    /// True if a run that ends deletes images where the rules say so.
+    /// True if a run that ends deletes images where the rules say so, or is planned to.
     pub(super) deletes: bool,
     /// Counts requests to compare.
     requests: AtomicU64,
@@ -136,7 +136,7 @@ impl Wiring {
             slots: self.copies,
             once: (mode != Mode::Serve).then_some(self.retry_for),
             is_dry: mode == Mode::Plan,
-            deletes: mode != Mode::Sync || self.deletes,
+            deletes: mode == Mode::Serve || self.deletes,
             approved_deletions: content.documents.approvals.get(&name_of(configuration)).cloned(),
             configuration: Ok(Arc::new(configuration.clone())),
         }
