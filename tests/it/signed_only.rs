@@ -13,10 +13,10 @@ use crate::measured::limits::run_workers;
 use crate::standalone::text;
 use crate::stories::core::between;
 use crate::stories::execution::with_jobs;
-use crate::support::cosign::{CosignSigner, signature_tag};
+use crate::support::cosign::{CosignSigner, push_made_by_cosign, signature_tag};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
-use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
+use crate::support::scripted::{Login, Personality, ScriptedFault, ScriptedRegistry, When};
 use crate::tag_filters::{files, registry, rule};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -126,6 +126,23 @@ async fn signatures_that_cannot_be_read_prove_nothing_and_no_image_goes() {
     rule(&mut files)["verification"] = verified_by(&signer);
     let printed = text(&files.run("sync", &[]).await);
     assert!(printed.contains("SourceUnavailable") && images(&destination).is_empty(), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_real_cosign_has_signed_is_copied_in_both_forms() {
+    for (story, referrers) in [("cosign-api", Personality::plain().referrers), ("cosign-fallback", None)] {
+        let personality = Personality { login: Login::Anonymous, referrers, ..Personality::plain() };
+        let (source, destination) = (ScriptedRegistry::start(personality), registry());
+        let key = push_made_by_cosign(&source);
+        source.push("app", "unsigned", &Image::single(7, 1, 1_000));
+        let mut files = files(story, &source, &[&destination]);
+        for (key, expected) in [(CosignSigner::new().public_key(), vec![]), (key, vec!["bundle", "legacy"])] {
+            rule(&mut files)["verification"] = json!({"cosign": {"publicKey": key}});
+            let printed = text(&files.run("sync", &[]).await);
+            assert_eq!(images(&destination), expected, "{story}: {printed}");
+            assert_eq!(printed.contains("SignatureInvalid"), expected.is_empty(), "{story}: {printed}");
+        }
+    }
 }
 
 /// Returns the only image of a sync, and the requests that it took at the source.

@@ -7,7 +7,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::image::{Blob, Image};
+use super::image::{Blob, Image, sha256};
+use super::scripted::ScriptedRegistry;
 
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -81,4 +82,23 @@ impl CosignSigner {
 /// Returns the tag under which cosign keeps the signatures of an image.
 pub fn signature_tag(digest: &str) -> String {
     format!("{}.sig", digest.replace(':', "-"))
+}
+
+/// Fills the repository `app` with two images that the real cosign has signed, `legacy` by simple signing and `bundle` by
+/// a bundle, and returns the public key. `made_by_cosign.json` has the commands that made them.
+pub fn push_made_by_cosign(registry: &ScriptedRegistry) -> String {
+    let made: Value = serde_json::from_str(include_str!("made_by_cosign.json")).expect("JSON");
+    let decode = |text: &Value| BASE64_STANDARD.decode(text.as_str().expect("text")).expect("base64");
+    for bytes in made["blobs"].as_array().expect("a list").iter().map(decode) {
+        registry.put_blob("app", &sha256(&bytes), bytes.clone().into());
+    }
+    for manifest in made["manifests"].as_array().expect("a list") {
+        let bytes = decode(&manifest["bytes"]);
+        let media_type = manifest["mediaType"].as_str().expect("a media type");
+        registry.put_manifest("app", &sha256(&bytes), media_type, bytes);
+    }
+    for (tag, digest) in made["tags"].as_object().expect("an object") {
+        registry.tag("app", tag, digest.as_str().expect("a digest"));
+    }
+    made["publicKey"].as_str().expect("a key").to_owned()
 }
