@@ -116,10 +116,15 @@ pub struct SlowLayer {
 impl SlowLayer {
     /// Nothing runs yet; the owner consents.
     pub async fn new(story: &str) -> Self {
+        Self::of(story, 8 << 20).await
+    }
+
+    /// The same with a layer of so many bytes.
+    pub async fn of(story: &str, bytes: usize) -> Self {
         let source = TestRegistry::distribution(&format!("{story}-source")).user("reader", PASSWORD).start().await;
         let destination = TestRegistry::distribution(&format!("{story}-to")).user("writer", PASSWORD).start().await;
         let proxy = FaultProxy::start(source.address());
-        let large = Image::with_layers(35, "linux/amd64", vec![Blob::layer(35, 8 << 20)]);
+        let large = Image::with_layers(35, "linux/amd64", vec![Blob::layer(35, bytes)]);
         source.pusher().push("app", "v1", &large).await;
         let mut scene = Scene::new(story).await;
         let other = scene.other_namespace(&format!("{story}-other")).await;
@@ -153,6 +158,11 @@ impl SlowLayer {
         }))
         .unwrap();
         self.scene.configurations().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Lets the rest of the layer through at once.
+    pub fn lets_through(&self) {
+        self.source.set(LineFault::None);
     }
 
     /// Waits until the layer is on its way.

@@ -58,10 +58,10 @@ async fn copies_of_jobs_stop_with_their_registries_and_their_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_gets_on_is_given_more_time_at_the_api_server() {
-    let mut layer = SlowLayer::new("longer").await;
+    let mut layer = SlowLayer::of("longer", 24 << 20).await;
     let (system, _channel) = with_jobs(&mut layer.scene, "longer").await;
     // The layer takes longer than the minute after which it is known to get on.
-    layer.begin("Job", Duration::from_millis(800)).await;
+    layer.begin("Job", Duration::from_millis(400)).await;
     let _worker = run_workers(&layer.scene, &system, 1).await;
     layer.moves().await;
     layer.scene.kill_operator();
@@ -76,6 +76,7 @@ async fn a_job_that_gets_on_is_given_more_time_at_the_api_server() {
         if deadline == Some(240 + 1_800) { Ok(()) } else { Err(format!("{deadline:?}")) }
     })
     .await;
+    layer.lets_through();
     layer.scene.image_becomes("eu-west-1/app:v1", ReplicationState::Complete, Duration::from_secs(150)).await;
 }
 
