@@ -57,9 +57,10 @@ impl ListedDeletions {
         let Some(configuration) = machine.configuration() else { return };
         let is_wanted = machine.orders().deletes;
         self.is_wanted |= is_wanted;
-        self.images.extend(machine.departed().into_iter().map(|DepartedImage { key, tag, digest, fate }| {
+        self.images.extend(machine.departed().into_iter().map(|departed| {
+            let DepartedImage { key, tag, digest, is_outside, fate } = departed;
             let destination = format!("{}/{}", short_name(&key.destination, &configuration.namespace), key.target);
-            let (status, reason) = explain(fate, is_wanted);
+            let (status, reason) = explain(fate, is_outside, is_wanted);
             ListedDeletion { destination, tag, digest, status, reason }
         }));
         let held = machine.held_deletions().map(|(_, sentence)| format!("{}: {sentence}", name_of(configuration)));
@@ -151,8 +152,17 @@ impl DeletionStatus {
     }
 }
 
-fn explain(fate: DepartedFate, is_wanted: bool) -> (DeletionStatus, String) {
+fn explain(fate: DepartedFate, is_outside: bool, is_wanted: bool) -> (DeletionStatus, String) {
     match fate {
+        DepartedFate::Deleted if is_outside => (DeletionStatus::Deleted, "newer tags took its place".to_owned()),
+        DepartedFate::Unproved(from) if is_outside => (
+            DeletionStatus::Absent,
+            format!("newer tags took its place; a list from {from:.0} on has to show that, too"),
+        ),
+        DepartedFate::Due if is_outside => {
+            let how = if is_wanted { "" } else { "; sync deletes it with --delete" };
+            (DeletionStatus::Delete, format!("newer tags took its place in two lists of the source{how}"))
+        }
         DepartedFate::Deleted => (DeletionStatus::Deleted, "it left the source".to_owned()),
         DepartedFate::Unproved(from) => {
             (DeletionStatus::Absent, format!("a list from {from:.0} on has to lack it, too"))

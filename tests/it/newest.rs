@@ -99,6 +99,10 @@ async fn a_tag_that_falls_out_is_deleted_and_an_edit_deletes_none() {
     assert_eq!(tags_after(&files, &destination).await, names(&all));
     // A newer one pushes out the oldest of the four, which the source still has.
     source.push("app", "v1.6.0", &Image::single(6, 1, 1_000));
+    deletions::sync(&files, &["--delete"]).await;
+    tokio::time::sleep(INTERVAL + Duration::from_secs(1)).await;
+    let planned = text(&files.run("plan", &["--state", &files.state(), "--delete"]).await);
+    assert!(planned.contains("newer tags took its place in two lists of the source"), "{planned}");
     let left = tags_after(&files, &destination).await;
     assert_eq!(left, names(&["v1.1.0", "v1.3.0", "v1.4.0", "v1.5.0", "v1.6.0"]));
     assert!(source.tags("app").contains_key("v1.2.0"));

@@ -164,9 +164,7 @@ impl Machine {
         let result = outcome.map(|outcome| outcome.result);
         let is_at_source = matches!(result, Some(Ok(Removal::AtSource)));
         if matches!(result, Some(Ok(Removal::Done))) {
-            let recorded = self.pairs[&id].ledger.row(tag).and_then(|row| row.written.clone());
-            let key = self.pairs[&id].key.clone();
-            recorded.into_iter().for_each(|digest| self.note_deleted(key.clone(), tag, digest));
+            self.note_deleted(id, tag);
         }
         let forgotten = self.touch(id, now, |pair| {
             pair.deletions.running = None;

@@ -2,8 +2,8 @@
 
 use super::departed_image::{DepartedFate, DepartedImage};
 use super::state::HeldDeletions;
-use super::{Machine, Pair, PairKey};
-use crate::image::{Digest, Tag};
+use super::{Machine, Pair, PairId};
+use crate::image::Tag;
 use crate::plan::Row;
 use crate::terms::reason;
 
@@ -18,6 +18,7 @@ impl Machine {
                 key: pair.key.clone(),
                 tag: tag.clone(),
                 digest: digest.clone(),
+                is_outside: row.is_outside(),
                 fate: self.fate_of(pair, tag, row, held),
             })
         });
@@ -47,11 +48,15 @@ impl Machine {
         self.deletions.condition.as_ref()
     }
 
-    /// Remembers that a run has deleted an image.
-    pub(super) fn note_deleted(&mut self, key: PairKey, tag: &Tag, digest: Digest) {
+    /// Remembers that a run has deleted an image, which the ledger has still.
+    pub(super) fn note_deleted(&mut self, id: PairId, tag: &Tag) {
+        let pair = &self.pairs[&id];
+        let Some((digest, row)) = pair.ledger.row(tag).and_then(|row| Some((row.written.clone()?, row))) else {
+            return;
+        };
         if self.orders.once.is_some() {
-            let (tag, fate) = (tag.clone(), DepartedFate::Deleted);
-            self.deletions.made.push(DepartedImage { key, tag, digest, fate });
+            let (key, tag, is_outside) = (pair.key.clone(), tag.clone(), row.is_outside());
+            self.deletions.made.push(DepartedImage { key, tag, digest, is_outside, fate: DepartedFate::Deleted });
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct DepartedImage {
     pub tag: Tag,
     /// The digest that is recorded at the destination.
     pub digest: Digest,
+    /// True if the source has it still, and newer tags took its place among the newest.
+    pub is_outside: bool,
     /// What becomes of it there.
     pub fate: DepartedFate,
 }
