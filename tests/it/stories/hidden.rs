@@ -123,6 +123,7 @@ async fn registries_of_others_read_the_same_if_absent_forbidden_or_taken() {
     }
     scene.start_operator().await;
     scene.condition::<ReplicationConfiguration>(&user, "user", "Ready", "True", "Replicated", SOON).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await; // Ages differ by the second.
     for case in &cases {
         let object = configuration(case.configuration, "source", to_other(&case.own[0], "theirs"));
         scene.configurations().create(&PostParams::default(), &object).await.unwrap();
