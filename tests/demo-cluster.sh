@@ -297,6 +297,9 @@ spec:
     resources: ['*']
 EOF
 SINCE=$(now)
+# With the first consent the pair gets another status, as its spec then names the uid of the Registry.
+permitted() { ! denied >/dev/null && status_exists team-a across; }
+until_true 20 "the pair is permitted" permitted
 complete team-a across 42 "42, across: since the policy"
 same_digest 42 "$CENTRAL"
 shown kubectl get replicationstatus -n team-a -l transship.dev/configuration=across -o jsonpath='{.items[0].status.conditions[?(@.type=="Permitted")].message}{"\n"}'
