@@ -176,7 +176,12 @@ impl Machine {
                 Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
-                    return pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
+                    let is_complete = pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
+                    if pair.deletions.decided.contains(&tag) {
+                        pair.ledger.unverify(&tag, now); // It began before the deletion was decided.
+                        return false;
+                    }
+                    return is_complete;
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);
