@@ -139,6 +139,7 @@ impl World {
         self.destinations[1].is_dead = self.chance(20);
         self.store.room = if self.chance(40) { self.pick(2) } else { 250 };
         self.store.has_records = self.chance(25);
+        self.lingers = self.declared[0].base.deletion.is_some() && self.chance(50);
         self.start();
         self.after(100, Task::Act);
     }
@@ -153,7 +154,10 @@ impl World {
         if self.weather.steps == 0 {
             return self.after(1_000, Task::Heal);
         }
+        let interval = self.interval();
         let gap = match self.pick(10) {
+            // Two lists prove that a tag is gone.
+            0..=1 if self.lingers => 2 * interval + 20_000,
             0..=3 => self.draw(0, 500),
             4..=7 => self.draw(500, 10_000),
             _ => self.draw(10_000, 90_000),

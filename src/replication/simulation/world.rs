@@ -37,6 +37,8 @@ pub(super) struct World {
     /// Counts changes of Registries and policies.
     pub changes: u64,
     pub weather: Weather,
+    /// Steps may be so far apart that what was deleted before is deleted everywhere.
+    pub lingers: bool,
     pub oracles: Oracles,
     rng: SmallRng,
     tasks: BinaryHeap<Scheduled>,
@@ -132,6 +134,7 @@ impl World {
             started: 0,
             changes: 0,
             weather,
+            lingers: false,
             oracles: Oracles::default(),
             rng,
             tasks: BinaryHeap::new(),
