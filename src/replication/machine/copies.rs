@@ -177,11 +177,7 @@ impl Machine {
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
                     let is_complete = pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
-                    if pair.deletions.decided.contains(&tag) {
-                        pair.ledger.unverify(&tag, now); // It began before the deletion was decided.
-                        return false;
-                    }
-                    return is_complete;
+                    return pair.stays_complete(&tag, now) && is_complete;
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);
