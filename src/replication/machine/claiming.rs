@@ -52,7 +52,8 @@ impl Machine {
             }
         });
         if is_taken_over {
-            let pair = &self.pairs[&id];
+            let Some(pair) = self.pairs.get_mut(&id) else { return };
+            pair.withdrawals.add_all();
             // They copy what was observed before the other one wrote.
             self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
             let record = Record::StartedOver(pair.options.fingerprint());

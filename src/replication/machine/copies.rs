@@ -251,8 +251,8 @@ impl Machine {
         if is_verified {
             self.take_verified(id, tag, was_complete, now);
         }
-        if let Some(pair) = self.pairs.get(&id).filter(|pair| was_complete && !pair.ledger.is_complete(tag)) {
-            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag.clone())));
+        if self.pairs.get(&id).is_some_and(|pair| was_complete && !pair.ledger.is_complete(tag)) {
+            self.withdraw_record(id, tag.clone());
         }
     }
 

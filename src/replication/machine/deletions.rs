@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::pair_deletions::FailedDeletion;
 use super::state::{HeldDeletions, Queued, RunningDeletion};
-use super::{Deletion, DeletionOutcome, Effect, Group, Machine, PairId, PairKey, Record};
+use super::{Deletion, DeletionOutcome, Effect, Group, Machine, PairId, PairKey};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{AbsentTags, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
@@ -78,11 +78,10 @@ impl Machine {
                 pair.deletions.decided.insert(tag.clone());
             }
             pair.change(now);
-            pair.identity.clone()
         });
-        let Some(identity) = counted else { return };
-        let forgotten = images.into_iter().map(|(tag, _)| Effect::Record(identity.clone(), Record::Forgotten(tag)));
-        self.effects.extend(forgotten);
+        if counted.is_some() {
+            images.into_iter().for_each(|(tag, _)| self.withdraw_record(id, tag));
+        }
     }
 
     /// Starts the next deletion of a pair that is decided, once the store has it, and nothing is copied to the pair.

@@ -31,6 +31,7 @@ mod reporting;
 mod state;
 mod tags;
 mod timers;
+mod withdrawals;
 mod write_ahead;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -10,6 +10,7 @@ use super::causes::SharedCause;
 use super::event::StoredPair;
 use super::ids::CopyId;
 use super::pair_deletions::PairDeletions;
+use super::withdrawals::Withdrawals;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
@@ -69,6 +70,8 @@ pub(crate) struct Pair {
     pub urgent: BTreeSet<Tag>,
     /// Tags that are being copied.
     pub running: HashMap<Tag, CopyId>,
+    /// Records that the store may still have.
+    pub(super) withdrawals: Withdrawals,
     /// True while copies wait until the store has answered to the publication of the present status.
     pub is_awaited: bool,
     /// Since when the pair exists in this process.
@@ -121,6 +124,7 @@ impl Pair {
             queued: BTreeSet::new(),
             urgent: BTreeSet::new(),
             running: HashMap::new(),
+            withdrawals: Withdrawals::default(),
             is_awaited: false,
             created_at: now,
             missed: false,
@@ -256,9 +260,11 @@ impl Pair {
     pub(crate) fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
         self.changed_at = None;
         let status = Box::new(self.status(now));
-        if self.published.as_ref().is_some_and(|published| shows_the_same(published, &status)) && !self.may_exist {
+        let is_shown = self.published.as_ref().is_some_and(|published| shows_the_same(published, &status));
+        if is_shown && !self.may_exist && !self.withdrawals.are_open() {
             return None;
         }
+        self.withdrawals.begin();
         if self.is_awaited {
             self.pace.went_ahead(now);
         }
@@ -271,6 +277,7 @@ impl Pair {
         let Some(status) = self.publishing.take() else { return };
         self.pace.written(now);
         let is_lost = std::mem::take(&mut self.is_lost);
+        self.withdrawals.end(is_written && !is_lost);
         if is_written && !is_lost {
             (self.published, self.may_exist) = (Some(status), false);
         } else {
@@ -307,7 +314,7 @@ impl Pair {
             })
         };
         let known = [&self.published, &self.publishing].into_iter().flatten();
-        self.may_exist || known.into_iter().any(|status| is_claimed(status))
+        self.may_exist || self.withdrawals.contain(tag) || known.into_iter().any(|status| is_claimed(status))
     }
 
     /// Returns true if the store has counted the deletions that are decided, and does not say that their images are
@@ -318,7 +325,11 @@ impl Pair {
             status.recent_deletions == self.deletions.counts.published()
                 && !shown.any(|image| self.deletions.is_decided(&image.tag))
         };
-        !self.may_exist && self.publishing.is_none() && self.published.as_ref().is_some_and(|status| is_stored(status))
+        let is_withdrawn = !self.deletions.decided.iter().any(|tag| self.withdrawals.contain(tag));
+        is_withdrawn
+            && !self.may_exist
+            && self.publishing.is_none()
+            && self.published.as_ref().is_some_and(|status| is_stored(status))
     }
 
     /// Returns true if nothing is known of what the store says, and the ledger may lack a part of that.

@@ -230,11 +230,18 @@ impl Machine {
 
     /// Stops the copies of tags that are no longer in the ledger, and forgets their records.
     pub(super) fn forget_tags(&mut self, id: PairId, gone: Vec<Tag>) {
-        let Some(pair) = self.pairs.get(&id) else { return };
         for tag in gone {
-            self.effects.extend(pair.running.get(&tag).map(|copy| Effect::Stop(*copy)));
-            self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag)));
+            let running = self.pairs.get(&id).and_then(|pair| pair.running.get(&tag));
+            self.effects.extend(running.map(|copy| Effect::Stop(*copy)));
+            self.withdraw_record(id, tag);
         }
+    }
+
+    /// Withdraws the record that a tag was verified.
+    pub(super) fn withdraw_record(&mut self, id: PairId, tag: Tag) {
+        let Some(pair) = self.pairs.get_mut(&id) else { return };
+        pair.withdrawals.add(tag.clone());
+        self.effects.push(Effect::Record(pair.identity.clone(), Record::Forgotten(tag)));
     }
 
     /// Drops the pairs of which a Registry was replaced by another object: the record of the earlier one is void.

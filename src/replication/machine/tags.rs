@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::state::MAX_LOOKS;
-use super::{Effect, Hints, Looked, Machine, Observed, PairId, Record, Unread};
+use super::{Effect, Hints, Looked, Machine, Observed, PairId, Unread};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Attempt, Claims, Freshness, Ledger, Problem, RowState, UnreadEntry};
 use crate::terms::{ReferrersMode, reason};
@@ -93,7 +93,7 @@ impl Machine {
             });
             if earlier.is_some_and(|earlier| self.verified(id, tag) != Some(earlier)) {
                 // Before the tag is written: the record would be believed once the source has that digest again.
-                self.effects.push(Effect::Record(self.pairs[&id].identity.clone(), Record::Forgotten(tag.clone())));
+                self.withdraw_record(id, tag.clone());
             }
             self.record_missed(id);
             self.deletions_may_go_on(id, now);

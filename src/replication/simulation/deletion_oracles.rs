@@ -105,7 +105,7 @@ impl World {
         let sights = running.seen.iter().filter(|((index, of, _), _)| (*index, *of) == (number, tag));
         let rules = ProofRules {
             interval: Millis::try_from(self.declared[target.configuration].interval.as_millis()).expect("it is short"),
-            has_records: self.store.has_records,
+            has_records: self.store.keeps_lists(),
             seen: sights.map(|(_, sight)| sight.sent_at).max().unwrap_or(Millis::MIN),
         };
         let is_proved = self.oracles.deletions.is_proved(target, (number, tag), &rules);

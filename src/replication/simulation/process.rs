@@ -171,7 +171,7 @@ impl World {
             Effect::DeleteTag(copy, deletion) => self.begin_deletion(target, copy, deletion),
             Effect::Stop(copy) => self.stop_copy(target, copy),
             Effect::Record(identity, record) if self.leader == Some(target.process) => {
-                self.store.record(&identity, record)
+                self.store.record(target.process, &identity.name, record);
             }
             Effect::Record(..) => {}
             Effect::Publish(pair, identity, status) => {
@@ -227,6 +227,9 @@ impl World {
     ) {
         let is_refused = self.leader != Some(target.process);
         let (is_lost, is_unanswered) = self.store_fate();
+        if !is_refused && (!is_lost || self.chance(50)) {
+            self.store.write_records(target.process, &identity.name);
+        }
         if !is_refused && !is_lost {
             self.oracles.stored(target, pair, &identity.name);
             self.store.publish(target.configuration, identity, status);

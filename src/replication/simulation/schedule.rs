@@ -138,7 +138,8 @@ impl World {
         }
         self.destinations[1].is_dead = self.chance(20);
         self.store.room = if self.chance(40) { self.pick(2) } else { 250 };
-        self.store.has_records = self.chance(25);
+        self.store.has_records = self.chance(40);
+        self.store.are_late = self.chance(50);
         self.lingers = self.declared[0].base.deletion.is_some() && self.chance(50);
         self.start();
         self.after(100, Task::Act);

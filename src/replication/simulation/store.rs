@@ -24,6 +24,10 @@ pub(super) struct ModelStore {
     pub room: usize,
     /// True if every verified image is recorded, as files do; else a status is all that is left.
     pub has_records: bool,
+    /// True if records are written together with statuses, as objects of a cluster are.
+    pub are_late: bool,
+    /// The records that each process has not written yet, by the name of the status.
+    unwritten: BTreeMap<(u32, String), Vec<Record>>,
     /// Objects whose deletion failed: they are left to the next start.
     pub left: Vec<String>,
 }
@@ -56,6 +60,11 @@ impl ModelStore {
         self.statuses.insert(identity.name.clone(), Status { configuration, identity, status });
     }
 
+    /// Returns true if a process finds what earlier ones learned from lists.
+    pub(super) fn keeps_lists(&self) -> bool {
+        self.has_records && !self.are_late
+    }
+
     pub(super) fn delete(&mut self, name: &str) {
         self.statuses.remove(name);
         self.records.remove(name);
@@ -69,8 +78,23 @@ impl ModelStore {
         garbage
     }
 
-    pub(super) fn record(&mut self, identity: &PairIdentity, record: Record) {
-        let records = self.records.entry(identity.name.clone()).or_default();
+    pub(super) fn record(&mut self, process: u32, name: &str, record: Record) {
+        if self.are_late {
+            self.unwritten.entry((process, name.to_owned())).or_default().push(record);
+        } else {
+            self.write(name, record);
+        }
+    }
+
+    /// Writes the records of a pair: before its status.
+    pub(super) fn write_records(&mut self, process: u32, name: &str) {
+        for record in self.unwritten.remove(&(process, name.to_owned())).unwrap_or_default() {
+            self.write(name, record);
+        }
+    }
+
+    fn write(&mut self, name: &str, record: Record) {
+        let records = self.records.entry(name.to_owned()).or_default();
         match record {
             Record::Verified(image) => {
                 records.verified.insert(image.tag.parse().expect("a tag"), *image);
@@ -96,9 +120,14 @@ impl ModelStore {
                 verified: self
                     .has_records
                     .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
-                referrers_asked_at: records.and_then(|records| records.referrers_asked_at),
-                missed: records.filter(|_| self.has_records).map(|records| records.missed.clone()).unwrap_or_default(),
-                choice: records.and_then(|records| records.choice.clone()),
+                referrers_asked_at: records
+                    .filter(|_| self.keeps_lists())
+                    .and_then(|records| records.referrers_asked_at),
+                missed: records
+                    .filter(|_| self.keeps_lists())
+                    .map(|records| records.missed.clone())
+                    .unwrap_or_default(),
+                choice: records.filter(|_| self.keeps_lists()).and_then(|records| records.choice.clone()),
             }
         });
         Stored {
