@@ -212,7 +212,9 @@ impl World {
             !is_complete(row) || !is_known || is_repaired || self.oracles.verified.get(&key) == Some(&wanted)
         };
         let false_row = pair.ledger.rows().find(|row| !is_proved(row)).map(|(tag, row)| format!("{tag} {row:?}"));
-        let is_counted = images as usize == counted.len() || (is_withdrawal && stored.is_none());
+        let shown = self.store.statuses.get(&identity.name).map(|stored| stored.status.summary.images);
+        let is_kept = is_withdrawal && (stored.is_none() || shown == Some(images));
+        let is_counted = images as usize == counted.len() || is_kept;
         self.oracles.counted.insert((target, id), counted);
         if let Some(lost) = lost {
             self.violate("I8 no loss", || {
