@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use transship::terms::{Newest, NewestBy, ReplicationState};
 
@@ -112,7 +112,9 @@ async fn take_newest(scene: &Scene, count: u32) {
     let configurations = scene.configurations();
     let mut object = configurations.get("all").await.unwrap();
     object.spec.rules[0].newest = Some(Newest { count, by: NewestBy::Semver });
-    configurations.replace("all", &PostParams::default(), &object).await.unwrap();
+    // The operator may write its status meanwhile: a patch does not mind.
+    let patch = Patch::Merge(json!({"spec": {"rules": object.spec.rules}}));
+    configurations.patch("all", &PatchParams::default(), &patch).await.unwrap();
 }
 
 /// Waits until the statuses have just these tags of `app`, all complete.

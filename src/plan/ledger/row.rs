@@ -216,9 +216,8 @@ impl Counts {
             RowState::Failed(failure) if failure.code.is_skip() => (counts.skipped, counts.owed) = (1, 0),
             RowState::Failed(failure) => (counts.failed, counts.stuck) = (1, failure.code.needs_user().into()),
             RowState::InProgress { .. } => (counts.in_progress, counts.untried) = (1, counts.owed),
-            RowState::Pending => {
-                (counts.pending, counts.untried, counts.leaving) = (1, counts.owed, row.is_leaving().into());
-            }
+            RowState::Pending if row.is_leaving() => (counts.pending, counts.leaving, counts.owed) = (1, 1, 0),
+            RowState::Pending => (counts.pending, counts.untried) = (1, counts.owed),
         }
         counts
     }

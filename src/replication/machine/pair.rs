@@ -152,7 +152,8 @@ impl Pair {
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
             && counts.images - counts.complete >= summary.images.saturating_sub(summary.complete);
-        let short = Short { images: summary.images, is_known: false, until: now + MAX_SHORT };
+        let short =
+            Short { images: summary.images, is_known: false, until: self.was_closed.then_some(now + MAX_SHORT) };
         self.short = (!is_known).then_some(short);
         let is_other = stored.status.copy_options_hash != self.options.fingerprint();
         if is_other {
@@ -171,6 +172,7 @@ impl Pair {
         let images = self.ledger.counts().images;
         if let Some(short) = &mut self.short {
             short.is_known |= is_proved || images >= short.images;
+            short.until.get_or_insert(now + MAX_SHORT);
         }
         self.recover(now);
     }
@@ -221,7 +223,11 @@ impl Pair {
     pub(crate) fn recover(&mut self, now: Timestamp) {
         let counts = self.ledger.counts();
         let is_tried = counts.pending + counts.in_progress == counts.leaving;
-        if self.short.as_ref().is_some_and(|short| (short.is_known && is_tried) || short.until <= now) {
+        if self
+            .short
+            .as_ref()
+            .is_some_and(|short| (short.is_known && is_tried) || short.until.is_some_and(|until| until <= now))
+        {
             self.short = None;
             self.change(now);
         }
@@ -235,7 +241,7 @@ impl Pair {
             return None;
         }
         if let Some(short) = self.short.as_ref().filter(|short| !self.is_awaited || self.is_unknown(short)) {
-            return (self.is_awaited || self.changed_at.is_some()).then_some(short.until);
+            return short.until.filter(|_| self.is_awaited || self.changed_at.is_some());
         }
         if self.is_awaited {
             return Some(self.pace.ahead_at(now));
@@ -291,7 +297,7 @@ impl Pair {
     pub(crate) fn reopen(&mut self, now: Timestamp) {
         self.ledger.owe_all();
         let images = self.ledger.counts().images;
-        self.short = Some(Short { images, is_known: false, until: now + MAX_SHORT });
+        self.short = Some(Short { images, is_known: false, until: self.was_closed.then_some(now + MAX_SHORT) });
         self.was_closed = false;
         self.may_exist = true;
         self.lost(now);
@@ -383,8 +389,8 @@ struct Short {
     images: u64,
     /// True once a comparison has shown every image, though not all of them are verified.
     is_known: bool,
-    /// The status is published from then on in any case.
-    until: Timestamp,
+    /// The status is published from then on in any case; `None` before every image was observed.
+    until: Option<Timestamp>,
 }
 
 /// Reading back what is at a destination takes less.
