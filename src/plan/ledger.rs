@@ -210,8 +210,10 @@ impl Ledger {
             let FailedAttempt { code, message, retry_after, jitter } = failed;
             let attempts = 1 + row.attempts();
             let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
-            row.state = RowState::Failed(RowFailure { code, message, attempts, next_attempt_at });
-            row.owed = true;
+            // A tag that has left the source is not copied any more.
+            let failed = RowState::Failed(RowFailure { code, message, attempts, next_attempt_at });
+            row.state = if row.is_leaving() { RowState::Pending } else { failed };
+            row.owed = !row.is_leaving();
         });
     }
 

@@ -57,7 +57,12 @@ impl Ledger {
                 }
             };
             self.are_other_missed |= row.absence.map(|absence| absence.since) != earlier.map(|absence| absence.since);
+            if row.is_leaving() && matches!(row.state, RowState::Failed(_)) {
+                (row.state, row.owed) = (RowState::Pending, false); // It is not copied any more.
+            }
         }
+        let rows = &self.rows;
+        self.unread.retain(|tag, _| !rows.get(tag).is_some_and(Row::is_leaving));
         self.recount();
         gone.iter().for_each(|tag| self.remove(tag));
         gone.extend(self.forget_unlisted(listed, begun));

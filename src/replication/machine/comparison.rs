@@ -154,10 +154,11 @@ impl Machine {
         let (fate, list) = (self.fate_of_absent(id), self.list_of(&key, listed));
         self.record_choice(id, &list);
         let gone = self.touch(id, now, |pair| {
+            let before = pair.ledger.counts();
             let mut gone = list.forget_outside(pair, listed);
             gone.extend(pair.ledger.take_listing(&list.tags, fate, listed.sent_at, now));
             pair.ledger.mark_outside(|tag| list.is_outside(listed, tag));
-            if !gone.is_empty() {
+            if !gone.is_empty() || pair.ledger.counts() != before {
                 pair.change(now);
             }
             gone

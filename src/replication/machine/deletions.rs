@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::pair_deletions::FailedDeletion;
 use super::state::{HeldDeletions, Queued, RunningDeletion};
-use super::{Deletion, DeletionOutcome, Effect, Group, Machine, PairId, PairKey};
+use super::{Deletion, DeletionOutcome, Effect, Group, Machine, Pair, PairId, PairKey};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{AbsentTags, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
@@ -149,6 +149,9 @@ impl Machine {
             self.follow_up(id, &tag, &digest, now);
         }
         self.release(id, now);
+        if let Some(later) = self.pair_at(&place).filter(|later| *later != id) {
+            self.release(later, now);
+        }
     }
 
     fn settle_deletion(
@@ -196,10 +199,11 @@ impl Machine {
         }
     }
 
-    /// Returns the pair of an image in which something is being deleted: a manifest that is deleted there may be the
-    /// one that is copied.
+    /// Returns the pair of an image in whose place something is being deleted, perhaps for an earlier pair: a manifest
+    /// that is deleted there may be the one that is copied.
     pub(super) fn deleting(&self, queued: &Queued) -> Option<PairId> {
-        let is_deleting = |id: &&PairId| self.pairs.get(id).is_some_and(|pair| pair.deletions.running.is_some());
+        let is_busy = |pair: &Pair| self.deletions.running.values().any(|running| running.place == pair.place);
+        let is_deleting = |id: &&PairId| self.pairs.get(id).is_some_and(is_busy);
         queued.pairs.iter().find(is_deleting).copied()
     }
 
@@ -292,7 +296,7 @@ impl Machine {
     }
 
     /// Forgets the deletions of a pair that is dropped, but for their counts.
-    pub(super) fn drop_deletions(&mut self, id: PairId, pair: &super::Pair, now: Timestamp) {
+    pub(super) fn drop_deletions(&mut self, id: PairId, pair: &Pair, now: Timestamp) {
         self.deletions.due.set(id, None);
         self.deletions.busy.remove(&id);
         let is_held = self.deletions.held.remove(&id).is_some();
