@@ -308,6 +308,25 @@ fn absence_is_proved_by_two_lists_an_interval_apart() {
 }
 
 #[test]
+fn a_tag_that_has_left_is_not_to_be_read_or_copied_any_more() {
+    let mut ledger = with_replicas(&["a", "b", "c", "d"]);
+    for name in ["b", "d"] {
+        observe(&mut ledger, &tag(name), &Digest::sha256(b"moved"), at(1));
+    }
+    let failed =
+        || FailedAttempt { code: FailureCode::SourceDenied, message: String::new(), retry_after: None, jitter: 0.5 };
+    ledger.fail(&tag("b"), &Digest::sha256(b"moved"), failed(), at(2));
+    let unread = FailedRead { code: FailureCode::SourceDenied, message: String::new(), is_of_tag: true };
+    ledger.fail_to_read(&tag("c"), unread, at(2), at(2));
+    assert_eq!((ledger.counts().failed, ledger.counts().owed), (2, 2));
+    prove(&mut ledger, &["a"], 10);
+    prove(&mut ledger, &["a"], 1000);
+    ledger.fail(&tag("d"), &Digest::sha256(b"moved"), failed(), at(1001));
+    let counts = ledger.counts();
+    assert_eq!((counts.failed, counts.stuck, counts.owed, counts.untried, counts.leaving), (0, 0, 0, 0, 2));
+}
+
+#[test]
 fn an_empty_list_has_tags_forgotten_and_never_deleted() {
     let mut ledger = with_replicas(&["a", "b"]);
     assert!(prove(&mut ledger, &["a"], 10).is_empty());

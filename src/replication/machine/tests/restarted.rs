@@ -1,4 +1,4 @@
-//! Comparisons after a restart do not stay together.
+//! What a restart keeps apart and as it was: the times of comparisons, and statuses that had no room for all images.
 
 use super::*;
 
@@ -21,4 +21,19 @@ fn configurations_that_start_together_do_not_compare_together_again() {
     assert!(resumed.iter().all(|(first, second)| (540..=600).contains(first) && *second == 600), "{resumed:?}");
     let distinct: BTreeSet<_> = resumed.iter().map(|(first, _)| first).collect();
     assert!(distinct.len() > 10, "{resumed:?}");
+}
+
+#[test]
+fn a_status_that_had_no_room_stays_while_nothing_is_observed() {
+    let bench = published(&[("v1", "A"), ("v2", "B")]);
+    let mut stored = bench.stored();
+    stored.pairs[0].status.images.truncate(1);
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    again.unanswered = Some(Vec::new());
+    again.passes(100_000);
+    assert!(again.unanswered.as_ref().unwrap().is_empty(), "the source may be away for a day");
+    again.compare(&[("app", &[("v1", "A")])], true);
+    again.passes(1_000);
+    let published = again.unanswered.as_ref().unwrap().last().map(|(_, _, status)| status.summary.images);
+    assert_eq!(published, Some(1), "what a list lacks is gone after a while");
 }
