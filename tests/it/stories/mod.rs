@@ -43,4 +43,5 @@ mod tenants;
 mod troubles;
 mod two_destinations;
 mod two_operators;
+mod watch_gap;
 mod workers;
