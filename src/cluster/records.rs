@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 
-use super::call::{CallError, FIELD_MANAGER, call};
+use super::call::{CallError, FIELD_MANAGER, call, each_page};
 use crate::api::{ReplicationRecord, ReplicationRecordObjectSpec, ReplicationStatus};
 use crate::locked::Locked;
 use crate::plan::{ImageRecord, PairIdentity, RecordBucket};
@@ -124,14 +124,7 @@ impl RecordObjects {
     }
 
     fn object(&self, pair: &PairIdentity, bucket: RecordBucket, uid: String) -> ReplicationRecord {
-        let owner = OwnerReference {
-            api_version: ReplicationStatus::api_version(&()).into_owned(),
-            kind: ReplicationStatus::kind(&()).into_owned(),
-            name: pair.name.clone(),
-            uid: uid.clone(),
-            controller: Some(true),
-            block_owner_deletion: None,
-        };
+        let owner = owner_reference::<ReplicationStatus>(&pair.name, &uid);
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let spec = ReplicationRecordSpec {
             status_ref: StatusReference { name: pair.name.clone(), uid },
@@ -153,12 +146,9 @@ impl RecordObjects {
     /// Returns the parts of all records, by the uid of their statuses.
     async fn list(&self) -> Result<HashMap<String, Vec<RecordBucket>>, CallError> {
         let api: Api<ReplicationRecord> = Api::all(self.client.clone());
-        let mut parameters = ListParams::default().limit(PAGE);
         let mut found: HashMap<String, Vec<RecordBucket>> = HashMap::new();
-        loop {
-            let page = call(api.list(&parameters)).await?;
-            for object in page.items {
-                let ReplicationRecordObjectSpec(spec) = object.spec;
+        each_page(&api, PAGE, |objects: Vec<ReplicationRecord>| {
+            for ReplicationRecordObjectSpec(spec) in objects.into_iter().map(|object| object.spec) {
                 let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
                 found.entry(spec.status_ref.uid).or_default().push(RecordBucket {
                     index: number(spec.bucket),
@@ -167,11 +157,21 @@ impl RecordObjects {
                     rows: spec.rows,
                 });
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
-                None => return Ok(found),
-            }
-        }
+        })
+        .await?;
+        Ok(found)
+    }
+}
+
+/// Returns the reference by which the object of this name and uid controls another one.
+pub(super) fn owner_reference<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
     }
 }
 

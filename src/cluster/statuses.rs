@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -14,9 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::call::{CallError, FIELD_MANAGER, call};
+use super::call::{CallError, FIELD_MANAGER, call, each_page};
 use super::pair_events::PairNews;
-use super::records::RecordObjects;
+use super::records::{RecordObjects, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
 use crate::plan::{
@@ -24,7 +23,7 @@ use crate::plan::{
 };
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
-use crate::terms::{ConfigurationReference, ReplicationStatusStatus, reason};
+use crate::terms::{ReplicationStatusStatus, reason};
 
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub(crate) struct Statuses {
@@ -78,18 +77,13 @@ impl Statuses {
     /// [`CallError`] if a page cannot be read.
     pub(crate) async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
         let api: Api<ReplicationStatus> = Api::all(self.client.clone());
-        let mut parameters = ListParams::default().limit(PAGE);
         let mut found = Vec::new();
-        loop {
-            let page = call(api.list(&parameters)).await?;
-            page.items.iter().for_each(|object| self.news.restore(object));
-            page.items.iter().for_each(|object| self.adopt(object));
-            found.extend(page.items.into_iter().map(stored));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
-                None => break,
-            }
-        }
+        each_page(&api, PAGE, |objects: Vec<ReplicationStatus>| {
+            objects.iter().for_each(|object| self.news.restore(object));
+            objects.iter().for_each(|object| self.adopt(object));
+            found.extend(objects.into_iter().map(stored));
+        })
+        .await?;
         self.records.restore(&mut found).await?;
         Ok(found.into_iter().map(|(pair, _)| pair).collect())
     }
@@ -147,7 +141,8 @@ impl Statuses {
         let mut object = ReplicationStatus::new(&pair.name, ReplicationStatusObjectSpec(pair.spec.clone()));
         let configuration = &pair.spec.configuration_ref;
         object.labels_mut().insert(CONFIGURATION_LABEL.to_owned(), configuration.name.clone());
-        object.metadata.owner_references = Some(vec![owner_reference(configuration)]);
+        let owner = owner_reference::<ReplicationConfiguration>(&configuration.name, &configuration.uid);
+        object.metadata.owner_references = Some(vec![owner]);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match call(api.create(&parameters, &object)).await {
             Ok(_) => {}
@@ -255,17 +250,6 @@ fn key(pair: &PairIdentity) -> StatusKey<'_> {
 /// Returns the bytes of a status as it is stored.
 fn length(status: &ReplicationStatusStatus) -> usize {
     serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
-}
-
-fn owner_reference(owner: &ConfigurationReference) -> OwnerReference {
-    OwnerReference {
-        api_version: ReplicationConfiguration::api_version(&()).into_owned(),
-        kind: ReplicationConfiguration::kind(&()).into_owned(),
-        name: owner.name.clone(),
-        uid: owner.uid.clone(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }
 }
 
 const PAGE: u32 = 50;

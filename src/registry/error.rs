@@ -57,7 +57,7 @@ pub enum ErrorKind {
     ManifestInvalid,
     /// A bound was exceeded: a body, a list, a number of pages.
     TooLarge,
-    /// What was to be created exists.
+    /// The thing that was to be created exists.
     AlreadyExists,
     /// Any other 4xx: an unchanged retry cannot help.
     Rejected,

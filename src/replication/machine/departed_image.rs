@@ -16,7 +16,7 @@ pub(crate) struct DepartedImage {
     pub digest: Digest,
     /// True if the source has it still, and newer tags took its place among the newest.
     pub is_outside: bool,
-    /// What becomes of it there.
+    /// The fate of the image there.
     pub fate: DepartedFate,
 }
 

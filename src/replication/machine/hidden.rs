@@ -1,6 +1,6 @@
 //! Registries of other owners that consent to nothing: they read alike, whether they exist or not.
 //!
-//! What was known of one before its owner withdrew consent is kept: its pairs show that they are denied, and go on with
+//! Knowledge of one from before its owner withdrew consent is kept: its pairs show that they are denied, and go on with
 //! what was verified once there is consent again.
 
 use super::{Machine, RegistryIdentity, StoredPair};

@@ -39,7 +39,7 @@ pub(super) struct Comparison {
     pub(super) is_partial: bool,
 }
 
-/// What the pause before the next comparison depends on.
+/// The grounds on which the pause before the next comparison depends.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     /// Comparisons in a row that were not complete.

@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// What is deleted was not at the source all the time, and has the recorded digest.
+    /// Checks that an image that is deleted was not at the source all the time, and has the recorded digest.
     pub(super) fn check_sent_deletion(&mut self, target: Target, copy: CopyId) {
         let deleting = &self.processes[&target.process].running[&target.configuration].deletions[&copy];
         let (key, recorded) = (deleting.key, deleting.recorded);

@@ -1,4 +1,4 @@
-//! What a restart keeps apart and as it was: the times of comparisons, and statuses that had no room for all images.
+//! Restarts keep apart, or leave as they were: the times of comparisons, and statuses that had no room for all images.
 
 use super::*;
 
