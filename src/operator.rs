@@ -63,7 +63,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), hosts, checks));
     let (leading, mut election) = Leading::new(&client, &flags)?;
     let Parts { context, dispatcher, jobs, wakes, claim_wakes } =
-        Parts::new(&flags, view, undecodable, &heartbeats, &shutdown, leading.leads.clone())?;
+        Parts::new(&flags, view, undecodable, &heartbeats, &shutdown, leading.elected.clone())?;
     let own = flags.jobs.namespace.clone();
     let addresses = Arc::new(ClusterAddresses::new(client, own, fixed, refused, context.errors.clone()));
 
@@ -150,7 +150,7 @@ impl Parts {
         undecodable: Arc<Undecodable>,
         heartbeats: &Heartbeats,
         shutdown: &CancellationToken,
-        leads: CancellationToken,
+        elected: CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?;
         let (metrics, claims) = (Arc::new(Metrics::default()), SharedClaims::default());
@@ -195,7 +195,7 @@ impl Parts {
             shutdown: shutdown.clone(),
             wakes: waker,
             stored: Locked::default(),
-            leads,
+            elected,
             begun: OnceLock::new(),
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
@@ -240,7 +240,7 @@ async fn beat(heartbeats: Heartbeats) {
 }
 
 async fn report_undecodable(context: Arc<Context>) {
-    context.leads.cancelled().await;
+    context.elected.cancelled().await;
     context.undecodable.report(&context.view.client, |namespace| context.view.acts_on(namespace)).await;
 }
 
@@ -280,7 +280,7 @@ async fn start(
         readiness.reached(STATUSES);
         readiness.reached(JOBS);
     }
-    context.leads.cancelled().await;
+    context.elected.cancelled().await;
     context.metrics.leader.set(1);
     while let Err(error) = adopt_statuses(&context).await {
         tracing::warn!(%error, "the statuses cannot be listed yet");

@@ -41,7 +41,7 @@ pub(crate) struct Election {
     candidate: LeaseCandidate,
     addresses: ReplicaAddresses,
     roles: watch::Sender<Role>,
-    leads: CancellationToken,
+    elected: CancellationToken,
     /// The end of the time for which this replica may act.
     leads_until: Option<Instant>,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Election {
 pub(crate) struct LeaseLost;
 
 impl Election {
-    /// Returns an election by the Lease `name`, in which this replica is `identity`; `leads` is
+    /// Returns an election by the Lease `name`, in which this replica is `identity`; `elected` is
     /// cancelled once it leads.
     pub(crate) fn new(
         client: Client,
@@ -59,7 +59,7 @@ impl Election {
         identity: String,
         addresses: ReplicaAddresses,
         roles: watch::Sender<Role>,
-        leads: CancellationToken,
+        elected: CancellationToken,
     ) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),
@@ -67,7 +67,7 @@ impl Election {
             candidate: LeaseCandidate::new(identity),
             addresses,
             roles,
-            leads,
+            elected,
             leads_until: None,
         }
     }
@@ -118,7 +118,7 @@ impl Election {
             tracing::info!(lease = %self.name, %identity, ?role, "the role of this replica");
         }
         if matches!(role, Role::Leads(_)) {
-            self.leads.cancel();
+            self.elected.cancel();
         }
     }
 

@@ -63,7 +63,7 @@ pub(crate) struct Context {
     /// Pairs that an earlier process left, by the uid of their configuration, until it starts.
     pub stored: Locked<HashMap<String, Vec<StoredPair>>>,
     /// Is cancelled once this replica leads: before that it writes nothing.
-    pub leads: CancellationToken,
+    pub elected: CancellationToken,
     /// Is set once configurations may start: the end of the time for which an earlier process may have acted.
     pub begun: OnceLock<Instant>,
 }
@@ -83,7 +83,7 @@ impl Context {
 
     /// Returns a stream that has one item, once this replica leads.
     pub(crate) fn leading(&self) -> impl Stream<Item = ()> + Send + Sync + 'static {
-        futures::stream::once(self.leads.clone().cancelled_owned())
+        futures::stream::once(self.elected.clone().cancelled_owned())
     }
 
     fn wake_all(&self) {

@@ -52,7 +52,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     let registries = || context.view.stores.registries.len();
     context.view.record_registry(&name, &registry.uid().unwrap_or_default());
     announce(&registry, &name, &context);
-    if !context.leads.is_cancelled() {
+    if !context.elected.is_cancelled() {
         return Ok(Action::await_change());
     }
     let slot = context.checks.take(owner(&registry, &namespace)).await;

@@ -29,7 +29,7 @@ pub(crate) async fn run(controller: Controller<RegistryPermissionPolicy>, contex
 async fn reconcile(policy: Arc<RegistryPermissionPolicy>, context: Arc<Context>) -> Result<Action, CallError> {
     let _running = context.metrics.reconciling("RegistryPermissionPolicy");
     let namespace = policy.namespace().unwrap_or_default();
-    if !context.view.acts_on(&namespace) || !context.leads.is_cancelled() {
+    if !context.view.acts_on(&namespace) || !context.elected.is_cancelled() {
         return Ok(Action::await_change());
     }
     if context.undecodable.message::<RegistryPermissionPolicy>(policy.meta()).is_some() {

@@ -21,7 +21,7 @@ pub(super) struct Leading {
     /// The start of a replica without a Lease.
     alone_since: Option<Instant>,
     /// Is cancelled once this replica leads.
-    pub leads: CancellationToken,
+    pub elected: CancellationToken,
 }
 
 /// The end of the leader before this one.
@@ -45,19 +45,22 @@ impl Leading {
             notify: reachable(flags.notify_address, &flags.pod_ips),
             channel: reachable(flags.jobs.channel_address, &flags.pod_ips),
         };
-        let leads = CancellationToken::new();
+        let elected = CancellationToken::new();
         let (Some(lease), Some(identity)) = (&flags.lease, &flags.identity) else {
-            leads.cancel();
+            elected.cancel();
             let now = Instant::now();
-            return Ok((Self { roles: watch::channel(Role::Leads(now)).1, own, alone_since: Some(now), leads }, None));
+            return Ok((
+                Self { roles: watch::channel(Role::Leads(now)).1, own, alone_since: Some(now), elected },
+                None,
+            ));
         };
         if own.notify.ip().is_unspecified() {
             return Err("--lease needs --pod-ips: the other replicas reach this one there".to_owned());
         }
         let (sender, roles) = watch::channel(Role::Unknown);
         let name = (flags.jobs.namespace.as_str(), lease.as_str());
-        let election = Election::new(client.clone(), name, identity.clone(), own, sender, leads.clone());
-        Ok((Self { roles, own, alone_since: None, leads }, Some(election)))
+        let election = Election::new(client.clone(), name, identity.clone(), own, sender, elected.clone());
+        Ok((Self { roles, own, alone_since: None, elected }, Some(election)))
     }
 
     /// Waits until it is known which replica leads. Returns true if it is this one.
@@ -89,7 +92,7 @@ impl Leading {
             // One that has waited for a leader.
             Role::Leads(_) => Some(port(&own)),
         };
-        listener::pass_on(listener, self.roles.clone(), target, &self.leads).await;
+        listener::pass_on(listener, self.roles.clone(), target, &self.elected).await;
     }
 }
 
