@@ -31,7 +31,8 @@ pub fn passes_by_itself(code: FailureCode) -> bool {
 fn is_resolved_by_users(code: FailureCode) -> bool {
     matches!(
         code,
-        FailureCode::DestinationDenied
+        FailureCode::DestinationConflict
+            | FailureCode::DestinationDenied
             | FailureCode::DestinationNotReady
             | FailureCode::SourceNotReady
             | FailureCode::PolicyRevoked

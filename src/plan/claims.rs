@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::probe_turns::ProbeTurns;
 use crate::image::RepositoryName;
 
 /// A repository of a registry, independent of the Registry objects that name it.
@@ -39,7 +40,8 @@ pub enum Standing {
 
 /// The writers of all destination repositories, over all configurations.
 ///
-/// Only claims with the consent of the destination's owner are made here; one is released when consent goes.
+/// Only claims with the consent of the destination's owner are made here; one is released when consent goes. The turns
+/// of probes are kept with them, as the other state that configurations share.
 #[derive(Debug, Default)]
 pub struct Claims {
     held: HashMap<RepositoryAddress, Claim>,
@@ -49,6 +51,9 @@ pub struct Claims {
     /// Destinations that a configuration gave up, or lost to another, with its uid.
     former: HashMap<RepositoryAddress, String>,
     changes: u64,
+    /// The namespaces of configurations, by uid.
+    namespaces: HashMap<String, String>,
+    probe_turns: ProbeTurns,
 }
 
 /// The claim of a configuration on a destination.
@@ -114,6 +119,26 @@ impl Claims {
     ) -> bool {
         let reverse = self.held.get(source).filter(|claim| claim.source == *destination);
         [self.held.get(destination), reverse].into_iter().flatten().any(|claim| claim.standing < standing)
+    }
+
+    /// Records the namespace of a configuration: conflicts inside one namespace are no secret.
+    pub fn introduce(&mut self, uid: &str, namespace: &str) {
+        if !self.namespaces.contains_key(uid) {
+            self.namespaces.insert(uid.to_owned(), namespace.to_owned());
+        }
+    }
+
+    /// Forgets the namespace of a configuration that has ended.
+    pub fn forget(&mut self, uid: &str) {
+        self.namespaces.remove(uid);
+    }
+
+    /// Returns true if all claims that a copy from `source` to `destination` conflicts with are of configurations of
+    /// `namespace`.
+    pub fn are_within(&self, namespace: &str, source: &RepositoryAddress, destination: &RepositoryAddress) -> bool {
+        let reverse = self.held.get(source).filter(|claim| claim.source == *destination);
+        let is_within = |claim: &Claim| self.namespaces.get(&claim.claimant.uid).is_some_and(|own| own == namespace);
+        [self.held.get(destination), reverse].into_iter().flatten().all(is_within)
     }
 
     /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
@@ -192,6 +217,11 @@ impl Claims {
     /// changes.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Returns the turns of configurations that are refused for one cause.
+    pub fn probe_turns(&mut self) -> &mut ProbeTurns {
+        &mut self.probe_turns
     }
 }
 

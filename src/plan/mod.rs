@@ -27,11 +27,13 @@ mod pair_identity;
 mod pair_news;
 mod patterns;
 mod phase;
+mod probe_turns;
 mod referrers;
 mod report;
 mod repository_filters;
 mod schedule;
 mod selection;
+mod shared_cause;
 mod spec_error;
 mod status_throttle;
 mod tag_filters;
@@ -70,6 +72,7 @@ pub use object_reports::{Health, policy_status, quota_to_publish, registry_statu
 pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
 pub use pair_news::{AnnouncedOutcome, NewsBudget};
+pub use probe_turns::{ProbeSubject, ProbeTurns};
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,
@@ -78,6 +81,7 @@ pub use report::{
 pub use repository_filters::RepositoryFilters;
 pub use schedule::{CalendarTimes, Pace, WindowState, Windows};
 pub use selection::{Match, Rule, RuleTarget, Selection, TagChoice};
+pub use shared_cause::{SharedCause, Sharing};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};
 pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};

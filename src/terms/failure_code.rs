@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The cause of a failed replication: a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum FailureCode {
+    /// Another configuration writes to the destination repository, and the registry would take the image of this one,
+    /// too. The configuration is `Stalled` with `DestinationConflict`.
+    DestinationConflict,
     /// The destination registry refuses the credentials, or they do not permit a push.
     DestinationDenied,
     /// The destination does not answer as a registry: with a web page, other digests or sizes than those written, or
@@ -81,7 +84,8 @@ impl FailureCode {
     pub fn needs_user(self) -> bool {
         matches!(
             self,
-            Self::DestinationDenied
+            Self::DestinationConflict
+                | Self::DestinationDenied
                 | Self::DestinationRejected
                 | Self::InvalidContent
                 | Self::LimitExceeded

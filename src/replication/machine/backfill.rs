@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::state::Queued;
-use super::{Machine, PairId};
+use super::{Machine, Pair, PairId};
 use crate::plan::{NamespacedName, Row, RowState, is_backfill_stopped};
 
 impl Machine {
@@ -20,8 +20,8 @@ impl Machine {
             let is_new = |row: &Row| matches!(row.state, RowState::Pending) && row.written.is_none();
             // Those of a pair that is refused as a whole are not tried anyway.
             pair.refused.is_none()
-                && self.is_stopped(&pair.key.destination)
-                && pair.ledger.row(&queued.tag).is_some_and(is_new)
+                && (self.awaits_verdict(*id)
+                    || self.is_stopped(&pair.key.destination) && pair.ledger.row(&queued.tag).is_some_and(is_new))
         };
         let held: Vec<PairId> = queued.pairs.iter().copied().filter(is_held).collect();
         for id in held {
@@ -39,7 +39,10 @@ impl Machine {
         if self.backfills.held.is_empty() {
             return;
         }
-        let is_over = |id: &PairId| self.pairs.get(id).is_none_or(|pair| !self.is_stopped(&pair.key.destination));
+        let is_over = |id: &PairId| {
+            let is_free = |pair: &Pair| !self.awaits_verdict(*id) && !self.is_stopped(&pair.key.destination);
+            self.pairs.get(id).is_none_or(is_free)
+        };
         let over: Vec<PairId> = self.backfills.held.iter().copied().filter(is_over).collect();
         for id in over {
             self.backfills.held.remove(&id);
@@ -57,6 +60,7 @@ impl Machine {
     /// Describes the first fills that are stopped.
     pub(crate) fn stopped_backfill(&self) -> Option<String> {
         let destinations = self.backfills.held.iter().filter_map(|id| Some(&self.pairs.get(id)?.key.destination));
+        let destinations = destinations.filter(|destination| self.is_stopped(destination));
         let destinations: BTreeSet<String> =
             destinations.map(|destination| format!("{}/{}", destination.namespace, destination.name)).collect();
         (!destinations.is_empty()).then(|| {
@@ -67,6 +71,13 @@ impl Machine {
                 destinations.into_iter().collect::<Vec<_>>().join(", ")
             )
         })
+    }
+
+    /// Returns true if a run has images of a pair under way beside one that was refused: if these are refused as well, no
+    /// other one is tried.
+    fn awaits_verdict(&self, id: PairId) -> bool {
+        let is_running = |pair: &Pair| pair.refused.is_none() && !pair.running.is_empty();
+        self.orders.once.is_some() && self.pairs.get(&id).is_some_and(is_running) && self.is_suspected(id)
     }
 
     fn is_stopped(&self, destination: &NamespacedName) -> bool {

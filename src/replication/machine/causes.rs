@@ -7,68 +7,17 @@ use jiff::Timestamp;
 
 use super::ids::PairId;
 use crate::image::Tag;
-use crate::plan::{NamespacedName, retry_delay};
-use crate::terms::FailureCode;
-
-/// A cause that images of a pair share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SharedCause {
-    /// The code of their failures.
-    pub code: FailureCode,
-    /// The images that share it.
-    pub sharing: Sharing,
-}
-
-/// The images for which one failure speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Sharing {
-    /// All of the pair: a policy denies them, or a Registry cannot be used.
-    All,
-    /// All of the pair once several have failed in a row: a registry may refuse single ones.
-    InARow,
-    /// Those that have failed: a policy forbids to overwrite tags, or to create the repository.
-    Failed,
-}
-
-impl SharedCause {
-    /// Returns the cause of a failure; `None` if that concerns its image alone. `is_permitted` if the destination's
-    /// owner permits the pair as such.
-    pub(super) fn of(code: FailureCode, is_permitted: bool) -> Option<Self> {
-        use FailureCode::{
-            DestinationDenied, DestinationNotReady, PolicyRevoked, RegistryPermissionDenied, SourceDenied,
-            SourceNotReady,
-        };
-        let sharing = match code {
-            PolicyRevoked | RegistryPermissionDenied if is_permitted => Sharing::Failed,
-            PolicyRevoked | RegistryPermissionDenied | DestinationNotReady | SourceNotReady => Sharing::All,
-            DestinationDenied | SourceDenied => Sharing::InARow,
-            _ => return None,
-        };
-        // Images that come after the one whose copy was stopped are denied before they begin.
-        let code = if code == PolicyRevoked { RegistryPermissionDenied } else { code };
-        Some(Self { code, sharing })
-    }
-
-    /// Returns true if an image that failed with `code` has the cause.
-    pub(super) fn covers(self, code: FailureCode) -> bool {
-        let is_revoked = code == FailureCode::PolicyRevoked;
-        code == self.code || is_revoked && self.code == FailureCode::RegistryPermissionDenied
-    }
-
-    /// Returns true if the check of a Registry meets the cause as well.
-    pub(super) fn is_checked(self) -> bool {
-        self.is_of_source() || matches!(self.code, FailureCode::DestinationDenied | FailureCode::DestinationNotReady)
-    }
-
-    /// Returns true if the source is the cause.
-    pub(super) fn is_of_source(self) -> bool {
-        matches!(self.code, FailureCode::SourceDenied | FailureCode::SourceNotReady)
-    }
-}
+use crate::plan::{NamespacedName, ProbeSubject, ProbeTurns, SharedCause, Sharing, retry_delay};
 
 /// The causes by destination.
 #[derive(Debug, Default)]
-pub(super) struct SharedCauses(pub(super) BTreeMap<(NamespacedName, SharedCause), Refusals>);
+pub(super) struct SharedCauses {
+    pub(super) refusals: BTreeMap<(NamespacedName, SharedCause), Refusals>,
+    /// Causes of which an image was admitted; other configurations are to learn of that.
+    pub(super) admitted: Vec<(NamespacedName, SharedCause)>,
+    /// The successes of all configurations when turns were last asked for.
+    pub(super) seen_changes: u64,
+}
 
 /// The refusals for one cause at one destination.
 #[derive(Debug)]
@@ -89,17 +38,21 @@ pub(super) struct Refusals {
     probes: u32,
     /// The sentence of the last failure.
     pub(super) message: String,
+    /// Probes that need no turn, as a change may not be in force yet.
+    quick: u32,
+    /// True while the probe is due, and others have their turn first.
+    pub(super) waits_for_turn: bool,
 }
 
 impl SharedCauses {
     /// Returns the time of the next probe.
     pub(super) fn probe_at(&self) -> Option<Timestamp> {
-        self.0.values().filter(|refusals| !refusals.pairs.is_empty()).map(|refusals| refusals.probe_at).min()
+        self.refusals.values().filter(|refusals| !refusals.pairs.is_empty()).map(|refusals| refusals.probe_at).min()
     }
 
     /// Records that an image was copied to a destination.
     pub(super) fn take_success(&mut self, destination: &NamespacedName) {
-        let of_destination = self.0.iter_mut().filter(|((of, _), _)| of == destination);
+        let of_destination = self.refusals.iter_mut().filter(|((of, _), _)| of == destination);
         of_destination.for_each(|(_, refusals)| refusals.in_a_row.clear());
     }
 }
@@ -116,12 +69,15 @@ impl Refusals {
             turn: 0,
             probes: 0,
             message: String::new(),
+            quick: 0,
+            waits_for_turn: false,
         }
     }
 
     /// Has an image of every pair try at `at`, or earlier if that is due.
     pub(super) fn doubt(&mut self, at: Timestamp) {
         (self.is_doubted, self.probes, self.probe_at) = (true, 0, self.probe_at.min(at));
+        self.quick = QUICK;
     }
 
     /// Forgets a pair that is no longer refused, and has one image of each other pair tried soon.
@@ -153,6 +109,11 @@ impl Refusals {
         true
     }
 
+    /// Returns true if an image of the pair is among those that failed in a row.
+    pub(super) fn counts(&self, id: PairId) -> bool {
+        self.in_a_row.iter().any(|(of, _)| *of == id)
+    }
+
     /// Returns true if several images failed in a row.
     pub(super) fn is_proved(&self) -> bool {
         self.in_a_row.len() >= IN_A_ROW
@@ -162,6 +123,25 @@ impl Refusals {
     pub(super) fn leave_to_check(&mut self, now: Timestamp) -> bool {
         self.probe_at = self.probe_at.max(self.probed_at + UNCHECKED);
         self.probe_at > now
+    }
+
+    /// Returns true if the configuration may probe now: at once where something changed, else in its turn.
+    pub(super) fn takes_turn(
+        &mut self,
+        turns: &mut ProbeTurns,
+        subject: &ProbeSubject,
+        holder: (&str, &str),
+        now: Timestamp,
+    ) -> bool {
+        if self.is_doubted || self.quick > 0 {
+            self.quick = self.quick.saturating_sub(u32::from(!self.is_doubted));
+            turns.count(subject, now);
+            return true;
+        }
+        let turn = turns.take(subject, holder, now);
+        self.waits_for_turn = turn.is_err();
+        self.probe_at = turn.err().unwrap_or(self.probe_at);
+        !self.waits_for_turn
     }
 
     /// Begins to try, and returns the number of pairs of which an image tries now.
@@ -180,6 +160,8 @@ impl Refusals {
 
 /// Images that a registry refuses in a row from which on they count as refused for one cause.
 const IN_A_ROW: usize = 3;
+/// Probes without a turn after a change.
+const QUICK: u32 = 2;
 /// The number of failures from which the pause no longer grows.
 const MANY: u32 = 8;
 /// The least time between the first image of a cause that succeeds and the next of other pairs.

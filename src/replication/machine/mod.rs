@@ -153,6 +153,7 @@ impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let running = stored.in_progress();
+        claims.introduce(&orders.holder.uid, &orders.namespace);
         let mut machine = Self::idle(orders, stored, now);
         machine.remember_stored();
         machine.resume(claims, now);
@@ -247,7 +248,7 @@ impl Machine {
         }
         match self.ending {
             Some(ending) => self.wind_up(ending, claims, now),
-            None => self.advance(now),
+            None => self.advance(claims, now),
         }
         std::mem::take(&mut self.effects)
     }
@@ -357,12 +358,12 @@ impl Machine {
     }
 
     /// Starts what is due.
-    fn advance(&mut self, now: Timestamp) {
+    fn advance(&mut self, claims: &mut Claims, now: Timestamp) {
         if self.is_active() && !self.is_draining() {
             if self.comparison.is_none() && self.compare_at <= now {
                 self.start_comparison(now);
             }
-            self.queue_probes(now);
+            self.queue_probes(claims.probe_turns(), now);
             self.queue_retries(now);
             self.release_backfills(now);
             self.list_again(now);

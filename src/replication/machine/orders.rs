@@ -209,6 +209,7 @@ impl Machine {
         if !self.copies.is_empty() {
             return;
         }
+        claims.probe_turns().leave((&self.orders.namespace, &self.orders.holder.uid));
         match ending {
             Ending::Interrupt => self.publish_all(now),
             Ending::Retire => {
@@ -217,6 +218,7 @@ impl Machine {
                 for stored in std::mem::take(&mut self.stored) {
                     self.delete(std::sync::Arc::new(stored.identity));
                 }
+                claims.forget(&self.orders.holder.uid);
                 let waiting = claims.release(&self.orders.holder.uid, |_| false);
                 if !waiting.is_empty() {
                     self.effects.push(Effect::WakeOthers(waiting));

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::causes::SharedCause;
 use super::event::StoredPair;
 use super::ids::CopyId;
 use super::pair_deletions::PairDeletions;
 use super::withdrawals::Withdrawals;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, StatusThrottle,
-    pair_status, withdraw,
+    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, SharedCause,
+    StatusThrottle, pair_status, withdraw,
 };
 use crate::policy::Decision;
 use crate::terms::{ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};

@@ -1,13 +1,11 @@
 //! Work that is refused for a cause that many images share: one image tries it again, and the others wait for that one.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 
-use super::causes::{Refusals, SharedCause, Sharing};
-use super::{Machine, Pair, PairId};
+use super::causes::Refusals;
+use super::{Effect, Machine, Pair, PairId};
 use crate::image::{Digest, Tag};
-use crate::plan::{FailedAttempt, NamespacedName, RowState};
+use crate::plan::{FailedAttempt, NamespacedName, ProbeTurns, RowState, SharedCause, Sharing};
 use crate::terms::FailureCode;
 
 impl Machine {
@@ -31,7 +29,7 @@ impl Machine {
             self.causes.take_success(&destination);
         }
         let Some(cause) = cause else { return };
-        let refusals = self.causes.0.entry((destination, cause)).or_insert_with(|| Refusals::new(now));
+        let refusals = self.causes.refusals.entry((destination, cause)).or_insert_with(|| Refusals::new(now));
         if !refusals.take_failure(cause, (id, tag), jitter, now) {
             return;
         }
@@ -66,7 +64,7 @@ impl Machine {
             Sharing::InARow => !is_urgent || self.is_stalled(destination),
             Sharing::Failed => pair.ledger.row(tag).is_some_and(|row| has_failed(&row.state, cause)),
         };
-        let refusals = self.causes.0.get(&(destination.clone(), cause)).filter(|_| is_meant);
+        let refusals = self.causes.refusals.get(&(destination.clone(), cause)).filter(|_| is_meant);
         if refusals.is_none_or(|refusals| refusals.probing.contains(&(id, tag.clone()))) {
             return false;
         }
@@ -88,12 +86,17 @@ impl Machine {
         if !self.is_stalled(&key.0) {
             return;
         }
-        let Some(refusals) = self.causes.0.get_mut(&key).filter(|refusals| refusals.is_proved()) else { return };
+        let Some(refusals) = self.causes.refusals.get_mut(&key).filter(|refusals| refusals.is_proved()) else { return };
         refusals.pairs.push_back(id);
         let message = refusals.message.clone();
         if let Some(pair) = self.pairs.get_mut(&id) {
             (pair.refused, pair.refusal) = (Some(cause), message);
         }
+    }
+
+    /// Returns true if an image of a pair was refused just now in a way that may concern all of them.
+    pub(super) fn is_suspected(&self, id: PairId) -> bool {
+        self.causes.refusals.values().any(|refusals| refusals.counts(id))
     }
 
     /// Returns true if the check of a Registry says that a person has to correct it.
@@ -103,21 +106,24 @@ impl Machine {
 
     /// Has every pair try that is refused for a chosen cause, as that may be gone.
     pub(super) fn doubt_causes(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
-        let doubted = self.causes.0.iter_mut().filter(|((_, cause), _)| chosen(cause.code));
+        let doubted = self.causes.refusals.iter_mut().filter(|((_, cause), _)| chosen(cause.code));
         doubted.for_each(|(_, refusals)| refusals.doubt(now));
     }
 
-    /// Queues the images that try again. The check of a Registry tries for all images that wait for its correction.
-    pub(super) fn queue_probes(&mut self, now: Timestamp) {
+    /// Queues the images that try again: one of all configurations of the process in each pause. The check of a Registry
+    /// tries for all images that wait for its correction.
+    pub(super) fn queue_probes(&mut self, turns: &mut ProbeTurns, now: Timestamp) {
         if self.orders.once.is_some() {
             self.queue_last_probes(now);
             return;
         }
+        self.pass_turns_on(turns, now);
         if self.causes.probe_at().is_none_or(|at| at > now) {
             return;
         }
         let (mut probes, source) = (Vec::new(), self.source());
-        for ((destination, cause), refusals) in &mut self.causes.0 {
+        let holder = (self.orders.namespace.as_str(), self.orders.holder.uid.as_str());
+        for ((destination, cause), refusals) in &mut self.causes.refusals {
             refusals.pairs.retain(|id| self.pairs.get(id).is_some_and(|pair| pair.refused == Some(*cause)));
             if refusals.pairs.is_empty() || refusals.probe_at > now {
                 continue;
@@ -125,6 +131,9 @@ impl Machine {
             let checked = if cause.is_of_source() { &source } else { destination };
             let is_stalled = self.orders.stalled_registries.contains_key(checked);
             if cause.is_checked() && is_stalled && refusals.leave_to_check(now) {
+                continue;
+            }
+            if !refusals.takes_turn(turns, &(checked.clone(), *cause), holder, now) {
                 continue;
             }
             refusals.probing.retain(|(id, tag)| {
@@ -144,22 +153,36 @@ impl Machine {
         self.probe(probes, now);
     }
 
-    /// Has three images of each pair of a run try that was refused and still has images that were not tried: a registry
-    /// may refuse single ones. The others have failed if these are refused as well.
+    /// Has the next configuration try soon for a cause that is gone for this one, and asks for turns anew where it is gone
+    /// for others.
+    fn pass_turns_on(&mut self, turns: &mut ProbeTurns, now: Timestamp) {
+        let source = self.source();
+        let holder = (self.orders.namespace.as_str(), self.orders.holder.uid.as_str());
+        for (destination, cause) in std::mem::take(&mut self.causes.admitted) {
+            let registry = if cause.is_of_source() { source.clone() } else { destination };
+            let next = turns.succeed(&(registry, cause), holder, now).filter(|uid| uid != holder.1);
+            self.effects.extend(next.map(|uid| Effect::WakeOthers(vec![uid])));
+        }
+        if std::mem::replace(&mut self.causes.seen_changes, turns.changes()) != turns.changes() {
+            let waiting = self.causes.refusals.values_mut().filter(|refusals| refusals.waits_for_turn);
+            waiting.for_each(|refusals| refusals.probe_at = refusals.probe_at.min(now));
+        }
+    }
+
+    /// Has one more image of each pair of a run try whose images were refused in a row: a registry may refuse single
+    /// ones. The others have failed if that is refused as well.
     fn queue_last_probes(&mut self, now: Timestamp) {
         if !self.is_at_rest() || !self.retried.due.is_empty() || self.retried.compares_again {
             return;
         }
         let mut probes = Vec::new();
-        for ((_, cause), refusals) in &mut self.causes.0 {
+        for ((_, cause), refusals) in &mut self.causes.refusals {
             for id in std::mem::take(&mut refusals.pairs) {
-                let pair = self.pairs.get(&id).filter(|pair| pair.refused == Some(*cause));
+                let is_meant = |pair: &&Pair| pair.refused == Some(*cause) && cause.sharing == Sharing::InARow;
+                let pair = self.pairs.get(&id).filter(is_meant);
                 let failed = pair.into_iter().flat_map(|pair| pair.ledger.rows());
                 let failed = failed.filter(|(_, row)| has_failed(&row.state, *cause)).map(|(tag, _)| (id, tag.clone()));
-                let untried: Vec<_> = failed.filter(|image| !self.retried.given_up.contains(image)).collect();
-                let last = untried.len().saturating_sub(1);
-                let chosen: BTreeSet<usize> = [0, last / 2, last].into();
-                probes.extend(chosen.into_iter().filter_map(|index| untried.get(index).cloned()));
+                probes.extend(failed.filter(|image| !self.retried.given_up.contains(image)).last());
             }
             refusals.probing.extend(probes.iter().cloned());
         }
@@ -181,8 +204,10 @@ impl Machine {
             self.retries.set(id, Some(now));
         }
         let (due, _) = pair.ledger.due(now);
-        if let Some(refusals) = self.causes.0.get_mut(&(pair.key.destination.clone(), cause)) {
+        let key = (pair.key.destination.clone(), cause);
+        if let Some(refusals) = self.causes.refusals.get_mut(&key) {
             refusals.admit(id, now);
+            self.causes.admitted.push(key);
         }
         if self.orders.once.is_some() {
             due.iter().for_each(|tag| self.enqueue(tag, vec![id], false));

@@ -16,6 +16,7 @@ mod probes;
 mod replaced;
 mod restarted;
 mod run_refusals;
+mod shared_probes;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
