@@ -115,6 +115,7 @@ fn seed_claim(context: &Context, pair: &StoredPair) {
     {
         // Age settles a conflict among stored pairs, as always.
         let mut claims = context.claims.lock();
+        claims.introduce(&holder.uid, &pair.identity.namespace);
         let _ = claims.claim(&holder, standing, &source, &destination);
     }
 }

@@ -82,7 +82,21 @@ impl Denied {
             format!("repository {repository} does not exist and Registry {registry} has createRepositories: Never");
         Self { reason: REPOSITORY_NOT_FOUND.to_owned(), message }
     }
+
+    /// Returns the refusal of a tag in a repository that another configuration writes to. It is shown only after the
+    /// registry has taken the same manifest without the tag.
+    pub fn destination_taken() -> Self {
+        let message = "another configuration writes to the destination repository".to_owned();
+        Self { reason: DESTINATION_TAKEN.to_owned(), message }
+    }
+
+    /// Returns true for [`Denied::destination_taken`].
+    pub(super) fn is_taken(&self) -> bool {
+        self.reason == DESTINATION_TAKEN
+    }
 }
 
 /// The reason of [`Denied::repository_not_found`].
 pub(super) const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFound";
+/// The reason of [`Denied::destination_taken`].
+const DESTINATION_TAKEN: &str = "DestinationConflict";

@@ -61,6 +61,9 @@ impl From<CopyError> for CodedError {
             CopyError::Denied(denied) if denied.reason == REPOSITORY_NOT_FOUND => {
                 Self::new(FailureCode::RepositoryNotFound, denied.message)
             }
+            CopyError::Denied(denied) if denied.is_taken() => {
+                Self::new(FailureCode::DestinationConflict, denied.message)
+            }
             CopyError::Denied(denied) => Self::new(FailureCode::RegistryPermissionDenied, denied.message),
             CopyError::ReferrerNotFound(message) => Self::new(FailureCode::ImageNotFound, message),
             CopyError::Source(error) => Self::at(Side::Source, &error),
@@ -96,6 +99,7 @@ mod tests {
         assert!(sparse.message.ends_with("set platformIndex: Rewrite"), "the remedy is named: {}", sparse.message);
         let denied = |reason: &str| CopyError::Denied(Denied { reason: reason.to_owned(), message: String::new() });
         assert_eq!(code(denied("RepositoryNotFound")), FailureCode::RepositoryNotFound);
+        assert_eq!(code(CopyError::Denied(Denied::destination_taken())), FailureCode::DestinationConflict);
         assert_eq!(code(denied("StatementDenies")), FailureCode::RegistryPermissionDenied);
     }
 

@@ -56,11 +56,34 @@ impl ManifestCopier {
         let (repository, tag, digest) = (task.destination_repository, task.tag, &closure.root().digest);
         let mutation = Mutation::WriteTag { repository, tag, digest, replaces };
         self.repositories.note_written_tag(task);
-        if let Err(error) = self.put(task, mutation, Reference::Tag(task.tag), closure, closure.root()).await {
+        let written = self.put(task, mutation, Reference::Tag(task.tag), closure, closure.root()).await;
+        if let Err(error) = self.disguise(task, closure, written).await {
             check_refusal(task, closure, error).await?;
         }
         self.blobs.note_mountable(task, closure);
         Ok(())
+    }
+
+    /// Puts the registry's own refusal in the place of the one that another configuration writes there. Who may not write
+    /// to the repository does not learn of that: the same manifest is pushed by its digest, which moves no tag.
+    async fn disguise(
+        &self,
+        task: &ImageCopy<'_>,
+        closure: &Closure,
+        written: Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        let Err(CopyError::Denied(denied)) = written else { return written };
+        if denied.is_taken() {
+            let (root, mutation) = (closure.root(), Mutation::Upload { repository: task.destination_repository });
+            self.put(task, mutation, Reference::Digest(&root.digest), closure, root).await.map_err(|mut error| {
+                if let CopyError::Destination(refused) = &mut error {
+                    let (by_digest, by_tag) = (Reference::Digest(&root.digest), Reference::Tag(task.tag));
+                    refused.message = refused.message.replace(&by_digest.suffix(), &by_tag.suffix());
+                }
+                error
+            })?;
+        }
+        Err(CopyError::Denied(denied))
     }
 
     /// Makes sure that a manifest of `closure` is there under its digest.

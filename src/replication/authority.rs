@@ -65,7 +65,7 @@ impl Consent {
         let needs_claim = matches!(effect, Mutation::WriteTag { .. } | Mutation::DeleteTag { .. });
         let holds = || self.claims.lock().holds(&self.assignment.uid, &self.assignment.place);
         if needs_claim && !holds() {
-            return Err(refusal("another configuration writes to the destination repository".to_owned()));
+            return Err(Denied::destination_taken());
         }
         Ok(asked + CONSENT_LASTS)
     }

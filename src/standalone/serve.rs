@@ -195,6 +195,7 @@ fn seed_claims(wiring: &Wiring) {
     for orders in wiring.orders(Mode::Serve) {
         let pairs = wiring.stored(&orders).pairs;
         let mut claims = wiring.core.claims.lock();
+        claims.introduce(&orders.holder.uid, &orders.namespace);
         let specs = pairs.iter().map(|pair| &pair.identity.spec);
         let has_consent = |spec: &&ReplicationStatusSpec| {
             let PairEnd { registry_ref: registry, repository } = &spec.destination;

@@ -35,7 +35,7 @@ impl Reference<'_> {
     }
 
     /// Returns the text behind the name of a repository in a message.
-    fn suffix(&self) -> String {
+    pub(crate) fn suffix(&self) -> String {
         match self {
             Self::Tag(tag) => format!(":{tag}"),
             Self::Digest(digest) => format!("@{digest}"),

@@ -73,6 +73,7 @@ impl Machine {
     /// Forgets which places refused the credentials: claims to them have the weight of their Registry again.
     pub(super) fn weigh_anew(&mut self) {
         self.places.refused.clear();
+        self.places.writable.clear();
         self.places.weighed_from = self.next_copy;
     }
 
@@ -83,11 +84,40 @@ impl Machine {
         let is_changed = if !are_refused {
             self.places.refused.remove(&place)
         } else {
+            self.places.writable.remove(&place);
             self.places.refused.len() < MAX_REFUSED && self.places.refused.insert(place)
         };
         if is_changed {
             self.check_claims(claims, now);
         }
+    }
+
+    /// Notes that the registry would let a pair write to a place that another configuration holds: the conflict shows
+    /// from now on.
+    pub(super) fn note_writable(&mut self, id: PairId, claims: &mut Claims, now: Timestamp) {
+        let Some((key, place)) = self.pairs.get(&id).map(|pair| (pair.key.clone(), pair.place.clone())) else { return };
+        if self.places.writable.len() < MAX_REFUSED {
+            self.places.writable.insert(place);
+        }
+        self.ensure(&key, claims, now);
+    }
+
+    /// Returns true if a conflict is said: to the owner of both configurations, or where the registry has let this one
+    /// write to the very repository. Otherwise it would show where others write.
+    fn shows_conflict(
+        &self,
+        key: &PairKey,
+        standing: Standing,
+        (from, to): (&RepositoryAddress, &RepositoryAddress),
+        claims: &Claims,
+    ) -> bool {
+        let has_written = || {
+            let pair = self.ids.get(key).map(|id| &self.pairs[id]);
+            pair.is_some_and(|pair| pair.ledger.rows().any(|(_, row)| row.written.is_some()))
+        };
+        let is_weak = standing == Standing::Unproven || claims.is_outranked(standing, from, to);
+        self.places.writable.contains(to)
+            || !is_weak && (claims.are_within(&self.orders.namespace, from, to) || has_written())
     }
 
     /// Returns true unless the pair must not be: another configuration holds the destination, or it is the source. A pair
@@ -126,9 +156,9 @@ impl Machine {
                 self.effects.push(Effect::WakeOthers(displaced));
                 true
             }
-            // A Registry that only names a URL learns nothing about others there: what it tries fails by its credentials,
-            // as it would without them, and no tag is written without the claim.
-            Err(Conflict) if standing == Standing::Unproven || claims.is_outranked(standing, from, to) => true,
+            // A Registry that only names a URL, or whose account may not write there, learns nothing about others: what
+            // it tries fails by its credentials, as it would without them, and no tag is written without the claim.
+            Err(Conflict) if !self.shows_conflict(key, standing, (from, to), claims) => true,
             Err(Conflict) => {
                 let message = format!(
                     "an earlier configuration writes to repository {} of Registry {}: narrow repositoryFilters, or remove one of the two",

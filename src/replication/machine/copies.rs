@@ -200,6 +200,7 @@ impl Machine {
             Some(Some(FailureCode::DestinationDenied)) if copy >= self.places.weighed_from => {
                 self.note_credentials(id, true, claims, now);
             }
+            Some(Some(FailureCode::DestinationConflict)) => self.note_writable(id, claims, now),
             _ => {}
         }
     }

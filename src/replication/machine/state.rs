@@ -62,6 +62,8 @@ pub(super) struct Places {
     pub(super) doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,
     /// Places whose registry refused the credentials: claims to them are weak.
     pub(super) refused: BTreeSet<RepositoryAddress>,
+    /// Places of others to which the registry would let this configuration write.
+    pub(super) writable: BTreeSet<RepositoryAddress>,
     /// The first copy whose refusal counts: those before it began with earlier credentials.
     pub(super) weighed_from: CopyId,
 }

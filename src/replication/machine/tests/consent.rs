@@ -62,6 +62,7 @@ fn a_configuration_with_consent_displaces_no_older_one_that_has_it() {
     bench.consents(Some(DENY), Standing::Accepted);
     bench.compare(SOURCE, true);
     let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", "a");
     bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
     assert_eq!(bench.report.problem, None, "one that is denied learns nothing of others");
     bench.consents(None, Standing::Accepted);
@@ -154,7 +155,7 @@ fn seen_by_a_stranger(standing: Standing, is_taken: bool) -> Vec<String> {
 
 #[test]
 fn a_stranger_sees_the_same_whether_another_writes_to_the_place_or_not() {
-    for standing in [Standing::Unproven, Standing::Anonymous] {
+    for standing in [Standing::Unproven, Standing::Anonymous, Standing::Accepted] {
         let (free, taken) = (seen_by_a_stranger(standing, false), seen_by_a_stranger(standing, true));
         for (round, (free, taken)) in free.iter().zip(&taken).enumerate() {
             assert_eq!(free, taken, "{standing:?}, round {round}");
@@ -167,6 +168,7 @@ fn a_stranger_that_is_let_in_takes_the_place_or_sees_that_it_is_taken() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Unproven);
     let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", "a");
     bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
     bench.compare(SOURCE, true);
     bench.copied(Err(FailureCode::DestinationDenied));
@@ -178,6 +180,42 @@ fn a_stranger_that_is_let_in_takes_the_place_or_sees_that_it_is_taken() {
     bench.passes(2);
     bench.compare(SOURCE, true);
     assert!(bench.holds() && bench.copies.len() == 1);
+}
+
+#[test]
+fn a_conflict_with_another_owner_shows_once_the_registry_would_take_an_image() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Accepted);
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", "team-o");
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    bench.compare(SOURCE, true);
+    assert_eq!((bench.report.problem.as_ref(), bench.copies.len()), (None, 1), "it tries as if it were alone");
+    bench.copied(Err(FailureCode::DestinationConflict));
+    let problem = |bench: &Bench| bench.report.problem.as_ref().map(|problem| problem.reason);
+    assert_eq!((problem(&bench), bench.statuses.len()), (Some(reason::DESTINATION_CONFLICT), 0));
+    bench.passes(600);
+    bench.compare(SOURCE, true);
+    assert_eq!((problem(&bench), bench.copies.len()), (Some(reason::DESTINATION_CONFLICT), 0), "it tries no more");
+    bench.claims.release("uid-o", |_| false);
+    bench.consents(None, Standing::Accepted);
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds() && bench.copies.len() == 1);
+}
+
+#[test]
+fn a_configuration_that_has_written_sees_that_an_older_one_took_the_place() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Accepted);
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", "team-o");
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    bench.consents(None, Standing::Accepted);
+    let problem = bench.report.problem.as_ref().map(|problem| problem.reason);
+    assert_eq!((problem, bench.statuses.len()), (Some(reason::DESTINATION_CONFLICT), 0));
 }
 
 #[test]
