@@ -163,6 +163,7 @@ impl Bench {
                     self.identities.insert(identity.name.clone(), identity);
                     Event::Published(id, StoreOutcome::Done)
                 }
+                Effect::Delete(_) if self.unanswered.is_some() => continue,
                 Effect::Delete(identity) => {
                     self.statuses.remove(&identity.name);
                     Event::Deleted(identity.name.clone(), StoreOutcome::Done)
