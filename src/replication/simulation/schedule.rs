@@ -107,6 +107,9 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
         base.deletion = rng.random_bool(0.5).then(|| BRAKES[rng.random_range(0..BRAKES.len())]);
         base.merges = rng.random_bool(0.1);
         base.has_windows = rng.random_bool(0.15);
+        base.newest = rng.random_bool(0.25).then(|| rng.random_range(1..=2));
+        base.has_schedule = rng.random_bool(0.1);
+        let interval = if base.has_schedule { 120 } else { interval };
         Declared {
             exists: index == 0 || rng.random_bool(0.2),
             was_deleted: false,
@@ -114,10 +117,11 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
             created: rng.random_range(0..1_000),
             generation: 1,
             shape: base.clone(),
-            base,
             request: None,
             was_refused: false,
             varies_tags: false,
+            least_newest: base.newest,
+            base,
             interval: std::time::Duration::from_secs(interval),
             approved: None,
         }
@@ -250,7 +254,7 @@ impl World {
 
     fn edit(&mut self, choice: usize) {
         let index = if self.declared[1].exists { self.pick(2) } else { 0 };
-        let kind = self.pick(10);
+        let kind = self.pick(12);
         let declared = &mut self.declared[index];
         let is_base = declared.shape == declared.base;
         declared.shape = declared.base.clone();
@@ -265,6 +269,10 @@ impl World {
                 6 => shape.deletion = if shape.deletion.is_some() { None } else { Some(BRAKES[1]) },
                 7 => shape.merges = !shape.merges,
                 8 => shape.has_windows = !shape.has_windows,
+                9 | 10 => {
+                    shape.newest = if shape.newest == Some(1) { None } else { Some(1) };
+                    declared.least_newest = [declared.least_newest, shape.newest].into_iter().flatten().min();
+                }
                 _ => shape.destinations = if shape.destinations.len() == 2 { vec![1] } else { vec![0, 1] },
             }
         }
@@ -377,7 +385,8 @@ impl World {
         self.after(40_000, Task::Start);
         let interval = self.interval();
         let has_windows = self.declared.iter().any(|declared| declared.base.has_windows);
-        let settling = if has_windows { SETTLING + WINDOWS } else { SETTLING };
+        let has_schedule = self.declared.iter().any(|declared| declared.base.has_schedule);
+        let settling = SETTLING + if has_windows { WINDOWS } else { 0 } + if has_schedule { PROOF } else { 0 };
         self.after(settling + 2 * interval, Task::Judge);
         self.after(settling + 4 * interval + 10_000, Task::Finish);
     }
@@ -391,6 +400,8 @@ impl World {
 const SETTLING: Millis = 400_000;
 /// In that time every window opens.
 const WINDOWS: Millis = 300_000;
+/// The time that two lists have to be apart where a schedule says when they come.
+pub(super) const PROOF: Millis = 300_000;
 /// The brakes of deletions.
 const BRAKES: [DeletionBrake; 4] = [
     DeletionBrake { max_percent: 0, min_allowed: 1 },
