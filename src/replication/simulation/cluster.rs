@@ -13,8 +13,9 @@ use crate::plan::{
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{
-    Action, Execution, LocalRegistryReference, Newest, NewestBy, Principal, RegistryPermissionPolicySpec, RepositoryFilter,
-    RepositoryFilterType, Statement, StatementEffect, TagFilter, TagFilterType, VersionSyntax, reason,
+    Action, Execution, LocalRegistryReference, Newest, NewestBy, Principal, RegistryPermissionPolicySpec,
+    RepositoryFilter, RepositoryFilterType, Statement, StatementEffect, TagFilter, TagFilterType, VersionSyntax,
+    reason,
 };
 
 /// A ReplicationConfiguration.

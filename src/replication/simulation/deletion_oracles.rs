@@ -69,7 +69,8 @@ impl DeletionOracles {
     ) -> bool {
         let lists = self.lists.get(&(target.configuration, repository)).map(Vec::as_slice).unwrap_or_default();
         let mut own = lists.iter().rev().filter(|list| list.process == target.process);
-        let is_outside = |last: &&TakenList| last.choice == choice && last.outside.contains(&tag) && last.taken_at < now;
+        let is_outside =
+            |last: &&TakenList| last.choice == choice && last.outside.contains(&tag) && last.taken_at < now;
         let Some(last) = own.next().filter(is_outside) else { return false };
         own.take_while(|list| list.choice == choice && list.outside.contains(&tag))
             .any(|list| last.sent_at >= list.taken_at + interval)
