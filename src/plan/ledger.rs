@@ -183,7 +183,7 @@ impl Ledger {
             if row.digest != *digest {
                 return false;
             }
-            let Replica { bytes, destination_digest } = replica;
+            let Replica { bytes, destination_digest, .. } = replica;
             row.written = Some(destination_digest.as_ref().unwrap_or(digest).clone());
             let at = match row.state {
                 RowState::Complete { at, .. } => at,

@@ -2,6 +2,7 @@
 
 mod access;
 mod deletions;
+mod ecr;
 mod error;
 mod files;
 mod flags;
@@ -19,6 +20,7 @@ mod status;
 mod store;
 mod sync;
 mod text;
+mod usage_totals;
 mod wiring;
 
 pub use error::UsageError;

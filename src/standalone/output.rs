@@ -12,6 +12,7 @@ use super::deletions::ListedDeletions;
 use super::flags::{DELETIONS_WAIT, Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
+use super::usage_totals::UsageTotals;
 use super::wiring::{name_of, stopped_backfill, unused_filters};
 use crate::console;
 use crate::copy::{CodedError, Copied};
@@ -204,11 +205,13 @@ impl Printer {
         let unused: Vec<String> = machines.iter().flat_map(unused_filters).collect();
         let stopped: Vec<String> = machines.iter().flat_map(stopped_backfill).collect();
         let counts = ImageCounts::of(pairs.iter().flatten());
-        let deletions = ListedDeletions::of(machines);
+        let (deletions, usage) = (ListedDeletions::of(machines), UsageTotals::of(machines));
         let text = match self.format {
             Format::Json => {
                 let mut document = document(&pairs, &counts, &problems);
                 (document["invalidNames"], document["unusedFilters"]) = (json!(invalid), json!(unused));
+                document["summary"]["bytesMoved"] = json!(usage.moved);
+                document["summary"]["bytesStored"] = json!(usage.stored);
                 (document["stoppedBackfills"], document["deletions"]) = (json!(stopped), json!(deletions));
                 format!("{document:#}\n")
             }
@@ -218,8 +221,8 @@ impl Printer {
                 let (unused, stopped) = (remark_lines(&unused), remark_lines(&stopped));
                 let (deleted, held) = (deletions.lines(self.is_quiet), remark_lines(&deletions.held));
                 let counted = deletions.sentence();
-                let table = summary_table(&pairs);
-                format!("{deleted}\n{table}{invalid}{unused}{stopped}{held}\n{sentence}\n{counted}{problems}")
+                let (table, usage) = (summary_table(&pairs), usage.line());
+                format!("{deleted}\n{table}{invalid}{unused}{stopped}{held}\n{usage}{sentence}\n{counted}{problems}")
             }
         };
         Summary { text, counts, deletions, problems: problems.len() }
@@ -396,6 +399,7 @@ mod tests {
             referrers: 0,
             foreign_layers,
             destination_digest: None,
+            content: crate::plan::ContentSketch::default(),
         };
         assert_eq!(
             [0, 1, 2].map(|count| skipped(&copied(count))),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::Digest;
 use crate::plan::backoff::Jitter;
+use crate::plan::content_sketch::ContentSketch;
 use crate::plan::referrers::Referred;
 use crate::terms::FailureCode;
 
@@ -31,6 +32,10 @@ pub struct Counts {
     pub leaving: u64,
     /// Bytes of the verified rows.
     pub bytes: u64,
+    /// Bytes that were moved for the pair, which no row knows.
+    pub bytes_moved: u64,
+    /// Bytes that the pair keeps at the destination, which no row knows.
+    pub bytes_stored: u64,
     /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not
     /// verified since.
     pub owed: u64,
@@ -133,6 +138,9 @@ pub struct Replica {
     pub bytes: u64,
     /// The digest there, where it is not that of the source.
     pub destination_digest: Option<Digest>,
+    /// Its manifests and blobs.
+    #[serde(default, skip_serializing_if = "ContentSketch::is_empty")]
+    pub content: ContentSketch,
 }
 
 /// The failure of the last attempt, and the time of the next one.
@@ -194,6 +202,8 @@ impl Counts {
             (&mut self.pending, other.pending),
             (&mut self.leaving, other.leaving),
             (&mut self.bytes, other.bytes),
+            (&mut self.bytes_moved, other.bytes_moved),
+            (&mut self.bytes_stored, other.bytes_stored),
             (&mut self.owed, other.owed),
             (&mut self.untried, other.untried),
         ] {

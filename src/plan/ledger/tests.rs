@@ -23,7 +23,7 @@ fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> A
 }
 
 fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> bool {
-    ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, now, now)
+    ledger.complete(tag, digest, Replica { bytes: 7, ..Replica::default() }, now, now)
 }
 
 fn take_list(ledger: &mut Ledger, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {

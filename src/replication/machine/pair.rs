@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use super::event::StoredPair;
 use super::ids::CopyId;
 use super::pair_deletions::PairDeletions;
+use super::shown::{label, shows_the_same};
 use super::withdrawals::Withdrawals;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, SharedCause,
+    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, PairUsage, Publication, RepositoryAddress, SharedCause,
     StatusThrottle, pair_status, withdraw,
 };
 use crate::policy::Decision;
-use crate::terms::{ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
+use crate::terms::{PairSummary, ReplicationState, ReplicationStatusStatus};
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ pub(crate) struct Pair {
     pub options: CopyOptions,
     /// Its rows.
     pub ledger: Ledger,
+    /// The bytes that were moved and are stored for it.
+    pub usage: PairUsage,
     /// The deletions of its images.
     pub deletions: PairDeletions,
     /// The fingerprint of the rules that chose the newest tags of its last list; `None` where they chose all.
@@ -114,6 +117,7 @@ impl Pair {
             place,
             options,
             ledger: Ledger::default(),
+            usage: PairUsage::default(),
             deletions: PairDeletions::default(),
             choice: None,
             permission: None,
@@ -147,6 +151,7 @@ impl Pair {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
         self.ledger.restore_missed(&stored.missed);
+        self.usage = PairUsage::restore(&stored.status.summary);
         self.deletions.restore(&stored.status.recent_deletions);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
@@ -208,7 +213,8 @@ impl Pair {
 
     /// Returns the counts to show: those of the ledger, or of the last status while the ledger knows less.
     pub(crate) fn counts(&self) -> Counts {
-        let counts = self.ledger.counts();
+        let (bytes_moved, bytes_stored) = (self.usage.moved(), self.usage.stored());
+        let counts = Counts { bytes_moved, bytes_stored, ..self.ledger.counts() };
         match (&self.short, &self.published) {
             (Some(_), Some(status)) => {
                 let PairSummary { images, complete, failed, skipped, in_progress, pending, bytes, .. } = status.summary;
@@ -356,6 +362,12 @@ impl Pair {
     }
 
     fn status(&self, now: Timestamp) -> ReplicationStatusStatus {
+        let mut status = self.status_of_images(now);
+        (status.summary.bytes_moved, status.summary.bytes_stored) = (self.usage.moved(), self.usage.stored());
+        status
+    }
+
+    fn status_of_images(&self, now: Timestamp) -> ReplicationStatusStatus {
         let spec = &self.identity.spec;
         let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
@@ -371,16 +383,6 @@ impl Pair {
     }
 }
 
-/// Returns true if two statuses differ at most in the numbers and times of attempts: these alone are not worth a write.
-fn shows_the_same(earlier: &ReplicationStatusStatus, later: &ReplicationStatusStatus) -> bool {
-    let is_same = |(earlier, later): (&ImageStatus, &ImageStatus)| {
-        let (attempts, next_attempt_at) = (later.attempts, later.next_attempt_at);
-        earlier == later || ImageStatus { attempts, next_attempt_at, ..earlier.clone() } == *later
-    };
-    let are_same = earlier.images.len() == later.images.len() && earlier.images.iter().zip(&later.images).all(is_same);
-    are_same && ReplicationStatusStatus { images: later.images.clone(), ..earlier.clone() } == *later
-}
-
 /// The ledger has only the images that the last status had room for.
 #[derive(Debug)]
 struct Short {
@@ -394,10 +396,3 @@ struct Short {
 
 /// Reading back what is at a destination takes less.
 const MAX_SHORT: Duration = Duration::from_secs(900);
-
-fn label(end: &PairEnd) -> String {
-    match &end.registry_ref.namespace {
-        Some(namespace) => format!("{namespace}/{}/{}", end.registry_ref.name, end.repository),
-        None => format!("{}/{}", end.registry_ref.name, end.repository),
-    }
-}
