@@ -161,6 +161,11 @@ impl ScriptedRegistry {
         self.shared.store().repositories.entry(repository.to_owned()).or_default().crowd = tags;
     }
 
+    /// Removes the blobs that no manifest of their repository names, as an owner's garbage collection does at once.
+    pub fn collect_garbage(&self) {
+        self.shared.store().collect_garbage();
+    }
+
     /// Removes a blob from a repository, as an owner's garbage collection may.
     pub fn lose_blob(&self, repository: &str, digest: &str) {
         if let Some(repository) = self.shared.store().repositories.get_mut(repository) {
