@@ -251,6 +251,16 @@ impl ScriptedRegistry {
         self.shared.tokens.expire();
     }
 
+    /// Returns the number of requests, but for those by which clients find out that this is a registry.
+    pub fn requests(&self) -> usize {
+        self.shared.log.count()
+    }
+
+    /// Returns the digest that a tag points at.
+    pub fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+        self.shared.store().repositories.get(repository)?.tags.get(tag).cloned()
+    }
+
     /// Returns every request so far, in the order they came in; those of a [`Pusher`] left out.
     pub fn log(&self) -> Vec<SeenRequest> {
         let is_ours = |seen: &SeenRequest| !seen.user_agent.starts_with("transship-test-pusher");
