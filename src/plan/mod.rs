@@ -23,6 +23,7 @@ mod namespaced_name;
 mod newest;
 mod object_reports;
 mod options;
+mod packed_rows;
 mod pair_conditions;
 mod pair_identity;
 mod pair_news;

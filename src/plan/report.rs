@@ -51,12 +51,11 @@ pub fn pair_status(
 /// Returns `status` without the images that it says are complete and the ledger says are not; everything else stays as
 /// it is. For a ledger that knows less than the status.
 pub fn withdraw(
-    status: &ReplicationStatusStatus,
+    mut status: ReplicationStatusStatus,
     ledger: &Ledger,
     permission: Option<&Decision>,
     now: Timestamp,
 ) -> ReplicationStatusStatus {
-    let mut status = status.clone();
     let summary = &mut status.summary;
     for image in status.images.iter_mut().filter(|image| image.status == ReplicationState::Complete) {
         let Ok(tag) = image.tag.parse::<Tag>() else { continue };

@@ -114,11 +114,9 @@ pub enum RowState {
         bytes: u64,
         /// The time of verification.
         at: Timestamp,
-        /// The digest there, where it is not that of the source.
-        destination_digest: Option<Digest>,
     },
     /// The last attempt failed, or found that the destination keeps the tag ([`FailureCode::is_skip`]).
-    Failed(RowFailure),
+    Failed(Box<RowFailure>),
     /// Being copied.
     InProgress {
         /// Failures so far.
@@ -267,12 +265,10 @@ impl Row {
     /// Takes fingerprints of the referrers at the source. A complete image with other ones is copied again, and one whose
     /// signature was missing or invalid is tried again.
     pub(super) fn observe_referrers(&mut self, tags: Option<String>, listed: Option<Option<String>>, now: Timestamp) {
-        let before = self.referrers.seen.clone();
-        self.referrers.seen.tags = tags;
-        if let Some(listed) = listed {
-            self.referrers.seen.listed = listed;
-        }
-        let is_new = self.referrers.seen != before;
+        let listed = listed.unwrap_or_else(|| self.referrers.seen.listed().map(str::to_owned));
+        let seen = Referred::new(tags, listed);
+        let is_new = self.referrers.seen != seen;
+        self.referrers.seen = seen;
         match &mut self.state {
             RowState::Complete { .. } if self.referrers.seen != self.referrers.verified => {
                 (self.state, self.since) = (RowState::Pending, now);
