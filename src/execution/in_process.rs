@@ -16,7 +16,7 @@ use crate::copy::{
     Authority, ByteCounter, CodedError, Copied, CopyError, Denied, Ends, Engine, ImageCopy, Mutation, Removal,
     remove_tag,
 };
-use crate::metrics::{Metrics, Queue};
+use crate::metrics::Metrics;
 use crate::replication::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
 use crate::terms::FailureCode;
@@ -47,16 +47,14 @@ pub(crate) type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Se
 impl Executor for InProcess {
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {
         async move {
-            let (mut member, counter) = (self.slots.join(&assignment), ByteCounter::default());
+            let mut member = self.slots.join(&assignment);
             // It is void if the process is stopped while the copy waits for its turn.
             let consent =
                 Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
             let work = async {
                 let ends = ends_of(&*self.access, &assignment).await?;
-                let waits = self.metrics.waits(Queue::Copies);
                 member.begin().await;
-                drop(waits);
-                self.carry_out(consent, ends, (&counter, &mut member), report).await
+                self.carry_out(consent, ends, &mut member, report).await
             };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
@@ -64,7 +62,7 @@ impl Executor for InProcess {
             }
             let result = copied.map(Copied::replica);
             log(&assignment, &result, None);
-            outcome(permission, result, counter.bytes())
+            outcome(permission, result)
         }
         .boxed()
     }
@@ -90,15 +88,19 @@ impl InProcess {
         &self,
         consent: Consent,
         ends: Ends,
-        (counter, member): (&ByteCounter, &mut Member),
+        member: &mut Member,
         report: &ReportProgress,
     ) -> Result<Copied, CodedError> {
         report(CopyProgress::Running(0));
         let assignment = consent.assignment.clone();
         let authority = self.granted(consent);
-        let request = assignment.image_request();
-        let task = ImageCopy::new(&request, &ends, &authority, counter);
-        let copied = self.watched(Box::pin(self.engine.copy(&task)), (counter, member), report).await;
+        let (request, counter) = (assignment.image_request(), ByteCounter::default());
+        let task = ImageCopy::new(&request, &ends, &authority, &counter);
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), (&counter, member), report).await;
+        let Some(copied) = copied else {
+            // What is there stays there, and is found again. A write may be under way.
+            return Err(CodedError::new(FailureCode::DestinationUnavailable, YIELDED.to_owned()));
+        };
         let copied = copied.map_err(|error| self.coded(error, &assignment));
         authority.give_back(copied.as_ref().err());
         copied
@@ -127,13 +129,14 @@ impl InProcess {
         CodedError::from(error)
     }
 
-    /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`].
+    /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`]. Returns `None` if it is stopped,
+    /// as it moves next to nothing and others have no slot.
     async fn watched<T>(
         &self,
         work: impl Future<Output = T>,
         (counter, member): (&ByteCounter, &mut Member),
         report: &ReportProgress,
-    ) -> T {
+    ) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let (mut known, mut reported_at) = (0, Instant::now());
         loop {
@@ -141,9 +144,12 @@ impl InProcess {
             let bytes = counter.bytes();
             self.metrics.bytes.inc_by(bytes - known);
             known = bytes;
-            member.note(bytes);
+            let must_end = member.note(bytes);
             if let Ok(done) = done {
-                return done;
+                return Some(done);
+            }
+            if must_end {
+                return None;
             }
             if reported_at.elapsed() >= REPORT_EVERY {
                 reported_at = Instant::now();
@@ -188,6 +194,9 @@ impl Authority for GrantedConsent {
     }
 }
 
+/// The message of a copy that has made room for others.
+const YIELDED: &str =
+    "it moved less than 64 KiB a second while too many copies did, and others had no slot: it goes on later";
 /// The session of the copies in this process: it differs from that of every worker.
 const IN_PROCESS: &str = "operator";
 /// Longer than it takes to look at every tag that may need a manifest.

@@ -115,13 +115,14 @@ impl Member {
     }
 
     /// Notes the bytes that this copy has moved so far; to be called every second or so. Copies that move next to
-    /// nothing go on, but their slot is another's.
-    pub(crate) fn note(&mut self, bytes: u64) {
+    /// nothing go on, but their slot is another's. Returns true if the copy is to end, as too many are slow.
+    pub(crate) fn note(&mut self, bytes: u64) -> bool {
         let moved = bytes.saturating_sub(std::mem::replace(&mut self.bytes, bytes));
         let verdict = self.shared.throughput.lock().add(moved, Instant::now());
-        if let (Some(is_slow), Some(slot)) = (verdict, self.shared.slot.get()) {
-            slot.set_slow(is_slow);
-        }
+        let Some(slot) = self.shared.slot.get() else { return false };
+        verdict.into_iter().for_each(|is_slow| slot.set_slow(is_slow));
+        let is_slow = self.shared.throughput.lock().is_slow;
+        is_slow && slot.must_end()
     }
 
     fn count(&mut self) {

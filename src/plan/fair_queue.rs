@@ -185,6 +185,19 @@ impl<T> FairQueue<T> {
         self.slow = self.slow + usize::from(is_slow) - usize::from(was_slow);
     }
 
+    /// Returns a slow entry that is to end and to come back later, so that a namespace without any has its turn: more are
+    /// slow than may lend their slots.
+    pub fn to_end(&self) -> Option<Ticket> {
+        let is_waiting = || self.order.first().is_some_and(|(running, ..)| *running == 0);
+        if self.slow <= MAX_SLOW || !is_waiting() || self.next_namespace().is_some() {
+            return None;
+        }
+        let slow = self.entries.iter().filter(|(_, entry)| entry.phase == EntryPhase::Slow);
+        let share = |entry: &QueueEntry| self.shares.get(&entry.owner.namespace).map_or(0, |share| share.running);
+        // The one that came last has moved least.
+        slow.max_by_key(|(ticket, entry)| (share(entry), **ticket)).map(|(ticket, _)| *ticket)
+    }
+
     /// Returns the number of entries that wait.
     pub fn waiting(&self) -> usize {
         self.entries.len() - self.running
@@ -361,6 +374,24 @@ mod tests {
         assert_eq!(names(&mut queue), [""; 0], "the slots are those of the other");
         queue.remove(others[0].0);
         assert_eq!(names(&mut queue), ["a"], "it has fewer");
+    }
+
+    #[test]
+    fn more_slow_entries_than_lend_their_slots_keep_no_namespace_out() {
+        let mut queue = queue(16, 8);
+        for team in 0..13 {
+            push(&mut queue, 16, &owner(&format!("slow-{team}"), "h"), "slow");
+            for (ticket, _) in started(&mut queue) {
+                queue.set_slow(ticket, true);
+            }
+        }
+        assert_eq!((queue.running, queue.to_end()), (MAX_SLOW + 16 + 8, None), "each has one at least");
+        push(&mut queue, 1, &owner("good", "h"), "good");
+        assert_eq!(names(&mut queue), [""; 0]);
+        let ended = queue.to_end().expect("a slow one makes room");
+        queue.remove(ended);
+        assert_eq!(names(&mut queue), ["good"]);
+        assert_eq!(queue.to_end(), None, "only for a namespace that has none");
     }
 
     #[test]

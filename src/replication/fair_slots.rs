@@ -55,6 +55,11 @@ impl FairSlot {
         self.slots.start();
     }
 
+    /// Returns true if the task, which is slow, is to end and to come back later: too many are slow.
+    pub(crate) fn must_end(&self) -> bool {
+        self.slots.0.lock().to_end() == Some(self.ticket)
+    }
+
     /// Does `work`, and lends the slot to others once it takes longer than `pause`.
     pub(crate) async fn lend_after<T>(self, pause: Duration, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
