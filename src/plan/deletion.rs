@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::namespaced_name::NamespacedName;
 use super::pair_identity::PairIdentity;
 use crate::image::{Digest, Tag};
-use crate::terms::RecentDeletions;
+use crate::terms::{FormerDeletions, RecentDeletions, RegistryReference};
 
 /// The most deletions of a pair within 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub struct DeletionBrake {
 /// before anything is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletionCounts(BTreeMap<Timestamp, u64>);
+
+/// The counts of pairs that were dropped, by destination and repository: a pair that is made anew goes on with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FormerCounts(BTreeMap<(NamespacedName, String), DeletionCounts>);
 
 /// One image that is to be deleted at one destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +79,55 @@ impl DeletionCounts {
     }
 }
 
+impl FormerCounts {
+    /// Keeps the counts of a pair that is dropped. Returns false if there are none.
+    pub fn keep(&mut self, place: (&NamespacedName, &str), counts: &DeletionCounts, now: Timestamp) -> bool {
+        self.0.retain(|_, counts| counts.within_a_day(now) > 0);
+        let counts_any = counts.within_a_day(now) > 0;
+        if counts_any {
+            self.0.insert((place.0.clone(), place.1.to_owned()), counts.clone());
+        }
+        counts_any
+    }
+
+    /// Takes the counts of a pair that is made anew.
+    pub fn take(&mut self, place: (&NamespacedName, &str)) -> Option<DeletionCounts> {
+        self.0.remove(&(place.0.clone(), place.1.to_owned()))
+    }
+
+    /// Restores the counts that a configuration of `namespace` published.
+    pub fn restore(namespace: &str, published: &[FormerDeletions]) -> Self {
+        let mut counts: BTreeMap<(NamespacedName, String), DeletionCounts> = BTreeMap::new();
+        for FormerDeletions { registry_ref, repository, since, count } in published {
+            let namespace = registry_ref.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+            let place = (NamespacedName { namespace, name: registry_ref.name.clone() }, repository.clone());
+            *counts.entry(place).or_default().0.entry(*since).or_default() += count;
+        }
+        Self(counts)
+    }
+
+    /// Returns the counts to publish: of too many the largest.
+    pub fn published(&self) -> Vec<FormerDeletions> {
+        let entries = self.0.iter().flat_map(|((registry, repository), counts)| {
+            counts.0.iter().map(move |(since, count)| FormerDeletions {
+                registry_ref: RegistryReference {
+                    namespace: Some(registry.namespace.clone()),
+                    name: registry.name.clone(),
+                },
+                repository: repository.clone(),
+                since: *since,
+                count: *count,
+            })
+        });
+        let mut entries: Vec<FormerDeletions> = entries.collect();
+        if entries.len() > MAX_FORMER_COUNTS {
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.count));
+            entries.truncate(MAX_FORMER_COUNTS);
+        }
+        entries
+    }
+}
+
 impl PlannedDeletion {
     /// Returns the deletion of `tag` of a pair.
     pub fn new(pair: &PairIdentity, tag: &Tag, digest: &Digest) -> Self {
@@ -113,6 +167,7 @@ pub fn describe_held(deletions: &[PlannedDeletion]) -> String {
 /// The annotation of a configuration whose value approves the deletions with that hash.
 pub const APPROVE_DELETIONS: &str = "transship.dev/approve-deletions";
 const MAX_EXAMPLES: usize = 10;
+const MAX_FORMER_COUNTS: usize = 256;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -169,6 +224,28 @@ mod tests {
         let mut later = counts.clone();
         later.add(1, at(48 * 3600));
         assert_eq!(later.published().len(), 1, "what has run out is dropped");
+    }
+
+    #[test]
+    fn counts_of_pairs_that_left_are_published_restored_and_bounded() {
+        let registry = NamespacedName { namespace: "b".to_owned(), name: "d".to_owned() };
+        let counts = |count: u64| {
+            let mut counts = DeletionCounts::default();
+            counts.add(count, at(10));
+            counts
+        };
+        let mut former = FormerCounts::default();
+        assert!(!former.keep((&registry, "none"), &DeletionCounts::default(), at(10)));
+        for n in 0..300 {
+            assert!(former.keep((&registry, &format!("app-{n}")), &counts(1 + n), at(10)));
+        }
+        let published = former.published();
+        assert_eq!((published.len(), published.iter().map(|it| it.count).min()), (256, Some(45)), "the largest");
+        let mut restored = FormerCounts::restore("a", &published);
+        assert_eq!(restored.take((&registry, "app-299")), Some(counts(300)));
+        assert_eq!((restored.take((&registry, "app-299")), restored.take((&registry, "app-1"))), (None, None));
+        former.keep((&registry, "later"), &counts(1), at(26 * 3600));
+        assert_eq!(former.published().len(), 0, "after a day nothing counts");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::deletion::FormerCounts;
 use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
 use super::lag::{LagQuantiles, lag_text};
 use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
@@ -51,11 +52,12 @@ pub fn pair_status(
 /// Returns `status` without the images that it says are complete and the ledger says are not; everything else stays as
 /// it is. For a ledger that knows less than the status.
 pub fn withdraw(
-    mut status: ReplicationStatusStatus,
+    status: &ReplicationStatusStatus,
     ledger: &Ledger,
     permission: Option<&Decision>,
     now: Timestamp,
 ) -> ReplicationStatusStatus {
+    let mut status = status.clone();
     let summary = &mut status.summary;
     for image in status.images.iter_mut().filter(|image| image.status == ReplicationState::Complete) {
         let Ok(tag) = image.tag.parse::<Tag>() else { continue };
@@ -107,6 +109,8 @@ pub struct ConfigurationReport {
     pub destinations: BTreeMap<NamespacedName, DestinationTotals>,
     /// The request whose comparison is finished.
     pub handled_request: Option<String>,
+    /// The deletions of pairs that were dropped.
+    pub former_deletions: FormerCounts,
 }
 
 impl ConfigurationReport {
@@ -115,17 +119,14 @@ impl ConfigurationReport {
         readiness(self, &total(self)).is_some_and(|(state, ..)| state == ObjectState::Ready)
     }
 
-    /// Returns true if the reports differ at most in lags and usage, which are not worth a write.
+    /// Returns true if the reports differ at most in lags, which are not worth a write.
     pub fn shows_the_same(&self, other: &Self) -> bool {
-        let reduced = |report: &Self| {
+        let without_lag = |report: &Self| {
             let mut report = report.clone();
-            for totals in report.destinations.values_mut() {
-                totals.lag = None;
-                (totals.counts.bytes_moved, totals.counts.bytes_stored) = (0, 0);
-            }
+            report.destinations.values_mut().for_each(|totals| totals.lag = None);
             report
         };
-        reduced(self) == reduced(other)
+        without_lag(self) == without_lag(other)
     }
 }
 
@@ -210,8 +211,6 @@ pub fn configuration_status(
             failed: counts.failed,
             skipped: counts.skipped,
             bytes: counts.bytes,
-            bytes_moved: counts.bytes_moved,
-            bytes_stored: counts.bytes_stored,
             lag: destinations
                 .iter()
                 .filter_map(|destination| destination.lag)
@@ -221,6 +220,7 @@ pub fn configuration_status(
         }),
         destinations,
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
+        recent_deletions: report.former_deletions.published(),
     }
 }
 
@@ -242,8 +242,6 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
         failed: counts.failed,
         skipped: counts.skipped,
         bytes: counts.bytes,
-        bytes_moved: 0,
-        bytes_stored: 0,
         latest: latest.map(|(_, tag)| tag.to_string()),
         oldest_pending_since: oldest_pending_since(ledger),
         lag: None,
@@ -363,8 +361,6 @@ fn destination_summary(
         complete: counts.complete,
         failed: counts.failed,
         skipped: counts.skipped,
-        bytes_moved: counts.bytes_moved,
-        bytes_stored: counts.bytes_stored,
         oldest_pending_since: *oldest_pending_since,
         lag,
     }
@@ -389,13 +385,7 @@ mod tests {
             ledger.progress(&tag, &digest, 0);
             if i < complete {
                 let destination_digest = (i % 2 == 1).then(|| Digest::sha256(b"rewritten"));
-                ledger.complete(
-                    &tag,
-                    &digest,
-                    Replica { bytes: 10, destination_digest, ..Replica::default() },
-                    at(0),
-                    at(100 + i as i64),
-                );
+                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, at(0), at(100 + i as i64));
             } else {
                 let (code, message) = (FailureCode::SourceUnavailable, "x".repeat(400));
                 ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after: None, jitter: 0.0 }, at(0));

@@ -38,6 +38,26 @@ pub struct ReplicationConfigurationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_replicate_request: Option<String>,
+    /// Deletions of the last day in pairs that have left the rules, for the brake of `deleteReplication`: a pair that
+    /// comes back goes on counting. Of more than 256 the largest are here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(transform = atomic)]
+    pub recent_deletions: Vec<FormerDeletions>,
+}
+
+/// Deletions that began within one hour in a pair that has left the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerDeletions {
+    /// The Registry of the destination.
+    pub registry_ref: RegistryReference,
+    /// The repository at the destination.
+    pub repository: String,
+    /// The beginning of the hour.
+    pub since: Timestamp,
+    /// The number of images.
+    pub count: u64,
 }
 
 impl ReplicationConfigurationStatus {
@@ -67,10 +87,6 @@ pub struct ConfigurationSummary {
     pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests.
     pub bytes: u64,
-    /// The sum of `bytesMoved` over all pairs.
-    pub bytes_moved: u64,
-    /// The sum of `bytesStored` over all pairs: content that repositories share counts for each.
-    pub bytes_stored: u64,
     /// The largest `p99Milliseconds` of the destinations, such as `1.4s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -95,14 +111,6 @@ pub struct DestinationSummary {
     /// The number of images whose tag a destination keeps with other content.
     #[serde(default)]
     pub skipped: u64,
-    /// The bytes of blobs that were sent to the destination, failed attempts included, for the cost of transfer. It changes
-    /// only together with something else.
-    #[serde(default)]
-    pub bytes_moved: u64,
-    /// The bytes that the images occupy at the destination, content that the images of a repository share counted once,
-    /// for the cost of storage. It changes only together with something else.
-    #[serde(default)]
-    pub bytes_stored: u64,
     /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,

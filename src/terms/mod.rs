@@ -37,7 +37,7 @@ pub use action::Action;
 pub use all_rules::all_rules;
 pub use condition::{Condition, Conditions, ObjectState, held_transition, ready_transition, shorten};
 pub use configuration_status::{
-    ConfigurationSummary, DestinationLag, DestinationSummary, ReplicationConfigurationStatus,
+    ConfigurationSummary, DestinationLag, DestinationSummary, FormerDeletions, ReplicationConfigurationStatus,
 };
 pub use delete_replication::{DeleteReplication, MAX_MIN_ALLOWED, MAX_PERCENT};
 pub use failure_code::FailureCode;

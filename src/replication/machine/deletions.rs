@@ -295,18 +295,16 @@ impl Machine {
         };
     }
 
-    /// Forgets the deletions of a pair that is dropped, but for their counts.
-    pub(super) fn drop_deletions(&mut self, id: PairId, pair: &Pair, now: Timestamp) {
+    /// Forgets the deletions of a pair that is dropped, but for their counts. Returns true if there are any.
+    pub(super) fn drop_deletions(&mut self, id: PairId, pair: &Pair, now: Timestamp) -> bool {
         self.deletions.due.set(id, None);
         self.deletions.busy.remove(&id);
         let is_held = self.deletions.held.remove(&id).is_some();
         if is_held {
             self.describe_deletions();
         }
-        self.deletions.counts.retain(|_, counts| counts.within_a_day(now) > 0);
-        if pair.deletions.counts.within_a_day(now) > 0 {
-            self.deletions.counts.insert(pair.place.clone(), pair.deletions.counts.clone());
-        }
+        let (registry, target) = pair.key.to();
+        self.deletions.counts.keep((registry, target.as_str()), &pair.deletions.counts, now)
     }
 
     /// Returns true if images are deleted at all.

@@ -11,7 +11,7 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, NamespacedName, PairIdentity, Replica,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, FormerCounts, NamespacedName, PairIdentity, Replica,
     RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
@@ -83,6 +83,8 @@ pub(crate) struct Stored {
     pub invalid_names: Option<String>,
     /// The last request that was handled.
     pub handled_request: Option<String>,
+    /// The deletions of pairs that were dropped.
+    pub former_deletions: FormerCounts,
 }
 
 /// The process that ran a configuration before this one.
@@ -232,8 +234,6 @@ pub(crate) struct Outcome {
     pub permission: Decision,
     /// The verified replica, or the cause of the failure.
     pub result: Result<Replica, CodedError>,
-    /// The bytes of blobs that were read for it.
-    pub moved: u64,
     /// True if a write was sent that was never answered: it may still take effect.
     pub is_unanswered: bool,
 }

@@ -28,8 +28,6 @@ mod pair_deletions;
 mod pairs;
 mod probes;
 mod reporting;
-mod short;
-mod shown;
 mod state;
 mod tags;
 mod timers;
@@ -189,7 +187,7 @@ impl Machine {
             backfills: Backfills::default(),
             causes: SharedCauses::default(),
             progressed_at: now,
-            deletions: Deletions::default(),
+            deletions: Deletions { counts: stored.former_deletions, ..Deletions::default() },
             comparison: None,
             next_comparison: 0,
             compare_at: now,

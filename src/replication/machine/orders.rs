@@ -200,6 +200,10 @@ impl Machine {
         self.stop_comparison();
         self.stop_copies(now);
         for name in std::mem::take(&mut self.delete_again_at).into_keys() {
+            if ending == Ending::Interrupt && self.deletions.counted.remove(&name) {
+                self.deleting.remove(&name); // The report may not be written yet: the next process deletes it.
+                continue;
+            }
             self.effects.extend(self.deleting.get(&name).cloned().map(Effect::Delete));
         }
     }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity};
+use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity, StoredPair};
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    Claims, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags, RepositoryAddress, collision,
+    Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
+    RepositoryAddress, collision,
 };
 use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference};
 
@@ -34,7 +36,7 @@ impl Machine {
             match key {
                 Some(key) if !self.orders.registries.contains_key(&key.destination) => self.stored.push(stored),
                 Some(_) if !self.orders.registries.contains_key(&self.source()) => self.stored.push(stored),
-                _ => self.delete(Arc::new(stored.identity)),
+                _ => self.drop_stored(stored, now),
             }
         }
         self.repositories = self.by_repository.keys().cloned().collect();
@@ -59,10 +61,6 @@ impl Machine {
             Some(id) => self.pairs[&id].is_denied.then(|| self.decision(key)),
             None => Some(self.decision(key)).filter(|decision| !decision.allowed),
         };
-        if present.is_none() && self.is_deleting(&self.identity(key, &source, &destination).name) {
-            self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
-            return None;
-        }
         let was_held = claims.holds(&self.orders.holder.uid, &to);
         // Without consent there is no claim: the pair only shows that it is denied.
         if !self.is_free(key, &to) || !self.claim(key, (&from, &to), denied.is_none(), claims) {
@@ -75,15 +73,21 @@ impl Machine {
             }
             return Some(id);
         }
+        let spec = self.status_spec(key, &source, &destination);
         let configuration = self.configuration.clone()?;
         let matches = configuration.selection.matches(&key.repository);
         let found = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to());
         let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
-        let identity = self.identity(key, &source, &destination);
+        let identity = PairIdentity::new(&self.orders.namespace, spec);
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
+        self.deletions.counted.remove(&identity.name);
         if is_left {
             self.deleting.remove(&identity.name);
+        }
+        if self.deleting.contains_key(&identity.name) {
+            self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
+            return None;
         }
         let (is_inherited, is_taken_over) = self.inheritance(&to, claims);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
@@ -95,16 +99,12 @@ impl Machine {
         }
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
         pair.deletions.brake = brake;
-        if let Some(counts) = self.deletions.counts.remove(&pair.place) {
+        let (registry, target) = pair.key.to();
+        if let Some(counts) = self.deletions.counts.take((registry, target.as_str())) {
             pair.deletions.counts = counts;
         }
         self.recall(&mut pair, is_left, now);
         Some(self.insert(pair, now))
-    }
-
-    /// Returns true while the object of such a pair is being deleted, and that is not to be tried again.
-    fn is_deleting(&self, name: &str) -> bool {
-        self.deleting.contains_key(name) && !self.delete_again_at.contains_key(name)
     }
 
     /// Restores what an earlier process left of a pair; `is_left` if the deletion of its object was under way.
@@ -189,14 +189,17 @@ impl Machine {
             totals.exclude(&pair.counts());
             self.is_changed = true;
         }
-        self.drop_deletions(id, &pair, now);
+        let counts = self.drop_deletions(id, &pair, now);
         self.retries.set(id, None);
         self.publications.set(id, None);
         self.release(id, now);
         self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
         if pair.is_publishing() {
             self.deleting.insert(pair.identity.name.clone(), pair.identity.clone());
+            counts.then(|| self.deletions.counted.insert(pair.identity.name.clone()));
             self.doomed.insert(id, pair.identity);
+        } else if counts && self.ending.is_none() {
+            self.delete_counted(pair.identity, now);
         } else {
             self.delete(pair.identity);
         }
@@ -206,6 +209,26 @@ impl Machine {
     pub(super) fn delete(&mut self, identity: Arc<PairIdentity>) {
         self.deleting.insert(identity.name.clone(), identity.clone());
         self.effects.push(Effect::Delete(identity));
+    }
+
+    /// Drops a pair of an earlier process, but for the counts of its deletions.
+    fn drop_stored(&mut self, stored: StoredPair, now: Timestamp) {
+        let end = &stored.identity.spec.destination;
+        let namespace = end.registry_ref.namespace.as_ref().unwrap_or(&stored.identity.namespace).clone();
+        let registry = NamespacedName { namespace, name: end.registry_ref.name.clone() };
+        let counts = DeletionCounts::restore(&stored.status.recent_deletions);
+        let is_counted = self.deletions.counts.keep((&registry, &end.repository), &counts, now);
+        match is_counted {
+            true => self.delete_counted(Arc::new(stored.identity), now),
+            false => self.delete(Arc::new(stored.identity)),
+        }
+    }
+
+    /// Deletes a status object that has counts of deletions, once the report of the configuration has them.
+    pub(super) fn delete_counted(&mut self, identity: Arc<PairIdentity>, now: Timestamp) {
+        self.deletions.counted.insert(identity.name.clone());
+        self.delete_again_at.insert(identity.name.clone(), now + REPORTED_WITHIN);
+        self.deleting.insert(identity.name.clone(), identity);
     }
 
     /// Drops the pairs that no rule wants any more, and the tags that no rule takes.
@@ -312,7 +335,12 @@ impl Machine {
         Some(PairKey { repository: repository.parse().ok()?, destination, target: target.parse().ok()? })
     }
 
-    fn identity(&self, key: &PairKey, source: &RegistryIdentity, destination: &RegistryIdentity) -> PairIdentity {
+    fn status_spec(
+        &self,
+        key: &PairKey,
+        source: &RegistryIdentity,
+        destination: &RegistryIdentity,
+    ) -> ReplicationStatusSpec {
         let end = |reference: &NamespacedName, repository: &RepositoryName, uid: &str| PairEnd {
             registry_ref: ResolvedRegistryReference {
                 namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),
@@ -321,18 +349,19 @@ impl Machine {
             },
             repository: repository.to_string(),
         };
-        let spec = ReplicationStatusSpec {
+        ReplicationStatusSpec {
             configuration_ref: ConfigurationReference {
                 name: self.orders.name.clone(),
                 uid: self.orders.holder.uid.clone(),
             },
             source: end(&self.source(), &key.repository, &source.uid),
             destination: end(&key.destination, &key.target, &destination.uid),
-        };
-        PairIdentity::new(&self.orders.namespace, spec)
+        }
     }
 }
 
 const MAX_PROBLEMS: usize = 20;
 /// The newest tags of a repository that was not listed yet.
 static NOTHING_LISTED: BTreeMap<String, RankedTags> = BTreeMap::new();
+/// The time in which a report is written.
+const REPORTED_WITHIN: Duration = Duration::from_secs(30);

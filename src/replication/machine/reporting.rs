@@ -46,7 +46,10 @@ impl Machine {
     pub(super) fn take_published(&mut self, id: PairId, outcome: StoreOutcome, now: Timestamp) {
         self.publishing = self.publishing.saturating_sub(1);
         if let Some(identity) = self.doomed.remove(&id) {
-            self.delete(identity);
+            match self.deletions.counted.contains(&identity.name) && self.ending.is_none() {
+                true => self.delete_counted(identity, now),
+                false => self.delete(identity),
+            }
         }
         let is_ending = self.ending.is_some();
         self.touch(id, now, |pair| pair.published(outcome == StoreOutcome::Done || is_ending, now));
@@ -70,6 +73,7 @@ impl Machine {
         let due = self.delete_again_at.iter().filter(|(_, at)| **at <= now);
         let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
         for name in due {
+            self.deletions.counted.remove(&name);
             self.delete_again_at.remove(&name);
             self.effects.extend(self.deleting.get(&name).cloned().map(Effect::Delete));
         }
@@ -128,7 +132,8 @@ impl Machine {
         );
         let is_changed = is_changed
             || self.excluded.unused_filters != self.reported.report.unused_filters
-            || self.deletions.condition != self.reported.report.held_deletions;
+            || self.deletions.condition != self.reported.report.held_deletions
+            || self.deletions.counts != self.reported.report.former_deletions;
         let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
@@ -166,6 +171,7 @@ impl Machine {
             repositories: self.stored_repositories.max(self.repositories.len() as u64),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
+            former_deletions: self.deletions.counts.clone(),
         }
     }
 

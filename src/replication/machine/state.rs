@@ -11,7 +11,7 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    ConfigurationReport, CopyOptions, Counts, DeletionCounts, NameRefusals, NamespacedName, PlannedDeletion, Problem,
+    ConfigurationReport, CopyOptions, Counts, FormerCounts, NameRefusals, NamespacedName, PlannedDeletion, Problem,
     RankedTags, RepositoryAddress, SeenReferrers,
 };
 
@@ -192,8 +192,10 @@ pub(super) struct Deletions {
     pub(super) held: BTreeMap<PairId, HeldDeletions>,
     /// The reason and the sentence of the condition about them.
     pub(super) condition: Option<(&'static str, String)>,
-    /// The counts of pairs that were dropped: a pair that is made anew goes on with them.
-    pub(super) counts: HashMap<RepositoryAddress, DeletionCounts>,
+    /// The counts of pairs that were dropped.
+    pub(super) counts: FormerCounts,
+    /// Status objects of such pairs, which stay until the report has their counts.
+    pub(super) counted: BTreeSet<String>,
     /// Repositories that are listed because of hints.
     pub(super) lists: HintedLists,
     /// The deletions that a run has made; a process that goes on for ever keeps none.

@@ -64,6 +64,25 @@ fn a_pair_that_is_dropped_and_found_again_goes_on_counting() {
 }
 
 #[test]
+fn a_pair_that_is_dropped_counts_over_a_restart_too() {
+    let rule = "deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 1},";
+    for restart in ["R", "F", ". R", ". R . R"] {
+        let mut play = Play::new(rule, "abcd");
+        play.play(&format!(". L:abc . L:abc . O . O {restart} . L:abc . L:ab . L:ab"));
+        assert_eq!(play.deleted(), "d", "{restart}");
+        assert_eq!(play.held().map(|(why, _)| why), Some(reason::DELETION_LIMIT), "{restart}");
+    }
+    // The process ends before the report is written: its status stays, and the next one goes on with it.
+    let mut play = Play::new(rule, "abcd");
+    let app = play.bench.statuses.keys().next().cloned().unwrap();
+    play.play(". L:abc . L:abc . O . O");
+    assert_eq!(play.bench.report.former_deletions.published().len(), 1);
+    assert!(play.bench.statuses.contains_key(&app), "as long as the report may not be written");
+    play.pass(31);
+    assert!(!play.bench.statuses.contains_key(&app));
+}
+
+#[test]
 fn the_store_counts_a_deletion_before_it_begins() {
     let mut play = Play::new(RULE, "abcd");
     play.play(". L:abc");
