@@ -82,7 +82,7 @@ impl OperatorFlags {
     }
 }
 
-/// Flags that bound the statuses that a source makes the operator write.
+/// Flags that bound the statuses that a source makes a process write.
 #[derive(Args, Clone, Debug)]
 pub struct EnvelopeFlags {
     /// The ReplicationStatus objects of one configuration. Pairs beyond it are replicated without one, and the condition

@@ -5,27 +5,23 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::HeaderValue;
-use http::header::ACCEPT;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::core::Request;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::call::{CallError, FIELD_MANAGER, call, each_page};
 use super::pair_events::PairNews;
-use super::records::{RecordObjects, StatusMeta, owner_reference};
+use super::records::{RecordObjects, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
-use crate::plan::{
-    ConfigurationReport, EnvelopeExceeded, EnvelopeLimits, PairIdentity, StatusDetail, StatusEnvelope, StatusKey,
-};
+use crate::plan::{ConfigurationReport, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
-use crate::terms::{ReplicationStatusStatus, reason};
+use crate::terms::ReplicationStatusStatus;
 
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub(crate) struct Statuses {
@@ -58,14 +54,7 @@ impl Statuses {
             (of == uid).then(|| report.clone())?
         };
         let envelope = self.envelope.lock();
-        let exceeded = envelope.exceeded(namespace, name).map(|exceeded| {
-            let reason = match exceeded {
-                EnvelopeExceeded::Objects => reason::TOO_MANY_PAIRS,
-                EnvelopeExceeded::Bytes => reason::STATUSES_TOO_LARGE,
-            };
-            (reason, envelope.explain(exceeded))
-        });
-        Some(ConfigurationReport { envelope: exceeded, ..report })
+        Some(ConfigurationReport { envelope: envelope.condition(namespace, name), ..report })
     }
 
     /// Drops the report of a configuration that does not exist any more.
@@ -94,11 +83,8 @@ impl Statuses {
     fn adopt(&self, object: &ReplicationStatus) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let configuration = object.spec.0.configuration_ref.name.as_str();
-        let status = object.status.as_ref();
         let key = StatusKey { namespace: &namespace, configuration, name: &name };
-        let has_list = status.is_none_or(|status| !status.images.is_empty() || status.summary.images == 0);
-        let detail = if has_list { StatusDetail::Whole } else { StatusDetail::Counts };
-        self.envelope.lock().record(key, detail, status.map_or(0, length));
+        self.envelope.lock().adopt(key, object.status.as_ref());
     }
 
     /// Returns the part of a status that may be written; `None` if that is nothing.
@@ -110,16 +96,7 @@ impl Statuses {
         let (key, configuration) = (key(pair), pair.spec.configuration_ref.name.as_str());
         let mut envelope = self.envelope.lock();
         let before = envelope.exceeded(&pair.namespace, configuration);
-        let written = match envelope.place(key, length(status) + self.records.bytes(pair, status)) {
-            StatusDetail::Whole => Some(Cow::Borrowed(status)),
-            StatusDetail::Nothing => None,
-            StatusDetail::Counts => {
-                let counts =
-                    ReplicationStatusStatus { images: Vec::new(), failure_groups: Vec::new(), ..status.clone() };
-                envelope.record(key, StatusDetail::Counts, length(&counts));
-                Some(Cow::Owned(counts))
-            }
-        };
+        let written = envelope.bound(key, status, self.records.bytes(pair, status));
         if envelope.exceeded(&pair.namespace, configuration) != before {
             // A closed channel means that the operator ends.
             let _ = self.wakes.send(ObjectRef::new(configuration).within(&pair.namespace));
@@ -127,11 +104,15 @@ impl Statuses {
         written
     }
 
-    /// Writes `status`, creating the object first where it is absent. Returns the metadata of the object.
-    async fn write(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<StatusMeta, CallError> {
+    /// Writes `status`, creating the object first where it is absent. Returns the object.
+    async fn write(
+        &self,
+        pair: &PairIdentity,
+        status: &ReplicationStatusStatus,
+    ) -> Result<ReplicationStatus, CallError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
         if self.records.has_status(pair) {
-            match self.patch(pair, status).await {
+            match patch_status(&api, &pair.name, status).await {
                 Err(error) if error.is_not_found() => {}
                 result => return result,
             }
@@ -148,20 +129,7 @@ impl Statuses {
                 {}
             Err(error) => return Err(error),
         }
-        self.patch(pair, status).await
-    }
-
-    /// Replaces the status of an object by server-side apply. Only its metadata comes back: the rest of it is as large as
-    /// what was sent.
-    async fn patch(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<StatusMeta, CallError> {
-        let request = Request::new(ReplicationStatus::url_path(&(), Some(&pair.namespace)));
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(AppliedStatus::of::<ReplicationStatus>(status));
-        let request =
-            request.patch_subresource("status", &pair.name, &parameters, &patch).map_err(kube::Error::BuildRequest)?;
-        let (mut head, body) = request.into_parts();
-        head.headers.insert(ACCEPT, HeaderValue::from_static(METADATA));
-        call(self.client.request(http::Request::from_parts(head, body))).await
+        patch_status(&api, &pair.name, status).await
     }
 }
 
@@ -246,26 +214,11 @@ fn stored(object: ReplicationStatus) -> (StoredPair, String) {
 pub(crate) async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<K, CallError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    S: Serialize + std::fmt::Debug,
+    S: Serialize,
 {
-    let patch = AppliedStatus::of::<K>(status);
+    let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status});
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await
-}
-
-/// The status of an object, as it is applied.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AppliedStatus<'a, S> {
-    api_version: Cow<'a, str>,
-    kind: Cow<'a, str>,
-    status: &'a S,
-}
-
-impl<'a, S> AppliedStatus<'a, S> {
-    fn of<K: Resource<DynamicType = ()>>(status: &'a S) -> Self {
-        Self { api_version: K::api_version(&()), kind: K::kind(&()), status }
-    }
 }
 
 fn key(pair: &PairIdentity) -> StatusKey<'_> {
@@ -274,10 +227,4 @@ fn key(pair: &PairIdentity) -> StatusKey<'_> {
 }
 
 /// Returns the bytes of a status as it is stored.
-fn length(status: &ReplicationStatusStatus) -> usize {
-    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
-}
-
-/// Has the API server answer with the metadata of an object.
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const PAGE: u32 = 50;

@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// The name of a repository inside one registry, for example `team/app`; always well-formed.
 ///
 /// Path components of lower-case letters and digits, joined inside by `.`, `_`, `__` or dashes,
-/// separated by `/`; at most 255 characters. Copies of a name share its text.
+/// separated by `/`; at most 255 characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RepositoryName(Arc<str>);
+pub struct RepositoryName(String);
 
 impl RepositoryName {
     /// The most characters that a name may have.
@@ -25,10 +24,10 @@ impl RepositoryName {
 }
 
 /// A tag, for example `v1.2`; always well-formed: at most 128 letters, digits, `_`, `.` and `-`,
-/// not starting with `.` or `-`. Copies of a tag share its text.
+/// not starting with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Tag(Arc<str>);
+pub struct Tag(String);
 
 impl Tag {
     /// Returns the tag as text.
@@ -42,7 +41,7 @@ impl FromStr for RepositoryName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() <= Self::MAX_LENGTH && text.split('/').all(is_path_component) {
-            Ok(Self(text.into()))
+            Ok(Self(text.to_owned()))
         } else {
             Err(NameError { what: "repository name", text: text.chars().take(80).collect() })
         }
@@ -58,7 +57,7 @@ impl FromStr for Tag {
             && !matches!(bytes[0], b'.' | b'-')
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
         if well_formed {
-            Ok(Self(text.into()))
+            Ok(Self(text.to_owned()))
         } else {
             Err(NameError { what: "tag", text: text.chars().take(80).collect() })
         }
@@ -92,13 +91,7 @@ macro_rules! text_conversions {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
+                name.0
             }
         }
 

@@ -1,6 +1,9 @@
 //! Bounds the status objects that a source makes the operator write: by configuration, by namespace, and their bytes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+use crate::terms::{ReplicationStatusStatus, reason};
 
 /// The bounds that the administrator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,12 @@ pub struct EnvelopeLimits {
     pub per_namespace: usize,
     /// Bytes of the statuses of one namespace, beyond which they are written without their images.
     pub bytes_per_namespace: usize,
+}
+
+impl EnvelopeLimits {
+    /// No bounds.
+    pub const NONE: Self =
+        Self { per_configuration: usize::MAX, per_namespace: usize::MAX, bytes_per_namespace: usize::MAX };
 }
 
 impl Default for EnvelopeLimits {
@@ -106,6 +115,43 @@ impl StatusEnvelope {
         }
     }
 
+    /// Returns the part of `status` for which there is room; `None` if it is not written. `beside` are the bytes that are
+    /// stored with it.
+    pub fn bound<'a>(
+        &mut self,
+        key: StatusKey<'_>,
+        status: &'a ReplicationStatusStatus,
+        beside: usize,
+    ) -> Option<Cow<'a, ReplicationStatusStatus>> {
+        match self.place(key, status_length(status) + beside) {
+            StatusDetail::Whole => Some(Cow::Borrowed(status)),
+            StatusDetail::Nothing => None,
+            StatusDetail::Counts => {
+                let counts =
+                    ReplicationStatusStatus { images: Vec::new(), failure_groups: Vec::new(), ..status.clone() };
+                self.record(key, StatusDetail::Counts, status_length(&counts));
+                Some(Cow::Owned(counts))
+            }
+        }
+    }
+
+    /// Counts a status that an earlier process wrote.
+    pub fn adopt(&mut self, key: StatusKey<'_>, status: Option<&ReplicationStatusStatus>) {
+        let has_list = status.is_none_or(|status| !status.images.is_empty() || status.summary.images == 0);
+        let detail = if has_list { StatusDetail::Whole } else { StatusDetail::Counts };
+        self.record(key, detail, status.map_or(0, status_length));
+    }
+
+    /// Returns the reason and the sentence of the condition about a configuration that meets a bound.
+    pub fn condition(&self, namespace: &str, configuration: &str) -> Option<(&'static str, String)> {
+        let exceeded = self.exceeded(namespace, configuration)?;
+        let reason = match exceeded {
+            EnvelopeExceeded::Objects => reason::TOO_MANY_PAIRS,
+            EnvelopeExceeded::Bytes => reason::STATUSES_TOO_LARGE,
+        };
+        Some((reason, self.explain(exceeded)))
+    }
+
     /// Returns the bounds that a configuration meets; `None` while all of its statuses are written whole.
     pub fn exceeded(&self, namespace: &str, configuration: &str) -> Option<EnvelopeExceeded> {
         let of = self.namespaces.get(namespace)?.configurations.get(configuration)?;
@@ -146,6 +192,10 @@ impl StatusEnvelope {
         }
         of
     }
+}
+
+fn status_length(status: &ReplicationStatusStatus) -> usize {
+    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
 }
 
 /// A bound that a configuration meets.

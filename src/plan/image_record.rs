@@ -1,6 +1,7 @@
 //! The complete record of the verified images of a pair that outgrows its status: packed rows in buckets.
 
-use super::packed_rows::PackedRows;
+use std::collections::BTreeMap;
+
 use crate::terms::{ImageStatus, ReplicationState};
 
 /// The verified images of a pair. While they all fit into its status, the status is the record and nothing else is
@@ -9,14 +10,14 @@ use crate::terms::{ImageStatus, ReplicationState};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRecord {
     options: Option<String>,
-    /// The rows of each bucket; one bucket while the status is the record.
+    /// The rows of each bucket, by tag, without the tag; one bucket while the status is the record.
     buckets: Vec<Bucket>,
     is_kept: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Bucket {
-    rows: PackedRows,
+    rows: BTreeMap<Box<str>, Box<str>>,
     is_changed: bool,
 }
 
@@ -49,9 +50,8 @@ impl ImageRecord {
         for bucket in buckets {
             let is_counted = bucket.of == of && bucket.options == record.options;
             if let Some(kept) = record.buckets.get_mut(bucket.index) {
-                for row in bucket.rows.iter().filter(|_| is_counted) {
-                    kept.rows.put(row);
-                }
+                let rows = bucket.rows.iter().filter(|_| is_counted).filter_map(|row| row.split_once(' '));
+                kept.rows.extend(rows.map(|(tag, rest)| (tag.into(), rest.into())));
                 kept.is_changed = !is_counted;
             }
         }
@@ -65,25 +65,26 @@ impl ImageRecord {
 
     /// Returns every image.
     pub fn images(&self) -> Vec<ImageStatus> {
-        let rows = self.buckets.iter().flat_map(|bucket| bucket.rows.texts());
-        rows.filter_map(|row| image_of(&row)).collect()
+        let rows = self.buckets.iter().flat_map(|bucket| &bucket.rows);
+        rows.filter_map(|(tag, rest)| unpack(tag, rest)).collect()
     }
 
     /// Records that an image was verified.
     pub fn verify(&mut self, image: &ImageStatus) {
-        self.change(&image.tag, |rows| rows.put(&row_of(image)));
+        let row = pack(image);
+        self.change(&image.tag, |rows| rows.insert(image.tag.as_str().into(), row.clone()) != Some(row));
     }
 
     /// Records that a tag is no longer replicated.
     pub fn forget(&mut self, tag: &str) {
-        self.change(tag, |rows| rows.remove(tag));
+        self.change(tag, |rows| rows.remove(tag).is_some());
     }
 
     /// Records that all images have to be verified anew, by these options.
     pub fn start_over(&mut self, options: Option<String>) {
         self.options = options;
         for bucket in &mut self.buckets {
-            *bucket = Bucket { rows: PackedRows::default(), is_changed: true };
+            *bucket = Bucket { rows: BTreeMap::new(), is_changed: true };
         }
     }
 
@@ -93,10 +94,11 @@ impl ImageRecord {
             return;
         }
         let wanted = usize::try_from(images).unwrap_or(usize::MAX).div_ceil(ROWS).clamp(1, MAX_BUCKETS);
-        let mut buckets = vec![Bucket { rows: PackedRows::default(), is_changed: true }; wanted.next_power_of_two()];
-        for row in self.buckets.iter().flat_map(|bucket| bucket.rows.texts()) {
-            let index = index(row.split_once(' ').unwrap_or_default().0, buckets.len());
-            buckets[index].rows.put(&row);
+        let rows = std::mem::take(&mut self.buckets).into_iter().flat_map(|bucket| bucket.rows);
+        let mut buckets = vec![Bucket { rows: BTreeMap::new(), is_changed: true }; wanted.next_power_of_two()];
+        for (tag, rest) in rows {
+            let index = index(&tag, buckets.len());
+            buckets[index].rows.insert(tag, rest);
         }
         (self.buckets, self.is_kept) = (buckets, true);
     }
@@ -107,8 +109,9 @@ impl ImageRecord {
         let changed = self.buckets.iter_mut().enumerate().filter(|_| self.is_kept);
         let (index, bucket) = changed.into_iter().find(|(_, bucket)| bucket.is_changed)?;
         bucket.is_changed = false;
+        let mut rows: Vec<String> = bucket.rows.iter().map(|(tag, rest)| format!("{tag} {rest}")).collect();
         // Images beyond the bound of an object are verified anew after a restart.
-        let rows = bucket.rows.texts().take(MAX_ROWS).collect();
+        rows.truncate(MAX_ROWS);
         Some(RecordBucket { index, of, options: self.options.clone(), rows })
     }
 
@@ -124,7 +127,7 @@ impl ImageRecord {
         self.buckets.iter_mut().for_each(|bucket| bucket.is_changed = true);
     }
 
-    fn change(&mut self, tag: &str, change: impl FnOnce(&mut PackedRows) -> bool) {
+    fn change(&mut self, tag: &str, change: impl FnOnce(&mut BTreeMap<Box<str>, Box<str>>) -> bool) {
         if self.buckets.is_empty() {
             self.buckets.push(Bucket::default());
         }
@@ -143,19 +146,19 @@ fn index(tag: &str, of: usize) -> usize {
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % of.max(1)
 }
 
-/// Returns the row of a verified image. A dash stands for what it has not.
-fn row_of(image: &ImageStatus) -> String {
+/// Packs what is known of a verified image besides its tag. A dash stands for what it has not.
+fn pack(image: &ImageStatus) -> Box<str> {
     let at = image.completed_at.map_or("-".to_owned(), |at| at.as_second().to_string());
     let bytes = image.bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
     let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
     let (destination, referrers) = (word(&image.destination_digest), word(&image.referrers_hash));
-    format!("{} {} {at} {bytes} {destination} {referrers}", image.tag, image.digest)
+    format!("{} {at} {bytes} {destination} {referrers}", image.digest).into()
 }
 
-/// Returns the image of a row; `None` if it is none.
-fn image_of(row: &str) -> Option<ImageStatus> {
-    let words: Vec<&str> = row.split(' ').collect();
-    let [tag, digest, at, bytes, destination, referrers] = words[..] else { return None };
+/// Unpacks a row; `None` if it is none.
+fn unpack(tag: &str, rest: &str) -> Option<ImageStatus> {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [digest, at, bytes, destination, referrers] = words[..] else { return None };
     let word = |word: &str| (word != "-").then(|| word.to_owned());
     Some(ImageStatus {
         status: ReplicationState::Complete,
@@ -175,7 +178,7 @@ const MAX_BUCKETS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use url::Url;
 
 use super::error::UsageError;
-use crate::config::EgressFlags;
+use crate::config::{EgressFlags, EnvelopeFlags};
 use crate::registry::canonical_host;
 
 /// Flags of `transship sync`.
@@ -71,6 +71,8 @@ pub struct ServeFlags {
     /// The most images that are copied at once, each to all of its destinations.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) copies: u16,
+    #[command(flatten)]
+    pub(super) envelope: EnvelopeFlags,
 }
 
 /// Flags of a run that ends.

@@ -2,7 +2,6 @@
 
 mod access;
 mod deletions;
-mod ecr;
 mod error;
 mod files;
 mod flags;
@@ -19,8 +18,8 @@ mod signals;
 mod status;
 mod store;
 mod sync;
+mod template_check;
 mod text;
-mod usage_totals;
 mod wiring;
 
 pub use error::UsageError;

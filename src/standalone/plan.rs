@@ -16,13 +16,14 @@ use super::preview::{ExcludedTags, PlannedAction, PlannedImage, PlannedRepositor
 use super::run::run_once;
 use super::signals::StopSignals;
 use super::store::FileStore;
+use super::template_check::refused_registries;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of, unused_filters};
 use super::{UsageError, printed, read};
 use crate::copy::{CopyError, check_signatures};
 use crate::plan::{Configuration, LedgerEntry, NamespacedName};
 use crate::policy::PermissionRequest;
-use crate::registry::{ErrorKind, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair, PairKey};
 use crate::terms::{Action, TagConflict};
@@ -41,8 +42,10 @@ pub async fn plan(flags: PlanFlags) -> Result<ExitCode, UsageError> {
     tokio::spawn(wiring.core.clock.clone().beat());
     let retry_for = flags.run.retry_for;
     let preview = async {
+        wiring.templates.ask(&wiring.access.content()).await;
         let machines = run_once(&wiring, Mode::Plan, signals.token()).await;
-        let mut preview = Preview { deletions: ListedDeletions::of(&machines), ..Preview::default() };
+        let (deletions, refused_registries) = (ListedDeletions::of(&machines), refused_registries(&machines));
+        let mut preview = Preview { deletions, refused_registries, ..Preview::default() };
         for machine in &machines {
             preview.take(machine, &wiring.access).await;
         }
@@ -231,7 +234,7 @@ impl PlannedImage {
                 self.action = PlannedAction::Overwrite;
                 self.reason = format!("{}; the destination has {}", self.reason, head.digest);
             }
-            Ok(None) => {}
+            Ok(None) => return self.check_template(client).await,
             // Registries such as Quay answer so about a repository that the credentials may create.
             Err(error) if is_refused(&error) && client.ping().await.is_ok() => {
                 self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
@@ -239,6 +242,22 @@ impl PlannedImage {
             Err(error) => return Some(error),
         }
         None
+    }
+}
+
+impl PlannedImage {
+    /// Fails an image whose repository would be created with settings that the registry does not have. Returns the
+    /// failure of a request.
+    async fn check_template(&mut self, client: &Client) -> Option<RegistryError> {
+        let refused = client.unsupported_template_of(&self.target)?;
+        match client.first_tags(&self.target).await {
+            Ok(Some(_)) => None,
+            Ok(None) => {
+                (self.action, self.reason) = (PlannedAction::Failed, refused);
+                None
+            }
+            Err(error) => Some(error),
+        }
     }
 }
 

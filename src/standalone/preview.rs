@@ -27,6 +27,8 @@ pub(super) struct Preview {
     pub(super) invalid_lists: Vec<InvalidList>,
     /// Filters that match nothing of their source.
     pub(super) unused_filters: Vec<String>,
+    /// Registries with settings that the registry does not have.
+    pub(super) refused_registries: Vec<String>,
     /// Every image of the repositories that match.
     pub(super) images: Vec<PlannedImage>,
     /// Images that left their sources, where a rule deletes such images.
@@ -135,6 +137,7 @@ impl Preview {
         }
         text.push_str(&remark_lines(&self.invalid_lists));
         text.push_str(&remark_lines(&self.unused_filters));
+        text.push_str(&remark_lines(&self.refused_registries));
         if !self.images.is_empty() {
             let mut rows = vec![["ACTION", "SOURCE", "DESTINATION", "DIGEST", "REASON"].map(str::to_owned)];
             rows.extend(self.images.iter().map(PlannedImage::row));

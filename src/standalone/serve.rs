@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::access::FileContent;
 use super::flags::{FileFlags, ServeFlags};
@@ -43,7 +44,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
         return Err(UsageError::ServeFromStandardInput);
     }
     let content = read(&flags.files)?;
-    let store = FileStore::open(Some(&flags.state), "transship serve")?;
+    let store = FileStore::open(Some(&flags.state), "transship serve")?.within(flags.envelope.limits());
     let listener = TcpListener::bind(flags.listen).await;
     let listener = listener.map_err(|error| UsageError::Listen { address: flags.listen, error })?;
     let wiring = Wiring::new(content, store, usize::from(flags.copies), Duration::ZERO, Some(Box::new(log)));
@@ -68,8 +69,9 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     tracing::info!(listen = %flags.listen, state = %flags.state.display(), "serving");
 
     let store = wiring.store.clone();
-    let mut serving = Serving { flags, seen, looked: None, wiring, configurations, heartbeats };
+    let mut serving = Serving { flags, seen, looked: None, wiring, configurations, heartbeats, template_check: None };
     serving.order();
+    serving.check_templates();
     serving.run(signals.token(), hang_up).await;
     tracing::info!("ending");
     shutdown.cancel();
@@ -89,6 +91,8 @@ struct Serving {
     wiring: Wiring,
     configurations: Arc<Configurations>,
     heartbeats: Heartbeats,
+    /// Asks the Registries with templates until all have answered.
+    template_check: Option<AbortOnDropHandle<()>>,
 }
 
 impl Serving {
@@ -131,9 +135,29 @@ impl Serving {
                 tracing::info!("the files were read again");
                 removed.iter().for_each(|(namespace, name)| self.configurations.end(namespace, name));
                 self.order();
+                self.check_templates();
             }
             Err(error) => tracing::error!("the last files that were right stay in force: {error}"),
         }
+    }
+
+    /// Asks the Registries with templates what they are: one that lacks a setting blocks its configurations.
+    fn check_templates(&mut self) {
+        let (check, access, core) =
+            (self.wiring.templates.clone(), self.wiring.access.clone(), self.wiring.core.clone());
+        let ask = async move {
+            loop {
+                let (has_all, is_changed) = check.ask(&access.content()).await;
+                if is_changed {
+                    let _ = core.wakes.send(Vec::new()); // A closed channel means that the process ends.
+                }
+                if has_all {
+                    return;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        self.template_check = Some(AbortOnDropHandle::new(tokio::spawn(ask)));
     }
 
     /// Gives every configuration its orders.
@@ -234,6 +258,8 @@ fn fingerprint(flags: &FileFlags) -> Fingerprint {
 type Fingerprint = HashMap<PathBuf, Option<(SystemTime, u64)>>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// The pause before Registries with templates that have not answered are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(10);
 /// The longest wait for registries to take the cancellation of uploads.
 const GIVE_UP: Duration = Duration::from_secs(2);

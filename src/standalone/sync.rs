@@ -43,6 +43,7 @@ pub async fn sync(flags: SyncFlags, is_quiet: bool) -> Result<ExitCode, UsageErr
     let mut wiring = Wiring::new(content, store, copies, flags.run.retry_for, Some(Box::new(listener)));
     wiring.deletes = flags.delete;
     tokio::spawn(wiring.core.clock.clone().beat());
+    wiring.templates.ask(&wiring.access.content()).await;
     let machines = run_once(&wiring, Mode::Sync, signals.token()).await;
     let results = std::mem::take(&mut *results.lock());
     let stopped = signals.exit_code();

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::access::{FileAccess, FileContent};
 use super::store::FileStore;
+use super::template_check::TemplateCheck;
 use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
@@ -24,6 +25,8 @@ pub(super) struct Wiring {
     pub(super) access: Arc<FileAccess>,
     pub(super) store: Arc<FileStore>,
     pub(super) wakes: mpsc::UnboundedReceiver<Vec<String>>,
+    /// The Registries whose templates the registry does not support.
+    pub(super) templates: Arc<TemplateCheck>,
     copies: usize,
     /// For how long a run tries again after a failure.
     retry_for: Duration,
@@ -84,6 +87,7 @@ impl Wiring {
             access,
             store,
             wakes,
+            templates: Arc::default(),
             copies,
             retry_for,
             deletes: false,
@@ -128,7 +132,7 @@ impl Wiring {
                 .filter(|count| *count > 0)
                 .map(|count| count.to_string()),
             dependencies: self.dependencies(content, &named),
-            stalled_registries: BTreeMap::new(),
+            stalled_registries: self.templates.refused(&named),
             standings: BTreeMap::new(),
             policies: Arc::new(content.documents.policies.clone()),
             registries,
@@ -151,6 +155,7 @@ impl Wiring {
             let policies = content.documents.policies.get(&reference.namespace);
             format!("{policies:?}").hash(&mut hasher);
         }
+        self.templates.refused(named).hash(&mut hasher);
         self.core.claims.lock().changes().hash(&mut hasher);
         hasher.finish()
     }
@@ -166,7 +171,8 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     }
     // The lock of the state folder says that the process before has ended.
     let predecessor = if store.was_used() { Predecessor::Ended } else { Predecessor::None };
-    Stored { pairs, predecessor, ..Stored::default() }
+    let former_deletions = store.former_deletions(&orders.namespace, &orders.name);
+    Stored { pairs, predecessor, former_deletions, ..Stored::default() }
 }
 
 /// Returns a line for each filter of a configuration that matched nothing of its source.
@@ -175,13 +181,13 @@ pub(super) fn unused_filters(machine: &Machine) -> impl Iterator<Item = String> 
     machine.excluded().unused_filters.iter().map(move |line| format!("{name}: {line}"))
 }
 
-/// Returns the Registries that a configuration names, its source first.
 /// Returns the first fills of a machine that are stopped, as a sentence with its name.
 pub(super) fn stopped_backfill(machine: &Machine) -> Option<String> {
     let configuration = machine.configuration()?;
     machine.stopped_backfill().map(|stopped| format!("{}: {stopped}", name_of(configuration)))
 }
 
+/// Returns the Registries that a configuration names, its source first.
 fn named(configuration: &Configuration) -> Vec<NamespacedName> {
     let source = NamespacedName { namespace: configuration.namespace.clone(), name: configuration.source.clone() };
     std::iter::once(source).chain(configuration.selection.destinations().into_iter().cloned()).collect()

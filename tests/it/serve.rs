@@ -6,6 +6,7 @@ mod deletions;
 mod folder;
 mod hint_storms;
 mod kills;
+mod limits;
 mod newest;
 mod notified;
 mod reading;

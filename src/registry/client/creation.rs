@@ -19,6 +19,12 @@ impl Client {
         self.0.vendors.create(repository).await
     }
 
+    /// Returns a sentence about the template for `repository` if the registry cannot carry that out; to be asked after
+    /// [`Client::ping`].
+    pub fn unsupported_template_of(&self, repository: &RepositoryName) -> Option<String> {
+        self.0.vendors.unsupported_template_of(repository)
+    }
+
     /// Returns a sentence about the first template that the registry cannot carry out; to be asked after
     /// [`Client::ping`].
     pub fn unsupported_template(&self) -> Option<String> {

@@ -39,6 +39,11 @@ impl Vendors {
         self.templates.iter().find_map(|template| self.unsupported(template))
     }
 
+    /// Returns a sentence about the template for `repository`, as [`Vendors::unsupported_template`].
+    pub(crate) fn unsupported_template_of(&self, repository: &RepositoryName) -> Option<String> {
+        self.unsupported(template_for(&self.templates, repository.as_str())?)
+    }
+
     fn unsupported(&self, template: &RepositoryTemplate) -> Option<String> {
         let field = format!("spec.repositoryTemplates[{:?}]", template.prefix);
         if self.ecr.is_some() {

@@ -4,10 +4,12 @@
 //! DIR/lock                             the process that uses the folder
 //! DIR/records/<hash>.jsonl             the verified images of one pair (journal)
 //! DIR/statuses/<namespace>.<name>.json the ReplicationStatus of one pair
+//! DIR/deletions.json                   the deletions of the last day in pairs that were dropped
 //! ```
 //!
 //! Records are the truth. Statuses are paced, and may be older.
 
+mod counts;
 mod disk;
 mod error;
 mod journal;
@@ -15,6 +17,7 @@ mod lock;
 mod reports;
 mod statuses;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
+use self::counts::CountFiles;
 pub(super) use self::error::StateError;
 use self::journal::{Contents, Journal};
 use self::lock::Lock;
@@ -31,7 +35,7 @@ use self::statuses::StatusFiles;
 use crate::api::ReplicationStatus;
 use crate::image::Digest;
 use crate::locked::Locked;
-use crate::plan::{ConfigurationReport, PairIdentity};
+use crate::plan::{ConfigurationReport, EnvelopeLimits, FormerCounts, PairIdentity, StatusEnvelope, StatusKey};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
 use crate::terms::ReplicationStatusStatus;
@@ -41,6 +45,7 @@ use crate::terms::ReplicationStatusStatus;
 pub(super) struct FileStore {
     folder: Option<StateFolder>,
     reports: Reports,
+    envelope: Locked<StatusEnvelope>,
 }
 
 /// A state folder.
@@ -48,6 +53,7 @@ pub(super) struct FileStore {
 struct StateFolder {
     records: PathBuf,
     statuses: StatusFiles,
+    counts: CountFiles,
     /// True if an earlier process used the folder: its writes may still be under way.
     was_used: bool,
     journals: Locked<Journals>,
@@ -67,7 +73,7 @@ impl FileStore {
     /// # Errors
     /// It is no folder, cannot be written, or another process uses it.
     pub(super) fn open(folder: Option<&Path>, command: &str) -> Result<Self, StateError> {
-        let Some(folder) = folder else { return Ok(Self { folder: None, reports: Reports::default() }) };
+        let Some(folder) = folder else { return Ok(Self::of(None)) };
         check(folder)?;
         let failed = |error: io::Error| StateError::Unwritable { folder: folder.to_owned(), error };
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -76,10 +82,22 @@ impl FileStore {
         for part in [RECORDS, STATUSES].map(|part| folder.join(part)) {
             std::fs::create_dir_all(&part).and_then(|()| disk::remove_partial(&part)).map_err(failed)?;
         }
-        Ok(Self {
-            folder: Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock)) }),
-            reports: Reports::default(),
-        })
+        Ok(Self::of(Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock)) })))
+    }
+
+    fn of(folder: Option<StateFolder>) -> Self {
+        let envelope = Locked::new(StatusEnvelope::new(EnvelopeLimits::NONE));
+        Self { folder, reports: Reports::default(), envelope }
+    }
+
+    /// Writes statuses within `limits`, what earlier processes wrote included.
+    pub(super) fn within(mut self, limits: EnvelopeLimits) -> Self {
+        let mut envelope = StatusEnvelope::new(limits);
+        for (pair, status) in self.folder.iter().flat_map(|folder| folder.statuses.all()) {
+            envelope.adopt(key(&pair), Some(&status));
+        }
+        self.envelope = Locked::new(envelope);
+        self
     }
 
     /// Reads `folder`, and never writes; another process may use it. An absent one is empty.
@@ -88,7 +106,7 @@ impl FileStore {
     /// It is no folder.
     pub(super) fn read_only(folder: Option<&Path>) -> Result<Self, StateError> {
         folder.map_or(Ok(()), check)?;
-        Ok(Self { folder: folder.map(|folder| StateFolder::new(folder, None)), reports: Reports::default() })
+        Ok(Self::of(folder.map(|folder| StateFolder::new(folder, None))))
     }
 
     /// Returns every pair of the configuration `namespace`/`name` that an earlier process left.
@@ -144,6 +162,29 @@ impl FileStore {
         result
     }
 
+    /// Returns the deletions of pairs that the configuration `namespace`/`name` has dropped.
+    pub(super) fn former_deletions(&self, namespace: &str, name: &str) -> FormerCounts {
+        self.folder.as_ref().map(|folder| folder.counts.read(namespace, name)).unwrap_or_default()
+    }
+
+    /// Returns the part of a status for which there is room, and logs a bound that is met by it.
+    fn bounded<'a>(
+        &self,
+        pair: &PairIdentity,
+        status: &'a ReplicationStatusStatus,
+    ) -> Option<Cow<'a, ReplicationStatusStatus>> {
+        let (namespace, name) = (pair.namespace.as_str(), pair.spec.configuration_ref.name.as_str());
+        let mut envelope = self.envelope.lock();
+        let before = envelope.exceeded(namespace, name);
+        let bounded = envelope.bound(key(pair), status, 0);
+        if envelope.exceeded(namespace, name) != before
+            && let Some((reason, message)) = envelope.condition(namespace, name)
+        {
+            tracing::warn!(configuration = format!("{namespace}/{name}"), reason, "{message}");
+        }
+        bounded
+    }
+
     /// Returns the folder, where this process may write to it.
     fn writable(&self) -> Option<&StateFolder> {
         self.folder.as_ref().filter(|folder| folder.lock.is_some())
@@ -167,7 +208,8 @@ impl Store for FileStore {
         Box::pin(async move {
             let Some(folder) = self.writable() else { return Ok(()) };
             let failed = |error| StoreError(format!("the status of {} cannot be written: {error}", pair.name));
-            folder.statuses.write(pair, status).map_err(failed)
+            let Some(bounded) = self.bounded(pair, status) else { return Ok(()) };
+            folder.statuses.write(pair, &bounded).map_err(failed)
         })
     }
 
@@ -176,6 +218,7 @@ impl Store for FileStore {
             let Some(folder) = self.writable() else { return Ok(()) };
             // The status is last: while it is there, the next process deletes the pair again.
             let deleted = folder.remove_journal(pair).and_then(|()| folder.statuses.remove(pair));
+            self.envelope.lock().remove(key(pair));
             deleted.map_err(|error| StoreError(format!("the status of {} cannot be deleted: {error}", pair.name)))
         })
     }
@@ -193,7 +236,13 @@ impl Store for FileStore {
     }
 
     fn report(&self, namespace: &str, name: &str, _uid: &str, report: ConfigurationReport) {
-        self.reports.take(namespace, name, report);
+        if let Some(folder) = self.writable()
+            && let Err(error) = folder.counts.write(namespace, name, &report.former_deletions)
+        {
+            tracing::warn!("the counts of deletions of {namespace}/{name} cannot be written: {error}");
+        }
+        let envelope = self.envelope.lock().condition(namespace, name);
+        self.reports.take(namespace, name, ConfigurationReport { envelope, ..report });
     }
 }
 
@@ -214,6 +263,7 @@ impl StateFolder {
         }
         Self {
             statuses: StatusFiles::new(folder.join(STATUSES)),
+            counts: CountFiles::new(folder),
             records,
             journals: Locked::new(journals),
             was_used: false,
@@ -284,6 +334,10 @@ fn stored(identity: PairIdentity, status: ReplicationStatusStatus, contents: Con
     let status = ReplicationStatusStatus { copy_options_hash: options, ..status };
     let verified = Some(images.into_values().collect());
     StoredPair { identity, status, verified, referrers_asked_at, missed, choice }
+}
+
+fn key(pair: &PairIdentity) -> StatusKey<'_> {
+    StatusKey { namespace: &pair.namespace, configuration: &pair.spec.configuration_ref.name, name: &pair.name }
 }
 
 fn configuration(pair: &PairIdentity) -> (String, String) {

@@ -58,6 +58,16 @@ impl StatusFiles {
         pairs.collect()
     }
 
+    /// Returns every status.
+    pub(super) fn all(&self) -> Vec<(PairIdentity, ReplicationStatusStatus)> {
+        let (objects, _) = read_all(&self.folder);
+        let pairs = objects.into_iter().map(|object| {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            (PairIdentity { namespace, name, spec: object.spec.0 }, object.status.unwrap_or_default())
+        });
+        pairs.collect()
+    }
+
     /// Returns the namespace and name of every configuration that has a status.
     pub(super) fn configurations(&self) -> Vec<(String, String)> {
         let (objects, _) = read_all(&self.folder);
