@@ -1,6 +1,6 @@
 //! Many Registries cost an idle operator next to nothing.
 //!
-//! `TRANSSHIP_REGISTRIES=1000` measures with so many; a hundred show the same.
+//! `TRANSSHIP_REGISTRIES=1000` measures with so many; a hundred show the same. `TRANSSHIP_PROGRAM` names another build.
 
 use std::time::Duration;
 

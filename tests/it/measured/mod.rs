@@ -2,8 +2,8 @@
 
 mod idle_registries;
 pub mod limits;
+mod newest_dates;
 mod operator_requests;
 mod refusals;
 mod request_counts;
 mod round_trips;
-mod scale;

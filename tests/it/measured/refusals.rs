@@ -93,3 +93,50 @@ async fn one_attempt_in_fifteen_seconds_tries_for_all_that_are_refused() {
     assert!(secrets <= MOST, "{secrets} reads of the Secret");
     assert!(writes.is_empty(), "{writes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_that_are_refused_for_one_cause_take_turns() {
+    let source = registry();
+    for tag in 0..5 {
+        source.push("app", &format!("v{tag}"), &Image::single(tag, 1, 100));
+    }
+    let mut scene = Scene::new("turns").await;
+    let owner = scene.other_namespace("turns-owner").await;
+    scene.allow(&source.host());
+    scene.registry_object(&owner, "theirs", json!({"url": registry().url(), "allowHTTP": true})).await;
+    let mut teams = vec![scene.namespace.name.clone()];
+    for team in 0..3 {
+        teams.push(scene.other_namespace(&format!("turns-{team}")).await);
+    }
+    for team in &teams {
+        scene.registry_object(team, "source", json!({"url": source.url(), "allowHTTP": true})).await;
+    }
+    for number in 0..200 {
+        let object: ReplicationConfiguration = serde_json::from_value(json!({
+            "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration",
+            "metadata": {"name": format!("c-{number}")},
+            "spec": {"source": {"registryRef": {"name": "source"}}, "interval": "24h",
+                "rules": [{"name": "all", "destinations": [to_other(&owner, "theirs")]}],
+                "execution": {"mode": "InProcess"}},
+        }))
+        .unwrap();
+        let configurations = scene.api::<ReplicationConfiguration>(&teams[number % teams.len()]);
+        configurations.create(&PostParams::default(), &object).await.unwrap();
+    }
+    scene.start_operator().await;
+    eventually(LONG, "every configuration is refused", async || {
+        let mut refused = 0;
+        for team in &teams {
+            refused += failed(&scene.api::<ReplicationStatus>(team)).await;
+        }
+        if refused == 1_000 { Ok(()) } else { Err(format!("{refused} of 1,000 images")) }
+    })
+    .await;
+    steady(&scene).await;
+    let (position, before) = (scene.plane.audit_position(), denials(&scene).await);
+    tokio::time::sleep(WINDOW).await;
+    let (lines, writes) = (denials(&scene).await - before, scene.writes(Some(position)));
+    println!("in {WINDOW:?}, 200 configurations of 4 namespaces: {lines} attempts, {} writes", writes.len());
+    assert!(lines <= MOST, "{lines} attempts of all together");
+    assert!(writes.is_empty(), "{writes:?}");
+}

@@ -55,6 +55,13 @@ impl RegistryPair {
         }
     }
 
+    /// Copies from `app` to `app` with the consent of `authority`.
+    pub async fn copy_under(&self, authority: &dyn Authority, tag: &str, digest: &str) -> Result<Copied, CopyError> {
+        let (repository, tag, digest) = ("app".parse().unwrap(), tag.parse().unwrap(), digest.parse().unwrap());
+        let task = self.task(&self.from, (&repository, &tag, &digest));
+        self.engine.copy(&ImageCopy { authority, ..task }).await
+    }
+
     pub async fn copy_of(&self, repository: &str, tag: &str, digest: &str) -> Result<Copied, CopyError> {
         self.copy_from(&self.from, repository, tag, digest).await
     }

@@ -112,7 +112,7 @@ pub struct SlowLayer {
     other: String,
     source: FaultProxy,
     destination: TestRegistry,
-    _source: TestRegistry,
+    registry: TestRegistry,
 }
 
 impl SlowLayer {
@@ -140,7 +140,7 @@ impl SlowLayer {
         let two = TwoOwners { scene, other, source, destination };
         two.policy("allow", "All", "Allow", &["ReplicateImage", "CreateRepository"], "*").await;
         let TwoOwners { scene, other, source, destination } = two;
-        Self { scene, other, source: proxy, destination, _source: source }
+        Self { scene, other, source: proxy, destination, registry: source }
     }
 
     /// Starts the operator, and waits until the layer is on its way.
@@ -160,6 +160,13 @@ impl SlowLayer {
         }))
         .unwrap();
         self.scene.configurations().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Returns the blobs that were read from the source more than once.
+    pub fn read_again(&self) -> Vec<String> {
+        let (mut seen, log) = (std::collections::BTreeSet::new(), self.registry.access_log());
+        let reads = log.into_iter().filter(|line| line.method == "GET" && line.path.contains("/blobs/"));
+        reads.map(|line| line.path).filter(|path| !seen.insert(path.clone())).collect()
     }
 
     /// Lets the rest of the layer through at once.

@@ -9,6 +9,7 @@ use transship::api::{RegistryPermissionPolicy, ReplicationConfiguration};
 use transship::terms::ReplicationState;
 
 use super::execution::with_jobs;
+use super::hints::notified;
 use super::platforms::change_rule;
 use super::scene::{PASSWORD, Scene, to};
 use crate::support::eventually::eventually;
@@ -126,4 +127,21 @@ async fn the_operator_deletes_also_where_jobs_copy_and_counts_over_a_restart() {
     let message = held(&scene, "DeletionLimit").await;
     assert!(message.starts_with("1 deletions"), "{message}");
     assert_eq!(destination.pusher().tags("app").await.len(), 3, "the day has had its deletion");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_lists_a_repository_of_which_a_deletion_is_notified() {
+    let (scene, source, destination) = notified("notified-deletion").await;
+    change_rule(&scene, json!({"deleteReplication": {"enabled": true}})).await;
+    allow_deletions(&scene).await;
+    for seed in 1..4 {
+        source.pusher().push("app", &format!("v{seed}"), &Image::single(seed, 1, 1_000)).await;
+        scene.image_becomes(&format!("destination/app:v{seed}"), ReplicationState::Complete, LATER).await;
+    }
+    let lists = || source.access_log().iter().filter(|access| access.path.contains("/app/tags/list")).count();
+    let before = lists();
+    assert_eq!(source.pusher().delete_manifest("app", "v2").await, 202);
+    eventually(LATER, "the repository is listed, long before the interval of a day", async || lists() > before).await;
+    assert_eq!(destination.pusher().tags("app").await.len(), 3, "one list proves nothing");
+    assert_eq!(scene.images().await.len(), 3);
 }

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use transship::api::Registry;
+use transship::api::{Registry, ReplicationConfiguration};
+use transship::terms::ReplicationState;
 
-use super::scene::Scene;
+use super::execution::with_jobs;
+use super::scene::{Scene, to};
+use crate::measured::limits::run_workers;
 use crate::support::eventually::eventually;
+use crate::support::image::Image;
+use crate::support::scripted::{PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::tag_filters::registry;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -42,4 +47,31 @@ async fn a_setting_that_a_registry_does_not_have_stalls_until_it_is_removed() {
     assert!(message.contains("spec.repositoryTemplates[0].lifecyclePolicy is no JSON document"), "{message}");
     set(&scene, json!([])).await;
     is("Ready", "True", "Reachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_creates_a_project_with_the_settings_of_its_template() {
+    let (source, harbor) = (registry(), ScriptedRegistry::start(Personality::harbor()));
+    source.push("open/app", "v1", &Image::single(1, 1, 1_000));
+    let mut scene = Scene::new("templates-job").await;
+    let namespace = scene.namespace.name.clone();
+    scene.open_registry("source", &source).await;
+    [harbor.host(), harbor.other_host()].iter().for_each(|host| scene.allow(host));
+    scene.secret(&namespace, "harbor", &harbor.host(), USER, PASSWORD).await;
+    let spec = json!({"url": harbor.url(), "allowHTTP": true, "trustedHosts": [harbor.other_host()],
+        "credentials": {"secretRef": {"name": "harbor"}},
+        "repositoryTemplates": [{"prefix": "open", "projectVisibility": "Public"}]});
+    scene.registry_object(&namespace, "destination", spec).await;
+    let object: ReplicationConfiguration = serde_json::from_value(json!({
+        "apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration", "metadata": {"name": "all"},
+        "spec": {"source": {"registryRef": {"name": "source"}}, "interval": "24h", "execution": {"mode": "Job"},
+            "rules": [{"name": "all", "destinations": [to("destination")]}]},
+    }))
+    .unwrap();
+    scene.configurations().create(&PostParams::default(), &object).await.unwrap();
+    let (system, _channel) = with_jobs(&mut scene, "templates-job").await;
+    scene.start_operator().await;
+    let _workers = run_workers(&scene, &system, 1).await;
+    scene.image_becomes("destination/open/app:v1", ReplicationState::Complete, SOON).await;
+    assert_eq!(harbor.settings("open"), Some(json!({"public": "true"})));
 }

@@ -107,3 +107,17 @@ async fn a_worker_goes_to_no_address_that_the_operator_refuses() {
     let message = failed.message.unwrap_or_default();
     assert!(message.contains("an address of the cluster"), "{message}; {}", workers[0].log_tail());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_goes_on_with_its_image_over_a_restart_of_the_operator() {
+    let mut layer = SlowLayer::of("kept-image", 8 << 20).await;
+    let (system, _channel) = with_jobs(&mut layer.scene, "kept-image").await;
+    layer.begin("Job", Duration::from_millis(300)).await;
+    let _worker = run_workers(&layer.scene, &system, 1).await;
+    layer.moves().await;
+    layer.scene.kill_operator();
+    layer.scene.start_operator().await;
+    layer.lets_through();
+    layer.scene.image_becomes("eu-west-1/app:v1", ReplicationState::Complete, Duration::from_secs(150)).await;
+    assert_eq!(layer.read_again(), Vec::<String>::new(), "no layer begins anew");
+}

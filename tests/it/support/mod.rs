@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each part serves some tests, and tests come and go")]
 
 pub mod background;
-pub mod chaos;
 pub mod control_plane;
 pub mod copy_errors;
 pub mod cosign;
