@@ -28,7 +28,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
 .PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate pre-commit pages lint deny advisories \
-	test test-host test-node bench micro fuzz simulate prove figures demo demo-cluster clean
+	test test-host test-node bench scale micro fuzz simulate soak crashes prove figures demo demo-cluster clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -130,6 +130,20 @@ test-node: debian go-tools ## Run the tests that take a real node; needs root an
 # is busy. DOCS=1 writes docs/performance.md and docs/performance-tables.md.
 bench: debian $(BIN)/.tools $(BIN)/control-plane ## Compare the program with other tools: time, requests, bytes, memory.
 	cargo bench --locked --bench peers -- $(if $(DOCS),--write-docs)
+
+SOAK_SECONDS ?= 1200
+
+soak: go-tools ## Fail everything now and then for SOAK_SECONDS (1,200), and look for what breaks.
+	TRANSSHIP_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --nocapture stories::soak::
+
+crashes: go-tools ## Kill the operator at every write, before and after it.
+	TRANSSHIP_CRASH_STEP=1 cargo test --locked --test it -- --nocapture --test-threads=1 stories::crashes::
+
+# All sizes take an hour; SIZES=images:100x100x1 takes a minute.
+SIZES ?= images:1000x100x1 images:1000x100x3 images:20x5000x1 images:1x100000x1 configurations:10000x1 configurations:5000x1000
+
+scale: $(BIN)/control-plane ## Measure an operator with SIZES of images and configurations, such as images:1000x100x3.
+	cargo bench --locked --bench scale -- $(SIZES)
 
 SCHEDULES ?= 1000000
 

@@ -2,8 +2,10 @@
 
 mod figures;
 mod process;
+mod queues;
 mod reconciles;
 mod requests;
+mod usage;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,8 +22,12 @@ use prometheus_client::registry::{Registry, Unit};
 pub(crate) use self::figures::ConfigurationFigures;
 use self::figures::{Figures, ObjectLabels};
 use self::process::ProcessFigures;
+pub(crate) use self::queues::Queue;
+use self::queues::{QueueFigures, QueuedWork};
 use self::reconciles::{ReconcileFigures, RunningReconcile};
 use self::requests::RequestFigures;
+use self::usage::UsageFigures;
+pub(crate) use self::usage::{PairFigures, PairLabels};
 
 /// The instruments of a process. Labels are closed sets, or names of configurations and Registries: never of images.
 pub(crate) struct Metrics {
@@ -46,6 +52,8 @@ pub(crate) struct Metrics {
     controller_errors: Family<ControllerLabels, Counter>,
     figures: Figures,
     process: ProcessFigures,
+    queues: QueueFigures,
+    usage: UsageFigures,
     requests: RequestFigures,
     registry: Registry,
 }
@@ -100,6 +108,8 @@ impl Default for Metrics {
             controller_errors: Family::default(),
             figures: Figures::default(),
             process: ProcessFigures::default(),
+            queues: QueueFigures::default(),
+            usage: UsageFigures::default(),
             requests: RequestFigures::default(),
             registry: Registry::default(),
         };
@@ -139,6 +149,8 @@ impl Metrics {
         let skipped = "Events of notifications that could not be decoded";
         registry.register("notification_events_skipped", skipped, self.events_skipped.clone());
         registry.register("leader", "1 if this replica leads, 0 if it passes calls on", self.leader.clone());
+        self.usage.register(registry);
+        self.queues.register(registry);
         self.reconciles.register(registry);
         let lag = "Time from a push to its verification at the destination Registry of the labels";
         registry.register_with_unit("replication_lag", lag, Unit::Seconds, self.lags.clone());
@@ -186,6 +198,21 @@ impl Metrics {
         self.figures.forget_configuration(namespace, name);
     }
 
+    /// Takes the usage of a pair, by the name of its status.
+    pub(crate) fn pair(&self, namespace: &str, status: &str, usage: (PairLabels, PairFigures)) {
+        self.usage.take(namespace, status, usage);
+    }
+
+    /// Forgets a pair that does not exist any more.
+    pub(crate) fn forget_pair(&self, namespace: &str, status: &str) {
+        self.usage.forget(namespace, status);
+    }
+
+    /// Counts an entry of a queue until the result is dropped.
+    pub(crate) fn waits(&self, queue: Queue) -> QueuedWork {
+        self.queues.enter(queue)
+    }
+
     /// Takes the state of a Registry.
     pub(crate) fn registry(&self, namespace: &str, name: &str, is_ready: bool) {
         self.figures.take_registry(namespace, name, is_ready);
@@ -201,6 +228,8 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         self.figures.refresh(std::time::SystemTime::now());
         self.process.refresh();
+        self.queues.refresh();
+        self.usage.refresh();
         self.requests.refresh();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes any text");

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 
 use super::events::Events;
+use super::records::StatusMeta;
 use crate::api::ReplicationStatus;
 use crate::locked::Locked;
 use crate::plan::{AnnouncedOutcome, NewsBudget, PairIdentity};
@@ -31,7 +32,7 @@ impl PairNews {
 
     /// Publishes an Event if `conditions` of a status that was written are news. One beyond the budget is lost: the
     /// condition is kept.
-    pub(super) async fn announce(&self, object: &ReplicationStatus, conditions: &[Condition]) {
+    pub(super) async fn announce(&self, object: &StatusMeta, conditions: &[Condition]) {
         let news = self.announced.lock().entry(key(object)).or_default().news(conditions).cloned();
         if let Some(ready) = news.filter(|_| self.budget.lock().take(Timestamp::now())) {
             self.events.announce(object, "Replicate", &ready).await;
@@ -44,6 +45,6 @@ impl PairNews {
     }
 }
 
-fn key(object: &ReplicationStatus) -> (String, String) {
+fn key(object: &impl ResourceExt) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 
 use super::call::{CallError, FIELD_MANAGER, call, each_page};
@@ -12,6 +13,9 @@ use crate::locked::Locked;
 use crate::plan::{ImageRecord, PairIdentity, RecordBucket};
 use crate::replication::machine::{Record, StoredPair};
 use crate::terms::{ReplicationRecordSpec, ReplicationState, ReplicationStatusStatus, StatusReference};
+
+/// The metadata of a status.
+pub(super) type StatusMeta = PartialObjectMeta<ReplicationStatus>;
 
 /// The record of every pair, and the uid of the status that it belongs to.
 pub(super) struct RecordObjects {
@@ -69,7 +73,7 @@ impl RecordObjects {
     }
 
     /// Notes the object that shows a pair. Returns true if it is another one than before: it has no record yet.
-    pub(super) fn belongs_to(&self, pair: &PairIdentity, object: &ReplicationStatus) -> bool {
+    pub(super) fn belongs_to(&self, pair: &PairIdentity, object: &StatusMeta) -> bool {
         let mut pairs = self.pairs.lock();
         let record = pairs.entry(key(pair)).or_default();
         let is_other = record.uid != object.uid();

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::HeaderValue;
+use http::header::ACCEPT;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::Request;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::call::{CallError, FIELD_MANAGER, call, each_page};
 use super::pair_events::PairNews;
-use super::records::{RecordObjects, owner_reference};
+use super::records::{RecordObjects, StatusMeta, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
@@ -104,15 +106,11 @@ impl Statuses {
         written
     }
 
-    /// Writes `status`, creating the object first where it is absent. Returns the object.
-    async fn write(
-        &self,
-        pair: &PairIdentity,
-        status: &ReplicationStatusStatus,
-    ) -> Result<ReplicationStatus, CallError> {
+    /// Writes `status`, creating the object first where it is absent. Returns the metadata of the object.
+    async fn write(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<StatusMeta, CallError> {
         let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
         if self.records.has_status(pair) {
-            match patch_status(&api, &pair.name, status).await {
+            match self.patch(pair, status).await {
                 Err(error) if error.is_not_found() => {}
                 result => return result,
             }
@@ -129,7 +127,20 @@ impl Statuses {
                 {}
             Err(error) => return Err(error),
         }
-        patch_status(&api, &pair.name, status).await
+        self.patch(pair, status).await
+    }
+
+    /// Replaces the status of an object by server-side apply. Only its metadata comes back: the rest of it is as large as
+    /// what was sent.
+    async fn patch(&self, pair: &PairIdentity, status: &ReplicationStatusStatus) -> Result<StatusMeta, CallError> {
+        let request = Request::new(ReplicationStatus::url_path(&(), Some(&pair.namespace)));
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(AppliedStatus::of::<ReplicationStatus>(status));
+        let request =
+            request.patch_subresource("status", &pair.name, &parameters, &patch).map_err(kube::Error::BuildRequest)?;
+        let (mut head, body) = request.into_parts();
+        head.headers.insert(ACCEPT, HeaderValue::from_static(METADATA));
+        call(self.client.request(http::Request::from_parts(head, body))).await
     }
 }
 
@@ -214,11 +225,26 @@ fn stored(object: ReplicationStatus) -> (StoredPair, String) {
 pub(crate) async fn patch_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<K, CallError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    S: Serialize,
+    S: Serialize + std::fmt::Debug,
 {
-    let patch = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status});
+    let patch = AppliedStatus::of::<K>(status);
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     call(api.patch_status(name, &parameters, &Patch::Apply(patch))).await
+}
+
+/// The status of an object, as it is applied.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AppliedStatus<'a, S> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    status: &'a S,
+}
+
+impl<'a, S> AppliedStatus<'a, S> {
+    fn of<K: Resource<DynamicType = ()>>(status: &'a S) -> Self {
+        Self { api_version: K::api_version(&()), kind: K::kind(&()), status }
+    }
 }
 
 fn key(pair: &PairIdentity) -> StatusKey<'_> {
@@ -226,5 +252,6 @@ fn key(pair: &PairIdentity) -> StatusKey<'_> {
     StatusKey { namespace: &pair.namespace, configuration, name: &pair.name }
 }
 
-/// Returns the bytes of a status as it is stored.
+/// Has the API server answer with the metadata of an object.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const PAGE: u32 = 50;

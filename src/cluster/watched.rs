@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::undecodable::Undecodable;
@@ -45,8 +45,11 @@ fn decoded<K: Resource<DynamicType = ()> + Clone>(
     last: impl Fn(&ObjectRef<K>) -> Option<Arc<K>>,
 ) -> Option<Event<K>> {
     let object = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(object) => {
+        Ok(mut object) => {
             undecodable.forget::<K>(object.meta());
+            // As large as the rest of an object, and of no use here.
+            object.meta_mut().managed_fields = None;
+            object.annotations_mut().remove(LAST_APPLIED);
             Some(object)
         }
         Err(invalid) => {
@@ -71,6 +74,9 @@ fn decoded<K: Resource<DynamicType = ()> + Clone>(
     }
 }
 
+/// The annotation in which `kubectl apply` keeps a second copy of an object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +87,8 @@ mod tests {
         let undecodable = Undecodable::default();
         let guard = |url: serde_json::Value| {
             let object = serde_json::json!({"apiVersion": "transship.dev/v1alpha1", "kind": "Registry",
-                "metadata": {"name": "r", "namespace": "n", "uid": "u"}, "spec": {"url": url}});
+                "metadata": {"name": "r", "namespace": "n", "uid": "u", "annotations": {LAST_APPLIED: "{}"},
+                    "managedFields": [{"manager": "kubectl", "operation": "Update"}]}, "spec": {"url": url}});
             serde_json::from_value::<DeserializeGuard<Registry>>(object).unwrap()
         };
         let good = guard("https://r".into()).0.unwrap();
@@ -89,7 +96,8 @@ mod tests {
         assert!(decoded(Event::InitApply(guard(7.into())), &undecodable, none).is_none());
         assert!(undecodable.has_uid("u") && undecodable.message::<Registry>(good.meta()).is_some());
         let applied = decoded(Event::InitApply(guard("https://r".into())), &undecodable, none);
-        assert!(matches!(applied, Some(Event::InitApply(_))) && !undecodable.has_uid("u"));
+        let Some(Event::InitApply(kept)) = applied else { panic!("{applied:?}") };
+        assert!(!undecodable.has_uid("u") && kept.managed_fields().is_empty() && kept.annotations().is_empty());
 
         // One that was right before keeps its last version, until it is deleted.
         let last = |_: &ObjectRef<Registry>| Some(Arc::new(good.clone()));

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Context;
 use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
+use crate::metrics::Queue;
 use crate::plan::{Health, NamespacedName, ShareOwner, quota_to_publish, registry_status};
 use crate::registry::{ErrorKind, canonical_host};
 use crate::replication::{FairSlot, Unusable};
@@ -55,7 +56,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     if !context.elected.is_cancelled() {
         return Ok(Action::await_change());
     }
-    let slot = context.checks.take(owner(&registry, &namespace)).await;
+    let slot = take_turn(&context, owner(&registry, &namespace)).await;
     // It may have been changed or deleted while it waited.
     let Some(registry) = context.view.object(&namespace, &registry.name_any()) else {
         return Ok(Action::await_change());
@@ -87,6 +88,12 @@ fn announce(registry: &Registry, name: &NamespacedName, context: &Context) {
     if context.view.is_news(registry) {
         context.wake_users(name);
     }
+}
+
+/// Waits for the turn of a check.
+async fn take_turn(context: &Context, owner: ShareOwner) -> FairSlot {
+    let _waits = context.metrics.waits(Queue::Checks);
+    context.checks.take(owner).await
 }
 
 /// Returns the time after which a Registry that passed its check is looked at again. Whether its Secrets exist is asked

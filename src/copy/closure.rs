@@ -8,7 +8,7 @@ use super::manifest_cache::ManifestCache;
 use super::platforms::{ChoiceError, Chosen, blob_entries, choose, wanted_children};
 use super::task::CopyError;
 use crate::image::{Descriptor, Digest, Manifest, ManifestKind, Platform, RepositoryName};
-use crate::plan::CopyOptions;
+use crate::plan::{ContentSketch, CopyOptions};
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 
 /// The manifests and blobs of an image, as a registry has them.
@@ -112,6 +112,14 @@ impl Closure {
     pub(super) fn size(&self) -> u64 {
         let manifests = self.manifests.iter().map(|manifest| manifest.bytes.len() as u64);
         manifests.chain(self.blobs.iter().map(|blob| blob.size)).fold(0, u64::saturating_add)
+    }
+
+    /// Returns every manifest and blob with its size.
+    pub(super) fn content(&self) -> ContentSketch {
+        let mut content = ContentSketch::default();
+        self.manifests.iter().for_each(|manifest| content.add(&manifest.digest, manifest.bytes.len() as u64));
+        self.blobs.iter().for_each(|blob| content.add(&blob.digest, blob.size));
+        content
     }
 
     /// Returns the number of foreign layers, which are not among the blobs.

@@ -97,7 +97,8 @@ impl Engine {
         let (size, moved, replica) = (closure.size(), moved.into_inner(), &closure.root().digest);
         let destination_digest = (replica != task.digest).then(|| replica.clone());
         let foreign_layers = closure.foreign_layers();
-        Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers })
+        let content = closure.content();
+        Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers, content })
     }
 
     /// Lists a repository that images are about to be copied to; to be called with the consent of its owner only. A

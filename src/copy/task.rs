@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::authority::{Authority, Denied, Mutation};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{CopyOptions, ImageRequest, Replica};
+use crate::plan::{ContentSketch, CopyOptions, ImageRequest, Replica};
 use crate::registry::{Client, ClientId, ErrorKind, Reference, RegistryError};
 use crate::terms::{Side, TagConflict};
 
@@ -130,12 +130,14 @@ pub struct Copied {
     /// The digest that the tag has at the destination, where it is another one than at the source: that of an index
     /// which was rewritten.
     pub destination_digest: Option<Digest>,
+    /// Its manifests and blobs.
+    pub content: ContentSketch,
 }
 
 impl Copied {
     /// Returns the replica at the destination.
     pub fn replica(self) -> Replica {
-        Replica { bytes: self.size, destination_digest: self.destination_digest }
+        Replica { bytes: self.size, destination_digest: self.destination_digest, content: self.content }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::copy::{
     Authority, ByteCounter, CodedError, Copied, CopyError, Denied, Ends, Engine, ImageCopy, Mutation, Removal,
     remove_tag,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Queue};
 use crate::replication::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
 use crate::terms::FailureCode;
@@ -47,14 +47,16 @@ pub(crate) type Listener = dyn Fn(&Assignment, &Result<Copied, CodedError>) + Se
 impl Executor for InProcess {
     fn copy<'a>(&'a self, assignment: Arc<Assignment>, report: &'a ReportProgress) -> BoxFuture<'a, Outcome> {
         async move {
-            let mut member = self.slots.join(&assignment);
+            let (mut member, counter) = (self.slots.join(&assignment), ByteCounter::default());
             // It is void if the process is stopped while the copy waits for its turn.
             let consent =
                 Consent::new(self.access.clone(), self.claims.clone(), self.clock.clone(), assignment.clone());
             let work = async {
                 let ends = ends_of(&*self.access, &assignment).await?;
+                let waits = self.metrics.waits(Queue::Copies);
                 member.begin().await;
-                self.carry_out(consent, ends, &mut member, report).await
+                drop(waits);
+                self.carry_out(consent, ends, (&counter, &mut member), report).await
             };
             let (permission, copied) = with_consent(&*self.access, &assignment, work).await;
             if let Some(listener) = &self.listener {
@@ -62,7 +64,7 @@ impl Executor for InProcess {
             }
             let result = copied.map(Copied::replica);
             log(&assignment, &result, None);
-            outcome(permission, result)
+            outcome(permission, result, counter.bytes())
         }
         .boxed()
     }
@@ -88,15 +90,15 @@ impl InProcess {
         &self,
         consent: Consent,
         ends: Ends,
-        member: &mut Member,
+        (counter, member): (&ByteCounter, &mut Member),
         report: &ReportProgress,
     ) -> Result<Copied, CodedError> {
         report(CopyProgress::Running(0));
         let assignment = consent.assignment.clone();
         let authority = self.granted(consent);
-        let (request, counter) = (assignment.image_request(), ByteCounter::default());
-        let task = ImageCopy::new(&request, &ends, &authority, &counter);
-        let copied = self.watched(Box::pin(self.engine.copy(&task)), (&counter, member), report).await;
+        let request = assignment.image_request();
+        let task = ImageCopy::new(&request, &ends, &authority, counter);
+        let copied = self.watched(Box::pin(self.engine.copy(&task)), (counter, member), report).await;
         let Some(copied) = copied else {
             // What is there stays there, and is found again. A write may be under way.
             return Err(CodedError::new(FailureCode::DestinationUnavailable, YIELDED.to_owned()));

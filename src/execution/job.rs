@@ -13,6 +13,7 @@ use super::outcome::{outcome, with_consent};
 use crate::channel::{EndedItem, Item, ItemError, ItemId, ItemState, Submission};
 use crate::copy::CodedError;
 use crate::image::hex;
+use crate::metrics::Queue;
 use crate::plan::{Lane, Replica};
 use crate::replication::machine::{Assignment, CopyProgress, Outcome};
 use crate::replication::{Access, Consent, ReportProgress};
@@ -26,18 +27,18 @@ pub(super) async fn copy(
     report: &ReportProgress,
 ) -> Outcome {
     let access = &*in_process.access;
-    let mut job = None;
-    let work = carry_out(in_process, dispatcher, &assignment, (report, &mut job));
+    let (mut job, mut moved) = (None, 0);
+    let work = carry_out(in_process, dispatcher, &assignment, (report, &mut job, &mut moved));
     let (permission, result) = with_consent(access, &assignment, work).await;
     log(&assignment, &result, job.as_deref());
-    outcome(permission, result)
+    outcome(permission, result, moved)
 }
 
 async fn carry_out(
     in_process: &InProcess,
     dispatcher: &Dispatcher,
     assignment: &Arc<Assignment>,
-    (report, job): (&ReportProgress, &mut Option<String>),
+    (report, job, counted): (&ReportProgress, &mut Option<String>, &mut u64),
 ) -> Result<Replica, CodedError> {
     let consent = Consent::new(
         in_process.access.clone(),
@@ -47,36 +48,35 @@ async fn carry_out(
     );
     // The worker makes clients of its own; where a Registry cannot be used no worker is needed.
     ends_of(&*in_process.access, assignment).await?;
-    let lane = Lane {
-        namespace: assignment.configuration.0.clone(),
-        source: assignment.source_uid.clone(),
-        destination: assignment.destination_uid.clone(),
-        class: assignment.class.clone().unwrap_or_default(),
-    };
-    let item = item(assignment, &lane);
-    let id = item.id.clone();
-    let submission = Submission { item, lane, urgent: assignment.is_urgent, priority: assignment.priority };
+    let submission = submission(assignment);
+    let id = submission.item.id.clone();
     let mut state = dispatcher.submit(submission, consent);
     let _withdrawal = Withdrawal { dispatcher, id };
-    let (mut counted, mut reported_at, mut checked_at) = (0, None::<Instant>, Instant::now());
+    let mut waits = Some(in_process.metrics.waits(Queue::Jobs));
+    let (mut reported_at, mut checked_at) = (None::<Instant>, Instant::now());
     loop {
         let _ = tokio::time::timeout(CHECK_EVERY, state.changed()).await;
         let now = state.borrow_and_update().clone();
         match now {
             ItemState::Ended(ended, by) => {
                 *job = by;
-                in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(counted));
+                in_process.metrics.bytes.inc_by(ended.moved.saturating_sub(*counted));
+                *counted = ended.moved.max(*counted);
                 return result_of(ended, &*in_process.access, assignment);
             }
             ItemState::Running { bytes } => {
-                in_process.metrics.bytes.inc_by(bytes.saturating_sub(counted));
-                counted = counted.max(bytes);
+                waits = None;
+                in_process.metrics.bytes.inc_by(bytes.saturating_sub(*counted));
+                *counted = bytes.max(*counted);
                 if reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
                     reported_at = Some(Instant::now());
                     report(CopyProgress::Running(bytes));
                 }
             }
-            ItemState::Waiting if reported_at.take().is_some() => report(CopyProgress::Waiting),
+            ItemState::Waiting if reported_at.take().is_some() => {
+                waits.get_or_insert_with(|| in_process.metrics.waits(Queue::Jobs));
+                report(CopyProgress::Waiting);
+            }
             ItemState::Waiting => {}
         }
         let interval = if reported_at.is_some() { CONSENT_WHILE_RUNNING } else { CONSENT_WHILE_WAITING };
@@ -88,6 +88,17 @@ async fn carry_out(
             }
         }
     }
+}
+
+fn submission(assignment: &Assignment) -> Submission {
+    let lane = Lane {
+        namespace: assignment.configuration.0.clone(),
+        source: assignment.source_uid.clone(),
+        destination: assignment.destination_uid.clone(),
+        class: assignment.class.clone().unwrap_or_default(),
+    };
+    let item = item(assignment, &lane);
+    Submission { item, lane, urgent: assignment.is_urgent, priority: assignment.priority }
 }
 
 fn item(assignment: &Assignment, lane: &Lane) -> Item {

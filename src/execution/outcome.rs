@@ -30,10 +30,10 @@ pub(super) async fn with_consent<T>(
     }
 }
 
-/// Returns the outcome of an image that has ended with `result`.
-pub(super) fn outcome(permission: Decision, result: Result<Replica, CodedError>) -> Outcome {
+/// Returns the outcome of an image that has ended with `result`, after `moved` bytes.
+pub(super) fn outcome(permission: Decision, result: Result<Replica, CodedError>, moved: u64) -> Outcome {
     let is_unanswered = result.as_ref().err().is_some_and(|failed| is_unanswered(failed.code));
-    Outcome { permission, result, is_unanswered }
+    Outcome { permission, result, moved, is_unanswered }
 }
 
 /// Returns true if a write of a copy that failed with `code` may still take effect.

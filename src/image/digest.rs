@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,10 @@ use serde::{Deserialize, Serialize};
 /// The digest of some content, for example `sha256:44136fa3…`; always well-formed.
 ///
 /// Only the registered algorithms sha256 and sha512 are accepted, as the OCI image specification
-/// 1.1 lists them: content with any other algorithm could not be verified.
+/// 1.1 lists them: content with any other algorithm could not be verified. Copies of a digest share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+pub struct Digest(Arc<str>);
 
 impl Digest {
     /// Returns the SHA-256 digest of `content`.
@@ -58,7 +59,7 @@ impl FromStr for Digest {
             Some((encoded, length))
                 if encoded.len() == length && encoded.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
             {
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
             _ => Err(DigestError(text.chars().take(80).collect())),
         }
@@ -75,7 +76,7 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.0
+        digest.0.as_ref().to_owned()
     }
 }
 
@@ -133,7 +134,7 @@ impl DigestHasher {
             Algorithm::Sha256 => "sha256:",
             Algorithm::Sha512 => "sha512:",
         };
-        Digest(format!("{prefix}{}", hex(self.context.finish().as_ref())))
+        Digest(format!("{prefix}{}", hex(self.context.finish().as_ref())).into())
     }
 }
 

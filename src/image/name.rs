@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// The name of a repository inside one registry, for example `team/app`; always well-formed.
 ///
 /// Path components of lower-case letters and digits, joined inside by `.`, `_`, `__` or dashes,
-/// separated by `/`; at most 255 characters.
+/// separated by `/`; at most 255 characters. Copies of a name share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RepositoryName(String);
+pub struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
     /// The most characters that a name may have.
@@ -24,10 +25,10 @@ impl RepositoryName {
 }
 
 /// A tag, for example `v1.2`; always well-formed: at most 128 letters, digits, `_`, `.` and `-`,
-/// not starting with `.` or `-`.
+/// not starting with `.` or `-`. Copies of a tag share its text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// Returns the tag as text.
@@ -41,7 +42,7 @@ impl FromStr for RepositoryName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() <= Self::MAX_LENGTH && text.split('/').all(is_path_component) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError { what: "repository name", text: text.chars().take(80).collect() })
         }
@@ -57,7 +58,7 @@ impl FromStr for Tag {
             && !matches!(bytes[0], b'.' | b'-')
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
         if well_formed {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError { what: "tag", text: text.chars().take(80).collect() })
         }
@@ -91,7 +92,13 @@ macro_rules! text_conversions {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
             }
         }
 

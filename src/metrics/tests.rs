@@ -11,7 +11,18 @@ fn used() -> Metrics {
     let figures = ConfigurationFigures { is_ready: false, counts: [5, 4, 3, 2, 1], oldest_pending_since };
     metrics.configuration("team-a", "services", figures);
     metrics.registry("team-b", "eu-west-1", true);
+    metrics.pair("team-a", "services.app.k3xq7ab2mn", pair("app", 3));
     metrics
+}
+
+fn pair(repository: &str, images: u64) -> (PairLabels, PairFigures) {
+    let labels = PairLabels {
+        namespace: "team-a".to_owned(),
+        name: "services".to_owned(),
+        repository: repository.to_owned(),
+        destination: format!("eu/{repository}"),
+    };
+    (labels, PairFigures { images, moved: 1_000 * images, stored: 100 * images })
 }
 
 fn value(text: &str, series: &str) -> Option<f64> {
@@ -45,6 +56,43 @@ fn gauges_show_the_present_state_and_forget_what_is_gone() {
 }
 
 #[test]
+fn each_pair_has_its_usage_and_many_are_summed_up() {
+    let metrics = used();
+    let series = |kind: &str, repository: &str, destination: &str| {
+        let names = "namespace=\"team-a\",name=\"services\"";
+        format!("transship_pair_{kind}{{{names},repository=\"{repository}\",destination=\"{destination}\"}}")
+    };
+    let text = metrics.text();
+    assert_eq!(value(&text, &series("images", "app", "eu/app")), Some(3.0), "{text}");
+    assert_eq!(value(&text, &series("moved_bytes", "app", "eu/app")), Some(3_000.0));
+    assert_eq!(value(&text, &series("stored_bytes", "app", "eu/app")), Some(300.0));
+    for i in 0..usage::MAX_PAIRS + 2 {
+        metrics.pair("team-a", &format!("services.many.{i:05}"), pair(&format!("many/{i}"), 1));
+    }
+    let text = metrics.text();
+    assert_eq!(value(&text, &series("images", "", "")), Some(3.0), "two of many, and one of another name");
+    for i in 0..usage::MAX_PAIRS + 2 {
+        metrics.forget_pair("team-a", &format!("services.many.{i:05}"));
+    }
+    metrics.forget_pair("team-a", "services.app.k3xq7ab2mn");
+    assert!(!metrics.text().contains("transship_pair_images{"));
+}
+
+#[test]
+fn a_queue_shows_its_length_and_its_oldest_entry() {
+    let metrics = Metrics::default();
+    let (first, second) = (metrics.waits(Queue::Copies), metrics.waits(Queue::Copies));
+    let length = || value(&metrics.text(), "transship_queue_length{queue=\"copies\"}");
+    assert_eq!(length(), Some(2.0));
+    assert!(value(&metrics.text(), "transship_queue_oldest_wait_seconds{queue=\"copies\"}").unwrap() > 0.0);
+    drop(first);
+    assert_eq!(length(), Some(1.0));
+    drop(second);
+    assert_eq!(length(), Some(0.0));
+    assert_eq!(value(&metrics.text(), "transship_queue_oldest_wait_seconds{queue=\"copies\"}"), Some(0.0));
+}
+
+#[test]
 fn closed_sets_have_a_value_before_the_first_event() {
     let text = Metrics::default().text();
     for series in [
@@ -54,6 +102,9 @@ fn closed_sets_have_a_value_before_the_first_event() {
         "transship_reconcile_duration_seconds_count{kind=\"Registry\"}",
         "transship_controller_errors_total{kind=\"ReplicationStatus\",cause=\"watch\"}",
         "transship_images{state=\"failed\"}",
+        "transship_queue_length{queue=\"checks\"}",
+        "transship_queue_length{queue=\"jobs\"}",
+        "transship_queue_oldest_wait_seconds{queue=\"comparisons\"}",
         "transship_registry_requests_total{answer=\"429\"}",
     ] {
         // Other tests of the process send requests.
@@ -120,7 +171,9 @@ the program.
 
 `GET /metrics` answers in the text format of OpenMetrics. Labels are closed sets, or the namespace
 and name of a configuration or Registry; a series ends with its object. All series of a closed set
-exist from the start.
+exist from the start. `transship_pair_…` have the names of repositories, too: 2,000 pairs of a
+source repository and a destination have series of their own, and the others are summed up by
+configuration under an empty `repository` and `destination`.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|

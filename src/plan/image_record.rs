@@ -1,7 +1,6 @@
 //! The complete record of the verified images of a pair that outgrows its status: packed rows in buckets.
 
-use std::collections::BTreeMap;
-
+use super::packed_rows::PackedRows;
 use crate::terms::{ImageStatus, ReplicationState};
 
 /// The verified images of a pair. While they all fit into its status, the status is the record and nothing else is
@@ -10,14 +9,14 @@ use crate::terms::{ImageStatus, ReplicationState};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRecord {
     options: Option<String>,
-    /// The rows of each bucket, by tag, without the tag; one bucket while the status is the record.
+    /// The rows of each bucket; one bucket while the status is the record.
     buckets: Vec<Bucket>,
     is_kept: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Bucket {
-    rows: BTreeMap<Box<str>, Box<str>>,
+    rows: PackedRows,
     is_changed: bool,
 }
 
@@ -50,8 +49,9 @@ impl ImageRecord {
         for bucket in buckets {
             let is_counted = bucket.of == of && bucket.options == record.options;
             if let Some(kept) = record.buckets.get_mut(bucket.index) {
-                let rows = bucket.rows.iter().filter(|_| is_counted).filter_map(|row| row.split_once(' '));
-                kept.rows.extend(rows.map(|(tag, rest)| (tag.into(), rest.into())));
+                for row in bucket.rows.iter().filter(|_| is_counted) {
+                    kept.rows.put(row);
+                }
                 kept.is_changed = !is_counted;
             }
         }
@@ -65,26 +65,25 @@ impl ImageRecord {
 
     /// Returns every image.
     pub fn images(&self) -> Vec<ImageStatus> {
-        let rows = self.buckets.iter().flat_map(|bucket| &bucket.rows);
-        rows.filter_map(|(tag, rest)| unpack(tag, rest)).collect()
+        let rows = self.buckets.iter().flat_map(|bucket| bucket.rows.texts());
+        rows.filter_map(|row| image_of(&row)).collect()
     }
 
     /// Records that an image was verified.
     pub fn verify(&mut self, image: &ImageStatus) {
-        let row = pack(image);
-        self.change(&image.tag, |rows| rows.insert(image.tag.as_str().into(), row.clone()) != Some(row));
+        self.change(&image.tag, |rows| rows.put(&row_of(image)));
     }
 
     /// Records that a tag is no longer replicated.
     pub fn forget(&mut self, tag: &str) {
-        self.change(tag, |rows| rows.remove(tag).is_some());
+        self.change(tag, |rows| rows.remove(tag));
     }
 
     /// Records that all images have to be verified anew, by these options.
     pub fn start_over(&mut self, options: Option<String>) {
         self.options = options;
         for bucket in &mut self.buckets {
-            *bucket = Bucket { rows: BTreeMap::new(), is_changed: true };
+            *bucket = Bucket { rows: PackedRows::default(), is_changed: true };
         }
     }
 
@@ -94,11 +93,10 @@ impl ImageRecord {
             return;
         }
         let wanted = usize::try_from(images).unwrap_or(usize::MAX).div_ceil(ROWS).clamp(1, MAX_BUCKETS);
-        let rows = std::mem::take(&mut self.buckets).into_iter().flat_map(|bucket| bucket.rows);
-        let mut buckets = vec![Bucket { rows: BTreeMap::new(), is_changed: true }; wanted.next_power_of_two()];
-        for (tag, rest) in rows {
-            let index = index(&tag, buckets.len());
-            buckets[index].rows.insert(tag, rest);
+        let mut buckets = vec![Bucket { rows: PackedRows::default(), is_changed: true }; wanted.next_power_of_two()];
+        for row in self.buckets.iter().flat_map(|bucket| bucket.rows.texts()) {
+            let index = index(row.split_once(' ').unwrap_or_default().0, buckets.len());
+            buckets[index].rows.put(&row);
         }
         (self.buckets, self.is_kept) = (buckets, true);
     }
@@ -109,9 +107,8 @@ impl ImageRecord {
         let changed = self.buckets.iter_mut().enumerate().filter(|_| self.is_kept);
         let (index, bucket) = changed.into_iter().find(|(_, bucket)| bucket.is_changed)?;
         bucket.is_changed = false;
-        let mut rows: Vec<String> = bucket.rows.iter().map(|(tag, rest)| format!("{tag} {rest}")).collect();
         // Images beyond the bound of an object are verified anew after a restart.
-        rows.truncate(MAX_ROWS);
+        let rows = bucket.rows.texts().take(MAX_ROWS).collect();
         Some(RecordBucket { index, of, options: self.options.clone(), rows })
     }
 
@@ -127,7 +124,7 @@ impl ImageRecord {
         self.buckets.iter_mut().for_each(|bucket| bucket.is_changed = true);
     }
 
-    fn change(&mut self, tag: &str, change: impl FnOnce(&mut BTreeMap<Box<str>, Box<str>>) -> bool) {
+    fn change(&mut self, tag: &str, change: impl FnOnce(&mut PackedRows) -> bool) {
         if self.buckets.is_empty() {
             self.buckets.push(Bucket::default());
         }
@@ -146,19 +143,19 @@ fn index(tag: &str, of: usize) -> usize {
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % of.max(1)
 }
 
-/// Packs what is known of a verified image besides its tag. A dash stands for what it has not.
-fn pack(image: &ImageStatus) -> Box<str> {
+/// Returns the row of a verified image. A dash stands for what it has not.
+fn row_of(image: &ImageStatus) -> String {
     let at = image.completed_at.map_or("-".to_owned(), |at| at.as_second().to_string());
     let bytes = image.bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
     let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
     let (destination, referrers) = (word(&image.destination_digest), word(&image.referrers_hash));
-    format!("{} {at} {bytes} {destination} {referrers}", image.digest).into()
+    format!("{} {} {at} {bytes} {destination} {referrers}", image.tag, image.digest)
 }
 
-/// Unpacks a row; `None` if it is none.
-fn unpack(tag: &str, rest: &str) -> Option<ImageStatus> {
-    let words: Vec<&str> = rest.split(' ').collect();
-    let [digest, at, bytes, destination, referrers] = words[..] else { return None };
+/// Returns the image of a row; `None` if it is none.
+fn image_of(row: &str) -> Option<ImageStatus> {
+    let words: Vec<&str> = row.split(' ').collect();
+    let [tag, digest, at, bytes, destination, referrers] = words[..] else { return None };
     let word = |word: &str| (word != "-").then(|| word.to_owned());
     Some(ImageStatus {
         status: ReplicationState::Complete,
@@ -178,7 +175,7 @@ const MAX_BUCKETS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 

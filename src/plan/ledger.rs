@@ -24,7 +24,8 @@ use crate::terms::{ImageStatus, ReplicationState};
 /// The rows of one pair, with their counts kept up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    rows: BTreeMap<Tag, Row>,
+    /// Boxed: a node of the map has room for eleven of them, and seldom that many.
+    rows: BTreeMap<Tag, Box<Row>>,
     /// Tags that could not be read when they were last observed, whether they have a row or not.
     unread: BTreeMap<Tag, UnreadTag>,
     counts: Counts,
@@ -52,19 +53,18 @@ impl Ledger {
             row.taken_at = Timestamp::MIN;
             match (image.status, image.failure_code) {
                 (ReplicationState::Complete, _) => {
-                    let destination_digest = image.destination_digest.as_deref().and_then(|d| d.parse().ok());
                     let at = image.completed_at.unwrap_or(now);
                     (row.since, row.was_there) = (at, true);
-                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at, destination_digest };
+                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at };
                 }
                 (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
                     row.owed = true;
-                    row.state = RowState::Failed(RowFailure {
+                    row.state = RowState::Failed(Box::new(RowFailure {
                         code,
                         message: image.message.clone().unwrap_or_default(),
                         attempts: image.attempts.unwrap_or(1),
                         next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + MAX_RESTORED_WAIT),
-                    });
+                    }));
                 }
                 _ => {}
             }
@@ -75,7 +75,7 @@ impl Ledger {
             // At its time of the day: a restart looks at nothing at once, and puts nothing off.
             row.audit_at = next_in_cycle(&image.tag, AUDIT_INTERVAL, now);
             ledger.counts.add(&row);
-            ledger.rows.insert(tag, row);
+            ledger.rows.insert(tag, Box::new(row));
         }
         ledger.doubt_latest(now);
         ledger
@@ -84,7 +84,7 @@ impl Ledger {
     /// Schedules an early audit of the images that were verified last: an earlier process may have doubted them, and
     /// ended before it read them back.
     fn doubt_latest(&mut self, now: Timestamp) {
-        let verified_at = |row: &Row| match row.state {
+        let verified_at = |row: &Box<Row>| match row.state {
             RowState::Complete { at, .. } => Some(at),
             _ => None,
         };
@@ -107,7 +107,7 @@ impl Ledger {
             if !self.unread.contains_key(tag) {
                 self.counts.add(&row);
             }
-            self.rows.insert(tag.clone(), row);
+            self.rows.insert(tag.clone(), Box::new(row));
             return Freshness::Newest;
         }
         let observed = self.change(tag, |row| {
@@ -183,8 +183,8 @@ impl Ledger {
             if row.digest != *digest {
                 return false;
             }
-            let Replica { bytes, destination_digest } = replica;
-            row.written = Some(destination_digest.as_ref().unwrap_or(digest).clone());
+            let Replica { bytes, destination_digest, .. } = replica;
+            row.written = Some(destination_digest.unwrap_or_else(|| row.digest.clone()));
             let at = match row.state {
                 RowState::Complete { at, .. } => at,
                 _ => now,
@@ -192,7 +192,7 @@ impl Ledger {
             row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_INTERVAL };
             row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
             if row.referrers.verified == row.referrers.seen {
-                (row.state, row.owed) = (RowState::Complete { bytes, at, destination_digest }, false);
+                (row.state, row.owed) = (RowState::Complete { bytes, at }, false);
             } else {
                 row.state = RowState::Pending;
             }
@@ -211,7 +211,7 @@ impl Ledger {
             let attempts = 1 + row.attempts();
             let next_attempt_at = now + retry_delay(code, attempts, retry_after, jitter);
             // A tag that has left the source is not copied any more.
-            let failed = RowState::Failed(RowFailure { code, message, attempts, next_attempt_at });
+            let failed = RowState::Failed(Box::new(RowFailure { code, message, attempts, next_attempt_at }));
             row.state = if row.is_leaving() { RowState::Pending } else { failed };
             row.owed = !row.is_leaving();
         });
@@ -303,12 +303,17 @@ impl Ledger {
 
     /// Returns the row of `tag`.
     pub fn row(&self, tag: &Tag) -> Option<&Row> {
-        self.rows.get(tag)
+        self.rows.get(tag).map(Box::as_ref)
+    }
+
+    /// Returns the tag of this name with its row.
+    pub fn known(&self, name: &str) -> Option<(&Tag, &Row)> {
+        self.rows.get_key_value(&name.parse::<Tag>().ok()?).map(|(tag, row)| (tag, row.as_ref()))
     }
 
     /// Returns every row, by tag.
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
-        self.rows.iter()
+        self.rows.iter().map(|(tag, row)| (tag, row.as_ref()))
     }
 
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut Row) -> T) -> Option<T> {
@@ -325,7 +330,7 @@ impl Ledger {
     }
 
     fn change_all(&mut self, change: impl Fn(&mut Row)) {
-        self.rows.values_mut().for_each(change);
+        self.rows.values_mut().for_each(|row| change(row));
         self.recount();
     }
 

@@ -4,6 +4,7 @@ mod backfill;
 mod backoff;
 mod claims;
 mod configuration;
+mod content_sketch;
 mod deletion;
 mod destination_names;
 mod destination_template;
@@ -22,9 +23,11 @@ mod namespaced_name;
 mod newest;
 mod object_reports;
 mod options;
+mod packed_rows;
 mod pair_conditions;
 mod pair_identity;
 mod pair_news;
+mod pair_usage;
 mod patterns;
 mod phase;
 mod probe_turns;
@@ -43,6 +46,7 @@ pub use backfill::is_backfill_stopped;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing};
 pub use configuration::{Configuration, parse_configuration};
+pub use content_sketch::ContentSketch;
 pub use deletion::{
     APPROVE_DELETIONS, DeletionBrake, DeletionCounts, FormerCounts, PlannedDeletion, deletion_plan_hash, describe_held,
 };
@@ -72,6 +76,7 @@ pub use object_reports::{Health, policy_status, quota_to_publish, registry_statu
 pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
 pub use pair_news::{AnnouncedOutcome, NewsBudget};
+pub use pair_usage::PairUsage;
 pub use probe_turns::{ProbeSubject, ProbeTurns};
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
 pub use report::{

@@ -75,20 +75,34 @@ fn short(text: &str) -> String {
     Digest::sha256(text.as_bytes()).encoded()[..12].to_owned()
 }
 
-/// Fingerprints of the referrers of an image: of its tags, and of the list of the referrers API.
+/// Fingerprints of the referrers of an image: of its tags, and of the list of the referrers API. Small, as most images
+/// have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Referred {
-    /// The fingerprint of the tags; `None` if no tag refers to the image.
-    pub tags: Option<String>,
-    /// The fingerprint of the list; `None` if it is empty, or was never requested.
-    pub listed: Option<String>,
+pub struct Referred(Option<Box<Fingerprints>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fingerprints {
+    tags: Option<String>,
+    listed: Option<String>,
 }
 
 impl Referred {
+    /// Returns the fingerprints of the tags, `None` if no tag refers to the image, and of the list, `None` if it is empty
+    /// or was never requested.
+    pub fn new(tags: Option<String>, listed: Option<String>) -> Self {
+        let is_any = tags.is_some() || listed.is_some();
+        Self(is_any.then(|| Box::new(Fingerprints { tags, listed })))
+    }
+
+    /// Returns the fingerprint of the list.
+    pub fn listed(&self) -> Option<&str> {
+        self.0.as_ref()?.listed.as_deref()
+    }
+
     /// Returns both parts as one word of at most 25 characters; `None` if nothing refers to the image.
     pub fn word(&self) -> Option<String> {
-        let part = |part: &Option<String>| part.clone().unwrap_or_default();
-        (*self != Self::default()).then(|| format!("{}.{}", part(&self.tags), part(&self.listed)))
+        let Fingerprints { tags, listed } = self.0.as_deref()?;
+        Some(format!("{}.{}", tags.as_deref().unwrap_or_default(), listed.as_deref().unwrap_or_default()))
     }
 
     /// Parses the word of [`Referred::word`]. An unknown form counts as no referrers, so that the image is checked
@@ -96,7 +110,7 @@ impl Referred {
     pub fn parse(word: &str) -> Self {
         let (tags, listed) = word.split_once('.').unwrap_or_default();
         let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
-        Self { tags: part(tags), listed: part(listed) }
+        Self::new(part(tags), part(listed))
     }
 }
 
@@ -108,9 +122,8 @@ mod tests {
     fn the_fingerprints_of_an_image_change_with_its_referrers_alone() {
         let (image, other, a, b) =
             (Digest::sha256(b"i"), Digest::sha256(b"o"), Digest::sha256(b"a"), Digest::sha256(b"b"));
-        let of = |seen: &SeenReferrers, image: &Digest| Referred {
-            tags: seen.tags_fingerprint(image),
-            listed: seen.listed_fingerprint(image),
+        let of = |seen: &SeenReferrers, image: &Digest| {
+            Referred::new(seen.tags_fingerprint(image), seen.listed_fingerprint(image))
         };
         let mut seen = SeenReferrers::default();
         assert_eq!((of(&seen, &image).word(), seen.all_tags(9)), (None, Some(BTreeSet::new())));

@@ -52,12 +52,11 @@ pub fn pair_status(
 /// Returns `status` without the images that it says are complete and the ledger says are not; everything else stays as
 /// it is. For a ledger that knows less than the status.
 pub fn withdraw(
-    status: &ReplicationStatusStatus,
+    mut status: ReplicationStatusStatus,
     ledger: &Ledger,
     permission: Option<&Decision>,
     now: Timestamp,
 ) -> ReplicationStatusStatus {
-    let mut status = status.clone();
     let summary = &mut status.summary;
     for image in status.images.iter_mut().filter(|image| image.status == ReplicationState::Complete) {
         let Ok(tag) = image.tag.parse::<Tag>() else { continue };
@@ -119,14 +118,17 @@ impl ConfigurationReport {
         readiness(self, &total(self)).is_some_and(|(state, ..)| state == ObjectState::Ready)
     }
 
-    /// Returns true if the reports differ at most in lags, which are not worth a write.
+    /// Returns true if the reports differ at most in lags and usage, which are not worth a write.
     pub fn shows_the_same(&self, other: &Self) -> bool {
-        let without_lag = |report: &Self| {
+        let reduced = |report: &Self| {
             let mut report = report.clone();
-            report.destinations.values_mut().for_each(|totals| totals.lag = None);
+            for totals in report.destinations.values_mut() {
+                totals.lag = None;
+                (totals.counts.bytes_moved, totals.counts.bytes_stored) = (0, 0);
+            }
             report
         };
-        without_lag(self) == without_lag(other)
+        reduced(self) == reduced(other)
     }
 }
 
@@ -211,6 +213,8 @@ pub fn configuration_status(
             failed: counts.failed,
             skipped: counts.skipped,
             bytes: counts.bytes,
+            bytes_moved: counts.bytes_moved,
+            bytes_stored: counts.bytes_stored,
             lag: destinations
                 .iter()
                 .filter_map(|destination| destination.lag)
@@ -242,6 +246,8 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
         failed: counts.failed,
         skipped: counts.skipped,
         bytes: counts.bytes,
+        bytes_moved: 0,
+        bytes_stored: 0,
         latest: latest.map(|(_, tag)| tag.to_string()),
         oldest_pending_since: oldest_pending_since(ledger),
         lag: None,
@@ -361,6 +367,8 @@ fn destination_summary(
         complete: counts.complete,
         failed: counts.failed,
         skipped: counts.skipped,
+        bytes_moved: counts.bytes_moved,
+        bytes_stored: counts.bytes_stored,
         oldest_pending_since: *oldest_pending_since,
         lag,
     }
@@ -385,7 +393,13 @@ mod tests {
             ledger.progress(&tag, &digest, 0);
             if i < complete {
                 let destination_digest = (i % 2 == 1).then(|| Digest::sha256(b"rewritten"));
-                ledger.complete(&tag, &digest, Replica { bytes: 10, destination_digest }, at(0), at(100 + i as i64));
+                ledger.complete(
+                    &tag,
+                    &digest,
+                    Replica { bytes: 10, destination_digest, ..Replica::default() },
+                    at(0),
+                    at(100 + i as i64),
+                );
             } else {
                 let (code, message) = (FailureCode::SourceUnavailable, "x".repeat(400));
                 ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after: None, jitter: 0.0 }, at(0));

@@ -312,7 +312,7 @@ impl Client {
     ///
     /// # Errors
     /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
-    /// credentials as such; `TooLarge` over 100,000 repositories.
+    /// credentials as such; `TooLarge` over 32 MiB of names.
     pub async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         self.0.catalog.repositories().await
     }
@@ -321,7 +321,7 @@ impl Client {
     /// repository does not exist. Of the other tags only the number is kept, however many there are.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404
+    /// `TooLarge` over 32 MiB of tags that are kept. Anything that keeps the list from being complete is an error. A 404
     /// that does not come from a registry is one too, and no absent repository.
     pub async fn tags_and_digests(
         &self,

@@ -18,14 +18,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::figures::figures;
+use self::figures::{figures, usage};
 use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::fair_slots::FairSlots;
 use super::hints::{Hint, Mailbox};
 use super::machine::{
     Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Looks, Machine, Orders, Outcome, PairId,
-    StoreOutcome, Stored,
+    StoreOutcome, Stored, StoredPair,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
@@ -125,6 +125,9 @@ impl Driver {
     /// Returns a driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
     pub(crate) fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
         let orders = inlets.orders.borrow_and_update().clone();
+        for StoredPair { identity, status, .. } in &stored.pairs {
+            core.metrics.pair(&identity.namespace, &identity.name, usage(identity, status));
+        }
         let machine = {
             let mut claims = core.claims.lock();
             Machine::new(orders, stored, &mut claims, core.clock.now())
@@ -221,8 +224,14 @@ impl Driver {
                 self.core.metrics.verified(&destination.namespace, &destination.name, lag)
             }
             Effect::Record(pair, record) => self.core.store.record(&pair, &record),
-            Effect::Publish(id, pair, status) => self.publish(id, pair, status),
-            Effect::Delete(pair) => self.delete(pair),
+            Effect::Publish(id, pair, status) => {
+                self.core.metrics.pair(&pair.namespace, &pair.name, usage(&pair, &status));
+                self.publish(id, pair, status);
+            }
+            Effect::Delete(pair) => {
+                self.core.metrics.forget_pair(&pair.namespace, &pair.name);
+                self.delete(pair);
+            }
             Effect::Report(report) => {
                 let orders = self.machine.orders();
                 self.core.metrics.configuration(&orders.namespace, &orders.name, figures(&report));

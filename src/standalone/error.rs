@@ -47,6 +47,14 @@ pub enum UsageError {
     /// Standard output cannot be written, for another reason than that its reader is gone.
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
+    /// The file of `status` has something else.
+    #[error("{} is no list of ReplicationStatuses: {error}", .file.display())]
+    Statuses {
+        /// The file.
+        file: PathBuf,
+        /// The first error.
+        error: String,
+    },
     /// The list of statuses has no form in YAML.
     #[error("the statuses cannot be written as YAML: {0}")]
     Yaml(String),
@@ -74,8 +82,13 @@ pub enum DocumentError {
         error: io::Error,
     },
     /// The file is over the bound.
-    #[error("{} is over 4 MiB: split it", .0.display())]
-    TooLarge(PathBuf),
+    #[error("{} is over {} MiB: split it", .file.display(), .max >> 20)]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// The bound in bytes.
+        max: u64,
+    },
     /// The folder has no file with objects.
     #[error("{} has no *.yaml, *.yml or *.json; subfolders are not entered", .0.display())]
     EmptyFolder(PathBuf),

@@ -2,6 +2,7 @@
 
 mod access;
 mod deletions;
+mod ecr;
 mod error;
 mod files;
 mod flags;
@@ -20,6 +21,7 @@ mod store;
 mod sync;
 mod template_check;
 mod text;
+mod usage_totals;
 mod wiring;
 
 pub use error::UsageError;

@@ -13,6 +13,7 @@ use super::flags::{DELETIONS_WAIT, Format, HAS_CHANGES};
 use super::invalid_lists::InvalidList;
 use super::template_check::refused_registries;
 use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, table};
+use super::usage_totals::UsageTotals;
 use super::wiring::{name_of, stopped_backfill, unused_filters};
 use crate::console;
 use crate::copy::{CodedError, Copied};
@@ -206,11 +207,13 @@ impl Printer {
         let refused = refused_registries(machines);
         let stopped: Vec<String> = machines.iter().flat_map(stopped_backfill).collect();
         let counts = ImageCounts::of(pairs.iter().flatten());
-        let deletions = ListedDeletions::of(machines);
+        let (deletions, usage) = (ListedDeletions::of(machines), UsageTotals::of(machines));
         let text = match self.format {
             Format::Json => {
                 let mut document = document(&pairs, &counts, &problems);
                 (document["invalidNames"], document["unusedFilters"]) = (json!(invalid), json!(unused));
+                document["summary"]["bytesMoved"] = json!(usage.moved);
+                document["summary"]["bytesStored"] = json!(usage.stored);
                 (document["stoppedBackfills"], document["deletions"]) = (json!(stopped), json!(deletions));
                 document["refusedRegistries"] = json!(refused);
                 format!("{document:#}\n")
@@ -222,8 +225,9 @@ impl Printer {
                 let refused = remark_lines(&refused);
                 let (deleted, held) = (deletions.lines(self.is_quiet), remark_lines(&deletions.held));
                 let counted = deletions.sentence();
-                let table = summary_table(&pairs);
-                format!("{deleted}\n{table}{invalid}{unused}{refused}{stopped}{held}\n{sentence}\n{counted}{problems}")
+                let (table, usage) = (summary_table(&pairs), usage.line());
+                let remarks = format!("{invalid}{unused}{refused}{stopped}{held}");
+                format!("{deleted}\n{table}{remarks}\n{usage}{sentence}\n{counted}{problems}")
             }
         };
         Summary { text, counts, deletions, problems: problems.len() }
@@ -400,6 +404,7 @@ mod tests {
             referrers: 0,
             foreign_layers,
             destination_digest: None,
+            content: crate::plan::ContentSketch::default(),
         };
         assert_eq!(
             [0, 1, 2].map(|count| skipped(&copied(count))),

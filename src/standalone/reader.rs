@@ -54,21 +54,25 @@ fn is_document(file: &Path) -> bool {
 /// # Errors
 /// [`DocumentError`] if it cannot be read, or is over the bound.
 pub(super) fn read(file: &Path) -> Result<String, DocumentError> {
-    let mut text = String::new();
-    let read = if file == Path::new(STANDARD_INPUT) {
-        take(io::stdin().lock(), &mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| take(file, &mut text))
-    };
-    read.map_err(|error| DocumentError::Unreadable { file: file.to_owned(), error })?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(DocumentError::TooLarge(file.to_owned()));
-    }
-    Ok(text)
+    read_at_most(file, MAX_BYTES)
 }
 
-fn take(file: impl Read, text: &mut String) -> io::Result<usize> {
-    file.take(MAX_BYTES + 1).read_to_string(text)
+/// Reads a file, or standard input, of at most `max` bytes.
+///
+/// # Errors
+/// [`DocumentError`] if it cannot be read, or has more.
+pub(super) fn read_at_most(file: &Path, max: u64) -> Result<String, DocumentError> {
+    let mut text = String::new();
+    let read = if file == Path::new(STANDARD_INPUT) {
+        io::stdin().lock().take(max + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(max + 1).read_to_string(&mut text))
+    };
+    read.map_err(|error| DocumentError::Unreadable { file: file.to_owned(), error })?;
+    if text.len() as u64 > max {
+        return Err(DocumentError::TooLarge { file: file.to_owned(), max });
+    }
+    Ok(text)
 }
 
 /// The most files of a folder.

@@ -1,15 +1,17 @@
-//! `transship status`: prints the statuses of a state folder as `kubectl get replicationstatus` does, also while
-//! `serve` runs.
+//! `transship status`: prints the statuses of a state folder, also while `serve` runs, or of a file that kubectl has
+//! printed.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::ecr::image_replications;
+use super::reader::{STANDARD_INPUT, read_at_most};
 use super::store::read_statuses;
 use super::text::{short_digest, table};
 use super::{UsageError, printed};
@@ -21,8 +23,11 @@ use crate::terms::{Condition, ImageStatus, ReplicationStatusStatus, condition_ty
 #[derive(Args, Clone, Debug)]
 pub struct StatusFlags {
     /// The folder that `transship serve --state` or `transship sync --state` uses; it is only read.
-    #[arg(long, value_name = "DIR")]
-    state: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "file", conflicts_with = "file")]
+    state: Option<PathBuf>,
+    /// A file that `kubectl get replicationstatus -o json` (or `-o yaml`) has printed; `-` reads standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// The format of the statuses.
     #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
     output: StatusFormat,
@@ -39,31 +44,58 @@ enum StatusFormat {
     Json,
     /// The same in YAML.
     Yaml,
+    /// A list with an answer of ECR's `describe-image-replication-status` for each image: `region` is the name of the
+    /// destination's Registry, `registryId` its namespace; PENDING is IN_PROGRESS, and SKIPPED is FAILED.
+    Ecr,
 }
 
-/// Prints the statuses of a state folder.
+/// Prints the statuses of a state folder or a file.
 ///
 /// # Errors
-/// [`UsageError`] if the folder is absent or no state folder.
+/// [`UsageError`] if the folder is absent or no state folder, or the file cannot be read.
 pub async fn status(flags: StatusFlags) -> Result<ExitCode, UsageError> {
-    let (objects, problems) = read_statuses(&flags.state)?;
-    for problem in problems {
-        console::notify(&problem.to_string());
-    }
+    let objects = match (&flags.state, &flags.file) {
+        (Some(folder), _) => {
+            let (objects, problems) = read_statuses(folder)?;
+            for problem in problems {
+                console::notify(&problem.to_string());
+            }
+            objects
+        }
+        (None, file) => listed(file.as_deref().unwrap_or(Path::new(STANDARD_INPUT)))?,
+    };
     let is_table = matches!(flags.output, StatusFormat::Table | StatusFormat::Wide);
     if objects.is_empty() && is_table {
-        console::notify(&format!("no statuses found in {}", flags.state.display()));
+        let place = flags.state.or(flags.file).unwrap_or_default();
+        console::notify(&format!("no statuses found in {}", place.display()));
         return Ok(ExitCode::SUCCESS);
     }
     printed(show(&objects, flags.output, Timestamp::now())?)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads the statuses that kubectl has printed: a List, or one object.
+fn listed(file: &Path) -> Result<Vec<ReplicationStatus>, UsageError> {
+    let text = read_at_most(file, MAX_LIST).map_err(|error| UsageError::Documents(vec![error]))?;
+    let invalid =
+        |error: &dyn std::fmt::Display| UsageError::Statuses { file: file.to_owned(), error: error.to_string() };
+    let document: Value = serde_saphyr::from_str(&text).map_err(|error| invalid(&error))?;
+    let items = match document {
+        Value::Object(mut list) if list.contains_key("items") => list.remove("items").unwrap_or_default(),
+        object => json!([object]),
+    };
+    serde_json::from_value(items).map_err(|error| invalid(&error))
+}
+
+/// The most bytes of a list of statuses.
+const MAX_LIST: u64 = 256 * 1024 * 1024;
+
 fn show(objects: &[ReplicationStatus], format: StatusFormat, now: Timestamp) -> Result<String, UsageError> {
     let list = || json!({"apiVersion": "v1", "kind": "List", "items": objects});
     match format {
         StatusFormat::Table => Ok(pairs(objects, false, now)),
         StatusFormat::Wide => Ok(format!("{}\n{}{}", pairs(objects, true, now), images(objects), left_out(objects))),
+        StatusFormat::Ecr => Ok(format!("{:#}\n", json!(image_replications(objects)))),
         StatusFormat::Json => Ok(format!("{:#}\n", list())),
         StatusFormat::Yaml => serde_saphyr::to_string(&list()).map_err(|error| UsageError::Yaml(error.to_string())),
     }
@@ -217,14 +249,12 @@ fn human_duration(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use kube::CustomResourceExt;
-    use serde_json::Value;
-
     use super::*;
     use crate::api::ReplicationStatusObjectSpec;
     use crate::standalone::store::tests::{image, pair};
     use crate::terms::{Conditions, FailureCode, PairSummary, ReplicationState};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use kube::CustomResourceExt;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -316,6 +346,57 @@ mod tests {
         assert_eq!((&json["apiVersion"], &json["kind"]), (&"v1".into(), &"List".into()));
         let items: Vec<ReplicationStatus> = serde_json::from_value(json["items"].clone()).unwrap();
         assert_eq!(items, objects);
+    }
+
+    #[test]
+    fn the_answers_have_the_shape_of_ecr() {
+        let mut other = object("team-a", "one");
+        other.spec.0.destination.registry_ref.name = "far".to_owned();
+        other.spec.0.destination.registry_ref.namespace = Some("team-b".to_owned());
+        let images = &mut other.status.as_mut().unwrap().images;
+        images.retain(|image| image.tag == "v1");
+        images[0].status = ReplicationState::Pending;
+        let objects = [object("team-a", "one"), other];
+        let shown: Value = serde_json::from_str(&show(&objects, StatusFormat::Ecr, at(0)).unwrap()).unwrap();
+        let expected = json!([
+            {
+                "repositoryName": "one",
+                "imageId": {"imageDigest": image("v2", 1).digest, "imageTag": "v2"},
+                "replicationStatuses": [
+                    {"region": "eu", "registryId": "team-a", "status": "FAILED", "failureCode": "SourceUnavailable"},
+                ],
+            },
+            {
+                "repositoryName": "one",
+                "imageId": {"imageDigest": image("v1", 5).digest, "imageTag": "v1"},
+                "replicationStatuses": [
+                    {"region": "eu", "registryId": "team-a", "status": "COMPLETE"},
+                    {"region": "far", "registryId": "team-b", "status": "IN_PROGRESS"},
+                ],
+            },
+        ]);
+        let sorted = |value: &Value| {
+            let mut answers = value.as_array().unwrap().clone();
+            answers.sort_by_key(|answer| answer["imageId"]["imageTag"].to_string());
+            answers
+        };
+        assert_eq!(sorted(&shown), sorted(&expected));
+    }
+
+    #[test]
+    fn a_list_that_kubectl_printed_is_read_in_both_forms() {
+        let objects = [object("team-a", "one"), object("team-b", "two")];
+        let folder = tempfile::tempdir().unwrap();
+        for format in [StatusFormat::Json, StatusFormat::Yaml] {
+            let file = folder.path().join("list");
+            std::fs::write(&file, show(&objects, format, at(0)).unwrap()).unwrap();
+            assert_eq!(listed(&file).unwrap(), objects);
+        }
+        let file = folder.path().join("one");
+        std::fs::write(&file, json!(objects[0]).to_string()).unwrap();
+        assert_eq!(listed(&file).unwrap(), objects[..1]);
+        std::fs::write(&file, "kind: Pod").unwrap();
+        assert!(listed(&file).unwrap_err().to_string().contains("no list of ReplicationStatuses"));
     }
 
     #[test]

@@ -87,6 +87,10 @@ pub struct ConfigurationSummary {
     pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests.
     pub bytes: u64,
+    /// The sum of `bytesMoved` over all pairs.
+    pub bytes_moved: u64,
+    /// The sum of `bytesStored` over all pairs: content that repositories share counts for each.
+    pub bytes_stored: u64,
     /// The largest `p99Milliseconds` of the destinations, such as `1.4s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -111,6 +115,14 @@ pub struct DestinationSummary {
     /// The number of images whose tag a destination keeps with other content.
     #[serde(default)]
     pub skipped: u64,
+    /// The bytes of blobs that were sent to the destination, failed attempts included, for the cost of transfer. It changes
+    /// only together with something else.
+    #[serde(default)]
+    pub bytes_moved: u64,
+    /// The bytes that the images occupy at the destination, content that the images of a repository share counted once,
+    /// for the cost of storage. It changes only together with something else.
+    #[serde(default)]
+    pub bytes_stored: u64,
     /// The time since which the oldest incomplete image waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending_since: Option<Timestamp>,

@@ -138,7 +138,8 @@ pub struct ReplicationRule {
     /// replicated to before. If several rules send a repository to the same destination, a tag goes there if any of
     /// them takes it; the first of these rules decides how it is copied, even if another takes the tag. Tags that stand
     /// for signatures and other referrers are not images: they go with the images that they refer to, independent of
-    /// the filters. At most 100,000 tags of a repository may be taken; the source may have any number.
+    /// the filters. At most 32 MiB of tags of a repository may be taken, about half a million; the source may have any
+    /// number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_FILTERS))]
     #[schemars(transform = atomic)]

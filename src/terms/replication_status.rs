@@ -141,6 +141,13 @@ pub struct PairSummary {
     pub skipped: u64,
     /// The bytes of the complete images, as stated by their manifests; content that images share counts for each.
     pub bytes: u64,
+    /// The bytes of blobs that were sent to the destination, failed attempts included, since the first copy. It changes
+    /// only together with something else.
+    pub bytes_moved: u64,
+    /// The bytes of the manifests and blobs of the verified images, content that they share counted once: exact up to 128
+    /// of them, estimated beyond. Without referrers. Content that no image has any more leaves it after two days. It
+    /// changes only together with something else.
+    pub bytes_stored: u64,
     /// The tag that was completed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

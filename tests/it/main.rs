@@ -25,6 +25,7 @@ mod platforms;
 mod quotas;
 mod referrers;
 mod registries;
+mod scale;
 mod serve;
 mod set_ups;
 mod sides;

@@ -173,10 +173,10 @@ async fn two_million_tags_stream_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_tags_than_can_be_kept_are_reported_with_the_remedy() {
     let (source, destination) = (registry(), registry());
-    source.crowd("app", 101_000);
+    source.crowd("app", 500_000);
     let mut files = files("too-many", &source, &[&destination]);
     let printed = sync(&files, 1).await;
-    assert!(printed.contains("over 100000 tags are wanted: narrow tagFilters"), "{printed}");
+    assert!(printed.contains("tags take over 32 MiB: narrow tagFilters"), "{printed}");
     rule(&mut files)["excludeTagFilters"] = only("GLOB_MATCH", "build-*");
     sync(&files, 0).await;
 }

@@ -347,5 +347,5 @@ proptest::proptest! {
 }
 
 fn replica() -> crate::plan::Replica {
-    crate::plan::Replica { bytes: 9, destination_digest: None }
+    crate::plan::Replica { bytes: 9, ..Default::default() }
 }

@@ -62,7 +62,7 @@ impl Ledger {
             }
         }
         let rows = &self.rows;
-        self.unread.retain(|tag, _| !rows.get(tag).is_some_and(Row::is_leaving));
+        self.unread.retain(|tag, _| !rows.get(tag).is_some_and(|row| row.is_leaving()));
         self.recount();
         gone.iter().for_each(|tag| self.remove(tag));
         gone.extend(self.forget_unlisted(listed, begun));
@@ -72,7 +72,7 @@ impl Ledger {
     /// Forgets the tags that the source has and a changed spec no longer takes as its newest; those that an earlier list
     /// lacked go on leaving. Returns them. They stay at the destination.
     pub fn forget_outside(&mut self, is_outside: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-        let is_gone = |(tag, row): &(&Tag, &Row)| row.absence.is_none() && is_outside(tag);
+        let is_gone = |(tag, row): &(&Tag, &Box<Row>)| row.absence.is_none() && is_outside(tag);
         let gone: Vec<Tag> = self.rows.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
         gone.iter().for_each(|tag| self.remove(tag));
         gone
@@ -122,7 +122,7 @@ impl Ledger {
     /// that was last verified under each at the destination, and its row.
     pub fn departed(&self) -> impl Iterator<Item = (&Tag, &Digest, &Row)> {
         let lacked = self.rows.iter().filter(|(_, row)| row.absence.is_some_and(|absence| !absence.is_doubted));
-        lacked.filter_map(|(tag, row)| Some((tag, row.written.as_ref()?, row)))
+        lacked.filter_map(|(tag, row)| Some((tag, row.written.as_ref()?, row.as_ref())))
     }
 
     /// Voids the proof that a tag is absent from the source: it was seen there.
@@ -139,7 +139,7 @@ impl Ledger {
 
     /// Forgets a tag that was deleted at the destination. Returns false if the source has it again.
     pub fn forget_deleted(&mut self, tag: &Tag) -> bool {
-        let is_leaving = self.rows.get(tag).is_some_and(Row::is_leaving);
+        let is_leaving = self.rows.get(tag).is_some_and(|row| row.is_leaving());
         if is_leaving {
             self.are_other_missed = true;
             self.remove(tag);

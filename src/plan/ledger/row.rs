@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::Digest;
 use crate::plan::backoff::Jitter;
+use crate::plan::content_sketch::ContentSketch;
 use crate::plan::referrers::Referred;
 use crate::terms::FailureCode;
 
@@ -31,6 +32,10 @@ pub struct Counts {
     pub leaving: u64,
     /// Bytes of the verified rows.
     pub bytes: u64,
+    /// Bytes that were moved for the pair, which no row knows.
+    pub bytes_moved: u64,
+    /// Bytes that the pair keeps at the destination, which no row knows.
+    pub bytes_stored: u64,
     /// Rows that keep the configuration from being Ready: found by the last complete comparison, or failed, and not
     /// verified since.
     pub owed: u64,
@@ -109,11 +114,9 @@ pub enum RowState {
         bytes: u64,
         /// The time of verification.
         at: Timestamp,
-        /// The digest there, where it is not that of the source.
-        destination_digest: Option<Digest>,
     },
     /// The last attempt failed, or found that the destination keeps the tag ([`FailureCode::is_skip`]).
-    Failed(RowFailure),
+    Failed(Box<RowFailure>),
     /// Being copied.
     InProgress {
         /// Failures so far.
@@ -133,6 +136,9 @@ pub struct Replica {
     pub bytes: u64,
     /// The digest there, where it is not that of the source.
     pub destination_digest: Option<Digest>,
+    /// Its manifests and blobs.
+    #[serde(default, skip_serializing_if = "ContentSketch::is_empty")]
+    pub content: ContentSketch,
 }
 
 /// The failure of the last attempt, and the time of the next one.
@@ -194,6 +200,8 @@ impl Counts {
             (&mut self.pending, other.pending),
             (&mut self.leaving, other.leaving),
             (&mut self.bytes, other.bytes),
+            (&mut self.bytes_moved, other.bytes_moved),
+            (&mut self.bytes_stored, other.bytes_stored),
             (&mut self.owed, other.owed),
             (&mut self.untried, other.untried),
         ] {
@@ -257,12 +265,10 @@ impl Row {
     /// Takes fingerprints of the referrers at the source. A complete image with other ones is copied again, and one whose
     /// signature was missing or invalid is tried again.
     pub(super) fn observe_referrers(&mut self, tags: Option<String>, listed: Option<Option<String>>, now: Timestamp) {
-        let before = self.referrers.seen.clone();
-        self.referrers.seen.tags = tags;
-        if let Some(listed) = listed {
-            self.referrers.seen.listed = listed;
-        }
-        let is_new = self.referrers.seen != before;
+        let listed = listed.unwrap_or_else(|| self.referrers.seen.listed().map(str::to_owned));
+        let seen = Referred::new(tags, listed);
+        let is_new = self.referrers.seen != seen;
+        self.referrers.seen = seen;
         match &mut self.state {
             RowState::Complete { .. } if self.referrers.seen != self.referrers.verified => {
                 (self.state, self.since) = (RowState::Pending, now);

@@ -23,7 +23,7 @@ fn observe(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> A
 }
 
 fn complete(ledger: &mut Ledger, tag: &Tag, digest: &Digest, now: Timestamp) -> bool {
-    ledger.complete(tag, digest, Replica { bytes: 7, destination_digest: None }, now, now)
+    ledger.complete(tag, digest, Replica { bytes: 7, ..Replica::default() }, now, now)
 }
 
 fn take_list(ledger: &mut Ledger, listed: &BTreeSet<Tag>, begun: Timestamp) -> Vec<Tag> {
@@ -168,7 +168,7 @@ fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
     ledger.begin(&v1);
     assert!(!ledger.progress(&v1, &one, 5), "the status does not show that");
     complete(&mut ledger, &v1, &one, at(day + 11));
-    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10), destination_digest: None });
+    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10) });
     assert_eq!(observe(&mut ledger, &v1, &one, at(day + 12)), Attempt::Nothing);
     assert_eq!(observe(&mut ledger, &v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
     ledger.fail(&v1, &one, unavailable(0.0), at(2 * day + 13));

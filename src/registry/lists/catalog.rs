@@ -32,7 +32,7 @@ impl Catalog {
     ///
     /// # Errors
     /// `Unsupported` if the registry offers no catalog, or not to these credentials; `Unauthorized` if it refuses the
-    /// credentials as such; `TooLarge` over 100,000 repositories.
+    /// credentials as such; `TooLarge` over 32 MiB of names.
     pub(crate) async fn repositories(&self) -> Result<RepositoryList, RegistryError> {
         let http = self.session.http();
         let operation = http.operation("listing the repositories", "");

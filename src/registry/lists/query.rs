@@ -44,8 +44,9 @@ impl ListQuery<'_> {
     /// Reads all pages, and returns the names that `keep` selects.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 names that are kept. Anything that keeps the list from being complete is an error.
-    pub(super) async fn read<T: FromStr + Ord + Send>(
+    /// `TooLarge` over [`MAX_BYTES`] of names that are kept. Anything that keeps the list from being complete is an
+    /// error.
+    pub(super) async fn read<T: FromStr + Ord + AsRef<str> + Send>(
         self,
         session: &Session,
         keep: Keep<'_, T>,
@@ -58,7 +59,7 @@ impl ListQuery<'_> {
         }
     }
 
-    async fn read_pages<T: FromStr + Ord + Send>(
+    async fn read_pages<T: FromStr + Ord + AsRef<str> + Send>(
         self,
         session: &Session,
         keep: Keep<'_, T>,
@@ -67,7 +68,7 @@ impl ListQuery<'_> {
         let Self { first, scopes, field, operation, remedy } = self;
         let mut url = first.clone();
         url.set_query(Some(PAGE_SIZE));
-        let (mut names, mut walk, mut invalid) = (BTreeSet::new(), PageWalk::default(), InvalidNames::default());
+        let (mut names, mut walk, mut invalid) = (KeptNames::default(), PageWalk::default(), InvalidNames::default());
         walk.enter(&url);
         // The headers of the page before.
         let mut linked_by: Option<HeaderMap> = None;
@@ -86,9 +87,10 @@ impl ListQuery<'_> {
             let is_repeated = walk.is_repeated(&page);
             let is_empty = page.is_empty();
             invalid.extend(page.invalid);
-            names.extend(page.kept);
-            if names.len() > MAX_NAMES {
-                let detail = format!("over {MAX_NAMES} {} are wanted: {remedy}", field.as_str());
+            page.kept.into_iter().for_each(|name| names.keep(name));
+            if names.bytes > MAX_BYTES {
+                let (kept, mebibytes) = (names.kept.len(), MAX_BYTES >> 20);
+                let detail = format!("{kept} {} take over {mebibytes} MiB: {remedy}", field.as_str());
                 return Err(operation.error(ErrorKind::TooLarge, detail));
             }
             let next = next_page(session.http().hosts(), &first, &from, &headers);
@@ -108,7 +110,28 @@ impl ListQuery<'_> {
                 return Err(operation.error(ErrorKind::TooLarge, format!("the list has over {MAX_PAGES} pages")));
             }
         }
-        Ok(ListResult::Names(names, invalid))
+        Ok(ListResult::Names(names.kept, invalid))
+    }
+}
+
+/// The names that are kept so far, and the memory that they take.
+struct KeptNames<T> {
+    kept: BTreeSet<T>,
+    bytes: usize,
+}
+
+impl<T> Default for KeptNames<T> {
+    fn default() -> Self {
+        Self { kept: BTreeSet::new(), bytes: 0 }
+    }
+}
+
+impl<T: Ord + AsRef<str>> KeptNames<T> {
+    fn keep(&mut self, name: T) {
+        let bytes = name.as_ref().len() + NAME_BYTES;
+        if self.kept.insert(name) {
+            self.bytes += bytes;
+        }
     }
 }
 
@@ -160,5 +183,7 @@ pub(super) const PAGE_SIZE: &str = "n=1000";
 pub(super) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Registries may make shorter pages than requested: two million names in pages of 100 are 20,000.
 const MAX_PAGES: usize = 100_000;
-/// Names that are kept.
-const MAX_NAMES: usize = 100_000;
+/// The memory of the names that are kept: half a million of usual length.
+pub(super) const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// The memory that a name takes beside its text.
+const NAME_BYTES: usize = 56;

@@ -50,7 +50,7 @@ impl TagLists {
     /// kept, however many there are. `observer` receives the manifests that some registries list besides.
     ///
     /// # Errors
-    /// `TooLarge` over 100,000 tags that are kept. Anything that keeps the list from being complete is an error. A 404
+    /// `TooLarge` over 32 MiB of tags that are kept. Anything that keeps the list from being complete is an error. A 404
     /// that does not come from a registry is one too, and no absent repository.
     pub(crate) async fn select(
         &self,

@@ -72,8 +72,8 @@ impl<'de> Visitor<'de> for ManifestVisitor<'_> {
     }
 }
 
-/// More tags than a list may have.
-const MAX_TAGS: usize = 100_000;
+/// The tags whose digests are kept; those of a longer list are resolved one by one.
+const MAX_TAGS: usize = 250_000;
 
 #[cfg(test)]
 mod tests;

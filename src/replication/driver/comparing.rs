@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Driver, RunningComparison};
+use crate::metrics::Queue;
 use crate::plan::{NamespacedName, Problem, ShareOwner};
 use crate::replication::machine::{ComparisonId, Coverage, Event, Finding};
 use crate::replication::observer::Observation;
@@ -21,7 +22,12 @@ impl Driver {
         let slots = self.core.comparisons.clone();
         let compare = compare(self.observer(), configuration, sender);
         // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
-        let compare = async move { slots.take(owner).await.lend_after(SLOW_COMPARISON, compare).await };
+        let waits = self.core.metrics.waits(Queue::Comparisons);
+        let compare = async move {
+            let slot = slots.take(owner).await;
+            drop(waits);
+            slot.lend_after(SLOW_COMPARISON, compare).await
+        };
         let task = tokio::spawn(compare).abort_handle();
         self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::state::{Comparison, SourceRepository};
-use super::{ComparisonId, Coverage, Effect, Finding, Listed, Looks, Machine, PairId, PairKey, Record, ReferrerLooks};
+use super::{
+    ComparisonId, Coverage, Effect, Finding, Listed, Looks, Machine, Pair, PairId, PairKey, Record, ReferrerLooks,
+};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{Claims, NamespacedName, Problem, REFERRERS_INTERVAL, RepositoryAddress, refuse_names};
 use crate::terms::{ReferrersMode, reason};
@@ -35,6 +37,7 @@ impl Machine {
 
     pub(super) fn stop_comparison(&mut self) {
         if self.comparison.take().is_some() {
+            self.pairs.values_mut().for_each(Pair::stop_filling);
             self.effects.push(Effect::StopComparison);
         }
     }
@@ -115,8 +118,9 @@ impl Machine {
     fn open(&mut self, repository: &RepositoryName, claims: &mut Claims, now: Timestamp) {
         let noted = self.comparison.as_ref().map_or(0, |comparison| comparison.problems.len());
         for key in self.keys(repository, None) {
-            let pair = self.ensure(&key, claims, now).map(|id| &self.pairs[&id]);
-            if pair.is_some_and(|pair| pair.ledger.counts().images == 0) && self.reads_ahead() {
+            let Some(id) = self.ensure(&key, claims, now) else { continue };
+            self.touch(id, now, Pair::open);
+            if self.pairs[&id].ledger.counts().images == 0 && self.reads_ahead() {
                 self.effects.push(Effect::LookAhead(Box::new(key.destination), key.target));
             }
         }
@@ -264,11 +268,14 @@ impl Machine {
         if comparison.is_outdated {
             self.compare_at = self.compare_at.min(now + SOON);
         }
-        if is_read {
-            let ids: Vec<PairId> = self.pairs.keys().copied().collect();
-            for id in ids {
-                self.touch(id, now, |pair| pair.ledger.owe(comparison.begun));
-            }
+        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
+        for id in ids {
+            self.touch(id, now, |pair| {
+                pair.stop_filling();
+                if is_read {
+                    pair.ledger.owe(comparison.begun);
+                }
+            });
         }
         if is_complete {
             self.compared = Some(self.orders.generation);

@@ -171,11 +171,13 @@ impl Machine {
                 pair.running.remove(&tag);
             }
             pair.change(now);
+            pair.usage.take_moved(outcome.as_ref().map_or(0, |outcome| outcome.moved));
             match outcome {
                 // It was copied as the rule said before it changed.
                 Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
+                    pair.usage.take_verified(&replica.content, now);
                     let is_complete = pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
                     return pair.stays_complete(&tag, now) && is_complete;
                 }

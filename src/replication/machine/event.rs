@@ -234,6 +234,8 @@ pub(crate) struct Outcome {
     pub permission: Decision,
     /// The verified replica, or the cause of the failure.
     pub result: Result<Replica, CodedError>,
+    /// The bytes of blobs that were read for it.
+    pub moved: u64,
     /// True if a write was sent that was never answered: it may still take effect.
     pub is_unanswered: bool,
 }

@@ -28,6 +28,8 @@ mod pair_deletions;
 mod pairs;
 mod probes;
 mod reporting;
+mod short;
+mod shown;
 mod state;
 mod tags;
 mod timers;

@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::event::StoredPair;
 use super::ids::CopyId;
 use super::pair_deletions::PairDeletions;
+use super::short::{MAX_SHORT, Short};
+use super::shown::{ShownStatus, label};
 use super::withdrawals::Withdrawals;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, Publication, RepositoryAddress, SharedCause,
+    CopyOptions, Counts, Ledger, NamespacedName, PairIdentity, PairUsage, Publication, RepositoryAddress, SharedCause,
     StatusThrottle, pair_status, withdraw,
 };
 use crate::policy::Decision;
-use crate::terms::{ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
+use crate::terms::{PairSummary, ReplicationStatusStatus};
 
 /// Names a pair inside its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ pub(crate) struct Pair {
     pub options: CopyOptions,
     /// Its rows.
     pub ledger: Ledger,
+    /// The bytes that were moved and are stored for it.
+    pub usage: PairUsage,
     /// The deletions of its images.
     pub deletions: PairDeletions,
     /// The fingerprint of the rules that chose the newest tags of its last list; `None` where they chose all.
@@ -81,6 +84,8 @@ pub(crate) struct Pair {
     short: Option<Short>,
     /// Every image was observed once since the pair exists in this process.
     was_closed: bool,
+    /// The first observation of every image is under way: between two of them the pair is not at rest.
+    is_filling: bool,
     /// Until when a write of another configuration may still take effect.
     pub doubt_until: Timestamp,
     /// Tags are copied only if they were observed since: another configuration may have written newer ones before.
@@ -88,8 +93,8 @@ pub(crate) struct Pair {
     /// The lag of the image that was verified last.
     pub lag: Option<String>,
     changed_at: Option<Timestamp>,
-    published: Option<Box<ReplicationStatusStatus>>,
-    publishing: Option<Box<ReplicationStatusStatus>>,
+    published: Option<Box<ShownStatus>>,
+    publishing: Option<Box<ShownStatus>>,
     /// The object may exist with something else than `published`, as another process published it or a write failed: it
     /// is written even if the pair has no image, or nothing differs from `published`.
     may_exist: bool,
@@ -114,6 +119,7 @@ impl Pair {
             place,
             options,
             ledger: Ledger::default(),
+            usage: PairUsage::default(),
             deletions: PairDeletions::default(),
             choice: None,
             permission: None,
@@ -129,6 +135,7 @@ impl Pair {
             missed: false,
             short: None,
             was_closed: false,
+            is_filling: false,
             doubt_until: now,
             observe_from: Timestamp::MIN,
             lag: None,
@@ -147,6 +154,7 @@ impl Pair {
         let since = stored.status.summary.oldest_pending_since;
         self.ledger = Ledger::restore(&stored.images(), since, now);
         self.ledger.restore_missed(&stored.missed);
+        self.usage = PairUsage::restore(&stored.status.summary);
         self.deletions.restore(&stored.status.recent_deletions);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
@@ -159,7 +167,7 @@ impl Pair {
             self.ledger.start_over(now);
         }
         self.lag.clone_from(&stored.status.summary.lag);
-        self.published = Some(Box::new(stored.status));
+        self.published = Some(Box::new(ShownStatus::of(stored.status, &self.ledger)));
         self.changed_at = Some(now);
         is_other
     }
@@ -168,12 +176,23 @@ impl Pair {
     /// stays away once more: a list may be wrong for a moment.
     pub(crate) fn close(&mut self, now: Timestamp) {
         let is_proved = std::mem::replace(&mut self.was_closed, true);
+        self.is_filling = false;
         let images = self.ledger.counts().images;
         if let Some(short) = &mut self.short {
             short.is_known |= is_proved || images >= short.images;
             short.until.get_or_insert(now + MAX_SHORT);
         }
         self.recover(now);
+    }
+
+    /// Records that every image is about to be observed.
+    pub(crate) fn open(&mut self) {
+        self.is_filling = !self.was_closed;
+    }
+
+    /// Records that the comparison that was observing has ended.
+    pub(crate) fn stop_filling(&mut self) {
+        self.is_filling = false;
     }
 
     /// Returns true while the ledger knows less than the last status showed.
@@ -208,10 +227,12 @@ impl Pair {
 
     /// Returns the counts to show: those of the ledger, or of the last status while the ledger knows less.
     pub(crate) fn counts(&self) -> Counts {
-        let counts = self.ledger.counts();
+        let (bytes_moved, bytes_stored) = (self.usage.moved(), self.usage.stored());
+        let counts = Counts { bytes_moved, bytes_stored, ..self.ledger.counts() };
         match (&self.short, &self.published) {
             (Some(_), Some(status)) => {
-                let PairSummary { images, complete, failed, skipped, in_progress, pending, bytes, .. } = status.summary;
+                let PairSummary { images, complete, failed, skipped, in_progress, pending, bytes, .. } =
+                    status.rest.summary;
                 Counts { images, complete, failed, skipped, in_progress, pending, bytes, ..counts }
             }
             _ => counts,
@@ -245,7 +266,8 @@ impl Pair {
         if self.is_awaited {
             return Some(self.pace.ahead_at(now));
         }
-        Some(match self.pace.publication(self.changed_at?, self.is_at_rest(), now) {
+        let (is_at_rest, images) = (self.is_at_rest() && !self.is_filling, self.ledger.counts().images);
+        Some(match self.pace.publication(self.changed_at?, is_at_rest, images, now) {
             Publication::Now => now,
             Publication::At(at) => at,
         })
@@ -265,7 +287,8 @@ impl Pair {
     pub(crate) fn publish(&mut self, now: Timestamp) -> Option<Box<ReplicationStatusStatus>> {
         self.changed_at = None;
         let status = Box::new(self.status(now));
-        let is_shown = self.published.as_ref().is_some_and(|published| shows_the_same(published, &status));
+        let shown = Box::new(ShownStatus::of(status.as_ref().clone(), &self.ledger));
+        let is_shown = self.published.as_ref().is_some_and(|published| published.shows_the_same(&shown));
         if is_shown && !self.may_exist && !self.withdrawals.are_open() {
             return None;
         }
@@ -273,7 +296,7 @@ impl Pair {
         if self.is_awaited {
             self.pace.went_ahead(now);
         }
-        self.publishing = Some(status.clone());
+        self.publishing = Some(shown);
         Some(status)
     }
 
@@ -311,13 +334,9 @@ impl Pair {
     /// Returns true if the store may say that another content than `digest`, or one that was copied by other options,
     /// is verified under `tag`.
     pub(crate) fn may_claim(&self, tag: &Tag, digest: &Digest) -> bool {
-        let is_claimed = |status: &ReplicationStatusStatus| {
-            let of_tag = status.images.iter().find(|image| image.tag == tag.as_str());
-            of_tag.is_some_and(|image| {
-                image.status == ReplicationState::Complete
-                    && (image.digest != digest.as_str() || status.copy_options_hash != self.options.fingerprint())
-            })
-        };
+        let options = self.options.fingerprint();
+        let is_claimed =
+            |status: &ShownStatus| status.claims_other(tag, digest, status.rest.copy_options_hash != options);
         let known = [&self.published, &self.publishing].into_iter().flatten();
         self.may_exist || self.withdrawals.contain(tag) || known.into_iter().any(|status| is_claimed(status))
     }
@@ -325,10 +344,9 @@ impl Pair {
     /// Returns true if the store has counted the deletions that are decided, and does not say that their images are
     /// verified.
     pub(crate) fn has_stored_deletions(&self) -> bool {
-        let is_stored = |status: &ReplicationStatusStatus| {
-            let mut shown = status.images.iter().filter(|image| image.status == ReplicationState::Complete);
-            status.recent_deletions == self.deletions.counts.published()
-                && !shown.any(|image| self.deletions.is_decided(&image.tag))
+        let is_stored = |status: &ShownStatus| {
+            status.rest.recent_deletions == self.deletions.counts.published()
+                && !status.complete_tags().any(|tag| self.deletions.is_decided(tag))
         };
         let is_withdrawn = !self.deletions.decided.iter().any(|tag| self.withdrawals.contain(tag));
         is_withdrawn
@@ -356,48 +374,23 @@ impl Pair {
     }
 
     fn status(&self, now: Timestamp) -> ReplicationStatusStatus {
+        let mut status = self.status_of_images(now);
+        (status.summary.bytes_moved, status.summary.bytes_stored) = (self.usage.moved(), self.usage.stored());
+        status
+    }
+
+    fn status_of_images(&self, now: Timestamp) -> ReplicationStatusStatus {
         let spec = &self.identity.spec;
-        let conditions = self.published.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions = self.published.as_ref().map(|status| status.rest.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
         let recent_deletions = self.deletions.counts.published();
         if let (Some(_), Some(published)) = (&self.short, &self.published) {
-            let status = withdraw(published, &self.ledger, permission, now);
+            let status = withdraw(published.status(), &self.ledger, permission, now);
             return ReplicationStatusStatus { recent_deletions, ..status };
         }
         let (source, destination) = (label(&spec.source), label(&spec.destination));
         let mut status = pair_status(&source, &destination, &self.ledger, permission, conditions, now);
         status.summary.lag.clone_from(&self.lag);
         ReplicationStatusStatus { copy_options_hash: self.options.fingerprint(), recent_deletions, ..status }
-    }
-}
-
-/// Returns true if two statuses differ at most in the numbers and times of attempts: these alone are not worth a write.
-fn shows_the_same(earlier: &ReplicationStatusStatus, later: &ReplicationStatusStatus) -> bool {
-    let is_same = |(earlier, later): (&ImageStatus, &ImageStatus)| {
-        let (attempts, next_attempt_at) = (later.attempts, later.next_attempt_at);
-        earlier == later || ImageStatus { attempts, next_attempt_at, ..earlier.clone() } == *later
-    };
-    let are_same = earlier.images.len() == later.images.len() && earlier.images.iter().zip(&later.images).all(is_same);
-    are_same && ReplicationStatusStatus { images: later.images.clone(), ..earlier.clone() } == *later
-}
-
-/// The ledger has only the images that the last status had room for.
-#[derive(Debug)]
-struct Short {
-    /// Images that the status showed.
-    images: u64,
-    /// True once a comparison has shown every image, though not all of them are verified.
-    is_known: bool,
-    /// The status is published from then on in any case; `None` before every image was observed.
-    until: Option<Timestamp>,
-}
-
-/// Reading back what is at a destination takes less.
-const MAX_SHORT: Duration = Duration::from_secs(900);
-
-fn label(end: &PairEnd) -> String {
-    match &end.registry_ref.namespace {
-        Some(namespace) => format!("{namespace}/{}/{}", end.registry_ref.name, end.repository),
-        None => format!("{}/{}", end.registry_ref.name, end.repository),
     }
 }

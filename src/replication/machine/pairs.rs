@@ -61,6 +61,10 @@ impl Machine {
             Some(id) => self.pairs[&id].is_denied.then(|| self.decision(key)),
             None => Some(self.decision(key)).filter(|decision| !decision.allowed),
         };
+        if present.is_none() && self.is_deleting(&self.identity(key, &source, &destination).name) {
+            self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
+            return None;
+        }
         let was_held = claims.holds(&self.orders.holder.uid, &to);
         // Without consent there is no claim: the pair only shows that it is denied.
         if !self.is_free(key, &to) || !self.claim(key, (&from, &to), denied.is_none(), claims) {
@@ -73,21 +77,16 @@ impl Machine {
             }
             return Some(id);
         }
-        let spec = self.status_spec(key, &source, &destination);
         let configuration = self.configuration.clone()?;
         let matches = configuration.selection.matches(&key.repository);
         let found = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to());
         let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
-        let identity = PairIdentity::new(&self.orders.namespace, spec);
+        let identity = self.identity(key, &source, &destination);
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
         self.deletions.counted.remove(&identity.name);
         if is_left {
             self.deleting.remove(&identity.name);
-        }
-        if self.deleting.contains_key(&identity.name) {
-            self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
-            return None;
         }
         let (is_inherited, is_taken_over) = self.inheritance(&to, claims);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
@@ -105,6 +104,11 @@ impl Machine {
         }
         self.recall(&mut pair, is_left, now);
         Some(self.insert(pair, now))
+    }
+
+    /// Returns true while the object of such a pair is being deleted, and that is not to be tried again.
+    fn is_deleting(&self, name: &str) -> bool {
+        self.deleting.contains_key(name) && !self.delete_again_at.contains_key(name)
     }
 
     /// Restores what an earlier process left of a pair; `is_left` if the deletion of its object was under way.
@@ -335,12 +339,7 @@ impl Machine {
         Some(PairKey { repository: repository.parse().ok()?, destination, target: target.parse().ok()? })
     }
 
-    fn status_spec(
-        &self,
-        key: &PairKey,
-        source: &RegistryIdentity,
-        destination: &RegistryIdentity,
-    ) -> ReplicationStatusSpec {
+    fn identity(&self, key: &PairKey, source: &RegistryIdentity, destination: &RegistryIdentity) -> PairIdentity {
         let end = |reference: &NamespacedName, repository: &RepositoryName, uid: &str| PairEnd {
             registry_ref: ResolvedRegistryReference {
                 namespace: (reference.namespace != self.orders.namespace).then(|| reference.namespace.clone()),
@@ -349,14 +348,15 @@ impl Machine {
             },
             repository: repository.to_string(),
         };
-        ReplicationStatusSpec {
+        let spec = ReplicationStatusSpec {
             configuration_ref: ConfigurationReference {
                 name: self.orders.name.clone(),
                 uid: self.orders.holder.uid.clone(),
             },
             source: end(&self.source(), &key.repository, &source.uid),
             destination: end(&key.destination, &key.target, &destination.uid),
-        }
+        };
+        PairIdentity::new(&self.orders.namespace, spec)
     }
 }
 

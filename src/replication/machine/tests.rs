@@ -17,6 +17,7 @@ mod replaced;
 mod restarted;
 mod run_refusals;
 mod shared_probes;
+mod usage;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,6 +164,7 @@ impl Bench {
                     self.identities.insert(identity.name.clone(), identity);
                     Event::Published(id, StoreOutcome::Done)
                 }
+                Effect::Delete(_) if self.unanswered.is_some() => continue,
                 Effect::Delete(identity) => {
                     self.statuses.remove(&identity.name);
                     Event::Deleted(identity.name.clone(), StoreOutcome::Done)
@@ -230,9 +232,9 @@ impl Bench {
         for (id, _) in std::mem::take(&mut self.copies) {
             let allowed = result != Err(FailureCode::RegistryPermissionDenied);
             let permission = Decision { allowed, reason: reason::SAME_NAMESPACE, message: String::new() };
-            let replica = || Replica { bytes: 7, destination_digest: None };
+            let replica = || Replica { bytes: 7, ..Replica::default() };
             let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
-            self.step(Event::Ended(id, Some(Outcome { permission, result, is_unanswered: false }), 0.5));
+            self.step(Event::Ended(id, Some(Outcome { permission, result, moved: 7, is_unanswered: false }), 0.5));
         }
     }
 

@@ -13,8 +13,9 @@ use crate::plan::{
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
 use crate::terms::{
-    Action, Execution, LocalRegistryReference, Principal, RegistryPermissionPolicySpec, RepositoryFilter,
-    RepositoryFilterType, Statement, StatementEffect, TagFilter, TagFilterType, VersionSyntax, reason,
+    Action, Execution, LocalRegistryReference, Newest, NewestBy, Principal, RegistryPermissionPolicySpec,
+    RepositoryFilter, RepositoryFilterType, Statement, StatementEffect, TagFilter, TagFilterType, VersionSyntax,
+    reason,
 };
 
 /// A ReplicationConfiguration.
@@ -35,6 +36,8 @@ pub(super) struct Declared {
     pub was_refused: bool,
     /// An edit has changed which tags are taken.
     pub varies_tags: bool,
+    /// The smallest number of newest tags that were taken at any time.
+    pub least_newest: Option<u32>,
     pub interval: Duration,
     /// The hash of the deletions that a person has approved.
     pub approved: Option<String>,
@@ -56,6 +59,10 @@ pub(super) struct Shape {
     pub merges: bool,
     /// Copies start in windows only.
     pub has_windows: bool,
+    /// The number of the newest tags by name that are taken; `None` for all.
+    pub newest: Option<u32>,
+    /// The source is compared by a schedule instead of an interval.
+    pub has_schedule: bool,
 }
 
 impl Shape {
@@ -70,6 +77,8 @@ impl Shape {
             deletion: None,
             merges: false,
             has_windows: false,
+            newest: None,
+            has_schedule: false,
         }
     }
 
@@ -98,8 +107,8 @@ impl Shape {
                 destinations: self.destinations.iter().map(|index| self.target(*index)).collect(),
                 options,
                 deletion: self.deletion,
-                newest: None,
-                choice_hash: String::new(),
+                newest: self.newest.map(|count| Newest { count, by: NewestBy::Name }),
+                choice_hash: format!("{:?} {}", self.newest, self.without_tag),
                 immutable_tags: Vec::new(),
             }],
         }
@@ -122,11 +131,16 @@ static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
 });
 
 /// Three of five minutes.
-static WINDOWS: LazyLock<Windows> = LazyLock::new(|| {
-    let spec = "{source: {registryRef: {name: s}}, allowedWindows: [{cron: '*/5 * * * *', duration: 3m}]}";
-    let spec = serde_saphyr::from_str(spec).expect("a spec");
-    parse_configuration(NAMESPACE, "windows", &spec).expect("a configuration").windows
-});
+static WINDOWS: LazyLock<Windows> =
+    LazyLock::new(|| parsed("allowedWindows: [{cron: '*/5 * * * *', duration: 3m}]").windows);
+/// Each second minute.
+static SCHEDULE: LazyLock<Pace> = LazyLock::new(|| parsed("schedule: {cron: '*/2 * * * *'}").pace);
+
+fn parsed(fields: &str) -> Configuration {
+    let spec = format!("{{source: {{registryRef: {{name: s}}}}, {fields}}}");
+    let spec = serde_saphyr::from_str(&spec).expect("a spec");
+    parse_configuration(NAMESPACE, "parsed", &spec).expect("a configuration")
+}
 
 impl Declared {
     pub(super) fn name(&self) -> String {
@@ -146,7 +160,7 @@ impl Declared {
             name: self.name(),
             source: source().name,
             selection: self.shape.selection(),
-            pace: Pace::Every(self.interval),
+            pace: if self.shape.has_schedule { SCHEDULE.clone() } else { Pace::Every(self.interval) },
             windows: if self.shape.has_windows { WINDOWS.clone() } else { Windows::default() },
             priority: 0,
             lag_objective: None,

@@ -247,7 +247,7 @@ impl World {
     }
 
     fn succeed(&mut self, target: Target, copy: CopyId) {
-        self.end_copy(target, copy, Some(Ok(Replica { bytes: 7, destination_digest: None })));
+        self.end_copy(target, copy, Some(Ok(Replica { bytes: 7, ..Replica::default() })));
     }
 
     fn fail(&mut self, target: Target, copy: CopyId, code: FailureCode) {
@@ -260,7 +260,7 @@ impl World {
         let is_unanswered = copying.is_unanswered || copying.is_writing;
         self.give_grant_back(target, copy, copying.key, is_unanswered);
         let permission = self.destinations[copying.key.destination].decide(target.configuration);
-        let outcome = result.map(|result| Outcome { permission, result, is_unanswered });
+        let outcome = result.map(|result| Outcome { permission, result, moved: 7, is_unanswered });
         let (delay, jitter) = (self.delay(), self.draw(0, 1_000) as f64 / 1_000.0);
         if self.chance(5) {
             self.after(delay, Task::Event(target, Event::Ended(copy, outcome.clone(), jitter)));

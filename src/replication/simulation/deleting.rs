@@ -72,10 +72,10 @@ impl World {
 
     pub(super) fn delete(&mut self, target: Target, copy: CopyId, step: DeletionStep) {
         let Some(deleting) = self.running(target).and_then(|running| running.deletions.get(&copy)) else { return };
-        let (key, recorded) = (deleting.key, deleting.recorded);
+        let (key, recorded, is_outside) = (deleting.key, deleting.recorded, deleting.deletion.is_outside);
         let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
         match step {
-            DeletionStep::LookAtSource if !LOOKS_AT_SOURCE => {
+            DeletionStep::LookAtSource if is_outside || !LOOKS_AT_SOURCE => {
                 self.then_delete(target, copy, DeletionStep::LookAtDestination);
             }
             DeletionStep::LookAtSource => self.look_at_source(target, copy, key),

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::names::{Content, Key, Millis, TAGS, at, content, destination_index, repository_index, tag_index};
 use super::process::Running;
+use super::schedule::PROOF;
 use super::world::{Target, World};
-use crate::plan::{DeletionBrake, RepositoryAddress};
+use crate::plan::{Configuration, DeletionBrake, Pace, RepositoryAddress};
 use crate::replication::machine::{Assignment, CopyId};
 
 /// The memory of the oracles about deletions.
@@ -17,6 +18,8 @@ pub(super) struct DeletionOracles {
     counted: HashMap<(usize, RepositoryAddress), CountedImages>,
     /// The images that were leaving when a person approved that.
     approved: BTreeSet<(usize, Key, Content)>,
+    /// Tags of repositories that a configuration has taken by a choice of its rule.
+    chosen: BTreeSet<(usize, usize, usize, String)>,
 }
 
 /// Tags with their contents; true if a person approved it.
@@ -29,12 +32,48 @@ pub(super) struct TakenList {
     pub sent_at: Millis,
     pub taken_at: Millis,
     pub shown: BTreeSet<usize>,
+    /// Those of them that the filters take, and that are not among the newest.
+    pub outside: BTreeSet<usize>,
+    /// The fingerprint of the rule by which they are outside.
+    pub choice: String,
     pub is_lie: bool,
+}
+
+impl TakenList {
+    /// Returns true if the list has the tag, as one that is to be replicated.
+    fn has(&self, tag: usize) -> bool {
+        self.shown.contains(&tag) && !self.outside.contains(&tag)
+    }
 }
 
 impl DeletionOracles {
     pub(super) fn listed(&mut self, configuration: usize, repository: usize, list: TakenList) {
+        let chosen = list.shown.iter().filter(|tag| list.has(**tag));
+        let chosen = chosen.map(|tag| (configuration, repository, *tag, list.choice.clone()));
+        self.chosen.extend(chosen.collect::<Vec<_>>());
         self.lists.entry((configuration, repository)).or_default().push(list);
+    }
+
+    /// A tag is copied by a choice.
+    pub(super) fn copied(&mut self, configuration: usize, key: Key, choice: &str) {
+        self.chosen.insert((configuration, key.repository, key.tag, choice.to_owned()));
+    }
+
+    /// Returns true if by a choice the lists of a process over an interval have the tag, and newer ones that take its
+    /// place.
+    pub(super) fn is_outside(
+        &self,
+        target: Target,
+        (repository, tag, choice): (usize, usize, &str),
+        (interval, now): (Millis, Millis),
+    ) -> bool {
+        let lists = self.lists.get(&(target.configuration, repository)).map(Vec::as_slice).unwrap_or_default();
+        let mut own = lists.iter().rev().filter(|list| list.process == target.process);
+        let is_outside =
+            |last: &&TakenList| last.choice == choice && last.outside.contains(&tag) && last.taken_at < now;
+        let Some(last) = own.next().filter(is_outside) else { return false };
+        own.take_while(|list| list.choice == choice && list.outside.contains(&tag))
+            .any(|list| last.sent_at >= list.taken_at + interval)
     }
 
     /// The status of a place is gone, and with it what it counted.
@@ -62,7 +101,13 @@ impl DeletionOracles {
     /// found the tag; a process goes on with the lists of an earlier one if records of them are kept.
     fn is_proved(&self, target: Target, (number, tag): (usize, usize), rules: &ProofRules) -> bool {
         let lists = self.lists.get(&(target.configuration, number)).map(Vec::as_slice).unwrap_or_default();
-        let lacks = |list: &TakenList| !list.shown.is_empty() && !list.shown.contains(&tag);
+        let lacks = |list: &TakenList| !list.shown.is_empty() && !list.has(tag);
+        let is_outside = |list: &TakenList| list.outside.contains(&tag);
+        // An edit of the rule deletes nothing: newer tags push out one that the same rule has taken.
+        let is_pushed_out = |list: &TakenList| {
+            let chosen = (target.configuration, number, tag, list.choice.clone());
+            !is_outside(list) || self.chosen.contains(&chosen)
+        };
         let is_own = |list: &TakenList| list.process == target.process;
         (0..lists.len()).any(|last| {
             let second = &lists[last];
@@ -73,8 +118,9 @@ impl DeletionOracles {
                         && (is_own(first) || rules.has_records)
                         && !(first.is_lie && second.is_lie)
                         && second.sent_at >= first.taken_at + rules.interval
-                        && rules.seen <= first.sent_at
-                        && lists[index..last].iter().filter(|list| is_own(list)).all(|list| !list.shown.contains(&tag))
+                        && is_pushed_out(first)
+                        && (is_outside(first) || is_outside(second) || rules.seen <= first.sent_at)
+                        && lists[index..last].iter().filter(|list| is_own(list)).all(|list| !list.has(tag))
                 })
         })
     }
@@ -104,7 +150,7 @@ impl World {
         let brake = rule.filter(|rule| rule.target == assignment.place.repository).and_then(|rule| rule.deletion);
         let sights = running.seen.iter().filter(|((index, of, _), _)| (*index, *of) == (number, tag));
         let rules = ProofRules {
-            interval: Millis::try_from(self.declared[target.configuration].interval.as_millis()).expect("it is short"),
+            interval: self.proof_interval(target, configuration),
             has_records: self.store.keeps_lists(),
             seen: sights.map(|(_, sight)| sight.sent_at).max().unwrap_or(Millis::MIN),
         };
@@ -132,6 +178,12 @@ impl World {
         }
     }
 
+    /// Returns the time that two lists have to be apart.
+    pub(super) fn proof_interval(&self, target: Target, configuration: &Configuration) -> Millis {
+        let interval = Millis::try_from(self.declared[target.configuration].interval.as_millis());
+        if matches!(configuration.pace, Pace::At(_)) { PROOF } else { interval.expect("it is short") }
+    }
+
     /// Within 24 hours, the length of no schedule, so many images may be deleted.
     fn count_deletion(
         &mut self,
@@ -156,7 +208,8 @@ impl World {
         let deleting = &self.processes[&target.process].running[&target.configuration].deletions[&copy];
         let (key, recorded) = (deleting.key, deleting.recorded);
         let history = &self.source.repositories[key.repository].tags[key.tag];
-        let is_at_source = history.now().is_some() && history.0.len() == deleting.changes;
+        let is_outside = deleting.deletion.is_outside;
+        let is_at_source = !is_outside && history.now().is_some() && history.0.len() == deleting.changes;
         let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
         let is_other = there.is_some() && there != recorded && there == deleting.there;
         self.oracles.verified.remove(&key);

@@ -1,5 +1,7 @@
 //! Invariants that hold some time after faults have stopped: everything is replicated, or reported with a cause.
 
+use std::collections::BTreeSet;
+
 use super::cluster::place;
 use super::names::{CONFIGURATIONS, destination, repository, tag};
 use super::oracles::destination_index_of;
@@ -132,6 +134,8 @@ impl World {
         if self.declared[index].base.without_tag {
             tags.remove(&0);
         }
+        let newest = self.declared[index].base.newest.map_or(usize::MAX, |count| count as usize);
+        let tags: BTreeSet<usize> = tags.into_iter().rev().take(newest).collect();
         let uid = self.destinations[to].uid.map(|uid| format!("uid-d{to}-{uid}"));
         let status =
             found.iter().find(|status| Some(&status.identity.spec.destination.registry_ref.uid) == uid.as_ref());
@@ -147,7 +151,7 @@ impl World {
     fn check_images(
         &mut self,
         (index, to, number): (usize, usize, usize),
-        tags: &std::collections::BTreeSet<usize>,
+        tags: &BTreeSet<usize>,
         what: &str,
         status: &crate::terms::ReplicationStatusStatus,
     ) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::deletion_oracles::TakenList;
-use super::names::{Content, Millis, at, digest, repository, repository_index, tag};
+use super::names::{Content, Millis, at, digest, repository, repository_index, tag, tag_index};
 use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
 use crate::plan::{Configuration, CreationDate, FailedRead, Problem};
@@ -219,11 +219,11 @@ impl World {
             return self.unreadable_repository(target, id, problem);
         }
         let choice = comparing.configuration.selection.tags_of(&repository(index));
-        comparing.tags = listed.iter().copied().filter(|index| choice.takes(&tag(*index))).collect();
-        let tags: BTreeSet<Tag> = comparing.tags.iter().map(|index| tag(*index)).collect();
+        let tags: BTreeSet<Tag> = listed.iter().map(|index| tag(*index)).filter(|tag| choice.takes(tag)).collect();
         let left_out = (listed.len() - tags.len(), String::new());
         let invalid = InvalidNames::default();
         let (tags, narrowed) = choice.narrow(tags, &BTreeMap::new());
+        comparing.tags = tags.iter().map(tag_index).collect();
         let sent_at = at(request.sent_at);
         let listed = Listed { repository: repository(index), tags, narrowed, sent_at, left_out, invalid };
         self.find(target, id, Finding::Tags(listed));
@@ -300,8 +300,17 @@ impl World {
 
     fn note_list(&mut self, request: &Request, index: usize, shown: &BTreeSet<usize>, is_lie: bool) {
         let Target { process, configuration } = request.target;
+        let Some(running) = self.running(request.target) else { return };
+        let Ok(configured) = &running.machine.orders().configuration else { return };
+        let rule = &configured.selection.rules[0];
+        if rule.newest.is_some() && request.comparison.is_none() {
+            return; // It does not say which tags are the newest.
+        }
+        let newer_first = shown.iter().rev().filter(|number| rule.tags.takes(&tag(**number)));
+        let count = rule.newest.map_or(usize::MAX, |newest| newest.count as usize);
+        let (outside, choice) = (newer_first.skip(count).copied().collect(), rule.choice_hash.clone());
         let (sent_at, taken_at, shown) = (request.sent_at, self.now, shown.clone());
-        let list = TakenList { process, sent_at, taken_at, shown, is_lie };
+        let list = TakenList { process, sent_at, taken_at, shown, outside, choice, is_lie };
         self.oracles.deletions.listed(configuration, index, list);
     }
 

@@ -105,12 +105,13 @@ impl World {
             Effect::Compare(_) => self.oracles.comparisons += 1,
             _ => {}
         }
-        if self.oracles.is_window
-            && matches!(
-                effect,
-                Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::Copy(..) | Effect::DeleteTag(..)
-            )
-        {
+        let is_decision = match effect {
+            // Each image is read back once a day.
+            Effect::Copy(_, assignment) => !self.is_verified(assignment),
+            Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::DeleteTag(..) => true,
+            _ => false,
+        };
+        if self.oracles.is_window && is_decision {
             self.violate("I10 quiet", || format!("{target:?} decides {effect:?} although nothing changed"));
         }
     }
@@ -132,8 +133,16 @@ impl World {
         let is_merged = others.into_iter().any(|pair| pair.key.repository != assignment.repository);
         let is_deleting =
             running.deletions.values().any(|deleting| deleting.deletion.assignment.place == assignment.place);
-        let windows = running.machine.configuration().map(|configuration| &configuration.windows);
-        let is_in_window = windows.is_none_or(|windows| windows.at(at(self.now)).is_open);
+        let key = Key { destination: place.0, repository: index, tag: number };
+        let configuration = running.machine.configuration().expect("no copy without a spec").clone();
+        let times = (self.proof_interval(target, &configuration), self.now);
+        let choice = configuration.selection.rules[0].choice_hash.as_str();
+        let is_outside = self.oracles.deletions.is_outside(target, (index, number, choice), times);
+        let is_in_window = configuration.windows.at(at(self.now)).is_open;
+        self.oracles.deletions.copied(target.configuration, key, choice);
+        if is_outside {
+            self.violate("N newest", || format!("{target:?} copies {assignment:?}, which newer tags have pushed out"));
+        }
         if !is_in_window {
             self.violate("W windows", || format!("{target:?} copies {assignment:?} outside of the windows"));
         }
@@ -154,6 +163,16 @@ impl World {
         if !is_wanted {
             self.violate("I12 closed", || format!("{target:?} copies {assignment:?}, which no valid spec wants"));
         }
+    }
+
+    /// Returns true if the image was read back after the last write.
+    fn is_verified(&self, assignment: &Assignment) -> bool {
+        let key = Key {
+            destination: destination_index(&assignment.destination),
+            repository: repository_index(assignment.repository.as_str()),
+            tag: tag_index(&assignment.tag),
+        };
+        self.oracles.verified.get(&key) == Some(&content(&assignment.digest))
     }
 
     /// I3 and I4: a write that is sent is wanted, and never older than one that was sent before.
@@ -199,7 +218,10 @@ impl World {
             // all, or another process published it.
             let is_partial = self.store.room < 250 || self.processes[&target.process].has_regained;
             let is_hidden = is_partial && self.source.lies_to((target.process, target.configuration), index);
-            has_vanished || is_hidden || (*number == 0 && self.declared[target.configuration].varies_tags)
+            let declared = &self.declared[target.configuration];
+            let newer = self.source.repositories[index].tags[number + 1..].iter().filter(|tag| !tag.0.is_empty());
+            let is_pushed_out = declared.least_newest.is_some_and(|count| newer.count() >= count as usize);
+            has_vanished || is_hidden || is_pushed_out || (*number == 0 && declared.varies_tags)
         };
         let lost =
             stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();

@@ -107,6 +107,9 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
         base.deletion = rng.random_bool(0.5).then(|| BRAKES[rng.random_range(0..BRAKES.len())]);
         base.merges = rng.random_bool(0.1);
         base.has_windows = rng.random_bool(0.15);
+        base.newest = rng.random_bool(0.25).then(|| rng.random_range(1..=2));
+        base.has_schedule = rng.random_bool(0.1);
+        let interval = if base.has_schedule { 120 } else { interval };
         Declared {
             exists: index == 0 || rng.random_bool(0.2),
             was_deleted: false,
@@ -114,10 +117,11 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
             created: rng.random_range(0..1_000),
             generation: 1,
             shape: base.clone(),
-            base,
             request: None,
             was_refused: false,
             varies_tags: false,
+            least_newest: base.newest,
+            base,
             interval: std::time::Duration::from_secs(interval),
             approved: None,
         }
@@ -224,80 +228,11 @@ impl World {
         }
     }
 
-    /// The owner of a destination allows replication or deletions, or does so no longer.
-    fn change_consent(&mut self, fault: Fault, destination: usize) {
-        let destination = &mut self.destinations[destination];
-        let is_allowed =
-            if fault == Fault::Consent { &mut destination.is_allowed } else { &mut destination.may_delete };
-        *is_allowed = !*is_allowed;
-        self.declare_change();
-    }
-
-    /// Chooses a configuration for something, or ends it for the one that has it.
-    fn toggle(&mut self, of: impl Fn(&mut Self) -> &mut Option<usize>) {
-        let configuration = self.pick(CONFIGURATIONS);
-        let chosen = of(self);
-        *chosen = if chosen.is_some() { None } else { Some(configuration) };
-        self.declare_change();
-    }
-
     fn push(&mut self, index: usize, tag: usize) {
         self.source.enlist(index);
         let content: Content = self.source.push(index, tag);
         self.trace(|_| format!("push r{index}:t{tag} content {content}"));
         self.hint(index, tag);
-    }
-
-    fn edit(&mut self, choice: usize) {
-        let index = if self.declared[1].exists { self.pick(2) } else { 0 };
-        let kind = self.pick(10);
-        let declared = &mut self.declared[index];
-        let is_base = declared.shape == declared.base;
-        declared.shape = declared.base.clone();
-        if is_base {
-            let shape = &mut declared.shape;
-            match kind {
-                0 | 1 => shape.is_invalid = true,
-                2 => shape.suspend = true,
-                3 => shape.exact = Some(vec![choice]),
-                4 => (shape.without_tag, declared.varies_tags) = (!shape.without_tag, true),
-                5 => shape.with_platforms = !shape.with_platforms,
-                6 => shape.deletion = if shape.deletion.is_some() { None } else { Some(BRAKES[1]) },
-                7 => shape.merges = !shape.merges,
-                8 => shape.has_windows = !shape.has_windows,
-                _ => shape.destinations = if shape.destinations.len() == 2 { vec![1] } else { vec![0, 1] },
-            }
-        }
-        declared.generation += 1;
-        let shape = declared.shape.clone();
-        self.trace(|_| format!("c{index} is {shape:?}"));
-        self.notify(index);
-    }
-
-    fn change_registry(&mut self, index: usize) {
-        let destination = &mut self.destinations[index];
-        destination.uid = match destination.uid {
-            Some(_) => None,
-            None => {
-                destination.last_uid += 1;
-                Some(destination.last_uid)
-            }
-        };
-        self.declare_change();
-    }
-
-    fn declare_change(&mut self) {
-        self.changes += 1;
-        (0..CONFIGURATIONS).for_each(|index| self.notify(index));
-    }
-
-    /// Every process learns what is declared, after a while.
-    pub(super) fn notify(&mut self, configuration: usize) {
-        let processes: Vec<u32> = self.processes.keys().copied().collect();
-        for process in processes {
-            let delay = self.delay();
-            self.after(delay, Task::Orders(Target { process, configuration }));
-        }
     }
 
     fn lose_status(&mut self) {
@@ -377,7 +312,8 @@ impl World {
         self.after(40_000, Task::Start);
         let interval = self.interval();
         let has_windows = self.declared.iter().any(|declared| declared.base.has_windows);
-        let settling = if has_windows { SETTLING + WINDOWS } else { SETTLING };
+        let has_schedule = self.declared.iter().any(|declared| declared.base.has_schedule);
+        let settling = SETTLING + if has_windows { WINDOWS } else { 0 } + if has_schedule { PROOF } else { 0 };
         self.after(settling + 2 * interval, Task::Judge);
         self.after(settling + 4 * interval + 10_000, Task::Finish);
     }
@@ -391,8 +327,10 @@ impl World {
 const SETTLING: Millis = 400_000;
 /// In that time every window opens.
 const WINDOWS: Millis = 300_000;
+/// The time that two lists have to be apart where a schedule says when they come.
+pub(super) const PROOF: Millis = 300_000;
 /// The brakes of deletions.
-const BRAKES: [DeletionBrake; 4] = [
+pub(super) const BRAKES: [DeletionBrake; 4] = [
     DeletionBrake { max_percent: 0, min_allowed: 1 },
     DeletionBrake { max_percent: 0, min_allowed: 2 },
     DeletionBrake { max_percent: 40, min_allowed: 0 },

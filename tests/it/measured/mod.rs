@@ -7,3 +7,4 @@ mod operator_requests;
 mod refusals;
 mod request_counts;
 mod round_trips;
+mod scale;

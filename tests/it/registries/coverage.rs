@@ -42,6 +42,23 @@ fn every_row_of_the_page_about_ecr_names_tests_that_are_there() {
 }
 
 #[test]
+fn every_case_of_the_page_about_reliability_names_tests_that_are_there() {
+    let page = std::fs::read_to_string(repository().join("docs/reliability.md")).unwrap();
+    let (cases, _) = page.split_once("## What is not run").unwrap();
+    let there = tests_of(&["src", "tests/it"]);
+    let rows: Vec<&str> = cases.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| #")).collect();
+    for number in (1..=10).chain(15..=19).chain(27..=34).chain(39..=43).chain(125..=128) {
+        let begins = format!("| {number} |");
+        assert_eq!(rows.iter().filter(|row| row.starts_with(&begins)).count(), 1, "{begins}");
+    }
+    for row in rows {
+        let named = named_tests(row);
+        let unknown: Vec<_> = named.iter().filter(|name| !there.contains(**name)).collect();
+        assert!(!named.is_empty() && unknown.is_empty(), "{unknown:?} in {row}");
+    }
+}
+
+#[test]
 fn every_registry_that_is_played_has_its_place_on_the_page() {
     let page = std::fs::read_to_string(repository().join("docs/reference/registries.md")).unwrap().to_lowercase();
     let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();

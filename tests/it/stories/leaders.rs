@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use transship::terms::ReplicationState;
 
@@ -116,5 +118,26 @@ async fn a_leader_that_was_frozen_for_longer_than_its_lease_ends() {
     former.running().signal(Signal::CONT);
     eventually(SOON, "the former leader ends", async || former.has_ended()).await;
     replicas.push(&second).await;
+    replicas.are_written_once();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_others_delete_or_edit_is_taken_again_by_one_replica() {
+    let mut replicas = Replicas::start("lost-lease").await;
+    let second = replicas.second.notify_url();
+    replicas.push(&second).await;
+    let leases = replicas.scene.api::<Lease>(&replicas.scene.namespace.name.clone());
+    leases.delete("transship", &DeleteParams::default()).await.unwrap();
+    replicas.push(&second).await;
+    let holder = Patch::Merge(json!({"spec": {"holderIdentity": "another-user", "leaseTransitions": 99}}));
+    leases.patch("transship", &PatchParams::default(), &holder).await.unwrap();
+    // The leader ends, as it does not hold the Lease any more; Kubernetes starts it again.
+    let former = replicas.scene.operator.process();
+    eventually(SOON, "the former leader ends", async || former.has_ended()).await;
+    let took = replicas.push(&second).await;
+    println!("the Lease was taken away: {took:?}");
+    replicas.scene.start_operator().await;
+    let first = replicas.scene.operator.notify_url();
+    replicas.push(&first).await;
     replicas.are_written_once();
 }

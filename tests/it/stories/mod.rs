@@ -1,11 +1,13 @@
 //! Stories of the operator, run against a real API server and real registries.
 
+mod api_faults;
 mod bad_tags;
 mod circles;
 mod cluster_addresses;
 mod conflicts;
 mod consent;
 pub mod core;
+mod crashes;
 mod dashboard;
 mod dead_watch;
 mod deletions;
@@ -38,6 +40,7 @@ mod referrers;
 mod restarts;
 mod scale;
 pub mod scene;
+mod soak;
 mod tag_filters;
 mod templates;
 mod tenants;

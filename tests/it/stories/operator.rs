@@ -41,6 +41,7 @@ impl Operator {
             notify,
             running: None,
             proxy: None,
+            api_url: None,
             arguments: Vec::new(),
         })
     }
@@ -121,8 +122,11 @@ impl Operator {
     }
 
     /// Resets every connection between it and the API server, until [`Operator::reconnect`].
-    pub fn refuse_connections(&mut self) {
-        self.process().proxy.as_ref().expect("it was said before").set(LineFault::Refuse);
+    pub fn refuse_connections(&self) {
+        match self {
+            Self::ChildProcess(process) => process.proxy.as_ref().expect("it was said before").set(LineFault::Refuse),
+            Self::Chart(_) => panic!("this story plays without a node"),
+        }
     }
 
     /// Lets everything through again.
@@ -184,6 +188,8 @@ pub struct ProcessOperator {
     notify: Port,
     running: Option<ChildProcess>,
     proxy: Option<FaultProxy>,
+    /// The URL of the API server, if it is not that of the control plane.
+    pub api_url: Option<String>,
     /// Further arguments.
     pub arguments: Vec<String>,
 }
@@ -199,13 +205,14 @@ impl ProcessOperator {
         self.running.as_mut().is_none_or(|running| running.ended().is_some())
     }
 
-    async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
+    /// Starts it without waiting for anything.
+    pub fn spawn(&mut self, namespaces: &[String], hosts: &[String]) {
         let mut kubeconfig = self.plane.kubeconfig_of(&self.user);
-        if let Some(server) = self.proxy.as_ref().map(FaultProxy::host) {
+        let proxied = self.proxy.as_ref().map(|proxy| format!("https://{}", proxy.host()));
+        if let Some(server) = self.api_url.clone().or(proxied) {
             let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
             kubeconfig = new_folder("kubeconfig").join("config");
-            std::fs::write(&kubeconfig, text.replace(self.plane.server(), &format!("https://{server}")))
-                .expect("a file");
+            std::fs::write(&kubeconfig, text.replace(self.plane.server(), &server)).expect("a file");
         }
         // Figures of a release build are measured by the same tests.
         let program = std::env::var("TRANSSHIP_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_transship").to_owned());
@@ -223,6 +230,10 @@ impl ProcessOperator {
         }
         let log = new_folder("operator").join("operator.log");
         self.running = Some(ChildProcess::start("operator", command, &log));
+    }
+
+    async fn start(&mut self, namespaces: &[String], hosts: &[String]) {
+        self.spawn(namespaces, hosts);
         let url = format!("http://127.0.0.1:{}/readyz", self.admin.number());
         let client = client_builder().build().expect("a client");
         eventually(Duration::from_secs(60), "the operator is ready", async || {

@@ -32,7 +32,7 @@ pub struct Scene {
     pub operator_user: String,
     pub operator: Operator,
     pub namespaces: Vec<String>,
-    hosts: Vec<String>,
+    pub hosts: Vec<String>,
     began: u64,
     notifier: reqwest::Client,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 /// The number of operators and of tenants.
-const OPERATORS: usize = 128;
+const OPERATORS: usize = 512;
 const TENANTS: usize = 16;
 
 /// May do everything; the user of the tests themselves.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each part serves some tests, and tests come and go")]
 
 pub mod background;
+pub mod chaos;
 pub mod control_plane;
 pub mod copy_errors;
 pub mod cosign;

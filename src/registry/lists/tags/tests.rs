@@ -110,13 +110,25 @@ async fn lists_and_pages_that_are_too_large_are_refused() {
     let server = Server::start(|_, _| Reply::new(200, "").header("Content-Length", 9 << 20)).await;
     assert_eq!(server.client().tags(&repository()).await.unwrap_err().kind, ErrorKind::TooLarge);
     let server = Server::start(|_, page| {
-        let tags: Vec<_> = (0..60_000).map(|n| format!("\"v{page}-{n}\"")).collect();
+        let tags: Vec<_> = (0..60_000).map(|n| format!("\"{page:060}-{n:060}\"")).collect();
         Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(","))).header("Link", format!("<?p={page}>; rel=next"))
     })
     .await;
     let error = server.client().tags(&repository()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::TooLarge);
-    assert!(error.message.contains("over 100000 tags are wanted: narrow tagFilters"), "{error}");
+    assert!(error.message.contains("tags take over 32 MiB: narrow tagFilters"), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_of_a_quarter_of_a_million_tags_is_kept_whole() {
+    let server = Server::start(|_, page| {
+        let tags: Vec<_> = (0..50_000).map(|n| format!("\"v{page}-{n}\"")).collect();
+        let reply = Reply::new(200, format!(r#"{{"tags":[{}]}}"#, tags.join(",")));
+        if page < 4 { reply.header("Link", format!("<?last={page}>; rel=next")) } else { reply }
+    })
+    .await;
+    let tags = server.client().tags(&repository()).await.unwrap().unwrap();
+    assert_eq!(tags.len(), 250_000);
 }
 
 #[tokio::test]

@@ -264,3 +264,24 @@ fn a_request_gives_a_refused_claim_its_weight_again() {
     bench.compare(SOURCE, true);
     assert!(bench.holds(), "it is the older one");
 }
+
+#[test]
+fn a_push_during_the_deletion_of_a_status_claims_nothing() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    bench.unanswered = Some(Vec::new());
+    for _ in 0..2 {
+        bench.passes(600);
+        bench.compare(&[("other", &[("v1", "1")])], true);
+    }
+    assert!(!bench.holds(), "the source has the repository no more");
+    bench.pushed("v1", "2");
+    assert!(!bench.holds(), "without a pair nothing would ever release it");
+    bench.unanswered = None;
+    let name = bench.statuses.keys().next().unwrap().clone();
+    bench.step(Event::Deleted(name, StoreOutcome::Done));
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds(), "it is there again");
+}

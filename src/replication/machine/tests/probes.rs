@@ -174,7 +174,7 @@ fn a_tag_that_must_not_be_overwritten_keeps_no_new_one_waiting() {
     let permission = Decision { allowed: true, reason: reason::STATEMENT_ALLOWS, message: String::new() };
     for id in std::mem::take(&mut bench.copies).into_keys() {
         let result = Err(CodedError::new(FailureCode::RegistryPermissionDenied, "no overwriting".to_owned()));
-        let outcome = Outcome { permission: permission.clone(), result, is_unanswered: false };
+        let outcome = Outcome { permission: permission.clone(), result, moved: 0, is_unanswered: false };
         bench.step(Event::Ended(id, Some(outcome), 0.5));
     }
     bench.passes(1);
@@ -191,7 +191,7 @@ fn an_image_that_comes_after_a_copy_was_stopped_is_denied_before_it_begins() {
     let permission = Decision { allowed: false, reason: reason::NO_STATEMENT_ALLOWS, message: String::new() };
     for id in std::mem::take(&mut bench.copies).into_keys() {
         let result = Err(CodedError::new(FailureCode::PolicyRevoked, "no statement allows".to_owned()));
-        let outcome = Outcome { permission: permission.clone(), result, is_unanswered: false };
+        let outcome = Outcome { permission: permission.clone(), result, moved: 0, is_unanswered: false };
         bench.step(Event::Ended(id, Some(outcome), 0.5));
     }
     bench.pushed("new", "new");

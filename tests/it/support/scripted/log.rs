@@ -54,6 +54,11 @@ impl Log {
         Entry { log: self.clone(), index: lines.len() - 1 }
     }
 
+    /// Returns the number of requests but for those that ask whether this is a registry.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().expect("no holder panics").iter().filter(|seen| seen.path != "/v2/").count()
+    }
+
     pub(super) fn lines(&self) -> Vec<SeenRequest> {
         self.0.lock().expect("no holder panics").clone()
     }

@@ -161,6 +161,11 @@ impl ScriptedRegistry {
         self.shared.store().repositories.entry(repository.to_owned()).or_default().crowd = tags;
     }
 
+    /// Removes the blobs that no manifest of their repository names, as an owner's garbage collection does at once.
+    pub fn collect_garbage(&self) {
+        self.shared.store().collect_garbage();
+    }
+
     /// Removes a blob from a repository, as an owner's garbage collection may.
     pub fn lose_blob(&self, repository: &str, digest: &str) {
         if let Some(repository) = self.shared.store().repositories.get_mut(repository) {
@@ -244,6 +249,16 @@ impl ScriptedRegistry {
     /// Expires every token that was given until now.
     pub fn expire_tokens(&self) {
         self.shared.tokens.expire();
+    }
+
+    /// Returns the number of requests, but for those by which clients find out that this is a registry.
+    pub fn requests(&self) -> usize {
+        self.shared.log.count()
+    }
+
+    /// Returns the digest that a tag points at.
+    pub fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+        self.shared.store().repositories.get(repository)?.tags.get(tag).cloned()
     }
 
     /// Returns every request so far, in the order they came in; those of a [`Pusher`] left out.
