@@ -48,8 +48,12 @@ impl ContentSketch {
         if let Err(place) = self.0.binary_search_by(descending)
             && place <= MAX_SAMPLES
         {
-            self.0.insert(place, sample);
-            self.0.truncate(MAX_SAMPLES + 1);
+            self.0.truncate(MAX_SAMPLES);
+            if self.0.len() == self.0.capacity() {
+                // There is one for each pair: no more room than it may take.
+                self.0.reserve_exact(self.0.len().max(4).min(MAX_SAMPLES + 1 - self.0.len()));
+            }
+            self.0.insert(place.min(self.0.len()), sample);
         }
     }
 }

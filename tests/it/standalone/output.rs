@@ -94,6 +94,33 @@ async fn exit_codes_say_what_a_job_of_ci_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statuses_are_answered_as_ecr_answers_from_a_folder_and_from_kubectl() {
+    let (source, _destination, files) = scene("ecr-answer");
+    let state = files.state();
+    let synced = files.run("sync", &["--state", &state]).await;
+    assert!(text(&synced).contains(" stored\n3 copied"), "{}", text(&synced));
+    let answers = async |arguments: &[&str]| {
+        let output = program(arguments).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        output.stdout
+    };
+    let list = files.folder.join("list.json");
+    std::fs::write(&list, answers(&["status", "--state", &state, "-o", "json"]).await).unwrap();
+    let of_folder = answers(&["status", "--state", &state, "-o", "ecr"]).await;
+    assert_eq!(answers(&["status", "-f", list.to_str().unwrap(), "-o", "ecr"]).await, of_folder);
+    let answer: Value = serde_json::from_slice(&of_folder).unwrap();
+    let expected = source.tags("app").into_iter().map(|(tag, digest)| {
+        json!({
+            "repositoryName": "app", "imageId": {"imageTag": tag, "imageDigest": digest},
+            "replicationStatuses": [{"region": "d0", "registryId": "team-a", "status": "COMPLETE"}],
+        })
+    });
+    let mut sorted = answer.as_array().unwrap().clone();
+    sorted.sort_by_key(|answer| answer["imageId"]["imageTag"].to_string());
+    assert_eq!(sorted, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_command_logs_to_standard_error_as_much_as_it_is_asked_to() {
     let (_source, _destination, files) = scene("log");
     let state = files.state();

@@ -47,5 +47,6 @@ mod tenants;
 mod troubles;
 mod two_destinations;
 mod two_operators;
+mod usage;
 mod watch_gap;
 mod workers;
