@@ -177,9 +177,7 @@ impl Machine {
                 Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
-                    pair.usage.take_verified(&replica.content, now);
-                    let is_complete = pair.ledger.complete(&tag, &digest, replica, doubt_until, now);
-                    return pair.stays_complete(&tag, now) && is_complete;
+                    return pair.complete((&tag, &digest), replica, doubt_until, now);
                 }
                 Some(Outcome { permission, result: Err(failure), .. }) => {
                     pair.permission = Some(permission);

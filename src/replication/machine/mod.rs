@@ -33,6 +33,7 @@ mod shown;
 mod state;
 mod tags;
 mod timers;
+mod verified;
 mod withdrawals;
 mod write_ahead;
 

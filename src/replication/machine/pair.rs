@@ -211,15 +211,6 @@ impl Pair {
         self.changed_at.get_or_insert(now);
     }
 
-    /// Returns true if an image that was verified now counts as that: not where its deletion was decided meanwhile.
-    pub(super) fn stays_complete(&mut self, tag: &Tag, now: Timestamp) -> bool {
-        let is_decided = self.deletions.decided.contains(tag);
-        if is_decided {
-            self.ledger.unverify(tag, now);
-        }
-        !is_decided
-    }
-
     /// Returns true if nothing is being copied or waits for it.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.running.is_empty() && self.queued.is_empty()
