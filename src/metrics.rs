@@ -170,6 +170,11 @@ impl Metrics {
         self.lags.get_or_create(&labels).observe(lag.as_secs_f64());
     }
 
+    /// Takes the time that the known tags of a configuration waited to be looked at after a comparison.
+    pub(crate) fn swept(&self, namespace: &str, name: &str, duration: Duration) {
+        self.figures.take_sweep(namespace, name, duration);
+    }
+
     /// Counts a reconcile of an object of a kind that succeeded.
     pub(crate) fn reconciled(&self, kind: Cow<'static, str>) {
         self.reconciles.end(kind, "success");

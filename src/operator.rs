@@ -39,7 +39,7 @@ use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::plan::{FairLimits, HostBindings};
-use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims, comparison_slots};
+use crate::replication::{Clock, Configurations, Core, FairSlots, SharedClaims, Sweeps, comparison_slots};
 
 /// Runs the operator until a signal ends it.
 ///
@@ -175,6 +175,7 @@ impl Parts {
             engine,
             claims: claims.clone(),
             comparisons: comparison_slots(),
+            sweeps: Sweeps::default(),
             clock,
             metrics: metrics.clone(),
             wakes: claim_waker,

@@ -22,7 +22,7 @@ use crate::plan::{HostBindings, NamespacedName, Standing};
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::{self, EgressPolicy, RegistryOptions};
 use crate::replication::{Access, Unusable};
-use crate::terms::{CreateRepositories, condition_type, reason};
+use crate::terms::{CreateRepositories, DEFAULT_SWEEP_REQUESTS, condition_type, reason};
 
 /// The objects of the watched kinds.
 #[derive(Clone)]
@@ -179,6 +179,11 @@ impl Access for View {
     fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)> {
         let object = self.object(&registry.namespace, &registry.name)?;
         Some((object.uid()?, object.spec.create_repositories))
+    }
+
+    fn sweep_rate(&self, registry: &NamespacedName) -> u32 {
+        let object = self.object(&registry.namespace, &registry.name);
+        object.map_or(DEFAULT_SWEEP_REQUESTS, |object| object.spec.limits.sweep_requests_per_second)
     }
 
     fn suspect(&self, registry: &NamespacedName) {

@@ -20,4 +20,4 @@ pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, Mani
 pub use media_type::{MANIFEST_ACCEPT, is_of_blob};
 pub use name::{NameError, RepositoryName, Tag};
 pub use platform::Platform;
-pub use referrer_tag::{cosign_tags, fallback_tag, is_referrer_tag};
+pub use referrer_tag::{base_of_referrer_tag, cosign_tags, fallback_tag, is_referrer_tag};

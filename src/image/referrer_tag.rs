@@ -27,6 +27,12 @@ pub fn is_referrer_tag(tag: &Tag) -> bool {
     is_hash && (rest.len() == 64 || COSIGN_SUFFIXES.contains(&&rest[64..]))
 }
 
+/// Returns the fallback tag of the image whose referrers `tag` stands for.
+pub fn base_of_referrer_tag(tag: &Tag) -> Tag {
+    let base = COSIGN_SUFFIXES.iter().find_map(|suffix| tag.as_str().strip_suffix(suffix));
+    base.and_then(|base| base.parse().ok()).unwrap_or_else(|| tag.clone())
+}
+
 const ALGORITHMS: [&str; 2] = ["sha256-", "sha512-"];
 const COSIGN_SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 
@@ -43,6 +49,7 @@ mod tests {
         assert_eq!(fallback_tag(&long).as_str(), format!("sha512-{}", "ab".repeat(32)));
         for tag in cosign_tags(&long).iter().chain(&cosign_tags(&digest)).chain([&fallback_tag(&digest)]) {
             assert!(is_referrer_tag(tag), "{tag}");
+            assert!([&digest, &long].map(fallback_tag).contains(&base_of_referrer_tag(tag)), "{tag}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -36,6 +36,7 @@ pub(super) struct Figures {
     oldest_pending: FloatGauge,
     configuration_ready: Family<ObjectLabels, Gauge>,
     registry_ready: Family<ObjectLabels, Gauge>,
+    sweep_duration: Family<ObjectLabels, FloatGauge>,
 }
 
 /// The labels of a configuration or a Registry.
@@ -59,6 +60,8 @@ impl Figures {
         registry.register_with_unit("oldest_pending", oldest, Unit::Seconds, self.oldest_pending.clone());
         let ready = "1 if the registry answers and takes the credentials, else 0";
         registry.register("registry_ready", ready, self.registry_ready.clone());
+        let sweep = "Time that known tags waited to be looked at after a comparison, in the last whole sweep";
+        registry.register_with_unit("sweep_duration", sweep, Unit::Seconds, self.sweep_duration.clone());
     }
 
     pub(super) fn take_configuration(&self, namespace: &str, name: &str, figures: ConfigurationFigures) {
@@ -67,6 +70,12 @@ impl Figures {
 
     pub(super) fn forget_configuration(&self, namespace: &str, name: &str) {
         self.configurations.lock().remove(&(namespace.to_owned(), name.to_owned()));
+        self.sweep_duration.remove(&ObjectLabels { namespace: namespace.to_owned(), name: name.to_owned() });
+    }
+
+    pub(super) fn take_sweep(&self, namespace: &str, name: &str, duration: Duration) {
+        let labels = ObjectLabels { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.sweep_duration.get_or_create(&labels).set(duration.as_secs_f64());
     }
 
     pub(super) fn take_registry(&self, namespace: &str, name: &str, is_ready: bool) {

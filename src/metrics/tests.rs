@@ -12,6 +12,7 @@ fn used() -> Metrics {
     metrics.configuration("team-a", "services", figures);
     metrics.registry("team-b", "eu-west-1", true);
     metrics.pair("team-a", "services.app.k3xq7ab2mn", pair("app", 3));
+    metrics.swept("team-a", "services", Duration::from_secs(4_980));
     metrics
 }
 
@@ -47,10 +48,12 @@ fn gauges_show_the_present_state_and_forget_what_is_gone() {
     assert_eq!((ready(&text, "services"), ready(&text, "other")), (Some(0.0), Some(1.0)));
     let registry = "transship_registry_ready{namespace=\"team-b\",name=\"eu-west-1\"}";
     assert_eq!(value(&text, registry), Some(1.0));
+    let sweep = "transship_sweep_duration_seconds{namespace=\"team-a\",name=\"services\"}";
+    assert_eq!(value(&text, sweep), Some(4_980.0));
     metrics.forget_configuration("team-a", "services");
     metrics.forget_registry("team-b", "eu-west-1");
     let text = metrics.text();
-    assert_eq!((ready(&text, "services"), value(&text, registry)), (None, None));
+    assert_eq!((ready(&text, "services"), value(&text, registry), value(&text, sweep)), (None, None, None));
     assert_eq!(value(&text, "transship_oldest_pending_seconds"), Some(0.0));
     assert!(!text.contains("replication_lag_seconds_bucket"), "series of a Registry end with it: {text}");
 }

@@ -2,6 +2,7 @@
 
 mod absence;
 mod failures;
+mod known;
 mod pushes;
 mod row;
 mod unread;

@@ -39,6 +39,7 @@ mod selection;
 mod shared_cause;
 mod spec_error;
 mod status_throttle;
+mod sweep_budget;
 mod tag_filters;
 mod validation;
 
@@ -77,8 +78,9 @@ pub use options::CopyOptions;
 pub use pair_identity::PairIdentity;
 pub use pair_news::{AnnouncedOutcome, NewsBudget};
 pub use pair_usage::PairUsage;
+pub use phase::part_of_cycle;
 pub use probe_turns::{ProbeSubject, ProbeTurns};
-pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers};
+pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers, SeenTags};
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,
     pair_status, summarize, withdraw,
@@ -89,5 +91,6 @@ pub use selection::{Match, Rule, RuleTarget, Selection, TagChoice};
 pub use shared_cause::{SharedCause, Sharing};
 pub use spec_error::SpecError;
 pub use status_throttle::{Publication, StatusThrottle};
+pub use sweep_budget::{SweepBudget, SweepOwner};
 pub use tag_filters::{FilterProblem, TagFilterError, TagFilters};
 pub use validation::{check_policy, check_registry, ignored_proxies};

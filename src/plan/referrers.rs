@@ -1,9 +1,13 @@
 //! The referrers of the images of a source repository: a fingerprint for each image shows changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::image::{Digest, Tag, cosign_tags, fallback_tag};
+use jiff::Timestamp;
+
+use crate::image::{Digest, Tag, base_of_referrer_tag, cosign_tags, fallback_tag};
 
 /// The interval in which a referrers API is asked about images whose digest did not change. Changes of tags are seen
 /// with every listing of tags.
@@ -12,24 +16,61 @@ pub const REFERRERS_INTERVAL: Duration = Duration::from_secs(3600);
 /// The referrers of the images of one source repository, as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenReferrers {
-    /// The digest of each tag; `None` if it was never read.
-    tags: BTreeMap<Tag, Option<Digest>>,
+    tags: Arc<SeenTags>,
     by_api: BTreeMap<Digest, Digest>,
 }
 
+/// Tags that stand for referrers.
+pub type SeenTags = BTreeMap<Tag, SeenTag>;
+
+/// A tag that stands for referrers, as last observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenTag {
+    /// Its digest; `None` if it was never read.
+    pub digest: Option<Digest>,
+    /// The time of the last observation.
+    pub at: Timestamp,
+}
+
 impl SeenReferrers {
-    /// Records a complete listing: every tag of the repository that stands for referrers, with its digest. A tag
-    /// without one could not be read: the digest that it had is kept.
-    pub fn see_tags(&mut self, tags: BTreeMap<Tag, Option<Digest>>) {
-        let mut earlier = std::mem::replace(&mut self.tags, tags);
-        for (tag, digest) in self.tags.iter_mut().filter(|(_, digest)| digest.is_none()) {
-            *digest = earlier.remove(tag).flatten();
-        }
+    /// Records a complete listing that was observed by `now`: every tag of the repository that stands for referrers,
+    /// with its digest. A tag without one was not read: the digest that it had is kept. Returns the fallback tags of
+    /// the images whose referrers have changed.
+    pub fn see_tags(&mut self, tags: BTreeMap<Tag, Option<Digest>>, now: Timestamp) -> BTreeSet<Tag> {
+        let mut earlier = std::mem::take(Arc::make_mut(&mut self.tags));
+        let mut changed = BTreeSet::new();
+        let seen = tags.into_iter().map(|(tag, digest)| {
+            let known = earlier.remove(&tag);
+            let is_same = known.as_ref().is_some_and(|known| digest.is_none() || known.digest == digest);
+            if !is_same {
+                changed.insert(base_of_referrer_tag(&tag));
+            }
+            let at = if digest.is_some() { now } else { known.as_ref().map_or(now, |known| known.at) };
+            let digest = digest.or_else(|| known?.digest);
+            (tag, SeenTag { digest, at })
+        });
+        self.tags = Arc::new(seen.collect());
+        changed.extend(earlier.keys().map(base_of_referrer_tag));
+        changed
     }
 
-    /// Records one such tag as it was pushed.
-    pub fn see_tag(&mut self, tag: Tag, digest: Digest) {
-        self.tags.insert(tag, Some(digest));
+    /// Records one such tag as it was observed alone; returns true if its digest is another one than before.
+    pub fn see_tag(&mut self, tag: Tag, digest: Digest, now: Timestamp) -> bool {
+        let seen = SeenTag { digest: Some(digest), at: now };
+        let earlier = Arc::make_mut(&mut self.tags).insert(tag, seen.clone());
+        earlier.is_none_or(|earlier| earlier.digest != seen.digest)
+    }
+
+    /// Returns all tags, to be shared.
+    pub fn tags(&self) -> Arc<SeenTags> {
+        self.tags.clone()
+    }
+
+    /// Returns the first tag behind `after` that was read before a time, and not since.
+    pub fn next_known(&self, after: Option<&Tag>, before: Timestamp) -> Option<&Tag> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut tags = self.tags.range((behind, Bound::Unbounded));
+        tags.find_map(|(tag, seen)| (seen.digest.is_some() && seen.at < before).then_some(tag))
     }
 
     /// Records the list of the referrers API for an image; its order does not matter.
@@ -58,7 +99,7 @@ impl SeenReferrers {
     pub fn tags_fingerprint(&self, image: &Digest) -> Option<String> {
         let tags = cosign_tags(image).into_iter().chain([fallback_tag(image)]);
         let line = |tag: Tag| {
-            let digest = self.tags.get(&tag)?.as_ref().map_or("unread", Digest::as_str);
+            let digest = self.tags.get(&tag)?.digest.as_ref().map_or("unread", Digest::as_str);
             Some(format!("{tag} {digest}\n"))
         };
         let lines: String = tags.filter_map(line).collect();
@@ -118,6 +159,27 @@ impl Referred {
 mod tests {
     use super::*;
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_tag_that_was_not_read_keeps_its_digest_and_changes_nothing() {
+        let (image, a, b) = (Digest::sha256(b"i"), Digest::sha256(b"a"), Digest::sha256(b"b"));
+        let [signature, ..] = cosign_tags(&image);
+        let mut seen = SeenReferrers::default();
+        let mut list = |digest: Option<&Digest>, second| {
+            let changed = seen.see_tags([(signature.clone(), digest.cloned())].into(), at(second));
+            (changed.len(), seen.tags()[&signature].clone(), seen.next_known(None, at(5)).is_some())
+        };
+        let tag = |digest: Option<&Digest>, second| SeenTag { digest: digest.cloned(), at: at(second) };
+        assert_eq!(list(None, 1), (1, tag(None, 1), false));
+        assert_eq!(list(Some(&a), 2), (1, tag(Some(&a), 2), true));
+        assert_eq!(list(None, 3), (0, tag(Some(&a), 2), true));
+        assert_eq!(list(Some(&a), 4), (0, tag(Some(&a), 4), true));
+        assert_eq!(list(Some(&b), 6), (1, tag(Some(&b), 6), false));
+    }
+
     #[test]
     fn the_fingerprints_of_an_image_change_with_its_referrers_alone() {
         let (image, other, a, b) =
@@ -132,16 +194,17 @@ mod tests {
         assert_eq!((listed.word().map(|word| word.len()), of(&seen, &other).word()), (Some(13), None));
         seen.see_listed(&image, &[b.clone(), a.clone()]);
         assert_eq!(of(&seen, &image), listed, "the order says nothing");
-        seen.see_tag(fallback_tag(&other), a.clone());
+        assert!(seen.see_tag(fallback_tag(&other), a.clone(), at(1)));
         assert_eq!(of(&seen, &image), listed);
-        seen.see_tag(fallback_tag(&image), a.clone());
+        assert!(seen.see_tag(fallback_tag(&image), a.clone(), at(1)));
         let with_tag = of(&seen, &image);
         assert_ne!(with_tag, listed);
         assert_eq!(Referred::parse(&with_tag.word().unwrap()), with_tag);
-        seen.see_tag(fallback_tag(&image), b);
+        assert!(seen.see_tag(fallback_tag(&image), b.clone(), at(1)) && !seen.see_tag(fallback_tag(&image), b, at(2)));
         assert_ne!(of(&seen, &image), with_tag, "a tag that moves is a change");
         assert_eq!((seen.all_tags(1), seen.all_tags(2).map(|tags| tags.len())), (None, Some(2)));
-        seen.see_tags(BTreeMap::new());
+        let gone = seen.see_tags(BTreeMap::new(), at(3));
+        assert_eq!(gone, [&image, &other].map(fallback_tag).into());
         assert_eq!(of(&seen, &image), listed);
         seen.retain(|digest| *digest == other);
         assert_eq!(of(&seen, &image), Referred::default());

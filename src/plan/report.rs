@@ -98,6 +98,10 @@ pub struct ConfigurationReport {
     pub phase: ComparisonPhase,
     /// The time since which an image waits for longer than the objective of the spec.
     pub late_since: Option<Timestamp>,
+    /// The time that known tags waited to be observed after a comparison, in the last whole sweep.
+    pub sweep: Option<Duration>,
+    /// True if that is longer than the objective of the spec.
+    pub is_sweep_slow: bool,
     /// True if images wait for a window of `spec.allowedWindows`.
     pub waits_for_window: bool,
     /// The destinations whose first fill is stopped, as a sentence.
@@ -118,7 +122,7 @@ impl ConfigurationReport {
         readiness(self, &total(self)).is_some_and(|(state, ..)| state == ObjectState::Ready)
     }
 
-    /// Returns true if the reports differ at most in lags and usage, which are not worth a write.
+    /// Returns true if the reports differ at most in lags, usage and the time of a sweep, which are not worth a write.
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let reduced = |report: &Self| {
             let mut report = report.clone();
@@ -126,6 +130,7 @@ impl ConfigurationReport {
                 totals.lag = None;
                 (totals.counts.bytes_moved, totals.counts.bytes_stored) = (0, 0);
             }
+            report.sweep = None;
             report
         };
         reduced(self) == reduced(other)
@@ -174,9 +179,7 @@ pub fn configuration_status(
     now: Timestamp,
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
-    let late = report.late_since.map(|since| {
-        format!("an image waits since {since}, longer than spec.lagObjective; see kubectl get replicationstatus")
-    });
+    let late = report.late_since.map(late_message);
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let held = report.held_deletions.as_ref().map(|(why, message)| (*why, message.as_str()));
@@ -189,6 +192,7 @@ pub fn configuration_status(
             condition_type::LAG_OBJECTIVE_MISSED,
             late.as_ref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message.as_str())),
         )
+        .set_or_remove(condition_type::SWEEP_EXCEEDS_OBJECTIVE, report.is_sweep_slow.then_some(SLOW_SWEEP))
         .set_or_remove(condition_type::DELETIONS_HELD, held);
     let conditions = match readiness(report, &counts) {
         Some((state, why, message)) => {
@@ -221,11 +225,16 @@ pub fn configuration_status(
                 .map(|lag| lag.p99_milliseconds)
                 .max()
                 .map(|lag| lag_text(Duration::from_millis(lag))),
+            sweep: report.sweep.map(lag_text).or_else(|| previous.summary.as_ref()?.sweep.clone()),
         }),
         destinations,
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
         recent_deletions: report.former_deletions.published(),
     }
+}
+
+fn late_message(since: Timestamp) -> String {
+    format!("an image waits since {since}, longer than spec.lagObjective; see kubectl get replicationstatus")
 }
 
 /// Summarizes a ledger. The counts are at hand; the latest and the oldest image are searched for.
@@ -335,6 +344,14 @@ fn replicated(unused_filters: &[String], counts: &Counts) -> String {
     }
 }
 
+/// The message about a sweep that takes longer than the lag objective.
+const SLOW_SWEEP: (&str, &str) = (
+    reason::SWEEP_TAKES_LONGER,
+    "status.summary.sweep, or the sweep under way, is longer than spec.lagObjective: a tag that \
+     moves without a notification may be late by so much; let the source send notifications, \
+     name tags that never move in immutableTags, or raise limits.sweepRequestsPerSecond of the \
+     source Registry",
+);
 /// The filters that match nothing and are named.
 const MAX_NAMED: usize = 5;
 

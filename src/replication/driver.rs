@@ -29,10 +29,11 @@ use super::machine::{
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
+use super::sweeps::{SweepShare, Sweeps};
 use crate::copy::Engine;
 use crate::image::{RepositoryName, Tag};
 use crate::metrics::Metrics;
-use crate::plan::{NamespacedName, PairIdentity};
+use crate::plan::{NamespacedName, PairIdentity, SweepOwner};
 use crate::policy::PermissionRequest;
 use crate::terms::{Action, ReplicationStatusStatus};
 
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     pub claims: SharedClaims,
     /// The bound of comparisons at once.
     pub comparisons: FairSlots,
+    /// The budgets for looks at known tags.
+    pub sweeps: Sweeps,
     /// The time.
     pub clock: Clock,
     /// Counters.
@@ -212,6 +215,11 @@ impl Driver {
                 }
             }
             Effect::Look { repository, tag, hinted } => self.look(repository, tag, hinted),
+            Effect::Sweep { repository, tag, asks } => self.sweep(repository, tag, asks),
+            Effect::Swept(duration) => {
+                let orders = self.machine.orders();
+                self.core.metrics.swept(&orders.namespace, &orders.name, duration);
+            }
             Effect::ListTags(repository) => self.list_tags(repository),
             Effect::LookAhead(destination, repository) => self.look_ahead(*destination, repository),
             Effect::Copy(copy, assignment) => self.copy(copy, assignment),
@@ -242,11 +250,17 @@ impl Driver {
     }
 
     fn observer(&self) -> Observer {
+        let (core, source) = (&self.core, self.machine.source());
+        let owner = SweepOwner { registry: source.clone(), configuration: self.machine.orders().name.clone() };
+        let identity = self.machine.orders().registries.get(&source);
+        let host = identity.map(|identity| identity.host.clone()).unwrap_or_default();
+        let (sweeps, rate, clock) = (core.sweeps.clone(), core.access.sweep_rate(&source), core.clock.clone());
         Observer {
-            access: self.core.access.clone(),
-            engine: self.core.engine.clone(),
-            clock: self.core.clock.clone(),
-            source: self.machine.source(),
+            access: core.access.clone(),
+            engine: core.engine.clone(),
+            clock: clock.clone(),
+            source,
+            sweep: SweepShare { sweeps, owner, host, rate, clock },
         }
     }
 

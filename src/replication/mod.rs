@@ -19,6 +19,7 @@ mod ports;
 mod running;
 mod slow;
 mod source_comparison;
+mod sweeps;
 mod unused_filters;
 
 pub(crate) use authority::{Consent, SharedClaims};
@@ -28,6 +29,7 @@ pub(crate) use fair_slots::{FairSlot, FairSlots, comparison_slots};
 pub(crate) use hints::Mailbox;
 pub(crate) use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
 pub(crate) use running::{Configurations, StatusNames};
+pub(crate) use sweeps::Sweeps;
 
 #[cfg(test)]
 mod simulation;

@@ -7,7 +7,7 @@ use futures::future::Shared;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::OnceCell;
 
-use super::machine::{Finding, Looks, Observed, ReferrerLooks, Unread};
+use super::machine::{Finding, KnownLooks, Looks, Observed, ReferrerLooks, Unread};
 use super::observer::FindingSender;
 use crate::copy::{CodedError, CopyError};
 use crate::image::{Digest, Tag};
@@ -63,6 +63,9 @@ impl ObservedRepository<'_> {
     }
 
     async fn image(&self, tag: Tag, referrer_tags: ReferrerTags<'_>) -> Extent {
+        if !self.is_observed_now(&tag) {
+            return Extent::Whole;
+        }
         let place = self.sender.places.clone().acquire_owned().await.ok();
         let (digest, _) = futures::join!(self.digest(&tag), referrer_tags);
         let (digest, sent_at) = match digest {
@@ -81,6 +84,27 @@ impl ObservedRepository<'_> {
         let observed = Observed { repository, tag, digest, sent_at, pushed_at: None, created: CreationDate::Unknown };
         self.sender.send_image(observed, place);
         extent
+    }
+
+    /// Returns false if a tag is left to the sweep.
+    fn is_observed_now(&self, tag: &Tag) -> bool {
+        let is_listed = self.looks.settled.contains_key(tag) || self.digests.contains_key(tag);
+        is_listed || self.is_within(tag)
+    }
+
+    /// Returns true if a known tag is observed for a reason of its own, or the budget allows it.
+    fn is_within(&self, tag: &Tag) -> bool {
+        match &self.looks.known {
+            KnownLooks::All => true,
+            KnownLooks::Only(due) => due.contains(tag),
+            KnownLooks::WithinBudget(due) => due.contains(tag) || self.sender.observer.sweep.take(),
+        }
+    }
+
+    /// Returns false if a tag that stands for referrers is left to the sweep.
+    fn is_read_now(&self, tag: &Tag) -> bool {
+        let is_known = self.looks.referrer_tags.get(tag).is_some_and(|seen| seen.digest.is_some());
+        !is_known || self.is_within(tag)
     }
 
     /// Returns the digest of a tag, and when it was asked for: as it is promised, as it is listed, or else as the
@@ -137,11 +161,13 @@ impl ObservedRepository<'_> {
             return Extent::Whole;
         }
         let observer = self.sender.observer;
-        let digests = futures::stream::iter(tags).map(|tag| async move {
+        let (now, left): (BTreeSet<Tag>, BTreeSet<Tag>) = tags.into_iter().partition(|tag| self.is_read_now(tag));
+        let digests = futures::stream::iter(now).map(|tag| async move {
             let digest = observer.digest(self.client, &self.looks.repository, &tag, self.looks.is_first).await;
             (tag, digest)
         });
-        let (mut found, mut extent) = (BTreeMap::new(), Extent::Whole);
+        let mut found: BTreeMap<Tag, Option<Digest>> = left.into_iter().map(|tag| (tag, None)).collect();
+        let mut extent = Extent::Whole;
         let mut digests = std::pin::pin!(digests.buffered(TAGS_AT_ONCE));
         while let Some((tag, digest)) = digests.next().await {
             match digest {

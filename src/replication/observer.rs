@@ -8,10 +8,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::clock::Clock;
 use super::machine::{Finding, Listed, Looked, Looks, Observed};
 use super::ports::Access;
+use super::sweeps::SweepShare;
 use crate::copy::Engine;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Configuration, CreationDate, NamespacedName, Problem};
-use crate::registry::{Client, ErrorKind, Listing, Reference, RegistryError};
+use crate::registry::{Client, ErrorKind, FallbackTag, Listing, Reference, RegistryError};
 use crate::terms::reason;
 
 /// Observes the source of one configuration.
@@ -25,6 +26,8 @@ pub(super) struct Observer {
     pub clock: Clock,
     /// The source Registry.
     pub source: NamespacedName,
+    /// The budget for looks at known tags.
+    pub sweep: SweepShare,
 }
 
 /// The way in which a tag is observed.
@@ -65,7 +68,7 @@ impl Observer {
         hinted: Option<Digest>,
         mode: LookMode,
     ) -> Looked {
-        let Ok(client) = self.access.client(&self.source).await else { return Looked::Unreadable };
+        let Ok(client) = self.access.client(&self.source).await else { return Looked::Unreadable(repository, tag) };
         let mut seen = None;
         for pause in &LOOK_AGAIN_AFTER_MS[..if mode.is_repeated { LOOK_AGAIN_AFTER_MS.len() } else { 1 }] {
             tokio::time::sleep(Duration::from_millis(*pause)).await;
@@ -74,7 +77,7 @@ impl Observer {
                 Ok(digest) => seen = digest.map(|digest| (digest, sent_at)),
                 Err(error) => {
                     self.suspect(&error);
-                    return Looked::Unreadable;
+                    return Looked::Unreadable(repository, tag);
                 }
             }
             if seen.as_ref().is_some_and(|(digest, _)| hinted.as_ref().is_none_or(|hinted| hinted == digest)) {
@@ -85,6 +88,37 @@ impl Observer {
         let created =
             if mode.is_dated { self.created(&client, &repository, &digest).await } else { CreationDate::Unknown };
         Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None, created })
+    }
+
+    /// Observes one known tag once the budget allows it; where it `asks`, with the list of the referrers API if the
+    /// source has one.
+    pub(super) async fn sweep(
+        &self,
+        repository: RepositoryName,
+        tag: Tag,
+        asks: bool,
+    ) -> (Looked, Option<Vec<Digest>>) {
+        self.sweep.wait().await;
+        let Ok(client) = self.access.client(&self.source).await else {
+            return (Looked::Unreadable(repository, tag), None);
+        };
+        let mode = LookMode { is_read: false, is_repeated: false, is_dated: false };
+        let looked = self.look(repository, tag, None, mode).await;
+        let Looked::Seen(Observed { repository, tag, digest, .. }) = &looked else { return (looked, None) };
+        if !asks {
+            return (looked, None);
+        }
+        match client.referrers(repository, digest, FallbackTag::Absent).await {
+            Ok(listed) if listed.by_api => {
+                self.sweep.wait().await; // That was a request, too.
+                (looked, Some(listed.digests))
+            }
+            Ok(_) => (looked, None),
+            Err(error) => {
+                self.suspect(&error);
+                (Looked::Unreadable(repository.clone(), tag.clone()), None)
+            }
+        }
     }
 
     /// Adds the date to what another configuration has seen of a tag.

@@ -21,6 +21,9 @@ pub(crate) trait Access: Send + Sync {
     /// Returns the uid of a Registry and whether repositories may be created there; `None` if it does not exist.
     fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)>;
 
+    /// Returns the looks a second at known tags that a Registry sets; 0 for any number.
+    fn sweep_rate(&self, registry: &NamespacedName) -> u32;
+
     /// Has a Registry checked soon: its credentials, name or certificate failed in use.
     fn suspect(&self, registry: &NamespacedName);
 

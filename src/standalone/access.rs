@@ -12,7 +12,7 @@ use crate::plan::NamespacedName;
 use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::registry::Client;
 use crate::replication::{Access, Unusable};
-use crate::terms::{CreateRepositories, reason};
+use crate::terms::{CreateRepositories, DEFAULT_SWEEP_REQUESTS, reason};
 
 /// The files as they were last read well.
 pub(super) struct FileAccess(Locked<Arc<FileContent>>);
@@ -55,6 +55,12 @@ impl Access for FileAccess {
 
     fn registry(&self, registry: &NamespacedName) -> Option<(String, CreateRepositories)> {
         self.content().registries.get(registry).map(|known| (known.host.clone(), known.create))
+    }
+
+    fn sweep_rate(&self, registry: &NamespacedName) -> u32 {
+        let content = self.content();
+        let registry = content.documents.registries.get(registry);
+        registry.map_or(DEFAULT_SWEEP_REQUESTS, |registry| registry.spec.limits.sweep_requests_per_second)
     }
 
     /// Logins are read with the files.

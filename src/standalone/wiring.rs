@@ -17,7 +17,7 @@ use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
 use crate::plan::{Claimant, Configuration, NamespacedName};
 use crate::replication::machine::{Machine, Orders, Predecessor, RegistryIdentity, Stored};
-use crate::replication::{Clock, Core, SharedClaims, comparison_slots};
+use crate::replication::{Clock, Core, SharedClaims, Sweeps, comparison_slots};
 
 /// The core, and the uids of configurations whose claims changed.
 pub(super) struct Wiring {
@@ -78,6 +78,7 @@ impl Wiring {
             engine,
             claims,
             comparisons: comparison_slots(),
+            sweeps: Sweeps::default(),
             clock,
             metrics,
             wakes: waker,

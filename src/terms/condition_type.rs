@@ -10,6 +10,8 @@ pub const STALLED: &str = "Stalled";
 pub const SUSPENDED: &str = "Suspended";
 /// An image waits for longer than `spec.lagObjective`. Present only while true.
 pub const LAG_OBJECTIVE_MISSED: &str = "LagObjectiveMissed";
+/// A sweep of known tags takes longer than `spec.lagObjective`. Present only while true.
+pub const SWEEP_EXCEEDS_OBJECTIVE: &str = "SweepExceedsLagObjective";
 /// The lists of the source hold names that are not valid, which are not replicated. Present only while true.
 pub const NAMES_SKIPPED: &str = "NamesSkipped";
 /// Too many of the first images at a destination failed: the others are not tried. Present only while true.

@@ -21,6 +21,7 @@ pub struct ReplicationConfigurationStatus {
     /// `BackfillStopped`: at least half of the first images at a destination failed, and the others wait.
     /// `DeletionsHeld`: images that the source has deleted wait to be deleted at a destination.
     /// `LagObjectiveMissed`: an image waits for longer than `spec.lagObjective`.
+    /// `SweepExceedsLagObjective`: a sweep of known tags takes longer than that.
     /// `EnvelopeExceeded`: some statuses are not written, or without their images.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -95,6 +96,11 @@ pub struct ConfigurationSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub lag: Option<String>,
+    /// The time in which a sweep looked at every known tag, to see if it has moved, such as `83m`; `0ms` where each
+    /// comparison looks at all of them. It changes only together with something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub sweep: Option<String>,
 }
 
 /// Counts of one destination.

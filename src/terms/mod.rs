@@ -53,9 +53,9 @@ pub use platform_index::PlatformIndex;
 pub use references::{LocalRegistryReference, RegistryReference};
 pub use referrers_mode::ReferrersMode;
 pub use registry::{
-    BANDWIDTH_RULES, CaReference, CreateRepositories, CredentialsSource, KeyReference, Limits, NotificationAuth,
-    NotificationAuthType, NotificationType, Notifications, REGISTRY_RULES, RegistryQuota, RegistrySpec, RegistryStatus,
-    SecretReference, TLS_RULES, Tls, URL_RULES,
+    BANDWIDTH_RULES, CaReference, CreateRepositories, CredentialsSource, DEFAULT_SWEEP_REQUESTS, KeyReference, Limits,
+    NotificationAuth, NotificationAuthType, NotificationType, Notifications, REGISTRY_RULES, RegistryQuota,
+    RegistrySpec, RegistryStatus, SecretReference, TLS_RULES, Tls, URL_RULES,
 };
 pub use registry_permission_policy::{
     Principal, RegistryPermissionPolicySpec, RegistryPermissionPolicyStatus, STATEMENT_RULES, Statement,

@@ -38,6 +38,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const WINDOW_CLOSED: &str = "WindowClosed";
 /// An image waits for longer than `spec.lagObjective`.
 pub const IMAGE_WAITS_TOO_LONG: &str = "ImageWaitsTooLong";
+/// A sweep of known tags takes longer than `spec.lagObjective`.
+pub const SWEEP_TAKES_LONGER: &str = "SweepTakesLonger";
 /// Some images could not be replicated.
 pub const IMAGES_FAILED: &str = "ImagesFailed";
 /// At least half of the first images at a destination failed.

@@ -160,13 +160,28 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(transform = checked_by(&BANDWIDTH_RULES))]
     pub bandwidth: u64,
+    /// The looks a second, at most 10000, at tags that are replicated already, to see if they have moved. The
+    /// configurations of all namespaces that read from one host share them; a pause saves up those of 10 seconds. New
+    /// tags, notified ones, and those of a comparison that a person requests do not wait for them. 0: any number, so
+    /// that each comparison looks at every tag. Default: 20.
+    #[serde(default = "default_sweep")]
+    #[schemars(range(max = 10_000))]
+    pub sweep_requests_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrency: default_concurrency(), requests_per_second: 0, bandwidth: 0 }
+        let (concurrency, sweep_requests_per_second) = (default_concurrency(), default_sweep());
+        Self { concurrency, requests_per_second: 0, bandwidth: 0, sweep_requests_per_second }
     }
 }
+
+fn default_sweep() -> u32 {
+    DEFAULT_SWEEP_REQUESTS
+}
+
+/// The looks at known tags a second, unless a Registry sets others.
+pub const DEFAULT_SWEEP_REQUESTS: u32 = 20;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -112,6 +112,18 @@ fn bad_registries() -> Vec<Bad> {
             &["spec.limits.requestsPerSecond", "greater than or equal to 0"],
         ),
         (kind, "/limits/requestsPerSecond", json!(0.5), &["spec.limits.requestsPerSecond", "must be of type integer"]),
+        (
+            kind,
+            "/limits/sweepRequestsPerSecond",
+            json!(10_001),
+            &["spec.limits.sweepRequestsPerSecond", "less than or equal to 10000"],
+        ),
+        (
+            kind,
+            "/limits/sweepRequestsPerSecond",
+            json!(-1),
+            &["spec.limits.sweepRequestsPerSecond", "greater than or equal to 0"],
+        ),
         (kind, "/limits/bandwidth", json!(65_535), &["spec.limits.bandwidth is in bytes a second", "65536 or more"]),
         (kind, "/limits/bandwidth", json!("1MiB"), &["spec.limits.bandwidth", "expected numeric"]),
         (kind, "/limits/rate", json!(1), &["spec.limits.rate", "not declared in schema"]),

@@ -29,6 +29,7 @@ impl Driver {
         let is_dated = selection.is_some_and(|selection| selection.tags_of(&repository).needs_date(&tag));
         let key = (repository, tag);
         let hint = self.hinted.remove(&key);
+        let (repository, tag) = key.clone();
         let look = async move {
             let (repository, tag) = key;
             let is_repeated = hint.as_ref().is_none_or(|hint| !hint.is_one_of_many);
@@ -47,7 +48,17 @@ impl Driver {
                 None => Event::Looked(look().await),
             }
         };
-        self.spawn(look, Event::Looked(Looked::Unreadable));
+        self.spawn(look, Event::Looked(Looked::Unreadable(repository, tag)));
+    }
+
+    /// Looks at a known tag once the budget of its host allows it.
+    pub(super) fn sweep(&mut self, repository: RepositoryName, tag: Tag, asks: bool) {
+        let (observer, expected) = (self.observer(), Looked::Unreadable(repository.clone(), tag.clone()));
+        let look = async move {
+            let (looked, listed) = observer.sweep(repository, tag, asks).await;
+            Event::Swept(looked, listed)
+        };
+        self.spawn(look, Event::Swept(expected, None));
     }
 
     /// Lists the tags of a repository.

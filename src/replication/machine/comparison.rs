@@ -1,17 +1,15 @@
 //! Comparisons of the whole source: when one starts, what its lists prove, and what follows when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::state::{Comparison, SourceRepository};
-use super::{
-    ComparisonId, Coverage, Effect, Finding, Listed, Looks, Machine, Pair, PairId, PairKey, Record, ReferrerLooks,
-};
-use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{Claims, NamespacedName, Problem, REFERRERS_INTERVAL, RepositoryAddress, refuse_names};
-use crate::terms::{ReferrersMode, reason};
+use super::{ComparisonId, Coverage, Effect, Finding, Listed, Machine, Pair, PairId, Record};
+use crate::image::RepositoryName;
+use crate::plan::{Claims, NamespacedName, Problem, RepositoryAddress, refuse_names};
+use crate::terms::reason;
 
 impl Machine {
     pub(super) fn start_comparison(&mut self, now: Timestamp) {
@@ -21,6 +19,7 @@ impl Machine {
             return;
         }
         let (id, request) = (self.next_comparison, self.requested.clone());
+        let is_thorough = self.begins_thoroughly();
         self.next_comparison += 1;
         self.comparison = Some(Comparison {
             id,
@@ -30,6 +29,7 @@ impl Machine {
             is_outdated: false,
             is_doubtful: false,
             is_partial: false,
+            is_thorough,
         });
         self.progressed_at = now;
         self.effects.push(Effect::Compare(id));
@@ -59,7 +59,7 @@ impl Machine {
             Finding::Tags(listed) => self.take_tags(id, listed, claims, now),
             Finding::Image(observed) => self.take_image(&observed, false, claims, now),
             Finding::Unread(unread) => self.take_unread(unread, claims, now),
-            Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags),
+            Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags, now),
             Finding::Referrers { repository, subject, listed } => {
                 self.source_repository(&repository).seen.see_listed(&subject, &listed);
             }
@@ -181,62 +181,6 @@ impl Machine {
         }
     }
 
-    fn looks_of(
-        &mut self,
-        repository: &RepositoryName,
-        tags: &BTreeSet<Tag>,
-        keys: &[PairKey],
-        now: Timestamp,
-    ) -> Looks {
-        let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.ids.get(key).copied()).collect();
-        let is_first = pairs.iter().all(|id| self.pairs[id].ledger.rows().all(|(_, row)| !row.was_there));
-        let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == ReferrersMode::Replicate);
-        let source = self.source_repository(repository);
-        if is_first && source.asked_at.is_none() {
-            (source.asked_at, source.is_first) = (Some(now), true);
-        }
-        source.is_asked = source.asked_at.is_none_or(|asked_at| asked_at + REFERRERS_INTERVAL <= now);
-        let referrers = match (with_referrers, source.is_asked) {
-            (false, _) => ReferrerLooks::Nowhere,
-            (true, false) => ReferrerLooks::Tags,
-            (true, true) => ReferrerLooks::Everywhere,
-        };
-        let mut looks = Looks {
-            repository: repository.clone(),
-            settled: BTreeMap::new(),
-            new: BTreeSet::new(),
-            referrers,
-            is_first: is_first && self.reads_ahead(),
-        };
-        for tag in tags {
-            if let Some(digest) = self.settled(repository, tag) {
-                looks.settled.insert(tag.clone(), digest);
-            } else if self.reads_ahead() && self.is_new(&pairs, tag) {
-                looks.new.insert(tag.clone());
-            }
-        }
-        looks
-    }
-
-    fn is_new(&self, pairs: &[PairId], tag: &Tag) -> bool {
-        pairs.iter().any(|id| self.pairs[id].ledger.row(tag).is_none_or(|row| !row.was_there))
-    }
-
-    /// Returns the digest of a tag that is promised never to move and is verified at every destination that takes it.
-    pub(super) fn settled(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
-        let selection = &self.configuration.as_ref()?.selection;
-        if !selection.has_promises() || !selection.is_immutable(repository, tag) {
-            return None;
-        }
-        let mut digest = None;
-        for key in self.keys(repository, Some(tag)) {
-            let pair = &self.pairs[self.ids.get(&key)?];
-            let is_settled = pair.ledger.is_complete(tag) && pair.ledger.unread(tag).is_none();
-            digest = Some(pair.ledger.row(tag).filter(|_| is_settled)?.digest.clone());
-        }
-        digest
-    }
-
     fn close(&mut self, repository: &RepositoryName, now: Timestamp) {
         let ids: Vec<PairId> = self.by_repository.get(repository).into_iter().flatten().copied().collect();
         for id in ids {
@@ -280,6 +224,7 @@ impl Machine {
         if is_complete {
             self.compared = Some(self.orders.generation);
         }
+        self.begin_sweep(comparison.begun, is_read, now);
         // A source that cannot be read whole is compared all the same: the condition says how far that went.
         if !comparison.is_doubtful {
             self.handling = comparison.request.or(self.handling.take());

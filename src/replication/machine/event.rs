@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::finding::{Finding, Listed, Looked};
 use super::ids::{ComparisonId, CopyId, PairId};
+use super::looks::Looks;
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
@@ -164,6 +165,8 @@ pub(crate) enum Event {
     TagsListed(RepositoryName, Option<Box<Listed>>),
     /// One tag was observed because of a hint.
     Looked(Looked),
+    /// One known tag was observed, with the list of the referrers API where that was asked for.
+    Swept(Looked, Option<Vec<Digest>>),
     /// A copy reads bytes, or waits again.
     Progress(CopyId, CopyProgress),
     /// A copy ended; `None` if it was stopped. The number spreads retries.
@@ -268,6 +271,17 @@ pub(crate) enum Effect {
         /// The digest that it is said to have.
         hinted: Option<Digest>,
     },
+    /// Observe one known tag, as soon as the budget of the source host allows it.
+    Sweep {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// True if the referrers API is asked about its image.
+        asks: bool,
+    },
+    /// Measure how long all known tags have waited to be observed since a comparison.
+    Swept(Duration),
     /// List the tags of a repository in which something was deleted.
     ListTags(RepositoryName),
     /// Look at a destination repository that images are about to be copied to, if there is consent.
@@ -290,32 +304,6 @@ pub(crate) enum Effect {
     Report(Box<ConfigurationReport>),
     /// Give new orders to the configurations with these uids, as claims were released or taken.
     WakeOthers(Vec<String>),
-}
-
-/// The observations to make of the tags of one repository.
-#[derive(Clone, Debug)]
-pub(crate) struct Looks {
-    /// The repository.
-    pub repository: RepositoryName,
-    /// Tags that need no request, with their digests: promised never to move and verified everywhere.
-    pub settled: BTreeMap<Tag, Digest>,
-    /// Tags of which nothing is verified: their manifests are read with them, as they are about to be copied.
-    pub new: BTreeSet<Tag>,
-    /// The places where referrers are looked for.
-    pub referrers: ReferrerLooks,
-    /// True if nothing of the repository is recorded: the lists of referrers are read with their tags.
-    pub is_first: bool,
-}
-
-/// The places where referrers are looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReferrerLooks {
-    /// Nowhere.
-    Nowhere,
-    /// At the tags that stand for them.
-    Tags,
-    /// At their tags and by the referrers API.
-    Everywhere,
 }
 
 /// One change of the record of a pair.

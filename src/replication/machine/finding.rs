@@ -113,6 +113,6 @@ pub(crate) enum Looked {
     Seen(Observed),
     /// The source has no such tag.
     Absent(RepositoryName, Tag),
-    /// It could not be read: only a comparison finds it.
-    Unreadable,
+    /// It could not be read: the next comparison observes it.
+    Unreadable(RepositoryName, Tag),
 }

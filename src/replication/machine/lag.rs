@@ -32,6 +32,11 @@ impl Machine {
         self.lag_watch.check(objective, is_waiting, oldest, now);
     }
 
+    /// Returns true if a sweep of known tags takes longer than the objective.
+    pub(super) fn is_sweep_slow(&self, now: Timestamp) -> bool {
+        self.lag_objective().is_some_and(|objective| self.sweep.exceeds(objective, now))
+    }
+
     fn lag_objective(&self) -> Option<Duration> {
         self.configuration.as_ref().filter(|_| self.is_active())?.lag_objective
     }

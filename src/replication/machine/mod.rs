@@ -20,6 +20,8 @@ mod hidden;
 mod hinted_lists;
 mod ids;
 mod lag;
+mod look_choice;
+mod looks;
 mod newest;
 mod once;
 mod orders;
@@ -31,6 +33,8 @@ mod reporting;
 mod short;
 mod shown;
 mod state;
+mod sweep;
+mod sweep_state;
 mod tags;
 mod timers;
 mod verified;
@@ -45,11 +49,12 @@ use jiff::Timestamp;
 use self::causes::SharedCauses;
 pub(crate) use self::departed_image::{DepartedFate, DepartedImage};
 pub(crate) use self::event::{
-    Assignment, CopyProgress, Deletion, DeletionOutcome, Effect, Event, Group, Hints, Looks, Orders, Outcome,
-    Predecessor, Record, ReferrerLooks, RegistryIdentity, StoreOutcome, Stored, StoredPair,
+    Assignment, CopyProgress, Deletion, DeletionOutcome, Effect, Event, Group, Hints, Orders, Outcome, Predecessor,
+    Record, RegistryIdentity, StoreOutcome, Stored, StoredPair,
 };
 pub(crate) use self::finding::{Coverage, Finding, Listed, Looked, Observed, Unread};
 pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
+pub(crate) use self::looks::{KnownLooks, Looks, ReferrerLooks};
 pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
 pub(crate) use self::state::Excluded;
@@ -57,6 +62,7 @@ use self::state::{
     Backfills, Comparison, Deletions, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Pacing, Places, Queued,
     Retried, RunningCopy, STANDSTILL, Slot, SourceRepository, WriteAhead,
 };
+use self::sweep_state::Sweep;
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
@@ -102,6 +108,8 @@ pub(crate) struct Machine {
     deletions: Deletions,
 
     comparison: Option<Comparison>,
+    /// The observation of known tags.
+    sweep: Sweep,
     next_comparison: ComparisonId,
     compare_at: Timestamp,
     pacing: Pacing,
@@ -157,7 +165,12 @@ impl Machine {
     pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let running = stored.in_progress();
         claims.introduce(&orders.holder.uid, &orders.namespace);
+        let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
         let mut machine = Self::idle(orders, stored, now);
+        if is_resumed {
+            machine.pacing.begins_together = true;
+            machine.doubt_until = now + MAX_LATE_WRITE;
+        }
         machine.remember_stored();
         machine.resume(claims, now);
         machine.look_again(running);
@@ -167,7 +180,6 @@ impl Machine {
 
     /// Returns a configuration that has not taken up what an earlier process left.
     fn idle(orders: Orders, stored: Stored, now: Timestamp) -> Self {
-        let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
         Self {
             configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
@@ -192,13 +204,14 @@ impl Machine {
             progressed_at: now,
             deletions: Deletions { counts: stored.former_deletions, ..Deletions::default() },
             comparison: None,
+            sweep: Sweep::default(),
             next_comparison: 0,
             compare_at: now,
-            pacing: Pacing { begins_together: is_resumed, ..Pacing::default() },
+            pacing: Pacing::default(),
             observe_from: now,
             copy_from: if let Predecessor::MayAct(left) = stored.predecessor { now + left } else { now },
             window: WindowState { is_open: true, until: now },
-            doubt_until: if is_resumed { now + MAX_LATE_WRITE } else { now },
+            doubt_until: now,
             places: Places::default(),
             doomed: HashMap::new(),
             looks: 0,
@@ -235,6 +248,7 @@ impl Machine {
             Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
             Event::TagsListed(repository, listed) => self.take_hinted_list(&repository, listed, now),
             Event::Looked(looked) => self.take_looked(looked, claims, now),
+            Event::Swept(looked, listed) => self.take_swept(looked, listed, claims, now),
             Event::Progress(copy, progress) => self.take_progress(copy, progress, now),
             Event::Ended(copy, outcome, jitter) => self.take_ended(copy, outcome, jitter, claims, now),
             Event::TagDeleted(copy, outcome, jitter) => self.take_tag_deleted(copy, outcome, jitter, now),
@@ -370,6 +384,7 @@ impl Machine {
             self.queue_retries(now);
             self.release_backfills(now);
             self.list_again(now);
+            self.go_on_sweeping(now);
             self.decide_deletions(now);
             if !self.orders.is_dry {
                 self.start_copies(now);

@@ -133,7 +133,8 @@ impl Machine {
         let is_changed = is_changed
             || self.excluded.unused_filters != self.reported.report.unused_filters
             || self.deletions.condition != self.reported.report.held_deletions
-            || self.deletions.counts != self.reported.report.former_deletions;
+            || self.deletions.counts != self.reported.report.former_deletions
+            || self.is_sweep_slow(now) != self.reported.report.is_sweep_slow;
         let is_urgent = is_changed || self.is_report_doubted;
         let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
@@ -141,7 +142,7 @@ impl Machine {
             return;
         }
         self.is_changed = false;
-        let report = self.present_report(problem, blocked, stopped_backfill);
+        let report = self.present_report(problem, blocked, stopped_backfill, now);
         if !report.shows_the_same(&self.reported.report) || self.is_report_doubted {
             self.is_report_doubted = false;
             self.reported = LastReport { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
@@ -154,6 +155,7 @@ impl Machine {
         problem: Option<Problem>,
         blocked: Option<Problem>,
         stopped_backfill: Option<String>,
+        now: Timestamp,
     ) -> ConfigurationReport {
         let (generation, phase) = (self.orders.generation, self.phase());
         ConfigurationReport {
@@ -166,6 +168,8 @@ impl Machine {
             held_deletions: self.deletions.condition.clone(),
             phase,
             late_since: self.lag_watch.missed_since(),
+            sweep: self.sweep.last(),
+            is_sweep_slow: self.is_sweep_slow(now),
             waits_for_window: self.waits_for_window(),
             stopped_backfill,
             repositories: self.stored_repositories.max(self.repositories.len() as u64),

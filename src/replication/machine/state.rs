@@ -37,6 +37,8 @@ pub(super) struct Comparison {
     pub(super) is_doubtful: bool,
     /// True if a tag could not be read for a cause that may pass: it is read again soon.
     pub(super) is_partial: bool,
+    /// True if a person requested it: it observes every tag.
+    pub(super) is_thorough: bool,
 }
 
 /// The grounds on which the pause before the next comparison depends.

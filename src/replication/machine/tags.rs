@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::state::MAX_LOOKS;
 use super::{Effect, Hints, Looked, Machine, Observed, PairId, Unread};
-use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
+use crate::image::{Digest, RepositoryName, Tag, base_of_referrer_tag, fallback_tag, is_referrer_tag};
 use crate::plan::{Attempt, Claims, Freshness, Ledger, Problem, RowState, UnreadEntry};
 use crate::terms::{ReferrersMode, reason};
 
@@ -49,7 +49,7 @@ impl Machine {
             return;
         }
         match looked {
-            Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, now),
+            Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, true, now),
             Looked::Seen(observed) => {
                 self.repositories.insert(observed.repository.clone());
                 self.rank_pushed(&observed, now);
@@ -58,8 +58,14 @@ impl Machine {
                     self.compare_soon(now); // A repository that was missing may be the one that was pushed.
                 }
             }
-            Looked::Absent(repository, tag) => self.take_absent(&repository, &tag, now),
-            Looked::Unreadable => self.compare_soon(now),
+            Looked::Absent(repository, tag) => {
+                self.take_absent(&repository, &tag, now);
+                self.sweep.doubt(repository, tag);
+            }
+            Looked::Unreadable(repository, tag) => {
+                self.sweep.doubt(repository, tag);
+                self.compare_soon(now);
+            }
         }
     }
 
@@ -67,6 +73,7 @@ impl Machine {
     /// verified yet.
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
         let Observed { repository, tag, digest, sent_at, pushed_at, .. } = observed;
+        self.sweep.observed(repository, tag);
         let mut wanted = Vec::new();
         let mut looks_again = false;
         for key in self.keys(repository, Some(tag)) {
@@ -134,6 +141,7 @@ impl Machine {
             is_hidden |= entry == Some(UnreadEntry::Hidden);
         }
         if is_hidden {
+            self.sweep.doubt(repository, tag);
             let message = format!("source Registry {}: {}", self.source().name, failed.message);
             self.note(Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message });
         }
@@ -142,42 +150,77 @@ impl Machine {
         }
     }
 
-    /// Takes every tag of a repository that stands for referrers; its images come next. A tag that could not be read
-    /// counts as it was; one that was never read makes the copy of its image say so.
-    pub(super) fn take_referrer_tags(&mut self, repository: &RepositoryName, tags: BTreeMap<Tag, Option<Digest>>) {
+    /// Takes every tag of a repository that stands for referrers; its images come next. A tag that was not read counts
+    /// as it was; one that was never read makes the copy of its image say so.
+    pub(super) fn take_referrer_tags(
+        &mut self,
+        repository: &RepositoryName,
+        tags: BTreeMap<Tag, Option<Digest>>,
+        now: Timestamp,
+    ) {
         let ids = self.by_repository.get(repository).into_iter().flatten();
         let images: BTreeSet<Digest> = ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
         let seen = &mut self.source_repository(repository).seen;
-        seen.see_tags(tags);
+        let changed = seen.see_tags(tags, now);
         seen.retain(|subject| images.contains(subject));
+        // Images that the sweep observes are not observed by this comparison.
+        self.take_changed_referrers(repository, &changed, false, now);
     }
 
-    /// Takes a tag that stands for referrers and was pushed: its image is copied again.
-    fn take_referrer_tag(&mut self, observed: Observed, now: Timestamp) {
+    /// Takes a tag that stands for referrers and was observed alone. If it has changed its image is copied again.
+    pub(super) fn take_referrer_tag(&mut self, observed: Observed, is_urgent: bool, now: Timestamp) {
         let Observed { repository, tag, digest, .. } = observed;
-        self.source_repository(&repository).seen.see_tag(tag.clone(), digest);
-        let ids: Vec<PairId> = self.by_repository.get(&repository).into_iter().flatten().copied().collect();
+        let base = base_of_referrer_tag(&tag);
+        if self.source_repository(&repository).seen.see_tag(tag, digest, now) {
+            self.take_changed_referrers(&repository, &[base].into(), is_urgent, now);
+        }
+    }
+
+    /// Has the images with these fallback tags copied again, as other tags refer to them by now. One that this process
+    /// has not observed yet is observed first.
+    fn take_changed_referrers(
+        &mut self,
+        repository: &RepositoryName,
+        changed: &BTreeSet<Tag>,
+        is_urgent: bool,
+        now: Timestamp,
+    ) {
+        if changed.is_empty() {
+            return;
+        }
+        let ids: Vec<PairId> = self.by_repository.get(repository).into_iter().flatten().copied().collect();
         let mut wanted: BTreeMap<Tag, Vec<PairId>> = BTreeMap::new();
         for id in ids {
-            let Some(source) = self.sources.get(&repository) else { continue };
+            let Some(source) = self.sources.get(repository) else { continue };
             let pair = &self.pairs[&id];
             if pair.options.referrers == ReferrersMode::Ignore {
                 continue;
             }
-            let rows = pair.ledger.rows().map(|(tag, row)| (tag.clone(), source.seen.tags_fingerprint(&row.digest)));
-            let rows: Vec<(Tag, Option<String>)> = rows.collect();
+            let observe_from = self.observe_from.max(pair.observe_from);
+            let rows = pair.ledger.rows().filter(|(_, row)| changed.contains(&fallback_tag(&row.digest)));
+            let rows = rows.map(|(tag, row)| {
+                (tag.clone(), source.seen.tags_fingerprint(&row.digest), row.observed_at >= observe_from)
+            });
+            let rows: Vec<(Tag, Option<String>, bool)> = rows.collect();
+            let mut unobserved = Vec::new();
             self.touch(id, now, |pair| {
-                for (tag, fingerprint) in rows {
+                for (tag, fingerprint, is_observed) in rows {
+                    let was_known = pair.ledger.is_known(&tag);
                     pair.ledger.observe_referrers(&tag, fingerprint, None, now);
-                    if matches!(pair.ledger.attempt(&tag, now), Attempt::Copy(_)) {
+                    let is_due = matches!(pair.ledger.attempt(&tag, now), Attempt::Copy(_));
+                    if is_due && is_observed {
                         pair.change(now);
                         wanted.entry(tag).or_default().push(id);
+                    } else if is_due && was_known {
+                        pair.change(now);
+                        unobserved.push(tag);
                     }
                 }
             });
+            unobserved.into_iter().for_each(|tag| self.sweep.doubt(repository.clone(), tag));
         }
         for (tag, ids) in wanted {
-            self.enqueue(&tag, ids, true);
+            self.enqueue(&tag, ids, is_urgent);
         }
     }
 

@@ -17,6 +17,7 @@ mod replaced;
 mod restarted;
 mod run_refusals;
 mod shared_probes;
+mod sweep;
 mod usage;
 mod windows;
 
@@ -80,6 +81,8 @@ struct Bench {
     report: ConfigurationReport,
     looks: Vec<Looks>,
     lists: Vec<RepositoryName>,
+    sweeps: VecDeque<(RepositoryName, Tag)>,
+    swept: Option<Duration>,
     comparison: Option<ComparisonId>,
     /// Publications that wait for an answer; `None` to answer each at once.
     unanswered: Option<Vec<(PairId, String, crate::terms::ReplicationStatusStatus)>>,
@@ -107,6 +110,8 @@ impl Bench {
             report: ConfigurationReport::default(),
             looks: Vec::new(),
             lists: Vec::new(),
+            sweeps: VecDeque::new(),
+            swept: None,
             comparison: None,
             unanswered: None,
             records: Vec::new(),
@@ -135,6 +140,14 @@ impl Bench {
                 }
                 Effect::ListTags(repository) => {
                     self.lists.push(repository);
+                    continue;
+                }
+                Effect::Sweep { repository, tag, .. } => {
+                    self.sweeps.push_back((repository, tag));
+                    continue;
+                }
+                Effect::Swept(duration) => {
+                    self.swept = Some(duration);
                     continue;
                 }
                 Effect::Copy(id, assignment) => {
@@ -629,7 +642,7 @@ fn a_run_that_drains_begins_nothing_and_lets_copies_end() {
 #[test]
 fn a_hint_that_could_not_be_read_during_a_comparison_is_followed_by_another() {
     let mut bench = Bench::new("");
-    bench.step(Event::Looked(Looked::Unreadable));
+    bench.step(Event::Looked(Looked::Unreadable("app".parse().unwrap(), "v1".parse().unwrap())));
     bench.compare(&[("app", &[("v1", "1")])], true);
     bench.copied(Ok(()));
     assert_eq!(bench.machine.wake_at(bench.now), Some(at(2)), "the comparison may have passed that tag");

@@ -10,7 +10,7 @@ use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
 use crate::plan::{Configuration, CreationDate, FailedRead, Problem};
 use crate::replication::machine::{
-    ComparisonId, Coverage, Event, Finding, Hints, Listed, Looked, Looks, Observed, Unread,
+    ComparisonId, Coverage, Event, Finding, Hints, KnownLooks, Listed, Looked, Looks, Observed, Unread,
 };
 use crate::terms::{FailureCode, reason};
 
@@ -46,6 +46,8 @@ pub(super) enum Kind {
     Catalog,
     Tags(usize),
     Digest(usize, usize),
+    /// A look at a known tag.
+    Swept(usize, usize),
 }
 
 /// An answer of the source.
@@ -88,6 +90,11 @@ impl World {
         self.request(target, None, Kind::Digest(repository, tag));
     }
 
+    /// Looks at a known tag: it waits for its turn.
+    pub(super) fn sweep(&mut self, target: Target, repository: usize, tag: usize) {
+        self.request(target, None, Kind::Swept(repository, tag));
+    }
+
     fn request(&mut self, target: Target, comparison: Option<ComparisonId>, kind: Kind) {
         let request = Request { target, comparison, kind, sent_at: self.now };
         let delay = self.delay();
@@ -113,8 +120,14 @@ impl World {
                     let (list, is_lie) = self.source.list(reader, repository);
                     Answer::List(list, is_lie)
                 }
-                Kind::Digest(repository, tag) if self.source.withholds(repository, tag) => Answer::Withheld,
-                Kind::Digest(repository, tag) => Answer::Digest(self.source.repositories[repository].tags[tag].now()),
+                Kind::Digest(repository, tag) | Kind::Swept(repository, tag)
+                    if self.source.withholds(repository, tag) =>
+                {
+                    Answer::Withheld
+                }
+                Kind::Digest(repository, tag) | Kind::Swept(repository, tag) => {
+                    Answer::Digest(self.source.repositories[repository].tags[tag].now())
+                }
             }
         };
         let delay = self.delay();
@@ -155,6 +168,7 @@ impl World {
             }
             (Kind::Tags(_), _) => self.unreadable_repository(target, id, unreadable()),
             (Kind::Digest(repository, tag), answer) => self.take_digest(&request, repository, tag, &answer),
+            (Kind::Swept(..), _) => {}
         }
     }
 
@@ -233,8 +247,12 @@ impl World {
     pub(super) fn observe(&mut self, target: Target, id: ComparisonId, looks: &Looks) {
         let index = repository_index(looks.repository.as_str());
         let Some(comparing) = self.running(target).and_then(|running| running.comparing.as_mut()) else { return };
-        let tags = std::mem::take(&mut comparing.tags);
-        comparing.outstanding = tags.len();
+        let mut tags = std::mem::take(&mut comparing.tags);
+        if let KnownLooks::Only(due) | KnownLooks::WithinBudget(due) = &looks.known {
+            let is_spent = matches!(looks.known, KnownLooks::Only(_));
+            tags.retain(|number| due.contains(&tag(*number)) || (!is_spent && self.chance(50)));
+        }
+        self.comparing(target).outstanding = tags.len();
         if tags.is_empty() {
             return self.close(target, id, index);
         }
@@ -315,13 +333,15 @@ impl World {
     }
 
     fn looked(&mut self, request: &Request, answer: &Answer) {
-        let Kind::Digest(index, tag) = request.kind else { return };
+        let (Kind::Digest(index, tag) | Kind::Swept(index, tag)) = request.kind else { return };
         let looked = match answer {
             Answer::Digest(Some(_)) => Looked::Seen(observed(request, index, tag, answer)),
             Answer::Digest(None) => Looked::Absent(repository(index), self::tag(tag)),
-            _ => Looked::Unreadable,
+            _ => Looked::Unreadable(repository(index), self::tag(tag)),
         };
-        self.after(0, Task::Event(request.target, Event::Looked(looked)));
+        let is_swept = matches!(request.kind, Kind::Swept(..));
+        let event = if is_swept { Event::Swept(looked, None) } else { Event::Looked(looked) };
+        self.after(0, Task::Event(request.target, event));
     }
 
     /// A notification of a push reaches a process, some time, several times, or never.

@@ -165,6 +165,10 @@ impl World {
             Effect::Look { repository, tag, .. } => {
                 self.look(target, repository_index(repository.as_str()), tag_index(&tag));
             }
+            Effect::Sweep { repository, tag, .. } => {
+                self.sweep(target, repository_index(repository.as_str()), tag_index(&tag));
+            }
+            Effect::Swept(_) => {}
             Effect::ListTags(repository) => self.list_tags(target, repository_index(repository.as_str())),
             Effect::LookAhead(..) | Effect::Verified(..) => {}
             Effect::Copy(copy, assignment) => self.begin_copy(target, copy, assignment),
@@ -356,7 +360,9 @@ impl Running {
     /// Writes down what an event observes.
     fn watch(&mut self, event: &Event, source: &Source) {
         match event {
-            Event::Looked(Looked::Seen(observed)) => self.see(observed, source),
+            Event::Looked(Looked::Seen(observed)) | Event::Swept(Looked::Seen(observed), _) => {
+                self.see(observed, source)
+            }
             Event::Found(id, finding) if self.comparing.as_ref().is_some_and(|comparing| comparing.id == *id) => {
                 match finding {
                     Finding::Repositories { .. } => self.found.clear(),

@@ -18,6 +18,7 @@ pub(super) fn brief(event: &Event) -> String {
         Event::Found(id, Finding::Tags(listed)) => {
             format!("Found({id}, {} {:?} of {})", listed.repository, listed.tags, millis(listed.sent_at))
         }
+        Event::Swept(Looked::Seen(image), _) => format!("Swept({})", observed(image)),
         Event::Looked(Looked::Seen(image)) => format!("Looked({})", observed(image)),
         Event::Ended(copy, Some(outcome), _) => match &outcome.result {
             Ok(_) => format!("Ended({copy}, verified, is_unanswered {})", outcome.is_unanswered),

@@ -8,3 +8,4 @@ mod refusals;
 mod request_counts;
 mod round_trips;
 mod scale;
+mod sweeps;
