@@ -63,6 +63,7 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
             image.bytes = Some(*bytes);
             image.completed_at = Some(whole_seconds(*at));
             image.referrers_hash = row.referrers.verified.word();
+            image.next_attempt_at = row.doubted_until(*at).map(whole_seconds);
         }
         RowState::Failed(failure) => {
             let is_skip = failure.code.is_skip();

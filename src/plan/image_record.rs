@@ -143,23 +143,28 @@ fn index(tag: &str, of: usize) -> usize {
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % of.max(1)
 }
 
-/// Returns the row of a verified image. A dash stands for what it has not.
+/// Returns the row of a verified image. A dash stands for what it has not; the time of an early audit is at the end, where
+/// there is one.
 fn row_of(image: &ImageStatus) -> String {
     let at = image.completed_at.map_or("-".to_owned(), |at| at.as_second().to_string());
     let bytes = image.bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
     let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
     let (destination, referrers) = (word(&image.destination_digest), word(&image.referrers_hash));
-    format!("{} {} {at} {bytes} {destination} {referrers}", image.tag, image.digest)
+    let audit = image.next_attempt_at.map_or(String::new(), |at| format!(" {}", at.as_second()));
+    format!("{} {} {at} {bytes} {destination} {referrers}{audit}", image.tag, image.digest)
 }
 
 /// Returns the image of a row; `None` if it is none.
 fn image_of(row: &str) -> Option<ImageStatus> {
     let words: Vec<&str> = row.split(' ').collect();
+    let (words, audit) = words.split_at_checked(6)?;
     let [tag, digest, at, bytes, destination, referrers] = words[..] else { return None };
     let word = |word: &str| (word != "-").then(|| word.to_owned());
+    let time = |word: &str| word.parse().ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     Some(ImageStatus {
         status: ReplicationState::Complete,
-        completed_at: at.parse().ok().and_then(|at| jiff::Timestamp::from_second(at).ok()),
+        completed_at: time(at),
+        next_attempt_at: audit.first().and_then(|at| time(at)),
         bytes: bytes.parse().ok(),
         destination_digest: word(destination),
         referrers_hash: word(referrers),
@@ -188,6 +193,7 @@ mod tests {
             completed_at: Some(jiff::Timestamp::from_second(1_700_000_000).unwrap()),
             destination_digest: content.is_multiple_of(3).then(|| format!("sha256:{content:0>64}")),
             referrers_hash: content.is_multiple_of(2).then(|| "fingerprint".to_owned()),
+            next_attempt_at: content.is_multiple_of(5).then(|| jiff::Timestamp::from_second(1_700_000_060).unwrap()),
             ..ImageStatus::pending(tag.to_owned(), format!("sha256:{content:064x}"))
         }
     }

@@ -73,28 +73,15 @@ impl Ledger {
             row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
             row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
-            // At its time of the day: a restart looks at nothing at once, and puts nothing off.
-            row.audit_at = next_in_cycle(&image.tag, AUDIT_INTERVAL, now);
+            row.audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
+                Some(doubtful) => doubtful.min(now + MAX_RESTORED_WAIT),
+                // At its time of the day: a restart looks at nothing at once, and puts nothing off.
+                None => next_in_cycle(&image.tag, AUDIT_INTERVAL, now),
+            };
             ledger.counts.add(&row);
             ledger.rows.insert(tag, Box::new(row));
         }
-        ledger.doubt_latest(now);
         ledger
-    }
-
-    /// Schedules an early audit of the images that were verified last: an earlier process may have doubted them, and
-    /// ended before it read them back.
-    fn doubt_latest(&mut self, now: Timestamp) {
-        let verified_at = |row: &Box<Row>| match row.state {
-            RowState::Complete { at, .. } => Some(at),
-            _ => None,
-        };
-        let Some(latest) = self.rows.values().filter_map(verified_at).max() else { return };
-        for row in self.rows.values_mut() {
-            if verified_at(row).is_some_and(|at| at + MAX_LATE_WRITE >= latest && at + MAX_RESTORED_WAIT >= now) {
-                row.audit_at = now + MAX_LATE_WRITE;
-            }
-        }
     }
 
     /// Records that the source had `digest` under `tag` when the request of the observation was sent. Changes nothing
@@ -239,6 +226,11 @@ impl Ledger {
     /// not verified.
     pub fn owe(&mut self, begun: Timestamp) {
         self.owe_where(|row| row.observed_at >= begun);
+    }
+
+    /// Counts an image as owed that a comparison has found under an unclear digest, and that is not verified.
+    pub fn owe_unclear(&mut self, tag: &Tag) {
+        self.change(tag, |row| row.owed |= !matches!(row.state, RowState::Complete { .. }));
     }
 
     /// Counts every image as owed that is not verified: another process may have compared them meanwhile.

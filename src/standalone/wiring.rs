@@ -168,7 +168,8 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     let mut pairs = store.load(&orders.namespace, &orders.name);
     if orders.once.is_some() {
         let images = pairs.iter_mut().flat_map(|pair| &mut pair.status.images);
-        images.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
+        let failed = images.filter(|image| image.status != crate::terms::ReplicationState::Complete);
+        failed.for_each(|image| (image.next_attempt_at, image.attempts) = (None, None));
     }
     // The lock of the state folder says that the process before has ended.
     let predecessor = if store.was_used() { Predecessor::Ended } else { Predecessor::None };

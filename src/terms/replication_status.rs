@@ -210,7 +210,8 @@ pub struct ImageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
     /// The latest time of the next attempt. Absent for a tag that cannot be read, which each comparison tries again, and
-    /// while another image is tried for the same cause.
+    /// while another image is tried for the same cause. Of a complete image, the time at which it is read back again,
+    /// because an earlier write of its tag was never answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
     /// The bytes of the image, as stated by its manifests; while it is in progress, the bytes read so far.

@@ -304,6 +304,12 @@ impl Row {
         }
     }
 
+    /// Returns the time at which the image, verified at `at`, is read back again soon: a write that was sent before and
+    /// never answered may still take effect.
+    pub fn doubted_until(&self, at: Timestamp) -> Option<Timestamp> {
+        (self.audit_at <= at + MAX_LATE_WRITE).then_some(self.audit_at)
+    }
+
     pub(super) fn attempt(&self, now: Timestamp) -> Attempt {
         match &self.state {
             _ if self.is_leaving() => Attempt::Nothing,

@@ -392,3 +392,17 @@ fn restarts_put_no_audit_off() {
     let of_a_day: BTreeSet<Tag> = (0..4).flat_map(|part| audited(1_000_000 + part * 6 * 3600)).collect();
     assert_eq!(of_a_day.len(), 50, "a process that lives for six hours audits its part of the day");
 }
+
+#[test]
+fn an_image_that_a_comparison_finds_between_two_pushes_is_owed() {
+    let mut ledger = Ledger::default();
+    ledger.observe(&tag("a"), &Digest::sha256(b"1"), at(0), at(9));
+    let freshness = ledger.observe(&tag("a"), &Digest::sha256(b"2"), at(5), at(20));
+    assert_eq!((freshness, ledger.counts().owed), (Freshness::Unclear, 0));
+    ledger.owe_unclear(&tag("a"));
+    assert_eq!(ledger.counts().owed, 1);
+    ledger.observe(&tag("a"), &Digest::sha256(b"2"), at(21), at(22));
+    assert_eq!(ledger.counts().owed, 1, "it is found, and not verified");
+    assert!(complete(&mut ledger, &tag("a"), &Digest::sha256(b"2"), at(30)));
+    assert_eq!(ledger.counts().owed, 0);
+}

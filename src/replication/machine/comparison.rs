@@ -156,7 +156,7 @@ impl Machine {
     pub(super) fn take_list(&mut self, id: PairId, listed: &Listed, now: Timestamp) {
         let key = self.pairs[&id].key.clone();
         let (fate, list) = (self.fate_of_absent(id), self.list_of(&key, listed));
-        self.record_choice(id, &list);
+        self.record_choice(id, &list, listed);
         let gone = self.touch(id, now, |pair| {
             let before = pair.ledger.counts();
             let mut gone = list.forget_outside(pair, listed);

@@ -76,6 +76,14 @@ pub(crate) struct Listed {
     pub invalid: InvalidNames,
 }
 
+impl Listed {
+    /// Returns true if the list has no tag that a rule might take.
+    pub(super) fn is_empty(&self) -> bool {
+        let NarrowedTags { outside, unknown, .. } = &self.narrowed;
+        self.tags.is_empty() && outside.is_empty() && unknown.is_empty()
+    }
+}
+
 /// One tag as it was observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {

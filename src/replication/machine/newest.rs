@@ -25,8 +25,11 @@ impl PairList<'_> {
     }
 
     /// Forgets the tags of `pair` that are no longer among the newest because its rules were changed since its last
-    /// list. Returns them. A tag that newer ones push out is absent from the list instead.
+    /// list. Returns them. A tag that newer ones push out is absent from the list instead. An empty list is none.
     pub(super) fn forget_outside(&self, pair: &mut Pair, listed: &Listed) -> Vec<Tag> {
+        if listed.is_empty() {
+            return Vec::new();
+        }
         let earlier = std::mem::replace(&mut pair.choice, self.choice.clone());
         if self.choice.is_none() || earlier == self.choice {
             return Vec::new();
@@ -60,9 +63,22 @@ impl Machine {
     }
 
     /// Records the rules by which the tags of a pair are chosen, if they are others than before.
-    pub(super) fn record_choice(&mut self, id: PairId, list: &PairList<'_>) {
-        if let Some(pair) = self.pairs.get(&id).filter(|pair| pair.choice != list.choice) {
+    pub(super) fn record_choice(&mut self, id: PairId, list: &PairList<'_>, listed: &Listed) {
+        if let Some(pair) = self.pairs.get(&id).filter(|pair| pair.choice != list.choice && !listed.is_empty()) {
             self.effects.push(Effect::Record(pair.identity.clone(), Record::Chosen(list.choice.clone())));
+        }
+    }
+
+    /// Forgets by which rules the last list of a pair was taken, if the spec has others now. A later spec that has the same
+    /// rules again has not chosen what was pushed in between.
+    pub(super) fn forget_choices(&mut self) {
+        let Some(configuration) = &self.configuration else { return };
+        for pair in self.pairs.values_mut() {
+            let choice = configuration.selection.choice_hash(&pair.key.repository, pair.key.to());
+            if pair.choice.is_some() && pair.choice != choice {
+                pair.choice = None;
+                self.effects.push(Effect::Record(pair.identity.clone(), Record::Chosen(None)));
+            }
         }
     }
 

@@ -87,6 +87,9 @@ impl Machine {
                 let observation = pair.ledger.observe(tag, digest, *sent_at, now);
                 pushed_at.inspect(|at| pair.ledger.pushed(tag, digest, *at));
                 looks_again |= observation == Freshness::Unclear;
+                if observation == Freshness::Unclear && !is_urgent {
+                    pair.ledger.owe_unclear(tag);
+                }
                 if observation != Freshness::Newest {
                     return Attempt::Nothing;
                 }

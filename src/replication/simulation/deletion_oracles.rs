@@ -1,6 +1,7 @@
 //! Invariants of deletions: the lists that prove them, the brake, consent, and the digest that is recorded.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use super::names::{Content, Key, Millis, TAGS, at, content, destination_index, repository_index, tag_index};
 use super::process::Running;
@@ -65,14 +66,14 @@ impl DeletionOracles {
         &self,
         target: Target,
         (repository, tag, choice): (usize, usize, &str),
-        (interval, now): (Millis, Millis),
+        (interval, times): (Millis, Range<Millis>),
     ) -> bool {
         let lists = self.lists.get(&(target.configuration, repository)).map(Vec::as_slice).unwrap_or_default();
         let mut own = lists.iter().rev().filter(|list| list.process == target.process);
         let is_outside =
-            |last: &&TakenList| last.choice == choice && last.outside.contains(&tag) && last.taken_at < now;
+            |last: &&TakenList| last.choice == choice && last.outside.contains(&tag) && last.taken_at < times.end;
         let Some(last) = own.next().filter(is_outside) else { return false };
-        own.take_while(|list| list.choice == choice && list.outside.contains(&tag))
+        own.take_while(|list| list.sent_at >= times.start && list.outside.contains(&tag))
             .any(|list| last.sent_at >= list.taken_at + interval)
     }
 

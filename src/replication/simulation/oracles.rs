@@ -81,10 +81,16 @@ impl Oracles {
         if self.owed[target.configuration].is_empty() {
             return;
         }
+        let newest = running.machine.configuration().and_then(|configured| configured.selection.rules[0].newest);
+        let newest = newest.map_or(usize::MAX, |newest| newest.count as usize);
         let is_owed = |key: &Key| {
             let pair = running.machine.pairs().find(|pair| ends(pair) == (key.destination, key.repository));
-            pair.and_then(|pair| pair.ledger.row(&tag(key.tag)))
-                .is_some_and(|row| !is_complete(row) && !row.is_leaving())
+            pair.is_some_and(|pair| {
+                // What was pushed since may take its place.
+                let newer = pair.ledger.rows().filter(|(other, row)| tag_index(other) > key.tag && !row.is_leaving());
+                let row = pair.ledger.row(&tag(key.tag)).filter(|_| newer.count() < newest);
+                row.is_some_and(|row| !is_complete(row) && !row.is_leaving())
+            })
         };
         self.owed[target.configuration].retain(is_owed);
     }
@@ -135,7 +141,7 @@ impl World {
             running.deletions.values().any(|deleting| deleting.deletion.assignment.place == assignment.place);
         let key = Key { destination: place.0, repository: index, tag: number };
         let configuration = running.machine.configuration().expect("no copy without a spec").clone();
-        let times = (self.proof_interval(target, &configuration), self.now);
+        let times = (self.proof_interval(target, &configuration), running.chosen_from..self.now);
         let choice = configuration.selection.rules[0].choice_hash.as_str();
         let is_outside = self.oracles.deletions.is_outside(target, (index, number, choice), times);
         let is_in_window = configuration.windows.at(at(self.now)).is_open;

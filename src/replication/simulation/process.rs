@@ -11,7 +11,9 @@ use super::source::Source;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
 use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity, RepositoryAddress};
-use crate::replication::machine::{Coverage, Effect, Event, Finding, Looked, Machine, Observed, PairId, StoreOutcome};
+use crate::replication::machine::{
+    Coverage, Effect, Event, Finding, Looked, Machine, Observed, Orders, PairId, StoreOutcome,
+};
 use crate::terms::ReplicationStatusStatus;
 
 /// A process.
@@ -40,6 +42,8 @@ pub(super) struct Running {
     /// The destinations whose owner allows deletions, as last learned.
     pub consents: [bool; DESTINATIONS],
     pub comparing: Option<Comparing>,
+    /// The rules choose tags as they do since then.
+    pub chosen_from: Millis,
     /// Observations before this time prove nothing.
     pub fresh_from: Millis,
     /// The latest sight of a content under a tag of a repository.
@@ -110,6 +114,7 @@ impl World {
             deletions: BTreeMap::new(),
             consents: std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration)),
             comparing: None,
+            chosen_from: self.now,
             fresh_from: self.now,
             seen: HashMap::new(),
             found: BTreeSet::new(),
@@ -217,6 +222,11 @@ impl World {
             running.fresh_from = self.now;
         }
         running.is_active = is_active;
+        let choice =
+            |orders: &Orders| orders.configuration.as_ref().ok().map(|c| c.selection.rules[0].choice_hash.clone());
+        if choice(&orders) != choice(running.machine.orders()) {
+            running.chosen_from = self.now;
+        }
         running.consents = std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration));
         self.step(target, Event::Orders(Box::new(orders)));
     }

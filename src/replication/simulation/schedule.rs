@@ -328,7 +328,7 @@ const SETTLING: Millis = 400_000;
 /// In that time every window opens.
 const WINDOWS: Millis = 300_000;
 /// The time that two lists have to be apart where a schedule says when they come.
-pub(super) const PROOF: Millis = 300_000;
+pub(super) const PROOF: Millis = 600_000;
 /// The brakes of deletions.
 pub(super) const BRAKES: [DeletionBrake; 4] = [
     DeletionBrake { max_percent: 0, min_allowed: 1 },

@@ -41,7 +41,6 @@ fn a_skipped_image_has_counts_of_its_own_and_has_not_failed() {
     let mut again = Bench::resumed(orders(1, "onTagConflict: Keep,"), bench.stored(), 100);
     again.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
     again.passes(600);
-    // The images that were verified last are read back after a restart.
     let skipped = |bench: &Bench| bench.copies.values().filter(|copy| copy.tag.as_str() == "v2").count();
     assert_eq!(skipped(&again), 0);
     again.passes(3000);

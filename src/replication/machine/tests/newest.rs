@@ -26,7 +26,7 @@ fn respecify(play: &mut Play, rule: &str, is_later: bool) {
 
 /// Histories of a rule that takes the newest three of a, b, c and d: the tags that are deleted, and those of the status.
 /// Besides the steps of the histories of deletions, `n2` takes the newest two from now on, and `l2` from the next process
-/// on; `f` is a filter that leaves d out.
+/// on; `f` is a filter that leaves d out, and `a` takes all.
 const HISTORIES: &[(&str, &str, &str)] = &[
     ("", "", "bcd"),
     (". L:abcd . L:abcd", "", "bcd"),
@@ -58,6 +58,9 @@ const HISTORIES: &[(&str, &str, &str)] = &[
     (". n9 L:abcd n3 L:abcd . L:abcd", "", "bcd"),
     (". f L:abcd . L:abcd . L:abcd", "", "abc"),
     (". f L:abcd . L:abcde . L:abcde", "a", "bce"),
+    (". n2 E . L:abcd . L:abcd", "", "cd"),
+    (". a n3 >a L:abcd . L:abcd", "", "bcd"),
+    (". a >a n3 L:abcd . L:abcd . L:abcd", "", "bcd"),
     // restarts
     (". L:abcde F . L:abcde", "b", "cde"),
     (". L:abcde R L:abcde . L:abcde", "b", "cde"),
@@ -73,6 +76,10 @@ fn play(script: &str, is_deleting: bool) -> Play {
         match word.split_at(1) {
             ("n", count) => respecify(&mut play, &rule(count.parse().unwrap(), is_deleting), false),
             ("l", count) => respecify(&mut play, &rule(count.parse().unwrap(), is_deleting), true),
+            ("a", "") => {
+                let deletion = "deleteReplication: {enabled: true},";
+                respecify(&mut play, if is_deleting { deletion } else { "" }, false);
+            }
             ("f", _) => {
                 let filter = "excludeTagFilters: [{filter: d, filterType: EXACT_MATCH}],";
                 respecify(&mut play, &format!("{} {filter}", rule(3, is_deleting)), false);

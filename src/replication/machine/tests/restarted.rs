@@ -37,3 +37,28 @@ fn a_status_that_had_no_room_stays_while_nothing_is_observed() {
     let published = again.unanswered.as_ref().unwrap().last().map(|(_, _, status)| status.summary.images);
     assert_eq!(published, Some(1), "what a list lacks is gone after a while");
 }
+
+#[test]
+fn an_image_that_a_late_write_may_undo_is_read_back_however_often_processes_start() {
+    let mut bench = Bench::new("");
+    bench.compare(&[("app", &[("v1", "1"), ("v2", "1")])], true);
+    let late = bench.copies.iter().find(|(_, copy)| copy.tag.as_str() == "v1").map(|(id, _)| *id).unwrap();
+    let result = Err(CodedError::new(FailureCode::DestinationUnavailable, "no answer".to_owned()));
+    let permission = Decision { allowed: true, reason: reason::SAME_NAMESPACE, message: String::new() };
+    bench.copies.remove(&late);
+    bench.step(Event::Ended(late, Some(Outcome { permission, result, is_unanswered: true, moved: 0 }), 0.5));
+    bench.copied(Ok(()));
+    bench.passes(10);
+    bench.copied(Ok(()));
+    bench.passes(5);
+    assert!(bench.statuses.values().all(|status| status.summary.complete == 2));
+    for second in [30, 45] {
+        let (statuses, identities) = (bench.statuses.clone(), bench.identities.clone());
+        bench = Bench { statuses, identities, ..Bench::resumed(orders(1, ""), bench.stored(), second) };
+        bench.compare(&[("app", &[("v1", "1"), ("v2", "1")])], true);
+        assert_eq!(bench.copying(), [], "nothing is read back at once");
+    }
+    bench.passes(60);
+    let read: Vec<&str> = bench.copies.values().map(|copy| copy.tag.as_str()).collect();
+    assert_eq!(read, ["v1"]);
+}
