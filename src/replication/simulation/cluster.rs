@@ -1,7 +1,7 @@
 //! The model of what people declare: configurations, Registries and consent; and the orders that a process makes of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use super::destination::Destination;
@@ -88,13 +88,6 @@ impl Shape {
     }
 
     fn selection(&self) -> Selection {
-        let filters = match &self.exact {
-            None => vec![repository_filter(RepositoryFilterType::PrefixMatch, "app/")],
-            Some(exact) => exact
-                .iter()
-                .map(|index| repository_filter(RepositoryFilterType::ExactMatch, repository(*index).as_str()))
-                .collect(),
-        };
         let mut options = CopyOptions::default();
         if self.with_platforms {
             options.platforms = vec!["linux/amd64".parse().expect("a platform")];
@@ -102,7 +95,7 @@ impl Shape {
         Selection {
             rules: vec![Rule {
                 name: "all".to_owned(),
-                repositories: RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters"),
+                repositories: repositories(self.exact.clone()),
                 tags: if self.without_tag { WITHOUT_TAG.clone() } else { ALL_TAGS.clone() },
                 destinations: self.destinations.iter().map(|index| self.target(*index)).collect(),
                 options,
@@ -113,6 +106,23 @@ impl Shape {
             }],
         }
     }
+}
+
+/// Returns the filters of repositories by number, or of all; to parse them takes long.
+fn repositories(exact: Option<Vec<usize>>) -> RepositoryFilters {
+    static PARSED: Mutex<BTreeMap<Option<Vec<usize>>, RepositoryFilters>> = Mutex::new(BTreeMap::new());
+    let parse = || {
+        let filters = match &exact {
+            None => vec![repository_filter(RepositoryFilterType::PrefixMatch, "app/")],
+            Some(exact) => exact
+                .iter()
+                .map(|index| repository_filter(RepositoryFilterType::ExactMatch, repository(*index).as_str()))
+                .collect(),
+        };
+        RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters")
+    };
+    let mut parsed = PARSED.lock().expect("no thread panics while it has the lock");
+    parsed.entry(exact.clone()).or_insert_with(parse).clone()
 }
 
 fn repository_filter(filter_type: RepositoryFilterType, filter: &str) -> RepositoryFilter {
