@@ -35,14 +35,17 @@ pub struct Engine {
 pub struct EngineLimits {
     /// Most blobs of one image under way at once; 0 counts as 1.
     pub blobs: usize,
-    /// Most entries of each table about destinations: an entry takes about 300 bytes, one that was forgotten costs a
-    /// request.
+    /// Most entries of each of ten tables about destinations: an entry takes about 300 bytes, one that was forgotten
+    /// costs a request. Those that are asked for again and again are not forgotten.
     pub remembered: usize,
 }
 
+/// The dates of images that are remembered: all of several repositories are needed at once.
+const REMEMBERED_DATES: usize = 50_000;
+
 impl Default for EngineLimits {
     fn default() -> Self {
-        Self { blobs: 8, remembered: 50_000 }
+        Self { blobs: 8, remembered: 10_000 }
     }
 }
 
@@ -61,7 +64,7 @@ impl Engine {
         let images = Arc::new(images);
         let finder = Arc::new(ReferrerFinder::new(cache.clone(), limits.remembered));
         let referrers = Arc::new(ReferrerCopier::new(images.clone(), finder.clone(), repositories.clone()));
-        let dates = Arc::new(ImageDates::new(cache.clone(), limits.remembered));
+        let dates = Arc::new(ImageDates::new(cache.clone(), REMEMBERED_DATES));
         Self { repositories, cache, images, finder, referrers, dates }
     }
 

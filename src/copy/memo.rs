@@ -1,4 +1,4 @@
-//! A bounded map that keeps the newest entries.
+//! A bounded map that keeps the newest entries, and those that are asked for.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,11 +13,18 @@ pub(super) struct Memo<K, V> {
 }
 
 struct Entries<K, V> {
-    known: HashMap<Arc<K>, (u64, V)>,
+    known: HashMap<Arc<K>, MemoEntry<V>>,
     /// Keys in the order in which they were noted. One that was noted again, or forgotten, leaves an entry behind whose
     /// number is not that of `known`.
     order: VecDeque<(u64, Arc<K>)>,
     next: u64,
+}
+
+struct MemoEntry<V> {
+    number: u64,
+    value: V,
+    /// True if it was asked for since it was noted, or since it was last spared.
+    is_used: bool,
 }
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
@@ -29,15 +36,19 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
 
     /// Returns the value of `key`.
     pub(super) fn recall(&self, key: &K) -> Option<V> {
-        self.entries.lock().known.get(key).map(|(_, value)| value.clone())
+        let mut entries = self.entries.lock();
+        let entry = entries.known.get_mut(key)?;
+        entry.is_used = true;
+        Some(entry.value.clone())
     }
 
-    /// Sets the value of `key`, which becomes the newest entry; the oldest one makes room where there is none.
+    /// Sets the value of `key`, which becomes the newest entry. Where there is no room the oldest one makes some that was
+    /// not asked for: a layer that every image has stays known.
     pub(super) fn note(&self, key: K, value: V) {
         let mut entries = self.entries.lock();
         let (key, number) = (Arc::new(key), entries.next);
         entries.next += 1;
-        entries.known.insert(key.clone(), (number, value));
+        entries.known.insert(key.clone(), MemoEntry { number, value, is_used: false });
         entries.order.push_back((number, key));
         entries.make_room(self.capacity);
     }
@@ -52,13 +63,18 @@ impl<K: Eq + Hash, V> Entries<K, V> {
     fn make_room(&mut self, capacity: usize) {
         while self.known.len() > capacity {
             let Some((number, key)) = self.order.pop_front() else { break };
-            if self.known.get(&key).is_some_and(|(current, _)| *current == number) {
-                self.known.remove(&key);
+            match self.known.get_mut(&key).filter(|entry| entry.number == number) {
+                Some(entry) if entry.is_used => {
+                    entry.is_used = false;
+                    self.order.push_back((number, key));
+                }
+                Some(_) => drop(self.known.remove(&key)),
+                None => {}
             }
         }
         if self.order.len() > 2 * capacity + SLACK {
             let known = &self.known;
-            self.order.retain(|(number, key)| known.get(key).is_some_and(|(current, _)| current == number));
+            self.order.retain(|(number, key)| known.get(key).is_some_and(|entry| entry.number == *number));
         }
     }
 }
@@ -79,6 +95,21 @@ mod tests {
         memo.forget(&1);
         memo.note(4, 'e');
         assert_eq!((memo.recall(&1), memo.recall(&3), memo.recall(&4)), (None, Some('d'), Some('e')));
+    }
+
+    #[test]
+    fn an_entry_that_is_asked_for_outlives_newer_ones() {
+        let memo = Memo::new(3);
+        memo.note(0, ());
+        for key in 1..100 {
+            memo.note(key, ());
+            assert!(memo.recall(&0).is_some(), "{key}");
+        }
+        for key in 100..106 {
+            memo.note(key, ());
+        }
+        assert_eq!(memo.recall(&0), None, "it was not asked for any more");
+        assert_eq!(memo.entries.lock().known.len(), 3);
     }
 
     #[test]
