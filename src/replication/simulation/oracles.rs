@@ -10,7 +10,7 @@ use super::names::{
 use super::process::{Running, is_ready};
 use super::world::{Target, World};
 use crate::image::Tag;
-use crate::plan::{ConfigurationReport, PairIdentity, RepositoryAddress, Row, RowState};
+use crate::plan::{Attempt, ConfigurationReport, PairIdentity, RepositoryAddress, Row, RowState};
 use crate::replication::machine::{Assignment, Effect, Pair, PairId};
 
 /// An invariant that did not hold.
@@ -31,8 +31,8 @@ pub(super) struct Oracles {
     pub ever_verified: BTreeSet<(Key, Content)>,
     /// Tags that were counted in a publication, until it is stored.
     counted: HashMap<(Target, PairId), BTreeSet<usize>>,
-    /// Tags that the stored status of a name counts.
-    stored: HashMap<String, BTreeSet<usize>>,
+    /// Tags that the stored status of a name counts, and the pair that it is of.
+    stored: HashMap<String, (Target, PairId, BTreeSet<usize>)>,
     /// Images of the last complete comparison that have not been verified since.
     owed: [BTreeSet<Key>; CONFIGURATIONS],
     /// True while nothing may change any more.
@@ -61,7 +61,7 @@ impl Oracles {
 
     pub(super) fn stored(&mut self, target: Target, pair: PairId, name: &str) {
         if let Some(counted) = self.counted.remove(&(target, pair)) {
-            self.stored.insert(name.to_owned(), counted);
+            self.stored.insert(name.to_owned(), (target, pair, counted));
         }
     }
 
@@ -141,7 +141,10 @@ impl World {
             running.deletions.values().any(|deleting| deleting.deletion.assignment.place == assignment.place);
         let key = Key { destination: place.0, repository: index, tag: number };
         let configuration = running.machine.configuration().expect("no copy without a spec").clone();
-        let times = (self.proof_interval(target, &configuration), running.chosen_from..self.now);
+        // A list says nothing of a tag that was seen since it was requested.
+        let sights = running.seen.iter().filter(|((of, tag, _), _)| (*of, *tag) == (index, number));
+        let sights = sights.map(|(_, sight)| sight.sent_at + 1).chain([running.chosen_from]);
+        let times = (self.proof_interval(target, &configuration), sights.max().unwrap_or_default()..self.now);
         let choice = configuration.selection.rules[0].choice_hash.as_str();
         let is_outside = self.oracles.deletions.is_outside(target, (index, number, choice), times);
         let is_in_window = configuration.windows.at(at(self.now)).is_open;
@@ -212,7 +215,10 @@ impl World {
         }
         let (destination, index) = ends(pair);
         let mut counted: BTreeSet<usize> = pair.ledger.entries().map(|(tag, _)| tag_index(tag)).collect();
-        let stored = self.oracles.stored.get(&identity.name);
+        // A pair that was dropped and is there again begins anew.
+        let is_anew = |of: &Target, pair: PairId| *of == target && pair != id;
+        let stored = self.oracles.stored.get(&identity.name).filter(|(of, pair, _)| !is_anew(of, *pair));
+        let stored = stored.map(|(.., tags)| tags);
         // Of a status that shows more than is known only what moves is withdrawn.
         let is_withdrawal = pair.is_short() && pair.was_published();
         if let Some(stored) = stored.filter(|_| is_withdrawal) {
@@ -235,8 +241,9 @@ impl World {
             let (key, wanted) = (Key { destination, repository: index, tag: tag_index(tag) }, content(&row.digest));
             let is_known = millis(row.observed_at.max(super::names::at(-1))) >= running.fresh_from;
             // An image that was verified stays complete while it is read back, and written again if it is gone.
-            let is_repaired = running.copies.values().any(|copying| (copying.key, copying.content) == (key, wanted))
-                && self.oracles.ever_verified.contains(&(key, wanted));
+            let is_copied = running.copies.values().any(|copying| (copying.key, copying.content) == (key, wanted));
+            let is_due = matches!(pair.ledger.attempt(tag, at(self.now)), Attempt::Copy(_));
+            let is_repaired = (is_copied || is_due) && self.oracles.ever_verified.contains(&(key, wanted));
             !is_complete(row) || !is_known || is_repaired || self.oracles.verified.get(&key) == Some(&wanted)
         };
         let false_row = pair.ledger.rows().find(|row| !is_proved(row)).map(|(tag, row)| format!("{tag} {row:?}"));
