@@ -89,7 +89,7 @@ impl Weather {
         // Lists prove nothing about tags that stay.
         let deletions = faults.iter().filter(|fault| **fault == Fault::DeleteTag).count() * (faults.len() / 8);
         faults.extend(std::iter::repeat_n(Fault::DeleteTag, deletions));
-        Self { faults, steps: rng.random_range(6..30), is_calm: false }
+        Self { faults, steps: rng.random_range(6..26), is_calm: false }
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
         base.merges = rng.random_bool(0.1);
         base.has_windows = rng.random_bool(0.15);
         base.newest = rng.random_bool(0.25).then(|| rng.random_range(1..=2));
-        base.has_schedule = rng.random_bool(0.1);
+        base.has_schedule = rng.random_bool(0.05);
         let interval = if base.has_schedule { 120 } else { interval };
         Declared {
             exists: index == 0 || rng.random_bool(0.2),
@@ -144,7 +144,7 @@ impl World {
         self.store.room = if self.chance(40) { self.pick(2) } else { 250 };
         self.store.has_records = self.chance(40);
         self.store.are_late = self.chance(50);
-        self.lingers = self.declared[0].base.deletion.is_some() && self.chance(50);
+        self.lingers = self.declared[0].base.deletion.is_some() && self.chance(30);
         self.start();
         self.after(100, Task::Act);
     }
