@@ -186,7 +186,8 @@ const BAR_OF_ONE: usize = 40;
 
 const SUMMARY: &str = "\
 After this page you know how fast Transship copies beside other tools, and how that is measured.
-Every number is in [the tables](performance-tables.md).
+Every number is in [the tables](performance-tables.md); what an operator of many images takes is in
+[the operator at size](size.md).
 
 `transship sync` and the fastest of the other tools, for each set of images. *Cold*: nothing is at
 the destination. *Warm*: everything is. *Changed*: one tag was changed. *Killed*: the tool was

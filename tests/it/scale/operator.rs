@@ -11,7 +11,7 @@ use transship::api::{REPLICATE_REQUESTED_AT, ReplicationConfiguration};
 
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
 use crate::support::kube_users::claim_operator;
-use crate::support::process::{ChildProcess, Port};
+use crate::support::process::{ChildProcess, Port, is_running};
 use crate::support::run_folder::new_folder;
 use crate::support::scripted::{Login, Personality, ScriptedRegistry};
 use crate::support::tls::client_builder;
@@ -110,6 +110,8 @@ impl ScaleGround {
         while !is_so().await {
             let tail = || self.process.as_ref().map(ChildProcess::log_tail).unwrap_or_default();
             assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {sentence}; {}", tail());
+            let runs = self.process.as_ref().is_none_or(|process| is_running(process.id()));
+            assert!(runs, "the operator has ended by itself before {sentence}; {}", tail());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
