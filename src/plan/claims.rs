@@ -141,6 +141,14 @@ impl Claims {
         [self.held.get(destination), reverse].into_iter().flatten().all(is_within)
     }
 
+    /// Returns true if all claims by which content came to `source` are of configurations of `namespace`.
+    pub fn leads_within(&self, namespace: &str, source: &RepositoryAddress) -> bool {
+        let first = self.held.get(source);
+        let chain = std::iter::successors(first, |claim| self.held.get(&claim.source)).take(MAX_CHAIN);
+        let mut namespaces = chain.map(|claim| self.namespaces.get(&claim.claimant.uid));
+        namespaces.all(|own| own.is_some_and(|own| own == namespace))
+    }
+
     /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
     /// or that `uid` itself has copied: by any number of configurations between them.
     pub fn closes_circle(
@@ -295,6 +303,21 @@ mod tests {
         assert!(claims.closes_circle("1", Accepted, &places[1], &places[3]), "its own copy");
         assert!(!claims.closes_circle("3", Accepted, &places[2], &places[3]));
         assert!(!claims.closes_circle("2", Accepted, &places[1], &places[0]), "a conflict of two");
+    }
+
+    #[test]
+    fn a_chain_is_within_a_namespace_if_each_of_its_configurations_is() {
+        let places = ["a", "b", "c"].map(|host| place(host, "x"));
+        let mut claims = Claims::default();
+        claims.introduce("1", "team");
+        claims.claim(&claimant(1, "1"), Accepted, &places[0], &places[1]).unwrap();
+        claims.claim(&claimant(1, "2"), Accepted, &places[1], &places[2]).unwrap();
+        let of = |claims: &Claims, place| [claims.leads_within("team", place), claims.leads_within("other", place)];
+        assert_eq!([of(&claims, &places[1]), of(&claims, &places[2])], [[true, false], [false, false]]);
+        claims.introduce("2", "team");
+        assert_eq!(of(&claims, &places[2]), [true, false]);
+        claims.forget("1");
+        assert_eq!(of(&claims, &places[2]), [false, false]);
     }
 
     #[test]

@@ -111,13 +111,16 @@ impl Machine {
         (from, to): (&RepositoryAddress, &RepositoryAddress),
         claims: &Claims,
     ) -> bool {
+        let is_weak = standing == Standing::Unproven || claims.is_outranked(standing, from, to);
+        self.shows(key, to, !is_weak, || claims.are_within(&self.orders.namespace, from, to))
+    }
+
+    fn shows(&self, key: &PairKey, to: &RepositoryAddress, is_strong: bool, is_own: impl Fn() -> bool) -> bool {
         let has_written = || {
             let pair = self.ids.get(key).map(|id| &self.pairs[id]);
             pair.is_some_and(|pair| pair.ledger.rows().any(|(_, row)| row.written.is_some()))
         };
-        let is_weak = standing == Standing::Unproven || claims.is_outranked(standing, from, to);
-        self.places.writable.contains(to)
-            || !is_weak && (claims.are_within(&self.orders.namespace, from, to) || has_written())
+        self.places.writable.contains(to) || is_strong && (is_own() || has_written())
     }
 
     /// Returns true unless the pair must not be: another configuration holds the destination, or it is the source. A pair
@@ -143,7 +146,8 @@ impl Machine {
             return true;
         }
         let is_circle = claims.closes_circle(&self.orders.holder.uid, standing, from, to);
-        if is_circle && standing != Standing::Unproven {
+        let is_own_circle = || claims.leads_within(&self.orders.namespace, from);
+        if is_circle && self.shows(key, to, standing != Standing::Unproven, is_own_circle) {
             self.note(circle(&key.repository));
             return false;
         }

@@ -205,6 +205,25 @@ fn a_conflict_with_another_owner_shows_once_an_image_would_be_taken() {
 }
 
 #[test]
+fn a_circle_through_other_owners_shows_once_an_image_would_be_taken() {
+    for (namespace, is_own) in [("a", true), ("team-o", false)] {
+        let mut bench = Bench::new("");
+        bench.consents(None, Standing::Accepted);
+        let older = |uid: &str| Claimant { created: at(-9), uid: uid.to_owned() };
+        for (uid, from, to) in [("uid-1", "d.example", "e.example"), ("uid-2", "e.example", "s.example")] {
+            bench.claims.introduce(uid, namespace);
+            bench.claims.claim(&older(uid), Standing::Accepted, &place(from), &place(to)).unwrap();
+        }
+        bench.compare(SOURCE, true);
+        let problem = |bench: &Bench| bench.report.problem.as_ref().map(|problem| problem.reason);
+        assert_eq!(problem(&bench).is_some(), is_own, "{namespace}");
+        assert_eq!((bench.holds(), bench.copies.len()), (false, usize::from(!is_own)), "no tag is written");
+        bench.copied(Err(FailureCode::DestinationConflict));
+        assert_eq!((problem(&bench), bench.statuses.len()), (Some(reason::SELF_REPLICATION), 0));
+    }
+}
+
+#[test]
 fn a_configuration_that_has_written_sees_that_an_older_one_took_the_place() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Accepted);
