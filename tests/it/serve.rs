@@ -11,6 +11,7 @@ mod newest;
 mod notified;
 mod reading;
 mod runs;
+mod signed;
 mod stopped;
 mod strangers;
 

@@ -188,6 +188,49 @@ async fn a_hundred_thousand_signatures_cost_a_bounded_number_of_requests() {
     assert!(requests < 200, "{requests} requests: {image:#}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_of_a_gibibyte_is_not_read() {
+    let (signer, source) = (CosignSigner::new(), registry());
+    let digest = source.push("app", "v1", &Image::single(1, 1, 1_000));
+    let signed = signer.simple_signatures(&[&digest]);
+    let mut manifest: Value = serde_json::from_slice(&signed.bytes).unwrap();
+    let payload = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    manifest["layers"][0]["size"] = json!(1_u64 << 30);
+    source.push("app", &signature_tag(&digest), &Image::of_manifest(&manifest, signed.blobs));
+    let endless = ScriptedFault::Endless { status: 200, headers: Vec::new(), first: "{", more: "        " };
+    source.fault(When::asked("GET", format!("/blobs/{payload}")).always(), endless);
+    let (image, requests) = outcome("signature-gibibyte", &source, &signer).await;
+    assert_eq!(image["status"], "FAILED", "{image:#}");
+    assert!(requests < 50, "{requests} requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_after_it_was_verified_is_copied_as_it_was_signed() {
+    let (signer, source, destination) = (CosignSigner::new(), registry(), registry());
+    let image = Image::single(1, 1, 1_000);
+    let digest = source.push("app", "v1", &image);
+    source.push("app", &signature_tag(&digest), &signer.simple_signatures(&[&digest]));
+    let mut files = files("signed-moved", &source, &[&destination]);
+    rule(&mut files)["verification"] = verified_by(&signer);
+    // The layers are read after the signature: the tag moves while they are on their way.
+    let late = ScriptedFault::AnswerLate(Duration::from_secs(3));
+    image.blobs.iter().for_each(|blob| {
+        source.fault(When::asked("GET", format!("/blobs/{}", blob.digest)).always(), late.clone());
+    });
+    let moves = async {
+        let is_read =
+            async || image.blobs.iter().any(|blob| source.count("GET", &format!("/blobs/{}", blob.digest)) > 0);
+        eventually(SOON, "a layer is read", is_read).await;
+        source.push("app", "v1", &Image::single(2, 1, 1_000))
+    };
+    let (output, unsigned) = tokio::join!(files.run("sync", &[]), moves);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(destination.tags("app")["v1"], digest);
+    let output = files.run("sync", &[]).await;
+    assert!(text(&output).contains("SignatureMissing"), "{}", text(&output));
+    assert_eq!(destination.tags("app")["v1"], digest, "the unsigned {unsigned} does not follow");
+}
+
 /// Sets what `app` needs for a copy in the configuration `all`.
 async fn require(scene: &crate::stories::scene::Scene, verification: Value) {
     let configurations = scene.configurations();
