@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use super::destination::Destination;
-use super::names::{DESTINATIONS, MERGING, MIRRORED, NAMESPACE, at, destination, repository, source, target};
+use super::names::{DESTINATIONS, MERGING, MIRRORED, Millis, NAMESPACE, at, destination, repository, source, target};
 use crate::plan::{
     Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, RepositoryAddress, RepositoryFilters,
     Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows, parse_configuration,
@@ -155,6 +155,10 @@ fn parsed(fields: &str) -> Configuration {
 impl Declared {
     pub(super) fn name(&self) -> String {
         format!("c{}", self.index)
+    }
+
+    pub(super) fn interval_millis(&self) -> Millis {
+        Millis::try_from(self.interval.as_millis()).expect("it is short")
     }
 
     pub(super) fn uid(&self) -> String {

@@ -181,8 +181,8 @@ impl World {
 
     /// Returns the time that two lists have to be apart.
     pub(super) fn proof_interval(&self, target: Target, configuration: &Configuration) -> Millis {
-        let interval = Millis::try_from(self.declared[target.configuration].interval.as_millis());
-        if matches!(configuration.pace, Pace::At(_)) { PROOF } else { interval.expect("it is short") }
+        let interval = self.declared[target.configuration].interval_millis();
+        if matches!(configuration.pace, Pace::At(_)) { PROOF } else { interval }
     }
 
     /// Within 24 hours, the length of no schedule, so many images may be deleted.

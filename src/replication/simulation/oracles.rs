@@ -112,9 +112,13 @@ impl World {
             _ => {}
         }
         let is_decision = match effect {
-            // Each image is read back once a day.
+            // Each image is read back once a day, in a window.
             Effect::Copy(_, assignment) => !self.is_verified(assignment),
-            Effect::Publish(..) | Effect::Report(_) | Effect::Delete(_) | Effect::DeleteTag(..) => true,
+            Effect::Report(report) => {
+                let earlier = self.store.reports[target.configuration].as_ref();
+                !report.waits_for_window && !earlier.is_some_and(|earlier| earlier.waits_for_window)
+            }
+            Effect::Publish(..) | Effect::Delete(_) | Effect::DeleteTag(..) => true,
             _ => false,
         };
         if self.oracles.is_window && is_decision {

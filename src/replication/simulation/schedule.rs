@@ -319,7 +319,7 @@ impl World {
     }
 
     pub(super) fn interval(&self) -> Millis {
-        Millis::try_from(self.declared[0].interval.as_millis()).expect("it is short")
+        self.declared[0].interval_millis()
     }
 }
 
