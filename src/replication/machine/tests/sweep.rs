@@ -259,6 +259,22 @@ fn a_sweep_asks_about_the_referrers_of_many_images_within_its_budget() {
 }
 
 #[test]
+fn a_notified_tag_is_looked_at_at_once_whatever_the_sweep_does() {
+    let (mut running, mut budget) = ([Sweeping::new("c", 2_000, "")], budget());
+    pass(&mut running, &mut budget, 10);
+    let [sweeping] = &mut running;
+    let moved = tag(1_999);
+    sweeping.source.insert(moved.clone(), "B");
+    let wanted = sweeping.bench.machine.hints_wanted();
+    let tags = vec![("app".parse().unwrap(), moved.clone(), None)];
+    sweeping.bench.step(Event::Hints(Hints { tags, ..Hints::default() }));
+    assert_eq!(sweeping.bench.machine.hints_wanted(), wanted - 1, "a look of its own");
+    let observed = sweeping.look(&moved);
+    sweeping.bench.step(Event::Looked(Looked::Seen(observed)));
+    assert!(sweeping.bench.copying().contains(&digest("B")));
+}
+
+#[test]
 fn a_sweep_pauses_while_the_source_cannot_be_read() {
     let mut running = [Sweeping::new("c", 1_000, "")];
     let mut budget = budget();
