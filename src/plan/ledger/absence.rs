@@ -72,8 +72,8 @@ impl Ledger {
     /// Forgets the tags that the source has and a changed spec no longer takes as its newest; those that an earlier list
     /// lacked go on leaving. Returns them. They stay at the destination.
     pub fn forget_outside(&mut self, is_outside: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-        let is_gone = |(tag, row): &(&Tag, &Box<Row>)| row.absence.is_none() && is_outside(tag);
-        let gone: Vec<Tag> = self.rows.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
+        let is_gone = |(tag, row): &(&Tag, &Row)| row.absence.is_none() && is_outside(tag);
+        let gone: Vec<Tag> = self.rows().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
         gone.iter().for_each(|tag| self.remove(tag));
         gone
     }
