@@ -178,6 +178,12 @@ impl World {
         }
     }
 
+    /// Returns true if newer tags may have pushed out one of a repository at some time.
+    fn may_be_outside(&self, configuration: usize, repository: usize, tag: usize) -> bool {
+        let newer = self.source.repositories[repository].tags[tag + 1..].iter().filter(|tag| !tag.0.is_empty());
+        self.declared[configuration].least_newest.is_some_and(|count| newer.count() >= count as usize)
+    }
+
     /// Returns true if the image was read back after the last write.
     fn is_verified(&self, assignment: &Assignment) -> bool {
         let key = Key {
@@ -196,7 +202,9 @@ impl World {
         let sight = running.seen[&(key.repository, key.tag, wanted)];
         let order = history.order(wanted, sight.pushes);
         let earlier = self.oracles.sent.insert(key, (wanted, order));
-        let is_newer = earlier.is_none_or(|(_, earlier)| order >= earlier);
+        // What newer tags have pushed out is not followed any more.
+        let is_newer = earlier.is_none_or(|(_, earlier)| order >= earlier)
+            || self.may_be_outside(target.configuration, key.repository, key.tag);
         self.oracles.verified.remove(&key);
         if !is_newer {
             self.violate("I3 no regress", || {
@@ -234,10 +242,9 @@ impl World {
             // all, or another process published it.
             let is_partial = self.store.room < 250 || self.processes[&target.process].has_regained;
             let is_hidden = is_partial && self.source.lies_to((target.process, target.configuration), index);
-            let declared = &self.declared[target.configuration];
-            let newer = self.source.repositories[index].tags[number + 1..].iter().filter(|tag| !tag.0.is_empty());
-            let is_pushed_out = declared.least_newest.is_some_and(|count| newer.count() >= count as usize);
-            has_vanished || is_hidden || is_pushed_out || (*number == 0 && declared.varies_tags)
+            let is_pushed_out = self.may_be_outside(target.configuration, index, *number);
+            let is_edited = *number == 0 && self.declared[target.configuration].varies_tags;
+            has_vanished || is_hidden || is_pushed_out || is_edited
         };
         let lost =
             stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();
