@@ -224,7 +224,7 @@ impl Machine {
         if is_complete {
             self.compared = Some(self.orders.generation);
         }
-        self.begin_sweep(comparison.begun, is_read, now);
+        self.begin_sweep(comparison.begun, now);
         // A source that cannot be read whole is compared all the same: the condition says how far that went.
         if !comparison.is_doubtful {
             self.handling = comparison.request.or(self.handling.take());

@@ -75,11 +75,12 @@ impl Machine {
     }
 
     /// Begins a round after a comparison, or has one follow the round that is under way.
-    pub(super) fn begin_sweep(&mut self, begun: Timestamp, is_read: bool, now: Timestamp) {
+    pub(super) fn begin_sweep(&mut self, begun: Timestamp, now: Timestamp) {
         if !self.sweeps() {
             return;
         }
-        self.sweep.is_paused &= !is_read;
+        // A repository that is missing keeps each comparison from being whole: the others are swept all the same.
+        self.sweep.is_paused = false;
         if self.sweep.round.is_some() {
             self.sweep.is_due = true;
             return;

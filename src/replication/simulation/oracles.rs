@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::cluster::Declared;
 use super::deletion_oracles::DeletionOracles;
 use super::names::{
     CONFIGURATIONS, Content, Key, at, content, destination_index, last_digit, millis, repository, repository_index,
@@ -295,7 +296,9 @@ impl World {
         let repository = spec.destination.repository.parse().expect("a repository name");
         let place = RepositoryAddress { host: super::cluster::host(to), repository };
         let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
-        let is_lost = others.into_iter().any(|other| process.claims.holds(&other.uid(), &place));
+        // It may have lost the place some time ago: what was deleted there is reported before its status is deleted.
+        let may_lose = |other: &Declared| other.was_deleted || process.claims.holds(&other.uid(), &place);
+        let is_lost = others.into_iter().any(may_lose);
         // It may have been dropped some time ago, and be there anew: it is published again then.
         let is_anew = running.machine.pairs().any(|pair| pair.identity.name == identity.name);
         let source = &self.source.repositories[index];

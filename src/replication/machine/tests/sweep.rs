@@ -295,6 +295,20 @@ fn a_sweep_pauses_while_the_source_cannot_be_read() {
 }
 
 #[test]
+fn a_missing_repository_stops_no_sweep_of_the_others() {
+    let mut running = [Sweeping::new("c", 1_000, "")];
+    let mut budget = budget();
+    running[0].compare(&mut budget);
+    let bench = &mut running[0].bench;
+    let (repository, failed) = bench.sweeps.pop_front().unwrap();
+    bench.sweeps.clear();
+    bench.step(Event::Swept(Looked::Unreadable(repository, failed), None));
+    bench.passes(61);
+    bench.find(Finding::Done(Coverage::Partial));
+    assert!(!bench.sweeps.is_empty(), "no comparison is whole while it is missing");
+}
+
+#[test]
 fn a_restart_does_not_begin_with_the_first_tag_again() {
     let first = |second: i64| {
         let mut bench = Bench::resumed(minutely(""), verified(10_000), second);
