@@ -152,9 +152,10 @@ impl Pair {
     /// are looked at again then.
     pub(crate) fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
-        self.ledger = Ledger::restore(&stored.images(), since, now);
+        let images = stored.images();
+        self.ledger = Ledger::restore(&images, since, now);
         self.ledger.restore_missed(&stored.missed);
-        self.usage = PairUsage::restore(&stored.status.summary);
+        self.usage = PairUsage::restore(&stored.status.summary, &images);
         self.deletions.restore(&stored.status.recent_deletions);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete

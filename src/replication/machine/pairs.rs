@@ -12,7 +12,7 @@ use crate::plan::{
     Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
     RepositoryAddress, collision,
 };
-use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference};
+use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, condition_type};
 
 impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule
@@ -118,6 +118,10 @@ impl Machine {
         if let Some(stored) = stored.map(|index| self.stored.swap_remove(index)) {
             if let Some(asked_at) = stored.referrers_asked_at {
                 self.source_repository(&key.repository).asked_at = Some(asked_at);
+            }
+            // An earlier process may have ended before it published its decision, and nothing is copied now.
+            if !stored.status.conditions.iter().any(|condition| condition.type_ == condition_type::PERMITTED) {
+                pair.permission.get_or_insert_with(|| self.decision(&key));
             }
             let choice = stored.choice.clone();
             if pair.restore(stored, now) {

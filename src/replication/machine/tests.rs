@@ -28,8 +28,8 @@ use super::*;
 use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
-    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, CreationDate, FailedRead, NarrowedTags, Replica,
-    parse_configuration,
+    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
+    NarrowedTags, Replica, parse_configuration,
 };
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
@@ -245,7 +245,9 @@ impl Bench {
         for (id, _) in std::mem::take(&mut self.copies) {
             let allowed = result != Err(FailureCode::RegistryPermissionDenied);
             let permission = Decision { allowed, reason: reason::SAME_NAMESPACE, message: String::new() };
-            let replica = || Replica { bytes: 7, ..Replica::default() };
+            let mut content = ContentSketch::default();
+            content.add(&digest("content"), 7);
+            let replica = || Replica { bytes: 7, content: content.clone(), ..Replica::default() };
             let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
             self.step(Event::Ended(id, Some(Outcome { permission, result, moved: 7, is_unanswered: false }), 0.5));
         }

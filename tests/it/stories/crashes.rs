@@ -25,10 +25,10 @@ const SIDE_BY_SIDE: usize = 8;
 /// Tags of a pair that outgrows its status.
 const MANY: usize = 300;
 
-/// Returns the distance of the writes at which the operator is killed: `TRANSSHIP_CRASH_STEP`, or 6. With 1 it is killed
+/// Returns the distance of the writes at which the operator is killed: `TRANSSHIP_CRASH_STEP`, or 10. With 1 it is killed
 /// at every one.
 fn step() -> usize {
-    std::env::var("TRANSSHIP_CRASH_STEP").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+    std::env::var("TRANSSHIP_CRASH_STEP").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
 /// What there is to copy.
@@ -46,6 +46,9 @@ enum Place {
     Cluster,
     Destination,
 }
+
+/// One write at which an operator is killed.
+type Point = (Place, Closing);
 
 /// Two registries, an operator, and the ways to the places where it writes.
 struct Site {
@@ -183,30 +186,32 @@ impl Site {
         (self.end_state().await, gates.map(|gate| gate.writes()))
     }
 
-    /// Kills the operator at `closing` and lets another one finish. Returns the end; `None` if nothing was killed, as
-    /// all was done before.
-    async fn killed_at(mut self, place: Place, closing: Closing) -> Option<EndState> {
-        let gate = Gate::new(closing);
-        match place {
-            Place::Cluster => self.to_cluster.set(&gate),
-            Place::Destination => self.to_destination.set(&gate),
+    /// Kills an operator at each of these writes, one after the other, and lets another one finish. Returns the end, and
+    /// how many were killed before all was done.
+    async fn killed_at(mut self, points: &[Point]) -> (EndState, usize) {
+        let mut killed = 0;
+        for (place, closing) in points {
+            let (gate, open) = (Gate::new(*closing), Gate::new(Closing::Never));
+            let gates = if *place == Place::Cluster { [&gate, &open] } else { [&open, &gate] };
+            self.to_cluster.set(gates[0]);
+            self.to_destination.set(gates[1]);
+            self.spawn();
+            tokio::select! {
+                () = gate.closed() => killed += 1,
+                () = self.is_done() => {}
+            }
+            self.scene.kill_operator();
+            for tag in self.destination.tags("app").keys() {
+                self.destination.tree("app", tag); // Whole, whenever it is looked at.
+            }
+            self.destination.collect_garbage();
         }
-        self.spawn();
-        let is_killed = tokio::select! {
-            () = gate.closed() => true,
-            () = self.is_done() => false,
-        };
-        self.scene.kill_operator();
-        for tag in self.destination.tags("app").keys() {
-            self.destination.tree("app", tag); // Whole, whenever it is looked at.
-        }
-        self.destination.collect_garbage();
         let open = Gate::new(Closing::Never);
         self.to_cluster.set(&open);
         self.to_destination.set(&open);
         self.spawn();
         self.is_done().await;
-        is_killed.then_some(self.end_state().await)
+        (self.end_state().await, killed)
     }
 }
 
@@ -219,27 +224,38 @@ async fn crash(content: Content, steps: [usize; 2]) {
         let numbers = (1..=writes).step_by(step);
         numbers.flat_map(move |n| [(place, Closing::BeforeWrite(n)), (place, Closing::AfterWrite(n))])
     });
-    let points: Vec<_> = points.collect();
-    let killed = futures::stream::iter(&points).map(|(place, closing)| async move {
-        let end = Site::new(content).await.killed_at(*place, *closing).await;
-        if let Some(end) = &end {
-            assert_eq!(end, expected, "{content:?}, {place:?}, {closing:?}");
-        }
-        usize::from(end.is_some())
+    let points: Vec<Vec<Point>> = points.map(|point| vec![point]).collect();
+    println!("{content:?}: {} writes to the cluster, {} to the destination", writes[0], writes[1]);
+    end_alike(content, &points, expected).await;
+}
+
+/// Every run with these points ends as expected.
+async fn end_alike(content: Content, runs: &[Vec<Point>], expected: &EndState) {
+    let killed = futures::stream::iter(runs).map(|points| async move {
+        let (end, killed) = Site::new(content).await.killed_at(points).await;
+        assert_eq!(end.statuses, expected.statuses, "{content:?}, {points:?}");
+        assert_eq!(end.configuration, expected.configuration, "{content:?}, {points:?}");
+        assert!(end == *expected, "{content:?}, {points:?}: {end:?}");
+        killed
     });
     let killed: usize = killed.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>().await.into_iter().sum();
-    println!(
-        "{content:?}: {} writes to the cluster, {} to the destination, killed at {killed} of {} points",
-        writes[0],
-        writes[1],
-        points.len()
-    );
-    assert!(killed * 2 > points.len(), "{killed} of {}", points.len());
+    let all = runs.iter().map(Vec::len).sum::<usize>();
+    println!("{content:?}: killed at {killed} of {all} points in {} runs", runs.len());
+    assert!(killed * 2 > all, "{killed} of {all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_killed_at_any_write_of_an_index_ends_the_same() {
     crash(Content::Signed, [step(), step()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_killed_again_while_it_recovers_ends_the_same() {
+    let (expected, writes) = Site::new(Content::Signed).await.undisturbed().await;
+    let firsts = (1..=writes[1]).step_by(step()).map(|n| (Place::Destination, Closing::AfterWrite(n)));
+    let seconds = [(Place::Destination, Closing::AfterWrite(1)), (Place::Cluster, Closing::BeforeWrite(2))];
+    let runs = firsts.flat_map(|first| seconds.map(|second| vec![first, second]));
+    end_alike(Content::Signed, &runs.collect::<Vec<_>>(), &expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,3 +62,17 @@ fn an_image_that_a_late_write_may_undo_is_read_back_however_often_processes_star
     let read: Vec<&str> = bench.copies.values().map(|copy| copy.tag.as_str()).collect();
     assert_eq!(read, ["v1"]);
 }
+
+#[test]
+fn a_decision_that_was_never_published_shows_although_nothing_is_copied() {
+    let bench = published(&[("v1", "A")]);
+    let mut stored = bench.stored();
+    stored.pairs[0].status.conditions.retain(|condition| condition.type_ != "Permitted");
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    again.compare(&[("app", &[("v1", "A")])], true);
+    again.passes(60);
+    let status = again.statuses.values().next().expect("it is written once");
+    let permitted = status.conditions.iter().find(|condition| condition.type_ == "Permitted");
+    assert!(permitted.is_some_and(|condition| condition.status == "True"), "{:?}", status.conditions);
+    assert!(again.copies.is_empty());
+}

@@ -1,7 +1,6 @@
 //! The usage of pairs: it is counted with copies, survives a restart, and is never written by itself.
 
 use super::*;
-use crate::plan::ContentSketch;
 
 fn content(parts: &[(&str, u64)]) -> ContentSketch {
     let mut content = ContentSketch::default();
