@@ -20,7 +20,7 @@ use crate::tag_filters::registry;
 const LONG: Duration = Duration::from_secs(180);
 
 /// Operators that run side by side; most of them wait.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 5;
 
 /// Tags of a pair that outgrows its status.
 const MANY: usize = 300;
@@ -126,7 +126,8 @@ impl Site {
                 .iter()
                 .all(|status| status.status.as_ref().is_some_and(|status| status.summary.complete == images as u64))
                 && shown.len() == 1;
-            if ready && complete && shown { Ok(()) } else { Err(seen.to_string()) }
+            let failed = self.scene.images().await.into_values().find_map(|image| image.message);
+            if ready && complete && shown { Ok(()) } else { Err(format!("{failed:?}; {seen}")) }
         })
         .await;
     }
