@@ -17,7 +17,7 @@ use crate::support::scripted::ScriptedRegistry;
 use crate::tag_filters::registry;
 
 /// For a start, a wait for the authority of the process before it, and all copies, on a busy machine.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(300);
 
 /// Operators that run side by side; most of them wait.
 const SIDE_BY_SIDE: usize = 5;
