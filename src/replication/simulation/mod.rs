@@ -17,6 +17,7 @@ mod observer;
 mod oracles;
 mod process;
 mod schedule;
+mod sights;
 mod source;
 mod store;
 mod trace;

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use super::copying::{Copying, Grant};
 use super::deleting::Deleting;
-use super::names::{Content, DESTINATIONS, Key, Millis, at, content, millis, repository_index, tag_index};
+use super::names::{Content, DESTINATIONS, Key, Millis, at, millis, repository_index, tag_index};
 use super::observer::Comparing;
-use super::source::Source;
+use super::sights::Sight;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
 use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity, RepositoryAddress};
-use crate::replication::machine::{
-    Coverage, Effect, Event, Finding, Looked, Machine, Observed, Orders, PairId, StoreOutcome,
-};
+use crate::replication::machine::{Coverage, Effect, Event, Finding, Machine, Orders, PairId, StoreOutcome};
 use crate::terms::ReplicationStatusStatus;
 
 /// A process.
@@ -51,15 +49,6 @@ pub(super) struct Running {
     /// The repositories and tags that the present comparison has observed.
     pub found: BTreeSet<(usize, usize)>,
     pub is_active: bool,
-}
-
-/// An observation of a content under a tag.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sight {
-    /// The time of its request.
-    pub sent_at: Millis,
-    /// The number of changes of the tag until its answer arrived; it can show none of a later one.
-    pub pushes: usize,
 }
 
 impl World {
@@ -363,35 +352,6 @@ impl World {
     pub(super) fn has_authority(&self, process: u32) -> bool {
         let state = &self.processes[&process];
         self.leader == Some(process) && self.now >= state.granted_from && !state.is_ending
-    }
-}
-
-impl Running {
-    /// Writes down what an event observes.
-    fn watch(&mut self, event: &Event, source: &Source) {
-        match event {
-            Event::Looked(Looked::Seen(observed)) | Event::Swept(Looked::Seen(observed), _) => {
-                self.see(observed, source)
-            }
-            Event::Found(id, finding) if self.comparing.as_ref().is_some_and(|comparing| comparing.id == *id) => {
-                match finding {
-                    Finding::Repositories { .. } => self.found.clear(),
-                    Finding::Image(observed) => {
-                        self.found.insert((repository_index(observed.repository.as_str()), tag_index(&observed.tag)));
-                        self.see(observed, source);
-                    }
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn see(&mut self, observed: &Observed, source: &Source) {
-        let (index, number) = (repository_index(observed.repository.as_str()), tag_index(&observed.tag));
-        let latest = self.seen.entry((index, number, content(&observed.digest))).or_default();
-        latest.sent_at = millis(observed.sent_at).max(latest.sent_at);
-        latest.pushes = source.repositories[index].tags[number].0.len();
     }
 }
 

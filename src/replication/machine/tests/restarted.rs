@@ -39,7 +39,7 @@ fn a_status_that_had_no_room_stays_while_nothing_is_observed() {
 }
 
 #[test]
-fn an_image_that_a_late_write_may_undo_is_read_back_however_often_processes_start() {
+fn an_image_in_doubt_is_read_back_however_often_processes_start() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1"), ("v2", "1")])], true);
     let late = bench.copies.iter().find(|(_, copy)| copy.tag.as_str() == "v1").map(|(id, _)| *id).unwrap();
