@@ -248,8 +248,10 @@ impl Pair {
     /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published
     /// once it has an image, and not while the ledger knows less than the last status showed.
     pub(crate) fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_empty = self.published.is_none() && !self.may_exist && self.ledger.counts().images == 0;
-        if is_empty || self.publishing.is_some() {
+        // What another one left stays until this one has seen a list.
+        let is_unseen = !self.may_exist || !self.was_closed;
+        let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
+        if is_empty && is_unseen || self.publishing.is_some() {
             return None;
         }
         if let Some(short) = self.short.as_ref().filter(|short| !self.is_awaited || self.is_unknown(short)) {

@@ -12,7 +12,7 @@ use super::process::{Running, is_ready};
 use super::world::{Target, World};
 use crate::image::Tag;
 use crate::plan::{Attempt, ConfigurationReport, PairIdentity, RepositoryAddress, Row, RowState};
-use crate::replication::machine::{Assignment, Effect, Pair, PairId};
+use crate::replication::machine::{Assignment, Effect, Pair, PairId, Record};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub(super) struct Oracles {
     pub ever_verified: BTreeSet<(Key, Content)>,
     /// Tags that were counted in a publication, until it is stored.
     counted: HashMap<(Target, PairId), BTreeSet<usize>>,
-    /// Tags that the stored status of a name counts, and the pair that it is of.
-    stored: HashMap<String, (Target, PairId, BTreeSet<usize>)>,
+    /// Tags that the stored status of a name counts.
+    stored: HashMap<String, BTreeSet<usize>>,
     /// Images of the last complete comparison that have not been verified since.
     owed: [BTreeSet<Key>; CONFIGURATIONS],
     /// True while nothing may change any more.
@@ -62,7 +62,7 @@ impl Oracles {
 
     pub(super) fn stored(&mut self, target: Target, pair: PairId, name: &str) {
         if let Some(counted) = self.counted.remove(&(target, pair)) {
-            self.stored.insert(name.to_owned(), (target, pair, counted));
+            self.stored.insert(name.to_owned(), counted);
         }
     }
 
@@ -110,6 +110,8 @@ impl World {
             Effect::DeleteTag(_, deletion) => self.check_deleted_tag(target, &deletion.assignment),
             Effect::Report(report) if is_leading => self.check_report(target, report),
             Effect::Compare(_) => self.oracles.comparisons += 1,
+            // A pair that was dropped and is there again begins anew.
+            Effect::Record(identity, Record::StartedOver(_)) => drop(self.oracles.stored.remove(&identity.name)),
             _ => {}
         }
         let is_decision = match effect {
@@ -228,10 +230,7 @@ impl World {
         }
         let (destination, index) = ends(pair);
         let mut counted: BTreeSet<usize> = pair.ledger.entries().map(|(tag, _)| tag_index(tag)).collect();
-        // A pair that was dropped and is there again begins anew.
-        let is_anew = |of: &Target, pair: PairId| *of == target && pair != id;
-        let stored = self.oracles.stored.get(&identity.name).filter(|(of, pair, _)| !is_anew(of, *pair));
-        let stored = stored.map(|(.., tags)| tags);
+        let stored = self.oracles.stored.get(&identity.name);
         // Of a status that shows more than is known only what moves is withdrawn.
         let is_withdrawal = pair.is_short() && pair.was_published();
         if let Some(stored) = stored.filter(|_| is_withdrawal) {

@@ -12,7 +12,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use transship::api::ReplicationStatus;
 use transship::terms::ReplicationState;
 
-use super::operator::{ScaleGround, Taken, configuration_object, registry_object};
+use super::operator::{Mark, ScaleGround, Taken, configuration_object, registry_object};
 use super::{ConfigurationCourse, ImageCourse};
 use crate::support::image::{Blob, Image};
 
@@ -78,21 +78,7 @@ pub async fn images(course: ImageCourse) -> Vec<CourseFigure> {
     figures.add("warm comparison: requests to the source", warm.source as f64, "");
     figures.add("warm comparison: requests to destinations", warm.destination as f64, "");
 
-    ground.is_quiet().await;
-    let before = statuses(&ground).await;
-    ground.kill();
-    let mark = ground.mark();
-    ground.start();
-    ground.is_ready().await;
-    figures.add("restart: seconds until it is ready", ground.since(&mark).seconds, "s");
-    ground.is_quiet().await;
-    let restarted = ground.since(&mark);
-    figures.add("restart: CPU", restarted.cpu, "s");
-    figures.add("restart: API writes", restarted.writes as f64, "");
-    figures.add("restart: requests to the source", restarted.source as f64, "");
-    figures.add("restart: requests to destinations", restarted.destination as f64, "");
-    let changed = statuses(&ground).await.iter().filter(|(name, version)| before.get(*name) != Some(version)).count();
-    figures.add("restart: statuses that changed", changed as f64, "");
+    let mark = restarted(&mut ground, &mut figures).await;
     figures.add("restart: memory at its peak", ground.memory().1, "MiB");
     for write in ground.writes(&mark).iter().take(5) {
         eprintln!("a write after the restart: {} {}", write.verb, write.request_uri);
@@ -107,6 +93,27 @@ pub async fn images(course: ImageCourse) -> Vec<CourseFigure> {
     figures.add("restart: first push is at the destination", arrived, "s");
     figures.add("restart: first push is COMPLETE in the status", shown, "s");
     figures.0
+}
+
+/// Kills the operator when it is quiet and starts it again: adds what that costs until it is quiet. Returns the mark of the
+/// start.
+async fn restarted(ground: &mut ScaleGround, figures: &mut Figures) -> Mark {
+    ground.is_quiet().await;
+    let before = statuses(ground).await;
+    ground.kill();
+    let mark = ground.mark();
+    ground.start();
+    ground.is_ready().await;
+    figures.add("restart: seconds until it is ready", ground.since(&mark).seconds, "s");
+    ground.is_quiet().await;
+    let taken = ground.since(&mark);
+    figures.add("restart: CPU", taken.cpu, "s");
+    figures.add("restart: API writes", taken.writes as f64, "");
+    figures.add("restart: requests to the source", taken.source as f64, "");
+    figures.add("restart: requests to destinations", taken.destination as f64, "");
+    let changed = statuses(ground).await.iter().filter(|(name, version)| before.get(*name) != Some(version)).count();
+    figures.add("restart: statuses that changed", changed as f64, "");
+    mark
 }
 
 /// Kills the operator, pushes, starts it, and returns the seconds after which the push is at the first destination and
@@ -178,19 +185,7 @@ pub async fn configurations(course: ConfigurationCourse) -> Vec<CourseFigure> {
     let to = &ground.destinations[0];
     ground.until("the push is there", async || to.digest(FIRST_ALONE, "pushed").is_some()).await;
     figures.add("one push: seconds", began.elapsed().as_secs_f64(), "s");
-    ground.is_quiet().await;
-    let before = statuses(&ground).await;
-    ground.kill();
-    let mark = ground.mark();
-    ground.start();
-    ground.is_ready().await;
-    figures.add("restart: seconds until it is ready", ground.since(&mark).seconds, "s");
-    ground.is_quiet().await;
-    let restarted = ground.since(&mark);
-    figures.add("restart: API writes", restarted.writes as f64, "");
-    figures.add("restart: requests to destinations", restarted.destination as f64, "");
-    let changed = statuses(&ground).await.iter().filter(|(name, version)| before.get(*name) != Some(version)).count();
-    figures.add("restart: statuses that changed", changed as f64, "");
+    restarted(&mut ground, &mut figures).await;
     figures.0
 }
 

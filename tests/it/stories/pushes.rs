@@ -16,7 +16,7 @@ use crate::support::scripted::{ScriptedFault, ScriptedRegistry, When};
 use crate::support::turns::turn;
 use crate::tag_filters::registry;
 
-const REPOSITORIES: u64 = 4;
+pub(super) const REPOSITORIES: u64 = 4;
 const TAGS: u64 = 200;
 const PUSH_EVERY: Duration = Duration::from_millis(10);
 /// A request stops the comparison before it.
@@ -140,12 +140,12 @@ async fn compare_again_and_again(scene: Arc<Scene>) {
     }
 }
 
-fn repositories() -> impl Iterator<Item = String> {
+pub(super) fn repositories() -> impl Iterator<Item = String> {
     (0..REPOSITORIES).map(|number| format!("app-{number}"))
 }
 
 /// Returns the digest of each `repository:tag`.
-fn tags(registry: &ScriptedRegistry) -> BTreeMap<String, String> {
+pub(super) fn tags(registry: &ScriptedRegistry) -> BTreeMap<String, String> {
     let tags = repositories().flat_map(|repository| {
         registry.tags(&repository).into_iter().map(move |(tag, digest)| (format!("{repository}:{tag}"), digest))
     });

@@ -11,6 +11,7 @@ use transship::api::{RegistryPermissionPolicy, ReplicationConfiguration};
 use transship::terms::ReplicationState;
 
 use super::operator::Operator;
+use super::pushes::{REPOSITORIES, repositories, tags};
 use super::scene::{NOTIFY_TOKEN, Scene, to, to_other};
 use crate::support::chaos::ChaosProxy;
 use crate::support::eventually::eventually;
@@ -19,7 +20,6 @@ use crate::support::memory::resident;
 use crate::support::scripted::{Login, PASSWORD, Personality, ScriptedRegistry, USER};
 use crate::support::tls::client_builder;
 
-const REPOSITORIES: u64 = 4;
 const TAGS: u64 = 60;
 /// Of a thousand requests to each registry.
 const FAULTS: u64 = 50;
@@ -266,18 +266,6 @@ impl Site {
 
 /// The number of a process, the seconds since the start, and its memory in kB.
 type Sample = (u32, f64, u64);
-
-fn repositories() -> impl Iterator<Item = String> {
-    (0..REPOSITORIES).map(|number| format!("app-{number}"))
-}
-
-/// Returns the digest of each `repository:tag`.
-fn tags(registry: &ScriptedRegistry) -> BTreeMap<String, String> {
-    let tags = repositories().flat_map(|repository| {
-        registry.tags(&repository).into_iter().map(move |(tag, digest)| (format!("{repository}:{tag}"), digest))
-    });
-    tags.collect()
-}
 
 /// Counts the requests that begin or end an upload, or write a manifest.
 fn writes(registry: &ScriptedRegistry) -> usize {

@@ -285,6 +285,30 @@ fn a_request_gives_a_refused_claim_its_weight_again() {
 }
 
 #[test]
+fn a_status_that_could_not_be_deleted_is_not_emptied_before_a_list() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    bench.unanswered = Some(Vec::new());
+    for _ in 0..2 {
+        bench.passes(600);
+        bench.compare(&[("other", &[("v1", "1")])], true);
+    }
+    let name = bench.statuses.keys().next().unwrap().clone();
+    bench.step(Event::Deleted(name, StoreOutcome::Failed));
+    bench.unanswered = None;
+    let shown = bench.statuses.clone();
+    bench.step(Event::Hints(Hints { overflown: true, ..Hints::default() }));
+    bench.passes(3);
+    let names = ["app".parse().unwrap()].into();
+    let (unmatched, invalid) = Default::default();
+    bench.find(Finding::Repositories { names, unmatched, invalid, sent_at: bench.now });
+    bench.find(Finding::Opened("app".parse().unwrap()));
+    bench.passes(5);
+    assert_eq!(bench.statuses, shown, "nothing is known of it yet");
+}
+
+#[test]
 fn a_push_during_the_deletion_of_a_status_claims_nothing() {
     let mut bench = Bench::new("");
     bench.compare(SOURCE, true);
