@@ -149,7 +149,10 @@ impl World {
         let matches = configuration.selection.matches(&assignment.repository);
         let rule = matches.into_iter().find(|m| m.destination == assignment.destination);
         let brake = rule.filter(|rule| rule.target == assignment.place.repository).and_then(|rule| rule.deletion);
-        let sights = running.seen.iter().filter(|((index, of, _), _)| (*index, *of) == (number, tag));
+        // A push says nothing for a tag that is none of the newest.
+        let is_followed = !self.may_be_outside(target.configuration, number, tag);
+        let is_of_tag = |of: (usize, usize)| is_followed && of == (number, tag);
+        let sights = running.seen.iter().filter(|((index, of, _), _)| is_of_tag((*index, *of)));
         let rules = ProofRules {
             interval: self.proof_interval(target, configuration),
             has_records: self.store.keeps_lists(),

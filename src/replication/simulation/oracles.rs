@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Returns true if newer tags may have pushed out one of a repository at some time.
-    fn may_be_outside(&self, configuration: usize, repository: usize, tag: usize) -> bool {
+    pub(super) fn may_be_outside(&self, configuration: usize, repository: usize, tag: usize) -> bool {
         let newer = self.source.repositories[repository].tags[tag + 1..].iter().filter(|tag| !tag.0.is_empty());
         self.declared[configuration].least_newest.is_some_and(|count| newer.count() >= count as usize)
     }

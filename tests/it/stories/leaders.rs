@@ -129,6 +129,7 @@ async fn a_lease_that_others_delete_or_edit_is_taken_again_by_one_replica() {
     let leases = replicas.scene.api::<Lease>(&replicas.scene.namespace.name.clone());
     leases.delete("transship", &DeleteParams::default()).await.unwrap();
     replicas.push(&second).await;
+    eventually(SOON, "the Lease is there again", async || leases.get_opt("transship").await.unwrap().is_some()).await;
     let holder = Patch::Merge(json!({"spec": {"holderIdentity": "another-user", "leaseTransitions": 99}}));
     leases.patch("transship", &PatchParams::default(), &holder).await.unwrap();
     // The leader ends, as it does not hold the Lease any more; Kubernetes starts it again.
