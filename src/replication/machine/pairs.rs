@@ -88,13 +88,11 @@ impl Machine {
         if is_left {
             self.deleting.remove(&identity.name);
         }
-        let (is_inherited, is_taken_over) = self.inheritance(&to, claims);
+        let (is_inherited, _) = self.inheritance(&to, claims);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
-            pair.doubt_until = now + MAX_LATE_WRITE;
-        }
-        if is_taken_over {
-            pair.observe_from = now;
+            // An answer that is under way may be older than what was written there.
+            (pair.doubt_until, pair.observe_from) = (now + MAX_LATE_WRITE, now);
         }
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
         pair.deletions.brake = brake;

@@ -47,3 +47,23 @@ fn copies_of_a_source_that_the_spec_no_longer_names_stop() {
     bench.compare(SOURCE, true);
     assert!(bench.copies.values().all(|copy| copy.source_uid == "uid-t") && bench.copies.len() == 1);
 }
+
+#[test]
+fn an_answer_from_before_a_registry_was_replaced_is_looked_at_again() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    bench.copied(Ok(()));
+    bench.passes(10);
+    let late = bench.observed("app", "v1", "2", bench.now);
+    bench.passes(5);
+    bench.pushed("v1", "3");
+    bench.passes(10);
+    assert_eq!(bench.copying(), [digest("3")]);
+    bench.copied(Ok(()));
+    bench.step(Event::Orders(Box::new(replaced("d"))));
+    let looks = bench.machine.hints_wanted();
+    bench.step(Event::Looked(Looked::Seen(late)));
+    bench.passes(10);
+    assert!(bench.copying().is_empty(), "what is there is newer");
+    assert!(bench.machine.hints_wanted() <= looks);
+}
