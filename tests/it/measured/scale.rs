@@ -28,7 +28,8 @@ async fn idle_configurations_cost_no_writes_nor_do_restarts() {
     let _turn = turn().await;
     let figures = configurations(ConfigurationCourse { configurations: 40, registries: 4 }).await;
     let is = |name: &str| figure(&figures, name);
-    assert!(is("configurations: API writes of one") <= 6.0, "{figures:#?}");
+    // Five of its pair and its reports; on a slow machine reports in between, too.
+    assert!(is("configurations: API writes of one") <= 8.0, "{figures:#?}");
     assert_eq!(is("idle: API writes"), 0.0, "{figures:#?}");
     assert_eq!(is("restart: statuses that changed"), 0.0, "{figures:#?}");
     assert!(is("restart: API writes") <= 5.0, "{figures:#?}");
