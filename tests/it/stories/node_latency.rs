@@ -122,7 +122,7 @@ impl LatencyRecords {
         ];
         // A comparison may have found the tag before its notification came.
         let next = reached[1..].iter().flatten().min().copied();
-        let is_by_comparison = reached[0].zip(next).is_some_and(|(notified, next)| notified > next);
+        let is_by_comparison = next.is_some_and(|next| reached[0].is_none_or(|notified| notified > next));
         reached[0] = reached[0].filter(|_| !is_by_comparison);
         let mut last = *began;
         for (number, (stage, at)) in STAGES.iter().zip(reached).enumerate() {
