@@ -33,14 +33,11 @@ impl Machine {
         }
     }
 
-    /// Returns true if writes of an earlier holder may be under way, and true if that was another configuration.
-    pub(super) fn inheritance(&self, place: &RepositoryAddress, claims: &Claims) -> (bool, bool) {
-        (claims.is_inherited(place), claims.is_taken_over(&self.orders.holder.uid, place))
-    }
-
     /// Begins anew with a pair whose destination another configuration has written to meanwhile.
     pub(super) fn take_over(&mut self, id: PairId, claims: &Claims, now: Timestamp) {
-        let (is_inherited, is_taken_over) = self.inheritance(&self.pairs[&id].place, claims);
+        let place = &self.pairs[&id].place;
+        let is_inherited = claims.is_inherited(place);
+        let is_taken_over = claims.is_taken_over(&self.orders.holder.uid, place);
         self.touch(id, now, |pair| {
             if is_inherited {
                 pair.doubt_until = now + MAX_LATE_WRITE;

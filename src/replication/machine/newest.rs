@@ -73,9 +73,9 @@ impl Machine {
     /// rules again has not chosen what was pushed in between.
     pub(super) fn forget_choices(&mut self) {
         let Some(configuration) = &self.configuration else { return };
-        for pair in self.pairs.values_mut() {
+        for pair in self.pairs.values_mut().filter(|pair| pair.choice.is_some()) {
             let choice = configuration.selection.choice_hash(&pair.key.repository, pair.key.to());
-            if pair.choice.is_some() && pair.choice != choice {
+            if pair.choice != choice {
                 pair.choice = None;
                 self.effects.push(Effect::Record(pair.identity.clone(), Record::Chosen(None)));
             }

@@ -61,7 +61,10 @@ impl Machine {
             Some(id) => self.pairs[&id].is_denied.then(|| self.decision(key)),
             None => Some(self.decision(key)).filter(|decision| !decision.allowed),
         };
-        if present.is_none() && self.is_deleting(&self.identity(key, &source, &destination).name) {
+        if present.is_none()
+            && !self.deleting.is_empty()
+            && self.is_deleting(&self.identity(key, &source, &destination).name)
+        {
             self.compare_soon(now); // Its object and record are being deleted: it is made anew after that.
             return None;
         }
@@ -88,7 +91,7 @@ impl Machine {
         if is_left {
             self.deleting.remove(&identity.name);
         }
-        let (is_inherited, _) = self.inheritance(&to, claims);
+        let is_inherited = claims.is_inherited(&to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
         if is_inherited {
             // An answer that is under way may be older than what was written there.

@@ -1,4 +1,4 @@
-//! What people change while a schedule runs: consent, specs, and Registries.
+//! Changes that people make while a schedule runs: of consent, specs, and Registries.
 
 use super::names::CONFIGURATIONS;
 use super::schedule::{BRAKES, Fault};

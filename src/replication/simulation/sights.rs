@@ -1,4 +1,4 @@
-//! What a configuration of a process has seen of the source: the latest sight of each content under a tag.
+//! Sights of the source by a configuration of a process: the latest one of each content under a tag.
 
 use super::names::{Millis, content, millis, repository_index, tag_index};
 use super::process::Running;

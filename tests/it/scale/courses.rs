@@ -1,4 +1,4 @@
-//! What is done to an operator, and the figures of it.
+//! Courses of events that an operator goes through, and the figures of them.
 
 use std::collections::BTreeMap;
 use std::fmt;

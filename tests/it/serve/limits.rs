@@ -1,4 +1,4 @@
-//! What a `serve` refuses or leaves out, and says: settings that a registry lacks, and statuses beyond its flags.
+//! Limits of a `serve`, as it says them: settings that a registry lacks, and statuses beyond its flags.
 
 use serde_json::json;
 

@@ -31,7 +31,7 @@ fn step() -> usize {
     std::env::var("TRANSSHIP_CRASH_STEP").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// What there is to copy.
+/// The images that there are to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     /// An index of two platforms, and two artifacts that refer to it.
@@ -40,7 +40,7 @@ enum Content {
     Many,
 }
 
-/// Where the operator writes.
+/// The places that the operator writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Cluster,

@@ -26,7 +26,7 @@ fn tag(number: usize) -> Tag {
     format!("v{number:06}").parse().unwrap()
 }
 
-/// What a process left that has verified so many tags.
+/// Returns the state that a process left which has verified so many tags.
 fn verified(count: usize) -> Stored {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v000000", "A")])], true);
@@ -276,16 +276,21 @@ fn a_notified_tag_is_looked_at_at_once_whatever_the_sweep_does() {
     assert!(sweeping.bench.copying().contains(&digest("B")));
 }
 
-#[test]
-fn a_sweep_pauses_while_the_source_cannot_be_read() {
-    let mut running = [Sweeping::new("c", 1_000, "")];
-    let mut budget = budget();
+/// Has a sweep of which a look failed; returns its tag, too.
+fn unreadable() -> ([Sweeping; 1], Budget, Tag) {
+    let (mut running, mut budget) = ([Sweeping::new("c", 1_000, "")], budget());
     running[0].compare(&mut budget);
     let bench = &mut running[0].bench;
     let (repository, failed) = bench.sweeps.pop_front().unwrap();
     bench.sweeps.clear();
     bench.step(Event::Swept(Looked::Unreadable(repository, failed.clone()), None));
-    assert!(bench.sweeps.is_empty(), "nothing is looked at in vain");
+    (running, budget, failed)
+}
+
+#[test]
+fn a_sweep_pauses_while_the_source_cannot_be_read() {
+    let (mut running, mut budget, failed) = unreadable();
+    assert!(running[0].bench.sweeps.is_empty(), "nothing is looked at in vain");
     pass(&mut running, &mut budget, 61);
     assert!(running[0].bench.sweeps.len() + running[0].looks.values().sum::<usize>() > 0);
     assert_eq!(running[0].comparisons, 2);
@@ -296,13 +301,8 @@ fn a_sweep_pauses_while_the_source_cannot_be_read() {
 
 #[test]
 fn a_missing_repository_stops_no_sweep_of_the_others() {
-    let mut running = [Sweeping::new("c", 1_000, "")];
-    let mut budget = budget();
-    running[0].compare(&mut budget);
+    let (mut running, ..) = unreadable();
     let bench = &mut running[0].bench;
-    let (repository, failed) = bench.sweeps.pop_front().unwrap();
-    bench.sweeps.clear();
-    bench.step(Event::Swept(Looked::Unreadable(repository, failed), None));
     bench.passes(61);
     bench.find(Finding::Done(Coverage::Partial));
     assert!(!bench.sweeps.is_empty(), "no comparison is whole while it is missing");
