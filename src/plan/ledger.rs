@@ -75,8 +75,7 @@ impl Ledger {
             row.referrers.seen = row.referrers.verified.clone();
             row.audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
                 Some(doubtful) => doubtful.min(now + MAX_RESTORED_WAIT),
-                // At its time of the day: a restart looks at nothing at once, and puts nothing off.
-                None => next_in_cycle(&image.tag, AUDIT_INTERVAL, now),
+                None => next_audit(image, now),
             };
             ledger.counts.add(&row);
             ledger.rows.insert(tag, Box::new(row));
@@ -333,6 +332,14 @@ impl Ledger {
             self.counts.subtract(&row);
         }
     }
+}
+
+/// Returns the time of the next audit of an image that an earlier process verified: its time of the day, so that a restart
+/// looks at nothing at once and puts nothing off. The same tag of two repositories has two times. An image that was verified
+/// just now waits for the next day, since a time so soon after would say that its content is in doubt.
+fn next_audit(image: &ImageStatus, now: Timestamp) -> Timestamp {
+    let verified = image.completed_at.unwrap_or(now).min(now);
+    next_in_cycle(&format!("{}@{}", image.tag, image.digest), AUDIT_INTERVAL, now.max(verified + MAX_LATE_WRITE))
 }
 
 #[cfg(test)]

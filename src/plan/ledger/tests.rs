@@ -394,6 +394,30 @@ fn restarts_put_no_audit_off() {
 }
 
 #[test]
+fn audits_of_a_tag_in_many_repositories_are_spread_over_the_day() {
+    let due: BTreeSet<_> = (0..50).map(|n| verified_at(0, "latest", &[n], at(1_000)).due_at(&tag("latest"))).collect();
+    assert_eq!(due.len(), 50);
+}
+
+#[test]
+fn no_image_is_in_doubt_because_a_process_starts_soon_after_it_was_verified() {
+    for second in (0..24 * 3600).step_by(60) {
+        let ledger = verified_at(second, "latest", b"a", at(second + 1));
+        assert_eq!(ledger.row(&tag("latest")).unwrap().doubted_until(at(second)), None, "verified at {second}");
+    }
+}
+
+/// Returns the ledger that a process restores at `now` with one image that was verified at `second`.
+fn verified_at(second: i64, name: &str, content: &[u8], now: Timestamp) -> Ledger {
+    let image = ImageStatus {
+        status: ReplicationState::Complete,
+        completed_at: Some(at(second)),
+        ..ImageStatus::pending(name.to_owned(), Digest::sha256(content).to_string())
+    };
+    Ledger::restore(&[image], None, now)
+}
+
+#[test]
 fn an_image_that_a_comparison_finds_between_two_pushes_is_owed() {
     let mut ledger = Ledger::default();
     ledger.observe(&tag("a"), &Digest::sha256(b"1"), at(0), at(9));
