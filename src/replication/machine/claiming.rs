@@ -38,7 +38,9 @@ impl Machine {
         let place = &self.pairs[&id].place;
         let is_inherited = claims.is_inherited(place);
         let is_taken_over = claims.is_taken_over(&self.orders.holder.uid, place);
+        let next_copy = self.next_copy;
         self.touch(id, now, |pair| {
+            pair.copies_from = next_copy;
             if is_inherited {
                 pair.doubt_until = now + MAX_LATE_WRITE;
             }

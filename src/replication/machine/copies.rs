@@ -173,8 +173,8 @@ impl Machine {
             pair.change(now);
             pair.usage.take_moved(outcome.as_ref().map_or(0, |outcome| outcome.moved));
             match outcome {
-                // It was copied as the rule said before it changed.
-                Some(_) if options != pair.options => drop(pair.ledger.interrupt(&tag)),
+                // It was copied as the rule said before it changed, or before another may have written there.
+                Some(_) if options != pair.options || copy < pair.copies_from => drop(pair.ledger.interrupt(&tag)),
                 Some(Outcome { permission, result: Ok(replica), .. }) => {
                     pair.permission = Some(permission);
                     return pair.complete((&tag, &digest), replica, doubt_until, now);

@@ -145,8 +145,8 @@ pub(crate) struct Machine {
     reported: LastReport,
     /// True if counts changed since the last report.
     is_changed: bool,
-    /// True if another process may have reported since.
-    is_report_doubted: bool,
+    /// Another process may have published pairs that this one has never seen.
+    was_frozen: bool,
     lags: BTreeMap<NamespacedName, LagWindow>,
     lag_watch: LagWatch,
     ending: Option<Ending>,
@@ -231,7 +231,7 @@ impl Machine {
             handled: stored.handled_request,
             reported: LastReport::new(now),
             is_changed: true,
-            is_report_doubted: false,
+            was_frozen: false,
             lags: BTreeMap::new(),
             lag_watch: LagWatch::default(),
             ending: None,

@@ -162,7 +162,7 @@ impl Machine {
         self.doubt_until = now + MAX_LATE_WRITE;
         self.compare_at = now;
         self.compare_again();
-        self.is_report_doubted = true;
+        (self.reported.is_doubted, self.was_frozen) = (true, true);
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
             self.touch(id, now, |pair| pair.reopen(now));

@@ -90,6 +90,8 @@ pub(crate) struct Pair {
     pub doubt_until: Timestamp,
     /// Tags are copied only if they were observed since: another configuration may have written newer ones before.
     pub observe_from: Timestamp,
+    /// The first copy since the pair has its destination: outcomes of earlier ones may be from before another wrote there.
+    pub copies_from: CopyId,
     /// The lag of the image that was verified last.
     pub lag: Option<String>,
     changed_at: Option<Timestamp>,
@@ -138,6 +140,7 @@ impl Pair {
             is_filling: false,
             doubt_until: now,
             observe_from: Timestamp::MIN,
+            copies_from: 0,
             lag: None,
             changed_at: None,
             published: None,

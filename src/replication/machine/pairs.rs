@@ -93,6 +93,7 @@ impl Machine {
         }
         let is_inherited = claims.is_inherited(&to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
+        pair.copies_from = self.next_copy;
         if is_inherited {
             // An answer that is under way may be older than what was written there.
             (pair.doubt_until, pair.observe_from) = (now + MAX_LATE_WRITE, now);
@@ -136,7 +137,7 @@ impl Machine {
             let takes = |tag: &Tag| selection.is_none_or(|rules| rules.takes(&key.repository, key.to(), tag));
             pair.ledger.retain_taken(takes);
         }
-        if is_left {
+        if is_left || self.was_frozen {
             pair.lost_sight(now);
         }
         if !pair.was_published() && (is_left || pair.options.fingerprint().is_some()) {

@@ -135,7 +135,7 @@ impl Machine {
             || self.deletions.condition != self.reported.report.held_deletions
             || self.deletions.counts != self.reported.report.former_deletions
             || self.is_sweep_slow(now) != self.reported.report.is_sweep_slow;
-        let is_urgent = is_changed || self.is_report_doubted;
+        let is_urgent = is_changed || self.reported.is_doubted;
         let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
         if !is_urgent && !(self.is_changed && (is_due || is_quiet)) {
@@ -143,9 +143,9 @@ impl Machine {
         }
         self.is_changed = false;
         let report = self.present_report(problem, blocked, stopped_backfill, now);
-        if !report.shows_the_same(&self.reported.report) || self.is_report_doubted {
-            self.is_report_doubted = false;
-            self.reported = LastReport { report: report.clone(), owes: self.owes(), fails: self.fails(), at: now };
+        if !report.shows_the_same(&self.reported.report) || self.reported.is_doubted {
+            let (owes, fails) = (self.owes(), self.fails());
+            self.reported = LastReport { report: report.clone(), owes, fails, is_doubted: false, at: now };
             self.effects.push(Effect::Report(Box::new(report)));
         }
     }

@@ -230,13 +230,15 @@ pub(super) struct LastReport {
     pub(super) owes: bool,
     /// True if it counts an image that has failed.
     pub(super) fails: bool,
+    /// True if another process may have reported since.
+    pub(super) is_doubted: bool,
     pub(super) at: Timestamp,
 }
 
 impl LastReport {
     /// Returns the report of a configuration that starts.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { report: ConfigurationReport::default(), owes: false, fails: false, at: now }
+        Self { report: ConfigurationReport::default(), owes: false, fails: false, is_doubted: false, at: now }
     }
 }
 

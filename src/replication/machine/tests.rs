@@ -75,6 +75,8 @@ struct Bench {
     claims: Claims,
     now: Timestamp,
     copies: BTreeMap<CopyId, Arc<Assignment>>,
+    /// True if copies end before they hear that they shall stop.
+    stops_late: bool,
     deletions: BTreeMap<CopyId, Arc<Deletion>>,
     statuses: BTreeMap<String, crate::terms::ReplicationStatusStatus>,
     identities: BTreeMap<String, Arc<PairIdentity>>,
@@ -113,6 +115,7 @@ impl Bench {
             sweeps: VecDeque::new(),
             swept: None,
             comparison: None,
+            stops_late: false,
             unanswered: None,
             records: Vec::new(),
             dates: BTreeMap::new(),
@@ -159,6 +162,7 @@ impl Bench {
                     continue;
                 }
                 Effect::Stop(id) if self.deletions.remove(&id).is_some() => Event::TagDeleted(id, None, 0.5),
+                Effect::Stop(_) if self.stops_late => continue,
                 Effect::Stop(id) => {
                     self.copies.remove(&id);
                     Event::Ended(id, None, 0.5)

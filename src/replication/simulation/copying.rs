@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::names::{Content, Key, Millis, content, destination_index, repository_index, tag_index};
+use super::names::{Content, Key, Millis, content};
 use super::world::{Target, Task, World};
 use crate::copy::CodedError;
 use crate::plan::Replica;
@@ -52,11 +52,7 @@ const AUTHORITY_EXPIRES: bool = true;
 
 impl World {
     pub(super) fn begin_copy(&mut self, target: Target, copy: CopyId, assignment: Arc<Assignment>) {
-        let key = Key {
-            destination: destination_index(&assignment.destination),
-            repository: repository_index(assignment.repository.as_str()),
-            tag: tag_index(&assignment.tag),
-        };
+        let key = Key::of(&assignment);
         let content = content(&assignment.digest);
         let (tries, waits) = (0, 0);
         let copying = Copying { assignment, key, content, tries, waits, is_writing: false, is_unanswered: false };
@@ -94,7 +90,7 @@ impl World {
                 self.fail(target, copy, FailureCode::DestinationUnavailable);
             }
             Step::Verify => {
-                let is_there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)) == Some(&wanted);
+                let is_there = self.destinations[key.destination].tags.get(&key.slot()) == Some(&wanted);
                 if is_there {
                     self.oracles.verified.insert(key, wanted);
                     self.oracles.ever_verified.insert((key, wanted));
@@ -153,7 +149,7 @@ impl World {
             let delay = self.draw(2_000, 20_000);
             return self.after(delay, Task::Copy(target, copy, Step::Unavailable));
         }
-        let is_there = destination.tags.get(&(key.repository, key.tag)) == Some(&wanted);
+        let is_there = destination.tags.get(&key.slot()) == Some(&wanted);
         self.then(target, copy, if is_there { Step::Verify } else { Step::Write });
     }
 

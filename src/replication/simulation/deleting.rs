@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::names::{Content, Key, content, destination_index, digest, repository_index, tag_index};
+use super::names::{Content, Key, content, digest};
 use super::world::{Target, Task, World};
 use crate::copy::{CodedError, Removal};
 use crate::replication::machine::{CopyId, Deletion, DeletionOutcome, Event};
@@ -46,14 +46,10 @@ const LOOKS_AT_DESTINATION: bool = true;
 impl World {
     pub(super) fn begin_deletion(&mut self, target: Target, copy: CopyId, deletion: Arc<Deletion>) {
         let assignment = &deletion.assignment;
-        let key = Key {
-            destination: destination_index(&assignment.destination),
-            repository: repository_index(assignment.repository.as_str()),
-            tag: tag_index(&assignment.tag),
-        };
+        let key = Key::of(assignment);
         let recorded = assignment.written.as_ref().map(content);
         let changes = self.source.repositories[key.repository].tags[key.tag].0.len();
-        let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
+        let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         let (waits, is_sending, is_unanswered) = (0, false, false);
         let deleting = Deleting { deletion, key, recorded, changes, there, waits, is_sending, is_unanswered };
         let Some(running) = self.running(target) else { return };
@@ -73,7 +69,7 @@ impl World {
     pub(super) fn delete(&mut self, target: Target, copy: CopyId, step: DeletionStep) {
         let Some(deleting) = self.running(target).and_then(|running| running.deletions.get(&copy)) else { return };
         let (key, recorded, is_outside) = (deleting.key, deleting.recorded, deleting.deletion.is_outside);
-        let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
+        let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         match step {
             DeletionStep::LookAtSource if is_outside || !LOOKS_AT_SOURCE => {
                 self.then_delete(target, copy, DeletionStep::LookAtDestination);

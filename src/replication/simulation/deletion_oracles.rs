@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::names::{Content, Key, Millis, TAGS, at, content, destination_index, repository_index, tag_index};
+use super::names::{Content, Key, Millis, TAGS, at, content, repository_index, tag_index};
 use super::process::Running;
 use super::schedule::PROOF;
 use super::world::{Target, World};
@@ -85,10 +85,8 @@ impl DeletionOracles {
     /// A person approves what a process wants to delete.
     pub(super) fn approve(&mut self, configuration: usize, running: &Running) {
         for pair in running.machine.pairs() {
-            let (destination, repository) = super::oracles::ends(pair);
-            let leaving = pair.ledger.leaving().map(|(tag, digest)| {
-                (configuration, Key { destination, repository, tag: tag_index(tag) }, content(digest))
-            });
+            let leaving = pair.ledger.leaving();
+            let leaving = leaving.map(|(tag, digest)| (configuration, Key::in_pair(pair, tag), content(digest)));
             self.approved.extend(leaving);
         }
     }
@@ -139,7 +137,7 @@ impl World {
     /// A deletion is decided by complete lists, within the brake, with consent, and in a window.
     pub(super) fn check_deleted_tag(&mut self, target: Target, assignment: &Assignment) {
         let (number, tag) = (repository_index(assignment.repository.as_str()), tag_index(&assignment.tag));
-        let key = Key { destination: destination_index(&assignment.destination), repository: number, tag };
+        let key = Key::of(assignment);
         let process = &self.processes[&target.process];
         let running = &process.running[&target.configuration];
         let (Ok(configuration), Some(recorded)) = (&running.machine.orders().configuration, &assignment.written) else {
@@ -214,7 +212,7 @@ impl World {
         let history = &self.source.repositories[key.repository].tags[key.tag];
         let is_outside = deleting.deletion.is_outside;
         let is_at_source = !is_outside && history.now().is_some() && history.0.len() == deleting.changes;
-        let there = self.destinations[key.destination].tags.get(&(key.repository, key.tag)).copied();
+        let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         let is_other = there.is_some() && there != recorded && there == deleting.there;
         self.oracles.verified.remove(&key);
         if is_at_source {

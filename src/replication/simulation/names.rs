@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{DestinationTemplate, NamespacedName, RuleTarget};
+use crate::plan::{DestinationTemplate, NamespacedName, RepositoryAddress, RuleTarget};
+use crate::replication::machine::{Assignment, Pair};
 
 /// Milliseconds since the simulation began.
 pub(super) type Millis = i64;
@@ -19,7 +20,32 @@ pub(super) type Content = usize;
 pub(super) struct Key {
     pub destination: usize,
     pub repository: usize,
+    /// True if it goes where all repositories would merge: another place than its own.
+    pub is_merged: bool,
     pub tag: usize,
+}
+
+impl Key {
+    /// Returns the tag to which an assignment writes.
+    pub(super) fn of(assignment: &Assignment) -> Self {
+        Self::at(&assignment.destination, &assignment.place, &assignment.repository, &assignment.tag)
+    }
+
+    /// Returns a tag of the place of a pair.
+    pub(super) fn in_pair(pair: &Pair, tag: &Tag) -> Self {
+        Self::at(&pair.key.destination, &pair.place, &pair.key.repository, tag)
+    }
+
+    fn at(to: &NamespacedName, place: &RepositoryAddress, from: &RepositoryName, tag: &Tag) -> Self {
+        let (destination, repository) = (destination_index(to), repository_index(from.as_str()));
+        let is_merged = *place != super::cluster::place(destination, repository);
+        Self { destination, repository, is_merged, tag: tag_index(tag) }
+    }
+
+    /// Returns the place in the model of its destination.
+    pub(super) fn slot(self) -> (usize, usize) {
+        (self.repository + if self.is_merged { REPOSITORIES } else { 0 }, self.tag)
+    }
 }
 
 pub(super) const REPOSITORIES: usize = 3;

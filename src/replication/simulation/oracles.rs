@@ -12,7 +12,7 @@ use super::process::{Running, is_ready};
 use super::world::{Target, World};
 use crate::image::Tag;
 use crate::plan::{Attempt, ConfigurationReport, PairIdentity, RepositoryAddress, Row, RowState};
-use crate::replication::machine::{Assignment, Effect, Pair, PairId, Record};
+use crate::replication::machine::{Assignment, Effect, PairId, Record};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ impl Oracles {
     /// A comparison was complete: what it found is owed until it is verified.
     pub(super) fn compared(&mut self, target: Target, running: &Running) {
         for pair in running.machine.pairs() {
-            let (destination, repository) = ends(pair);
+            let repository = repository_index(pair.key.repository.as_str());
             let found = running.found.iter().filter(|(index, _)| *index == repository);
-            let known = found.filter(|(_, number)| pair.ledger.row(&tag(*number)).is_some());
-            let keys = known.map(|(_, number)| Key { destination, repository, tag: *number });
+            let known = found.map(|(_, number)| tag(*number)).filter(|tag| pair.ledger.row(tag).is_some());
+            let keys = known.map(|tag| Key::in_pair(pair, &tag));
             self.owed[target.configuration].extend(keys);
         }
     }
@@ -85,7 +85,7 @@ impl Oracles {
         let newest = running.machine.configuration().and_then(|configured| configured.selection.rules[0].newest);
         let newest = newest.map_or(usize::MAX, |newest| newest.count as usize);
         let is_owed = |key: &Key| {
-            let pair = running.machine.pairs().find(|pair| ends(pair) == (key.destination, key.repository));
+            let pair = running.machine.pairs().find(|pair| Key::in_pair(pair, &tag(key.tag)) == *key);
             pair.is_some_and(|pair| {
                 // What was pushed since may take its place.
                 let newer = pair.ledger.rows().filter(|(other, row)| tag_index(other) > key.tag && !row.is_leaving());
@@ -136,17 +136,13 @@ impl World {
         let wanted = content(&assignment.digest);
         let sight = running.seen.get(&(index, number, wanted));
         let is_fresh = sight.is_some_and(|sight| sight.sent_at >= running.fresh_from);
-        let place = (destination_index(&assignment.destination), index, number);
-        let is_alone = !running
-            .copies
-            .values()
-            .any(|copying| (copying.key.destination, copying.key.repository, copying.key.tag) == place);
+        let key = Key::of(assignment);
+        let is_alone = !running.copies.values().any(|copying| copying.key == key);
         let is_wanted = is_wanted(running, assignment);
         let others = running.machine.pairs().filter(|pair| pair.place == assignment.place);
         let is_merged = others.into_iter().any(|pair| pair.key.repository != assignment.repository);
         let is_deleting =
             running.deletions.values().any(|deleting| deleting.deletion.assignment.place == assignment.place);
-        let key = Key { destination: place.0, repository: index, tag: number };
         let configuration = running.machine.configuration().expect("no copy without a spec").clone();
         // A list says nothing of a tag that was seen since it was requested.
         let sights = running.seen.iter().filter(|((of, tag, _), _)| (*of, *tag) == (index, number));
@@ -189,11 +185,7 @@ impl World {
 
     /// Returns true if the image was read back after the last write.
     fn is_verified(&self, assignment: &Assignment) -> bool {
-        let key = Key {
-            destination: destination_index(&assignment.destination),
-            repository: repository_index(assignment.repository.as_str()),
-            tag: tag_index(&assignment.tag),
-        };
+        let key = Key::of(assignment);
         self.oracles.verified.get(&key) == Some(&content(&assignment.digest))
     }
 
@@ -228,7 +220,7 @@ impl World {
         if !self.processes[&target.process].claims.holds(&running.machine.orders().holder.uid, &pair.place) {
             return; // It learns that soon.
         }
-        let (destination, index) = ends(pair);
+        let index = repository_index(pair.key.repository.as_str());
         let mut counted: BTreeSet<usize> = pair.ledger.entries().map(|(tag, _)| tag_index(tag)).collect();
         let stored = self.oracles.stored.get(&identity.name);
         // Of a status that shows more than is known only what moves is withdrawn.
@@ -238,10 +230,12 @@ impl World {
         }
         let is_excused = |number: &usize| {
             let has_vanished = self.source.repositories[index].tags[*number].has_vanished();
-            // A first list that is wrong hides what new images make up for in number, where a status had no room for
-            // all, or another process published it.
+            // New images make up in number for what a status had no room for, or another process published: until the
+            // first list, and longer if that is wrong.
             let is_partial = self.store.room < 250 || self.processes[&target.process].has_regained;
-            let is_hidden = is_partial && self.source.lies_to((target.process, target.configuration), index);
+            let makes_up = stored.is_some_and(|stored| counted.len() >= stored.len());
+            let is_hidden =
+                is_partial && (makes_up || self.source.lies_to((target.process, target.configuration), index));
             let is_pushed_out = self.may_be_outside(target.configuration, index, *number);
             let is_edited = *number == 0 && self.declared[target.configuration].varies_tags;
             has_vanished || is_hidden || is_pushed_out || is_edited
@@ -249,7 +243,7 @@ impl World {
         let lost =
             stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();
         let is_proved = |(tag, row): &(&Tag, &Row)| {
-            let (key, wanted) = (Key { destination, repository: index, tag: tag_index(tag) }, content(&row.digest));
+            let (key, wanted) = (Key::in_pair(pair, tag), content(&row.digest));
             let is_known = millis(row.observed_at.max(super::names::at(-1))) >= running.fresh_from;
             // An image that was verified stays complete while it is read back, and written again if it is gone.
             let is_copied = running.copies.values().any(|copying| (copying.key, copying.content) == (key, wanted));
@@ -354,10 +348,6 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
 }
 
 /// Returns the numbers of the destination and the repository of a pair.
-pub(super) fn ends(pair: &Pair) -> (usize, usize) {
-    (destination_index(&pair.key.destination), repository_index(pair.key.repository.as_str()))
-}
-
 pub(super) fn destination_index_of(identity: &PairIdentity) -> usize {
     last_digit(&identity.spec.destination.registry_ref.name)
 }

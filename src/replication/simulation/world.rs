@@ -259,11 +259,11 @@ impl World {
 
     fn land(&mut self, key: Key, content: Content) {
         self.trace(|_| format!("content {content} lands at {key:?}"));
-        self.destinations[key.destination].tags.insert((key.repository, key.tag), content);
+        self.destinations[key.destination].tags.insert(key.slot(), content);
     }
 
     fn remove(&mut self, key: Key) {
-        let gone = self.destinations[key.destination].tags.remove(&(key.repository, key.tag));
+        let gone = self.destinations[key.destination].tags.remove(&key.slot());
         self.trace(|_| format!("content {gone:?} of {key:?} is deleted"));
     }
 }

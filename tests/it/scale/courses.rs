@@ -95,8 +95,8 @@ pub async fn images(course: ImageCourse) -> Vec<CourseFigure> {
     figures.0
 }
 
-/// Kills the operator when it is quiet and starts it again: adds what that costs until it is quiet. Returns the mark of the
-/// start.
+/// Kills the operator when it is quiet and starts it again: adds what that costs until it is quiet, though the source is
+/// swept on. Returns the mark of the start.
 async fn restarted(ground: &mut ScaleGround, figures: &mut Figures) -> Mark {
     ground.is_quiet().await;
     let before = statuses(ground).await;
@@ -107,6 +107,7 @@ async fn restarted(ground: &mut ScaleGround, figures: &mut Figures) -> Mark {
     figures.add("restart: seconds until it is ready", ground.since(&mark).seconds, "s");
     ground.is_quiet().await;
     let taken = ground.since(&mark);
+    figures.add("restart: seconds of the figures below", taken.seconds, "s");
     figures.add("restart: CPU", taken.cpu, "s");
     figures.add("restart: API writes", taken.writes as f64, "");
     figures.add("restart: requests to the source", taken.source as f64, "");

@@ -116,7 +116,8 @@ impl ScaleGround {
         }
     }
 
-    /// Waits until nothing is asked of a registry or written to the API server for three seconds.
+    /// Waits until nothing is asked of a destination or written to the API server for three seconds. A source may be swept
+    /// meanwhile: that takes hours at size.
     pub async fn is_quiet(&self) {
         let mut since = self.mark();
         self.until("it is quiet", async || {
@@ -125,7 +126,7 @@ impl ScaleGround {
             }
             let taken = self.since(&since);
             since = self.mark();
-            taken.writes + taken.source + taken.destination == 0
+            taken.writes + taken.destination == 0
         })
         .await;
     }

@@ -328,3 +328,20 @@ fn a_push_during_the_deletion_of_a_status_claims_nothing() {
     bench.compare(SOURCE, true);
     assert!(bench.holds(), "it is there again");
 }
+
+#[test]
+fn what_was_verified_before_another_may_have_written_counts_no_more() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Accepted);
+    bench.compare(SOURCE, true);
+    bench.stops_late = true;
+    bench.consents(Some(DENY), Standing::Accepted);
+    assert!(bench.gives_way(), "the other one writes now");
+    bench.claims.release("uid-y", |_| false);
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds());
+    assert_eq!(bench.copies.len(), 1, "it began before");
+    bench.copied(Ok(()));
+    let counts: Vec<u64> = bench.machine.pairs().map(|pair| pair.ledger.counts().complete).collect();
+    assert_eq!(counts, [0], "it is looked at again");
+}
