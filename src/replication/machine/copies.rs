@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::state::{Queued, RunningCopy, Slot};
-use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, PairId, Record};
+use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, Pair, PairId, Record};
 use crate::copy::CodedError;
 use crate::image::{Digest, Tag};
 use crate::plan::{Attempt, Claims, FailedAttempt, RepositoryAddress, image_status};
@@ -159,34 +159,35 @@ impl Machine {
         self.progressed_at = now;
         self.stop_writing(copy, &place, &tag);
         self.leave_slot(group);
-        let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
-        let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
-        let code = outcome.as_ref().map(|outcome| outcome.result.as_ref().err().map(|failed| failed.code));
         // The pair may have been dropped and made anew meanwhile: what is known of the write concerns that one then.
         let id = if self.pairs.contains_key(&id) { id } else { self.pair_at(&place).unwrap_or(id) };
         let doubt_until = self.doubt(&place, &tag, outcome.as_ref().is_none_or(|it| it.is_unanswered), now);
+        let moved = outcome.as_ref().map_or(0, |outcome| outcome.moved);
+        // It was copied as the rule said before it changed, or before another may have written there.
+        let is_present = |pair: &Pair| options == pair.options && copy >= pair.copies_from;
+        let outcome = outcome.filter(|_| self.pairs.get(&id).is_none_or(is_present));
+        let failed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err());
+        let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
+        let code = outcome.as_ref().map(|outcome| outcome.result.as_ref().err().map(|failed| failed.code));
         let was_complete = self.pairs.get(&id).is_some_and(|pair| pair.ledger.is_complete(&tag));
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {
                 pair.running.remove(&tag);
             }
             pair.change(now);
-            pair.usage.take_moved(outcome.as_ref().map_or(0, |outcome| outcome.moved));
-            match outcome {
-                // It was copied as the rule said before it changed, or before another may have written there.
-                Some(_) if options != pair.options || copy < pair.copies_from => drop(pair.ledger.interrupt(&tag)),
-                Some(Outcome { permission, result: Ok(replica), .. }) => {
-                    pair.permission = Some(permission);
-                    return pair.complete((&tag, &digest), replica, doubt_until, now);
-                }
-                Some(Outcome { permission, result: Err(failure), .. }) => {
-                    pair.permission = Some(permission);
-                    let CodedError { code, message, retry_after, .. } = failure;
+            pair.usage.take_moved(moved);
+            let Some(Outcome { permission, result, .. }) = outcome else {
+                pair.ledger.interrupt(&tag);
+                return false;
+            };
+            pair.permission = Some(permission);
+            match result {
+                Ok(replica) => pair.complete((&tag, &digest), replica, doubt_until, now),
+                Err(CodedError { code, message, retry_after, .. }) => {
                     pair.ledger.fail(&tag, &digest, FailedAttempt { code, message, retry_after, jitter }, now);
+                    false
                 }
-                None => drop(pair.ledger.interrupt(&tag)),
             }
-            false
         });
         self.note_verified(id, &tag, (was_complete, verified == Some(true)), now);
         self.settle(id, &tag, failed, jitter, now);

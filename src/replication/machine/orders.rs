@@ -165,6 +165,7 @@ impl Machine {
         (self.reported.is_doubted, self.was_frozen) = (true, true);
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
+            self.decide_unshown(id);
             self.touch(id, now, |pair| pair.reopen(now));
         }
     }

@@ -93,7 +93,6 @@ impl Machine {
         }
         let is_inherited = claims.is_inherited(&to);
         let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
-        pair.copies_from = self.next_copy;
         if is_inherited {
             // An answer that is under way may be older than what was written there.
             (pair.doubt_until, pair.observe_from) = (now + MAX_LATE_WRITE, now);
@@ -146,7 +145,8 @@ impl Machine {
         }
     }
 
-    fn insert(&mut self, pair: Pair, now: Timestamp) -> PairId {
+    fn insert(&mut self, mut pair: Pair, now: Timestamp) -> PairId {
+        pair.copies_from = self.next_copy;
         let id = self.next_pair;
         self.next_pair += 1;
         self.ids.insert(pair.key.clone(), id);

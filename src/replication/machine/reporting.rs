@@ -84,7 +84,16 @@ impl Machine {
         self.stored.retain(|stored| !names.contains(&stored.identity.name));
         let lost: Vec<PairId> = names.iter().filter_map(|name| self.names.get(name).copied()).collect();
         for id in lost {
+            self.decide_unshown(id);
             self.touch(id, now, |pair| pair.lost(now));
+        }
+    }
+
+    /// Has the status of a pair show a decision that only its lost object had: nothing may be copied now.
+    pub(super) fn decide_unshown(&mut self, id: PairId) {
+        let decision = self.pairs.get(&id).filter(|pair| pair.permission.is_none()).map(|pair| self.decision(&pair.key));
+        if let (Some(pair), Some(decision)) = (self.pairs.get_mut(&id), decision) {
+            pair.permission = Some(decision);
         }
     }
 
@@ -136,6 +145,7 @@ impl Machine {
             || self.deletions.counts != self.reported.report.former_deletions
             || self.is_sweep_slow(now) != self.reported.report.is_sweep_slow;
         let is_urgent = is_changed || self.reported.is_doubted;
+        self.is_changed |= self.counted_repositories() != self.reported.report.repositories;
         let is_due = self.reported.at + REPORT_EVERY <= now;
         let is_quiet = self.is_at_rest() && self.publications.next().is_none() && self.publishing == 0;
         if !is_urgent && !(self.is_changed && (is_due || is_quiet)) {
@@ -148,6 +158,10 @@ impl Machine {
             self.reported = LastReport { report: report.clone(), owes, fails, is_doubted: false, at: now };
             self.effects.push(Effect::Report(Box::new(report)));
         }
+    }
+
+    fn counted_repositories(&self) -> u64 {
+        self.stored_repositories.max(self.repositories.len() as u64)
     }
 
     fn present_report(
@@ -172,7 +186,7 @@ impl Machine {
             is_sweep_slow: self.is_sweep_slow(now),
             waits_for_window: self.waits_for_window(),
             stopped_backfill,
-            repositories: self.stored_repositories.max(self.repositories.len() as u64),
+            repositories: self.counted_repositories(),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
             former_deletions: self.deletions.counts.clone(),

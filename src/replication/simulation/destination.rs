@@ -67,7 +67,7 @@ impl Destination {
     pub(super) fn decide(&self, configuration: usize) -> Decision {
         let allowed = self.allows(configuration);
         let (reason, message) = if allowed {
-            (reason::STATEMENT_ALLOWS, "allowed by statement s of RegistryPermissionPolicy p")
+            (reason::STATEMENT_ALLOWS, "allowed by statement Allow of RegistryPermissionPolicy consent")
         } else {
             (reason::NO_STATEMENT_ALLOWS, "no statement allows it")
         };
