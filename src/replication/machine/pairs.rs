@@ -12,7 +12,9 @@ use crate::plan::{
     Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
     RepositoryAddress, collision,
 };
-use crate::terms::{ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, condition_type};
+use crate::terms::{
+    Condition, ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, condition_type,
+};
 
 impl Machine {
     /// Takes up the pairs that an earlier process left, as far as their Registries exist; deletes those that no rule
@@ -120,8 +122,10 @@ impl Machine {
             if let Some(asked_at) = stored.referrers_asked_at {
                 self.source_repository(&key.repository).asked_at = Some(asked_at);
             }
-            // An earlier process may have ended before it published its decision, and nothing is copied now.
-            if !stored.status.conditions.iter().any(|condition| condition.type_ == condition_type::PERMITTED) {
+            // An earlier process may have ended before it published its decision, or before consent came, and nothing is
+            // copied now.
+            let is_permitted = |it: &Condition| it.type_ == condition_type::PERMITTED && it.status == "True";
+            if !stored.status.conditions.iter().any(is_permitted) {
                 pair.permission.get_or_insert_with(|| self.decision(&key));
             }
             let choice = stored.choice.clone();

@@ -91,7 +91,8 @@ impl Machine {
 
     /// Has the status of a pair show a decision that only its lost object had: nothing may be copied now.
     pub(super) fn decide_unshown(&mut self, id: PairId) {
-        let decision = self.pairs.get(&id).filter(|pair| pair.permission.is_none()).map(|pair| self.decision(&pair.key));
+        let decision =
+            self.pairs.get(&id).filter(|pair| pair.permission.is_none()).map(|pair| self.decision(&pair.key));
         if let (Some(pair), Some(decision)) = (self.pairs.get_mut(&id), decision) {
             pair.permission = Some(decision);
         }

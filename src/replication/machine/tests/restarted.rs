@@ -1,6 +1,7 @@
 //! Restarts keep apart, or leave as they were: the times of comparisons, and statuses that had no room for all images.
 
 use super::*;
+use crate::terms::Condition;
 
 #[test]
 fn configurations_that_start_together_do_not_compare_together_again() {
@@ -75,4 +76,31 @@ fn a_decision_that_was_never_published_shows_although_nothing_is_copied() {
     let permitted = status.conditions.iter().find(|condition| condition.type_ == "Permitted");
     assert!(permitted.is_some_and(|condition| condition.status == "True"), "{:?}", status.conditions);
     assert!(again.copies.is_empty());
+}
+
+#[test]
+fn a_consent_that_came_between_two_processes_shows_although_nothing_is_copied() {
+    let bench = published(&[("v1", "A")]);
+    let mut stored = bench.stored();
+    let denied = |it: &&mut Condition| it.type_ == "Permitted";
+    stored.pairs[0].status.conditions.iter_mut().find(denied).expect("a decision").status = "False".to_owned();
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    again.compare(&[("app", &[("v1", "A")])], true);
+    again.passes(30);
+    assert!(again.copies.is_empty() && permitted(&again) == ["True"], "{:?}", permitted(&again));
+}
+
+#[test]
+fn a_lost_status_is_written_again_with_the_decision() {
+    let bench = published(&[("v1", "A")]);
+    let mut again = Bench::resumed(orders(1, ""), bench.stored(), 5_000);
+    again.compare(&[("app", &[("v1", "A")])], true);
+    again.step(Event::StatusesListed(BTreeSet::new()));
+    again.passes(30);
+    assert_eq!(permitted(&again), ["True"]);
+}
+
+fn permitted(bench: &Bench) -> Vec<&str> {
+    let conditions = bench.statuses.values().flat_map(|status| &status.conditions);
+    conditions.filter(|it| it.type_ == "Permitted").map(|it| it.status.as_str()).collect()
 }
