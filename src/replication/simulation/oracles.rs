@@ -290,7 +290,9 @@ impl World {
         let place = RepositoryAddress { host: super::cluster::host(to), repository };
         let others = self.declared.iter().filter(|declared| declared.index != target.configuration);
         // It may have lost the place some time ago: what was deleted there is reported before its status is deleted.
-        let may_lose = |other: &Declared| other.was_deleted || process.claims.holds(&other.uid(), &place);
+        let holds = process.claims.holds(&self.declared[target.configuration].uid(), &place);
+        let may_hold = |other: &Declared| other.exists && !holds || process.claims.holds(&other.uid(), &place);
+        let may_lose = |other: &Declared| other.was_deleted || may_hold(other);
         let is_lost = others.into_iter().any(may_lose);
         // It may have been dropped some time ago, and be there anew: it is published again then.
         let is_anew = running.machine.pairs().any(|pair| pair.identity.name == identity.name);
