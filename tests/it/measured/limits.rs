@@ -161,24 +161,29 @@ pub async fn run_workers(scene: &Scene, system: &str, jobs: usize) -> Vec<ChildP
     .await;
     let mut workers = Vec::new();
     for job in found {
-        let name = job.name_any();
-        let secret = scene.api::<Secret>(system).get(&name).await.unwrap();
-        let folder = new_folder(&name);
-        for (file, content) in secret.data.unwrap() {
-            std::fs::write(folder.join(file), content.0).unwrap();
-        }
-        let pod = job.spec.unwrap().template.spec.unwrap();
-        let environment: BTreeMap<String, String> = pod.containers[0]
-            .env
-            .iter()
-            .flatten()
-            .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
-            .collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-        command.args(["worker", "--channel"]).arg(&folder).envs(environment);
-        workers.push(ChildProcess::start(&name, command, &folder.join("log")));
+        workers.push(run_worker(scene, system, job).await);
     }
     workers
+}
+
+/// Runs the worker of a Job with its Secret and environment.
+pub async fn run_worker(scene: &Scene, system: &str, job: Job) -> ChildProcess {
+    let name = job.name_any();
+    let secret = scene.api::<Secret>(system).get(&name).await.unwrap();
+    let folder = new_folder(&name);
+    for (file, content) in secret.data.unwrap() {
+        std::fs::write(folder.join(file), content.0).unwrap();
+    }
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    let environment: BTreeMap<String, String> = pod.containers[0]
+        .env
+        .iter()
+        .flatten()
+        .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
+        .collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+    command.args(["worker", "--channel"]).arg(&folder).envs(environment);
+    ChildProcess::start(&name, command, &folder.join("log"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

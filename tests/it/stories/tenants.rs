@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use transship::terms::ReplicationState;
 
 use super::execution::with_jobs;
 use super::scene::{PASSWORD, Scene, to, to_other};
+use crate::measured::limits::run_worker;
 use crate::support::control_plane::AuditEvent;
 use crate::support::eventually::eventually;
 use crate::support::image::{Blob, Image};
@@ -170,10 +173,12 @@ impl Quiet {
     async fn push(&self, scene: &Scene, seeds: std::ops::Range<u64>) -> Duration {
         let mut times = Vec::new();
         for seed in seeds {
-            let digest = self.source.push("app", "latest", &Image::single(seed, 1, 1_000));
+            // A tag that moves again within a second waits for its record to be taken back.
+            let tag = format!("v{seed}");
+            let digest = self.source.push("app", &tag, &Image::single(seed, 1, 1_000));
             let began = Instant::now();
-            scene.notify("source", "app", "latest", &digest).await;
-            let is_there = async || self.destination.tags("app").get("latest") == Some(&digest);
+            scene.notify("source", "app", &tag, &digest).await;
+            let is_there = async || self.destination.tags("app").get(&tag) == Some(&digest);
             times.push(time_until("the push", began, is_there).await);
         }
         times.sort();
@@ -186,6 +191,28 @@ impl Quiet {
         let began = Instant::now();
         scene.notify("source", &format!("jobs-{seed}"), "v1", &digest).await;
         time_until("a Job for the push", began, async || jobs_of(jobs, namespace).await > 0).await
+    }
+
+    /// Returns the time from the notification of a push until its image is COMPLETE, copied by the worker of a new Job:
+    /// it starts as soon as the Job may run.
+    async fn complete_by_job(&self, scene: &Scene, system: &str, (to, seed): (&str, u64)) -> Duration {
+        let jobs = scene.api::<Job>(system);
+        let labels = format!("transship.dev/namespace={}", scene.namespace.name);
+        let own = async || jobs.list(&ListParams::default().labels(&labels)).await.unwrap().items;
+        let known: Vec<String> = own().await.iter().map(ResourceExt::name_any).collect();
+        let repository = format!("jobs-{seed}");
+        let digest = self.source.push(&repository, "v1", &Image::single(seed, 1, 1_000));
+        let began = Instant::now();
+        scene.notify("source", &repository, "v1", &digest).await;
+        let is_new = |job: &Job| {
+            let runs = job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(false));
+            runs && !known.contains(&job.name_any())
+        };
+        let job = eventually(LONG, "a Job for the push", async || own().await.into_iter().find(is_new)).await;
+        let _worker = run_worker(scene, system, job).await;
+        let image = format!("{to}/{repository}:v1");
+        scene.image_becomes(&image, ReplicationState::Complete, LONG).await;
+        began.elapsed()
     }
 
     /// Returns the time until a new Registry is checked.
@@ -213,19 +240,28 @@ async fn a_push_takes_no_longer_while_another_tenant_holds_what_it_can() {
     scene.take_notifications("source").await;
     configure(&scene, &own, "all", ("source", to("destination")), "app", "InProcess").await;
     configure(&scene, &own, "jobs", ("source", to("destination")), "jobs-90", "Job").await;
+    // Each of a lane of its own, so that no worker is there yet.
+    for (seed, lane) in [(91, "early-lane"), (92, "late-lane")] {
+        scene.open_registry(lane, &quiet.destination).await;
+        configure(&scene, &own, lane, ("source", to(lane)), &format!("jobs-{seed}"), "Job").await;
+    }
     let noisy = Noisy::new(&mut scene, &other, &noise);
     let (system, _channel) = with_jobs(&mut scene, "tenants").await;
     scene.start_operator().await;
     scene.condition::<ReplicationConfiguration>(&own, "all", "Ready", "True", "Replicated", SOON).await;
     let jobs = scene.api::<Job>(&system);
+    let by_job_alone = quiet.complete_by_job(&scene, &system, ("early-lane", 91)).await;
     let alone = (quiet.push(&scene, 10..21).await, quiet.check(&scene, "early").await);
     noisy.begin(&scene, &jobs, &noise).await;
+    let by_job = quiet.complete_by_job(&scene, &system, ("late-lane", 92)).await;
     let job = quiet.push_by_job(&scene, &jobs, (&own, 90)).await;
     let loaded = (quiet.push(&scene, 30..41).await, quiet.check(&scene, "late").await);
     println!(
         "alone: push {:?}, check {:?}; beside {} drips, {} stalled, {} lanes, {} hanging: push {:?}, check {:?}, Job {job:?}",
         alone.0, alone.1, noise.drips, noise.stalled, noise.lanes, noise.hanging, loaded.0, loaded.1
     );
+    println!("by Job to COMPLETE, with its worker as a process: alone {by_job_alone:?}, loaded {by_job:?}");
+    assert!(by_job <= (2 * by_job_alone).max(5 * FLOOR), "by Job: {by_job:?} of {by_job_alone:?}");
     assert!(loaded.0 <= (2 * alone.0).max(FLOOR), "a push: {loaded:?} of {alone:?}");
     assert!(loaded.1 <= (2 * alone.1).max(FLOOR), "a check: {loaded:?} of {alone:?}");
     assert!(job <= 2 * FLOOR, "a Job: {job:?}");
