@@ -232,6 +232,11 @@ impl Ledger {
         self.change(tag, |row| row.owed |= !matches!(row.state, RowState::Complete { .. }));
     }
 
+    /// Has every verified image read back: another process may have written meanwhile.
+    pub fn audit_all(&mut self, now: Timestamp) {
+        self.change_all(|row| row.audit_at = row.audit_at.min(now));
+    }
+
     /// Counts every image as owed that is not verified: another process may have compared them meanwhile.
     pub fn owe_all(&mut self) {
         self.owe_where(|_| true);

@@ -188,6 +188,9 @@ impl Machine {
                 }
             }
         });
+        if let Some(pair) = self.pairs.get_mut(&id) {
+            pair.deletions.retain(&pair.ledger);
+        }
         let repository = self.pairs[&id].key.repository.clone();
         if forgotten == Some(true) {
             self.forget_tags(id, vec![tag.clone()]);

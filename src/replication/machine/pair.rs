@@ -311,10 +311,11 @@ impl Pair {
         }
     }
 
-    /// Records that another process may have compared and published meanwhile: what is not verified is owed, and the
-    /// status is written again once every image was observed.
+    /// Records that another process may have compared, copied and published meanwhile: what is not verified is owed, what
+    /// is verified is read back, and the status is written again once every image was observed.
     pub(crate) fn reopen(&mut self, now: Timestamp) {
         self.ledger.owe_all();
+        self.ledger.audit_all(now);
         let images = self.ledger.counts().images;
         self.short = Some(Short { images, is_known: false, until: self.was_closed.then_some(now + MAX_SHORT) });
         self.was_closed = false;

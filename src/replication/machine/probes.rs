@@ -121,7 +121,7 @@ impl Machine {
         if self.causes.probe_at().is_none_or(|at| at > now) {
             return;
         }
-        let (mut probes, source) = (Vec::new(), self.source());
+        let (mut probes, mut without, source) = (Vec::new(), Vec::new(), self.source());
         let holder = (self.orders.namespace.as_str(), self.orders.holder.uid.as_str());
         for ((destination, cause), refusals) in &mut self.causes.refusals {
             refusals.pairs.retain(|id| self.pairs.get(id).is_some_and(|pair| pair.refused == Some(*cause)));
@@ -144,11 +144,19 @@ impl Machine {
             for _ in 0..refusals.begin_round(*cause, now) {
                 refusals.pairs.rotate_left(1);
                 let Some(id) = refusals.pairs.back().copied() else { break };
-                if let Some(tag) = refused_tag(&self.pairs[&id], *cause, turn) {
-                    refusals.probing.insert((id, tag.clone()));
-                    probes.push((id, tag));
+                match refused_tag(&self.pairs[&id], *cause, turn) {
+                    Some(tag) => {
+                        refusals.probing.insert((id, tag.clone()));
+                        probes.push((id, tag));
+                    }
+                    None => without.push(id),
                 }
             }
+        }
+        // The images that were refused are gone, or verified: others are tried as if nothing had been refused.
+        for id in without {
+            let pair = self.pairs.get_mut(&id).filter(|pair| pair.running.is_empty());
+            pair.into_iter().for_each(|pair| pair.refused = None);
         }
         self.probe(probes, now);
     }

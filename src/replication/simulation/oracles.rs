@@ -296,8 +296,11 @@ impl World {
         let is_lost = others.into_iter().any(may_lose);
         // It may have been dropped some time ago, and be there anew: it is published again then.
         let is_anew = running.machine.pairs().any(|pair| pair.identity.name == identity.name);
+        let source = &spec.source.repository;
+        let is_merged =
+            running.machine.pairs().any(|pair| pair.place == place && pair.key.repository.as_str() != source);
         let source = &self.source.repositories[index];
-        let is_gone = is_anew || source.was_unlisted || !source.is_listed || running.machine.is_ending();
+        let is_gone = is_anew || is_merged || source.was_unlisted || !source.is_listed || running.machine.is_ending();
         self.oracles.stored.remove(&identity.name);
         let is_repeated = self.oracles.undeleted.remove(&identity.name);
         if is_repeated {

@@ -79,7 +79,7 @@ impl Play {
     }
 
     /// Has a comparison begin now.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.requests += 1;
         self.orders.request = Some(self.requests.to_string());
         self.bench.step(Event::Orders(Box::new(self.orders.clone())));

@@ -56,3 +56,22 @@ fn an_edit_takes_effect_without_a_restart_and_deletes_nothing() {
         assert_eq!(rows, left, "{edit}");
     }
 }
+
+#[test]
+fn an_image_that_is_back_after_a_deletion_that_a_rule_ended_is_copied_once() {
+    let mut play = Play::new(RULE, "ab");
+    for _ in 0..2 {
+        play.bench.passes(700);
+        play.begin();
+        play.bench.compare(&[("app", &[("a", "a")])], true);
+    }
+    play.bench.passes(30);
+    assert_eq!(play.bench.deletions.len(), 1, "it runs");
+    play.orders.configuration = orders(2, "").configuration;
+    play.bench.step(Event::Orders(Box::new(play.orders.clone())));
+    play.settle();
+    play.list("ab");
+    play.pass(700);
+    let counts: Vec<u64> = play.bench.machine.pairs().map(|pair| pair.ledger.counts().complete).collect();
+    assert_eq!((counts, play.bench.copies.len()), (vec![2], 0));
+}
