@@ -7,7 +7,8 @@ use regex::bytes::{RegexSet, RegexSetBuilder, SetMatches};
 pub(super) struct Patterns<P> {
     /// The patterns in the order of the spec.
     pub(super) all: Vec<P>,
-    expressions: RegexSet,
+    /// `None` without expressions: even an empty set takes kilobytes.
+    expressions: Option<RegexSet>,
 }
 
 impl<P> Patterns<P> {
@@ -16,18 +17,19 @@ impl<P> Patterns<P> {
     /// # Errors
     /// The compiled expressions take over `limit` bytes together.
     pub(super) fn new(all: Vec<P>, expressions: &[String], limit: usize) -> Result<Self, regex::Error> {
-        Ok(Self { all, expressions: whole_set(expressions, limit)? })
+        let expressions = Some(expressions).filter(|texts| !texts.is_empty());
+        Ok(Self { all, expressions: expressions.map(|texts| whole_set(texts, limit)).transpose()? })
     }
 
     /// Returns the expressions that match the whole of `text`, by their index; `None` if the list has none.
     pub(super) fn expressions(&self, text: &str) -> Option<SetMatches> {
-        (!self.expressions.is_empty()).then(|| self.expressions.matches(text.as_bytes()))
+        self.expressions.as_ref().map(|expressions| expressions.matches(text.as_bytes()))
     }
 }
 
 impl<P> Default for Patterns<P> {
     fn default() -> Self {
-        Self { all: Vec::new(), expressions: RegexSet::default() }
+        Self { all: Vec::new(), expressions: None }
     }
 }
 
