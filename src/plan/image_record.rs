@@ -4,8 +4,8 @@ use super::packed_rows::PackedRows;
 use crate::terms::{ImageStatus, ReplicationState};
 
 /// The verified images of a pair. While they all fit into its status, the status is the record and nothing else is
-/// kept. Once they do not, each row belongs to a bucket by the hash of its tag and never moves: a change rewrites one
-/// bucket.
+/// kept. Once they do not, each row belongs to a bucket by the hash of its tag: a change rewrites one bucket. Rows move
+/// only when the pair has twice as many images as its buckets were made for: there are more of them then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRecord {
     options: Option<String>,
@@ -41,10 +41,10 @@ impl ImageRecord {
         record
     }
 
-    /// Restores a record from its buckets; those that were copied by other options than `options` do not count, and
-    /// rows that cannot be read say nothing. `None` if there is no bucket.
+    /// Restores a record from its buckets; those that were copied by other options than `options` do not count, nor do
+    /// those from before there were more of them, and rows that cannot be read say nothing. `None` if there is no bucket.
     pub fn kept(buckets: Vec<RecordBucket>, options: Option<String>) -> Option<Self> {
-        let of = buckets.first()?.of.clamp(1, MAX_BUCKETS);
+        let of = buckets.iter().map(|bucket| bucket.of).max()?.clamp(1, MAX_BUCKETS.next_power_of_two());
         let mut record = Self { options, buckets: vec![Bucket::default(); of], is_kept: true };
         for bucket in buckets {
             let is_counted = bucket.of == of && bucket.options == record.options;
@@ -87,12 +87,14 @@ impl ImageRecord {
         }
     }
 
-    /// Keeps the record in buckets from now on; the pair has `images` images.
+    /// Keeps the record in buckets from now on, and in more of them where they have become too small; the pair has
+    /// `images` images.
     pub fn outgrow(&mut self, images: u64) {
-        if self.is_kept {
+        let images = usize::try_from(images).unwrap_or(usize::MAX);
+        let wanted = images.div_ceil(ROWS).clamp(1, MAX_BUCKETS);
+        if self.is_kept && wanted <= 2 * self.buckets.len() {
             return;
         }
-        let wanted = usize::try_from(images).unwrap_or(usize::MAX).div_ceil(ROWS).clamp(1, MAX_BUCKETS);
         let mut buckets = vec![Bucket { rows: PackedRows::default(), is_changed: true }; wanted.next_power_of_two()];
         for row in self.buckets.iter().flat_map(|bucket| bucket.rows.texts()) {
             let index = index(row.split_once(' ').unwrap_or_default().0, buckets.len());
@@ -230,6 +232,40 @@ mod tests {
         assert_eq!(changed.len(), 1);
         record.write_again(changed[0].index);
         assert_eq!(written(&mut record), changed, "a write that failed is repeated");
+    }
+
+    #[test]
+    fn a_record_that_was_begun_small_holds_every_row_of_a_pair_that_has_grown() {
+        let (mut record, mut store) = (ImageRecord::default(), BTreeMap::new());
+        for n in 0..20_000 {
+            record.verify(&image(&format!("v{n}"), n));
+            if n % 300 == 299 {
+                record.outgrow(n + 1);
+                store.extend(written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)));
+            }
+        }
+        record.outgrow(20_000);
+        store.extend(written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)));
+        assert_eq!(ImageRecord::kept(store.into_values().collect(), None).unwrap().images().len(), 20_000);
+    }
+
+    #[test]
+    fn a_process_that_was_killed_while_there_became_more_buckets_left_a_part_of_them() {
+        let mut record = ImageRecord::default();
+        (0..5_000).for_each(|n| record.verify(&image(&format!("v{n}"), n)));
+        record.outgrow(1_000);
+        let mut store: BTreeMap<usize, RecordBucket> =
+            written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)).collect();
+        record.outgrow(5_000);
+        let first = record.take_changed().unwrap();
+        let rows = first.rows.len();
+        store.insert(first.index, first);
+        let mut restored = ImageRecord::kept(store.into_values().collect(), None).unwrap();
+        assert_eq!(restored.images().len(), rows, "the others are verified anew");
+        (0..5_000).for_each(|n| restored.verify(&image(&format!("v{n}"), n)));
+        let store = written(&mut restored);
+        assert!(!store.is_empty());
+        assert_eq!(restored.images().len(), 5_000);
     }
 
     #[test]
