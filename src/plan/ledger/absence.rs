@@ -131,6 +131,18 @@ impl Ledger {
         self.change(tag, |row| row.absence = None);
     }
 
+    /// Takes back the proof that tags are gone which the source has, and only the rules put outside: there are other rules
+    /// now, and their next list proves it again, or not.
+    pub fn doubt_outside(&mut self) {
+        if self.rows.values().any(|row| row.is_outside()) {
+            self.change_all(|row| {
+                if let Some(absence) = row.absence.as_mut().filter(|absence| absence.is_outside) {
+                    absence.is_proved = false;
+                }
+            });
+        }
+    }
+
     /// Makes a tag that is about to be deleted pending: it counts as verified no longer. It is copied again if the
     /// source has it again.
     pub fn unverify(&mut self, tag: &Tag, now: Timestamp) {

@@ -69,16 +69,21 @@ impl Machine {
         }
     }
 
-    /// Forgets by which rules the last list of a pair was taken, if the spec has others now. A later spec that has the same
-    /// rules again has not chosen what was pushed in between.
-    pub(super) fn forget_choices(&mut self) {
-        let Some(configuration) = &self.configuration else { return };
-        for pair in self.pairs.values_mut().filter(|pair| pair.choice.is_some()) {
+    /// Forgets by which rules the last list of a pair was taken, if the spec has others now: what only these put outside
+    /// is not leaving any more. A later spec that has the same rules again has not chosen what was pushed in between.
+    pub(super) fn forget_choices(&mut self, now: Timestamp) {
+        let Some(configuration) = self.configuration.clone() else { return };
+        let is_other = |pair: &Pair| {
             let choice = configuration.selection.choice_hash(&pair.key.repository, pair.key.to());
-            if pair.choice != choice {
+            pair.choice.is_some() && pair.choice != choice
+        };
+        let ids: Vec<PairId> = self.pairs.iter().filter(|(_, pair)| is_other(pair)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.effects.push(Effect::Record(self.pairs[&id].identity.clone(), Record::Chosen(None)));
+            self.touch(id, now, |pair| {
                 pair.choice = None;
-                self.effects.push(Effect::Record(pair.identity.clone(), Record::Chosen(None)));
-            }
+                pair.ledger.doubt_outside();
+            });
         }
     }
 

@@ -253,7 +253,7 @@ impl Machine {
         let unwanted: Vec<PairId> = unwanted.map(|(id, _)| *id).collect();
         unwanted.into_iter().for_each(|id| self.drop_pair(id, now));
         self.release_claims(claims);
-        self.forget_choices();
+        self.forget_choices(now);
         let Some(configuration) = self.configuration.clone() else { return };
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {

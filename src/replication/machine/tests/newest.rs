@@ -177,3 +177,22 @@ fn by_date_a_push_counts_by_its_date_and_an_unknown_one_is_compared() {
     }
     assert_eq!(rows(&bench), "acf");
 }
+
+#[test]
+fn a_wider_rule_keeps_what_only_the_former_one_would_have_deleted() {
+    let rule = |newest: &str, allowed: u32| {
+        format!("{newest} deleteReplication: {{enabled: true, maxPercent: 0, minAllowed: {allowed}}},")
+    };
+    let mut play = Play::new(&rule("newest: {count: 3, by: Name},", 0), "abc");
+    for _ in 0..3 {
+        play.pass(700);
+        play.list("abcd");
+    }
+    assert!(play.bench.report.held_deletions.is_some(), "the brake holds it");
+    let wider = orders(1, &rule("", 5)).configuration;
+    play.order(|orders| orders.configuration = wider);
+    play.pass(30);
+    play.list("abcd");
+    play.pass(700);
+    assert_eq!(play.deleted(), "");
+}
