@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_killed_while_there_became_more_buckets_left_a_part_of_them() {
+    fn a_process_killed_while_buckets_became_more_left_a_part_of_them() {
         let mut record = ImageRecord::default();
         (0..5_000).for_each(|n| record.verify(&image(&format!("v{n}"), n)));
         record.outgrow(1_000);

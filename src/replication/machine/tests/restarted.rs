@@ -79,7 +79,7 @@ fn a_decision_that_was_never_published_shows_although_nothing_is_copied() {
 }
 
 #[test]
-fn a_consent_that_came_between_two_processes_shows_although_nothing_is_copied() {
+fn a_consent_that_came_between_two_processes_shows() {
     let bench = published(&[("v1", "A")]);
     let mut stored = bench.stored();
     let denied = |it: &&mut Condition| it.type_ == "Permitted";
