@@ -44,7 +44,7 @@ impl ImageRecord {
     /// Restores a record from its buckets; those that were copied by other options than `options` do not count, nor do
     /// those from before there were more of them, and rows that cannot be read say nothing. `None` if there is no bucket.
     pub fn kept(buckets: Vec<RecordBucket>, options: Option<String>) -> Option<Self> {
-        let of = buckets.iter().map(|bucket| bucket.of).max()?.clamp(1, MAX_BUCKETS.next_power_of_two());
+        let of = buckets.iter().map(|bucket| bucket.of).max()?.clamp(1, MAX_BUCKETS);
         let mut record = Self { options, buckets: vec![Bucket::default(); of], is_kept: true };
         for bucket in buckets {
             let is_counted = bucket.of == of && bucket.options == record.options;
@@ -178,6 +178,7 @@ fn image_of(row: &str) -> Option<ImageStatus> {
 const ROWS: usize = 1_000;
 /// The rows that an object may hold: less than a mebibyte with the longest tags and hashes.
 const MAX_ROWS: usize = 2_400;
+/// A power of two, as every number of buckets.
 const MAX_BUCKETS: usize = 1_024;
 
 #[cfg(test)]

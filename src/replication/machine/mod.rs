@@ -145,7 +145,7 @@ pub(crate) struct Machine {
     reported: LastReport,
     /// True if counts changed since the last report.
     is_changed: bool,
-    /// Another process may have published pairs that this one has never seen.
+    /// True if another process may have published pairs that this one has never seen.
     was_frozen: bool,
     lags: BTreeMap<NamespacedName, LagWindow>,
     lag_watch: LagWatch,

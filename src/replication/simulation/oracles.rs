@@ -352,7 +352,7 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
     !configuration.suspend && is_named && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }
 
-/// Returns the numbers of the destination and the repository of a pair.
+/// Returns the number of the destination of a pair.
 pub(super) fn destination_index_of(identity: &PairIdentity) -> usize {
     last_digit(&identity.spec.destination.registry_ref.name)
 }

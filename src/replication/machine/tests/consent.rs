@@ -36,6 +36,19 @@ impl Bench {
         self.claims.holds("uid-c", &place("d.example"))
     }
 
+    /// Returns one whose source has the repository no more; the store has not answered to the deletion of its status.
+    fn with_a_status_that_is_deleted() -> Self {
+        let mut bench = Bench::new("");
+        bench.compare(SOURCE, true);
+        bench.copied(Ok(()));
+        bench.unanswered = Some(Vec::new());
+        for _ in 0..2 {
+            bench.passes(600);
+            bench.compare(&[("other", &[("v1", "1")])], true);
+        }
+        bench
+    }
+
     /// Returns true if the younger configuration may write to the destination.
     fn gives_way(&mut self) -> bool {
         let (from, to) = (place("other.example"), place("d.example"));
@@ -286,14 +299,7 @@ fn a_request_gives_a_refused_claim_its_weight_again() {
 
 #[test]
 fn a_status_that_could_not_be_deleted_is_not_emptied_before_a_list() {
-    let mut bench = Bench::new("");
-    bench.compare(SOURCE, true);
-    bench.copied(Ok(()));
-    bench.unanswered = Some(Vec::new());
-    for _ in 0..2 {
-        bench.passes(600);
-        bench.compare(&[("other", &[("v1", "1")])], true);
-    }
+    let mut bench = Bench::with_a_status_that_is_deleted();
     let name = bench.statuses.keys().next().unwrap().clone();
     bench.step(Event::Deleted(name, StoreOutcome::Failed));
     bench.unanswered = None;
@@ -310,14 +316,7 @@ fn a_status_that_could_not_be_deleted_is_not_emptied_before_a_list() {
 
 #[test]
 fn a_push_during_the_deletion_of_a_status_claims_nothing() {
-    let mut bench = Bench::new("");
-    bench.compare(SOURCE, true);
-    bench.copied(Ok(()));
-    bench.unanswered = Some(Vec::new());
-    for _ in 0..2 {
-        bench.passes(600);
-        bench.compare(&[("other", &[("v1", "1")])], true);
-    }
+    let mut bench = Bench::with_a_status_that_is_deleted();
     assert!(!bench.holds(), "the source has the repository no more");
     bench.pushed("v1", "2");
     assert!(!bench.holds(), "without a pair nothing would ever release it");
