@@ -140,7 +140,7 @@ impl World {
         self.check_sent_deletion(target, copy);
         let timeout = self.draw(5_000, 20_000);
         let (lands, answered) = self.fate(key.destination, timeout);
-        lands.into_iter().for_each(|lands| self.after(lands, Task::Remove(key)));
+        lands.into_iter().for_each(|lands| self.after(lands, Task::Remove(key, target.configuration)));
         match answered.filter(|_| lands.is_some()) {
             Some(answered) => self.after(answered, Task::Deletion(target, copy, DeletionStep::Answered)),
             None => self.after(timeout, Task::Deletion(target, copy, DeletionStep::TimedOut)),

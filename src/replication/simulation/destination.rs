@@ -11,6 +11,8 @@ use crate::terms::reason;
 pub(super) struct Destination {
     /// By repository and tag.
     pub tags: HashMap<(usize, usize), Content>,
+    /// The configurations that deleted tags, by repository and tag.
+    pub deleted_by: HashMap<(usize, usize), usize>,
     /// It never answers.
     pub is_dead: bool,
     /// It does not answer until then.
@@ -34,6 +36,7 @@ impl Destination {
     pub(super) fn new() -> Self {
         Self {
             tags: HashMap::new(),
+            deleted_by: HashMap::new(),
             is_dead: false,
             down_until: 0,
             slow_until: 0,

@@ -158,11 +158,14 @@ impl World {
     ) {
         let images = tags.len() as u64;
         let summary = &status.summary;
-        let (is_dead, is_allowed) = (self.destinations[to].is_dead, self.destinations[to].allows(index));
-        let stale = tags.iter().copied().find(|index| {
-            let there = self.destinations[to].tags.get(&(number, *index)).copied();
-            let is_there = there == self.source.repositories[number].tags[*index].now();
-            let shown = status.images.iter().find(|image| image.tag == tag(*index).to_string());
+        let destination = &self.destinations[to];
+        let (is_dead, is_allowed) = (destination.is_dead, destination.allows(index));
+        let stale = tags.iter().copied().find(|tagged| {
+            let there = destination.tags.get(&(number, *tagged)).copied();
+            // Without consent it does not look there, and may not learn that another one deletes.
+            let is_unseen = !is_allowed && destination.deleted_by.get(&(number, *tagged)).is_some_and(|by| *by != index);
+            let is_there = is_unseen || there == self.source.repositories[number].tags[*tagged].now();
+            let shown = status.images.iter().find(|image| image.tag == tag(*tagged).to_string());
             let is_published =
                 shown.map_or(summary.complete == summary.images, |i| i.status == ReplicationState::Complete);
             !is_there && is_published

@@ -66,7 +66,7 @@ pub(super) enum Task {
     /// A write takes effect at a destination.
     Land(Key, Content),
     /// A deletion takes effect at a destination.
-    Remove(Key),
+    Remove(Key, usize),
     /// A request reaches the source.
     Taken(Request),
     /// A status reaches the store.
@@ -199,7 +199,7 @@ impl World {
             Task::Thaw(process) => self.thaw(process),
             Task::Leave(process) => self.kill(process),
             Task::Land(key, content) => self.land(key, content),
-            Task::Remove(key) => self.remove(key),
+            Task::Remove(key, by) => self.remove(key, by),
             Task::Taken(request) => self.take(request),
             Task::Publish(target, pair, identity, status) => self.store_status(target, pair, identity, &status),
             Task::Delete(target, identity) => self.delete_status(target, &identity),
@@ -259,11 +259,15 @@ impl World {
 
     fn land(&mut self, key: Key, content: Content) {
         self.trace(|_| format!("content {content} lands at {key:?}"));
-        self.destinations[key.destination].tags.insert(key.slot(), content);
+        let destination = &mut self.destinations[key.destination];
+        destination.tags.insert(key.slot(), content);
+        destination.deleted_by.remove(&key.slot());
     }
 
-    fn remove(&mut self, key: Key) {
-        let gone = self.destinations[key.destination].tags.remove(&key.slot());
+    fn remove(&mut self, key: Key, by: usize) {
+        let destination = &mut self.destinations[key.destination];
+        let gone = destination.tags.remove(&key.slot());
+        destination.deleted_by.insert(key.slot(), by);
         self.trace(|_| format!("content {gone:?} of {key:?} is deleted"));
     }
 }
