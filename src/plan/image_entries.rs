@@ -22,7 +22,7 @@ pub(super) fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
                 RowState::InProgress { .. } => (1, Timestamp::MIN),
                 RowState::Pending => (2, Timestamp::MIN),
                 // As a status shows it: the order is the same after a restart.
-                RowState::Complete { at, .. } => (4, whole_seconds(*at)),
+                RowState::Complete { at, .. } => (4, whole_seconds(at.get())),
             },
         };
         (rank, Reverse(at), *tag)
@@ -61,9 +61,9 @@ pub fn image_status(tag: &Tag, row: &Row) -> ImageStatus {
         RowState::Complete { bytes, at, .. } => {
             image.status = ReplicationState::Complete;
             image.bytes = Some(*bytes);
-            image.completed_at = Some(whole_seconds(*at));
+            image.completed_at = Some(whole_seconds(at.get()));
             image.referrers_hash = row.referrers.verified.word();
-            image.next_attempt_at = row.doubted_until(*at).map(whole_seconds);
+            image.next_attempt_at = row.doubted_until(at.get()).map(whole_seconds);
         }
         RowState::Failed(failure) => {
             let is_skip = failure.code.is_skip();

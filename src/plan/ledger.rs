@@ -3,6 +3,7 @@
 mod absence;
 mod failures;
 mod known;
+mod packing;
 mod pushes;
 mod row;
 mod unread;
@@ -17,6 +18,7 @@ use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
 pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
+use super::micro_time::MicroTime;
 use super::phase::next_in_cycle;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
@@ -34,6 +36,8 @@ pub struct Ledger {
     empty_listings: u32,
     /// The tags that the last complete listing lacked are others than before.
     are_other_missed: bool,
+    /// The number of rows when they were last packed.
+    packed: usize,
 }
 
 impl Ledger {
@@ -51,12 +55,12 @@ impl Ledger {
                 continue;
             };
             let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
-            row.taken_at = Timestamp::MIN;
+            row.taken_at = MicroTime::MIN;
             match (image.status, image.failure_code) {
                 (ReplicationState::Complete, _) => {
                     let at = image.completed_at.unwrap_or(now);
-                    (row.since, row.was_there) = (at, true);
-                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at };
+                    (row.since, row.was_there) = (at.into(), true);
+                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at: at.into() };
                 }
                 (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
                     row.owed = true;
@@ -73,10 +77,11 @@ impl Ledger {
             row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
             row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
             row.referrers.seen = row.referrers.verified.clone();
-            row.audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
+            let audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
                 Some(doubtful) => doubtful.min(now + MAX_RESTORED_WAIT),
                 None => next_audit(image, now),
             };
+            row.audit_at = audit_at.into();
             ledger.counts.add(&row);
             ledger.rows.insert(tag, Box::new(row));
         }
@@ -98,14 +103,14 @@ impl Ledger {
             return Freshness::Newest;
         }
         let observed = self.change(tag, |row| {
-            if sent_at < row.observed_at {
+            if row.observed_at > sent_at {
                 return Freshness::Outdated;
             }
-            if row.digest != *digest && sent_at < row.taken_at {
+            if row.digest != *digest && row.taken_at > sent_at {
                 row.absence = None; // It was there in any case.
                 return Freshness::Unclear;
             }
-            (row.observed_at, row.taken_at, row.absence) = (sent_at, now, None);
+            (row.observed_at, row.taken_at, row.absence) = (sent_at.into(), now.into(), None);
             if row.digest != *digest {
                 let (was_there, written, owed) = (row.was_there, row.written.take(), row.owed);
                 *row = Row { was_there, written, owed, ..Row::new(digest, sent_at, now) };
@@ -174,9 +179,9 @@ impl Ledger {
             row.written = Some(destination_digest.unwrap_or_else(|| row.digest.clone()));
             let at = match row.state {
                 RowState::Complete { at, .. } => at,
-                _ => now,
+                _ => now.into(),
             };
-            row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_INTERVAL };
+            row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_INTERVAL }.into();
             row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
             if row.referrers.verified == row.referrers.seen {
                 (row.state, row.owed) = (RowState::Complete { bytes, at }, false);
@@ -218,7 +223,7 @@ impl Ledger {
 
     /// Makes every image pending: earlier verifications and failures do not apply to the present options.
     pub fn start_over(&mut self, now: Timestamp) {
-        self.change_all(|row| (row.state, row.since, row.owed) = (RowState::Pending, now, true));
+        self.change_all(|row| (row.state, row.since, row.owed) = (RowState::Pending, now.into(), true));
     }
 
     /// Counts every image as owed that was observed since `begun`, the start of a comparison that is complete, and is
@@ -234,7 +239,7 @@ impl Ledger {
 
     /// Has every verified image read back: another process may have written meanwhile.
     pub fn audit_all(&mut self, now: Timestamp) {
-        self.change_all(|row| row.audit_at = row.audit_at.min(now));
+        self.change_all(|row| row.audit_at = row.audit_at.min(now.into()));
     }
 
     /// Counts every image as owed that is not verified: another process may have compared them meanwhile.
@@ -270,7 +275,7 @@ impl Ledger {
                 Attempt::Copy(_) => due.push(tag.clone()),
                 Attempt::Wait(until) => next = next.into_iter().chain([until]).min(),
                 Attempt::Nothing if matches!(row.state, RowState::Complete { .. }) && !row.is_leaving() => {
-                    next = next.into_iter().chain([row.audit_at]).min();
+                    next = next.into_iter().chain([row.audit_at.get()]).min();
                 }
                 Attempt::Nothing => {}
             }
@@ -283,7 +288,7 @@ impl Ledger {
     pub fn due_at(&self, tag: &Tag) -> Option<Timestamp> {
         match &self.rows.get(tag).filter(|row| !row.is_leaving())?.state {
             RowState::Failed(failure) => Some(failure.next_attempt_at),
-            RowState::Complete { .. } => Some(self.rows[tag].audit_at),
+            RowState::Complete { .. } => Some(self.rows[tag].audit_at.get()),
             RowState::InProgress { .. } | RowState::Pending => None,
         }
     }

@@ -19,6 +19,7 @@ mod lag;
 mod lease;
 mod ledger;
 mod limit_parts;
+mod micro_time;
 mod namespaced_name;
 mod newest;
 mod object_reports;
@@ -71,6 +72,7 @@ pub use ledger::{
     ReferrersRow, Replica, Row, RowFailure, RowState, UnreadEntry, UnreadTag,
 };
 pub use limit_parts::{LimitParts, limit_parts};
+pub use micro_time::MicroTime;
 pub use namespaced_name::NamespacedName;
 pub use newest::{CreationDate, NarrowedTags, RankedTags};
 pub use object_reports::{Health, policy_status, quota_to_publish, registry_status};

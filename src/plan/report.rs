@@ -243,7 +243,7 @@ pub fn summarize(ledger: &Ledger) -> PairSummary {
     let mut latest: Option<(Timestamp, &Tag)> = None;
     for (tag, entry) in ledger.entries() {
         if let LedgerEntry::Row(Row { state: RowState::Complete { at, .. }, .. }) = entry {
-            latest = latest.max(Some((whole_seconds(*at), tag)));
+            latest = latest.max(Some((whole_seconds(at.get()), tag)));
         }
     }
     let summary = PairSummary {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::plan::MicroTime;
+
 /// A wall clock that is read once, and goes on by the monotonic one: a clock that is set back delays nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock(Arc<Inner>);
@@ -28,9 +30,9 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Returns the present time.
+    /// Returns the present time, to the microsecond as rows keep times.
     pub(crate) fn now(&self) -> Timestamp {
-        self.0.wall + self.0.began.elapsed()
+        MicroTime::from(self.0.wall + self.0.began.elapsed()).get()
     }
 
     /// Beats until it is dropped, so that [`Clock::stops`] notices when the process does not run.

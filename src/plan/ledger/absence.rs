@@ -37,9 +37,10 @@ impl Ledger {
         }
         let mut gone = Vec::new();
         for (tag, row) in &mut self.rows {
-            let earlier = row.absence;
+            let earlier = row.absence.take();
+            let earlier_since = earlier.as_ref().map(|absence| absence.since);
             let is_missed = row.observed_at < begun && !listed.contains(tag);
-            row.absence = match (earlier, fate) {
+            let absence = match (earlier.map(|absence| *absence), fate) {
                 _ if !is_missed => None,
                 (None, AbsentTags::Forgotten) => Some(TagAbsence::since(now)),
                 (None, AbsentTags::Proved(_)) => {
@@ -56,7 +57,8 @@ impl Ledger {
                     Some(absence)
                 }
             };
-            self.are_other_missed |= row.absence.map(|absence| absence.since) != earlier.map(|absence| absence.since);
+            self.are_other_missed |= absence.map(|absence| absence.since) != earlier_since;
+            row.absence = absence.map(Box::new);
             if row.is_leaving() && matches!(row.state, RowState::Failed(_)) {
                 (row.state, row.owed) = (RowState::Pending, false); // It is not copied any more.
             }
@@ -95,7 +97,7 @@ impl Ledger {
     /// Returns the tags that the last complete listing lacked, each with the time of the first one that did, if they
     /// differ from those of the last call.
     pub fn take_missed(&mut self) -> Option<BTreeMap<Tag, Timestamp>> {
-        let lacked = self.rows.iter().filter_map(|(tag, row)| Some((tag, row.absence?)));
+        let lacked = self.rows.iter().filter_map(|(tag, row)| Some((tag, row.absence.as_deref()?)));
         let missed =
             || lacked.filter(|(_, absence)| !absence.is_doubted).map(|(tag, absence)| (tag.clone(), absence.since));
         let missed = self.are_other_missed.then(|| missed().collect());
@@ -107,7 +109,7 @@ impl Ledger {
     /// proves it again.
     pub fn restore_missed(&mut self, missed: &BTreeMap<Tag, Timestamp>) {
         for (tag, row) in &mut self.rows {
-            row.absence = missed.get(tag).map(|since| TagAbsence::since(*since));
+            row.absence = missed.get(tag).map(|since| Box::new(TagAbsence::since(*since)));
         }
         self.recount();
     }
@@ -121,7 +123,8 @@ impl Ledger {
     /// Returns the tags that complete lists lack, and whose absence is proved or will be by another list: with the digest
     /// that was last verified under each at the destination, and its row.
     pub fn departed(&self) -> impl Iterator<Item = (&Tag, &Digest, &Row)> {
-        let lacked = self.rows.iter().filter(|(_, row)| row.absence.is_some_and(|absence| !absence.is_doubted));
+        let lacked =
+            self.rows.iter().filter(|(_, row)| row.absence.as_ref().is_some_and(|absence| !absence.is_doubted));
         lacked.filter_map(|(tag, row)| Some((tag, row.written.as_ref()?, row.as_ref())))
     }
 
@@ -146,7 +149,7 @@ impl Ledger {
     /// Makes a tag that is about to be deleted pending: it counts as verified no longer. It is copied again if the
     /// source has it again.
     pub fn unverify(&mut self, tag: &Tag, now: Timestamp) {
-        self.change(tag, |row| (row.state, row.since, row.owed) = (RowState::Pending, now, false));
+        self.change(tag, |row| (row.state, row.since, row.owed) = (RowState::Pending, now.into(), false));
     }
 
     /// Forgets a tag that was deleted at the destination. Returns false if the source has it again.

@@ -10,7 +10,7 @@ impl Ledger {
     pub fn pushed(&mut self, tag: &Tag, digest: &Digest, at: Timestamp) {
         self.change(tag, |row| {
             if row.digest == *digest && matches!(row.state, RowState::Pending) {
-                row.since = row.since.min(at);
+                row.since = row.since.min(at.into());
             }
         });
     }

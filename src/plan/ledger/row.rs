@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::Digest;
 use crate::plan::backoff::Jitter;
 use crate::plan::content_sketch::ContentSketch;
+use crate::plan::micro_time::MicroTime;
 use crate::plan::referrers::Referred;
 use crate::terms::FailureCode;
 
@@ -51,19 +52,19 @@ pub struct Row {
     /// The state of that digest at the destination.
     pub state: RowState,
     /// The time since which that digest is wanted.
-    pub since: Timestamp,
+    pub since: MicroTime,
     /// Fingerprints of the referrers of the image.
     pub referrers: ReferrersRow,
     /// The time at which the request of the newest observation was sent.
-    pub observed_at: Timestamp,
+    pub observed_at: MicroTime,
     /// The time at which that observation was recorded: a request that was sent before may have been answered earlier.
-    pub(super) taken_at: Timestamp,
+    pub(super) taken_at: MicroTime,
     /// The time of the next audit.
-    pub(super) audit_at: Timestamp,
+    pub(super) audit_at: MicroTime,
     /// True if the row counts as [`Counts::owed`].
     pub(super) owed: bool,
     /// The absence of the tag from the last complete listings, if they lacked it.
-    pub(super) absence: Option<TagAbsence>,
+    pub(super) absence: Option<Box<TagAbsence>>,
     /// True if the tag has been verified at the destination, with this or an earlier digest.
     pub was_there: bool,
     /// The digest that was last verified under the tag at the destination.
@@ -113,7 +114,7 @@ pub enum RowState {
         /// The bytes of the image.
         bytes: u64,
         /// The time of verification.
-        at: Timestamp,
+        at: MicroTime,
     },
     /// The last attempt failed, or found that the destination keeps the tag ([`FailureCode::is_skip`]).
     Failed(Box<RowFailure>),
@@ -247,17 +248,17 @@ impl TagAbsence {
 impl Row {
     /// Returns true if the absence of the tag from the source is proved: it is not copied any more.
     pub fn is_leaving(&self) -> bool {
-        self.absence.is_some_and(|absence| absence.is_proved)
+        self.absence.as_ref().is_some_and(|absence| absence.is_proved)
     }
 
     /// Returns true if the source has the tag, and the rules take only newer ones.
     pub fn is_outside(&self) -> bool {
-        self.absence.is_some_and(|absence| absence.is_outside)
+        self.absence.as_ref().is_some_and(|absence| absence.is_outside)
     }
 
     /// Returns the time at which the first of the lists in a row was taken that lack the tag.
     pub fn absent_since(&self) -> Option<Timestamp> {
-        self.absence.map(|absence| absence.since)
+        self.absence.as_ref().map(|absence| absence.since)
     }
 }
 
@@ -271,7 +272,7 @@ impl Row {
         self.referrers.seen = seen;
         match &mut self.state {
             RowState::Complete { .. } if self.referrers.seen != self.referrers.verified => {
-                (self.state, self.since) = (RowState::Pending, now);
+                (self.state, self.since) = (RowState::Pending, now.into());
             }
             RowState::Failed(failure) if is_new && failure.code.is_of_signature() => {
                 failure.next_attempt_at = failure.next_attempt_at.min(now);
@@ -284,11 +285,11 @@ impl Row {
         Self {
             digest: digest.clone(),
             state: RowState::Pending,
-            since: now,
+            since: now.into(),
             referrers: ReferrersRow::default(),
-            observed_at,
-            taken_at: now,
-            audit_at: now + AUDIT_INTERVAL,
+            observed_at: observed_at.into(),
+            taken_at: now.into(),
+            audit_at: (now + AUDIT_INTERVAL).into(),
             owed: false,
             absence: None,
             was_there: false,
@@ -307,7 +308,7 @@ impl Row {
     /// Returns the time at which the image, verified at `at`, is read back again soon: a write that was sent before and
     /// never answered may still take effect.
     pub fn doubted_until(&self, at: Timestamp) -> Option<Timestamp> {
-        (self.audit_at <= at + MAX_LATE_WRITE).then_some(self.audit_at)
+        (self.audit_at <= at + MAX_LATE_WRITE).then(|| self.audit_at.get())
     }
 
     pub(super) fn attempt(&self, now: Timestamp) -> Attempt {

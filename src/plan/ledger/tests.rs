@@ -154,7 +154,7 @@ fn nothing_stays_in_progress_without_a_living_owner() {
     };
     let ledger = Ledger::restore(&[image], Some(at(-5)), at(0));
     let row = ledger.row(&tag("v1")).unwrap();
-    assert_eq!((&row.state, row.since, row.was_there), (&RowState::Pending, at(-5), false));
+    assert_eq!((&row.state, row.since.get(), row.was_there), (&RowState::Pending, at(-5), false));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
     ledger.begin(&v1);
     assert!(!ledger.progress(&v1, &one, 5), "the status does not show that");
     complete(&mut ledger, &v1, &one, at(day + 11));
-    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10) });
+    assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10).into() });
     assert_eq!(observe(&mut ledger, &v1, &one, at(day + 12)), Attempt::Nothing);
     assert_eq!(observe(&mut ledger, &v1, &one, at(2 * day + 12)), Attempt::Copy(one.clone()));
     ledger.fail(&v1, &one, unavailable(0.0), at(2 * day + 13));

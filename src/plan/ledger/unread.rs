@@ -76,7 +76,7 @@ impl LedgerEntry<'_> {
     /// Returns the time since which the present digest is wanted, or the tag cannot be read.
     pub fn since(&self) -> Timestamp {
         match self {
-            Self::Row(row) => row.since,
+            Self::Row(row) => row.since.get(),
             Self::Unread(unread, _) => unread.since,
         }
     }
@@ -84,7 +84,7 @@ impl LedgerEntry<'_> {
     /// Returns the time at which the request of the newest observation was sent.
     pub fn observed_at(&self) -> Timestamp {
         match self {
-            Self::Row(row) => row.observed_at,
+            Self::Row(row) => row.observed_at.get(),
             Self::Unread(unread, _) => unread.observed_at,
         }
     }
@@ -97,7 +97,7 @@ impl Ledger {
     pub fn fail_to_read(&mut self, tag: &Tag, failed: FailedRead, sent_at: Timestamp, now: Timestamp) -> UnreadEntry {
         let FailedRead { code, message, is_of_tag } = failed;
         let row = self.rows.get(tag);
-        if row.is_some_and(|row| sent_at < row.observed_at) {
+        if row.is_some_and(|row| row.observed_at > sent_at) {
             return UnreadEntry::Outdated;
         }
         if let Some(unread) = self.unread.get_mut(tag) {

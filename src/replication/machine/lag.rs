@@ -16,7 +16,7 @@ impl Machine {
             return;
         };
         let Some(row) = pair.ledger.row(tag) else { return };
-        let lag = lag(row.since, now);
+        let lag = lag(row.since.get(), now);
         pair.lag = Some(lag_text(lag));
         let destination = pair.key.destination.clone();
         self.lags.entry(destination.clone()).or_default().record(lag);

@@ -153,10 +153,14 @@ impl Pair {
 
     /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they
     /// are looked at again then.
-    pub(crate) fn restore(&mut self, stored: StoredPair, now: Timestamp) -> bool {
+    pub(crate) fn restore(&mut self, stored: StoredPair, sibling: Option<&Ledger>, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
         let images = stored.images();
         self.ledger = Ledger::restore(&images, since, now);
+        match sibling {
+            Some(sibling) => self.ledger.share(sibling),
+            None => self.ledger.pack(),
+        }
         self.ledger.restore_missed(&stored.missed);
         self.usage = PairUsage::restore(&stored.status.summary, &images);
         self.deletions.restore(&stored.status.recent_deletions);
@@ -181,6 +185,7 @@ impl Pair {
     pub(crate) fn close(&mut self, now: Timestamp) {
         let is_proved = std::mem::replace(&mut self.was_closed, true);
         self.is_filling = false;
+        self.ledger.pack();
         let images = self.ledger.counts().images;
         if let Some(short) = &mut self.short {
             short.is_known |= is_proved || images >= short.images;

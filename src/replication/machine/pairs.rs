@@ -129,7 +129,9 @@ impl Machine {
                 pair.permission.get_or_insert_with(|| self.decision(&key));
             }
             let choice = stored.choice.clone();
-            if pair.restore(stored, now) {
+            let siblings = self.by_repository.get(&key.repository).into_iter().flatten();
+            let sibling = siblings.filter_map(|id| self.pairs.get(id)).next();
+            if pair.restore(stored, sibling.map(|pair| &pair.ledger), now) {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
             }

@@ -1,9 +1,7 @@
 //! The status of a pair as the store has it, in little memory: texts are shared with the ledger.
 
-use jiff::Timestamp;
-
 use crate::image::{Digest, Tag};
-use crate::plan::Ledger;
+use crate::plan::{Ledger, MicroTime};
 use crate::terms::{ImageStatus, PairEnd, PairSummary, ReplicationState, ReplicationStatusStatus};
 
 /// A published status.
@@ -18,7 +16,7 @@ pub(super) struct ShownStatus {
 #[derive(Clone, Debug, PartialEq)]
 enum ShownImage {
     /// A verified image of which nothing is out of the ordinary.
-    Complete { tag: Tag, digest: Digest, bytes: u64, at: Timestamp },
+    Complete { tag: Tag, digest: Digest, bytes: u64, at: MicroTime },
     /// Any other one.
     Other(Box<ImageStatus>),
 }
@@ -72,7 +70,7 @@ impl ShownImage {
             Some((tag, row)) => (tag.clone(), row.digest.clone()),
             None => (image.tag.parse().ok()?, image.digest.parse().ok()?),
         };
-        Some(Self::Complete { tag, digest, bytes, at })
+        Some(Self::Complete { tag, digest, bytes, at: at.into() })
     }
 
     fn image(&self) -> ImageStatus {
@@ -80,7 +78,7 @@ impl ShownImage {
             Self::Complete { tag, digest, bytes, at } => ImageStatus {
                 status: ReplicationState::Complete,
                 bytes: Some(*bytes),
-                completed_at: Some(*at),
+                completed_at: Some(at.get()),
                 ..ImageStatus::pending(tag.to_string(), digest.to_string())
             },
             Self::Other(image) => image.as_ref().clone(),
@@ -130,6 +128,8 @@ pub(super) fn label(end: &PairEnd) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use jiff::Timestamp;
 
     use super::*;
     use crate::terms::FailureCode;

@@ -163,7 +163,8 @@ impl World {
         let stale = tags.iter().copied().find(|tagged| {
             let there = destination.tags.get(&(number, *tagged)).copied();
             // Without consent it does not look there, and may not learn that another one deletes.
-            let is_unseen = !is_allowed && destination.deleted_by.get(&(number, *tagged)).is_some_and(|by| *by != index);
+            let is_unseen =
+                !is_allowed && destination.deleted_by.get(&(number, *tagged)).is_some_and(|by| *by != index);
             let is_there = is_unseen || there == self.source.repositories[number].tags[*tagged].now();
             let shown = status.images.iter().find(|image| image.tag == tag(*tagged).to_string());
             let is_published =

@@ -244,7 +244,7 @@ impl World {
             stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();
         let is_proved = |(tag, row): &(&Tag, &Row)| {
             let (key, wanted) = (Key::in_pair(pair, tag), content(&row.digest));
-            let is_known = millis(row.observed_at.max(super::names::at(-1))) >= running.fresh_from;
+            let is_known = millis(row.observed_at.get().max(super::names::at(-1))) >= running.fresh_from;
             // An image that was verified stays complete while it is read back, and written again if it is gone.
             let is_copied = running.copies.values().any(|copying| (copying.key, copying.content) == (key, wanted));
             let is_due = matches!(pair.ledger.attempt(tag, at(self.now)), Attempt::Copy(_));

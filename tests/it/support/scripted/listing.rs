@@ -125,9 +125,11 @@ pub(super) fn referrers(call: &Call, name: &str, subject: &str) -> Response {
         return refusal(400, "DIGEST_INVALID", "not a digest");
     }
     let store = call.shared.store();
-    let manifests = store.repositories.get(name).map(|found| &found.manifests);
-    let referring = manifests.into_iter().flatten().filter(|(_, manifest)| manifest.subject() == Some(subject));
-    let mut descriptors: Vec<Value> = referring.map(|(digest, manifest)| manifest.descriptor(digest)).collect();
+    let found = store.repositories.get(name).and_then(|found| Some((found, found.referring.get(subject)?)));
+    let referring = found.into_iter().flat_map(|(found, digests)| {
+        digests.iter().filter_map(|digest| Some(found.manifests.get(digest)?.descriptor(digest)))
+    });
+    let mut descriptors: Vec<Value> = referring.collect();
     drop(store);
     let filter = call.query("artifactType").filter(|_| api.filters);
     if let Some(wanted) = filter {

@@ -61,6 +61,9 @@ impl RegistryStore {
         let view = serde_json::from_slice(&bytes).expect("a manifest is JSON");
         let manifest = StoredManifest { media_type: media_type.to_owned(), bytes, view };
         let repository = self.repositories.entry(repository.to_owned()).or_default();
+        if let Some(subject) = manifest.subject() {
+            repository.referring.entry(subject.to_owned()).or_default().insert(digest.to_owned());
+        }
         repository.manifests.insert(digest.to_owned(), manifest);
     }
 
@@ -97,6 +100,8 @@ impl RegistryStore {
 pub(super) struct StoredRepository {
     pub(super) blobs: BTreeSet<String>,
     pub(super) manifests: BTreeMap<String, StoredManifest>,
+    /// The digests of manifests by their subject; some of them may be gone.
+    pub(super) referring: HashMap<String, BTreeSet<String>>,
     pub(super) tags: BTreeMap<String, String>,
     /// Every tag that was ever set, with its digest, in order.
     pub(super) moves: Vec<(String, String)>,
