@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -28,7 +29,7 @@ use crate::terms::ReplicationStatusStatus;
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub(crate) struct Statuses {
     client: Client,
-    reports: Locked<HashMap<(String, String), (String, ConfigurationReport)>>,
+    reports: Locked<HashMap<(String, String), (String, Arc<ConfigurationReport>)>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     news: PairNews,
     envelope: Locked<StatusEnvelope>,
@@ -56,7 +57,7 @@ impl Statuses {
             (of == uid).then(|| report.clone())?
         };
         let envelope = self.envelope.lock();
-        Some(ConfigurationReport { envelope: envelope.condition(namespace, name), ..report })
+        Some(ConfigurationReport { envelope: envelope.condition(namespace, name), ..report.as_ref().clone() })
     }
 
     /// Drops the report of a configuration that does not exist any more.
@@ -189,7 +190,7 @@ impl Store for Statuses {
         self.records.take(pair, record);
     }
 
-    fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport) {
+    fn report(&self, namespace: &str, name: &str, uid: &str, report: Arc<ConfigurationReport>) {
         self.reports.lock().insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), report));
         // A closed channel means that the operator ends.
         let _ = self.wakes.send(ObjectRef::new(name).within(namespace));

@@ -62,7 +62,8 @@ pub fn parse_configuration(
         return Err(SpecError::invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
     }
     let source = NamespacedName { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
-    let rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<_, _>>()?;
+    let mut rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<Vec<_>, _>>()?;
+    rules.shrink_to_fit();
     Ok(Configuration {
         namespace: namespace.to_owned(),
         name: name.to_owned(),

@@ -27,7 +27,7 @@ pub(crate) struct PermissionRequest<'a> {
 }
 
 /// A policy of the destination's namespace, as far as it could be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Policy {
     /// The name of the RegistryPermissionPolicy.
     pub name: String,

@@ -64,7 +64,7 @@ pub(crate) struct Core {
 /// The ways to a driver from outside.
 pub(crate) struct Inlets {
     /// Orders.
-    pub orders: watch::Receiver<Orders>,
+    pub orders: watch::Receiver<Arc<Orders>>,
     /// Hints and lost statuses.
     pub mailbox: Arc<Mailbox>,
     /// The cause that keeps Jobs from running.
@@ -114,7 +114,7 @@ type Progress = (CopyId, CopyProgress);
 struct RunningComparison {
     id: ComparisonId,
     task: AbortHandle,
-    findings: mpsc::UnboundedReceiver<Observation>,
+    findings: mpsc::UnboundedReceiver<Box<Observation>>,
     replies: HashMap<RepositoryName, oneshot::Sender<Looks>>,
 }
 
@@ -154,8 +154,8 @@ impl Driver {
         }
     }
 
-    /// Runs until the configuration or the process ends.
-    pub(crate) async fn run(mut self) {
+    /// Runs until the configuration or the process ends. Boxed: the task of each configuration would have room for two.
+    pub(crate) async fn run(mut self: Box<Self>) {
         self.step(Event::Wake);
         while !self.machine.is_done() {
             self.turn().await;
@@ -175,7 +175,7 @@ impl Driver {
             changed = self.inlets.orders.changed(), if !is_ending => match changed {
                 Ok(()) => {
                     let orders = self.inlets.orders.borrow_and_update().clone();
-                    self.step(Event::Orders(Box::new(orders)));
+                    self.step(Event::Orders(orders));
                 }
                 // The sender of the orders is dropped right after the configuration was retired.
                 Err(_) if self.inlets.retire.is_cancelled() => self.step(Event::Retire),
@@ -243,7 +243,7 @@ impl Driver {
             Effect::Report(report) => {
                 let orders = self.machine.orders();
                 self.core.metrics.configuration(&orders.namespace, &orders.name, figures(&report));
-                self.core.store.report(&orders.namespace, &orders.name, &orders.holder.uid, *report);
+                self.core.store.report(&orders.namespace, &orders.name, &orders.holder.uid, report);
             }
             Effect::WakeOthers(uids) => drop(self.core.wakes.send(uids)),
         }
@@ -381,7 +381,7 @@ impl Driver {
 
 async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<Observation> {
     match comparison {
-        Some(running) => running.findings.recv().await,
+        Some(running) => running.findings.recv().await.map(|observation| *observation),
         None => std::future::pending().await,
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Observation {
 
 /// Takes findings. The channel has no bound of its own: images have places, and a repository has a few findings
 /// besides.
-pub(super) type Findings = mpsc::UnboundedSender<Observation>;
+pub(super) type Findings = mpsc::UnboundedSender<Box<Observation>>;
 
 impl Observer {
     /// Observes one tag; `hinted` is the digest that it is said to have.
@@ -198,12 +198,13 @@ impl FindingSender<'_> {
     /// Sends one finding.
     pub(super) fn send(&self, finding: Finding) {
         // A closed channel means that the comparison was stopped.
-        let _ = self.findings.send(Observation { finding, reply: None, _place: None });
+        let _ = self.findings.send(Box::new(Observation { finding, reply: None, _place: None }));
     }
 
     /// Sends the observation of an image, which keeps its place until it is taken.
     pub(super) fn send_image(&self, observed: Observed, place: Option<OwnedSemaphorePermit>) {
-        let _ = self.findings.send(Observation { finding: Finding::Image(observed), reply: None, _place: place });
+        let _ =
+            self.findings.send(Box::new(Observation { finding: Finding::Image(observed), reply: None, _place: place }));
     }
 
     /// Sends the tags of a repository, and returns the observations to make of them; `None` if the comparison was
@@ -211,7 +212,7 @@ impl FindingSender<'_> {
     pub(super) async fn looks(&self, listed: Listed) -> Option<Looks> {
         let (reply, looks) = oneshot::channel();
         let finding = Finding::Tags(listed);
-        let _ = self.findings.send(Observation { finding, reply: Some(reply), _place: None });
+        let _ = self.findings.send(Box::new(Observation { finding, reply: Some(reply), _place: None }));
         looks.await.ok()
     }
 

@@ -69,7 +69,7 @@ pub(crate) trait Store: Send + Sync {
     fn record(&self, pair: &PairIdentity, record: &Record);
 
     /// Takes the state of the configuration `namespace`/`name` with this uid, to be published soon. Must not block.
-    fn report(&self, namespace: &str, name: &str, uid: &str, report: ConfigurationReport);
+    fn report(&self, namespace: &str, name: &str, uid: &str, report: Arc<ConfigurationReport>);
 }
 
 /// The error of a write to the store.

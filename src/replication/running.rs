@@ -32,7 +32,7 @@ pub(crate) type StatusNames = BTreeMap<(String, String), BTreeSet<String>>;
 struct Handle {
     uid: String,
     source: (String, String),
-    orders: watch::Sender<Orders>,
+    orders: watch::Sender<Arc<Orders>>,
     workers: watch::Sender<Option<String>>,
     mailbox: Arc<Mailbox>,
     /// The spec by which hints are given.
@@ -49,7 +49,7 @@ impl Configurations {
 
     /// Gives orders to a configuration, and starts it where it does not run: `stored` returns what an earlier process
     /// left of it.
-    pub(crate) fn order(&self, orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
+    pub(crate) fn order(&self, mut orders: Orders, stored: impl FnOnce() -> Stored + Send + 'static) {
         let key = (orders.namespace.clone(), orders.name.clone());
         let source = orders.configuration.as_ref().ok().map(|spec| (key.0.clone(), spec.source.clone()));
         let mut running = self.running.lock();
@@ -59,8 +59,16 @@ impl Configurations {
             if source.is_some_and(|source| std::mem::replace(&mut handle.source, source.clone()) != source) {
                 handle.workers.send_replace(None); // It was about the Jobs of another source.
             }
-            self.subscribe(handle, orders.configuration.as_ref().ok());
-            handle.orders.send_replace(orders);
+            handle.orders.send_if_modified(|present| {
+                if orders.configuration == present.configuration {
+                    orders.configuration = present.configuration.clone(); // One of two equal ones is enough.
+                }
+                let is_new = **present != orders;
+                *present = Arc::new(orders);
+                is_new
+            });
+            let configuration = handle.orders.borrow().configuration.clone().ok();
+            self.subscribe(handle, configuration.as_ref());
             return;
         }
         if let Some(earlier) = running.remove(&key) {
@@ -136,7 +144,7 @@ impl Configurations {
         stored: impl FnOnce() -> Stored + Send + 'static,
     ) -> Handle {
         let uid = orders.holder.uid.clone();
-        let (orders, orders_receiver) = watch::channel(orders);
+        let (orders, orders_receiver) = watch::channel(Arc::new(orders));
         let (workers, workers_receiver) = watch::channel(None);
         let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
         let inlets = Inlets {
@@ -154,7 +162,7 @@ impl Configurations {
                 let _ = earlier.await;
             }
             // What the earlier one left is read once it has ended.
-            Driver::new(core, inlets, stored()).run().await;
+            Box::new(Driver::new(core, inlets, stored())).run().await;
         });
         Handle { uid, source, orders, workers, mailbox, subscribed: None, retire, task }
     }

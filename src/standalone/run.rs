@@ -54,7 +54,7 @@ async fn shut_down_late(stop: CancellationToken, shutdown: CancellationToken) {
 
 /// Returns inlets through which no order and no hint comes, and the senders that keep them open.
 fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> (impl Send, Inlets) {
-    let (sender, orders) = tokio::sync::watch::channel(orders);
+    let (sender, orders) = tokio::sync::watch::channel(Arc::new(orders));
     let (workers_sender, workers) = tokio::sync::watch::channel(None);
     let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
     ((sender, workers_sender), Inlets { orders, mailbox, workers, retire, drain, shutdown })

@@ -20,13 +20,14 @@ impl Driver {
         let NamespacedName { namespace, name } = self.machine.source();
         let owner = ShareOwner { namespace, host: name, priority: 0, is_urgent: false };
         let slots = self.core.comparisons.clone();
-        let compare = compare(self.observer(), configuration, sender);
+        let observer = self.observer();
         // It ends with the last of its findings, or is aborted when it is dropped: no other task waits for it.
         let waits = self.core.metrics.waits(Queue::Comparisons);
         let compare = async move {
             let slot = slots.take(owner).await;
             drop(waits);
-            slot.lend_after(SLOW_COMPARISON, compare).await
+            // Thousands may wait: only one that runs has its state.
+            slot.lend_after(SLOW_COMPARISON, Box::pin(compare(observer, configuration, sender))).await
         };
         let task = tokio::spawn(compare).abort_handle();
         self.comparison = Some(RunningComparison { id, task, findings, replies: HashMap::new() });

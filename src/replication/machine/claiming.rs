@@ -117,7 +117,9 @@ impl Machine {
     fn shows(&self, key: &PairKey, to: &RepositoryAddress, is_strong: bool, is_own: impl Fn() -> bool) -> bool {
         let has_written = || {
             let pair = self.ids.get(key).map(|id| &self.pairs[id]);
-            pair.is_some_and(|pair| pair.ledger.rows().any(|(_, row)| row.written.is_some()))
+            // What was found there proves no more than that it can be read.
+            let has_moved = |pair: &&Pair| pair.usage.moved() > 0;
+            pair.filter(has_moved).is_some_and(|pair| pair.ledger.rows().any(|(_, row)| row.written.is_some()))
         };
         self.places.writable.contains(to) || is_strong && (is_own() || has_written())
     }

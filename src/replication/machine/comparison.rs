@@ -86,7 +86,7 @@ impl Machine {
             return;
         }
         let mut gone: Vec<PairId> = Vec::new();
-        for (id, pair) in &mut self.pairs {
+        for (id, pair) in self.pairs.iter_mut() {
             let is_missed = pair.created_at < sent_at && !names.contains(&pair.key.repository);
             if is_missed && pair.missed {
                 gone.push(*id);

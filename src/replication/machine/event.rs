@@ -19,7 +19,7 @@ use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
 
 /// The spec of a configuration and everything around it that decisions depend on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Orders {
     /// The namespace of the configuration.
     pub namespace: String,
@@ -156,7 +156,7 @@ impl StoredPair {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The spec, or something around it, changed.
-    Orders(Box<Orders>),
+    Orders(Arc<Orders>),
     /// Tags were pushed or deleted, as notifications say.
     Hints(Hints),
     /// A comparison observed something at the source.
@@ -301,7 +301,7 @@ pub(crate) enum Effect {
     /// Delete the status of a pair, and its record.
     Delete(Arc<PairIdentity>),
     /// Publish the state of the configuration.
-    Report(Box<ConfigurationReport>),
+    Report(Arc<ConfigurationReport>),
     /// Give new orders to the configurations with these uids, as claims were released or taken.
     WakeOthers(Vec<String>),
 }

@@ -3,6 +3,8 @@
 //! Knowledge of one from before its owner withdrew consent is kept: its pairs show that they are denied, and go on with
 //! what was verified once there is consent again.
 
+use std::sync::Arc;
+
 use super::{Machine, RegistryIdentity, StoredPair};
 use crate::plan::{NamespacedName, RepositoryAddress};
 
@@ -20,11 +22,11 @@ impl RegistryIdentity {
 impl Machine {
     /// Keeps what was known of Registries that are hidden from now on.
     pub(super) fn remember_registries(&mut self, earlier: impl Fn(&NamespacedName) -> Option<RegistryIdentity>) {
-        let hidden = self.orders.registries.iter_mut().filter(|(_, identity)| identity.is_hidden());
-        for (reference, identity) in hidden {
-            if let Some(known) = earlier(reference) {
-                *identity = known;
-            }
+        let hidden = self.orders.registries.iter().filter(|(_, identity)| identity.is_hidden());
+        let known = hidden.filter_map(|(reference, _)| Some((reference.clone(), earlier(reference)?)));
+        let known: Vec<_> = known.collect();
+        if !known.is_empty() {
+            Arc::make_mut(&mut self.orders).registries.extend(known);
         }
     }
 
@@ -46,7 +48,7 @@ impl Machine {
 
     /// Gives the pairs of Registries that are hidden no more the hosts of these.
     pub(super) fn reveal_hosts(&mut self) {
-        for (id, pair) in &mut self.pairs {
+        for (id, pair) in self.pairs.iter_mut() {
             let Some(known) = self.orders.registries.get(&pair.key.destination) else { continue };
             let was_hidden = pair.place.host == RegistryIdentity::hidden(&pair.key.destination).host;
             if !was_hidden || known.is_hidden() || known.uid != pair.destination_uid {

@@ -27,6 +27,7 @@ mod once;
 mod orders;
 mod pair;
 mod pair_deletions;
+mod pair_map;
 mod pairs;
 mod probes;
 mod reporting;
@@ -57,6 +58,7 @@ pub(crate) use self::ids::{ComparisonId, CopyId, PairId};
 pub(crate) use self::looks::{KnownLooks, Looks, ReferrerLooks};
 pub(crate) use self::once::NextAttempt;
 pub(crate) use self::pair::{Pair, PairKey};
+use self::pair_map::PairMap;
 pub(crate) use self::state::Excluded;
 use self::state::{
     Backfills, Comparison, Deletions, LastReport, MAX_AHEAD, MAX_LOOKS, MAX_PUBLICATIONS, Pacing, Places, Queued,
@@ -73,12 +75,12 @@ use crate::plan::{
 /// One running configuration.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    orders: Orders,
+    orders: Arc<Orders>,
     /// The last spec that was valid; kept while a later one is not.
     configuration: Option<Arc<Configuration>>,
     effects: Vec<Effect>,
 
-    pairs: BTreeMap<PairId, Pair>,
+    pairs: PairMap,
     ids: HashMap<PairKey, PairId>,
     by_repository: HashMap<RepositoryName, BTreeSet<PairId>>,
     next_pair: PairId,
@@ -162,7 +164,7 @@ enum Ending {
 
 impl Machine {
     /// Returns a configuration that starts, with what an earlier process left of it; to be followed by [`Event::Wake`].
-    pub(crate) fn new(orders: Orders, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
+    pub(crate) fn new(orders: Arc<Orders>, stored: Stored, claims: &mut Claims, now: Timestamp) -> Self {
         let running = stored.in_progress();
         claims.introduce(&orders.holder.uid, &orders.namespace);
         let is_resumed = stored.predecessor != Predecessor::None || !stored.pairs.is_empty();
@@ -179,11 +181,11 @@ impl Machine {
     }
 
     /// Returns a configuration that has not taken up what an earlier process left.
-    fn idle(orders: Orders, stored: Stored, now: Timestamp) -> Self {
+    fn idle(orders: Arc<Orders>, stored: Stored, now: Timestamp) -> Self {
         Self {
             configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
-            pairs: BTreeMap::new(),
+            pairs: PairMap::default(),
             ids: HashMap::new(),
             by_repository: HashMap::new(),
             next_pair: 0,
@@ -243,7 +245,7 @@ impl Machine {
     /// Takes one event and returns what is to be done. `claims` are those of all configurations of the process.
     pub(crate) fn step(&mut self, event: Event, claims: &mut Claims, now: Timestamp) -> Vec<Effect> {
         match event {
-            Event::Orders(orders) => self.take_orders(*orders, claims, now),
+            Event::Orders(orders) => self.take_orders(orders, claims, now),
             Event::Hints(hints) => self.take_hints(hints, now),
             Event::Found(comparison, finding) => self.take_finding(comparison, finding, claims, now),
             Event::TagsListed(repository, listed) => self.take_hinted_list(&repository, listed, now),
@@ -361,11 +363,6 @@ impl Machine {
     /// Returns the problems of the whole configuration, the most important first.
     pub(crate) fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter().chain(&self.missing)
-    }
-
-    /// Returns true if manifests are read together with their tags: where this process copies them.
-    pub(crate) fn reads_ahead(&self) -> bool {
-        self.orders.class.is_none() && !self.orders.is_dry
     }
 
     /// Returns true if the configuration compares and copies.

@@ -1,5 +1,7 @@
 //! Spec and dependencies: what a change of either makes of pairs, queue and comparison; and how a configuration ends.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Effect, Ending, Machine, Orders, PairId, PairKey};
@@ -8,7 +10,12 @@ use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::terms::{Action, FailureCode, reason};
 
 impl Machine {
-    pub(super) fn take_orders(&mut self, orders: Orders, claims: &mut Claims, now: Timestamp) {
+    /// Returns true if manifests are read together with their tags: where this process copies them.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.orders.class.is_none() && !self.orders.is_dry
+    }
+
+    pub(super) fn take_orders(&mut self, orders: Arc<Orders>, claims: &mut Claims, now: Timestamp) {
         let earlier = std::mem::replace(&mut self.orders, orders);
         self.remember_registries(|registry| earlier.registries.get(registry).cloned());
         let was_active = earlier.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
@@ -141,7 +148,7 @@ impl Machine {
     }
 
     fn retry(&mut self, now: Timestamp, chosen: impl Fn(FailureCode) -> bool) {
-        for (id, pair) in &mut self.pairs {
+        for (id, pair) in self.pairs.iter_mut() {
             if pair.ledger.counts().failed > 0
                 && pair
                     .ledger

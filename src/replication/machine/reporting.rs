@@ -1,6 +1,7 @@
 //! Publication of the statuses of pairs and of the report of the configuration, and its pace.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -153,11 +154,11 @@ impl Machine {
             return;
         }
         self.is_changed = false;
-        let report = self.present_report(problem, blocked, stopped_backfill, now);
+        let report = Arc::new(self.present_report(problem, blocked, stopped_backfill, now));
         if !report.shows_the_same(&self.reported.report) || self.reported.is_doubted {
             let (owes, fails) = (self.owes(), self.fails());
             self.reported = LastReport { report: report.clone(), owes, fails, is_doubted: false, at: now };
-            self.effects.push(Effect::Report(Box::new(report)));
+            self.effects.push(Effect::Report(report));
         }
     }
 

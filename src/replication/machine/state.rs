@@ -1,6 +1,7 @@
 //! The parts of the machine's state, and the bounds that several of its files keep.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -225,7 +226,7 @@ pub(super) struct RunningDeletion {
 /// The report of the configuration as it was last written.
 #[derive(Debug)]
 pub(super) struct LastReport {
-    pub(super) report: ConfigurationReport,
+    pub(super) report: Arc<ConfigurationReport>,
     /// True if it counts an image that is owed.
     pub(super) owes: bool,
     /// True if it counts an image that has failed.
@@ -238,7 +239,7 @@ pub(super) struct LastReport {
 impl LastReport {
     /// Returns the report of a configuration that starts.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { report: ConfigurationReport::default(), owes: false, fails: false, is_doubted: false, at: now }
+        Self { report: Arc::default(), owes: false, fails: false, is_doubted: false, at: now }
     }
 }
 

@@ -100,7 +100,7 @@ impl Bench {
 
     fn resumed(orders: Orders, stored: Stored, second: i64) -> Self {
         let mut claims = Claims::default();
-        let machine = Machine::new(orders, stored, &mut claims, at(second));
+        let machine = Machine::new(Arc::new(orders), stored, &mut claims, at(second));
         let mut bench = Self {
             machine,
             claims,
@@ -187,7 +187,7 @@ impl Bench {
                     Event::Deleted(identity.name.clone(), StoreOutcome::Done)
                 }
                 Effect::Report(report) => {
-                    self.report = *report;
+                    self.report = report.as_ref().clone();
                     continue;
                 }
                 _ => continue,
@@ -246,6 +246,11 @@ impl Bench {
 
     /// Ends every copy that runs.
     fn copied(&mut self, result: Result<(), FailureCode>) {
+        self.ended(result, 7);
+    }
+
+    /// Ends every copy that is under way, each of which has moved so many bytes.
+    fn ended(&mut self, result: Result<(), FailureCode>, moved: u64) {
         for (id, _) in std::mem::take(&mut self.copies) {
             let allowed = result != Err(FailureCode::RegistryPermissionDenied);
             let permission = Decision { allowed, reason: reason::SAME_NAMESPACE, message: String::new() };
@@ -253,7 +258,7 @@ impl Bench {
             content.add(&digest("content"), 7);
             let replica = || Replica { bytes: 7, content: content.clone(), ..Replica::default() };
             let result = result.map(|()| replica()).map_err(|code| CodedError::new(code, "no".to_owned()));
-            self.step(Event::Ended(id, Some(Outcome { permission, result, moved: 7, is_unanswered: false }), 0.5));
+            self.step(Event::Ended(id, Some(Outcome { permission, result, moved, is_unanswered: false }), 0.5));
         }
     }
 
@@ -362,10 +367,10 @@ fn an_invalid_spec_keeps_everything_and_the_correction_goes_on() {
     let before: Vec<_> = bench.statuses.keys().cloned().collect();
     let wrong = orders(2, "tagFilters: [{filter: 'v[', filterType: REGEX_MATCH}],");
     assert!(wrong.configuration.is_err());
-    bench.step(Event::Orders(Box::new(wrong)));
+    bench.step(Event::Orders(Arc::new(wrong)));
     assert_eq!(bench.report.problem.as_ref().map(|problem| problem.reason), Some(reason::INVALID_SPEC));
     assert_eq!(bench.machine.wake_at(bench.now), None, "nothing is done meanwhile");
-    bench.step(Event::Orders(Box::new(orders(3, ""))));
+    bench.step(Event::Orders(Arc::new(orders(3, ""))));
     bench.compare(&[("app", &[("v1", "1")])], true);
     assert!(bench.copies.is_empty(), "nothing is copied again");
     assert!(bench.is_ready());
@@ -536,9 +541,9 @@ fn a_missing_registry_is_reported_at_once_and_its_rows_are_kept() {
     bench.copied(Ok(()));
     let mut without = orders(1, "");
     without.registries.retain(|reference, _| reference.name == "s");
-    bench.step(Event::Orders(Box::new(without)));
+    bench.step(Event::Orders(Arc::new(without)));
     assert_eq!(bench.report.problem.as_ref().map(|problem| problem.reason), Some(reason::REGISTRY_NOT_FOUND));
-    bench.step(Event::Orders(Box::new(orders(1, ""))));
+    bench.step(Event::Orders(Arc::new(orders(1, ""))));
     bench.compare(&[("app", &[("v1", "1")])], true);
     assert!(bench.is_ready() && bench.copies.is_empty());
     assert!(matches!(bench.row("v1"), Some(crate::plan::RowState::Complete { .. })));
@@ -659,7 +664,7 @@ fn an_empty_list_after_a_change_of_options_makes_nothing_ready() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1")])], true);
     bench.copied(Ok(()));
-    bench.step(Event::Orders(Box::new(orders(2, "platforms: [linux/amd64],"))));
+    bench.step(Event::Orders(Arc::new(orders(2, "platforms: [linux/amd64],"))));
     bench.compare(&[], true);
     assert!(!bench.is_ready());
 }
@@ -763,7 +768,7 @@ fn a_verified_tag_that_is_kept_back_has_failed_until_it_can_be_read() {
     assert!(!bench.is_ready() && bench.counts() == (2, 1, 1) && bench.shown()["v2"] == denied);
     let mut corrected = orders(1, "");
     corrected.dependencies = 1;
-    bench.step(Event::Orders(Box::new(corrected)));
+    bench.step(Event::Orders(Arc::new(corrected)));
     bench.passes(2);
     assert!(bench.comparison.is_some(), "other credentials may read it");
     bench.compare_with_unread(&[("v1", "1"), ("v2", "2")], &[]);
@@ -819,14 +824,14 @@ fn a_registry_that_a_person_has_to_correct_blocks_ready_and_loses_nothing() {
         stalled.dependencies += 1;
         let registry = NamespacedName { namespace: "a".to_owned(), name: name.to_owned() };
         stalled.stalled_registries.insert(registry, "Secret x does not exist".to_owned());
-        bench.step(Event::Orders(Box::new(stalled)));
+        bench.step(Event::Orders(Arc::new(stalled)));
         let (ready, why, message) = shown(&bench, "Ready").unwrap();
         assert_eq!((ready.as_str(), why.as_str()), ("False", reason::REGISTRY_NOT_READY));
         let side = if name == "d" { "destination" } else { "source" };
         assert_eq!(message, format!("{side} Registry a/{name}: Secret x does not exist"));
         assert_eq!(shown(&bench, "Stalled").unwrap().2, message);
         assert_eq!(bench.shown()["v1"].0, ReplicationState::Complete);
-        bench.step(Event::Orders(Box::new(orders(1, ""))));
+        bench.step(Event::Orders(Arc::new(orders(1, ""))));
         assert_eq!(shown(&bench, "Ready").unwrap().0, "True", "it is there again");
         assert_eq!(shown(&bench, "Stalled"), None);
     }
@@ -845,7 +850,7 @@ fn a_policy_that_takes_consent_away_shows_although_nothing_is_copied() {
     let mut denied = orders(1, "");
     denied.dependencies = 1;
     denied.policies = Arc::new([("a".to_owned(), vec![policy])].into());
-    bench.step(Event::Orders(Box::new(denied)));
+    bench.step(Event::Orders(Arc::new(denied)));
     bench.passes(10);
     let permitted = |bench: &Bench| {
         let conditions = bench.statuses.values().flat_map(|status| &status.conditions);
@@ -855,7 +860,7 @@ fn a_policy_that_takes_consent_away_shows_although_nothing_is_copied() {
     assert_eq!((permitted(&bench), bench.counts()), (vec!["False".to_owned()], (1, 1, 0)));
     let mut allowed = orders(1, "");
     allowed.dependencies = 2;
-    bench.step(Event::Orders(Box::new(allowed)));
+    bench.step(Event::Orders(Arc::new(allowed)));
     bench.passes(10);
     assert_eq!((permitted(&bench), &bench.report.blocked), (vec!["True".to_owned()], &None));
 }
@@ -949,7 +954,7 @@ fn a_tag_that_moves_back_before_it_was_written_is_copied_and_published() {
 #[test]
 fn images_copied_by_other_options_are_withdrawn_before_they_are_overwritten() {
     let mut bench = published(&[("v1", "A")]);
-    bench.step(Event::Orders(Box::new(orders(2, "platforms: [linux/arm64],"))));
+    bench.step(Event::Orders(Arc::new(orders(2, "platforms: [linux/arm64],"))));
     bench.compare(&[("app", &[("v1", "A")])], true);
     assert!(bench.copies.is_empty(), "the index of all platforms is there, as its status says");
     bench.answer(StoreOutcome::Done);
@@ -1007,7 +1012,7 @@ fn a_request_is_handled_also_where_a_list_is_forbidden_for_good() {
     bench.compare(&[], true);
     let mut requested = orders(1, "");
     requested.request = Some("token".to_owned());
-    bench.step(Event::Orders(Box::new(requested)));
+    bench.step(Event::Orders(Arc::new(requested)));
     bench.passes(10);
     assert_eq!(bench.report.handled_request, None);
     let forbidden = Problem { stalled: true, reason: reason::SOURCE_UNREADABLE, message: "answered 403".to_owned() };

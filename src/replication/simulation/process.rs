@@ -95,7 +95,7 @@ impl World {
         let orders = declared.orders(&self.destinations, self.changes + (process.claims.changes() << 32));
         let is_active = orders.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
         let stored = self.store.stored(target.configuration, is_ready);
-        let machine = Machine::new(orders, stored, &mut process.claims, at(self.now));
+        let machine = Machine::new(Arc::new(orders), stored, &mut process.claims, at(self.now));
         let running = Running {
             machine,
             wake: None,
@@ -217,7 +217,7 @@ impl World {
             running.chosen_from = self.now;
         }
         running.consents = std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration));
-        self.step(target, Event::Orders(Box::new(orders)));
+        self.step(target, Event::Orders(Arc::new(orders)));
     }
 
     /// A status reaches the store; one of a process that no longer leads is refused.

@@ -72,7 +72,7 @@ pub(super) enum Task {
     /// A status reaches the store.
     Publish(Target, PairId, Arc<PairIdentity>, Box<ReplicationStatusStatus>),
     Delete(Target, Arc<PairIdentity>),
-    Report(Target, Box<ConfigurationReport>),
+    Report(Target, Arc<ConfigurationReport>),
     // The following are bound to a process: they wait while it is frozen, and are lost with it.
     Event(Target, Event),
     Orders(Target),
@@ -203,7 +203,7 @@ impl World {
             Task::Taken(request) => self.take(request),
             Task::Publish(target, pair, identity, status) => self.store_status(target, pair, identity, &status),
             Task::Delete(target, identity) => self.delete_status(target, &identity),
-            Task::Report(target, report) => self.store_report(target, *report),
+            Task::Report(target, report) => self.store_report(target, report.as_ref().clone()),
             Task::Event(target, event) => self.step(target, event),
             Task::Orders(target) => self.give_orders(target),
             Task::Answer(request, answer) => self.answer(request, answer),

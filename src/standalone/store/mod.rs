@@ -235,14 +235,14 @@ impl Store for FileStore {
         }
     }
 
-    fn report(&self, namespace: &str, name: &str, _uid: &str, report: ConfigurationReport) {
+    fn report(&self, namespace: &str, name: &str, _uid: &str, report: Arc<ConfigurationReport>) {
         if let Some(folder) = self.writable()
             && let Err(error) = folder.counts.write(namespace, name, &report.former_deletions)
         {
             tracing::warn!("the counts of deletions of {namespace}/{name} cannot be written: {error}");
         }
         let envelope = self.envelope.lock().condition(namespace, name);
-        self.reports.take(namespace, name, ConfigurationReport { envelope, ..report });
+        self.reports.take(namespace, name, ConfigurationReport { envelope, ..report.as_ref().clone() });
     }
 }
 

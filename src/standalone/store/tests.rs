@@ -134,7 +134,7 @@ fn a_folder_that_is_absent_or_none_is_named() {
     nowhere.record(&pair("app", "one"), &verified("v1", 1));
     publish(&nowhere, &pair("app", "one"), 1);
     assert!(nowhere.load("team-a", "app").is_empty());
-    nowhere.report("team-a", "app", "one", ConfigurationReport::default());
+    nowhere.report("team-a", "app", "one", Arc::default());
 }
 
 /// The process that the next test kills: it records, and notes each record in `DIR/noted` once it is made.

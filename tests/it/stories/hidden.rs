@@ -142,10 +142,13 @@ async fn registries_of_others_read_the_same_if_absent_forbidden_or_taken() {
     scene.start_operator().await;
     compare_again(&scene, &cases, "3").await;
     read_the_same(&scene, &cases, reason, "after a restart").await;
-    // Consent shows everything.
+    // Consent shows everything, once there is something to write that the older configuration has not written.
     let policies = scene.api::<RegistryPermissionPolicy>(&cases[0].own[0]);
     policies.create(&PostParams::default(), &consent(&namespace)).await.unwrap();
     let uid = scene.api::<Registry>(&cases[0].own[0]).get("theirs").await.unwrap().metadata.uid.unwrap();
+    scene.condition::<ReplicationConfiguration>(&namespace, "absent", "Ready", "True", "Replicated", SOON).await;
+    source.push("app", "v3", &Image::single(3, 1, 1_000));
+    scene.compared_again("absent", "4").await;
     let (kind, reason) = ("Stalled", "DestinationConflict");
     scene.condition::<ReplicationConfiguration>(&namespace, "absent", kind, "True", reason, SOON).await;
     scene.api::<ReplicationConfiguration>(&user).delete("user", &DeleteParams::default()).await.unwrap();

@@ -59,7 +59,7 @@ fn a_first_fill_that_is_stopped_goes_on_at_request_and_is_judged_anew() {
     compare_many(&mut bench, 400);
     let tried = run_all(&mut bench, |_| FAILED);
     assert!((100..120).contains(&tried), "{tried}");
-    bench.step(Event::Orders(Box::new(Orders { request: Some("go on".to_owned()), ..orders(1, "") })));
+    bench.step(Event::Orders(Arc::new(Orders { request: Some("go on".to_owned()), ..orders(1, "") })));
     compare_many(&mut bench, 400);
     let tried_again = run_all(&mut bench, |_| FAILED);
     assert!(tried_again >= 200, "those that failed, and a hundred more: {tried_again}");

@@ -51,7 +51,7 @@ fn a_skipped_image_has_counts_of_its_own_and_has_not_failed() {
 fn a_rule_that_overwrites_from_now_on_copies_what_was_skipped() {
     let mut bench = keep();
     skip(&mut bench, "v2");
-    bench.step(Event::Orders(Box::new(orders(2, ""))));
+    bench.step(Event::Orders(Arc::new(orders(2, ""))));
     bench.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
     assert_eq!(bench.copies.len(), 1, "nothing else is read back again");
     assert!(bench.copies.values().all(|copy| copy.tag.as_str() == "v2" && copy.written.is_none()));

@@ -29,7 +29,7 @@ impl Bench {
             dependencies,
             ..orders(1, "")
         };
-        self.step(Event::Orders(Box::new(orders)));
+        self.step(Event::Orders(Arc::new(orders)));
     }
 
     fn holds(&self) -> bool {
@@ -251,6 +251,19 @@ fn a_configuration_that_has_written_sees_that_an_older_one_took_the_place() {
 }
 
 #[test]
+fn an_image_that_was_found_there_shows_no_conflict_with_another_owner() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Accepted);
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", "team-o");
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    bench.compare(SOURCE, true);
+    bench.ended(Ok(()), 0);
+    bench.consents(None, Standing::Accepted);
+    assert_eq!((bench.report.problem.as_ref(), bench.statuses.len()), (None, 1), "it could be read, no more");
+}
+
+#[test]
 fn a_repository_that_refuses_the_credentials_is_free_for_another() {
     let mut bench = Bench::new("");
     bench.compare(SOURCE, true);
@@ -273,7 +286,7 @@ fn copies_from_or_to_a_registry_that_is_deleted_stop() {
         assert_eq!(bench.copies.len(), 1);
         let mut orders = orders(1, "");
         orders.registries.retain(|reference, _| reference.name != name);
-        bench.step(Event::Orders(Box::new(orders)));
+        bench.step(Event::Orders(Arc::new(orders)));
         assert!(bench.copies.is_empty(), "{name}");
         assert_eq!(bench.holds(), name == "s", "a destination that is not there is not claimed");
     }
@@ -292,7 +305,7 @@ fn a_request_gives_a_refused_claim_its_weight_again() {
     bench.compare(SOURCE, true);
     assert!(!bench.holds(), "time alone does not take it back from the one that writes to it");
     let orders = Orders { request: Some("1".to_owned()), ..bench.machine.orders().clone() };
-    bench.step(Event::Orders(Box::new(orders)));
+    bench.step(Event::Orders(Arc::new(orders)));
     bench.compare(SOURCE, true);
     assert!(bench.holds(), "it is the older one");
 }

@@ -82,7 +82,7 @@ impl Play {
     pub(super) fn begin(&mut self) {
         self.requests += 1;
         self.orders.request = Some(self.requests.to_string());
-        self.bench.step(Event::Orders(Box::new(self.orders.clone())));
+        self.bench.step(Event::Orders(Arc::new(self.orders.clone())));
     }
 
     /// A comparison that lists these tags: letters, each with a digit where its content is another than its name.
@@ -112,7 +112,7 @@ impl Play {
     pub(super) fn order(&mut self, change: impl FnOnce(&mut Orders)) {
         change(&mut self.orders);
         self.orders.generation = self.orders.generation.map(|generation| generation + 1);
-        self.bench.step(Event::Orders(Box::new(self.orders.clone())));
+        self.bench.step(Event::Orders(Arc::new(self.orders.clone())));
         self.settle();
     }
 

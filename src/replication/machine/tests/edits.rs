@@ -17,7 +17,7 @@ fn a_destination_that_is_added_is_filled_at_once() {
     let added = NamespacedName { namespace: "a".to_owned(), name: "e".to_owned() };
     let identity = RegistryIdentity { uid: "uid-e".to_owned(), host: "e.example".to_owned() };
     changed.registries.insert(added.clone(), identity);
-    bench.step(Event::Orders(Box::new(changed)));
+    bench.step(Event::Orders(Arc::new(changed)));
     assert!(bench.machine.is_comparing(), "it does not wait for the interval");
     bench.compare(&[("app", &[("v1", "1"), ("v2", "2")])], true);
     let to: Vec<(&NamespacedName, &str)> =
@@ -68,7 +68,7 @@ fn an_image_that_is_back_after_a_deletion_that_a_rule_ended_is_copied_once() {
     play.bench.passes(30);
     assert_eq!(play.bench.deletions.len(), 1, "it runs");
     play.orders.configuration = orders(2, "").configuration;
-    play.bench.step(Event::Orders(Box::new(play.orders.clone())));
+    play.bench.step(Event::Orders(Arc::new(play.orders.clone())));
     play.settle();
     play.list("ab");
     play.pass(700);

@@ -57,7 +57,7 @@ fn without_consent_a_pair_shows_neither_uid_nor_host_and_claims_nothing() {
     assert_eq!(bench.report.problem, None);
     assert_eq!(is_permitted(&bench), [false]);
     assert_eq!(bench.report.blocked.as_ref().map(|problem| problem.reason), Some(reason::NO_STATEMENT_ALLOWS));
-    bench.step(Event::Orders(Box::new(known(1))));
+    bench.step(Event::Orders(Arc::new(known(1))));
     bench.compare(SOURCE, true);
     assert_eq!((uid(&bench).as_str(), bench.copies.len()), ("uid-d", 1));
     assert!(bench.claims.holds("uid-c", &place()));
@@ -72,7 +72,7 @@ fn what_was_verified_is_kept_while_consent_is_away_also_over_a_restart() {
         bench.compare(SOURCE, true);
         bench.copied(Ok(()));
         let name = bench.statuses.keys().next().cloned();
-        bench.step(Event::Orders(Box::new(hidden(1))));
+        bench.step(Event::Orders(Arc::new(hidden(1))));
         bench.passes(6);
         assert!(!bench.claims.holds("uid-c", &place()));
         if restarts {
@@ -81,7 +81,7 @@ fn what_was_verified_is_kept_while_consent_is_away_also_over_a_restart() {
             bench = Bench { identities, ..Bench::resumed(hidden(1), stored, 10) };
         }
         assert!(matches!(bench.row("v1"), Some(crate::plan::RowState::Complete { .. })), "restarts: {restarts}");
-        bench.step(Event::Orders(Box::new(known(2))));
+        bench.step(Event::Orders(Arc::new(known(2))));
         assert!(bench.claims.holds("uid-c", &place()) && bench.copies.is_empty(), "restarts: {restarts}");
         bench.compare(SOURCE, true);
         bench.passes(6);
@@ -99,10 +99,10 @@ fn a_registry_that_is_another_one_when_consent_comes_back_starts_anew() {
     let mut bench = Bench::resumed(known(0), Stored::default(), 0);
     bench.compare(SOURCE, true);
     bench.copied(Ok(()));
-    bench.step(Event::Orders(Box::new(hidden(1))));
+    bench.step(Event::Orders(Arc::new(hidden(1))));
     let mut orders = known(2);
     orders.registries.get_mut(&theirs()).unwrap().uid = "uid-other".to_owned();
-    bench.step(Event::Orders(Box::new(orders)));
+    bench.step(Event::Orders(Arc::new(orders)));
     assert!(bench.statuses.is_empty());
     bench.compare(SOURCE, true);
     assert!(bench.copies.values().all(|copy| copy.destination_uid == "uid-other") && bench.copies.len() == 1);

@@ -77,7 +77,7 @@ fn one_registry_takes_a_repository_under_two_names() {
     bench.copied(Ok(()));
     bench.passes(20);
     assert!(bench.is_ready() && bench.statuses.len() == 2);
-    bench.step(Event::Orders(Box::new(to(2, &[("d", "two/{repository}")]))));
+    bench.step(Event::Orders(Arc::new(to(2, &[("d", "two/{repository}")]))));
     assert_eq!(bench.statuses.len(), 1, "the status of a name that no rule gives goes");
 }
 

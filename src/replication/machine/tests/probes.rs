@@ -74,7 +74,7 @@ fn a_pair_that_is_no_longer_refused_has_one_image_of_each_other_tried() {
     }
     let mut changed = orders(1, "");
     changed.dependencies = 1;
-    bench.step(Event::Orders(Box::new(changed)));
+    bench.step(Event::Orders(Arc::new(changed)));
     let repositories: BTreeSet<_> = bench.copies.values().map(|copy| copy.repository.clone()).collect();
     assert_eq!((bench.copies.len(), repositories.len()), (3, 3), "one of each tries when something changed");
     let app: RepositoryName = "app".parse().unwrap();
@@ -111,7 +111,7 @@ fn the_first_probe_comes_soon_and_the_next_ones_after_longer_pauses() {
     assert!(pauses[0] <= 2 && pauses[1] <= 4 && (15..=20).contains(&pauses[5]), "{pauses:?}");
     let mut changed = orders(1, "");
     changed.dependencies = 1;
-    bench.step(Event::Orders(Box::new(changed)));
+    bench.step(Event::Orders(Arc::new(changed)));
     assert_eq!(bench.copies.len(), 1, "a change of a policy is tried at once");
     bench.copied(Err(FailureCode::RegistryPermissionDenied));
     bench.passes(4);
@@ -127,7 +127,7 @@ fn credentials_that_a_check_finds_refused_are_tried_by_the_check_alone() {
     stalled.dependencies = 1;
     let mut attempts = bench.copies.len();
     bench.copied(Err(FailureCode::DestinationDenied));
-    bench.step(Event::Orders(Box::new(stalled)));
+    bench.step(Event::Orders(Arc::new(stalled)));
     for _ in 0..300 {
         attempts += bench.copies.len();
         bench.copied(Err(FailureCode::DestinationDenied));
@@ -137,7 +137,7 @@ fn credentials_that_a_check_finds_refused_are_tried_by_the_check_alone() {
     assert!(bench.statuses.values().all(|status| status.summary.failed == 30), "each has the cause");
     let mut corrected = orders(1, "");
     corrected.dependencies = 2;
-    bench.step(Event::Orders(Box::new(corrected)));
+    bench.step(Event::Orders(Arc::new(corrected)));
     let mut copied = 0;
     while !bench.copies.is_empty() {
         copied += bench.copies.len();

@@ -24,7 +24,7 @@ fn replaced(name: &str) -> Orders {
 fn copies_from_or_to_a_registry_that_was_made_anew_stop() {
     for name in ["s", "d"] {
         let mut bench = copying();
-        bench.step(Event::Orders(Box::new(replaced(name))));
+        bench.step(Event::Orders(Arc::new(replaced(name))));
         assert!(bench.copies.is_empty() && bench.statuses.is_empty(), "{name}");
         bench.compare(SOURCE, true);
         let copy = bench.copies.values().next().expect("it is copied anew");
@@ -42,7 +42,7 @@ fn copies_of_a_source_that_the_spec_no_longer_names_stop() {
     let other = NamespacedName { namespace: "a".to_owned(), name: "t".to_owned() };
     let identity = RegistryIdentity { uid: "uid-t".to_owned(), host: "t.example".to_owned() };
     orders.registries.insert(other, identity);
-    bench.step(Event::Orders(Box::new(orders)));
+    bench.step(Event::Orders(Arc::new(orders)));
     assert!(bench.copies.is_empty() && bench.statuses.is_empty(), "what was copied of the other source is not its own");
     bench.compare(SOURCE, true);
     assert!(bench.copies.values().all(|copy| copy.source_uid == "uid-t") && bench.copies.len() == 1);
@@ -60,7 +60,7 @@ fn an_answer_from_before_a_registry_was_replaced_is_looked_at_again() {
     bench.passes(10);
     assert_eq!(bench.copying(), [digest("3")]);
     bench.copied(Ok(()));
-    bench.step(Event::Orders(Box::new(replaced("d"))));
+    bench.step(Event::Orders(Arc::new(replaced("d"))));
     let looks = bench.machine.hints_wanted();
     bench.step(Event::Looked(Looked::Seen(late)));
     bench.passes(10);

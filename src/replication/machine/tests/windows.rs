@@ -34,7 +34,7 @@ fn outside_of_its_windows_a_configuration_compares_and_copies_nothing() {
     // A window that is edited away takes effect at once.
     let mut bench = Bench::resumed(windowed(), Stored::default(), 0);
     bench.compare(&[("app", &[("v1", "1")])], true);
-    bench.step(Event::Orders(Box::new(orders(2, ""))));
+    bench.step(Event::Orders(Arc::new(orders(2, ""))));
     bench.compare(&[("app", &[("v1", "1")])], true);
     assert_eq!(bench.copies.len(), 1);
     // A person who runs it once need not wait.
