@@ -26,10 +26,13 @@ use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
 use crate::terms::ReplicationStatusStatus;
 
+/// The report of a configuration, with its uid.
+type ReportOfUid = (String, Arc<ConfigurationReport>);
+
 /// The ReplicationStatus objects of the cluster, and the reports of configurations that wait to be published.
 pub(crate) struct Statuses {
     client: Client,
-    reports: Locked<HashMap<(String, String), (String, Arc<ConfigurationReport>)>>,
+    reports: Locked<HashMap<(String, String), ReportOfUid>>,
     wakes: mpsc::UnboundedSender<ObjectRef<ReplicationConfiguration>>,
     news: PairNews,
     envelope: Locked<StatusEnvelope>,

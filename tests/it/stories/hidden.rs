@@ -142,6 +142,11 @@ async fn registries_of_others_read_the_same_if_absent_forbidden_or_taken() {
     scene.start_operator().await;
     compare_again(&scene, &cases, "3").await;
     read_the_same(&scene, &cases, reason, "after a restart").await;
+    // Some time after the restart the older configuration copies what was pushed.
+    eventually(SOON, "v2 is at the destination", async || {
+        destination.digest("app", "v2").map(drop).ok_or_else(|| format!("{:?}", destination.tags("app")))
+    })
+    .await;
     // Consent shows everything, once there is something to write that the older configuration has not written.
     let policies = scene.api::<RegistryPermissionPolicy>(&cases[0].own[0]);
     policies.create(&PostParams::default(), &consent(&namespace)).await.unwrap();
