@@ -74,9 +74,7 @@ fn a_configuration_with_consent_displaces_no_older_one_that_has_it() {
     let mut bench = Bench::new("");
     bench.consents(Some(DENY), Standing::Accepted);
     bench.compare(SOURCE, true);
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
-    bench.claims.introduce("uid-o", "a");
-    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "a");
     assert_eq!(bench.report.problem, None, "one that is denied learns nothing of others");
     bench.consents(None, Standing::Accepted);
     let problem = bench.report.problem.as_ref().expect("it is another's");
@@ -176,13 +174,18 @@ fn a_stranger_sees_the_same_whether_another_writes_to_the_place_or_not() {
     }
 }
 
+/// Lets an older configuration of a namespace claim the destination.
+fn take_place(bench: &mut Bench, namespace: &str) {
+    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
+    bench.claims.introduce("uid-o", namespace);
+    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+}
+
 #[test]
 fn a_stranger_that_is_let_in_takes_the_place_or_sees_that_it_is_taken() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Unproven);
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
-    bench.claims.introduce("uid-o", "a");
-    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "a");
     bench.compare(SOURCE, true);
     bench.copied(Err(FailureCode::DestinationDenied));
     bench.consents(None, Standing::Accepted);
@@ -199,9 +202,7 @@ fn a_stranger_that_is_let_in_takes_the_place_or_sees_that_it_is_taken() {
 fn a_conflict_with_another_owner_shows_once_an_image_would_be_taken() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Accepted);
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
-    bench.claims.introduce("uid-o", "team-o");
-    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "team-o");
     bench.compare(SOURCE, true);
     assert_eq!((bench.report.problem.as_ref(), bench.copies.len()), (None, 1), "it tries as if it were alone");
     bench.copied(Err(FailureCode::DestinationConflict));
@@ -242,9 +243,7 @@ fn a_configuration_that_has_written_sees_that_an_older_one_took_the_place() {
     bench.consents(None, Standing::Accepted);
     bench.compare(SOURCE, true);
     bench.copied(Ok(()));
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
-    bench.claims.introduce("uid-o", "team-o");
-    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "team-o");
     bench.consents(None, Standing::Accepted);
     let problem = bench.report.problem.as_ref().map(|problem| problem.reason);
     assert_eq!((problem, bench.statuses.len()), (Some(reason::DESTINATION_CONFLICT), 0));
@@ -254,9 +253,7 @@ fn a_configuration_that_has_written_sees_that_an_older_one_took_the_place() {
 fn an_image_that_was_found_there_shows_no_conflict_with_another_owner() {
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Accepted);
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
-    bench.claims.introduce("uid-o", "team-o");
-    bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "team-o");
     bench.compare(SOURCE, true);
     bench.ended(Ok(()), 0);
     bench.consents(None, Standing::Accepted);
