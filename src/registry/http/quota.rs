@@ -50,6 +50,8 @@ pub(super) struct Quota {
     /// The counted requests that are not answered.
     in_flight: u64,
     last_sent: Option<Instant>,
+    /// True once a counted request was answered: before that nothing is known of a quota.
+    is_answered: bool,
     /// True if requests other than GETs of manifests get a statement with their answers.
     counts_others: bool,
 }
@@ -57,9 +59,10 @@ pub(super) struct Quota {
 #[derive(Clone, Copy, Debug)]
 struct KnownStatement {
     statement: QuotaStatement,
-    /// The time at which its request was sent.
-    sent_at: Instant,
+    /// The time of the answer that said how many are left.
     stated_at: Instant,
+    /// The time of the last answer that said anything.
+    heard_at: Instant,
 }
 
 impl Quota {
@@ -70,15 +73,15 @@ impl Quota {
 
     /// Takes the statement of the answer to a request that was sent at `sent_at`.
     pub(super) fn learn(&mut self, statement: QuotaStatement, sent_at: Instant, now: Instant) {
-        let is_older = |known: &KnownStatement| known.sent_at > sent_at && known.statement.limit == statement.limit;
-        let remaining = match self.stated.filter(is_older) {
-            // Answers overtake each other: the smaller number is the safe one.
-            Some(known) => known.statement.remaining.min(statement.remaining),
-            None => statement.remaining,
+        // Requests that are under way together are counted in any order, and their answers overtake each other: the smallest
+        // number is the safe one. A request that was sent after it was known is counted after all that it counts.
+        let is_smaller = |known: &KnownStatement| {
+            let KnownStatement { statement: earlier, stated_at, .. } = known;
+            *stated_at > sent_at && earlier.limit == statement.limit && earlier.remaining <= statement.remaining
         };
-        let sent_at = self.stated.map_or(sent_at, |known| known.sent_at.max(sent_at));
-        let statement = QuotaStatement { remaining, ..statement };
-        self.stated = Some(KnownStatement { statement, sent_at, stated_at: now });
+        let known = self.stated.filter(is_smaller);
+        let known = known.unwrap_or(KnownStatement { statement, stated_at: now, heard_at: now });
+        self.stated = Some(KnownStatement { heard_at: now, ..known });
     }
 
     /// Notes the kind of a request whose answer states a quota.
@@ -93,13 +96,18 @@ impl Quota {
 
     /// Returns the wait before the next counted request of this process, one of `processes` that use the quota.
     pub(super) fn wait(&self, processes: u32, now: Instant) -> Duration {
-        let Some(KnownStatement { statement, stated_at, .. }) = self.stated else { return Duration::ZERO };
-        let restored_at = stated_at + statement.window();
-        if now >= restored_at {
-            return Duration::ZERO;
-        }
+        let Some(KnownStatement { statement, heard_at, .. }) = self.stated else {
+            let is_first = !self.is_answered && self.in_flight >= FIRST_AT_ONCE;
+            return if is_first { FIRST_ANSWER_SOON } else { Duration::ZERO };
+        };
+        let restored_at = heard_at + statement.window();
+        // A quota that is restored is no larger than before.
+        let (remaining, restored_at) = match now >= restored_at {
+            true => (statement.limit, now + statement.window()),
+            false => (statement.remaining, restored_at),
+        };
         let processes = processes.max(1);
-        let left = statement.remaining.saturating_sub(self.in_flight.saturating_mul(u64::from(processes)));
+        let left = remaining.saturating_sub(self.in_flight.saturating_mul(u64::from(processes)));
         if left > statement.reserve() {
             return Duration::ZERO;
         }
@@ -123,6 +131,7 @@ impl Quota {
     /// Counts the answer to a request.
     pub(super) fn end(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.is_answered = true;
     }
 }
 
@@ -144,6 +153,10 @@ fn window(text: &str) -> Option<u64> {
 const MAX_WINDOW: u64 = 31 * 24 * 3600;
 /// The wait while an answer is awaited that states what is left.
 const ANSWER_SOON: Duration = Duration::from_millis(50);
+/// The counted requests that are sent before the first answer: Docker Hub takes ten an hour without a login.
+const FIRST_AT_ONCE: u64 = 8;
+/// The wait while the first answer is awaited.
+const FIRST_ANSWER_SOON: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
@@ -195,6 +208,7 @@ mod tests {
             (100, 2, 2, 0.0, 1, 0.05),
             (100, 0, 0, 30.0, 1, 30.0),
             (100, 0, 0, 60.0, 1, 0.0),
+            (100, 0, 100, 60.0, 1, 0.05),
             (1, 1, 0, 0.0, 1, 60.0),
         ];
         for (limit, remaining, in_flight, since, processes, expected) in table {
@@ -206,7 +220,15 @@ mod tests {
             let wait = quota.wait(processes, at(since)).as_secs_f64();
             assert!((wait - expected).abs() < 0.001, "{limit} {remaining} {in_flight} {since}: {wait}");
         }
-        assert_eq!(Quota::default().wait(1, start), Duration::ZERO, "nothing is stated");
+        let mut unknown = Quota::default();
+        (0..FIRST_AT_ONCE).for_each(|_| {
+            assert_eq!(unknown.wait(1, start), Duration::ZERO, "nothing is stated");
+            unknown.begin(start);
+        });
+        assert_eq!(unknown.wait(1, start), FIRST_ANSWER_SOON, "the first answer may state a quota");
+        unknown.end();
+        unknown.begin(start);
+        assert_eq!(unknown.wait(1, start), Duration::ZERO, "it stated none");
     }
 
     #[test]
@@ -219,6 +241,17 @@ mod tests {
         assert_eq!(quota.statement(), Some(stated(100, 40, 60)));
         quota.learn(stated(100, 90, 60), later + Duration::from_secs(1), later);
         assert_eq!(quota.statement(), Some(stated(100, 90, 60)), "a later one is the truth");
+    }
+
+    #[test]
+    fn requests_under_way_together_are_counted_in_any_order() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut quota = Quota::default();
+        quota.learn(stated(100, 40, 60), start, start + 2 * second);
+        quota.learn(stated(100, 41, 60), start + second, start + 3 * second);
+        assert_eq!(quota.statement(), Some(stated(100, 40, 60)), "the one that was sent later was counted first");
+        quota.learn(stated(100, 39, 60), start + second, start + 3 * second);
+        assert_eq!(quota.statement(), Some(stated(100, 39, 60)));
     }
 
     #[test]
