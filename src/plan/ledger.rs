@@ -18,7 +18,6 @@ use self::row::{AUDIT_INTERVAL, MAX_RESTORED_WAIT};
 pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Replica, Row, RowFailure, RowState};
 pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
-use super::micro_time::MicroTime;
 use super::phase::next_in_cycle;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
@@ -55,7 +54,7 @@ impl Ledger {
                 continue;
             };
             let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
-            row.taken_at = MicroTime::MIN;
+            row.taken_at = Timestamp::MIN.into();
             match (image.status, image.failure_code) {
                 (ReplicationState::Complete, _) => {
                     let at = image.completed_at.unwrap_or(now);

@@ -10,9 +10,6 @@ use jiff::Timestamp;
 pub struct MicroTime(i64);
 
 impl MicroTime {
-    /// The time before every other one.
-    pub const MIN: Self = Self(i64::MIN);
-
     /// Returns the time as a timestamp.
     pub fn get(self) -> Timestamp {
         Timestamp::from_microsecond(self.0).unwrap_or(Timestamp::MIN)
@@ -21,7 +18,7 @@ impl MicroTime {
 
 impl From<Timestamp> for MicroTime {
     fn from(time: Timestamp) -> Self {
-        if time == Timestamp::MIN { Self::MIN } else { Self(time.as_microsecond()) }
+        Self(time.as_microsecond())
     }
 }
 
@@ -58,7 +55,7 @@ mod tests {
         }
         for time in [Timestamp::MIN, Timestamp::UNIX_EPOCH, second] {
             assert_eq!(MicroTime::from(time).get(), time);
-            assert!(MicroTime::from(time) == time && MicroTime::MIN <= time);
+            assert!(MicroTime::from(time) == time && MicroTime::from(Timestamp::MIN) <= time);
         }
         assert!(MicroTime::from(second) < second + SignedDuration::from_micros(1));
     }

@@ -197,23 +197,25 @@ pub(super) struct FindingSender<'a> {
 impl FindingSender<'_> {
     /// Sends one finding.
     pub(super) fn send(&self, finding: Finding) {
-        // A closed channel means that the comparison was stopped.
-        let _ = self.findings.send(Box::new(Observation { finding, reply: None, _place: None }));
+        self.give(Observation { finding, reply: None, _place: None });
     }
 
     /// Sends the observation of an image, which keeps its place until it is taken.
     pub(super) fn send_image(&self, observed: Observed, place: Option<OwnedSemaphorePermit>) {
-        let _ =
-            self.findings.send(Box::new(Observation { finding: Finding::Image(observed), reply: None, _place: place }));
+        self.give(Observation { finding: Finding::Image(observed), reply: None, _place: place });
     }
 
     /// Sends the tags of a repository, and returns the observations to make of them; `None` if the comparison was
     /// stopped.
     pub(super) async fn looks(&self, listed: Listed) -> Option<Looks> {
         let (reply, looks) = oneshot::channel();
-        let finding = Finding::Tags(listed);
-        let _ = self.findings.send(Box::new(Observation { finding, reply: Some(reply), _place: None }));
+        self.give(Observation { finding: Finding::Tags(listed), reply: Some(reply), _place: None });
         looks.await.ok()
+    }
+
+    fn give(&self, observation: Observation) {
+        // A closed channel means that the comparison was stopped.
+        let _ = self.findings.send(Box::new(observation));
     }
 
     /// Sends the failure of a list, or of a tag that stands for referrers.

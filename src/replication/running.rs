@@ -64,7 +64,9 @@ impl Configurations {
                     orders.configuration = present.configuration.clone(); // One of two equal ones is enough.
                 }
                 let is_new = **present != orders;
-                *present = Arc::new(orders);
+                if is_new {
+                    *present = Arc::new(orders);
+                }
                 is_new
             });
             let configuration = handle.orders.borrow().configuration.clone().ok();

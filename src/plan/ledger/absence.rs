@@ -37,10 +37,9 @@ impl Ledger {
         }
         let mut gone = Vec::new();
         for (tag, row) in &mut self.rows {
-            let earlier = row.absence.take();
-            let earlier_since = earlier.as_ref().map(|absence| absence.since);
+            let earlier = row.absence.take().map(|absence| *absence);
             let is_missed = row.observed_at < begun && !listed.contains(tag);
-            let absence = match (earlier.map(|absence| *absence), fate) {
+            let absence = match (earlier, fate) {
                 _ if !is_missed => None,
                 (None, AbsentTags::Forgotten) => Some(TagAbsence::since(now)),
                 (None, AbsentTags::Proved(_)) => {
@@ -57,7 +56,7 @@ impl Ledger {
                     Some(absence)
                 }
             };
-            self.are_other_missed |= absence.map(|absence| absence.since) != earlier_since;
+            self.are_other_missed |= absence.map(|absence| absence.since) != earlier.map(|absence| absence.since);
             row.absence = absence.map(Box::new);
             if row.is_leaving() && matches!(row.state, RowState::Failed(_)) {
                 (row.state, row.owed) = (RowState::Pending, false); // It is not copied any more.

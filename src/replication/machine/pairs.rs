@@ -129,8 +129,8 @@ impl Machine {
                 pair.permission.get_or_insert_with(|| self.decision(&key));
             }
             let choice = stored.choice.clone();
-            let siblings = self.by_repository.get(&key.repository).into_iter().flatten();
-            let sibling = siblings.filter_map(|id| self.pairs.get(id)).next();
+            let sibling =
+                self.by_repository.get(&key.repository).into_iter().flatten().find_map(|id| self.pairs.get(id));
             if pair.restore(stored, sibling.map(|pair| &pair.ledger), now) {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));

@@ -127,9 +127,8 @@ pub(super) fn label(end: &PairEnd) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use jiff::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::terms::FailureCode;

@@ -65,7 +65,7 @@ pub(super) enum Task {
     Leave(u32),
     /// A write takes effect at a destination.
     Land(Key, Content),
-    /// A deletion takes effect at a destination.
+    /// A deletion of a configuration takes effect at a destination.
     Remove(Key, usize),
     /// A request reaches the source.
     Taken(Request),
