@@ -91,17 +91,16 @@ impl Engine {
         });
         let already_there = written?;
         let read_back = async { if already_there { Ok(()) } else { self.images.read_back(task, &closure).await } };
-        let ((), referrers) = futures::try_join!(read_back, async {
-            match attached? {
-                Some(attached) => Box::pin(self.referrers.bring(task, attached, &moved)).await,
-                None => Ok(0),
-            }
+        let ((), (referrers, listed)) = futures::try_join!(read_back, async {
+            let Some(attached) = attached? else { return Ok((0, None)) };
+            let listed = attached.fingerprint(task.digest);
+            Ok((Box::pin(self.referrers.bring(task, attached, &moved)).await?, listed))
         })?;
         let (size, moved, replica) = (closure.size(), moved.into_inner(), &closure.root().digest);
         let destination_digest = (replica != task.digest).then(|| replica.clone());
         let foreign_layers = closure.foreign_layers();
         let content = closure.content();
-        Ok(Copied { size, moved, already_there, destination_digest, referrers, foreign_layers, content })
+        Ok(Copied { size, moved, already_there, destination_digest, referrers, listed, foreign_layers, content })
     }
 
     /// Lists a repository that images are about to be copied to; to be called with the consent of its owner only. A

@@ -13,7 +13,8 @@ use super::memo::Memo;
 use super::task::{CopyError, ImageCopy, RepositoryKey};
 use super::turns::Turns;
 use crate::image::{Digest, Manifest, Tag, cosign_tags, fallback_tag, is_referrer_tag};
-use crate::registry::{ErrorKind, FallbackTag, Reference, RegistryError};
+use crate::plan::list_fingerprint;
+use crate::registry::{ErrorKind, FallbackTag, Reference, ReferrerList, RegistryError};
 
 /// Looks for referrers at sources.
 pub(super) struct ReferrerFinder {
@@ -40,8 +41,19 @@ pub(super) struct Attached {
     pub(super) subject: Digest,
     /// Manifests that name it as their subject.
     pub(super) listed: Vec<Digest>,
+    /// True if these are all that the referrers API lists, and no others.
+    is_of_api: bool,
     /// Tags of cosign.
     pub(super) tags: Vec<Tag>,
+}
+
+impl FoundReferrers {
+    /// Returns the fingerprint of the list of the referrers API for `subject`; `None` if it is empty or other referrers
+    /// were looked for.
+    pub(super) fn fingerprint(&self, subject: &Digest) -> Option<String> {
+        let of_subject = self.attached.iter().find(|attached| attached.is_of_api && attached.subject == *subject);
+        list_fingerprint(&of_subject?.listed)
+    }
 }
 
 impl ReferrerFinder {
@@ -126,20 +138,20 @@ impl ReferrerFinder {
             FallbackTag::Absent
         };
         let types = task.options.referrer_artifact_types.as_slice();
-        let found = task.source.referrers_of_types(task.source_repository, &subject, fallback, types).await;
-        let mut listed = Vec::new();
-        for referrer in found.map_err(CopyError::Source)? {
-            let is_wanted = types.is_empty()
-                || referrer.artifact_type.is_some()
-                || is_of_types(task, Reference::Digest(&referrer.digest), types).await?;
-            listed.extend(Some(referrer.digest).filter(|_| is_wanted));
-        }
+        let (listed, is_of_api) = if types.is_empty() {
+            let is_untagged = matches!(fallback, FallbackTag::Absent);
+            let found = task.source.referrers(task.source_repository, &subject, fallback).await;
+            let ReferrerList { digests, by_api } = found.map_err(CopyError::Source)?;
+            (digests, by_api && is_untagged)
+        } else {
+            (listed_of_types(task, &subject, fallback).await?, false)
+        };
         let mut tags = Vec::new();
         for tag in cosign_tags(&subject).into_iter().filter(|tag| known.contains(tag)) {
             let is_wanted = types.is_empty() || is_of_types(task, Reference::Tag(&tag), types).await?;
             tags.extend(Some(tag).filter(|_| is_wanted));
         }
-        Ok(Attached { subject, listed, tags })
+        Ok(Attached { subject, listed, is_of_api, tags })
     }
 
     /// Lists the referrers of `subject` anew, of all types; `known` are the tags that stand for
@@ -165,6 +177,23 @@ impl ReferrerFinder {
         let is_new = at.elapsed() < TAGS_SEEN_FOR && digest != *subject;
         self.cache.recall(&(task.source.id(), task.source_repository.clone(), digest)).filter(|_| is_new)
     }
+}
+
+/// Lists the referrers of `subject` of the types that are copied, as the list or their manifest states them.
+async fn listed_of_types(
+    task: &ImageCopy<'_>,
+    subject: &Digest,
+    fallback: FallbackTag,
+) -> Result<Vec<Digest>, CopyError> {
+    let types = task.options.referrer_artifact_types.as_slice();
+    let found = task.source.referrers_of_types(task.source_repository, subject, fallback, types).await;
+    let mut listed = Vec::new();
+    for referrer in found.map_err(CopyError::Source)? {
+        let is_wanted =
+            referrer.artifact_type.is_some() || is_of_types(task, Reference::Digest(&referrer.digest), types).await?;
+        listed.extend(Some(referrer.digest).filter(|_| is_wanted));
+    }
+    Ok(listed)
 }
 
 /// Returns true if a manifest of the source says that it is of one of `types`; an absent manifest may be of any.

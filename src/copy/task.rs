@@ -124,6 +124,8 @@ pub struct Copied {
     pub already_there: bool,
     /// The number of manifests that refer to it; all of them are there, and found there.
     pub referrers: usize,
+    /// As [`Replica::listed`].
+    pub listed: Option<String>,
     /// The number of foreign layers in its manifests: kept elsewhere by intent, skipped here, and not at the
     /// destination.
     pub foreign_layers: usize,
@@ -137,7 +139,8 @@ pub struct Copied {
 impl Copied {
     /// Returns the replica at the destination.
     pub fn replica(self) -> Replica {
-        Replica { bytes: self.size, destination_digest: self.destination_digest, content: self.content }
+        let Self { size: bytes, destination_digest, listed, content, .. } = self;
+        Replica { bytes, destination_digest, listed, content }
     }
 }
 

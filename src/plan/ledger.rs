@@ -174,14 +174,14 @@ impl Ledger {
             if row.digest != *digest {
                 return false;
             }
-            let Replica { bytes, destination_digest, .. } = replica;
+            let Replica { bytes, destination_digest, listed, .. } = replica;
             row.written = Some(destination_digest.unwrap_or_else(|| row.digest.clone()));
             let at = match row.state {
                 RowState::Complete { at, .. } => at,
                 _ => now.into(),
             };
             row.audit_at = if doubt_until > now { doubt_until } else { now + AUDIT_INTERVAL }.into();
-            row.referrers.verified = row.referrers.copying.take().unwrap_or_default();
+            row.referrers.copied(listed);
             if row.referrers.verified == row.referrers.seen {
                 (row.state, row.owed) = (RowState::Complete { bytes, at }, false);
             } else {

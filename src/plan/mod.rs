@@ -82,7 +82,7 @@ pub use pair_news::{AnnouncedOutcome, NewsBudget};
 pub use pair_usage::PairUsage;
 pub use phase::part_of_cycle;
 pub use probe_turns::{ProbeSubject, ProbeTurns};
-pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers, SeenTags};
+pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers, SeenTags, list_fingerprint};
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,
     pair_status, summarize, withdraw,

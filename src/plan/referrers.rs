@@ -17,7 +17,8 @@ pub const REFERRERS_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenReferrers {
     tags: Arc<SeenTags>,
-    by_api: BTreeMap<Digest, Digest>,
+    /// Fingerprints, of lists that are not empty.
+    by_api: BTreeMap<Digest, Box<str>>,
 }
 
 /// Tags that stand for referrers.
@@ -73,14 +74,18 @@ impl SeenReferrers {
         tags.find_map(|(tag, seen)| (seen.digest.is_some() && seen.at < before).then_some(tag))
     }
 
-    /// Records the list of the referrers API for an image; its order does not matter.
-    pub fn see_listed(&mut self, subject: &Digest, listed: &[Digest]) {
-        if listed.is_empty() {
-            self.by_api.remove(subject);
-        } else {
-            let mut lines: Vec<&str> = listed.iter().map(Digest::as_str).collect();
-            lines.sort_unstable();
-            self.by_api.insert(subject.clone(), Digest::sha256(lines.join("\n").as_bytes()));
+    /// Records the list of the referrers API for an image by its fingerprint.
+    pub fn see_listed(&mut self, subject: &Digest, fingerprint: Option<String>) {
+        match fingerprint {
+            Some(fingerprint) => drop(self.by_api.insert(subject.clone(), fingerprint.into())),
+            None => drop(self.by_api.remove(subject)),
+        }
+    }
+
+    /// Records the list that a copy of an image saw, unless one is known: that may be newer.
+    pub fn see_copied(&mut self, subject: &Digest, fingerprint: &str) {
+        if !self.by_api.contains_key(subject) {
+            self.by_api.insert(subject.clone(), fingerprint.into());
         }
     }
 
@@ -108,8 +113,16 @@ impl SeenReferrers {
 
     /// Returns a fingerprint of the list of the referrers API; `None` if it is empty.
     pub fn listed_fingerprint(&self, image: &Digest) -> Option<String> {
-        self.by_api.get(image).map(|listed| short(listed.as_str()))
+        self.by_api.get(image).map(|fingerprint| fingerprint.to_string())
     }
+}
+
+/// Returns a fingerprint, 12 characters, of the list of the referrers API for an image, whatever its order; `None` if it
+/// is empty.
+pub fn list_fingerprint(listed: &[Digest]) -> Option<String> {
+    let mut lines: Vec<&str> = listed.iter().map(Digest::as_str).collect();
+    lines.sort_unstable();
+    (!lines.is_empty()).then(|| short(&lines.join("\n")))
 }
 
 fn short(text: &str) -> String {
@@ -133,6 +146,11 @@ impl Referred {
     pub fn new(tags: Option<String>, listed: Option<String>) -> Self {
         let is_any = tags.is_some() || listed.is_some();
         Self(is_any.then(|| Box::new(Fingerprints { tags, listed })))
+    }
+
+    /// Returns the same with another list.
+    pub fn with_list(self, listed: String) -> Self {
+        Self::new(self.0.and_then(|parts| parts.tags), Some(listed))
     }
 
     /// Returns the fingerprint of the list.
@@ -189,10 +207,10 @@ mod tests {
         };
         let mut seen = SeenReferrers::default();
         assert_eq!((of(&seen, &image).word(), seen.all_tags(9)), (None, Some(BTreeSet::new())));
-        seen.see_listed(&image, &[a.clone(), b.clone()]);
+        seen.see_listed(&image, list_fingerprint(&[a.clone(), b.clone()]));
         let listed = of(&seen, &image);
         assert_eq!((listed.word().map(|word| word.len()), of(&seen, &other).word()), (Some(13), None));
-        seen.see_listed(&image, &[b.clone(), a.clone()]);
+        seen.see_listed(&image, list_fingerprint(&[b.clone(), a.clone()]));
         assert_eq!(of(&seen, &image), listed, "the order says nothing");
         assert!(seen.see_tag(fallback_tag(&other), a.clone(), at(1)));
         assert_eq!(of(&seen, &image), listed);

@@ -402,6 +402,7 @@ mod tests {
             moved: 0,
             already_there: false,
             referrers: 0,
+            listed: None,
             foreign_layers,
             destination_digest: None,
             content: crate::plan::ContentSketch::default(),

@@ -95,6 +95,21 @@ pub struct ReferrersRow {
     pub verified: Referred,
 }
 
+impl ReferrersRow {
+    /// Takes the end of a copy that saw this list. What was observed since its begin is newer.
+    pub(super) fn copied(&mut self, listed: Option<String>) {
+        let copying = self.copying.take().unwrap_or_default();
+        let is_newest = self.seen == copying;
+        self.verified = match listed {
+            Some(listed) => copying.with_list(listed),
+            None => copying,
+        };
+        if is_newest {
+            self.seen = self.verified.clone();
+        }
+    }
+}
+
 /// The rank of an observation among others of the same tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
@@ -137,6 +152,10 @@ pub struct Replica {
     pub bytes: u64,
     /// The digest there, where it is not that of the source.
     pub destination_digest: Option<Digest>,
+    /// The fingerprint of the referrers that were copied with it, as the referrers API of the source lists them; `None` if
+    /// it lists none, or the copy looked for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<String>,
     /// Its manifests and blobs.
     #[serde(default, skip_serializing_if = "ContentSketch::is_empty")]
     pub content: ContentSketch,

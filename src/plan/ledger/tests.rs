@@ -209,6 +209,35 @@ fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
 }
 
 #[test]
+fn the_referrers_that_a_copy_lists_are_those_of_the_image_unless_others_came_since() {
+    // The list that is known before the copy, one that is observed while it runs, the list of the copy, the next one.
+    for (before, meanwhile, copied, next, is_due) in [
+        (None, None, Some("a"), Some("a"), false),
+        (None, None, Some("a"), Some("b"), true),
+        (None, None, Some("a"), None, true),
+        (Some("a"), None, Some("b"), Some("b"), false),
+        (None, Some("b"), Some("a"), Some("b"), true),
+        (Some("a"), None, None, Some("a"), false),
+    ] {
+        let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+        let see = |ledger: &mut Ledger, listed: Option<&str>, now| {
+            ledger.observe_referrers(&v1, None, Some(listed.map(str::to_owned)), now);
+        };
+        observe(&mut ledger, &v1, &one, at(0));
+        see(&mut ledger, before, at(0));
+        ledger.begin(&v1);
+        if meanwhile.is_some() {
+            see(&mut ledger, meanwhile, at(1));
+        }
+        let replica = Replica { bytes: 7, listed: copied.map(str::to_owned), ..Replica::default() };
+        ledger.complete(&v1, &one, replica, at(2), at(2));
+        see(&mut ledger, next, at(3));
+        let is_copied = ledger.attempt(&v1, at(3)) == Attempt::Copy(one);
+        assert_eq!(is_copied, is_due, "{before:?}, {meanwhile:?}, {copied:?}, {next:?}");
+    }
+}
+
+#[test]
 fn a_tag_is_forgotten_when_two_lists_lack_it_an_empty_one_proves_nothing() {
     let mut ledger = Ledger::default();
     for (name, second) in [("a", 0), ("b", 0), ("c", 6)] {

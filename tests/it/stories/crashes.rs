@@ -159,6 +159,9 @@ impl Site {
         let configuration: ReplicationConfiguration = self.scene.configurations().get("all").await.unwrap();
         let configuration = json!(configuration.status);
         let counts = ["images", "complete", "failed", "pending", "inProgress", "repositories"];
+        // Known from the first copy: another comparison finds nothing new.
+        let images = statuses.iter().filter_map(|status| status.status.as_ref()).flat_map(|status| &status.images);
+        images.for_each(|image| assert_eq!(image.referrers_hash.is_some(), self.content == Content::Signed));
         EndState {
             trees: tags.keys().map(|tag| (tag.clone(), self.destination.tree("app", tag))).collect(),
             contents: self.destination.contents("app"),
