@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
 
 use crate::image::{Digest, Tag, base_of_referrer_tag, cosign_tags, fallback_tag};
 
@@ -125,6 +126,13 @@ pub fn list_fingerprint(listed: &[Digest]) -> Option<String> {
     (!lines.is_empty()).then(|| short(&lines.join("\n")))
 }
 
+/// Deserializes a fingerprint. Another text, which only a worker that is not ours sends, counts as none: the image is
+/// checked again.
+pub(super) fn fingerprint_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let is_fingerprint = |text: &String| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Ok(Option::<String>::deserialize(deserializer)?.filter(is_fingerprint))
+}
+
 fn short(text: &str) -> String {
     Digest::sha256(text.as_bytes()).encoded()[..12].to_owned()
 }
@@ -175,7 +183,10 @@ impl Referred {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::plan::Replica;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -196,6 +207,16 @@ mod tests {
         assert_eq!(list(None, 3), (0, tag(Some(&a), 2), true));
         assert_eq!(list(Some(&a), 4), (0, tag(Some(&a), 4), true));
         assert_eq!(list(Some(&b), 6), (1, tag(Some(&b), 6), false));
+    }
+
+    #[test]
+    fn a_worker_that_sends_no_fingerprint_names_no_referrers() {
+        let long = "a".repeat(9_000);
+        let some = list_fingerprint(&[Digest::sha256(b"a")]).unwrap();
+        for (sent, taken) in [(some.as_str(), Some(some.as_str())), (&long, None), ("", None), ("......------", None)] {
+            let replica: Replica = serde_json::from_value(json!({"bytes": 1, "listed": sent})).unwrap();
+            assert_eq!(replica.listed.as_deref(), taken);
+        }
     }
 
     #[test]

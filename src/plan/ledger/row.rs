@@ -9,7 +9,7 @@ use crate::image::Digest;
 use crate::plan::backoff::Jitter;
 use crate::plan::content_sketch::ContentSketch;
 use crate::plan::micro_time::MicroTime;
-use crate::plan::referrers::Referred;
+use crate::plan::referrers::{Referred, fingerprint_or_none};
 use crate::terms::FailureCode;
 
 /// Counts over the rows of a ledger; the totals of a configuration are sums of them.
@@ -154,7 +154,7 @@ pub struct Replica {
     pub destination_digest: Option<Digest>,
     /// The fingerprint of the referrers that were copied with it, as the referrers API of the source lists them; `None` if
     /// it lists none, or the copy looked for others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "fingerprint_or_none", skip_serializing_if = "Option::is_none")]
     pub listed: Option<String>,
     /// Its manifests and blobs.
     #[serde(default, skip_serializing_if = "ContentSketch::is_empty")]
