@@ -1,12 +1,13 @@
 //! Deletes one image at a destination: the tag alone, or a manifest that no other tag needs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use futures::StreamExt;
 
 use super::authority::Mutation;
 use super::task::{CopyError, ImageCopy};
 use crate::image::{Digest, Manifest, ManifestKind, Tag};
+use crate::plan::LeavingTag;
 use crate::registry::{DeletionAnswer, ErrorKind, Reference, RegistryError};
 
 /// The result of a deletion that met no failure.
@@ -23,19 +24,18 @@ pub enum Removal {
 }
 
 /// Deletes the tag of `task` at its destination, if that has the recorded digest there and the source lacks the tag, or
-/// the tag `is_outside` of the newest that the rules take. A registry that deletes only manifests loses the manifest,
-/// unless a tag that is not among the `leaving` needs it.
+/// the tag is outside of the newest that the rules take. `leaving` are the tags that are to be deleted, this one
+/// included. A registry that deletes only manifests loses the manifest, unless a tag needs it that is not leaving, has
+/// another digest there than is recorded, or is at the source again.
 ///
 /// # Errors
 /// [`CopyError`], by side; the tag may be gone nevertheless if the destination did not answer.
-pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>, is_outside: bool) -> Result<Removal, CopyError> {
+pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeMap<Tag, LeavingTag>) -> Result<Removal, CopyError> {
     let Some(recorded) = task.written else { return Ok(Removal::Absent) };
     task.permit(Mutation::DeleteTag { tag: task.tag }).await?;
-    if !is_outside {
-        let at_source = task.source.head_manifest(task.source_repository, Reference::Tag(task.tag)).await;
-        if at_source.map_err(CopyError::Source)?.is_some() {
-            return Ok(Removal::AtSource);
-        }
+    let is_outside = leaving.get(task.tag).is_some_and(|tag| tag.is_outside);
+    if !is_outside && is_at_source(task, task.tag).await? {
+        return Ok(Removal::AtSource);
     }
     match task.tag_at_destination().await? {
         None => return Ok(Removal::Absent),
@@ -66,6 +66,11 @@ pub async fn remove_tag(task: &ImageCopy<'_>, leaving: &BTreeSet<Tag>, is_outsid
     }
 }
 
+async fn is_at_source(task: &ImageCopy<'_>, tag: &Tag) -> Result<bool, CopyError> {
+    let head = task.source.head_manifest(task.source_repository, Reference::Tag(tag)).await;
+    Ok(head.map_err(CopyError::Source)?.is_some())
+}
+
 async fn delete(
     task: &ImageCopy<'_>,
     request: impl Future<Output = Result<DeletionAnswer, RegistryError>>,
@@ -78,14 +83,14 @@ fn still_there(task: &ImageCopy<'_>) -> CopyError {
     CopyError::VerificationFailed(format!("{host} has deleted {repository}:{tag}, and still has it"))
 }
 
-/// Returns a tag of the destination, none of the `leaving`, whose image is or contains the manifest.
+/// Returns another tag of the destination that stays, and whose image is or contains the manifest.
 async fn tag_in_need(
     task: &ImageCopy<'_>,
     manifest: &Digest,
-    leaving: &BTreeSet<Tag>,
+    leaving: &BTreeMap<Tag, LeavingTag>,
 ) -> Result<Option<Tag>, CopyError> {
     let (client, repository) = (task.destination, task.destination_repository);
-    let others = |tag: &Tag| tag != task.tag && !leaving.contains(tag);
+    let others = |tag: &Tag| tag != task.tag;
     let listed = client.tags_and_digests(repository, &others).await.map_err(CopyError::Destination)?;
     let tags = listed.map(|listing| listing.tags).unwrap_or_default();
     if tags.len() > MAX_TAGS {
@@ -97,8 +102,9 @@ async fn tag_in_need(
         return Err(CopyError::LimitExceeded(message));
     }
     let looked = futures::stream::iter(tags).map(|tag| async move {
-        let is_needed = contains(task, Reference::Tag(&tag), manifest).await;
-        is_needed.map(|is_needed| is_needed.then_some(tag))
+        let is_needed =
+            contains(task, Reference::Tag(&tag), manifest).await? && !leaves_too(task, &tag, leaving).await?;
+        Ok::<_, CopyError>(is_needed.then_some(tag))
     });
     let mut looked = std::pin::pin!(looked.buffered(LOOKS_AT_ONCE));
     while let Some(needing) = looked.next().await {
@@ -107,6 +113,15 @@ async fn tag_in_need(
         }
     }
     Ok(None)
+}
+
+/// Returns true if a tag may be deleted as it was decided.
+async fn leaves_too(task: &ImageCopy<'_>, tag: &Tag, leaving: &BTreeMap<Tag, LeavingTag>) -> Result<bool, CopyError> {
+    let Some(LeavingTag { recorded, is_outside }) = leaving.get(tag) else { return Ok(false) };
+    let there = task.destination.probe_manifest(task.destination_repository, Reference::Tag(tag)).await;
+    let there = there.map_err(CopyError::Destination)?;
+    let is_recorded = there.is_none_or(|head| head.digest == *recorded);
+    Ok(is_recorded && (*is_outside || !is_at_source(task, tag).await?))
 }
 
 /// Returns true if an image is the manifest, or an index that names it at some level.

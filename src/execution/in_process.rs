@@ -115,7 +115,7 @@ impl InProcess {
         let authority = self.granted(consent);
         let (request, counter) = (assignment.image_request(), ByteCounter::default());
         let task = ImageCopy::new(&request, &ends, &authority, &counter);
-        let removed = Box::pin(remove_tag(&task, &deletion.leaving, deletion.is_outside)).await;
+        let removed = Box::pin(remove_tag(&task, &deletion.leaving)).await;
         let removed = removed.map_err(|error| self.coded(error, &assignment));
         authority.give_back(removed.as_ref().err());
         removed

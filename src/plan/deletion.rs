@@ -138,6 +138,15 @@ impl PlannedDeletion {
     }
 }
 
+/// A tag that is to be deleted at a destination, as it was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeavingTag {
+    /// The digest that was last verified there.
+    pub recorded: Digest,
+    /// True if the source has the tag, and the rules take only newer ones.
+    pub is_outside: bool,
+}
+
 /// Returns the hash by which a person approves exactly these deletions, whatever their order.
 pub fn deletion_plan_hash(deletions: &[PlannedDeletion]) -> String {
     let mut lines: Vec<String> =

@@ -78,9 +78,9 @@ impl ListedDeletions {
         std::iter::once(head).chain(self.images.iter().map(ListedDeletion::row)).collect()
     }
 
-    /// Returns a line an image; of a quiet run those that failed or are held.
+    /// Returns a line an image; of a quiet run those that were deleted, failed or are held.
     pub(super) fn lines(&self, is_quiet: bool) -> String {
-        let is_shown = |image: &&ListedDeletion| !is_quiet || image.status >= DeletionStatus::Failed;
+        let is_shown = |image: &&ListedDeletion| !is_quiet || image.status >= DeletionStatus::Deleted;
         self.images.iter().filter(is_shown).map(ListedDeletion::line).collect()
     }
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Track;
 
 use super::error::{DocumentError, ObjectError};
 use super::objects::{Object, Skipped, flatten};
@@ -59,21 +60,40 @@ impl Documents {
         if errors.is_empty() { Ok(documents) } else { Err(errors) }
     }
 
-    /// Returns the Registries whose notifications cannot be authenticated.
-    pub(super) fn registries_without_token(&self) -> impl Iterator<Item = &NamespacedName> {
-        let wanting = self.registries.iter().filter(|(_, registry)| registry.spec.notifications.is_some());
-        wanting.map(|(reference, _)| reference).filter(|reference| self.notification_token(reference).is_none())
+    /// Returns a line for each Registry whose notifications cannot be authenticated.
+    pub(super) fn faults_of_tokens(&self) -> impl Iterator<Item = String> {
+        self.registries.keys().filter_map(|reference| {
+            let NamespacedName { namespace, name } = reference;
+            let fault = self.token_of(reference)?.err()?;
+            Some(format!("Registry {namespace}/{name}: its notifications are refused: {fault}"))
+        })
     }
 
     /// Returns the token that the sender of notifications for a Registry has to show; `None` if it takes none, or its
-    /// Secret is not in the files.
+    /// Secret has none that can be used.
     pub(super) fn notification_token(&self, reference: &NamespacedName) -> Option<Vec<u8>> {
+        self.token_of(reference)?.ok()
+    }
+
+    /// Returns the token, or what is wrong with its Secret; `None` if the Registry takes no notifications.
+    fn token_of(&self, reference: &NamespacedName) -> Option<Result<Vec<u8>, String>> {
         let auth = &self.registries.get(reference)?.spec.notifications.as_ref()?.auth;
-        let secret = self.secrets.get(&(reference.namespace.clone(), auth.secret_ref.name.clone()))?;
-        let text =
-            secret.string_data.as_ref().and_then(|data| data.get("token")).map(|token| token.clone().into_bytes());
-        let token = text.or_else(|| Some(secret.data.as_ref()?.get("token")?.0.clone()))?;
-        (token.len() >= MIN_TOKEN_BYTES).then_some(token)
+        let (namespace, name) = (&reference.namespace, &auth.secret_ref.name);
+        let of = "of spec.notifications.auth.secretRef";
+        let Some(secret) = self.secrets.get(&(namespace.clone(), name.clone())) else {
+            return Some(Err(format!("no file has the Secret {namespace}/{name} {of}")));
+        };
+        let text = secret.string_data.as_ref().and_then(|data| data.get("token"));
+        let text = text.map(|token| token.clone().into_bytes());
+        let token = text.or_else(|| Some(secret.data.as_ref()?.get("token")?.0.clone()));
+        Some(match token {
+            None => Err(format!("the Secret {namespace}/{name} {of} has no key token")),
+            Some(token) if token.len() < MIN_TOKEN_BYTES => Err(format!(
+                "the token of the Secret {namespace}/{name} {of} has {} bytes, and {MIN_TOKEN_BYTES} are the least",
+                token.len()
+            )),
+            Some(token) => Ok(token),
+        })
     }
 
     /// Returns a line for everything in the files that has no effect.
@@ -223,15 +243,22 @@ fn unique(is_new: bool, object: &str) -> Result<(), ObjectError> {
 /// A value that does not fit its kind.
 #[derive(Debug, thiserror::Error)]
 enum DecodeError {
-    #[error(transparent)]
-    Value(#[from] serde_json::Error),
+    #[error("{field}: {error}{remedy}")]
+    Value { field: String, error: serde_json::Error, remedy: &'static str },
     #[error("unknown field {0}: correct or remove it")]
     UnknownField(String),
 }
 
 fn decode<K: DeserializeOwned>(value: Value) -> Result<K, DecodeError> {
-    let mut unknown = Vec::new();
-    let decoded = serde_ignored::deserialize(value, |path| unknown.push(path.to_string()))?;
+    let (mut unknown, mut track) = (Vec::new(), Track::new());
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
+    let decoded = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+    let decoded = decoded.map_err(|error: serde_json::Error| {
+        // `{repository}` without quotes is a map in YAML.
+        let is_map = error.to_string().contains("invalid type: map, expected a string");
+        let remedy = if is_map { "; put text with braces in quotes" } else { "" };
+        DecodeError::Value { field: track.path().to_string(), error, remedy }
+    })?;
     match unknown.iter().find(|field| !matches!(field.as_str(), "apiVersion" | "kind")) {
         Some(field) => Err(DecodeError::UnknownField(field.replace(".?", ""))),
         None => Ok(decoded),
@@ -261,6 +288,28 @@ mod tests {
         let misspelt = "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'https://r', allowHtpp: true}}";
         let found = errors(misspelt);
         assert!(found[0].contains("f.yaml: Registry default/r: unknown field spec.allowHtpp"), "{found:?}");
+        let rule = |rule: &str| {
+            format!(
+                "{{apiVersion: transship.dev/v1alpha1, kind: ReplicationConfiguration, metadata: {{name: c}}, spec: \
+                 {{source: {{registryRef: {{name: r}}}}, rules: [{{name: r, destinations: [{{registryRef: {{name: r}}}}], \
+                 {rule}}}]}}}}"
+            )
+        };
+        for (wrong, expected) in [
+            ("newest: 2", "spec.rules[0].newest: invalid type: integer `2`"),
+            (
+                "repositoryFilters: [{filter: a, type: X}]",
+                "spec.rules[0].repositoryFilters[0]: missing field `filterType`",
+            ),
+            ("referrers: Some", "spec.rules[0].referrers: unknown variant `Some`, expected"),
+            (
+                "repositoryFilters: [{filter: {basename}, filterType: X}]",
+                "].filter: invalid type: map, expected a string; put",
+            ),
+        ] {
+            let found = errors(&rule(wrong));
+            assert!(found[0].contains(&format!("default/c: {expected}")) || found[0].contains(expected), "{found:?}");
+        }
         let plain =
             "{apiVersion: transship.dev/v1alpha1, kind: Registry, metadata: {name: r}, spec: {url: 'http://r'}}";
         assert!(errors(plain)[0].contains("spec.allowHTTP: true"));

@@ -171,12 +171,7 @@ impl Serving {
 
 /// Warns of Registries whose notifications cannot be authenticated.
 fn warn_of_missing_tokens(content: &FileContent) {
-    for NamespacedName { namespace, name } in content.documents.registries_without_token() {
-        tracing::warn!(
-            "Registry {namespace}/{name}: no file has the Secret of spec.notifications with a token of 16 characters or \
-             more: its notifications are refused"
-        );
-    }
+    content.documents.faults_of_tokens().for_each(|fault| tracing::warn!("{fault}"));
 }
 
 /// Returns the configurations that are no longer in the files.

@@ -166,7 +166,7 @@ async fn nothing_is_deleted_beyond_the_brake() {
     assert_eq!(destination.pusher().tags("app").await.len(), 10, "three are more than two");
     let hash = printed.split(held[3]).nth(1).unwrap().split(' ').next().unwrap();
     files.documents.last_mut().unwrap()["metadata"]["annotations"] = json!({"transship.dev/approve-deletions": hash});
-    has(&run(&files, "sync", &["--delete"], 0).await, &["3 deleted"]);
+    has(&run(&files, "sync", &["--delete", "--quiet"], 0).await, &["3 deleted", "DELETED   d0/app:v1"]);
     assert_eq!(destination.pusher().tags("app").await.len(), 7);
 }
 

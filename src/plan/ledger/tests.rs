@@ -209,7 +209,7 @@ fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
 }
 
 #[test]
-fn the_referrers_that_a_copy_lists_are_those_of_the_image_unless_others_came_since() {
+fn the_referrers_that_a_copy_lists_count_unless_others_came_since() {
     // The list that is known before the copy, one that is observed while it runs, the list of the copy, the next one.
     for (before, meanwhile, copied, next, is_due) in [
         (None, None, Some("a"), Some("a"), false),

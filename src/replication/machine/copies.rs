@@ -193,9 +193,7 @@ impl Machine {
         });
         self.note_verified(id, &tag, (was_complete, verified == Some(true)), now);
         self.settle(id, &tag, failed, jitter, now);
-        if let Some(failed) = code {
-            self.take_refusal((id, &tag), failed, jitter, now);
-        }
+        code.into_iter().for_each(|failed| self.take_refusal((id, &tag), failed, jitter, now));
         self.deletions_may_go_on(id, now);
         self.follow_up(id, &tag, &digest, now);
         match code {

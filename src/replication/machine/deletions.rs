@@ -13,7 +13,7 @@ use super::state::{HeldDeletions, Queued, RunningDeletion};
 use super::{Deletion, DeletionOutcome, Effect, Group, Machine, Pair, PairId, PairKey};
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{AbsentTags, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
+use crate::plan::{AbsentTags, LeavingTag, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
 use crate::policy::Decision;
 use crate::terms::{Action, reason};
 
@@ -50,10 +50,14 @@ impl Machine {
             self.deletions.held.insert(id, HeldDeletions { reason, message, planned: plan(&leaving) });
             return;
         }
+        let recent = pair.deletions.counts.within_a_day(now);
+        if pair.deletions.running.is_none() && recent < pair.deletions.decided.len() as u64 {
+            // They waited for longer than they count, so that others may have been decided since: all count anew.
+            pair.deletions.decided.clear();
+        }
         let decided = &pair.deletions.decided;
         let open: Vec<(Tag, Digest)> = leaving.iter().filter(|(tag, _)| !decided.contains(tag)).cloned().collect();
         let there = pair.ledger.rows().filter(|(_, row)| row.written.is_some()).count() - decided.len();
-        let recent = pair.deletions.counts.within_a_day(now);
         let is_approved = open.iter().all(|image| pair.deletions.approved.contains(image));
         if !is_approved && !brake.allows(there as u64, recent, open.len() as u64) {
             let (reason, message, planned) = (reason::DELETION_LIMIT, String::new(), plan(&open));
@@ -114,15 +118,15 @@ impl Machine {
         // Without a Registry it waits for new orders.
         let Some(assignment) = self.assignment(id, tag, group, false) else { return };
         self.next_copy += 1;
-        let is_outside = self.pairs[&id].ledger.row(tag).is_some_and(Row::is_outside);
         let (place, tag, digest) = (assignment.place.clone(), tag.clone(), assignment.digest.clone());
         self.writing.insert((place.clone(), tag.clone()), copy);
         self.deletions.running.insert(copy, RunningDeletion { pair: id, place, tag, digest });
         let leaving = self.touch(id, now, |pair| {
             pair.deletions.running = Some(copy);
-            pair.deletions.decided.clone()
+            let decided = pair.deletions.decided.iter();
+            decided.filter_map(|tag| Some((tag.clone(), leaving_tag(pair.ledger.row(tag)?)?))).collect()
         });
-        let deletion = Deletion { assignment: Arc::new(assignment), leaving: leaving.unwrap_or_default(), is_outside };
+        let deletion = Deletion { assignment: Arc::new(assignment), leaving: leaving.unwrap_or_default() };
         self.effects.push(Effect::DeleteTag(copy, Arc::new(deletion)));
     }
 
@@ -314,6 +318,10 @@ impl Machine {
     fn deletes(&self) -> bool {
         self.orders.deletes && !self.orders.is_dry
     }
+}
+
+fn leaving_tag(row: &Row) -> Option<LeavingTag> {
+    Some(LeavingTag { recorded: row.written.clone()?, is_outside: row.is_outside() })
 }
 
 /// Decides by the watched policies if the images of a pair may be deleted.

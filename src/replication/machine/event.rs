@@ -12,8 +12,8 @@ use super::looks::Looks;
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, FormerCounts, NamespacedName, PairIdentity, Replica,
-    RepositoryAddress, SpecError, Standing,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, FormerCounts, LeavingTag, NamespacedName, PairIdentity,
+    Replica, RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -370,9 +370,15 @@ pub(crate) struct Deletion {
     /// The image, as it was copied.
     pub assignment: Arc<Assignment>,
     /// The tags of the pair that are about to be deleted, this one included.
-    pub leaving: BTreeSet<Tag>,
-    /// True if the source has the tag, and the rules take only newer ones.
-    pub is_outside: bool,
+    pub leaving: BTreeMap<Tag, LeavingTag>,
+}
+
+#[cfg(test)]
+impl Deletion {
+    /// Returns true if the source has the tag, and the rules take only newer ones.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.leaving.get(&self.assignment.tag).is_some_and(|tag| tag.is_outside)
+    }
 }
 
 /// The copies of one image to several destinations.

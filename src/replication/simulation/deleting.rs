@@ -68,7 +68,7 @@ impl World {
 
     pub(super) fn delete(&mut self, target: Target, copy: CopyId, step: DeletionStep) {
         let Some(deleting) = self.running(target).and_then(|running| running.deletions.get(&copy)) else { return };
-        let (key, recorded, is_outside) = (deleting.key, deleting.recorded, deleting.deletion.is_outside);
+        let (key, recorded, is_outside) = (deleting.key, deleting.recorded, deleting.deletion.is_outside());
         let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         match step {
             DeletionStep::LookAtSource if is_outside || !LOOKS_AT_SOURCE => {

@@ -210,7 +210,7 @@ impl World {
         let deleting = &self.processes[&target.process].running[&target.configuration].deletions[&copy];
         let (key, recorded) = (deleting.key, deleting.recorded);
         let history = &self.source.repositories[key.repository].tags[key.tag];
-        let is_outside = deleting.deletion.is_outside;
+        let is_outside = deleting.deletion.is_outside();
         let is_at_source = !is_outside && history.now().is_some() && history.0.len() == deleting.changes;
         let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         let is_other = there.is_some() && there != recorded && there == deleting.there;

@@ -1,4 +1,4 @@
-//! The last report of each configuration, and the log lines when it becomes ready or no longer is.
+//! The last report of each configuration, and the log lines when it becomes ready or no longer is, or deletions wait.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, configuration_status};
-use crate::terms::{Condition, ReplicationConfigurationStatus, ready_transition, reason};
+use crate::terms::{Condition, ReplicationConfigurationStatus, held_transition, ready_transition, reason};
 
 /// The last reports, by namespace and name.
 #[derive(Debug, Default)]
@@ -29,6 +29,12 @@ impl Reports {
         if let Some(ready) = ready_transition(&reported.logged, &status.conditions) {
             log(&format!("{namespace}/{name}"), ready);
             reported.logged = status.conditions.clone();
+        }
+        if let Some(Condition { reason, message, .. }) =
+            held_transition(&reported.status.conditions, &status.conditions)
+        {
+            let name = format!("{namespace}/{name}");
+            tracing::warn!(target: TARGET, configuration = name, reason, "deletions are held: {message}");
         }
         if report.invalid_names != reported.report.invalid_names {
             let name = format!("{namespace}/{name}");

@@ -1,6 +1,6 @@
 //! Images that leave the source of a `serve`: by notification and by comparison.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use transship::terms::ReplicationState;
 
 use super::{SOON, Serve, TOKEN, becomes, compare_every, take_notifications};
@@ -32,6 +32,10 @@ async fn deleting(name: &str, port: &Port, interval: &str) -> (Files, TestRegist
         source.pusher().push("app", tag, &Image::single(seed, 1, 1_000)).await;
     }
     (files, source, destination)
+}
+
+fn configuration(files: &mut Files) -> &mut Value {
+    files.documents.iter_mut().find(|document| document["kind"] == "ReplicationConfiguration").unwrap()
 }
 
 async fn has_replicated(files: &Files) {
@@ -76,4 +80,26 @@ async fn a_serve_deletes_what_two_lists_lack_and_goes_on_after_a_restart() {
     eventually(8 * SOON, "the tag is deleted", async || destination.pusher().tags("app").await.len() == 2).await;
     serve.logs("an image is deleted", 0).await;
     serve.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serve_says_which_deletions_wait_and_deletes_them_once_approved() {
+    let port = Port::claim();
+    let (mut files, source, destination) = deleting("serve-holds", &port, "10s").await;
+    configuration(&mut files)["spec"]["rules"][0]["deleteReplication"] =
+        json!({"enabled": true, "maxPercent": 0, "minAllowed": 1});
+    let serve = Serve::on(port, &files, &[]).await;
+    has_replicated(&files).await;
+    for tag in ["v2", "v3"] {
+        assert_eq!(source.pusher().delete_manifest("app", tag).await, 202);
+    }
+    serve.logs("deletions are held: ", 0).await;
+    serve.logs("approve-deletions: ", 0).await;
+    assert_eq!(destination.pusher().tags("app").await.len(), 3);
+    let log = serve.process.log();
+    let hash = log.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap();
+    configuration(&mut files)["metadata"]["annotations"] = json!({"transship.dev/approve-deletions": hash});
+    files.write();
+    eventually(4 * SOON, "both are deleted", async || destination.pusher().tags("app").await.iter().eq(["v1"])).await;
+    assert_eq!(serve.end().await.matches("deletions are held: ").count(), 1);
 }

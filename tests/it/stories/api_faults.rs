@@ -64,9 +64,10 @@ async fn an_api_server_that_spoils_a_third_of_the_requests_loses_no_image() {
     proxy.spoil(MANY_FAULTS);
     push(&scene, &source).await;
     all_arrive_once(&scene, &destination).await;
+    // A busy operator writes less often; it renews its lease in any case.
+    eventually(LONG, "more than ten requests are spoilt", async || proxy.counts().1 > 10).await;
     let (requests, spoilt) = proxy.counts();
     println!("{spoilt} of {requests} requests spoilt for {PUSHES} images");
-    assert!(spoilt > 10, "{spoilt}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

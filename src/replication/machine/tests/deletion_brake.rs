@@ -43,6 +43,21 @@ fn an_approved_plan_is_carried_out_and_the_next_one_is_held() {
 }
 
 #[test]
+fn deletions_that_wait_for_longer_than_a_day_count_anew() {
+    let mut play = Play::new("deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 2},", "abcdef");
+    play.refuse_deletions(true);
+    play.play(". L:abcd . L:abcd");
+    for _ in 0..26 {
+        play.pass(3600);
+        play.list("abcd");
+    }
+    play.play(". L:ab . L:ab . L:ab");
+    play.refuse_deletions(false);
+    play.play(". . .");
+    assert_eq!((play.deleted().as_str(), play.held().map(|(why, _)| why)), ("ef", Some(reason::DELETION_LIMIT)));
+}
+
+#[test]
 fn deletions_of_an_earlier_process_count() {
     for with_records in [false, true] {
         let mut play = Play::new("deleteReplication: {enabled: true, maxPercent: 0, minAllowed: 1},", "abcd");

@@ -23,6 +23,8 @@ pub(super) struct Play {
     /// The results of the next deletions; all others succeed.
     results: VecDeque<Result<Removal, FailureCode>>,
     deleted: Vec<(String, Digest)>,
+    /// True while the destination deletes nothing.
+    refuses: bool,
     /// Copies of these tags fail.
     failing: BTreeSet<String>,
     requests: u32,
@@ -34,10 +36,15 @@ impl Play {
         let orders = deleting(1, rule);
         let bench = Bench::resumed(orders.clone(), Stored::default(), 0);
         let (results, deleted, failing) = (VecDeque::new(), Vec::new(), BTreeSet::new());
-        let mut play = Self { bench, orders, results, deleted, failing, requests: 0 };
+        let mut play = Self { bench, orders, results, deleted, refuses: false, failing, requests: 0 };
         play.list(tags);
         play.pass(10);
         play
+    }
+
+    /// Has the destination delete nothing from now on, or everything again.
+    pub(super) fn refuse_deletions(&mut self, refuses: bool) {
+        self.refuses = refuses;
     }
 
     pub(super) fn pass(&mut self, seconds: i64) {
@@ -50,7 +57,8 @@ impl Play {
         for _ in 0..10_000 {
             let failing = |copy: &Arc<Assignment>| self.failing.contains(copy.tag.as_str());
             if let Some((id, deletion)) = self.bench.deletions.pop_first() {
-                let result = self.results.pop_front().unwrap_or(Ok(Removal::Done));
+                let usual = if self.refuses { Err(FailureCode::DestinationUnavailable) } else { Ok(Removal::Done) };
+                let result = self.results.pop_front().unwrap_or(usual);
                 if result == Ok(Removal::Done) {
                     let Assignment { tag, written, .. } = deletion.assignment.as_ref();
                     self.deleted.push((tag.to_string(), written.clone().unwrap()));

@@ -137,7 +137,7 @@ fn the_last_look_at_the_source_is_not_for_tags_that_are_outside() {
             }
         }
         let deletion = play.bench.deletions.values().next().expect("a deletion is under way");
-        assert_eq!(deletion.is_outside, is_outside, "{script}");
+        assert_eq!(deletion.is_outside(), is_outside, "{script}");
     }
 }
 
