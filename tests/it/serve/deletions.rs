@@ -93,8 +93,7 @@ async fn a_serve_says_which_deletions_wait_and_deletes_them_once_approved() {
     for tag in ["v2", "v3"] {
         assert_eq!(source.pusher().delete_manifest("app", tag).await, 202);
     }
-    serve.logs("deletions are held: ", 0).await;
-    serve.logs("approve-deletions: ", 0).await;
+    eventually(8 * SOON, "they are held", async || serve.count("deletions are held: ") > 0).await;
     assert_eq!(destination.pusher().tags("app").await.len(), 3);
     let log = serve.process.log();
     let hash = log.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap();
