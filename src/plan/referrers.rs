@@ -75,9 +75,9 @@ impl SeenReferrers {
         tags.find_map(|(tag, seen)| (seen.digest.is_some() && seen.at < before).then_some(tag))
     }
 
-    /// Records the list of the referrers API for an image by its fingerprint.
-    pub fn see_listed(&mut self, subject: &Digest, fingerprint: Option<String>) {
-        match fingerprint {
+    /// Records the list of the referrers API for an image; its order does not matter.
+    pub fn see_listed(&mut self, subject: &Digest, listed: &[Digest]) {
+        match list_fingerprint(listed) {
             Some(fingerprint) => drop(self.by_api.insert(subject.clone(), fingerprint.into())),
             None => drop(self.by_api.remove(subject)),
         }
@@ -228,10 +228,10 @@ mod tests {
         };
         let mut seen = SeenReferrers::default();
         assert_eq!((of(&seen, &image).word(), seen.all_tags(9)), (None, Some(BTreeSet::new())));
-        seen.see_listed(&image, list_fingerprint(&[a.clone(), b.clone()]));
+        seen.see_listed(&image, &[a.clone(), b.clone()]);
         let listed = of(&seen, &image);
         assert_eq!((listed.word().map(|word| word.len()), of(&seen, &other).word()), (Some(13), None));
-        seen.see_listed(&image, list_fingerprint(&[b.clone(), a.clone()]));
+        seen.see_listed(&image, &[b.clone(), a.clone()]);
         assert_eq!(of(&seen, &image), listed, "the order says nothing");
         assert!(seen.see_tag(fallback_tag(&other), a.clone(), at(1)));
         assert_eq!(of(&seen, &image), listed);

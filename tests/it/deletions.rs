@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::standalone::{Files, text};
 use crate::stories::scene::PASSWORD;
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::registry::TestRegistry;
 use crate::support::registry_config::TestRegistryOptions;
-use crate::support::scripted::{Personality, ScriptedRegistry, USER};
+use crate::support::scripted::{Personality, ScriptedFault, ScriptedRegistry, USER, When};
 use crate::tag_filters::{registry, rule};
 
 /// Two lists this far apart prove that a tag was deleted.
@@ -147,6 +148,25 @@ async fn a_manifest_that_another_tag_needs_stays_where_tags_cannot_be_deleted() 
     let left = destination.pusher().tags("app").await;
     assert!(!left.contains("v1") && left.contains("v0"), "{left:?}");
     assert!(destination.pusher().manifest("app", "v0").await.is_some(), "shared is the image of v0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_stays_whose_other_tag_is_pushed_again_before_it_is_deleted() {
+    let (source, destination, files) = replicated("deletes-late", TestRegistry::docker_2_8("deletes-late"), 5).await;
+    delete(&source, &["v0", "shared"]).await;
+    list_once(&files).await;
+    // Both are decided; the last look at the source is for the first of them, and takes a while.
+    source.fault(When::asked("HEAD", "/app/manifests/shared"), ScriptedFault::Delay(Duration::from_secs(5)));
+    let looks = source.count("HEAD", "/app/manifests/shared");
+    let pushed_again = async {
+        eventually(4 * INTERVAL, "it is looked for", async || source.count("HEAD", "/app/manifests/shared") > looks)
+            .await;
+        source.push("app", "v0", &Image::single(0, 1, 1_000));
+    };
+    let (printed, ()) = tokio::join!(run(&files, "sync", &["--delete"], 4), pushed_again);
+    has(&printed, &["HELD      d0/app:shared", "tag v0 needs that of shared"]);
+    assert!(destination.pusher().manifest("app", "v0").await.is_some());
+    assert_eq!(destination.pusher().tags("app").await.len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,8 +68,8 @@ impl Files {
     /// Runs a subcommand with everything that was added.
     pub async fn run(&self, subcommand: &str, more: &[&str]) -> Output {
         let output =
-            tokio::time::timeout(std::time::Duration::from_secs(120), self.command(subcommand, more).output()).await;
-        output.expect("it ends in two minutes").unwrap()
+            tokio::time::timeout(std::time::Duration::from_secs(60), self.command(subcommand, more).output()).await;
+        output.expect("it ends in a minute").unwrap()
     }
 
     /// Returns the command, to be run.

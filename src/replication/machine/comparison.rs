@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::state::{Comparison, SourceRepository};
 use super::{ComparisonId, Coverage, Effect, Finding, Listed, Machine, Pair, PairId, Record};
 use crate::image::RepositoryName;
-use crate::plan::{Claims, NamespacedName, Problem, RepositoryAddress, list_fingerprint, refuse_names};
+use crate::plan::{Claims, NamespacedName, Problem, RepositoryAddress, refuse_names};
 use crate::terms::reason;
 
 impl Machine {
@@ -61,7 +61,7 @@ impl Machine {
             Finding::Unread(unread) => self.take_unread(unread, claims, now),
             Finding::ReferrerTags(repository, tags) => self.take_referrer_tags(&repository, tags, now),
             Finding::Referrers { repository, subject, listed } => {
-                self.source_repository(&repository).seen.see_listed(&subject, list_fingerprint(&listed));
+                self.source_repository(&repository).seen.see_listed(&subject, &listed);
             }
             Finding::Closed(repository) => self.close(&repository, now),
             Finding::Problem(problem) => self.note(problem),

@@ -170,7 +170,7 @@ impl Machine {
         let failed = failed.map(|failed| (failed.retry_after, failed.is_transient));
         let code = outcome.as_ref().map(|outcome| outcome.result.as_ref().err().map(|failed| failed.code));
         let listed = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()?.listed.clone());
-        self.see_copied_referrers(id, &digest, listed);
+        self.take_copied_referrers(id, &digest, listed);
         let was_complete = self.pairs.get(&id).is_some_and(|pair| pair.ledger.is_complete(&tag));
         let verified = self.touch(id, now, |pair| {
             if pair.running.get(&tag) == Some(&copy) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::sweep_state::{SweepPlace, SweepRound};
 use super::{Effect, KnownLooks, Looked, Machine, Observed, Pair, PairId, Record};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
-use crate::plan::{Claims, REFERRERS_INTERVAL, list_fingerprint, part_of_cycle};
+use crate::plan::{Claims, REFERRERS_INTERVAL, part_of_cycle};
 use crate::terms::{DEFAULT_SWEEP_REQUESTS, ReferrersMode};
 
 impl Machine {
@@ -258,7 +258,7 @@ impl Machine {
     ) {
         let Some(listed) = listed else { return self.take_image(observed, false, claims, now) };
         let source = self.source_repository(&observed.repository);
-        source.seen.see_listed(&observed.digest, list_fingerprint(&listed));
+        source.seen.see_listed(&observed.digest, &listed);
         let is_asked = std::mem::replace(&mut source.is_asked, true);
         self.take_image(observed, false, claims, now);
         self.source_repository(&observed.repository).is_asked = is_asked;

@@ -179,6 +179,14 @@ impl Machine {
         }
     }
 
+    /// Takes the list of referrers that a copy of an image saw at the source.
+    pub(super) fn take_copied_referrers(&mut self, id: PairId, digest: &Digest, listed: Option<String>) {
+        let Some((pair, listed)) = self.pairs.get(&id).zip(listed) else { return };
+        if let Some(source) = self.sources.get_mut(&pair.key.repository) {
+            source.seen.see_copied(digest, &listed);
+        }
+    }
+
     /// Has the images with these fallback tags copied again, as other tags refer to them by now. One that this process
     /// has not observed yet is observed first.
     fn take_changed_referrers(

@@ -3,19 +3,8 @@
 use jiff::Timestamp;
 
 use super::pair::Pair;
-use super::{Machine, PairId};
 use crate::image::{Digest, Tag};
 use crate::plan::{Replica, Row};
-
-impl Machine {
-    /// Takes the list of referrers that a copy of an image saw at the source.
-    pub(super) fn see_copied_referrers(&mut self, id: PairId, digest: &Digest, listed: Option<String>) {
-        let Some((pair, listed)) = self.pairs.get(&id).zip(listed) else { return };
-        if let Some(source) = self.sources.get_mut(&pair.key.repository) {
-            source.seen.see_copied(digest, &listed);
-        }
-    }
-}
 
 impl Pair {
     /// Takes an image that was verified. Returns true if it counts as that: not where its tag has moved on at the source,

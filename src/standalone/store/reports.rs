@@ -26,36 +26,25 @@ impl Reports {
         let mut reports = self.0.lock();
         let reported = reports.entry((namespace.to_owned(), name.to_owned())).or_default();
         let status = configuration_status(namespace, &report, &reported.status, Timestamp::now());
+        let configuration = format!("{namespace}/{name}");
         if let Some(ready) = ready_transition(&reported.logged, &status.conditions) {
-            log(&format!("{namespace}/{name}"), ready);
+            log(&configuration, ready);
             reported.logged = status.conditions.clone();
         }
         if let Some(Condition { reason, message, .. }) =
             held_transition(&reported.status.conditions, &status.conditions)
         {
-            let name = format!("{namespace}/{name}");
-            tracing::warn!(target: TARGET, configuration = name, reason, "deletions are held: {message}");
+            tracing::warn!(target: TARGET, configuration, reason, "deletions are held: {message}");
         }
-        if report.invalid_names != reported.report.invalid_names {
-            let name = format!("{namespace}/{name}");
-            report
-                .invalid_names
-                .iter()
-                .for_each(|names| tracing::warn!(target: TARGET, configuration = name, "{names}"));
-        }
-        if report.stopped_backfill != reported.report.stopped_backfill {
-            let name = format!("{namespace}/{name}");
-            report
-                .stopped_backfill
-                .iter()
-                .for_each(|stopped| tracing::warn!(target: TARGET, configuration = name, "{stopped}"));
-        }
-        if report.unused_filters != reported.report.unused_filters {
-            let name = format!("{namespace}/{name}");
-            report
-                .unused_filters
-                .iter()
-                .for_each(|line| tracing::warn!(target: TARGET, configuration = name, "{line}"));
+        let earlier = &reported.report;
+        for (lines, logged) in [
+            (report.invalid_names.as_slice(), earlier.invalid_names.as_slice()),
+            (report.stopped_backfill.as_slice(), earlier.stopped_backfill.as_slice()),
+            (&report.unused_filters, &earlier.unused_filters),
+        ] {
+            if lines != logged {
+                lines.iter().for_each(|line| tracing::warn!(target: TARGET, configuration, "{line}"));
+            }
         }
         (reported.report, reported.status) = (report, status);
     }
