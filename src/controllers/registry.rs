@@ -194,7 +194,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(1);
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);
 const RECHECK_READY: Duration = Duration::from_secs(60);
 /// The interval in which it is asked if the Secrets of a Registry exist.
-const RECHECK_REFERENCES: Duration = Duration::from_secs(7);
+const RECHECK_REFERENCES: Duration = Duration::from_secs(4);
 /// The least pause between two such questions.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const RECHECK_FAILING: Duration = Duration::from_secs(15);
