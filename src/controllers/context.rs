@@ -14,7 +14,7 @@ use crate::api::ReplicationConfiguration;
 use crate::cluster::{Dependents, Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
 use crate::metrics::Metrics;
-use crate::plan::{AUTHORITY_TTL, FormerCounts, NamespacedName};
+use crate::plan::{AUTHORITY_TTL, DeletionHistory, NamespacedName};
 use crate::replication::machine::{Predecessor, Stored, StoredPair};
 use crate::replication::{Configurations, FairSlots, SharedClaims};
 use crate::terms::{ExecutionMode, condition_type};
@@ -133,9 +133,10 @@ impl Context {
             repositories: status.and_then(|status| status.summary.as_ref()).map_or(0, |summary| summary.repositories),
             invalid_names: skipped.map(|condition| condition.message.clone()),
             handled_request: status.and_then(|status| status.last_handled_replicate_request.clone()),
-            former_deletions: FormerCounts::restore(
+            deletion_history: DeletionHistory::restore(
                 &object.namespace().unwrap_or_default(),
                 status.map_or(&[], |status| &status.recent_deletions),
+                status.and_then(|status| status.approved_deletions.clone()),
             ),
         }
     }

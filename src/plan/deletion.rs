@@ -24,9 +24,14 @@ pub struct DeletionBrake {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletionCounts(BTreeMap<Timestamp, u64>);
 
-/// The counts of pairs that were dropped, by destination and repository: a pair that is made anew goes on with them.
+/// The deletions of a configuration that no pair knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FormerCounts(BTreeMap<(NamespacedName, String), DeletionCounts>);
+pub struct DeletionHistory {
+    /// The counts of pairs that were dropped, by destination and repository: a pair that is made anew goes on with them.
+    dropped: BTreeMap<(NamespacedName, String), DeletionCounts>,
+    /// The approval of a person that was carried out last: it is part of the next hash, so that each counts once.
+    pub approved: Option<String>,
+}
 
 /// One image that is to be deleted at one destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,36 +84,37 @@ impl DeletionCounts {
     }
 }
 
-impl FormerCounts {
+impl DeletionHistory {
     /// Keeps the counts of a pair that is dropped. Returns false if there are none.
     pub fn keep(&mut self, place: (&NamespacedName, &str), counts: &DeletionCounts, now: Timestamp) -> bool {
-        self.0.retain(|_, counts| counts.within_a_day(now) > 0);
+        self.dropped.retain(|_, counts| counts.within_a_day(now) > 0);
         let counts_any = counts.within_a_day(now) > 0;
         if counts_any {
-            self.0.insert((place.0.clone(), place.1.to_owned()), counts.clone());
+            self.dropped.insert((place.0.clone(), place.1.to_owned()), counts.clone());
         }
         counts_any
     }
 
-    /// Takes the counts of a pair that is made anew.
-    pub fn take(&mut self, place: (&NamespacedName, &str)) -> Option<DeletionCounts> {
-        self.0.remove(&(place.0.clone(), place.1.to_owned()))
+    /// Returns the counts for a pair that is made anew. They stay until they have run out: the process may end before
+    /// the status of the pair has them.
+    pub fn counts(&self, place: (&NamespacedName, &str)) -> Option<&DeletionCounts> {
+        self.dropped.get(&(place.0.clone(), place.1.to_owned()))
     }
 
     /// Restores the counts that a configuration of `namespace` published.
-    pub fn restore(namespace: &str, published: &[FormerDeletions]) -> Self {
-        let mut counts: BTreeMap<(NamespacedName, String), DeletionCounts> = BTreeMap::new();
+    pub fn restore(namespace: &str, published: &[FormerDeletions], approved: Option<String>) -> Self {
+        let mut dropped: BTreeMap<(NamespacedName, String), DeletionCounts> = BTreeMap::new();
         for FormerDeletions { registry_ref, repository, since, count } in published {
             let namespace = registry_ref.namespace.clone().unwrap_or_else(|| namespace.to_owned());
             let place = (NamespacedName { namespace, name: registry_ref.name.clone() }, repository.clone());
-            *counts.entry(place).or_default().0.entry(*since).or_default() += count;
+            *dropped.entry(place).or_default().0.entry(*since).or_default() += count;
         }
-        Self(counts)
+        Self { dropped, approved }
     }
 
     /// Returns the counts to publish: of too many the largest.
     pub fn published(&self) -> Vec<FormerDeletions> {
-        let entries = self.0.iter().flat_map(|((registry, repository), counts)| {
+        let entries = self.dropped.iter().flat_map(|((registry, repository), counts)| {
             counts.0.iter().map(move |(since, count)| FormerDeletions {
                 registry_ref: RegistryReference {
                     namespace: Some(registry.namespace.clone()),
@@ -147,17 +153,19 @@ pub struct LeavingTag {
     pub is_outside: bool,
 }
 
-/// Returns the hash by which a person approves exactly these deletions, whatever their order.
-pub fn deletion_plan_hash(deletions: &[PlannedDeletion]) -> String {
+/// Returns the hash by which a person approves exactly these deletions, whatever their order, after the approval that
+/// was carried out last.
+pub fn deletion_plan_hash(deletions: &[PlannedDeletion], approved: Option<&str>) -> String {
     let mut lines: Vec<String> =
         deletions.iter().map(|PlannedDeletion { place, tag, digest }| format!("{place}:{tag}@{digest}\n")).collect();
     lines.sort();
     lines.dedup();
+    lines.extend(approved.map(str::to_owned));
     Digest::sha256(lines.concat().as_bytes()).encoded()[..16].to_owned()
 }
 
-/// Returns the sentence about deletions that the brake holds: their number, examples, and how to approve them.
-pub fn describe_held(deletions: &[PlannedDeletion]) -> String {
+/// Returns the sentence about deletions that the brake holds: their number, examples, and the hash that approves them.
+pub fn describe_held(deletions: &[PlannedDeletion], hash: &str) -> String {
     let mut names: Vec<String> =
         deletions.iter().map(|deletion| format!("{}:{}", deletion.place, deletion.tag)).collect();
     names.sort();
@@ -166,9 +174,8 @@ pub fn describe_held(deletions: &[PlannedDeletion]) -> String {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
         "{} deletions are more than deleteReplication allows within 24 h, and wait; the annotation {APPROVE_DELETIONS}: \
-         {} has them made; they are {}{more}",
+         {hash} has them made; they are {}{more}",
         deletions.len(),
-        deletion_plan_hash(deletions),
         names.join(", ")
     )
 }
@@ -243,16 +250,16 @@ mod tests {
             counts.add(count, at(10));
             counts
         };
-        let mut former = FormerCounts::default();
+        let mut former = DeletionHistory::default();
         assert!(!former.keep((&registry, "none"), &DeletionCounts::default(), at(10)));
         for n in 0..300 {
             assert!(former.keep((&registry, &format!("app-{n}")), &counts(1 + n), at(10)));
         }
         let published = former.published();
         assert_eq!((published.len(), published.iter().map(|it| it.count).min()), (256, Some(45)), "the largest");
-        let mut restored = FormerCounts::restore("a", &published);
-        assert_eq!(restored.take((&registry, "app-299")), Some(counts(300)));
-        assert_eq!((restored.take((&registry, "app-299")), restored.take((&registry, "app-1"))), (None, None));
+        let restored = DeletionHistory::restore("a", &published, None);
+        assert_eq!(restored.counts((&registry, "app-299")), Some(&counts(300)));
+        assert_eq!(restored.counts((&registry, "app-1")), None);
         former.keep((&registry, "later"), &counts(1), at(26 * 3600));
         assert_eq!(former.published().len(), 0, "after a day nothing counts");
     }
@@ -265,15 +272,16 @@ mod tests {
             digest: Digest::sha256(content.as_bytes()),
         };
         let (one, two) = (deletion("v1", "1"), deletion("v2", "2"));
-        let hash = deletion_plan_hash(&[one.clone(), two.clone()]);
-        assert_eq!(hash, deletion_plan_hash(&[two.clone(), one.clone(), two.clone()]));
+        let hash = deletion_plan_hash(&[one.clone(), two.clone()], None);
+        assert_eq!(hash, deletion_plan_hash(&[two.clone(), one.clone(), two.clone()], None));
+        assert_ne!(hash, deletion_plan_hash(&[one.clone(), two.clone()], Some(&hash)), "each approval counts once");
         assert_eq!(hash.len(), 16);
         for other in [vec![one.clone()], vec![one.clone(), deletion("v2", "3")], vec![]] {
-            assert_ne!(hash, deletion_plan_hash(&other));
+            assert_ne!(hash, deletion_plan_hash(&other, None));
         }
         let many: Vec<_> = (0..12).map(|n| deletion(&format!("v{n:02}"), "1")).collect();
-        let message = describe_held(&many);
+        let message = describe_held(&many, "0123456789abcdef");
         assert!(message.starts_with("12 deletions are more than") && message.ends_with("a/d/app:v09 and 2 more"));
-        assert!(message.contains(&format!("approve-deletions: {} has", deletion_plan_hash(&many))), "{message}");
+        assert!(message.contains("approve-deletions: 0123456789abcdef has"), "{message}");
     }
 }

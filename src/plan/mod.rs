@@ -50,7 +50,7 @@ pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing}
 pub use configuration::{Configuration, parse_configuration};
 pub use content_sketch::ContentSketch;
 pub use deletion::{
-    APPROVE_DELETIONS, DeletionBrake, DeletionCounts, FormerCounts, LeavingTag, PlannedDeletion, deletion_plan_hash,
+    APPROVE_DELETIONS, DeletionBrake, DeletionCounts, DeletionHistory, LeavingTag, PlannedDeletion, deletion_plan_hash,
     describe_held,
 };
 pub use destination_names::{NameRefusals, refuse_names};

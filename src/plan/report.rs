@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::deletion::FormerCounts;
+use super::deletion::DeletionHistory;
 use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
 use super::lag::{LagQuantiles, lag_text};
 use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
@@ -112,8 +112,8 @@ pub struct ConfigurationReport {
     pub destinations: BTreeMap<NamespacedName, DestinationTotals>,
     /// The request whose comparison is finished.
     pub handled_request: Option<String>,
-    /// The deletions of pairs that were dropped.
-    pub former_deletions: FormerCounts,
+    /// The deletions that no pair knows.
+    pub deletion_history: DeletionHistory,
 }
 
 impl ConfigurationReport {
@@ -229,7 +229,8 @@ pub fn configuration_status(
         }),
         destinations,
         last_handled_replicate_request: report.handled_request.as_deref().map(|request| shorten(request, 256)),
-        recent_deletions: report.former_deletions.published(),
+        recent_deletions: report.deletion_history.published(),
+        approved_deletions: report.deletion_history.approved.clone(),
     }
 }
 

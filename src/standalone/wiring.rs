@@ -173,8 +173,8 @@ pub(super) fn stored(store: &FileStore, orders: &Orders) -> Stored {
     }
     // The lock of the state folder says that the process before has ended.
     let predecessor = if store.was_used() { Predecessor::Ended } else { Predecessor::None };
-    let former_deletions = store.former_deletions(&orders.namespace, &orders.name);
-    Stored { pairs, predecessor, former_deletions, ..Stored::default() }
+    let deletion_history = store.deletion_history(&orders.namespace, &orders.name);
+    Stored { pairs, predecessor, deletion_history, ..Stored::default() }
 }
 
 /// Returns a line for each filter of a configuration that matched nothing of its source.

@@ -45,6 +45,11 @@ pub struct ReplicationConfigurationStatus {
     #[schemars(length(max = 256))]
     #[schemars(transform = atomic)]
     pub recent_deletions: Vec<FormerDeletions>,
+    /// The value of the annotation `transship.dev/approve-deletions` that was carried out last. Each approval counts
+    /// once: the hash of later deletions depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub approved_deletions: Option<String>,
 }
 
 /// Deletions that began within one hour in a pair that has left the rules.

@@ -59,12 +59,16 @@ impl Machine {
         let open: Vec<(Tag, Digest)> = leaving.iter().filter(|(tag, _)| !decided.contains(tag)).cloned().collect();
         let there = pair.ledger.rows().filter(|(_, row)| row.written.is_some()).count() - decided.len();
         let is_approved = open.iter().all(|image| pair.deletions.approved.contains(image));
-        if !is_approved && !brake.allows(there as u64, recent, open.len() as u64) {
+        let is_allowed = brake.allows(there as u64, recent, open.len() as u64);
+        if !is_approved && !is_allowed {
             let (reason, message, planned) = (reason::DELETION_LIMIT, String::new(), plan(&open));
             let smaller_at = pair.deletions.counts.smaller_at(now);
             self.deletions.held.insert(id, HeldDeletions { reason, message, planned });
             smaller_at.into_iter().for_each(|at| self.deletions.due.set_no_later(id, at));
         } else if self.deletes() && self.copies_begin_at(now).is_none() {
+            if !is_allowed {
+                self.deletions.history.approved = self.orders.approved_deletions.clone();
+            }
             self.count_deletions(id, open, now);
         }
         self.go_on_deleting(id, now);
@@ -263,7 +267,7 @@ impl Machine {
         let Some(approved) = self.orders.approved_deletions.clone() else { return };
         let limited: Vec<(PairId, PlannedDeletion)> = self.limited();
         let planned: Vec<PlannedDeletion> = limited.iter().map(|(_, deletion)| deletion.clone()).collect();
-        if planned.is_empty() || deletion_plan_hash(&planned) != approved {
+        if planned.is_empty() || self.plan_hash(&planned) != approved {
             return;
         }
         for (id, PlannedDeletion { tag, digest, .. }) in limited {
@@ -272,6 +276,10 @@ impl Machine {
             }
             self.deletions.due.set(id, Some(now));
         }
+    }
+
+    fn plan_hash(&self, planned: &[PlannedDeletion]) -> String {
+        deletion_plan_hash(planned, self.deletions.history.approved.as_deref())
     }
 
     /// Returns the deletions that the brake holds.
@@ -293,7 +301,7 @@ impl Machine {
             })
         };
         self.deletions.condition = if !limited.is_empty() {
-            Some((reason::DELETION_LIMIT, describe_held(&limited)))
+            Some((reason::DELETION_LIMIT, describe_held(&limited, &self.plan_hash(&limited))))
         } else if let Some(HeldDeletions { message, planned, .. }) = denied {
             let message = format!("{} deletions wait at {}: {message}", planned.len(), planned[0].place);
             Some((reason::DELETION_NOT_PERMITTED, message))
@@ -311,7 +319,7 @@ impl Machine {
             self.describe_deletions();
         }
         let (registry, target) = pair.key.to();
-        self.deletions.counts.keep((registry, target.as_str()), &pair.deletions.counts, now)
+        self.deletions.history.keep((registry, target.as_str()), &pair.deletions.counts, now)
     }
 
     /// Returns true if images are deleted at all.

@@ -12,8 +12,8 @@ use super::looks::Looks;
 use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, FormerCounts, LeavingTag, NamespacedName, PairIdentity,
-    Replica, RepositoryAddress, SpecError, Standing,
+    Claimant, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag, NamespacedName,
+    PairIdentity, Replica, RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -84,8 +84,8 @@ pub(crate) struct Stored {
     pub invalid_names: Option<String>,
     /// The last request that was handled.
     pub handled_request: Option<String>,
-    /// The deletions of pairs that were dropped.
-    pub former_deletions: FormerCounts,
+    /// The deletions that no pair knows.
+    pub deletion_history: DeletionHistory,
 }
 
 /// The process that ran a configuration before this one.

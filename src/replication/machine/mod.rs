@@ -204,7 +204,7 @@ impl Machine {
             backfills: Backfills::default(),
             causes: SharedCauses::default(),
             progressed_at: now,
-            deletions: Deletions { counts: stored.former_deletions, ..Deletions::default() },
+            deletions: Deletions { history: stored.deletion_history, ..Deletions::default() },
             comparison: None,
             sweep: Sweep::default(),
             next_comparison: 0,

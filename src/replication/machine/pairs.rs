@@ -102,8 +102,8 @@ impl Machine {
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
         pair.deletions.brake = brake;
         let (registry, target) = pair.key.to();
-        if let Some(counts) = self.deletions.counts.take((registry, target.as_str())) {
-            pair.deletions.counts = counts;
+        if let Some(counts) = self.deletions.history.counts((registry, target.as_str())) {
+            pair.deletions.counts = counts.clone();
         }
         self.recall(&mut pair, is_left, now);
         Some(self.insert(pair, now))
@@ -233,7 +233,7 @@ impl Machine {
         let namespace = end.registry_ref.namespace.as_ref().unwrap_or(&stored.identity.namespace).clone();
         let registry = NamespacedName { namespace, name: end.registry_ref.name.clone() };
         let counts = DeletionCounts::restore(&stored.status.recent_deletions);
-        let is_counted = self.deletions.counts.keep((&registry, &end.repository), &counts, now);
+        let is_counted = self.deletions.history.keep((&registry, &end.repository), &counts, now);
         match is_counted {
             true => self.delete_counted(Arc::new(stored.identity), now),
             false => self.delete(Arc::new(stored.identity)),

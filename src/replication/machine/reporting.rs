@@ -144,7 +144,7 @@ impl Machine {
         let is_changed = is_changed
             || self.excluded.unused_filters != self.reported.report.unused_filters
             || self.deletions.condition != self.reported.report.held_deletions
-            || self.deletions.counts != self.reported.report.former_deletions
+            || self.deletions.history != self.reported.report.deletion_history
             || self.is_sweep_slow(now) != self.reported.report.is_sweep_slow;
         let is_urgent = is_changed || self.reported.is_doubted;
         self.is_changed |= self.counted_repositories() != self.reported.report.repositories;
@@ -191,7 +191,7 @@ impl Machine {
             repositories: self.counted_repositories(),
             destinations: self.destination_totals(),
             handled_request: self.handled.clone(),
-            former_deletions: self.deletions.counts.clone(),
+            deletion_history: self.deletions.history.clone(),
         }
     }
 

@@ -12,7 +12,7 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    ConfigurationReport, CopyOptions, Counts, FormerCounts, NameRefusals, NamespacedName, PlannedDeletion, Problem,
+    ConfigurationReport, CopyOptions, Counts, DeletionHistory, NameRefusals, NamespacedName, PlannedDeletion, Problem,
     RankedTags, RepositoryAddress, SeenReferrers,
 };
 
@@ -195,8 +195,8 @@ pub(super) struct Deletions {
     pub(super) held: BTreeMap<PairId, HeldDeletions>,
     /// The reason and the sentence of the condition about them.
     pub(super) condition: Option<(&'static str, String)>,
-    /// The counts of pairs that were dropped.
-    pub(super) counts: FormerCounts,
+    /// The deletions that no pair knows.
+    pub(super) history: DeletionHistory,
     /// Status objects of such pairs, which stay until the report has their counts.
     pub(super) counted: BTreeSet<String>,
     /// Repositories that are listed because of hints.

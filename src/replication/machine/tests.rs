@@ -312,7 +312,7 @@ impl Bench {
             pairs: pairs.collect(),
             ready_generation: Some(1),
             repositories: 1,
-            former_deletions: self.report.former_deletions.clone(),
+            deletion_history: self.report.deletion_history.clone(),
             ..Stored::default()
         }
     }

@@ -137,7 +137,7 @@ impl ModelStore {
             ready_generation: report.filter(|report| is_ready(report)).and_then(|report| report.generation),
             invalid_names: report.and_then(|report| report.invalid_names.clone()),
             handled_request: report.and_then(|report| report.handled_request.clone()),
-            former_deletions: report.map(|report| report.former_deletions.clone()).unwrap_or_default(),
+            deletion_history: report.map(|report| report.deletion_history.clone()).unwrap_or_default(),
         }
     }
 }

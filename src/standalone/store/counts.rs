@@ -1,20 +1,30 @@
-//! The deletions of pairs that were dropped, in one file that is replaced at once.
+//! The deletions that no pair knows, in one file that is replaced at once.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::disk;
 use crate::locked::Locked;
-use crate::plan::FormerCounts;
+use crate::plan::DeletionHistory;
 use crate::terms::FormerDeletions;
 
 /// The file `DIR/deletions.json`.
 #[derive(Debug)]
 pub(super) struct CountFiles {
     file: PathBuf,
-    /// The counts of each configuration, by namespace and name.
-    known: Locked<BTreeMap<String, Vec<FormerDeletions>>>,
+    /// What is kept of each configuration, by namespace and name.
+    known: Locked<BTreeMap<String, Kept>>,
+}
+
+/// The history of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Kept {
+    recent_deletions: Vec<FormerDeletions>,
+    approved_deletions: Option<String>,
 }
 
 impl CountFiles {
@@ -31,27 +41,24 @@ impl CountFiles {
         Self { file, known: Locked::new(known) }
     }
 
-    /// Returns the counts of a configuration.
-    pub(super) fn read(&self, namespace: &str, name: &str) -> FormerCounts {
-        let known = self.known.lock();
-        let counts = known.get(&format!("{namespace}/{name}")).map_or(&[][..], Vec::as_slice);
-        FormerCounts::restore(namespace, counts)
+    /// Returns the history of a configuration.
+    pub(super) fn read(&self, namespace: &str, name: &str) -> DeletionHistory {
+        let kept = self.known.lock().get(&format!("{namespace}/{name}")).cloned().unwrap_or_default();
+        DeletionHistory::restore(namespace, &kept.recent_deletions, kept.approved_deletions)
     }
 
-    /// Writes the counts of a configuration, if they are others than before.
+    /// Writes the history of a configuration, if it is another than before.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn write(&self, namespace: &str, name: &str, counts: &FormerCounts) -> io::Result<()> {
-        let (key, counts) = (format!("{namespace}/{name}"), counts.published());
+    pub(super) fn write(&self, namespace: &str, name: &str, history: &DeletionHistory) -> io::Result<()> {
+        let key = format!("{namespace}/{name}");
+        let kept = Kept { recent_deletions: history.published(), approved_deletions: history.approved.clone() };
         let mut known = self.known.lock();
-        if known.get(&key).map_or(counts.is_empty(), |earlier| *earlier == counts) {
+        if kept == known.get(&key).cloned().unwrap_or_default() {
             return Ok(());
         }
-        match counts.is_empty() {
-            true => drop(known.remove(&key)),
-            false => drop(known.insert(key, counts)),
-        }
+        known.insert(key, kept);
         let partial = disk::partial(&self.file);
         std::fs::write(&partial, serde_json::to_vec(&*known)?)?;
         std::fs::rename(&partial, &self.file)
@@ -70,18 +77,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let registry = NamespacedName { namespace: "b".to_owned(), name: "d".to_owned() };
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let (mut counts, mut former) = (DeletionCounts::default(), FormerCounts::default());
+        let (mut counts, mut former) = (DeletionCounts::default(), DeletionHistory::default());
         counts.add(3, now);
         former.keep((&registry, "app"), &counts, now);
+        former.approved = Some("0123456789abcdef".to_owned());
         let files = CountFiles::new(folder.path());
-        files.write("team-a", "one", &FormerCounts::default()).unwrap();
+        files.write("team-a", "one", &DeletionHistory::default()).unwrap();
         assert!(!folder.path().join("deletions.json").exists(), "nothing is written for nothing");
         files.write("team-a", "one", &former).unwrap();
         let again = CountFiles::new(folder.path());
-        assert_eq!((again.read("team-a", "one"), again.read("team-a", "two")), (former, FormerCounts::default()));
-        again.write("team-a", "one", &FormerCounts::default()).unwrap();
-        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), FormerCounts::default());
+        assert_eq!((again.read("team-a", "one"), again.read("team-a", "two")), (former, DeletionHistory::default()));
+        again.write("team-a", "one", &DeletionHistory::default()).unwrap();
+        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), DeletionHistory::default());
         std::fs::write(folder.path().join("deletions.json"), "{half").unwrap();
-        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), FormerCounts::default());
+        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), DeletionHistory::default());
     }
 }

@@ -35,7 +35,7 @@ use self::statuses::StatusFiles;
 use crate::api::ReplicationStatus;
 use crate::image::Digest;
 use crate::locked::Locked;
-use crate::plan::{ConfigurationReport, EnvelopeLimits, FormerCounts, PairIdentity, StatusEnvelope, StatusKey};
+use crate::plan::{ConfigurationReport, DeletionHistory, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
 use crate::terms::ReplicationStatusStatus;
@@ -163,7 +163,7 @@ impl FileStore {
     }
 
     /// Returns the deletions of pairs that the configuration `namespace`/`name` has dropped.
-    pub(super) fn former_deletions(&self, namespace: &str, name: &str) -> FormerCounts {
+    pub(super) fn deletion_history(&self, namespace: &str, name: &str) -> DeletionHistory {
         self.folder.as_ref().map(|folder| folder.counts.read(namespace, name)).unwrap_or_default()
     }
 
@@ -237,7 +237,7 @@ impl Store for FileStore {
 
     fn report(&self, namespace: &str, name: &str, _uid: &str, report: Arc<ConfigurationReport>) {
         if let Some(folder) = self.writable()
-            && let Err(error) = folder.counts.write(namespace, name, &report.former_deletions)
+            && let Err(error) = folder.counts.write(namespace, name, &report.deletion_history)
         {
             tracing::warn!("the counts of deletions of {namespace}/{name} cannot be written: {error}");
         }

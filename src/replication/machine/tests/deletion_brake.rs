@@ -12,7 +12,7 @@ fn nothing_is_deleted_beyond_the_brake_until_it_is_approved() {
     let (why, message) = play.held().expect("it is held");
     let planned =
         |tag: &str| PlannedDeletion { place: "a/d/app".to_owned(), tag: tag.parse().unwrap(), digest: digest(tag) };
-    let hash = deletion_plan_hash(&["e", "f", "g", "h", "i", "j"].map(planned));
+    let hash = deletion_plan_hash(&["e", "f", "g", "h", "i", "j"].map(planned), None);
     assert_eq!((why, message.contains(&hash), message.contains("a/d/app:e")), (reason::DELETION_LIMIT, true, true));
     assert!(message.starts_with("6 deletions"), "{message}");
     // Another hash approves nothing, and neither does one of a plan that has changed since.
@@ -40,6 +40,23 @@ fn an_approved_plan_is_carried_out_and_the_next_one_is_held() {
         play.list("abc");
     }
     assert_eq!((play.deleted().as_str(), play.held()), ("defghij", None), "a day later it goes on");
+}
+
+#[test]
+fn an_approval_counts_once_also_of_the_same_images() {
+    for restart in ["", "R", "F"] {
+        let mut play = Play::new(RULE, "abcdefghij");
+        play.play(". L:abcd . L:abcd");
+        let (_, message) = play.held().expect("it is held");
+        let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        play.order(|orders| orders.approved_deletions = Some(hash.clone()));
+        assert_eq!((play.deleted().as_str(), play.held()), ("efghij", None));
+        assert_eq!(play.bench.report.deletion_history.approved.as_ref(), Some(&hash));
+        play.play(&format!(". {restart} L:abcdefghij . L:abcdefghij . L:abcd . L:abcd . L:abcd"));
+        assert_eq!(play.deleted(), "efghij", "{restart}: nobody approved the second time");
+        let (why, message) = play.held().expect("it is held again");
+        assert_eq!((why, message.contains(&hash)), (reason::DELETION_LIMIT, false), "{message}");
+    }
 }
 
 #[test]
@@ -91,10 +108,18 @@ fn a_pair_that_is_dropped_counts_over_a_restart_too() {
     let mut play = Play::new(rule, "abcd");
     let app = play.bench.statuses.keys().next().cloned().unwrap();
     play.play(". L:abc . L:abc . O . O");
-    assert_eq!(play.bench.report.former_deletions.published().len(), 1);
+    assert_eq!(play.bench.report.deletion_history.published().len(), 1);
     assert!(play.bench.statuses.contains_key(&app), "as long as the report may not be written");
     play.pass(31);
     assert!(!play.bench.statuses.contains_key(&app));
+    // The pair comes back, and the process ends before the status of that is written.
+    play.bench.unanswered = Some(Vec::new());
+    play.play(". L:abc +60");
+    play.bench.unanswered = None;
+    play.restart(false);
+    play.play(". L:abc . L:ab . L:ab . L:ab");
+    assert_eq!(play.deleted(), "d");
+    assert_eq!(play.held().map(|(why, _)| why), Some(reason::DELETION_LIMIT));
 }
 
 #[test]
