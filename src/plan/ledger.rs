@@ -21,7 +21,7 @@ use super::backoff::retry_delay;
 use super::phase::next_in_cycle;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
-use crate::terms::{ImageStatus, ReplicationState};
+use crate::terms::{ImageStatus, ReferrersMode, ReplicationState};
 
 /// The rows of one pair, with their counts kept up to date.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,9 +132,15 @@ impl Ledger {
         self.change(tag, |row| row.observe_referrers(tags, listed, now));
     }
 
-    /// Records that a copy of `tag` begins, with the referrers that are known by now.
-    pub fn begin(&mut self, tag: &Tag) {
-        self.change(tag, |row| row.referrers.copying = Some(row.referrers.seen.clone()));
+    /// Records that a copy of `tag` begins, with the referrers that are known by now. One without referrers verifies
+    /// none of them.
+    pub fn begin(&mut self, tag: &Tag, mode: ReferrersMode) {
+        self.change(tag, |row| {
+            if mode == ReferrersMode::Ignore {
+                row.referrers = ReferrersRow::default();
+            }
+            row.referrers.copying = Some(row.referrers.seen.clone());
+        });
     }
 
     /// Returns the next step for a known tag.

@@ -76,12 +76,15 @@ impl ObservedRepository<'_> {
             }
             (Err(error), sent_at) => return self.unread(tag, error, sent_at),
         };
-        let extent = match self.looks.referrers {
-            ReferrerLooks::Everywhere => self.referrers(&digest).await,
-            ReferrerLooks::Nowhere | ReferrerLooks::Tags => Extent::Whole,
+        let (extent, with_referrers) = match self.looks.referrers {
+            ReferrerLooks::Everywhere => {
+                let extent = self.referrers(&digest).await;
+                (extent, extent == Extent::Whole)
+            }
+            ReferrerLooks::Nowhere | ReferrerLooks::Tags => (Extent::Whole, false),
         };
-        let repository = self.looks.repository.clone();
-        let observed = Observed { repository, tag, digest, sent_at, pushed_at: None, created: CreationDate::Unknown };
+        let (repository, created) = (self.looks.repository.clone(), CreationDate::Unknown);
+        let observed = Observed { repository, tag, digest, sent_at, pushed_at: None, created, with_referrers };
         self.sender.send_image(observed, place);
         extent
     }

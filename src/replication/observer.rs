@@ -87,7 +87,8 @@ impl Observer {
         let Some((digest, sent_at)) = seen else { return Looked::Absent(repository, tag) };
         let created =
             if mode.is_dated { self.created(&client, &repository, &digest).await } else { CreationDate::Unknown };
-        Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None, created })
+        let with_referrers = false;
+        Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None, created, with_referrers })
     }
 
     /// Observes one known tag once the budget allows it; where it `asks`, with the list of the referrers API if the

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::terms::FailureCode;
+use crate::terms::{FailureCode, ReferrersMode};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -165,7 +165,7 @@ fn an_image_is_read_back_again_once_a_day_and_stays_complete_meanwhile() {
     let day = 24 * 3600;
     assert_eq!(observe(&mut ledger, &v1, &one, at(day)), Attempt::Nothing);
     assert_eq!(observe(&mut ledger, &v1, &one, at(day + 10)), Attempt::Copy(one.clone()));
-    ledger.begin(&v1);
+    ledger.begin(&v1, ReferrersMode::Replicate);
     assert!(!ledger.progress(&v1, &one, 5), "the status does not show that");
     complete(&mut ledger, &v1, &one, at(day + 11));
     assert_eq!(ledger.row(&v1).unwrap().state, RowState::Complete { bytes: 7, at: at(10).into() });
@@ -195,12 +195,12 @@ fn what_refers_to_an_image_is_copied_when_it_changes_also_while_a_copy_runs() {
     };
     observe(&mut ledger, &v1, &one, at(0));
     assert_eq!(see(&mut ledger, Some("a"), at(0)), Attempt::Copy(one.clone()));
-    ledger.begin(&v1);
+    ledger.begin(&v1, ReferrersMode::Replicate);
     ledger.progress(&v1, &one, 0);
     assert_eq!(see(&mut ledger, Some("b"), at(1)), Attempt::Nothing, "it is under way");
     complete(&mut ledger, &v1, &one, at(2));
     assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one.clone()), "what came meanwhile is not there");
-    ledger.begin(&v1);
+    ledger.begin(&v1, ReferrersMode::Replicate);
     complete(&mut ledger, &v1, &one, at(3));
     assert_eq!(see(&mut ledger, Some("b"), at(4)), Attempt::Nothing);
     ledger.observe_referrers(&v1, None, None, at(4));
@@ -225,7 +225,7 @@ fn the_referrers_that_a_copy_lists_count_unless_others_came_since() {
         };
         observe(&mut ledger, &v1, &one, at(0));
         see(&mut ledger, before, at(0));
-        ledger.begin(&v1);
+        ledger.begin(&v1, ReferrersMode::Replicate);
         if meanwhile.is_some() {
             see(&mut ledger, meanwhile, at(1));
         }
@@ -235,6 +235,19 @@ fn the_referrers_that_a_copy_lists_count_unless_others_came_since() {
         let is_copied = ledger.attempt(&v1, at(3)) == Attempt::Copy(one);
         assert_eq!(is_copied, is_due, "{before:?}, {meanwhile:?}, {copied:?}, {next:?}");
     }
+}
+
+#[test]
+fn a_copy_without_referrers_verifies_none_of_them() {
+    let (mut ledger, one, v1) = (Ledger::default(), Digest::sha256(b"1"), tag("v1"));
+    let list = || Some(Some("a".to_owned()));
+    observe(&mut ledger, &v1, &one, at(0));
+    ledger.observe_referrers(&v1, Some("t".to_owned()), list(), at(0));
+    ledger.begin(&v1, ReferrersMode::Ignore);
+    complete(&mut ledger, &v1, &one, at(1));
+    assert_eq!(ledger.attempt(&v1, at(1)), Attempt::Nothing);
+    ledger.observe_referrers(&v1, Some("t".to_owned()), list(), at(2));
+    assert_eq!(ledger.attempt(&v1, at(2)), Attempt::Copy(one));
 }
 
 #[test]

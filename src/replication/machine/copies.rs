@@ -120,7 +120,7 @@ impl Machine {
         self.next_copy += 1;
         let Assignment { tag, place, digest, options, .. } = assignment.as_ref();
         self.touch(id, now, |pair| {
-            pair.ledger.begin(tag);
+            pair.ledger.begin(tag, pair.options.referrers);
             pair.running.insert(tag.clone(), copy);
         });
         self.writing.insert((place.clone(), tag.clone()), copy);

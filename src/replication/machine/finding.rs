@@ -99,6 +99,8 @@ pub(crate) struct Observed {
     pub pushed_at: Option<Timestamp>,
     /// The date of the image, where a rule takes the newest by date and a notification was the cause.
     pub created: CreationDate,
+    /// True if the list of the referrers API for the image is known by now; one that could not be read changes nothing.
+    pub with_referrers: bool,
 }
 
 /// One listed tag that could not be read.

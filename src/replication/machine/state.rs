@@ -121,13 +121,6 @@ pub(super) struct SourceRepository {
     pub(super) newest: BTreeMap<String, RankedTags>,
 }
 
-impl SourceRepository {
-    /// Returns the fingerprint of the list of the referrers API for an image, if a comparison is asking for it.
-    pub(super) fn listed_now(&self, image: &Digest) -> Option<Option<String>> {
-        self.is_asked.then(|| self.seen.listed_fingerprint(image))
-    }
-}
-
 /// An image that waits to be copied, to all of its destinations at the same time: its content is then read once.
 #[derive(Debug)]
 pub(super) struct Queued {

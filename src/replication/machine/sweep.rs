@@ -236,7 +236,7 @@ impl Machine {
             // A list may have lacked it meanwhile, and proves more.
             Looked::Seen(observed) if !self.is_listed(&observed.repository, &observed.tag) => {}
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, false, now),
-            Looked::Seen(observed) => self.take_swept_image(&observed, listed, claims, now),
+            Looked::Seen(observed) => self.take_swept_image(observed, listed, claims, now),
             Looked::Absent(_, tag) if is_referrer_tag(&tag) => {}
             Looked::Absent(repository, tag) => self.sweep.doubt(repository, tag),
             Looked::Unreadable(repository, tag) => {
@@ -251,17 +251,16 @@ impl Machine {
 
     fn take_swept_image(
         &mut self,
-        observed: &Observed,
+        mut observed: Observed,
         listed: Option<Vec<Digest>>,
         claims: &mut Claims,
         now: Timestamp,
     ) {
-        let Some(listed) = listed else { return self.take_image(observed, false, claims, now) };
-        let source = self.source_repository(&observed.repository);
-        source.seen.see_listed(&observed.digest, &listed);
-        let is_asked = std::mem::replace(&mut source.is_asked, true);
-        self.take_image(observed, false, claims, now);
-        self.source_repository(&observed.repository).is_asked = is_asked;
+        if let Some(listed) = listed {
+            self.source_repository(&observed.repository).seen.see_listed(&observed.digest, &listed);
+            observed.with_referrers = true;
+        }
+        self.take_image(&observed, false, claims, now);
     }
 }
 

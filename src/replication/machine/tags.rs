@@ -72,7 +72,7 @@ impl Machine {
     /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not
     /// verified yet.
     pub(super) fn take_image(&mut self, observed: &Observed, is_urgent: bool, claims: &mut Claims, now: Timestamp) {
-        let Observed { repository, tag, digest, sent_at, pushed_at, .. } = observed;
+        let Observed { repository, tag, digest, sent_at, pushed_at, with_referrers, .. } = observed;
         self.sweep.observed(repository, tag);
         let mut wanted = Vec::new();
         let mut looks_again = false;
@@ -80,7 +80,7 @@ impl Machine {
             let Some(id) = self.ensure(&key, claims, now) else { continue };
             let source = self.sources.get(repository);
             let tags = source.and_then(|source| source.seen.tags_fingerprint(digest));
-            let listed = source.and_then(|source| source.listed_now(digest));
+            let listed = source.filter(|_| *with_referrers).map(|source| source.seen.listed_fingerprint(digest));
             let earlier = self.verified(id, tag);
             let attempt = self.touch(id, now, |pair| {
                 let before = shown(&pair.ledger, tag);

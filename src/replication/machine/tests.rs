@@ -13,6 +13,7 @@ mod lost;
 mod names;
 mod newest;
 mod probes;
+mod referrers;
 mod replaced;
 mod restarted;
 mod run_refusals;
@@ -241,7 +242,8 @@ impl Bench {
     fn observed(&self, repository: &str, tag: &str, content: &str, sent_at: Timestamp) -> Observed {
         let (repository, tag): (_, Tag) = (repository.parse().unwrap(), tag.parse().unwrap());
         let created = self.dates.get(&tag).copied().unwrap_or_default();
-        Observed { repository, tag, digest: digest(content), sent_at, pushed_at: None, created }
+        let (digest, with_referrers) = (digest(content), false);
+        Observed { repository, tag, digest, sent_at, pushed_at: None, created, with_referrers }
     }
 
     /// Ends every copy that runs.

@@ -377,6 +377,7 @@ fn observed(request: &Request, index: usize, number: usize, answer: &Answer) -> 
         sent_at: at(request.sent_at),
         pushed_at: None,
         created: CreationDate::Unknown,
+        with_referrers: false,
     }
 }
 

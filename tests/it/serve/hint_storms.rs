@@ -51,7 +51,7 @@ async fn an_envelope_of_a_mebibyte_costs_little_and_one_request_per_tag() {
         most = resident(serve.process.id()).max(most);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    eventually(Duration::from_secs(240), "every tag is looked at", async || {
+    eventually(Duration::from_secs(480), "every tag is looked at", async || {
         most = resident(serve.process.id()).max(most);
         requests.clear();
         // The log is long: it is read once enough requests came.

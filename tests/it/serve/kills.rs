@@ -73,7 +73,7 @@ async fn a_serve_that_is_killed_many_times_ends_equal_and_copies_nothing_twice()
     let (known, from) = (recorded(&files), destination.log().len());
     assert!((1..count).contains(&(known.len() as u64)), "{} of {count} images are left to the last life", known.len());
     let serve = Serve::on(port, &files, &[]).await;
-    eventually(SOON, "everything is recorded", async || {
+    eventually(Duration::from_secs(120), "everything is recorded", async || {
         let known = recorded(&files).len() as u64;
         if known == count { Ok(()) } else { Err(known) }
     })

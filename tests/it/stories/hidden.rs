@@ -202,10 +202,11 @@ async fn a_registry_that_refuses_the_login_reads_the_same_free_or_taken() {
     source.push("app", "v2", &Image::single(2, 1, 1_000));
     compare_again(&scene, &cases, "1").await;
     read_the_same(&scene, &cases, "ImagesFailed", "after a push").await;
+    // The victim itself is compared at the next start.
+    assert!(registries[1].pusher().digest_of("app", "v2").await.is_none(), "nothing was written");
     scene.end_operator().await;
     scene.start_operator().await;
     compare_again(&scene, &cases, "2").await;
     read_the_same(&scene, &cases, "ImagesFailed", "after a restart").await;
-    let digests = registries[1].pusher().digest_of("app", "v2").await;
-    assert!(digests.is_none() && registries[0].pusher().digest_of("app", "v1").await.is_none(), "nothing was written");
+    assert!(registries[0].pusher().digest_of("app", "v1").await.is_none(), "nothing was written");
 }

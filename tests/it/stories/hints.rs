@@ -81,11 +81,13 @@ async fn a_wrong_token_and_an_unknown_registry_answer_the_same() {
     assert_eq!(scene.send_notification("destination", NOTIFY_TOKEN, body()).await, 401);
     assert_eq!(scene.send_notification("nowhere", NOTIFY_TOKEN, body()).await, 401);
     assert_eq!(scene.send_too_much("source", NOTIFY_TOKEN, 2 << 20).await, 413);
-    let position = scene.plane.audit_position();
+    let (position, began) = (scene.plane.audit_position(), Instant::now());
     for push in 0..500 {
         let event = format!(r#"{{"events":[{{"action":"push","target":{{"repository":"flood","tag":"t{push}"}}}}]}}"#);
         assert_eq!(scene.send_notification("source", NOTIFY_TOKEN, event).await, 202);
     }
     let calls = scene.plane.audit_log_of(&scene.operator_user, position);
-    assert!(calls.len() < 20, "500 notifications cause {} calls to the API server", calls.len());
+    // The Lease is renewed every 2 s, and the Secrets of Registries are asked for every 4 s.
+    let most = 20 + began.elapsed().as_secs() as usize;
+    assert!(calls.len() < most, "500 notifications cause {} calls to the API server", calls.len());
 }
