@@ -238,7 +238,7 @@ impl Selection {
             _ => {
                 let why_not = |rule: &Rule| format!("{} ({})", rule.name, rule.repositories.why_not(repository));
                 let rules: Vec<_> = self.rules.iter().map(why_not).collect();
-                format!("{repository} matches no filter of {}", rules.join(", "))
+                format!("no rule takes {repository}: {}", rules.join(", "))
             }
         }
     }
@@ -485,6 +485,6 @@ mod tests {
     fn the_reason_names_rule_and_filter() {
         let selection = Selection { rules: vec![rule("r", Some(&[(PrefixMatch, "prod")]), &["d"])] };
         assert_eq!(selection.matches(&name("prod1"))[0].because, "rule r: PREFIX_MATCH prod");
-        assert_eq!(selection.why_not(&name("dev")), "dev matches no filter of r (PREFIX_MATCH prod)");
+        assert_eq!(selection.why_not(&name("dev")), "no rule takes dev: r (PREFIX_MATCH prod)");
     }
 }

@@ -20,13 +20,13 @@ use super::template_check::refused_registries;
 use super::text::short_name;
 use super::wiring::{Mode, Wiring, name_of, unused_filters};
 use super::{UsageError, printed, read};
-use crate::copy::{CopyError, check_signatures};
+use crate::copy::{CopyError, Denied, check_signatures};
 use crate::plan::{Configuration, LedgerEntry, NamespacedName};
 use crate::policy::PermissionRequest;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
 use crate::replication::Access;
 use crate::replication::machine::{Machine, Pair, PairKey};
-use crate::terms::{Action, TagConflict};
+use crate::terms::{Action, CreateRepositories, TagConflict};
 
 /// Shows what `sync` would do. Nothing is written anywhere; a destination is asked only where its owner consents.
 /// Returns 0, or 1 if `sync` would fail, 4 if deletions would wait for a person, and 130 or 143 after a signal.
@@ -113,7 +113,14 @@ impl Preview {
             registry: &to.name,
             repository: target.as_str(),
         };
-        let decision = access.decide(request).await;
+        let creation = PermissionRequest { action: Action::CreateRepository, ..request };
+        let (decision, creation) = (access.decide(request).await, access.decide(creation).await);
+        let uncreatable = match access.registry(to) {
+            Some((_, CreateRepositories::Never)) => {
+                Some((PlannedAction::Failed, Denied::repository_not_found(target, &to.name).message))
+            }
+            _ => (!creation.allowed).then_some((PlannedAction::Denied, creation.message)),
+        };
         // A tag that was not observed is no longer at the source.
         let observed = pair.ledger.entries().filter(|(_, entry)| entry.observed_at() > Timestamp::MIN);
         let images = observed.map(|(tag, entry)| {
@@ -146,6 +153,7 @@ impl Preview {
                 repository: repository.clone(),
                 signed_by: pair.options.signed_by.clone(),
                 may_rewrite: pair.options.may_rewrite(),
+                uncreatable: uncreatable.clone(),
             }
         });
         self.images.extend(images);
@@ -234,7 +242,7 @@ impl PlannedImage {
                 self.action = PlannedAction::Overwrite;
                 self.reason = format!("{}; the destination has {}", self.reason, head.digest);
             }
-            Ok(None) => return self.check_template(client).await,
+            Ok(None) => return self.check_creation(client).await,
             // Registries such as Quay answer so about a repository that the credentials may create.
             Err(error) if is_refused(&error) && client.ping().await.is_ok() => {
                 self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
@@ -246,14 +254,15 @@ impl PlannedImage {
 }
 
 impl PlannedImage {
-    /// Fails an image whose repository would be created with settings that the registry does not have. Returns the
-    /// failure of a request.
-    async fn check_template(&mut self, client: &Client) -> Option<RegistryError> {
-        let refused = client.unsupported_template_of(&self.target)?;
+    /// Refuses an image whose repository is absent and may not be created, or would be created with settings that the
+    /// registry does not have. Returns the failure of a request.
+    async fn check_creation(&mut self, client: &Client) -> Option<RegistryError> {
+        let of_template = || Some((PlannedAction::Failed, client.unsupported_template_of(&self.target)?));
+        let refused = self.uncreatable.clone().or_else(of_template)?;
         match client.first_tags(&self.target).await {
             Ok(Some(_)) => None,
             Ok(None) => {
-                (self.action, self.reason) = (PlannedAction::Failed, refused);
+                (self.action, self.reason) = refused;
                 None
             }
             Err(error) => Some(error),

@@ -1,5 +1,6 @@
 //! `transship sync` and `transship plan`: the same kinds, without a cluster, between real registries.
 
+mod creation;
 mod ending;
 mod output;
 mod reading;
