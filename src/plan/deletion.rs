@@ -60,6 +60,14 @@ impl DeletionCounts {
         Self(published.iter().map(|recent| (recent.since, recent.count)).collect())
     }
 
+    /// Takes the larger count of each hour: two records of the same deletions may be of different age.
+    pub fn take_larger(&mut self, other: &Self) {
+        for (hour, count) in &other.0 {
+            let known = self.0.entry(*hour).or_default();
+            *known = (*known).max(*count);
+        }
+    }
+
     /// Counts deletions that are about to be made.
     pub fn add(&mut self, count: u64, now: Timestamp) {
         self.0.retain(|hour, _| *hour + DAY + HOUR > now);
@@ -95,10 +103,15 @@ impl DeletionHistory {
         counts_any
     }
 
-    /// Returns the counts for a pair that is made anew. They stay until they have run out: the process may end before
-    /// the status of the pair has them.
+    /// Returns the counts for a pair that is made anew. They stay until its status has them: the process may end before
+    /// that.
     pub fn counts(&self, place: (&NamespacedName, &str)) -> Option<&DeletionCounts> {
         self.dropped.get(&(place.0.clone(), place.1.to_owned()))
+    }
+
+    /// Forgets the counts that the status of a pair has. Returns false if there are none.
+    pub fn forget(&mut self, place: (&NamespacedName, &str)) -> bool {
+        !self.dropped.is_empty() && self.dropped.remove(&(place.0.clone(), place.1.to_owned())).is_some()
     }
 
     /// Restores the counts that a configuration of `namespace` published.

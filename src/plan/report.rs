@@ -180,6 +180,7 @@ pub fn configuration_status(
 ) -> ReplicationConfigurationStatus {
     let counts = total(report);
     let late = report.late_since.map(late_message);
+    let late = late.as_deref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message));
     let invalid_names = report.invalid_names.as_deref().map(|names| (reason::INVALID_NAMES, names));
     let stopped_backfill = report.stopped_backfill.as_deref().map(|stopped| (reason::TOO_MANY_FAILED, stopped));
     let held = report.held_deletions.as_ref().map(|(why, message)| (*why, message.as_str()));
@@ -188,10 +189,7 @@ pub fn configuration_status(
         .set_or_remove(condition_type::NAMES_SKIPPED, invalid_names)
         .set_or_remove(condition_type::BACKFILL_STOPPED, stopped_backfill)
         .set_or_remove(condition_type::ENVELOPE_EXCEEDED, envelope)
-        .set_or_remove(
-            condition_type::LAG_OBJECTIVE_MISSED,
-            late.as_ref().map(|message| (reason::IMAGE_WAITS_TOO_LONG, message.as_str())),
-        )
+        .set_or_remove(condition_type::LAG_OBJECTIVE_MISSED, late)
         .set_or_remove(condition_type::SWEEP_EXCEEDS_OBJECTIVE, report.is_sweep_slow.then_some(SLOW_SWEEP))
         .set_or_remove(condition_type::DELETIONS_HELD, held);
     let conditions = match readiness(report, &counts) {

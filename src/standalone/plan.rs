@@ -245,7 +245,13 @@ impl PlannedImage {
             Ok(None) => return self.check_creation(client).await,
             // Registries such as Quay answer so about a repository that the credentials may create.
             Err(error) if is_refused(&error) && client.ping().await.is_ok() => {
-                self.reason = format!("{}; the destination does not say if it is there: {error}", self.reason);
+                let unknown = format!("the destination does not say if it is there: {error}");
+                (self.action, self.reason) = match self.uncreatable.take() {
+                    Some((action, because)) => {
+                        (action, format!("{unknown}; if the repository does not exist: {because}"))
+                    }
+                    None => (self.action, format!("{}; {unknown}", self.reason)),
+                };
             }
             Err(error) => return Some(error),
         }

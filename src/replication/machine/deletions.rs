@@ -59,15 +59,14 @@ impl Machine {
         let open: Vec<(Tag, Digest)> = leaving.iter().filter(|(tag, _)| !decided.contains(tag)).cloned().collect();
         let there = pair.ledger.rows().filter(|(_, row)| row.written.is_some()).count() - decided.len();
         let is_approved = open.iter().all(|image| pair.deletions.approved.contains(image));
-        let is_allowed = brake.allows(there as u64, recent, open.len() as u64);
-        if !is_approved && !is_allowed {
+        if !is_approved && !brake.allows(there as u64, recent, open.len() as u64) {
             let (reason, message, planned) = (reason::DELETION_LIMIT, String::new(), plan(&open));
             let smaller_at = pair.deletions.counts.smaller_at(now);
             self.deletions.held.insert(id, HeldDeletions { reason, message, planned });
             smaller_at.into_iter().for_each(|at| self.deletions.due.set_no_later(id, at));
         } else if self.deletes() && self.copies_begin_at(now).is_none() {
-            if !is_allowed {
-                self.deletions.history.approved = self.orders.approved_deletions.clone();
+            if is_approved && !open.is_empty() {
+                self.deletions.history.approved = self.deletions.approval.clone();
             }
             self.count_deletions(id, open, now);
         }
@@ -270,6 +269,7 @@ impl Machine {
         if planned.is_empty() || self.plan_hash(&planned) != approved {
             return;
         }
+        self.deletions.approval = Some(approved);
         for (id, PlannedDeletion { tag, digest, .. }) in limited {
             if let Some(pair) = self.pairs.get_mut(&id) {
                 pair.deletions.approved.insert((tag, digest));

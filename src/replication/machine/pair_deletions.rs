@@ -40,9 +40,9 @@ pub(crate) struct FailedDeletion {
 }
 
 impl PairDeletions {
-    /// Restores the counts that an earlier process published.
+    /// Restores the counts that an earlier process published, besides those that the configuration kept of the pair.
     pub(super) fn restore(&mut self, published: &[RecentDeletions]) {
-        self.counts = DeletionCounts::restore(published);
+        self.counts.take_larger(&DeletionCounts::restore(published));
     }
 
     /// Forgets what was about tags that are at the source again, or deleted.

@@ -54,6 +54,10 @@ impl Machine {
         }
         let is_ending = self.ending.is_some();
         self.touch(id, now, |pair| pair.published(outcome == StoreOutcome::Done || is_ending, now));
+        if let Some(pair) = self.pairs.get(&id).filter(|pair| pair.has_stored_deletions()) {
+            let (registry, target) = pair.key.to();
+            self.is_changed |= self.deletions.history.forget((registry, target.as_str()));
+        }
         self.release(id, now);
     }
 

@@ -190,6 +190,8 @@ pub(super) struct Deletions {
     pub(super) condition: Option<(&'static str, String)>,
     /// The deletions that no pair knows.
     pub(super) history: DeletionHistory,
+    /// The approval that was taken last, carried out or not.
+    pub(super) approval: Option<String>,
     /// Status objects of such pairs, which stay until the report has their counts.
     pub(super) counted: BTreeSet<String>,
     /// Repositories that are listed because of hints.

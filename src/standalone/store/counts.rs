@@ -58,10 +58,13 @@ impl CountFiles {
         if kept == known.get(&key).cloned().unwrap_or_default() {
             return Ok(());
         }
-        known.insert(key, kept);
+        let mut next = known.clone();
+        next.insert(key, kept);
         let partial = disk::partial(&self.file);
-        std::fs::write(&partial, serde_json::to_vec(&*known)?)?;
-        std::fs::rename(&partial, &self.file)
+        std::fs::write(&partial, serde_json::to_vec(&next)?)?;
+        std::fs::rename(&partial, &self.file)?;
+        *known = next;
+        Ok(())
     }
 }
 

@@ -162,7 +162,7 @@ impl FileStore {
         result
     }
 
-    /// Returns the deletions of pairs that the configuration `namespace`/`name` has dropped.
+    /// Returns the deletions of the configuration `namespace`/`name` that no pair knows.
     pub(super) fn deletion_history(&self, namespace: &str, name: &str) -> DeletionHistory {
         self.folder.as_ref().map(|folder| folder.counts.read(namespace, name)).unwrap_or_default()
     }
@@ -239,7 +239,7 @@ impl Store for FileStore {
         if let Some(folder) = self.writable()
             && let Err(error) = folder.counts.write(namespace, name, &report.deletion_history)
         {
-            tracing::warn!("the counts of deletions of {namespace}/{name} cannot be written: {error}");
+            tracing::warn!("the deletions of {namespace}/{name} cannot be recorded: {error}");
         }
         let envelope = self.envelope.lock().condition(namespace, name);
         self.reports.take(namespace, name, ConfigurationReport { envelope, ..report.as_ref().clone() });

@@ -53,10 +53,28 @@ fn an_approval_counts_once_also_of_the_same_images() {
         assert_eq!((play.deleted().as_str(), play.held()), ("efghij", None));
         assert_eq!(play.bench.report.deletion_history.approved.as_ref(), Some(&hash));
         play.play(&format!(". {restart} L:abcdefghij . L:abcdefghij . L:abcd . L:abcd . L:abcd"));
-        assert_eq!(play.deleted(), "efghij", "{restart}: nobody approved the second time");
+        assert_eq!(play.deleted(), "efghij", "{restart}: the second time is not approved");
         let (why, message) = play.held().expect("it is held again");
         assert_eq!((why, message.contains(&hash)), (reason::DELETION_LIMIT, false), "{message}");
     }
+}
+
+#[test]
+fn another_annotation_while_approved_deletions_fail_changes_nothing() {
+    let mut play = Play::new(RULE, "abcdefghij");
+    play.play(". L:abcd . L:abcd");
+    let (_, message) = play.held().expect("it is held");
+    let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    play.refuse_deletions(true);
+    play.order(|orders| orders.approved_deletions = Some(hash.clone()));
+    for other in [None, Some("a note that is longer than any hash".to_owned()), None] {
+        play.order(|orders| orders.approved_deletions = other.clone());
+        play.play(". .");
+        assert_eq!(play.bench.report.deletion_history.approved.as_ref(), Some(&hash), "{other:?}");
+    }
+    play.refuse_deletions(false);
+    play.play(". . . .");
+    assert_eq!(play.deleted(), "efghij");
 }
 
 #[test]
@@ -116,6 +134,8 @@ fn a_pair_that_is_dropped_counts_over_a_restart_too() {
     play.bench.unanswered = Some(Vec::new());
     play.play(". L:abc +60");
     play.bench.unanswered = None;
+    // The object was made, and its status was not.
+    play.bench.statuses.insert(app, crate::terms::ReplicationStatusStatus::default());
     play.restart(false);
     play.play(". L:abc . L:ab . L:ab . L:ab");
     assert_eq!(play.deleted(), "d");
