@@ -37,7 +37,7 @@ pub(crate) struct InProcess {
     pub metrics: Arc<Metrics>,
     /// Gives grants, where other processes write too; `None` in a process that writes alone.
     pub grants: Option<Arc<Dispatcher>>,
-    /// Called with every result.
+    /// Called with every result. It says itself which images are complete: each has one line.
     pub listener: Option<Box<Listener>>,
 }
 
@@ -63,7 +63,9 @@ impl Executor for InProcess {
                 listener(&assignment, &copied);
             }
             let result = copied.map(Copied::replica);
-            log(&assignment, &result, None);
+            if self.listener.is_none() || result.is_err() {
+                log(&assignment, &result, None);
+            }
             outcome(permission, result, counter.bytes())
         }
         .boxed()

@@ -42,6 +42,7 @@ async fn a_push_is_replicated_by_notification_and_no_secret_gets_out() {
         let line = format!("COMPLETE  source/app:{tag} -> d/app:{tag}  sha256:");
         assert_eq!(serve.count(&line), 1, "{line}: {}", serve.log());
     }
+    assert_eq!(serve.count("an image is complete"), 0, "one line for each image: {}", serve.log());
 
     assert_eq!(refusals(&serve, &source).await, [401; 5]);
     for (path, part) in [("/healthz", "ok"), ("/readyz", "ok"), ("/metrics", "transship_hints_total 4")] {
