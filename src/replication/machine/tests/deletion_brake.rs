@@ -4,6 +4,12 @@ use super::deletions::{Play, RULE, deleting};
 use super::*;
 use crate::plan::{PlannedDeletion, deletion_plan_hash};
 
+/// The hash that approves the deletions that are held.
+fn hash_of_held(play: &Play) -> String {
+    let (_, message) = play.held().expect("it is held");
+    message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+}
+
 #[test]
 fn nothing_is_deleted_beyond_the_brake_until_it_is_approved() {
     let mut play = Play::new(RULE, "abcdefghij");
@@ -28,8 +34,7 @@ fn nothing_is_deleted_beyond_the_brake_until_it_is_approved() {
 fn an_approved_plan_is_carried_out_and_the_next_one_is_held() {
     let mut play = Play::new(RULE, "abcdefghij");
     play.play(". L:abcd . L:abcd");
-    let (_, message) = play.held().expect("it is held");
-    let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let hash = hash_of_held(&play);
     play.order(|orders| orders.approved_deletions = Some(hash));
     assert_eq!((play.deleted().as_str(), play.held()), ("efghij", None));
     play.play(". L:abc . L:abc");
@@ -47,8 +52,7 @@ fn an_approval_counts_once_also_of_the_same_images() {
     for restart in ["", "R", "F"] {
         let mut play = Play::new(RULE, "abcdefghij");
         play.play(". L:abcd . L:abcd");
-        let (_, message) = play.held().expect("it is held");
-        let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        let hash = hash_of_held(&play);
         play.order(|orders| orders.approved_deletions = Some(hash.clone()));
         assert_eq!((play.deleted().as_str(), play.held()), ("efghij", None));
         assert_eq!(play.bench.report.deletion_history.approved.as_ref(), Some(&hash));
@@ -63,8 +67,7 @@ fn an_approval_counts_once_also_of_the_same_images() {
 fn another_annotation_while_approved_deletions_fail_changes_nothing() {
     let mut play = Play::new(RULE, "abcdefghij");
     play.play(". L:abcd . L:abcd");
-    let (_, message) = play.held().expect("it is held");
-    let hash = message.split("approve-deletions: ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let hash = hash_of_held(&play);
     play.refuse_deletions(true);
     play.order(|orders| orders.approved_deletions = Some(hash.clone()));
     for other in [None, Some("a note that is longer than any hash".to_owned()), None] {
