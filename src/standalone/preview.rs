@@ -91,7 +91,7 @@ pub(super) struct PlannedImage {
     /// True if the destination may have another digest than the source for the same image.
     #[serde(skip)]
     pub(super) may_rewrite: bool,
-    /// What becomes of the image, and why, if its repository is absent at the destination and may not be created.
+    /// The step and its reason, if the repository is absent at the destination and may not be created.
     #[serde(skip)]
     pub(super) uncreatable: Option<(PlannedAction, String)>,
 }

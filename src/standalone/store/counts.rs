@@ -15,7 +15,7 @@ use crate::terms::FormerDeletions;
 #[derive(Debug)]
 pub(super) struct CountFiles {
     file: PathBuf,
-    /// What is kept of each configuration, by namespace and name.
+    /// The history of each configuration, by namespace and name.
     known: Locked<BTreeMap<String, Kept>>,
 }
 

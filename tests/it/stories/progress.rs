@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use transship::terms::ReplicationState;
 
 use super::consent::SlowLayer;
-use crate::support::eventually::patience;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_of_a_running_image_are_in_metrics_at_once_in_the_status_soon() {
@@ -19,7 +18,7 @@ async fn bytes_of_a_running_image_are_in_metrics_at_once_in_the_status_soon() {
     };
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < patience(Duration::from_secs(90)), "it is still not complete: {published:?}");
+        assert!(began.elapsed() < Duration::from_secs(90), "it is still not complete: {published:?}");
         note(&mut counted, layer.scene.operator.counter("transship_copied_bytes_total").await);
         let images = layer.scene.images().await;
         let image = images.get("eu-west-1/app:v1");

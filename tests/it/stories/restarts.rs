@@ -10,7 +10,7 @@ use transship::terms::{ReplicationState, condition_type};
 
 use super::core::{SOON, between, is_ready};
 use super::scene::Scene;
-use crate::support::eventually::{eventually, patience};
+use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::ScriptedRegistry;
 use crate::tag_filters::registry;
@@ -78,7 +78,7 @@ async fn a_restart_takes_back_nothing_of_a_pair_that_its_status_has_no_room_for(
         if status.last_handled_replicate_request.as_deref() == Some("after") {
             break;
         }
-        assert!(began.elapsed() < patience(SOON), "the request is not handled");
+        assert!(began.elapsed() < SOON, "the request is not handled");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     compared_once(&source, lists).await;
