@@ -108,7 +108,7 @@ test: test-host test-node ## Run every check and every test, both demos included
 
 # Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
 # Tests that count or measure run one after another: others beside them would be measured too.
-ALONE := measured:: stories::tenants:: stories::two_destinations::
+ALONE := measured:: stories::tenants:: stories::two_destinations:: stories::hints::fifty_pushes
 
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node $(addprefix --skip ,$(ALONE))
@@ -123,8 +123,8 @@ test-node: debian go-tools ## Run the tests that take a real node; needs root an
 	tests/node/dockerfile.sh target/debug/transship
 	tests/demo-cluster.sh
 	tests/node/run.sh target/debug/transship sh -ec '\
-	  cargo test --locked --test it -- --test-threads=4 $(NODE_STORIES); \
-	  cargo test --locked --test it -- --test-threads=1 stories::node_alone::'
+	  cargo test --locked --test it -- --test-threads=4 --skip fifty_pushes $(NODE_STORIES); \
+	  cargo test --locked --test it -- --test-threads=1 stories::node_alone:: fifty_pushes'
 
 # BENCH_FIXTURES="A B" and BENCH_TOOLS="transship crane" choose, BENCH_REPETITIONS=1 is quick, BENCH_FORCE=1 goes on although the machine
 # is busy. DOCS=1 writes docs/performance.md and docs/performance-tables.md.
