@@ -1,8 +1,9 @@
 //! `serve` is killed many times while it copies many images.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{SOON, Serve, compare_every};
@@ -24,14 +25,32 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// Returns the tags that the state folder records as verified.
-fn recorded(files: &Files) -> BTreeSet<String> {
+/// The time for which an image that was verified without doubt needs no look: audits follow later, each at its time of the
+/// day.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// Returns the tags that the state folder records as verified, and when each may be looked at again. An image that a write
+/// of an earlier life may still change has that time in its record.
+fn recorded(files: &Files) -> BTreeMap<String, Timestamp> {
     let records = files_below(&files.folder.join("state/records"));
     // The last line may be torn.
     let lines = records.values().flat_map(|bytes| bytes.split_inclusive(|byte| *byte == b'\n'));
     let whole =
         lines.filter(|line| line.ends_with(b"\n")).filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    whole.filter_map(|line| Some(line["verified"]["tag"].as_str()?.to_owned())).collect()
+    let time = |value: &Value| value.as_str().map(|text| text.parse::<Timestamp>().expect("it is a time"));
+    let images = whole.filter_map(|mut line| Some(line.get_mut("verified")?.take()));
+    let settled = |image: &Value| {
+        time(&image["nextAttemptAt"]).unwrap_or_else(|| time(&image["completedAt"]).expect("it is complete") + SETTLED)
+    };
+    images.map(|image| (image["tag"].as_str().expect("it has a tag").to_owned(), settled(&image))).collect()
+}
+
+/// Returns the requests of a life for tags that were recorded before it, and needed no look until now.
+fn repeated(known: &BTreeMap<String, Timestamp>, destination: &ScriptedRegistry, from: usize) -> Vec<String> {
+    let now = Timestamp::now();
+    let mut tags = named(destination, from, "");
+    tags.retain(|tag| known.get(tag).is_some_and(|settled| *settled > now));
+    tags
 }
 
 /// Returns the tags that requests of a log behind `from` name, of one method or of any.
@@ -54,7 +73,7 @@ async fn a_serve_that_is_killed_many_times_ends_equal_and_copies_nothing_twice()
     (0..count).for_each(push);
     let mut files = files("serve-kills", &source, &[&destination]);
     compare_every(&mut files, "10s");
-    let (began, mut again, mut useful) = (Instant::now(), 0, 0);
+    let (began, mut again, mut useful) = (Instant::now(), Vec::new(), 0);
     let mut port = Port::claim();
     for kill in 0..kills {
         let (known, from) = (recorded(&files), destination.log().len());
@@ -69,7 +88,7 @@ async fn a_serve_that_is_killed_many_times_ends_equal_and_copies_nothing_twice()
         }
         process.signal(Signal::KILL);
         process.wait(SOON).await.expect("SIGKILL ends it");
-        again += named(&destination, from, "").iter().filter(|tag| known.contains(*tag)).count();
+        again.extend(repeated(&known, &destination, from));
         useful += usize::from(recorded(&files).len() > known.len());
         left(&source, &destination);
         // On a busy machine a life gets further before it is killed: each one finds something to do.
@@ -87,17 +106,18 @@ async fn a_serve_that_is_killed_many_times_ends_equal_and_copies_nothing_twice()
     })
     .await;
     serve.end().await;
-    again += named(&destination, from, "").iter().filter(|tag| known.contains(*tag)).count();
+    again.extend(repeated(&known, &destination, from));
     left(&source, &destination);
     assert_eq!(destination.tags("app"), source.tags("app"));
     let writes = named(&destination, 0, "PUT").len();
     println!(
         "{kills} kills during {count} images in {:?}: {useful} of these lives recorded something, {} images in all; \
-         {writes} writes of tags, {again} requests for tags that were recorded before",
+         {writes} writes of tags, {} requests for tags that were recorded before",
         began.elapsed(),
-        known.len()
+        known.len(),
+        again.len()
     );
-    assert_eq!(again, 0, "images that were recorded are neither copied nor looked at again");
+    assert!(again.is_empty(), "images that were recorded are neither copied nor looked at again: {again:?}");
     assert!(writes as u64 <= count + 2 * kills, "{writes} writes: a kill costs the copies that were under way");
 }
 
