@@ -47,6 +47,7 @@ mod tenants;
 mod troubles;
 mod two_destinations;
 mod two_operators;
+mod undecodable;
 mod usage;
 mod watch_gap;
 mod workers;
