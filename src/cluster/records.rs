@@ -67,6 +67,11 @@ impl RecordObjects {
         self.pairs.lock().remove(&key(pair));
     }
 
+    /// Notes that the status of a pair was deleted, and its record with it; the pair goes on.
+    pub(super) fn lose_status(&self, pair: &PairIdentity) {
+        self.pairs.lock().entry(key(pair)).and_modify(|record| record.uid = None);
+    }
+
     /// Returns true if the status of a pair is known to exist.
     pub(super) fn has_status(&self, pair: &PairIdentity) -> bool {
         self.pairs.lock().get(&key(pair)).is_some_and(|record| record.uid.is_some())

@@ -146,6 +146,20 @@ impl Statuses {
         head.headers.insert(ACCEPT, HeaderValue::from_static(METADATA));
         call(self.client.request(http::Request::from_parts(head, body))).await
     }
+
+    /// Deletes the object of a pair; an absent one is no error.
+    async fn remove(&self, pair: &PairIdentity) -> Result<(), StoreError> {
+        let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
+        match call(api.delete(&pair.name, &DeleteParams::default())).await {
+            Err(error) if !error.is_not_found() => {
+                Err(StoreError(format!("failed to delete the status of {}: {error}", pair.name)))
+            }
+            _ => {
+                self.news.forget(pair);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Store for Statuses {
@@ -156,7 +170,13 @@ impl Store for Statuses {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let failed = |error| StoreError(format!("failed to write the status of {}: {error}", pair.name));
-            let Some(bounded) = self.bounded(pair, status) else { return Ok(()) };
+            let Some(bounded) = self.bounded(pair, status) else {
+                if self.records.has_status(pair) {
+                    self.remove(pair).await?; // A bound that was lowered leaves none that is out of date.
+                    self.records.lose_status(pair);
+                }
+                return Ok(());
+            };
             let is_whole = matches!(bounded, Cow::Borrowed(_));
             self.records.keep(pair, status, is_whole).await.map_err(failed)?;
             let object = self.write(pair, &bounded).await.map_err(failed)?;
@@ -172,18 +192,10 @@ impl Store for Statuses {
     /// Succeeds if the object does not exist.
     fn delete<'a>(&'a self, pair: &'a PairIdentity) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            let api: Api<ReplicationStatus> = Api::namespaced(self.client.clone(), &pair.namespace);
-            match call(api.delete(&pair.name, &DeleteParams::default())).await {
-                Err(error) if !error.is_not_found() => {
-                    Err(StoreError(format!("failed to delete the status of {}: {error}", pair.name)))
-                }
-                _ => {
-                    self.news.forget(pair);
-                    self.envelope.lock().remove(key(pair));
-                    self.records.forget(pair);
-                    Ok(())
-                }
-            }
+            self.remove(pair).await?;
+            self.envelope.lock().remove(key(pair));
+            self.records.forget(pair);
+            Ok(())
         }
         .boxed()
     }

@@ -86,7 +86,7 @@ impl StatusEnvelope {
     }
 
     /// Takes a status of so many bytes that is to be written, and returns the part of it for which there is room. An
-    /// object that exists keeps its place.
+    /// object that exists keeps its place, unless a bound was lowered since.
     pub fn place(&mut self, key: StatusKey<'_>, bytes: usize) -> StatusDetail {
         let limits = self.limits;
         let of = self.take_out(key);

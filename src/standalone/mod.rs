@@ -38,11 +38,7 @@ use self::registries::{FileRegistries, unused_egress};
 use crate::console;
 
 fn read(flags: &FileFlags) -> Result<FileContent, UsageError> {
-    let content = read_content(flags, None)?;
-    if content.documents.configurations.is_empty() {
-        return Err(UsageError::NoConfiguration);
-    }
-    Ok(content)
+    read_content(flags, None)
 }
 
 /// Reads the files again; what did not change of `earlier` is kept.
@@ -52,6 +48,10 @@ fn read_again(flags: &FileFlags, earlier: &FileContent) -> Result<FileContent, U
 
 fn read_content(flags: &FileFlags, earlier: Option<&FileRegistries>) -> Result<FileContent, UsageError> {
     let documents = Documents::read(&flags.files).map_err(UsageError::Documents)?;
+    // A file that was emptied, or is being written, has none either: it deletes no state.
+    if documents.configurations.is_empty() {
+        return Err(UsageError::NoConfiguration);
+    }
     let warnings = documents.warnings().into_iter().chain(unused_egress(&documents, flags));
     warnings.for_each(|warning| tracing::warn!("{warning}"));
     let registries = FileRegistries::new(&documents, flags, earlier).map_err(UsageError::Registries)?;

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -61,8 +63,8 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
         Readiness::default(),
         heartbeats.clone(),
     ));
-    let server = tokio::spawn(listener::serve(listener, None, routes, shutdown.clone()));
-    tokio::spawn(wiring.core.clock.clone().beat());
+    let mut server = tokio::spawn(listener::serve(listener, None, routes, shutdown.clone()));
+    let mut beat = AbortOnDropHandle::new(tokio::spawn(wiring.core.clock.clone().beat()));
     warn_of_missing_tokens(&wiring.access.content());
     delete_removed(&wiring).await;
     seed_claims(&wiring);
@@ -72,14 +74,17 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let mut serving = Serving { flags, seen, looked: None, wiring, configurations, heartbeats, template_check: None };
     serving.order();
     serving.check_templates();
-    serving.run(signals.token(), hang_up).await;
+    let ended = async {
+        tokio::select! { _ = &mut server => "the port", _ = &mut beat => "the clock" }
+    };
+    let code = serving.run(signals.token(), hang_up, ended).await;
     tracing::info!("ending");
     shutdown.cancel();
     serving.configurations.ended(DRAIN).await;
     uploads_given_up(GIVE_UP).await;
     let _ = tokio::time::timeout(DRAIN, server).await;
     store.close()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 struct Serving {
@@ -96,49 +101,67 @@ struct Serving {
 }
 
 impl Serving {
-    /// Runs until a signal ends it; reads the files again when they change or SIGHUP comes.
-    async fn run(&mut self, stop: &CancellationToken, mut hang_up: Signal) {
+    /// Runs until a signal ends it, or a task that the process needs ends by itself; reads the files again when they
+    /// change or SIGHUP comes.
+    async fn run(
+        &mut self,
+        stop: &CancellationToken,
+        mut hang_up: Signal,
+        ended: impl Future<Output = &'static str>,
+    ) -> ExitCode {
+        let (mut looks, mut rounds, mut ended) = (every(LOOK_EVERY), every(ORDER_EVERY), pin!(ended));
         loop {
             self.heartbeats.beat("reading of files");
-            let is_forced = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = hang_up.recv() => true,
+            tokio::select! {
+                () = stop.cancelled() => return ExitCode::SUCCESS,
+                task = &mut ended => {
+                    tracing::error!("{task} stands still: the process ends, to be started anew");
+                    return ExitCode::FAILURE;
+                }
+                _ = hang_up.recv() => {
+                    self.wiring.request();
+                    self.look(true);
+                }
                 Some(_) = self.wiring.wakes.recv() => {
+                    while self.wiring.wakes.try_recv().is_ok() {}
                     self.order();
-                    continue;
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
-            if is_forced {
-                self.wiring.request();
-            }
-            let present = fingerprint(&self.flags.files);
-            // A file that is being written is read once it has stayed the same for a moment.
-            let is_still = self.looked.replace(present.clone()).is_some_and(|looked| looked == present);
-            if is_forced || (is_still && present != self.seen) {
-                self.reload();
-                let has_changed = fingerprint(&self.flags.files) != present;
-                if !has_changed {
-                    self.seen = present;
-                }
+                _ = looks.tick() => self.look(false),
+                // One that ended by a panic starts anew.
+                _ = rounds.tick() => self.order(),
             }
         }
     }
 
-    fn reload(&mut self) {
+    /// Reads the files if they have changed and stayed the same for a moment, or `is_forced`.
+    fn look(&mut self, is_forced: bool) {
+        let present = fingerprint(&self.flags.files);
+        let is_still = self.looked.replace(present.clone()).is_some_and(|looked| looked == present);
+        if is_forced || (is_still && present != self.seen) {
+            self.reload(present);
+        }
+    }
+
+    /// Puts the files in force, unless they are wrong or change while they are read.
+    fn reload(&mut self, present: Fingerprint) {
         let earlier = self.wiring.access.content();
-        match read_again(&self.flags.files, &earlier) {
+        let content = read_again(&self.flags.files, &earlier);
+        if fingerprint(&self.flags.files) != present {
+            return; // The next look that finds them still reads them.
+        }
+        self.seen = present;
+        match content {
             Ok(content) => {
                 let removed = removed(&earlier, &content);
                 warn_of_missing_tokens(&content);
                 self.wiring.access.replace(content);
                 tracing::info!("the files were read again");
                 removed.iter().for_each(|(namespace, name)| self.configurations.end(namespace, name));
-                self.order();
                 self.check_templates();
             }
             Err(error) => tracing::error!("the last files that were right stay in force: {error}"),
         }
+        self.order();
     }
 
     /// Asks the Registries with templates what they are: one that lacks a setting blocks its configurations.
@@ -236,6 +259,13 @@ fn log(assignment: &Assignment, copied: &Result<Copied, CodedError>) {
     }
 }
 
+/// Returns a timer whose first tick comes after a whole period.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
 /// Changes when a file does that is read, or one comes or goes: those with documents, the docker configuration, the
 /// certificates.
 fn fingerprint(flags: &FileFlags) -> Fingerprint {
@@ -253,6 +283,8 @@ fn fingerprint(flags: &FileFlags) -> Fingerprint {
 type Fingerprint = HashMap<PathBuf, Option<(SystemTime, u64)>>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// The pause between rounds that look whether every configuration runs.
+const ORDER_EVERY: Duration = Duration::from_secs(60);
 /// The pause before Registries with templates that have not answered are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(10);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::error::StateError;
 use crate::locked::Locked;
 use crate::plan::DeletionHistory;
 use crate::terms::FormerDeletions;
@@ -28,21 +29,25 @@ struct Kept {
 }
 
 impl CountFiles {
-    /// Reads the file of `folder`, which may be absent. One that cannot be read counts nothing, and a warning says so.
-    pub(super) fn new(folder: &Path) -> Self {
-        let file = folder.join("deletions.json");
+    /// Reads the file of `folder`, which may be absent.
+    ///
+    /// # Errors
+    /// It cannot be read: without it earlier deletions would not count, and a used approval would count again.
+    pub(super) fn read_from(folder: &Path) -> Result<Self, StateError> {
+        let file = folder.join(FILE);
         let known = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!("{} cannot be read: {error}; earlier deletions do not count", file.display());
-                BTreeMap::new()
-            }),
-            Err(_) => BTreeMap::new(),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error),
         };
-        Self { file, known: Locked::new(known) }
+        match known {
+            Ok(known) => Ok(Self { file, known: Locked::new(known) }),
+            Err(error) => Err(StateError::UnreadableCounts { file, error }),
+        }
     }
 
     /// Returns the history of a configuration.
-    pub(super) fn read(&self, namespace: &str, name: &str) -> DeletionHistory {
+    pub(super) fn of(&self, namespace: &str, name: &str) -> DeletionHistory {
         let kept = self.known.lock().get(&format!("{namespace}/{name}")).cloned().unwrap_or_default();
         DeletionHistory::restore(namespace, &kept.recent_deletions, kept.approved_deletions)
     }
@@ -60,13 +65,14 @@ impl CountFiles {
         }
         let mut next = known.clone();
         next.insert(key, kept);
-        let partial = disk::partial(&self.file);
-        std::fs::write(&partial, serde_json::to_vec(&next)?)?;
-        std::fs::rename(&partial, &self.file)?;
+        disk::replace(&self.file, &serde_json::to_vec(&next)?)?;
         *known = next;
         Ok(())
     }
 }
+
+/// The name of the file in a state folder.
+pub(super) const FILE: &str = "deletions.json";
 
 #[cfg(test)]
 mod tests {
@@ -84,15 +90,17 @@ mod tests {
         counts.add(3, now);
         former.keep((&registry, "app"), &counts, now);
         former.approved = Some("0123456789abcdef".to_owned());
-        let files = CountFiles::new(folder.path());
+        let read = || CountFiles::read_from(folder.path());
+        let files = read().unwrap();
         files.write("team-a", "one", &DeletionHistory::default()).unwrap();
-        assert!(!folder.path().join("deletions.json").exists(), "nothing is written for nothing");
+        assert!(!folder.path().join(FILE).exists(), "nothing is written for nothing");
         files.write("team-a", "one", &former).unwrap();
-        let again = CountFiles::new(folder.path());
-        assert_eq!((again.read("team-a", "one"), again.read("team-a", "two")), (former, DeletionHistory::default()));
+        let again = read().unwrap();
+        assert_eq!((again.of("team-a", "one"), again.of("team-a", "two")), (former, DeletionHistory::default()));
         again.write("team-a", "one", &DeletionHistory::default()).unwrap();
-        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), DeletionHistory::default());
-        std::fs::write(folder.path().join("deletions.json"), "{half").unwrap();
-        assert_eq!(CountFiles::new(folder.path()).read("team-a", "one"), DeletionHistory::default());
+        assert_eq!(read().unwrap().of("team-a", "one"), DeletionHistory::default());
+        std::fs::write(folder.path().join(FILE), "{half").unwrap();
+        let refused = read().unwrap_err().to_string();
+        assert!(refused.contains("deletions.json cannot be read: ") && refused.contains("delete it"), "{refused}");
     }
 }

@@ -1,6 +1,7 @@
 //! Files that are replaced at once and deleted without complaint.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Ends the name of a file that is not complete yet.
@@ -13,11 +14,25 @@ pub(super) fn partial(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// Removes the files that processes left behind that were killed while they replaced one.
-pub(super) fn remove_partial(folder: &Path) -> io::Result<()> {
+/// Replaces a file. A reader, and the next process, finds the earlier content or the new one.
+///
+/// # Errors
+/// It could not be written; the earlier content may be in force.
+pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = partial(file);
+    let mut new = File::create(&partial)?;
+    new.write_all(content)?;
+    new.sync_all()?;
+    std::fs::rename(&partial, file)
+}
+
+/// Removes the files that processes left behind that were killed while they replaced one whose name begins with `name`.
+pub(super) fn remove_partial(folder: &Path, name: &str) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        if found.starts_with(name) && found.ends_with(PARTIAL) {
             remove(&entry.path())?;
         }
     }

@@ -47,6 +47,14 @@ pub enum StateError {
         /// The answer of the file system.
         error: io::Error,
     },
+    /// The deletions of the last day are garbage, or not readable by this user.
+    #[error("{} cannot be read: {error}: restore it, or delete it, and deletions before do not count", file.display())]
+    UnreadableCounts {
+        /// The file.
+        file: PathBuf,
+        /// The answer of the file system, or the fault of the JSON.
+        error: io::Error,
+    },
     /// A status that is garbage, or not readable by this user.
     #[error("{} cannot be read: {error}", file.display())]
     UnreadableStatus {

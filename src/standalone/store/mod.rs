@@ -71,7 +71,7 @@ impl FileStore {
     /// is kept.
     ///
     /// # Errors
-    /// It is no folder, cannot be written, or another process uses it.
+    /// It is no folder, cannot be read or written, or another process uses it.
     pub(super) fn open(folder: Option<&Path>, command: &str) -> Result<Self, StateError> {
         let Some(folder) = folder else { return Ok(Self::of(None)) };
         check(folder)?;
@@ -80,9 +80,10 @@ impl FileStore {
         let was_used = folder.join(RECORDS).exists();
         let lock = Lock::take(folder, command)?;
         for part in [RECORDS, STATUSES].map(|part| folder.join(part)) {
-            std::fs::create_dir_all(&part).and_then(|()| disk::remove_partial(&part)).map_err(failed)?;
+            std::fs::create_dir_all(&part).and_then(|()| disk::remove_partial(&part, "")).map_err(failed)?;
         }
-        Ok(Self::of(Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock)) })))
+        disk::remove_partial(folder, counts::FILE).map_err(failed)?;
+        Ok(Self::of(Some(StateFolder { was_used, ..StateFolder::new(folder, Some(lock))? })))
     }
 
     fn of(folder: Option<StateFolder>) -> Self {
@@ -103,10 +104,10 @@ impl FileStore {
     /// Reads `folder`, and never writes; another process may use it. An absent one is empty.
     ///
     /// # Errors
-    /// It is no folder.
+    /// It is no folder, or cannot be read.
     pub(super) fn read_only(folder: Option<&Path>) -> Result<Self, StateError> {
         folder.map_or(Ok(()), check)?;
-        Ok(Self::of(folder.map(|folder| StateFolder::new(folder, None))))
+        Ok(Self::of(folder.map(|folder| StateFolder::new(folder, None)).transpose()?))
     }
 
     /// Returns every pair of the configuration `namespace`/`name` that an earlier process left.
@@ -164,7 +165,7 @@ impl FileStore {
 
     /// Returns the deletions of the configuration `namespace`/`name` that no pair knows.
     pub(super) fn deletion_history(&self, namespace: &str, name: &str) -> DeletionHistory {
-        self.folder.as_ref().map(|folder| folder.counts.read(namespace, name)).unwrap_or_default()
+        self.folder.as_ref().map(|folder| folder.counts.of(namespace, name)).unwrap_or_default()
     }
 
     /// Returns the part of a status for which there is room, and logs a bound that is met by it.
@@ -208,8 +209,12 @@ impl Store for FileStore {
         Box::pin(async move {
             let Some(folder) = self.writable() else { return Ok(()) };
             let failed = |error| StoreError(format!("the status of {} cannot be written: {error}", pair.name));
-            let Some(bounded) = self.bounded(pair, status) else { return Ok(()) };
-            folder.statuses.write(pair, &bounded).map_err(failed)
+            folder.flush(pair).map_err(failed)?;
+            match self.bounded(pair, status) {
+                Some(bounded) => folder.statuses.write(pair, &bounded),
+                None => folder.statuses.remove(pair), // A bound that was lowered leaves none that is out of date.
+            }
+            .map_err(failed)
         })
     }
 
@@ -247,7 +252,7 @@ impl Store for FileStore {
 }
 
 impl StateFolder {
-    fn new(folder: &Path, lock: Option<Lock>) -> Self {
+    fn new(folder: &Path, lock: Option<Lock>) -> Result<Self, StateError> {
         let records = folder.join(RECORDS);
         let mut journals = Journals::new();
         for entry in std::fs::read_dir(&records).into_iter().flatten().flatten() {
@@ -261,15 +266,24 @@ impl StateFolder {
                 of_configuration.insert(name, Arc::new(Locked::new(Journal::new(file, identity))));
             }
         }
-        Self {
+        Ok(Self {
             statuses: StatusFiles::new(folder.join(STATUSES)),
-            counts: CountFiles::new(folder),
+            counts: CountFiles::read_from(folder)?,
             records,
             journals: Locked::new(journals),
             was_used: false,
             writers: Locked::default(),
             lock,
-        }
+        })
+    }
+
+    /// Writes what could not be written of the record of a pair before: a status shows nothing that its record lacks.
+    fn flush(&self, pair: &PairIdentity) -> io::Result<()> {
+        let journals = self.journals.lock();
+        let journal = journals.get(&configuration(pair)).and_then(|journals| journals.get(&journal_name(pair)));
+        let journal = journal.cloned();
+        drop(journals);
+        journal.map_or(Ok(()), |journal| journal.lock().flush())
     }
 
     fn journal(&self, pair: &PairIdentity) -> Arc<Locked<Journal>> {

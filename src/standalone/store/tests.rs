@@ -99,6 +99,39 @@ fn the_record_of_a_destination_that_another_configuration_writes_is_void() {
 }
 
 #[test]
+fn a_status_waits_for_a_record_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair("app", "one");
+    let store = open(folder.path());
+    let journal = folder.path().join(RECORDS).join(journal_name(&pair));
+    std::fs::create_dir(&journal).unwrap();
+    store.record(&pair, &verified("v1", 1));
+    let shown = status(1);
+    let published = || futures::executor::block_on(store.publish(&pair, &shown));
+    assert!(published().is_err(), "a status would show what a restart does not know");
+    assert!(store.load("team-a", "app").iter().all(|pair| pair.status.images.is_empty()));
+    std::fs::remove_dir(&journal).unwrap();
+    assert!(published().is_ok());
+    drop(store);
+    let found = open(folder.path()).load("team-a", "app");
+    assert_eq!(found[0].verified.as_ref().map(Vec::len), Some(1), "the record is there with the status");
+}
+
+#[test]
+fn deletions_that_cannot_be_read_let_no_process_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("deletions.json.17.partial"), "{half").unwrap();
+    std::fs::write(folder.path().join("other.partial"), "of another program").unwrap();
+    drop(open(folder.path()));
+    let left = || std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(left().all(|name| name != "deletions.json.17.partial"), "half a file is removed");
+    assert!(left().any(|name| name == "other.partial"), "and that of another program is not");
+    std::fs::write(folder.path().join("deletions.json"), "{half").unwrap();
+    let refused = FileStore::open(Some(folder.path()), "transship serve").unwrap_err().to_string();
+    assert!(refused.contains("deletions.json cannot be read: "), "{refused}");
+}
+
+#[test]
 fn a_second_process_is_refused_and_a_reader_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(Some(folder.path()), "transship serve").unwrap();

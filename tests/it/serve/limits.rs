@@ -1,6 +1,7 @@
 //! Limits of a `serve`, as it says them: settings that a registry lacks, and statuses beyond its flags.
 
 use serde_json::json;
+use transship::api::ReplicationStatus;
 
 use super::{SOON, Serve, objects};
 use crate::standalone::{Files, text};
@@ -55,16 +56,32 @@ async fn a_serve_writes_no_more_statuses_than_its_flags_allow() {
     }
     let mut files = files("serve-envelope", &source, &[&destination]);
     rule(&mut files).as_object_mut().unwrap().remove("repositoryFilters");
-    let bounds = ["--max-statuses-per-configuration", "5"];
-    for _ in 0..2 {
-        let serve = Serve::on(Port::claim(), &files, &bounds).await;
+    for (life, bound) in ["5", "5", "9", "5"].into_iter().enumerate() {
+        let tag = format!("v{life}");
+        for repository in 0..12 {
+            source.push(&format!("app-{repository}"), &tag, &Image::single(repository, 1, 100));
+        }
+        let serve = Serve::on(Port::claim(), &files, &["--max-statuses-per-configuration", bound]).await;
         eventually(SOON, "all arrive", async || {
-            (0..12).all(|n| destination.tags(&format!("app-{n}")).contains_key("v1"))
+            (0..12).all(|n| destination.tags(&format!("app-{n}")).contains_key(&tag))
         })
         .await;
-        serve.logs("5 of a configuration", 0).await;
+        serve.logs(&format!("{bound} of a configuration"), 0).await;
         serve.logs("Replicated ready: ", 0).await;
+        // A bound that was lowered takes statuses away; those that are left are up to date.
+        eventually(SOON, "there are as many as the bound allows", async || {
+            let left = objects(&files).await;
+            let shows = |object: &&ReplicationStatus| {
+                object.status.iter().flat_map(|status| &status.images).any(|image| image.tag == tag)
+            };
+            let (count, up_to_date) = (left.len(), left.iter().filter(shows).count());
+            if [count.to_string(), up_to_date.to_string()] == [bound, bound] {
+                Ok(())
+            } else {
+                Err(format!("{up_to_date} of {count} are up to date"))
+            }
+        })
+        .await;
         serve.end().await;
-        assert_eq!(objects(&files).await.len(), 5);
     }
 }

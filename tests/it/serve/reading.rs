@@ -119,6 +119,29 @@ async fn a_broken_file_keeps_the_last_good_state_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_emptied_deletes_no_state() {
+    let (source, destination) = (registry(), registry());
+    source.push("app", "v1", &Image::single(1, 1, 1_000));
+    let mut files = pair("reading-emptied", "team-a", &source, &destination);
+    files.configuration("app", "app", &[json!({"name": "d"})]);
+    compare_every(&mut files, "24h");
+    let serve = Serve::start(&files).await;
+    becomes(&files, "app: d/app:v1", ReplicationState::Complete).await;
+    let state = files.folder.join("state");
+    let kept = || ["records", "statuses"].map(|part| files_below(&state.join(part)).len());
+    for content in ["", "# nothing yet\n"] {
+        let refused = serve.count(KEPT);
+        files.replace("all.yaml", content);
+        serve.logs(&format!("{KEPT}the files have no ReplicationConfiguration"), refused).await;
+        let digest = source.push("app", &format!("v{}", refused + 2), &Image::single(2, 1, 1_000));
+        serve.hint("app", &format!("v{}", refused + 2)).await;
+        let image = becomes(&files, &format!("app: d/app:v{}", refused + 2), ReplicationState::Complete).await;
+        assert_eq!((image.digest, kept()), (digest, [1, 1]));
+    }
+    serve.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_is_removed_loses_its_statuses() {
     let (source, destination) = (registry(), registry());
     for repository in ["app/one", "app/two", "lib"] {

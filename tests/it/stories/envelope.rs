@@ -43,4 +43,22 @@ async fn a_source_of_many_repositories_makes_few_objects_and_all_arrives() {
     })
     .await;
     assert_eq!(scene.statuses().await.len(), 5);
+
+    // A bound that is lowered takes away what would be out of date.
+    scene.end_operator().await;
+    *scene.operator.process().arguments.last_mut().unwrap() = "2".to_owned();
+    scene.start_operator().await;
+    for repository in 0..12 {
+        source.push(&format!("app-{repository}"), "v2", &Image::single(200 + repository, 1, 100));
+    }
+    scene.compared_again("all", "lower").await;
+    eventually(SOON, "two statuses are left, and show the push", async || {
+        let left = scene.statuses().await;
+        let counts: Vec<_> =
+            left.iter().map(|object| object.status.as_ref().map(|status| status.summary.images)).collect();
+        if counts == [Some(2), Some(2)] { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
+    let status = scene.configurations().get("all").await.unwrap().status.unwrap_or_default();
+    assert_eq!(status.summary.map(|summary| summary.images), Some(24), "the summary counts all");
 }
