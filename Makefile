@@ -28,7 +28,7 @@ KUBERNETES_FLAGS := -s -w \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
 
 .PHONY: again help tools go-tools debian debian-demo debian-demo-cluster build generate pre-commit pages lint deny advisories \
-	test test-host test-node bench scale micro fuzz simulate soak crashes prove figures demo demo-cluster clean
+	test test-host test-node bench scale micro fuzz simulate soak tenants crashes prove figures demo demo-cluster clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -108,7 +108,8 @@ test: test-host test-node ## Run every check and every test, both demos included
 
 # Steps that fail in seconds go first, and those that take minutes on a fresh machine go last.
 # Tests that count or measure, or change definitions, run one after another: others beside them would be measured, or disturbed.
-ALONE := measured:: stories::tenants:: stories::two_destinations:: stories::hints::fifty_pushes stories::undecodable::
+ALONE := measured:: stories::tenants:: stories::two_destinations:: stories::hints::fifty_pushes stories::undecodable:: \
+	stories::leaders::a_follower
 
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
 	cargo test --locked -- --test-threads=8 --skip stories::node $(addprefix --skip ,$(ALONE))
@@ -135,6 +136,9 @@ SOAK_SECONDS ?= 1200
 
 soak: go-tools ## Fail everything now and then for SOAK_SECONDS (1,200), and look for what breaks.
 	TRANSSHIP_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --nocapture stories::soak::
+
+tenants: go-tools ## Measure a tenant's push while another one takes all that it can.
+	TRANSSHIP_TENANTS=full cargo test --locked --test it -- --nocapture --test-threads=1 stories::tenants::
 
 crashes: go-tools ## Kill the operator at every write, before and after it.
 	TRANSSHIP_CRASH_STEP=1 cargo test --locked --test it -- --nocapture --test-threads=1 stories::crashes::

@@ -4,6 +4,7 @@ mod call;
 mod channel_authorities;
 mod cluster_addresses;
 mod credentials;
+mod decodable;
 mod dependents;
 mod events;
 mod execution_class;

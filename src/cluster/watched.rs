@@ -4,13 +4,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::decodable::Decodable;
 use super::undecodable::Undecodable;
 use super::watch_beats::watch_config;
 
@@ -26,7 +26,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = store();
-    let guarded: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let guarded: Api<Decodable<K>> = Api::all(client.clone());
     let events = watcher(guarded, watch_config()).default_backoff();
     let (reader, undecodable) = (store.clone(), undecodable.clone());
     let events = events.filter_map(move |event| {
@@ -40,11 +40,11 @@ where
 /// Replaces an object that cannot be decoded by its last version that could be, or leaves it out, with a warning: one
 /// malformed object never stops another. `last` returns the last version.
 fn decoded<K: Resource<DynamicType = ()> + Clone>(
-    event: Event<DeserializeGuard<K>>,
+    event: Event<Decodable<K>>,
     undecodable: &Undecodable,
     last: impl Fn(&ObjectRef<K>) -> Option<Arc<K>>,
 ) -> Option<Event<K>> {
-    let object = |guard: DeserializeGuard<K>| match guard.0 {
+    let object = |guard: Decodable<K>| match guard.0 {
         Ok(mut object) => {
             undecodable.forget::<K>(object.meta());
             // As large as the rest of an object, and of no use here.
@@ -89,7 +89,7 @@ mod tests {
             let object = serde_json::json!({"apiVersion": "transship.dev/v1alpha1", "kind": "Registry",
                 "metadata": {"name": "r", "namespace": "n", "uid": "u", "annotations": {LAST_APPLIED: "{}"},
                     "managedFields": [{"manager": "kubectl", "operation": "Update"}]}, "spec": {"url": url}});
-            serde_json::from_value::<DeserializeGuard<Registry>>(object).unwrap()
+            serde_json::from_value::<Decodable<Registry>>(object).unwrap()
         };
         let good = guard("https://r".into()).0.unwrap();
         let none = |_: &ObjectRef<Registry>| None;

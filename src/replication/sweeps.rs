@@ -1,10 +1,11 @@
 //! The budgets for looks at known tags, one for each source host, shared by all configurations of a process.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
 use crate::locked::Locked;
@@ -12,13 +13,16 @@ use crate::plan::{SweepBudget, SweepOwner};
 
 /// The budgets of all source hosts.
 #[derive(Clone, Default)]
-pub(crate) struct Sweeps(Arc<Locked<HashMap<String, HostSweeps>>>);
+pub(crate) struct Sweeps(Arc<Budgets>);
+
+/// The budgets by host.
+type Budgets = Locked<HashMap<String, HostSweeps>>;
 
 /// The budget of one host.
 struct HostSweeps {
     budget: SweepBudget<oneshot::Sender<()>>,
-    /// True while a task serves the looks that wait.
-    is_served: bool,
+    /// Serves the looks that wait, until none does; ended with the budgets.
+    server: Option<AbortOnDropHandle<()>>,
 }
 
 /// One user of the budget of its source host.
@@ -50,13 +54,13 @@ impl SweepShare {
         }
         let (sender, receiver) = oneshot::channel();
         let now = self.clock.now();
-        let is_served = self.sweeps.change(self, |sweeps| {
+        self.sweeps.change(self, |sweeps| {
             sweeps.budget.wait(&self.owner, self.rate, sender, now);
-            std::mem::replace(&mut sweeps.is_served, true)
+            if !sweeps.is_served() {
+                let serve = serve(Arc::downgrade(&self.sweeps.0), self.host.clone(), self.clock.clone());
+                sweeps.server = Some(AbortOnDropHandle::new(tokio::spawn(serve)));
+            }
         });
-        if !is_served {
-            tokio::spawn(self.sweeps.clone().serve(self.host.clone(), self.clock.clone()));
-        }
         // The sender stays in the budget until it is this look's turn.
         let _ = receiver.await;
     }
@@ -66,18 +70,11 @@ impl Sweeps {
     fn change<T>(&self, share: &SweepShare, change: impl FnOnce(&mut HostSweeps) -> T) -> T {
         let (mut hosts, now) = (self.0.lock(), share.clock.now());
         if !hosts.contains_key(&share.host) {
-            hosts.retain(|_, sweeps| sweeps.is_served || !sweeps.budget.is_unused(now));
+            hosts.retain(|_, sweeps| sweeps.is_served() || !sweeps.budget.is_unused(now));
             let budget = SweepBudget::new(share.rate, now);
-            hosts.insert(share.host.clone(), HostSweeps { budget, is_served: false });
+            hosts.insert(share.host.clone(), HostSweeps { budget, server: None });
         }
         change(hosts.get_mut(&share.host).expect("it was inserted"))
-    }
-
-    /// Serves the looks at tags of `host` that wait, until none does.
-    async fn serve(self, host: String, clock: Clock) {
-        while let Some(pause) = self.serve_now(&host, &clock) {
-            tokio::time::sleep(pause.max(MIN_PAUSE)).await;
-        }
     }
 
     /// Serves the looks whose turn it is; returns the time until the next one, if any waits.
@@ -88,8 +85,24 @@ impl Sweeps {
             let _ = sender.send(()); // A look that was dropped just now has spent what it took.
         }
         let next = sweeps.budget.ready_at();
-        sweeps.is_served = next.is_some();
+        if next.is_none() {
+            sweeps.server = None; // It is what runs here, and ends.
+        }
         next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default())
+    }
+}
+
+impl HostSweeps {
+    /// Returns true unless a look that waits needs a new task.
+    fn is_served(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| !server.is_finished())
+    }
+}
+
+/// Serves the looks at tags of `host` that wait, until none does, or the budgets are gone.
+async fn serve(budgets: Weak<Budgets>, host: String, clock: Clock) {
+    while let Some(pause) = budgets.upgrade().and_then(|budgets| Sweeps(budgets).serve_now(&host, &clock)) {
+        tokio::time::sleep(pause.max(MIN_PAUSE)).await;
     }
 }
 

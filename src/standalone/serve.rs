@@ -82,7 +82,9 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     shutdown.cancel();
     serving.configurations.ended(DRAIN).await;
     uploads_given_up(GIVE_UP).await;
-    let _ = tokio::time::timeout(DRAIN, server).await;
+    if !server.is_finished() {
+        let _ = tokio::time::timeout(DRAIN, server).await;
+    }
     store.close()?;
     Ok(code)
 }

@@ -10,23 +10,14 @@ use transship::api::Registry;
 
 use crate::stories::scene::Scene;
 use crate::support::eventually::eventually;
+use crate::support::memory::processor_time;
 use crate::tag_filters::registry;
 
 const LONG: Duration = Duration::from_secs(240);
 /// For so long the time of the processor is counted.
 const WINDOW: Duration = Duration::from_secs(20);
-/// The ticks of a second in `/proc`.
-const TICKS: f64 = 100.0;
 /// The part of a core of an operator that is built without optimization and checks a hundred Registries in turn.
 const MOST: f64 = 0.05;
-
-/// Returns the time of the processor that a process has used, in seconds.
-fn processor_time(id: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |field: usize| fields[field].parse::<f64>().expect("a number");
-    (ticks(11) + ticks(12)) / TICKS
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_of_many_registries_is_idle() {

@@ -17,7 +17,6 @@ use crate::support::fixtures::{
 use crate::support::image::Image;
 use crate::support::registry::{AccessLine, TestRegistry};
 use crate::support::requests::{Requests, Traffic};
-use crate::support::turns::in_three_tries;
 use crate::tag_filters;
 
 /// The program that replicates.
@@ -267,37 +266,37 @@ async fn cold_then_warm(by: By, name: &str, fixture: &Fixture) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn platforms_take_few_requests_more_than_the_least_then_one_a_tag() {
-    in_three_tries(async || images_of_several_platforms(By::Sync, "counts-a").await).await;
+    images_of_several_platforms(By::Sync, "counts-a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_small_images_take_few_requests_more_than_the_least() {
-    in_three_tries(async || small_images(By::Sync, "counts-b").await).await;
+    small_images(By::Sync, "counts-b").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repositories_that_share_a_base_get_it_once_and_mount_it() {
-    in_three_tries(async || repositories_that_share_a_base(By::Sync, "counts-c").await).await;
+    repositories_that_share_a_base(By::Sync, "counts-c").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_take_few_requests_more_than_the_least_and_then_one_a_list() {
-    in_three_tries(async || signatures(By::Sync, "counts-f").await).await;
+    signatures(By::Sync, "counts-f").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_of_one_image_take_one_request_each_on_either_side() {
-    in_three_tries(async || tags_of_one_image(By::Sync, "counts-g").await).await;
+    tags_of_one_image(By::Sync, "counts-g").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_that_are_not_compressed_arrive_as_they_are_by_few_requests() {
-    in_three_tries(async || plain_layers(By::Sync, "counts-i").await).await;
+    plain_layers(By::Sync, "counts-i").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_destinations_cost_no_more_than_twice_one() {
-    in_three_tries(async || two_destinations(By::Sync, "counts-j").await).await;
+    two_destinations(By::Sync, "counts-j").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use transship::api::{REPLICATE_REQUESTED_AT, ReplicationConfiguration};
 
 use crate::support::control_plane::{AuditEvent, ControlPlane, TestNamespace};
 use crate::support::kube_users::claim_operator;
+use crate::support::memory::processor_time;
 use crate::support::process::{ChildProcess, Port, is_running};
 use crate::support::run_folder::new_folder;
 use crate::support::scripted::{Login, Personality, ScriptedRegistry};
@@ -247,14 +248,6 @@ pub fn configuration_object(name: &str, filter: (&str, &str), destinations: &[St
 
 fn asked(registry: &ScriptedRegistry) -> usize {
     registry.requests()
-}
-
-fn processor_time(id: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // User and system time are fields 14 and 15 of the line; the third is the first after the name.
-    let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
-    ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
 const QUIET: Duration = Duration::from_secs(3);

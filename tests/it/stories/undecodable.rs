@@ -108,7 +108,7 @@ async fn a_configuration_that_no_longer_decodes_keeps_its_statuses_and_stops_no_
     let loosened = Loosened::new::<ReplicationConfiguration>(&client, "priority").await;
     let objects = untyped::<ReplicationConfiguration>(&client, &scene.namespace.name);
     change(&objects, "all", json!({"priority": "high"})).await;
-    is_reported(&objects, "all", "invalid type: string \"high\"").await;
+    is_reported(&objects, "all", "spec.priority: invalid type: string \"high\"").await;
     for (seed, is_restarted) in [(2, false), (3, true)] {
         if is_restarted {
             scene.kill_operator();
@@ -121,7 +121,7 @@ async fn a_configuration_that_no_longer_decodes_keeps_its_statuses_and_stops_no_
             second.digest("app", &tag).as_deref() == Some(digest.as_str())
         })
         .await;
-        is_reported(&objects, "all", "invalid type: string \"high\"").await;
+        is_reported(&objects, "all", "spec.priority: invalid type: string \"high\"").await;
         throughout(Duration::from_secs(2), "it stands still", async || destination.digest("app", &tag).is_none()).await;
         assert_eq!(uids(&scene, "all").await, before, "its statuses stay");
     }
@@ -143,7 +143,7 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     scene.registry_object(&owner, "theirs", json!({"url": destination.url(), "allowHTTP": true})).await;
     let policy = json!({
         "apiVersion": "transship.dev/v1alpha1", "kind": "RegistryPermissionPolicy", "metadata": {"name": "consent"},
-        "spec": {"registryRef": {"name": "theirs"}, "statements": [{"effect": "Allow",
+        "spec": {"registryRef": {"name": "theirs"}, "statements": [{"sid": "all", "effect": "Allow",
             "principals": [{"namespace": scene.namespace.name}], "actions": ["ReplicateImage", "CreateRepository"],
             "resources": ["*"]}]},
     });
@@ -158,7 +158,7 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     let loose_policy = Loosened::new::<RegistryPermissionPolicy>(&client, "statements").await;
     let statements = policies.get("consent").await.unwrap().data["spec"]["statements"].clone();
     change(&policies, "consent", json!({"statements": "all"})).await;
-    is_reported(&policies, "consent", "invalid type: string \"all\"").await;
+    is_reported(&policies, "consent", "spec.statements: invalid type: string \"all\"").await;
     let digest = source.push("app", "v2", &Image::single(2, 1, 1_000));
     scene.notify("source", "app", "v2", &digest).await;
     eventually(SOON, "what needs no consent arrives", async || own.digest("app", "v2").is_some()).await;
@@ -170,7 +170,7 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     let loose_registry = Loosened::new::<Registry>(&client, "limits").await;
     let registries = untyped::<Registry>(&client, &owner);
     change(&registries, "theirs", json!({"limits": "many"})).await;
-    is_reported(&registries, "theirs", "invalid type: string \"many\"").await;
+    is_reported(&registries, "theirs", "spec.limits: invalid type: string \"many\"").await;
     let digest = source.push("app", "v3", &Image::single(3, 1, 1_000));
     scene.notify("source", "app", "v3", &digest).await;
     eventually(SOON, "the other destination goes on", async || own.digest("app", "v3").is_some()).await;

@@ -1,4 +1,4 @@
-//! The peak memory of a process.
+//! The memory and the processor time of a process.
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +23,15 @@ pub async fn run_measured(mut command: Command) -> (Output, u64) {
 /// Returns the memory that a running process has now, in kB.
 pub fn resident(id: u32) -> u64 {
     kilobytes(id, "VmRSS:").expect("a running process")
+}
+
+/// Returns the time of the processor that a process has used, in seconds.
+pub fn processor_time(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // User and system time are fields 14 and 15 of the line; the third is the first after the name.
+    let ticks: f64 = [11, 12].iter().map(|at| fields[*at].parse::<f64>().expect("a number")).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Nothing once it has ended.

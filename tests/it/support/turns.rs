@@ -17,10 +17,11 @@ pub async fn turn() -> MutexGuard<'static, ()> {
 /// that is busy with other tests takes longer.
 pub async fn in_three_tries(check: impl AsyncFn()) {
     let _turn = turn().await;
-    for _ in 0..2 {
+    for failed in 1..3 {
         if AssertUnwindSafe(check()).catch_unwind().await.is_ok() {
             return;
         }
+        println!("try {failed} of 3 failed");
         quiet().await;
     }
     check().await;
