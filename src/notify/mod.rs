@@ -66,9 +66,9 @@ async fn receive(
         return (StatusCode::UNAUTHORIZED, String::new());
     }
     if let Some(Extension(caller)) = caller {
-        caller.accept();
+        caller.accept(&registry.namespace);
     }
-    let body = match bodies.read(body).await {
+    let body = match bodies.read(&registry.namespace, body).await {
         Ok(body) => body,
         Err(error) => return (error.status(), format!("{error}\n")),
     };
