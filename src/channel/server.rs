@@ -81,9 +81,9 @@ impl<T: DeserializeOwned> FromRequest<ChannelState> for Call<T> {
             return Err(unknown(state.api.as_ref()).into_response());
         };
         if let Some(caller) = parts.extensions.get::<Caller>() {
-            caller.accept();
+            caller.accept(&job);
         }
-        let body = state.bodies.read(body).await;
+        let body = state.bodies.read(&job, body).await;
         let body = body.map_err(|error| (error.status(), error.to_string()).into_response())?;
         let message = serde_json::from_slice(&body);
         let message = message.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response())?;

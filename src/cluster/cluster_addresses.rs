@@ -1,4 +1,5 @@
-//! Follows the addresses of the cluster that registry traffic may never reach: API servers, the operator's Services.
+//! Follows the addresses of the cluster that registry traffic may never reach: API servers, the operator's
+//! Services and replicas.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
-use kube::runtime::reflector::{Store, store};
+use kube::runtime::reflector::store;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
@@ -34,7 +35,8 @@ pub(crate) struct ClusterAddresses {
 }
 
 impl ClusterAddresses {
-    /// Has `refused` follow the API servers' endpoints and the Services of `namespace`; `fixed` are refused from now on.
+    /// Has `refused` follow the API servers' endpoints, and the operator's Services in `namespace` with their pods;
+    /// `fixed` are refused from now on.
     pub(crate) fn new(
         client: Client,
         namespace: String,
@@ -53,21 +55,25 @@ impl ClusterAddresses {
 
     /// Follows the addresses; never ends.
     pub(crate) async fn follow(&self) {
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), API_SERVERS_NAMESPACE);
+        let servers: Api<EndpointSlice> = Api::namespaced(self.client.clone(), API_SERVERS_NAMESPACE);
         let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
-        let (slice_store, slice_writer) = store();
-        let (service_store, service_writer) = store();
-        let listed = watch::Sender::new((false, false));
+        let replicas: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
+        let ((server_store, server_writer), (service_store, service_writer)) = (store(), store());
+        let (replica_store, replica_writer) = store();
+        let unlisted = watch::Sender::new(BTreeSet::from(LISTS));
+        let listed = |list| unlisted.send_modify(|unlisted| _ = unlisted.remove(list));
         let publish = || {
-            if *listed.borrow() == (true, true) {
-                self.publish(&slice_store, &service_store);
+            if unlisted.borrow().is_empty() {
+                self.publish(&server_store.state(), &service_store.state(), &replica_store.state());
             }
         };
-        let of_slices = watcher(slices, watch_config().labels(API_SERVERS)).default_backoff();
+        let of_servers = watcher(servers, watch_config().labels(API_SERVERS)).default_backoff();
         let of_services = watcher(services, watch_config().labels(OWN_SERVICES)).default_backoff();
+        let of_replicas = watcher(replicas, watch_config().labels(OWN_SERVICES)).default_backoff();
         tokio::join!(
-            self.watch(of_slices.reflect(slice_writer), || listed.send_modify(|listed| listed.0 = true), publish),
-            self.watch(of_services.reflect(service_writer), || listed.send_modify(|listed| listed.1 = true), publish),
+            self.watch(of_servers.reflect(server_writer), || listed(LISTS[0]), publish),
+            self.watch(of_services.reflect(service_writer), || listed(LISTS[1]), publish),
+            self.watch(of_replicas.reflect(replica_writer), || listed(LISTS[2]), publish),
         );
     }
 
@@ -93,15 +99,26 @@ impl ClusterAddresses {
         }
     }
 
-    fn publish(&self, slices: &Store<EndpointSlice>, services: &Store<Service>) {
-        let mut hosts = self.fixed.clone();
-        hosts.extend(services.state().iter().flat_map(|service| addresses(service)));
-        let endpoints: BTreeSet<SocketAddr> = slices.state().iter().flat_map(|slice| endpoints(slice)).collect();
-        if self.refused.replace(RefusedSet { hosts, endpoints }) {
+    fn publish(&self, servers: &[Arc<EndpointSlice>], services: &[Arc<Service>], replicas: &[Arc<EndpointSlice>]) {
+        if self.refused.replace(refused_set(&self.fixed, servers, services, replicas)) {
             tracing::info!("the addresses of the cluster that registry traffic may never reach have changed");
         }
         self.known.send_replace(true);
     }
+}
+
+/// Returns the addresses that are refused: `fixed` ones, those of the API servers' endpoints, of the operator's Services,
+/// and of the pods behind these, which are all replicas.
+fn refused_set(
+    fixed: &BTreeSet<IpAddr>,
+    servers: &[Arc<EndpointSlice>],
+    services: &[Arc<Service>],
+    replicas: &[Arc<EndpointSlice>],
+) -> RefusedSet {
+    let mut hosts = fixed.clone();
+    hosts.extend(services.iter().flat_map(|service| addresses(service)));
+    hosts.extend(replicas.iter().flat_map(|slice| endpoint_addresses(slice)));
+    RefusedSet { hosts, endpoints: servers.iter().flat_map(|slice| endpoints(slice)).collect() }
 }
 
 /// Returns the addresses at which a Service can be reached, apart from those of nodes.
@@ -115,16 +132,22 @@ fn addresses(service: &Service) -> Vec<IpAddr> {
     clusters.chain(external).chain(ingress).filter_map(|address| address.parse().ok()).collect()
 }
 
-fn endpoints(slice: &EndpointSlice) -> Vec<SocketAddr> {
+fn endpoint_addresses(slice: &EndpointSlice) -> Vec<IpAddr> {
     let addresses = slice.endpoints.iter().flatten().flat_map(|endpoint| &endpoint.addresses);
-    let addresses: Vec<IpAddr> = addresses.filter_map(|address| address.parse().ok()).collect();
+    addresses.filter_map(|address| address.parse().ok()).collect()
+}
+
+fn endpoints(slice: &EndpointSlice) -> Vec<SocketAddr> {
+    let addresses = endpoint_addresses(slice);
     let ports = slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok());
     ports.flat_map(|port| addresses.iter().map(move |address| SocketAddr::new(*address, port))).collect()
 }
 
 const API_SERVERS_NAMESPACE: &str = "default";
 const API_SERVERS: &str = "kubernetes.io/service-name=kubernetes";
-/// The label that the chart gives the operator's Services.
+/// The lists that are waited for.
+const LISTS: [&str; 3] = ["API servers", "Services", "replicas"];
+/// The label that the chart gives the operator's Services, and Kubernetes the EndpointSlices of a Service.
 const OWN_SERVICES: &str = "app.kubernetes.io/name=transship";
 
 #[cfg(test)]
@@ -150,5 +173,23 @@ mod tests {
         assert_eq!(found, BTreeSet::from(expected));
         let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}});
         assert!(addresses(&serde_json::from_value(headless).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn every_replica_is_refused_at_every_port_whether_it_is_ready_or_not() {
+        let slice = |addresses: serde_json::Value, port: u16| {
+            let slice = json!({"addressType": "IPv4", "metadata": {"name": "s"}, "ports": [{"port": port}],
+                "endpoints": [{"addresses": addresses, "conditions": {"ready": false}}]});
+            Arc::new(serde_json::from_value::<EndpointSlice>(slice).unwrap())
+        };
+        let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.96.0.9"}});
+        let service = Arc::new(serde_json::from_value::<Service>(service).unwrap());
+        let fixed = BTreeSet::from(["10.244.0.7".parse().unwrap()]);
+        let replicas = [slice(json!(["10.244.0.7", "10.244.1.8"]), 8081), slice(json!(["10.244.1.8"]), 8443)];
+        let RefusedSet { hosts, endpoints } =
+            refused_set(&fixed, &[slice(json!(["192.168.1.5"]), 6443)], &[service], &replicas);
+        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["10.96.0.9", "10.244.0.7", "10.244.1.8"]);
+        assert_eq!(endpoints, BTreeSet::from(["192.168.1.5:6443".parse().unwrap()]));
     }
 }

@@ -1,19 +1,18 @@
 //! Reads the bodies of requests within bounds of size, time and bytes in flight.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::room::{Place, Room};
 
 /// The bodies of one port that are read or in use at once.
 #[derive(Clone)]
 pub(crate) struct Bodies {
-    /// In KiB.
-    room: Arc<Semaphore>,
+    room: Room,
     /// In bytes.
     max_body: usize,
     /// The time for a body, and the time that it waits for room.
@@ -21,10 +20,9 @@ pub(crate) struct Bodies {
 }
 
 /// A body; it takes room until it is dropped.
-#[derive(Debug)]
 pub(crate) struct HeldBody {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// The cause for which a body is not read.
@@ -42,31 +40,31 @@ pub(crate) enum BodyError {
 }
 
 impl Bodies {
-    /// Bounds each body to `max_body` bytes and all of them together to [`MAX_IN_FLIGHT`].
+    /// Bounds each body to `max_body` bytes, at most half of [`MAX_IN_FLIGHT`], which bounds all of them together.
     pub(crate) fn new(max_body: usize) -> Self {
         Self::within(BODY_TIMEOUT, max_body)
     }
 
     /// Bounds the time of a body too.
     pub(super) fn within(within: Duration, max_body: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(MAX_IN_FLIGHT / 1024)), max_body, within }
+        Self { room: Room::new(MAX_IN_FLIGHT / 1024), max_body, within }
     }
 
-    /// Reads a body; to be called once its sender is known.
+    /// Reads a body of `sender`; to be called once that is known. A sender leaves as much room as it takes.
     ///
     /// # Errors
     /// [`BodyError`].
-    pub(crate) async fn read(&self, body: Body) -> Result<HeldBody, BodyError> {
+    pub(crate) async fn read(&self, sender: &str, body: Body) -> Result<HeldBody, BodyError> {
         let stated = body.size_hint().exact().unwrap_or(self.max_body as u64);
         if stated > self.max_body as u64 {
             discard(body, self.max_body, self.within).await;
             return Err(BodyError::TooLarge);
         }
-        let kibibytes = u32::try_from(stated.div_ceil(1024)).map_err(|_| BodyError::TooLarge)?;
-        let room = tokio::time::timeout(self.within, self.room.clone().acquire_many_owned(kibibytes)).await;
-        let Ok(Ok(room)) = room else { return Err(BodyError::Full) };
+        let kibibytes = usize::try_from(stated.div_ceil(1024)).map_err(|_| BodyError::TooLarge)?;
+        let place = tokio::time::timeout(self.within, self.room.take(sender, kibibytes)).await;
+        let Ok(Some(place)) = place else { return Err(BodyError::Full) };
         match tokio::time::timeout(self.within, axum::body::to_bytes(body, self.max_body)).await {
-            Ok(Ok(bytes)) => Ok(HeldBody { bytes, _room: room }),
+            Ok(Ok(bytes)) => Ok(HeldBody { bytes, _place: place }),
             // A body without a length may turn out to be larger.
             Ok(Err(error)) if is_length_limit(&error) => Err(BodyError::TooLarge),
             Ok(Err(_)) | Err(_) => Err(BodyError::Late),

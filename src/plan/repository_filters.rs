@@ -46,6 +46,11 @@ impl RepositoryFilters {
         is_included && first(&self.exclude, repository).is_none()
     }
 
+    /// Returns the number of filters that a repository is compared with at most.
+    pub fn filters(&self) -> usize {
+        self.include.as_ref().map_or(0, |filters| filters.all.len()) + self.exclude.all.len()
+    }
+
     /// Explains why `repository` is taken; `None` if it is not.
     pub fn because(&self, repository: &RepositoryName) -> Option<String> {
         if first(&self.exclude, repository).is_some() {

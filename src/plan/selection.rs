@@ -90,6 +90,16 @@ impl Selection {
         self.rules.iter().any(|rule| rule.deletion.is_some())
     }
 
+    /// Returns true if a rule that takes `repository` deletes at its destinations what the source has deleted.
+    pub fn may_delete_in(&self, repository: &RepositoryName) -> bool {
+        self.rules.iter().any(|rule| rule.deletion.is_some() && rule.takes(repository))
+    }
+
+    /// Returns the number of filters that a repository is compared with at most, at least one for each rule.
+    pub fn repository_filters(&self) -> usize {
+        self.rules.iter().map(|rule| rule.repositories.filters().max(1)).sum()
+    }
+
     /// Returns the destinations of all rules that match `repository`, each once. A destination where it has no valid name
     /// is left out.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
@@ -170,17 +180,6 @@ impl Selection {
         self.rules.iter().filter(move |rule| rule.destinations.iter().any(is_there) && rule.takes(repository))
     }
 
-    /// Returns true if any rule takes `repository`.
-    pub fn takes_repository(&self, repository: &RepositoryName) -> bool {
-        self.rules.iter().any(|rule| rule.takes(repository))
-    }
-
-    /// Returns true if a push of `tag` matters: a rule takes the image, or the tag may stand for a referrer.
-    pub fn wants(&self, repository: &RepositoryName, tag: &Tag) -> bool {
-        let is_wanted = |rule: &Rule| rule.takes(repository) && (is_referrer_tag(tag) || rule.tags.takes(tag));
-        self.rules.iter().any(is_wanted)
-    }
-
     /// Returns true if any rule promises that tags never move.
     pub fn has_promises(&self) -> bool {
         self.rules.iter().any(|rule| !rule.immutable_tags.is_empty())
@@ -248,6 +247,16 @@ impl TagChoice {
     /// Returns true if any rule takes `tag`.
     pub fn takes(&self, tag: &Tag) -> bool {
         self.rules.iter().any(|(_, filters)| filters.takes(tag))
+    }
+
+    /// Returns true if a push of `tag` matters: a rule takes the image, or the tag may stand for a referrer.
+    pub fn wants(&self, tag: &Tag) -> bool {
+        self.takes(tag) || (!self.rules.is_empty() && is_referrer_tag(tag))
+    }
+
+    /// Returns the number of filters that a tag is compared with at most, at least one for each rule.
+    pub fn filters(&self) -> usize {
+        self.rules.iter().map(|(_, filters)| filters.filters().max(1)).sum()
     }
 
     /// Returns true if a rule takes the newest tags only.
@@ -422,7 +431,7 @@ mod tests {
             ("x y".into(), "y".into(), String::new())
         );
         assert_eq!(taken("b", "edge"), "");
-        let wants = |repository: &str, tag: &str| selection.wants(&name(repository), &tag.parse().unwrap());
+        let wants = |repository: &str, tag: &str| selection.tags_of(&name(repository)).wants(&tag.parse().unwrap());
         assert!(wants("aa", "edge") && !wants("b", "edge") && wants("b", "1.0.0"));
         assert!(wants("b", &format!("sha256-{}.sig", "a".repeat(64))), "signatures are not subject to filters");
         let of = |repository: &str, tag: &str| selection.tags_of(&name(repository)).takes(&tag.parse().unwrap());

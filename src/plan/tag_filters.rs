@@ -39,6 +39,11 @@ impl TagFilters {
         self.cause(tag).is_none()
     }
 
+    /// Returns the number of filters that a tag is compared with at most.
+    pub fn filters(&self) -> usize {
+        self.include.as_ref().map_or(0, |filters| filters.all.len()) + self.exclude.all.len()
+    }
+
     /// Returns the cause for which `tag` is excluded, as a number under [`TagFilters::causes`]; `None` if it is taken.
     pub fn cause(&self, tag: &Tag) -> Option<usize> {
         if self.include.as_ref().is_some_and(|filters| first(filters, tag).is_none()) {

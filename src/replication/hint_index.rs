@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
@@ -10,7 +11,7 @@ use super::hint_space::HintSpace;
 use super::hints::{Hint, Mailbox};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
-use crate::plan::{Configuration, NamespacedName};
+use crate::plan::{Configuration, NamespacedName, TagChoice};
 
 /// A pushed tag of a notification, with the digest that it is said to have.
 pub(crate) type PushedTag = (RepositoryName, Tag, Option<Digest>);
@@ -34,6 +35,8 @@ struct Subscribers {
 
 struct Subscriber {
     configuration: Arc<Configuration>,
+    /// Filters that a repository is compared with.
+    repository_filters: usize,
     mailbox: Arc<Mailbox>,
 }
 
@@ -41,8 +44,10 @@ impl HintIndex {
     /// Lets a configuration take the hints of its source. It must not be subscribed already.
     pub(crate) fn subscribe(&self, configuration: Arc<Configuration>, mailbox: Arc<Mailbox>) {
         let source = source_of(&configuration);
+        let repository_filters = configuration.selection.repository_filters();
+        let subscriber = Arc::new(Subscriber { configuration, repository_filters, mailbox });
         let mut sources = self.sources.lock();
-        Arc::make_mut(sources.entry(source).or_default()).add(Arc::new(Subscriber { configuration, mailbox }));
+        Arc::make_mut(sources.entry(source).or_default()).add(subscriber);
     }
 
     /// Ends the subscription of a configuration.
@@ -69,34 +74,9 @@ impl HintIndex {
     pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>, now: Timestamp) {
         let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
         let is_many = pushed.len() > MAX_LOOKED_AT_AGAIN || self.space.hints(&registry.namespace) > MAX_LOOKED_AT_AGAIN;
-        let mut delivery =
-            Delivery { space: &self.space, namespace: &registry.namespace, is_many, now, mail: HashMap::new() };
-        let mut by_repository: BTreeMap<RepositoryName, BTreeMap<Tag, Option<Digest>>> = BTreeMap::new();
-        for (repository, tag, digest) in pushed {
-            by_repository.entry(repository).or_default().insert(tag, digest);
-        }
-        let mut checks = 0;
-        let mut is_complete = true;
-        for (repository, tags) in by_repository {
-            let exact = subscribers.exact.get(&repository).map(Vec::as_slice).unwrap_or_default();
-            checks += exact.len() + subscribers.patterns.len();
-            if checks > MAX_CHECKS {
-                is_complete = false;
-                break;
-            }
-            let candidates = exact.iter().chain(&subscribers.patterns);
-            let takes =
-                |subscriber: &&Arc<Subscriber>| subscriber.configuration.selection.takes_repository(&repository);
-            let takers: Vec<&Arc<Subscriber>> = candidates.filter(takes).collect();
-            checks += takers.len() * tags.len();
-            if checks > MAX_CHECKS {
-                is_complete = false;
-                break;
-            }
-            for (tag, digest) in tags {
-                delivery.add(&takers, &repository, tag, digest);
-            }
-        }
+        let (checks, mail) = (Checks::begin(), HashMap::new());
+        let mut delivery = Delivery { space: &self.space, namespace: &registry.namespace, is_many, now, checks, mail };
+        let is_complete = delivery.add_all(&subscribers, pushed);
         for (subscriber, hints) in delivery.mail.into_values() {
             subscriber.mailbox.push(hints);
         }
@@ -111,16 +91,18 @@ impl HintIndex {
     /// was deleted there. Those for which there is no room, or that it takes too long to find, compare at once.
     pub(crate) fn give_deleted(&self, registry: &NamespacedName, repositories: &BTreeSet<RepositoryName>) {
         let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
+        let mut checks = Checks::begin();
         let deleting = subscribers.all.values().filter(|subscriber| subscriber.configuration.selection.may_delete());
-        let deleting: Vec<&Arc<Subscriber>> = deleting.collect();
-        if deleting.len() * repositories.len() > MAX_CHECKS {
-            return deleting.iter().for_each(|subscriber| subscriber.mailbox.overflow());
-        }
         for subscriber in deleting {
-            let deletes = |repository: &&RepositoryName| {
-                subscriber.configuration.selection.matches(repository).iter().any(|m| m.deletion.is_some())
-            };
-            for repository in repositories.iter().filter(deletes) {
+            let selection = &subscriber.configuration.selection;
+            for repository in repositories {
+                if !checks.spend(subscriber.repository_filters) {
+                    subscriber.mailbox.overflow();
+                    break;
+                }
+                if !selection.may_delete_in(repository) {
+                    continue;
+                }
                 match self.space.reserve(&registry.namespace, LIST_BYTES + repository.as_str().len()) {
                     Some(reservation) => subscriber.mailbox.deleted_in(repository.clone(), reservation),
                     None => subscriber.mailbox.overflow(),
@@ -157,19 +139,89 @@ impl Subscribers {
     }
 }
 
+/// A configuration that takes a repository, and its choice of the tags there.
+type Taker<'a> = (&'a Arc<Subscriber>, TagChoice);
+
+/// The comparisons of names with filters that are left to one notification, and the time for them.
+struct Checks {
+    left: usize,
+    until: Instant,
+}
+
+impl Checks {
+    fn begin() -> Self {
+        Self { left: MAX_CHECKS, until: Instant::now() + MAX_MATCHING }
+    }
+
+    /// Takes `checks` off; returns false if fewer are left, or no time.
+    fn spend(&mut self, checks: usize) -> bool {
+        let left = self.left.checked_sub(checks).filter(|_| !self.is_late());
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
 /// The hints of one notification on their way to mailboxes.
 struct Delivery<'a> {
     space: &'a Arc<HintSpace>,
     namespace: &'a str,
     is_many: bool,
     now: Timestamp,
+    checks: Checks,
     mail: HashMap<*const Subscriber, (Arc<Subscriber>, Vec<Arc<Hint>>)>,
 }
 
 impl Delivery<'_> {
-    fn add(&mut self, takers: &[&Arc<Subscriber>], repository: &RepositoryName, tag: Tag, digest: Option<Digest>) {
-        let wants = |taker: &&&Arc<Subscriber>| taker.configuration.selection.wants(repository, &tag);
-        let takers: Vec<&Arc<Subscriber>> = takers.iter().filter(wants).copied().collect();
+    /// Adds pushed tags for those who want them; returns false if it takes too long to find these.
+    fn add_all(&mut self, subscribers: &Subscribers, pushed: Vec<PushedTag>) -> bool {
+        let mut by_repository: BTreeMap<RepositoryName, BTreeMap<Tag, Option<Digest>>> = BTreeMap::new();
+        for (repository, tag, digest) in pushed {
+            by_repository.entry(repository).or_default().insert(tag, digest);
+        }
+        for (repository, tags) in by_repository {
+            let exact = subscribers.exact.get(&repository).map(Vec::as_slice).unwrap_or_default();
+            let candidates = exact.iter().chain(&subscribers.patterns);
+            let Some(takers) = self.takers(candidates, &repository) else { return false };
+            let filters: usize = takers.iter().map(|(_, choice)| choice.filters()).sum();
+            if !self.checks.spend(filters * tags.len()) {
+                return false;
+            }
+            for (tag, digest) in tags {
+                if self.checks.is_late() {
+                    return false;
+                }
+                self.add(&takers, &repository, tag, digest);
+            }
+        }
+        true
+    }
+
+    /// Returns those of the candidates that take `repository`; `None` if it takes too long to find them.
+    fn takers<'a>(
+        &mut self,
+        candidates: impl Iterator<Item = &'a Arc<Subscriber>>,
+        repository: &RepositoryName,
+    ) -> Option<Vec<Taker<'a>>> {
+        let mut takers = Vec::new();
+        for subscriber in candidates {
+            if !self.checks.spend(subscriber.repository_filters) {
+                return None;
+            }
+            let choice = subscriber.configuration.selection.tags_of(repository);
+            if !choice.rules.is_empty() {
+                takers.push((subscriber, choice));
+            }
+        }
+        Some(takers)
+    }
+
+    fn add(&mut self, takers: &[Taker<'_>], repository: &RepositoryName, tag: Tag, digest: Option<Digest>) {
+        let takers = takers.iter().filter(|(_, choice)| choice.wants(&tag));
+        let takers: Vec<&Arc<Subscriber>> = takers.map(|(subscriber, _)| *subscriber).collect();
         if takers.is_empty() {
             return;
         }
@@ -201,8 +253,10 @@ fn source_of(configuration: &Configuration) -> NamespacedName {
 
 /// Hints of a namespace that wait, above which a tag is looked at only once.
 const MAX_LOOKED_AT_AGAIN: usize = 64;
-/// Filters of repositories and tags that are checked for one notification.
+/// Comparisons of a repository or a tag with a filter that one notification may cost.
 const MAX_CHECKS: usize = 400_000;
+/// The time for them: regular expressions may be slow.
+const MAX_MATCHING: Duration = Duration::from_secs(5);
 /// The memory of a hint with its digest and its observation, without the names.
 const HINT_BYTES: usize = 448;
 /// The memory of a repository that is to be listed, without its name.
@@ -304,5 +358,67 @@ mod tests {
         assert!(is_overflown && (10_000..100_000).contains(&taken.len()), "{}", taken.len());
         index.give(&source("source"), crowd(MAX_CHECKS), Timestamp::UNIX_EPOCH);
         assert_eq!(names(&mailbox), (vec![], true));
+    }
+    /// A configuration of 25 rules, each of 100 filters and 100 exclusions: the most that a spec may have.
+    fn largest(more: &str) -> Configuration {
+        let filters = |text: &str, filter_type: &str, count: usize| {
+            let filter = |number| {
+                format!("{{filter: '{}', filterType: {filter_type}}}, ", text.replace('0', &format!("{number}")))
+            };
+            (0..count).map(filter).collect::<String>()
+        };
+        let (regex, glob) = (filters("a0.*z", "REGEX_MATCH", 50), filters("b0*z", "GLOB_MATCH", 49));
+        let (exclude, all) = (filters("c0.*z", "REGEX_MATCH", 100), "{filter: app, filterType: PREFIX_MATCH}");
+        let rule = format!(
+            "{{name: r, repositoryFilters: [{regex}{glob}{all}], excludeRepositoryFilters: [{exclude}], destinations: \
+             [{{registryRef: {{name: d}}}}], {more}}}",
+        );
+        let rule: serde_json::Value = serde_saphyr::from_str(&rule).unwrap();
+        let spec = serde_json::json!({"source": {"registryRef": {"name": "source"}}, "rules": [rule]});
+        let mut configuration = parse_configuration("team-a", "c", &serde_json::from_value(spec).unwrap()).unwrap();
+        let rule = configuration.selection.rules[0].clone();
+        configuration.selection.rules = vec![rule; 25];
+        configuration
+    }
+
+    #[test]
+    fn checks_end_with_their_number_and_with_their_time() {
+        let mut checks = Checks { left: 3, ..Checks::begin() };
+        assert_eq!([checks.spend(2), checks.spend(2), checks.spend(1)], [true, false, false]);
+        assert!(!Checks { until: Instant::now(), ..Checks::begin() }.spend(1));
+    }
+
+    #[test]
+    fn the_largest_configurations_cost_no_more_time_than_small_ones() {
+        let index = HintIndex::default();
+        let largest = largest("deleteReplication: {enabled: true}");
+        let subscribe = |number: usize| {
+            let mailbox = Arc::new(Mailbox::default());
+            let configuration = Configuration { name: format!("c{number}"), ..largest.clone() };
+            index.subscribe(Arc::new(configuration), mailbox.clone());
+            mailbox
+        };
+        let mailboxes: Vec<Arc<Mailbox>> = (0..20).map(subscribe).collect();
+        let names: Vec<String> = (0..18_000).map(|number| format!("app{number:05}")).collect();
+        let began = Instant::now();
+        let pushes = names.iter().map(|name| pushed(name, "1")).collect();
+        index.give(&source("source"), pushes, Timestamp::UNIX_EPOCH);
+        let took = began.elapsed();
+        println!("18,000 repositories, 20 configurations of 5,000 filters: {took:?}");
+        assert!(took < 2 * MAX_MATCHING, "{took:?}");
+        for mailbox in &mailboxes {
+            let mail = mailbox.take_now(usize::MAX).expect("a comparison at least");
+            assert!(mail.is_overflown && (1..20).contains(&mail.hints.len()), "{}", mail.hints.len());
+        }
+        index.give(&source("source"), vec![pushed("app", "1")], Timestamp::UNIX_EPOCH);
+        assert!(mailboxes.iter().all(|mailbox| self::names(mailbox) == (vec!["app:1".to_owned()], false)));
+
+        let began = Instant::now();
+        index.give_deleted(&source("source"), &names.iter().map(|name| name.parse().unwrap()).collect());
+        assert!(began.elapsed() < 2 * MAX_MATCHING, "{:?}", began.elapsed());
+        assert!(mailboxes.iter().all(|mailbox| self::names(mailbox).1));
+        index.give_deleted(&source("source"), &["app".parse().unwrap()].into());
+        let listed = |mailbox: &Arc<Mailbox>| mailbox.take_now(9).is_some_and(|mail| mail.deleted_in.len() == 1);
+        assert!(mailboxes.iter().all(listed));
     }
 }
