@@ -29,6 +29,8 @@ pub struct Lane {
 pub struct WaitingLane {
     /// The lane.
     pub lane: Lane,
+    /// True if an urgent image is among them.
+    pub is_urgent: bool,
     /// The highest priority of its images.
     pub priority: i32,
     /// The time since which the oldest image waits.
@@ -44,6 +46,10 @@ pub struct WorkerView {
     pub job: String,
     /// The lane that it serves.
     pub lane: Lane,
+    /// The images that it takes.
+    pub duty: WorkerDuty,
+    /// True if it copies an urgent image, or one waits for it.
+    pub is_urgent: bool,
     /// The time at which its Job was created, or adopted after a restart.
     pub made: Instant,
     /// The time of its last request; `None` before the first one.
@@ -64,6 +70,15 @@ pub struct WorkerView {
     pub is_getting_on: bool,
 }
 
+/// The images of its lane that a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerDuty {
+    /// All of them.
+    AllImages,
+    /// Urgent ones: its Job is one of those that are reserved.
+    UrgentImages,
+}
+
 /// The phase of a worker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerPhase {
@@ -80,7 +95,8 @@ pub enum WorkerPhase {
 pub struct JobLimits {
     /// The largest number of Jobs. Default: 20.
     pub jobs: usize,
-    /// The number of Jobs among them that only namespaces without a Job may start. Default: 5.
+    /// The number of Jobs among them for namespaces without a Job, and for one with urgent images of each namespace.
+    /// Default: 5.
     pub reserved: usize,
     /// The largest number of Jobs that write to one destination. Default: 4.
     pub jobs_per_destination: usize,
@@ -111,8 +127,10 @@ impl Default for JobLimits {
 /// A decision about one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobOrder {
-    /// Start a Job for the lane.
-    Start(Lane),
+    /// Start a Job for images of the lane.
+    Start(Lane, WorkerDuty),
+    /// Let the worker of this Job take all images of its lane: others have room beside the reserved Jobs.
+    Broaden(String),
     /// Let the worker of this Job end once it has no work.
     Dismiss(String),
     /// Give up the worker of this Job: its images are assigned to another.
@@ -122,9 +140,10 @@ pub enum JobOrder {
 }
 
 /// Decides about the workers. A lane has at most one that takes images; the namespace with the fewest Jobs comes first,
-/// then the one that has waited longest, and of its lanes that of the highest priority. A namespace without a Job finds
-/// some reserved for it. Where they are taken too, or its destination is full, the namespace with the most Jobs takes
-/// no more images with one of them.
+/// then the one that has waited longest, and of its lanes those with urgent images, then that of the highest priority. A
+/// namespace without a Job finds some reserved for it, and so does one lane with urgent images of each other namespace.
+/// Where they are taken too, or the destination is full, the namespace with the most Jobs takes no more images with one
+/// of them.
 ///
 /// A worker that was not heard for [`AUTHORITY_TTL`] cannot write any more: only then it is given up.
 pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &JobLimits, now: Instant) -> Vec<JobOrder> {
@@ -141,22 +160,22 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
     let unserved = unserved.filter(|waiting| waiting.hold_until.is_none_or(|until| until <= now));
     let (mut turns, mut crowded) = (LaneTurns::new(unserved, &taken), Vec::new());
     while let Some(waiting) = turns.next(&taken) {
-        if taken.has_room(waiting) {
-            taken.take(&waiting.lane);
-            orders.push(JobOrder::Start(waiting.lane.clone()));
+        if let Some(duty) = taken.duty_for(waiting) {
+            taken.take(&waiting.lane, duty);
+            orders.push(JobOrder::Start(waiting.lane.clone(), duty));
         } else {
             crowded.push(waiting);
         }
     }
-    let sought: BTreeSet<&str> = crowded.iter().map(|waiting| waiting.lane.destination.as_str()).collect();
-    let is_in_the_way = |worker: &WorkerView| {
-        !crowded.is_empty() && taken.is_full() || sought.contains(worker.lane.destination.as_str())
-    };
-    let is_over = |worker: &&WorkerView| has_done_its_share(worker, is_in_the_way(worker), limits, now);
+    let crowd = Crowd::new(&crowded);
+    let is_over = |worker: &&WorkerView| has_done_its_share(worker, crowd.wants(worker, &taken), limits, now);
     let (over, going_on): (Vec<_>, Vec<_>) = serving.into_iter().partition(is_over);
     leaving.extend(&over);
-    let yields = yielding(&crowded, going_on, leaving, taken.clone());
+    let yields = yielding(&crowded, going_on.clone(), leaving, taken.clone());
     orders.extend(over.iter().chain(&yields).map(|worker| JobOrder::Dismiss(worker.job.clone())));
+    let mut broadened = taken.clone();
+    let broadens = going_on.iter().filter(|worker| broadened.broaden(&worker.lane, worker.duty));
+    orders.extend(broadens.map(|worker| JobOrder::Broaden(worker.job.clone())));
     let kept_out: Vec<_> = crowded.into_iter().filter(|waiting| is_kept_out(waiting, &taken)).collect();
     let keeps_out = |worker: &WorkerView| {
         let is_in_place = |waiting: &&WaitingLane| {
@@ -168,6 +187,30 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
     let extended = ending.into_iter().filter(|worker| !keeps_out(worker));
     orders.extend(extended.map(|worker| JobOrder::Extend(worker.job.clone())));
     orders
+}
+
+/// What the lanes seek that cannot have a Job.
+struct Crowd<'a> {
+    destinations: BTreeSet<&'a str>,
+    /// The namespaces of which urgent images wait.
+    urgent: BTreeSet<&'a str>,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(crowded: &[&'a WaitingLane]) -> Self {
+        let urgent = crowded.iter().filter(|waiting| waiting.is_urgent);
+        Self {
+            destinations: crowded.iter().map(|waiting| waiting.lane.destination.as_str()).collect(),
+            urgent: urgent.map(|waiting| waiting.lane.namespace.as_str()).collect(),
+        }
+    }
+
+    /// Returns true if a lane could have the place of the worker.
+    fn wants(&self, worker: &WorkerView, taken: &TakenJobs<'_>) -> bool {
+        taken.is_full() && !self.destinations.is_empty()
+            || self.destinations.contains(worker.lane.destination.as_str())
+            || self.urgent.contains(worker.lane.namespace.as_str())
+    }
 }
 
 /// Returns true if the worker is to take no more images. One without work goes at once where it is in the way.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::{TakenJobs, WaitingLane};
 
 /// Lanes that wait, in the order in which they may take Jobs. The namespace with the fewest Jobs comes first, then the
-/// one that has waited longest. Priorities order the lanes of one namespace: they say nothing to others.
+/// one that has waited longest. Urgent images and priorities order the lanes of one namespace: they say nothing to
+/// others.
 pub(super) struct LaneTurns<'a> {
     lanes: BTreeMap<&'a str, NamespaceLanes<'a>>,
     /// The namespaces with lanes: by their Jobs, the time since which they wait, and name.
@@ -28,7 +29,7 @@ impl<'a> LaneTurns<'a> {
         }
         let mut order = BTreeSet::new();
         for (namespace, lanes) in &mut lanes {
-            lanes.sort_by_key(|(waiting, since)| (Reverse(waiting.priority), *since));
+            lanes.sort_by_key(|(waiting, since)| (!waiting.is_urgent, Reverse(waiting.priority), *since));
             lanes.reverse();
             let mut earliest = lanes[0].1;
             for (_, since) in lanes.iter_mut() {

@@ -9,13 +9,15 @@ fn lane(namespace: &str, destination: &str) -> Lane {
 }
 
 fn waits(namespace: &str, destination: &str, since: Instant) -> WaitingLane {
-    WaitingLane { lane: lane(namespace, destination), priority: 0, since, hold_until: None }
+    WaitingLane { lane: lane(namespace, destination), is_urgent: false, priority: 0, since, hold_until: None }
 }
 
 fn worker(job: &str, lane: Lane, now: Instant) -> WorkerView {
     WorkerView {
         job: job.into(),
         lane,
+        duty: WorkerDuty::AllImages,
+        is_urgent: false,
         made: now,
         seen: Some(now),
         idle_since: None,
@@ -28,8 +30,12 @@ fn worker(job: &str, lane: Lane, now: Instant) -> WorkerView {
     }
 }
 
+fn start(lane: Lane) -> JobOrder {
+    JobOrder::Start(lane, WorkerDuty::AllImages)
+}
+
 fn started(orders: &[JobOrder]) -> Vec<&Lane> {
-    orders.iter().filter_map(|order| if let JobOrder::Start(lane) = order { Some(lane) } else { None }).collect()
+    orders.iter().filter_map(|order| if let JobOrder::Start(lane, _) = order { Some(lane) } else { None }).collect()
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn a_worker_that_leaves_does_not_serve_its_lane() {
     let mut leaving = worker("j", lane("a", "d"), now);
     leaving.phase = WorkerPhase::Leaving;
     let orders = decide_jobs(&[waits("a", "d", now)], &[leaving], &JobLimits::default(), now);
-    assert_eq!(orders, [JobOrder::Start(lane("a", "d"))]);
+    assert_eq!(orders, [start(lane("a", "d"))]);
 }
 
 #[test]
@@ -101,7 +107,7 @@ fn no_destination_has_more_than_its_jobs_and_an_idle_worker_makes_room() {
     idle.idle_since = Some(now);
     let orders = decide_jobs(&[waits("b", "d", now)], &[idle.clone()], &limits, now);
     assert_eq!(orders, [JobOrder::Dismiss("j".into())]);
-    assert_eq!(decide_jobs(&[waits("b", "e", now)], &[idle], &limits, now), [JobOrder::Start(lane("b", "e"))]);
+    assert_eq!(decide_jobs(&[waits("b", "e", now)], &[idle], &limits, now), [start(lane("b", "e"))]);
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn a_worker_is_given_up_when_its_authority_has_run_out_and_not_before() {
     assert_eq!(decide_jobs(&waiting, std::slice::from_ref(&silent), &limits, now + AUTHORITY_TTL), []);
     let later = now + AUTHORITY_TTL + Duration::from_secs(2);
     let orders = decide_jobs(&waiting, &[silent], &limits, later);
-    assert_eq!(orders, [JobOrder::GiveUp("j".into()), JobOrder::Start(lane("a", "d"))]);
+    assert_eq!(orders, [JobOrder::GiveUp("j".into()), start(lane("a", "d"))]);
 }
 
 #[test]
@@ -242,4 +248,80 @@ fn a_namespace_with_a_job_elsewhere_gets_one_where_another_has_all() {
     // It would get the place back, as it has fewer Jobs than the one that waits.
     workers.extend(workers_at("quiet", "more", 3, now));
     assert_eq!(decide_jobs(&waiting, &workers, &limits, now), []);
+}
+
+/// Returns workers that copy a backfill of `count` lanes of `namespace`, the first one made first.
+fn backfills(namespace: &str, count: usize, now: Instant) -> Vec<WorkerView> {
+    let made = |n| now - Duration::from_secs(60 - n as u64);
+    let worker_of = |n| worker(&format!("{namespace}-{n}"), lane(namespace, &format!("{namespace}{n}")), now);
+    (0..count).map(|n| WorkerView { made: made(n), ..worker_of(n) }).collect()
+}
+
+fn pushed(namespace: &str, destination: &str, now: Instant) -> WaitingLane {
+    WaitingLane { is_urgent: true, ..waits(namespace, destination, now) }
+}
+
+#[test]
+fn a_push_has_a_reserved_job_where_backfills_have_the_others() {
+    let now = Instant::now();
+    let limits = JobLimits::default();
+    let push = |lane| JobOrder::Start(lane, WorkerDuty::UrgentImages);
+    let mut workers = backfills("a", 15, now);
+    let waiting = [waits("a", "old", now - Duration::from_secs(9)), pushed("a", "push", now)];
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [push(lane("a", "push"))], "of its own namespace");
+    workers.push(worker("b", lane("b", "b0"), now));
+    assert_eq!(decide_jobs(&[pushed("b", "push", now)], &workers, &limits, now), [push(lane("b", "push"))]);
+    // One is enough: for the next push a backfill of the namespace takes no more.
+    workers[15] = WorkerView { duty: WorkerDuty::UrgentImages, ..worker("push", lane("a", "push"), now) };
+    let waiting = [pushed("a", "next", now), pushed("a", "third", now)];
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [JobOrder::Dismiss("a-0".into())]);
+    workers.remove(0);
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now)[0], start(lane("a", "next")));
+}
+
+#[test]
+fn a_push_has_the_job_of_a_backfill_where_all_are_taken() {
+    let now = Instant::now();
+    let limits = JobLimits::default();
+    let mut workers = backfills("a", 15, now);
+    workers.extend(["b", "c", "d", "e", "f"].map(|name| worker(name, lane(name, name), now)));
+    let waiting = [pushed("b", "push", now)];
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [JobOrder::Dismiss("a-0".into())]);
+    workers[0].is_urgent = true;
+    assert_eq!(
+        decide_jobs(&waiting, &workers, &limits, now),
+        [JobOrder::Dismiss("a-1".into())],
+        "a push keeps its own"
+    );
+    workers[1].phase = WorkerPhase::Leaving;
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now), [], "one leaves already");
+    let backfill = [waits("b", "more", now)];
+    assert_eq!(decide_jobs(&backfill, &backfills("a", 20, now), &limits, now).len(), 1, "it has none");
+    workers[1].phase = WorkerPhase::Serving;
+    assert_eq!(decide_jobs(&backfill, &workers, &limits, now), [], "a backfill waits");
+}
+
+#[test]
+fn a_push_to_a_full_destination_has_the_job_of_its_own_backfill() {
+    let now = Instant::now();
+    let mut workers: Vec<_> = ["a", "b", "c", "d"].map(|name| worker(name, lane(name, "shared"), now)).into();
+    workers.extend(backfills("a", 3, now));
+    let push = WaitingLane { lane: Lane { source: "other".into(), ..lane("a", "shared") }, ..pushed("a", "", now) };
+    let limits = JobLimits::default();
+    assert_eq!(decide_jobs(&[push], &workers, &limits, now), [JobOrder::Dismiss("a".into())]);
+    assert_eq!(decide_jobs(&[pushed("e", "shared", now)], &workers, &limits, now), [], "the others have one each");
+}
+
+#[test]
+fn a_worker_for_pushes_takes_all_once_there_is_room() {
+    let now = Instant::now();
+    let limits = JobLimits::default();
+    let mut workers = backfills("a", 15, now);
+    workers.push(WorkerView { duty: WorkerDuty::UrgentImages, ..worker("push", lane("a", "push"), now) });
+    assert_eq!(decide_jobs(&[], &workers, &limits, now), []);
+    workers.remove(0);
+    assert_eq!(decide_jobs(&[], &workers, &limits, now), [JobOrder::Broaden("push".into())]);
+    workers[14].idle_since = Some(now);
+    let waiting = [pushed("a", "next", now)];
+    assert_eq!(decide_jobs(&waiting, &workers, &limits, now)[0], start(lane("a", "next")));
 }

@@ -1,4 +1,4 @@
-//! Workers that take no more images, so that lanes that are kept out have their Jobs.
+//! Workers that take no more images, so that lanes that may not wait have their Jobs.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::{TakenJobs, WaitingLane, WorkerView};
 
 /// Returns the workers among `serving` that are to take no more images, so that a lane of each namespace that is kept
-/// out has a Job: of each namespace one at a time. A worker of `leaving` makes room for one of them already, if it is
-/// of use to that.
+/// out, or has urgent images, has a Job: of each namespace one lane at a time. A worker of `leaving` makes room for one
+/// of them already, if its place is of use to that.
 pub(super) fn yielding<'a>(
     crowded: &[&'a WaitingLane],
     mut serving: Vec<&'a WorkerView>,
@@ -18,10 +18,10 @@ pub(super) fn yielding<'a>(
     for waiting in crowded {
         let (namespace, destination) = (waiting.lane.namespace.as_str(), waiting.lane.destination.as_str());
         // Lanes from other sources are in the same position.
-        if helped.contains(namespace) || !seen.insert((namespace, destination)) || taken.has_room(waiting) {
+        if helped.contains(namespace) || !seen.insert((namespace, destination, waiting.is_urgent)) {
             continue;
         }
-        if !is_kept_out(waiting, &taken) {
+        if taken.duty_for(waiting).is_some() || !(waiting.is_urgent || is_kept_out(waiting, &taken)) {
             continue;
         }
         let is_of_use = |worker: &&WorkerView| makes_room(worker, waiting, &taken);
@@ -35,8 +35,10 @@ pub(super) fn yielding<'a>(
         };
         // The next ones meet what will be, once this worker has ended.
         helped.insert(namespace);
-        taken.give_back(&worker.lane);
-        taken.take(&waiting.lane);
+        taken.give_back(&worker.lane, worker.duty);
+        if let Some(duty) = taken.duty_for(waiting) {
+            taken.take(&waiting.lane, duty);
+        }
     }
     yielding
 }
@@ -51,29 +53,38 @@ pub(super) fn is_kept_out(waiting: &WaitingLane, taken: &TakenJobs<'_>) -> bool 
 }
 
 /// Returns the index of the worker that yields to the lane: the oldest of the namespace with the most Jobs, at the
-/// destination if that is full. Each namespace keeps one, and no fewer than the one that is kept out has then: it would
-/// take the place back.
+/// destination if that is full.
 fn chosen(serving: &[&WorkerView], waiting: &WaitingLane, taken: &TakenJobs<'_>) -> Option<usize> {
-    let (namespace, destination) = (waiting.lane.namespace.as_str(), waiting.lane.destination.as_str());
+    let destination = waiting.lane.destination.as_str();
     let is_full_there = taken.is_full_at(destination);
     let jobs = |worker: &WorkerView| {
         let theirs = worker.lane.namespace.as_str();
         if is_full_there { taken.of_at(theirs, destination) } else { taken.of(theirs) }
     };
-    let yields = |worker: &WorkerView| {
-        jobs(worker) > 1
-            && taken.of(&worker.lane.namespace) > taken.of(namespace) + 1
-            && makes_room(worker, waiting, taken)
-    };
+    let yields =
+        |worker: &WorkerView| (may_ask(worker, waiting, jobs(worker), taken)) && makes_room(worker, waiting, taken);
     let candidates = serving.iter().enumerate().filter(|(_, worker)| yields(worker));
+    let turn = |worker: &WorkerView| (worker.is_urgent, worker.made);
     candidates
-        .min_by_key(|(_, worker)| (Reverse(jobs(worker)), worker.lane.namespace.as_str(), worker.made))
+        .min_by_key(|(_, worker)| (Reverse(jobs(worker)), worker.lane.namespace.as_str(), turn(worker)))
         .map(|(index, _)| index)
+}
+
+/// Returns true if the worker's namespace, which has `jobs` of those in question, owes one to the lane. Each keeps one,
+/// and no fewer than the namespace of the lane has then: it would take the place back. A namespace owes its own urgent
+/// images any worker that copies others.
+fn may_ask(worker: &WorkerView, waiting: &WaitingLane, jobs: usize, taken: &TakenJobs<'_>) -> bool {
+    let (theirs, namespace) = (worker.lane.namespace.as_str(), waiting.lane.namespace.as_str());
+    if theirs == namespace {
+        return waiting.is_urgent && !worker.is_urgent;
+    }
+    let is_spared = worker.is_urgent && taken.of(namespace) > 0;
+    !is_spared && jobs > 1 && taken.of(theirs) > taken.of(namespace) + 1
 }
 
 /// Returns true if the lane may take a Job once the worker has ended.
 fn makes_room(worker: &WorkerView, waiting: &WaitingLane, taken: &TakenJobs<'_>) -> bool {
     let mut then = taken.clone();
-    then.give_back(&worker.lane);
-    then.has_room(waiting)
+    then.give_back(&worker.lane, worker.duty);
+    then.duty_for(waiting).is_some()
 }
