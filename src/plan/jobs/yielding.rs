@@ -62,7 +62,7 @@ fn chosen(serving: &[&WorkerView], waiting: &WaitingLane, taken: &TakenJobs<'_>)
         if is_full_there { taken.of_at(theirs, destination) } else { taken.of(theirs) }
     };
     let yields =
-        |worker: &WorkerView| (may_ask(worker, waiting, jobs(worker), taken)) && makes_room(worker, waiting, taken);
+        |worker: &WorkerView| may_ask(worker, waiting, jobs(worker), taken) && makes_room(worker, waiting, taken);
     let candidates = serving.iter().enumerate().filter(|(_, worker)| yields(worker));
     let turn = |worker: &WorkerView| (worker.is_urgent, worker.made);
     candidates
