@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use self::priority_line::PriorityLine;
+use self::priority_line::{PriorityLine, Turn};
 use self::worker_record::WorkerRecord;
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
-use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerPhase, WorkerView};
+use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerDuty, WorkerPhase, WorkerView};
 use crate::terms::FailureCode;
 
 /// All images that Jobs copy, and the workers that copy them. Decides nothing about Jobs, sends nothing.
@@ -65,6 +65,8 @@ struct QueuedItem {
     submission: Submission,
     /// The Job whose worker has it.
     job: Option<String>,
+    /// Its place in the line of its lane, while no worker has it.
+    turn: Option<Turn>,
     /// Workers that were lost with it.
     losses: u32,
     since: Instant,
@@ -92,24 +94,33 @@ impl WorkQueue {
     pub(crate) fn submit(&mut self, submission: Submission, now: Instant) -> watch::Receiver<ItemState> {
         let (state, receiver) = watch::channel(ItemState::Waiting);
         let id = submission.item.id.clone();
-        self.enqueue(&submission, QueueEnd::Back);
-        self.items.insert(id, QueuedItem { submission, job: None, losses: 0, since: now, state });
+        self.withdraw(&id);
+        self.items.insert(id.clone(), QueuedItem { submission, job: None, turn: None, losses: 0, since: now, state });
+        self.enqueue(&id, QueueEnd::Back);
         receiver
     }
 
     /// Takes an image back: the next answer to the worker that has it cancels it.
     pub(crate) fn withdraw(&mut self, id: &ItemId) {
+        self.release(id);
         self.items.remove(id);
     }
 
     /// Adds a worker that is about to start, in a Job that lives for `life`.
-    pub(crate) fn add_worker(&mut self, job: &str, lane: Lane, life: Duration, now: Instant) {
-        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, false, life, now));
+    pub(crate) fn add_worker(&mut self, job: &str, lane: Lane, duty: WorkerDuty, life: Duration, now: Instant) {
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, duty, false, life, now));
     }
 
     /// Adds a worker that an earlier operator process has started, in a Job that lives for another `life`.
     pub(crate) fn adopt_worker(&mut self, job: &str, lane: Lane, life: Duration, now: Instant) {
-        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, true, life, now));
+        self.workers.insert(job.to_owned(), WorkerRecord::new(lane, WorkerDuty::AllImages, true, life, now));
+    }
+
+    /// Lets a worker take all images of its lane.
+    pub(crate) fn broaden(&mut self, job: &str) {
+        if let Some(worker) = self.workers.get_mut(job) {
+            worker.duty = WorkerDuty::AllImages;
+        }
     }
 
     /// Notes that a Job lives longer.
@@ -137,28 +148,21 @@ impl WorkQueue {
     /// because of `cause`.
     pub(crate) fn give_up(&mut self, job: &str, cause: &str, now: Instant) {
         let Some(worker) = self.workers.remove(job) else { return };
-        let mut had: Vec<ItemId> = Vec::new();
-        self.items.retain(|id, item| {
-            if item.job.as_deref() != Some(job) {
-                return true;
-            }
+        for id in &worker.items {
+            let Some(item) = self.items.get_mut(id) else { continue };
             item.losses += 1;
             item.job = None;
             if item.losses >= MAX_LOSSES {
                 item.state.send_replace(ItemState::Ended(lost(id, item.losses, cause), Some(job.to_owned())));
-                return false;
+                self.items.remove(id);
+                continue;
             }
             item.state.send_replace(ItemState::Waiting);
-            had.push(id.clone());
-            true
-        });
-        for id in &had {
-            let submission = self.items[id].submission.clone();
-            self.enqueue(&submission, QueueEnd::Front);
+            self.enqueue(id, QueueEnd::Front);
         }
         let queue = self.lanes.entry(worker.lane.clone()).or_default();
         // A worker that was dismissed, or had nothing to do, is no loss.
-        if !had.is_empty() || worker.seen.is_none() {
+        if !worker.items.is_empty() || worker.seen.is_none() {
             queue.losses += 1;
             let pause = MIN_PAUSE.saturating_mul(1 << (queue.losses - 1).min(6)).min(MAX_PAUSE);
             queue.hold_until = Some(now + pause);
@@ -227,10 +231,10 @@ impl WorkQueue {
         };
         let gone = report.held.iter().any(is_gone);
         let waits = self.lanes.get(&worker.lane).is_some_and(|queue| {
-            let is_live = |id: &ItemId| self.items.get(id).is_some_and(|item| item.job.is_none());
             let has = report.held.len();
-            (has < report.slots && queue.waiting.iter().any(is_live))
-                || (has < report.slots + URGENT_SLOTS && queue.urgent.iter().any(is_live))
+            let takes_all = worker.duty == WorkerDuty::AllImages;
+            (has < report.slots && takes_all && !queue.waiting.is_empty())
+                || (has < report.slots + URGENT_SLOTS && !queue.urgent.is_empty())
         });
         let is_leaving = worker.phase == WorkerPhase::Leaving;
         gone || (waits && !is_leaving) || (is_leaving && report.held.is_empty())
@@ -238,25 +242,23 @@ impl WorkQueue {
 
     /// Returns the lanes in which images wait, and all workers, for decisions about Jobs.
     pub(crate) fn overview(&mut self) -> (Vec<WaitingLane>, Vec<WorkerView>) {
-        let items = &self.items;
-        for queue in self.lanes.values_mut() {
-            let waits = |id: &ItemId| items.get(id).is_some_and(|item| item.job.is_none());
-            queue.urgent.retain(waits);
-            queue.waiting.retain(waits);
-        }
         self.lanes.retain(|_, queue| !queue.is_forgotten());
         let lanes = self.lanes.iter().filter_map(|(lane, queue)| {
-            let queued = queue.urgent.iter().chain(queue.waiting.iter()).filter_map(|id| items.get(id));
-            let first = queued.map(|item| (item.since, item.submission.priority));
-            let (since, priority) = first.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
-            Some(WaitingLane { lane: lane.clone(), priority, since, hold_until: queue.hold_until })
+            let lines = [queue.urgent.summary(), queue.waiting.summary()].into_iter().flatten();
+            let (priority, since) = lines.reduce(|a, b| (a.0.max(b.0), a.1.min(b.1)))?;
+            let is_urgent = !queue.urgent.is_empty();
+            Some(WaitingLane { lane: lane.clone(), is_urgent, priority, since, hold_until: queue.hold_until })
         });
         (lanes.collect(), self.workers())
     }
 
     /// Returns all workers.
     pub(crate) fn workers(&self) -> Vec<WorkerView> {
-        self.workers.iter().map(|(job, worker)| worker.view(job)).collect()
+        let is_urgent = |worker: &WorkerRecord| {
+            let waits = self.lanes.get(&worker.lane).is_some_and(|queue| !queue.urgent.is_empty());
+            waits || worker.items.iter().any(|id| self.items.get(id).is_some_and(|item| item.submission.urgent))
+        };
+        self.workers.iter().map(|(job, worker)| worker.view(job, is_urgent(worker))).collect()
     }
 
     /// Returns the lane of a worker.
@@ -278,9 +280,11 @@ impl WorkQueue {
         // An image that was copied for an earlier operator process, and handed in again meanwhile, is there and read
         // back.
         let is_there = item.job.is_none() && item.submission.lane == *lane && ended.result.is_ok();
-        if (is_its_own || is_there)
-            && let Some(item) = self.items.remove(&ended.id)
-        {
+        if !is_its_own && !is_there {
+            return;
+        }
+        self.release(&ended.id);
+        if let Some(item) = self.items.remove(&ended.id) {
             item.state.send_replace(ItemState::Ended(ended.clone(), Some(job.to_owned())));
             if let Some(worker) = self.workers.get_mut(job) {
                 worker.moved += ended.moved;
@@ -297,9 +301,9 @@ impl WorkQueue {
         let may_wait = may_wait && !self.is_superseded(held, lane);
         match self.items.get_mut(&held.id) {
             Some(item) if item.submission.lane == *lane && item.job.as_deref().is_none_or(|other| other == job) => {
-                item.job = Some(job.to_owned());
                 item.state.send_replace(ItemState::Running { bytes: held.bytes });
                 answer.keep.push(held.id.clone());
+                self.assign(&held.id, job);
             }
             // Until it is handed in again it goes on without authority.
             None if may_wait => {}
@@ -311,41 +315,58 @@ impl WorkQueue {
     /// Returns the number of new ones.
     fn hand_out(&mut self, job: &str, lane: &Lane, report: &Report, answer: &mut ReportAnswer) -> usize {
         let is_held = |id: &ItemId| report.held.iter().any(|held| held.id == *id);
-        let given = self.items.values().filter(|item| item.job.as_deref() == Some(job));
-        answer.items = given.map(|item| item.submission.item.clone()).filter(|item| !is_held(&item.id)).collect();
-        let Some(worker) = self.workers.get(job).filter(|worker| worker.phase == WorkerPhase::Serving) else {
+        let Some(worker) = self.workers.get(job) else { return 0 };
+        let given = worker.items.iter().filter(|id| !is_held(id)).filter_map(|id| self.items.get(id));
+        answer.items = given.map(|item| item.submission.item.clone()).collect();
+        let takes_all = worker.duty == WorkerDuty::AllImages;
+        if worker.phase != WorkerPhase::Serving {
             return 0;
-        };
-        let Some(queue) = self.lanes.get_mut(&worker.lane) else { return 0 };
+        }
         let again = answer.items.len();
         let mut count = report.held.len() + answer.items.len();
         while count < report.slots + URGENT_SLOTS {
-            let next = match queue.urgent.pop() {
-                Some(id) => id,
-                None if count < report.slots => match queue.waiting.pop() {
-                    Some(id) => id,
-                    None => break,
-                },
-                None => break,
-            };
-            if let Some(item) = self.items.get_mut(&next)
-                && item.job.is_none()
-                && item.submission.lane == *lane
-            {
-                item.job = Some(job.to_owned());
+            let Some(queue) = self.lanes.get_mut(lane) else { break };
+            let others = if takes_all && count < report.slots { Some(&mut queue.waiting) } else { None };
+            let Some(next) = queue.urgent.pop().or_else(|| others?.pop()) else { break };
+            if let Some(item) = self.items.get(&next) {
                 answer.items.push(item.submission.item.clone());
                 count += 1;
             }
+            self.assign(&next, job);
         }
         answer.items.len() - again
     }
 
-    fn enqueue(&mut self, submission: &Submission, end: QueueEnd) {
-        let queue = self.lanes.entry(submission.lane.clone()).or_default();
-        let line = if submission.urgent { &mut queue.urgent } else { &mut queue.waiting };
-        match end {
-            QueueEnd::Front => line.push_front(submission.priority, submission.item.id.clone()),
-            QueueEnd::Back => line.push_back(submission.priority, submission.item.id.clone()),
+    /// Lets an image wait in the line of its lane.
+    fn enqueue(&mut self, id: &ItemId, end: QueueEnd) {
+        let Some(item) = self.items.get_mut(id) else { return };
+        let Submission { lane, urgent, priority, .. } = &item.submission;
+        let queue = self.lanes.entry(lane.clone()).or_default();
+        let line = if *urgent { &mut queue.urgent } else { &mut queue.waiting };
+        item.turn = Some(match end {
+            QueueEnd::Front => line.push_front(*priority, id.clone(), item.since),
+            QueueEnd::Back => line.push_back(*priority, id.clone(), item.since),
+        });
+    }
+
+    /// Assigns an image to the worker of `job`.
+    fn assign(&mut self, id: &ItemId, job: &str) {
+        self.release(id);
+        if let (Some(item), Some(worker)) = (self.items.get_mut(id), self.workers.get_mut(job)) {
+            item.job = Some(job.to_owned());
+            worker.items.insert(id.clone());
+        }
+    }
+
+    /// Takes an image out of its line, and from the worker that has it.
+    fn release(&mut self, id: &ItemId) {
+        let Some(item) = self.items.get_mut(id) else { return };
+        if let (Some(turn), Some(queue)) = (item.turn.take(), self.lanes.get_mut(&item.submission.lane)) {
+            let line = if item.submission.urgent { &mut queue.urgent } else { &mut queue.waiting };
+            line.remove(turn);
+        }
+        if let Some(worker) = item.job.take().and_then(|job| self.workers.get_mut(&job)) {
+            worker.items.remove(id);
         }
     }
 }

@@ -134,7 +134,7 @@ impl InProcess {
     }
 
     /// Does `work`, counts its bytes every second and reports them every [`REPORT_EVERY`]. Returns `None` if it is stopped,
-    /// as it moves next to nothing and others have no slot.
+    /// so that a namespace without a slot has its turn.
     async fn watched<T>(
         &self,
         work: impl Future<Output = T>,
@@ -200,7 +200,7 @@ impl Authority for GrantedConsent {
 
 /// The message of a copy that has made room for others.
 const YIELDED: &str =
-    "it moved less than 64 KiB a second while too many copies did, and others had no slot: it goes on later";
+    "it made room for a namespace of which no image was copied, as all slots were taken: it goes on later";
 /// The session of the copies in this process: it differs from that of every worker.
 const IN_PROCESS: &str = "operator";
 /// Longer than it takes to look at every tag that may need a manifest.

@@ -1,7 +1,7 @@
 //! Controls the copy Jobs: observes Jobs and pods, decides by `plan`, starts and gives up Jobs, publishes why they
 //! wait.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::cluster::{
 use crate::heartbeats::Heartbeats;
 use crate::image::hex;
 use crate::metrics::Metrics;
-use crate::plan::{EXTENSION, JobLimits, JobOrder, Lane, WorkerView, decide_jobs};
+use crate::plan::{EXTENSION, JobLimits, JobOrder, Lane, WaitingLane, WorkerDuty, WorkerView, decide_jobs};
 
 /// Adopts the Jobs that an earlier operator process has started: workers that run go on, Jobs that are half made are
 /// deleted. While workers run, nothing is granted before `grants_end`: until then they may use what they were granted.
@@ -143,13 +143,19 @@ impl Workforce {
     async fn pass(&mut self) {
         let now = Instant::now();
         let ended = self.observe();
-        let (mut waiting, workers) = self.control.dispatcher.queue().overview();
+        let (waiting, workers) = self.control.dispatcher.queue().overview();
         self.failed_starts.retain(|_, (_, until)| *until > now);
-        waiting.retain(|waiting| !self.failed_starts.contains_key(&waiting.lane));
+        let lanes: BTreeSet<Lane> = waiting.iter().map(|waiting| waiting.lane.clone()).collect();
+        let may_start = |waiting: &WaitingLane| !self.failed_starts.contains_key(&waiting.lane);
+        let waiting: Vec<_> = waiting.into_iter().filter(may_start).collect();
         self.quiet = waiting.is_empty() && workers.is_empty() && self.failed_starts.is_empty();
         for order in decide_jobs(&waiting, &workers, &self.limits, now) {
             match order {
-                JobOrder::Start(lane) => self.start(lane).await,
+                JobOrder::Start(lane, duty) => self.start(lane, duty).await,
+                JobOrder::Broaden(job) => {
+                    self.control.dispatcher.queue().broaden(&job);
+                    self.control.dispatcher.wake();
+                }
                 JobOrder::Dismiss(job) => {
                     self.control.dispatcher.queue().dismiss(&job);
                     self.control.dispatcher.wake();
@@ -160,7 +166,7 @@ impl Workforce {
         }
         self.control.dispatcher.divide_limits();
         self.delete_orphans().await;
-        self.publish_problems(now).await;
+        self.publish_problems(&lanes, now).await;
     }
 
     /// Notes in the queue which workers have ended. Returns the causes by Job.
@@ -170,7 +176,7 @@ impl Workforce {
         for job in &jobs {
             self.shown.insert(job.name_any());
         }
-        let (_, workers) = self.control.dispatcher.queue().overview();
+        let workers = self.control.dispatcher.queue().workers();
         for worker in workers {
             let job = jobs.iter().find(|job| job.name_any() == worker.job);
             let pod = pods.iter().find(|pod| pod.labels().get(JOB_NAME) == Some(&worker.job));
@@ -189,11 +195,11 @@ impl Workforce {
         ended
     }
 
-    async fn start(&mut self, lane: Lane) {
+    async fn start(&mut self, lane: Lane, duty: WorkerDuty) {
         let Some(class) = self.control.classes.get(&lane.class, &lane.namespace).cloned() else { return };
         let name =
             format!("transship-{}-{:08x}", &lane.namespace[..lane.namespace.len().min(30)], rand::random::<u32>());
-        if let Err(error) = self.make(&name, &lane, &class).await {
+        if let Err(error) = self.make(&name, (&lane, duty), &class).await {
             let cause = error.to_string();
             tracing::warn!(job = %name, %cause, "a Job could not be started");
             self.control.dispatcher.dismiss(&name);
@@ -205,7 +211,12 @@ impl Workforce {
         }
     }
 
-    async fn make(&self, name: &str, lane: &Lane, class: &ExecutionClass) -> Result<(), StartError> {
+    async fn make(
+        &self,
+        name: &str,
+        (lane, duty): (&Lane, WorkerDuty),
+        class: &ExecutionClass,
+    ) -> Result<(), StartError> {
         let authorities = self.control.authorities.borrow().clone();
         if authorities.is_empty() {
             return Err(StartError::NoCertificate);
@@ -215,7 +226,7 @@ impl Workforce {
         let token = hex(&bytes);
         let hash = token_hash(&token);
         let life = Duration::from_secs(class.deadline_seconds.unsigned_abs());
-        self.control.dispatcher.queue().add_worker(name, lane.clone(), life, Instant::now());
+        self.control.dispatcher.queue().add_worker(name, lane.clone(), duty, life, Instant::now());
         self.control.dispatcher.admit(&hash, name);
         Ok(self.control.jobs.start(name, lane, class, WorkerToken { token: &token, hash: &hash }, &authorities).await?)
     }
@@ -233,7 +244,7 @@ impl Workforce {
     async fn give_up(&mut self, job: &str, cause: Option<&String>) {
         let silent = "it was silent, and its authority ran out".to_owned();
         let cause = cause.unwrap_or(&silent);
-        let (_, workers) = self.control.dispatcher.queue().overview();
+        let workers = self.control.dispatcher.queue().workers();
         if let Some(worker) = workers.iter().find(|worker| worker.job == job && worker.seen.is_none()) {
             self.last_ends.insert(worker.lane.clone(), format!("the pod of Job {job} ended: {cause}"));
         }
@@ -252,7 +263,7 @@ impl Workforce {
     /// Deletes Jobs without a worker in the queue: their deletion failed when they were given up, or the answer to
     /// their creation was lost.
     async fn delete_orphans(&self) {
-        let (_, workers) = self.control.dispatcher.queue().overview();
+        let workers = self.control.dispatcher.queue().workers();
         for job in self.known_jobs.state() {
             let name = job.name_any();
             let is_known = workers.iter().any(|worker| worker.job == name);
@@ -273,16 +284,15 @@ impl Workforce {
     }
 
     /// Publishes for each lane whose worker has not called for a while the problem of its pod.
-    async fn publish_problems(&mut self, now: Instant) {
-        let (waiting, workers) = self.control.dispatcher.queue().overview();
+    async fn publish_problems(&mut self, waiting: &BTreeSet<Lane>, now: Instant) {
+        let workers = self.control.dispatcher.queue().workers();
         let mut problems: BTreeMap<Lane, String> = BTreeMap::new();
         for (lane, (cause, _)) in &self.failed_starts {
             problems.insert(lane.clone(), format!("no Job could be made: {cause}"));
         }
         // Between two attempts the last problem stands, so that the condition does not come and go.
         let is_wanted = |lane: &Lane| {
-            waiting.iter().any(|waiting| waiting.lane == *lane)
-                && !workers.iter().any(|worker| worker.lane == *lane && worker.seen.is_some())
+            waiting.contains(lane) && !workers.iter().any(|worker| worker.lane == *lane && worker.seen.is_some())
         };
         self.last_ends.retain(|lane, _| is_wanted(lane));
         problems.extend(self.last_ends.clone());

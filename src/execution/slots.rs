@@ -35,6 +35,21 @@ struct GroupSlot {
     /// Copies that have begun, or ended without that.
     counted: watch::Sender<usize>,
     throughput: Locked<Throughput>,
+    requested: Locked<EndRequest>,
+}
+
+/// The time since which the copies of a group are asked to end without a break.
+#[derive(Debug, Default)]
+struct EndRequest(Option<Instant>);
+
+impl EndRequest {
+    /// Notes if the copies are asked to end now. Returns true once they are to: slow ones at once, others if no other
+    /// slot became free for a while.
+    fn is_due(&mut self, is_asked: bool, is_slow: bool, now: Instant) -> bool {
+        let since = is_asked.then(|| *self.0.get_or_insert(now));
+        self.0 = since;
+        since.is_some_and(|since| is_slow || now.saturating_duration_since(since) >= PATIENCE)
+    }
 }
 
 /// The bytes of a group's copies in the present period.
@@ -89,7 +104,8 @@ impl Slots {
         let key = (uid.to_owned(), group.number);
         let shared = groups.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let throughput = Locked::new(Throughput::new(Instant::now()));
-            let shared = Arc::new(GroupSlot { slot: OnceCell::new(), counted: watch::Sender::new(0), throughput });
+            let (slot, counted, requested) = (OnceCell::new(), watch::Sender::new(0), Locked::default());
+            let shared = Arc::new(GroupSlot { slot, counted, throughput, requested });
             groups.insert(key, Arc::downgrade(&shared));
             shared
         });
@@ -115,14 +131,16 @@ impl Member {
     }
 
     /// Notes the bytes that this copy has moved so far; to be called every second or so. Copies that move next to
-    /// nothing go on, but their slot is another's. Returns true if the copy is to end, as too many are slow.
+    /// nothing go on, but their slot is another's. Returns true if the copy is to end, so that a namespace without any
+    /// has its turn.
     pub(crate) fn note(&mut self, bytes: u64) -> bool {
         let moved = bytes.saturating_sub(std::mem::replace(&mut self.bytes, bytes));
         let verdict = self.shared.throughput.lock().add(moved, Instant::now());
         let Some(slot) = self.shared.slot.get() else { return false };
         verdict.into_iter().for_each(|is_slow| slot.set_slow(is_slow));
         let is_slow = self.shared.throughput.lock().is_slow;
-        is_slow && slot.must_end()
+        let is_asked = slot.must_end();
+        self.shared.requested.lock().is_due(is_asked, is_slow, Instant::now())
     }
 
     fn count(&mut self) {
@@ -145,6 +163,8 @@ const MAX_WAIT: Duration = Duration::from_millis(250);
 /// host, does then.
 const FLOOR: u64 = 64 << 10;
 const PERIOD: Duration = Duration::from_secs(5);
+/// The time in which another copy may end, before one that is not slow has to.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +200,18 @@ mod tests {
         assert!(first.begin().now_or_never().is_some());
         let mut alone = member(&slots, "c", (1, 2));
         alone.begin().await;
+    }
+
+    #[test]
+    fn a_copy_that_gets_on_ends_only_if_no_other_makes_room() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut request = EndRequest::default();
+        let asked = [(true, 0), (true, 9), (false, 10), (true, 11), (true, 20)];
+        assert!(asked.iter().all(|(is_asked, seconds)| !request.is_due(*is_asked, false, at(*seconds))));
+        assert!(request.is_due(true, false, at(21)));
+        assert!(EndRequest::default().is_due(true, true, began), "a slow one ends at once");
+        assert!(!request.is_due(false, true, at(22)));
     }
 
     #[test]

@@ -185,17 +185,24 @@ impl<T> FairQueue<T> {
         self.slow = self.slow + usize::from(is_slow) - usize::from(was_slow);
     }
 
-    /// Returns a slow entry that is to end and to come back later, so that a namespace without any has its turn: more are
-    /// slow than may lend their slots.
+    /// Returns an entry that is to end and to come back later, so that a namespace without any has its turn: a slow one
+    /// where more are slow than may lend their slots, else one of the namespace with the most.
     pub fn to_end(&self) -> Option<Ticket> {
         let is_waiting = || self.order.first().is_some_and(|(running, ..)| *running == 0);
-        if self.slow <= MAX_SLOW || !is_waiting() || self.next_namespace().is_some() {
+        if !is_waiting() || self.next_namespace().is_some() {
             return None;
         }
-        let slow = self.entries.iter().filter(|(_, entry)| entry.phase == EntryPhase::Slow);
         let share = |entry: &QueueEntry| self.shares.get(&entry.owner.namespace).map_or(0, |share| share.running);
+        let is_meant = |entry: &QueueEntry| match entry.phase {
+            EntryPhase::Waiting => false,
+            // The end of one that lends its slot makes no room.
+            EntryPhase::Slow => self.slow > MAX_SLOW,
+            EntryPhase::Running => self.slow <= MAX_SLOW && share(entry) > 1,
+        };
+        let meant = self.entries.iter().filter(|(_, entry)| is_meant(entry));
         // The one that came last has moved least.
-        slow.max_by_key(|(ticket, entry)| (share(entry), **ticket)).map(|(ticket, _)| *ticket)
+        let turn = |ticket: Ticket, entry: &QueueEntry| (share(entry), !entry.owner.is_urgent, ticket);
+        meant.max_by_key(|(ticket, entry)| turn(**ticket, entry)).map(|(ticket, _)| *ticket)
     }
 
     /// Returns the number of entries that wait.
@@ -392,6 +399,53 @@ mod tests {
         queue.remove(ended);
         assert_eq!(names(&mut queue), ["good"]);
         assert_eq!(queue.to_end(), None, "only for a namespace that has none");
+    }
+
+    #[test]
+    fn pushes_of_a_few_namespaces_keep_no_other_one_out() {
+        for (others, pushes) in [(4, 2), (8, 1)] {
+            let mut queue = queue(16, 8);
+            push(&mut queue, 16, &owner("a", "h"), "a");
+            let first = started(&mut queue);
+            for other in 0..others {
+                push(&mut queue, pushes, &urgent(&format!("other-{other}"), "h"), "push");
+            }
+            assert_eq!(names(&mut queue).len(), 8);
+            assert_eq!(queue.to_end(), None, "each has one");
+            push(&mut queue, 2, &owner("late", "h"), "late");
+            assert_eq!(names(&mut queue), [""; 0]);
+            assert_eq!(queue.to_end(), Some(first[15].0), "the one that came last has moved least");
+            queue.set_slow(first[14].0, true);
+            assert_eq!(names(&mut queue), ["late"], "it lends its slot");
+            assert_eq!(queue.to_end(), None, "only for a namespace that has none");
+        }
+    }
+
+    #[test]
+    fn one_entry_each_ends_for_none_and_a_push_after_the_others() {
+        let mut queue = queue(2, 1);
+        for name in ["a", "b", "c", "d"] {
+            queue.push(owner(name, "h"), name);
+        }
+        assert_eq!((started(&mut queue).len(), queue.to_end()), (3, None));
+        let mut queue = super::tests::queue(2, 1);
+        queue.push(owner("a", "h"), "backfill");
+        let backfill = started(&mut queue)[0].0;
+        push(&mut queue, 2, &urgent("a", "h"), "push");
+        assert_eq!(names(&mut queue).len(), 2);
+        queue.push(owner("b", "h"), "b");
+        assert_eq!(queue.to_end(), Some(backfill));
+    }
+
+    #[test]
+    fn two_namespaces_end_nothing_of_one_another() {
+        let mut queue = queue(16, 8);
+        push(&mut queue, 40, &owner("a", "h"), "a");
+        assert_eq!(names(&mut queue).len(), 16);
+        push(&mut queue, 9, &urgent("a", "h"), "push");
+        assert_eq!(names(&mut queue), ["push"; 2]);
+        push(&mut queue, 40, &owner("b", "h"), "b");
+        assert_eq!((names(&mut queue), queue.to_end()), (vec!["b"], None));
     }
 
     #[test]

@@ -51,7 +51,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::plan::Lane;
+    use crate::plan::{Lane, WorkerDuty};
 
     fn worker(job: &str, source: &str, destination: &str, is_busy: bool) -> WorkerView {
         let now = Instant::now();
@@ -63,6 +63,8 @@ mod tests {
                 destination: destination.to_owned(),
                 class: "default".to_owned(),
             },
+            duty: WorkerDuty::AllImages,
+            is_urgent: false,
             made: now,
             seen: Some(now),
             idle_since: (!is_busy).then_some(now),

@@ -63,8 +63,8 @@ pub use image_entries::image_status;
 pub use image_record::{ImageRecord, RecordBucket};
 pub use image_request::ImageRequest;
 pub use jobs::{
-    AUTHORITY_TTL, EXTENSION, GRANT_LASTS, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerPhase,
-    WorkerView, decide_jobs,
+    AUTHORITY_TTL, EXTENSION, GRANT_LASTS, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerDuty,
+    WorkerPhase, WorkerView, decide_jobs,
 };
 pub use lag::{LagQuantiles, LagWatch, LagWindow, lag, lag_text};
 pub use lease::{LEADS_FOR, LEASE_DURATION, LOOK_EVERY, LeaseBid, LeaseCandidate, LeaseSighting, RENEW_EVERY};

@@ -55,7 +55,7 @@ impl FairSlot {
         self.slots.start();
     }
 
-    /// Returns true if the task, which is slow, is to end and to come back later: too many are slow.
+    /// Returns true if the task is to end and to come back later, as all slots are taken and a namespace has none.
     pub(crate) fn must_end(&self) -> bool {
         self.slots.0.lock().to_end() == Some(self.ticket)
     }

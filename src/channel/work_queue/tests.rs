@@ -49,7 +49,7 @@ fn ids(items: &[Item]) -> Vec<&str> {
 
 fn queue_with_worker(now: Instant) -> WorkQueue {
     let mut queue = WorkQueue::default();
-    queue.add_worker("job", lane(), LIFE, now);
+    queue.add_worker("job", lane(), WorkerDuty::AllImages, LIFE, now);
     queue
 }
 
@@ -102,6 +102,59 @@ fn an_urgent_image_is_given_beyond_the_slots_and_before_the_others() {
 }
 
 #[test]
+fn a_worker_for_urgent_images_takes_no_others_until_there_is_room() {
+    let now = Instant::now();
+    let mut queue = WorkQueue::default();
+    queue.add_worker("job", lane(), WorkerDuty::UrgentImages, LIFE, now);
+    let _state: Vec<_> =
+        [("a", false), ("h", true)].map(|(id, urgent)| queue.submit(submission(id, urgent), now)).into();
+    let (waiting, workers) = queue.overview();
+    assert!(waiting[0].is_urgent && workers[0].is_urgent);
+    assert_eq!(ids(&queue.report("job", &report("x", 1, &[], &[]), now).unwrap().items), ["h"]);
+    let (waiting, workers) = queue.overview();
+    assert_eq!((waiting[0].is_urgent, workers[0].is_urgent), (false, true));
+    assert!(!queue.has_news("job", &report("x", 2, &["h"], &[])));
+    assert!(queue.report("job", &report("x", 2, &[], &["h"]), now).unwrap().items.is_empty());
+    assert!(!queue.overview().1[0].is_urgent);
+    queue.broaden("job");
+    assert!(queue.has_news("job", &report("x", 3, &[], &[])));
+    assert_eq!(ids(&queue.report("job", &report("x", 3, &[], &[]), now).unwrap().items), ["a"]);
+}
+
+#[test]
+fn images_that_no_longer_wait_leave_nothing_behind() {
+    let now = Instant::now();
+    let mut queue = queue_with_worker(now);
+    let _state: Vec<_> = ["a", "b", "c", "d"].map(|id| queue.submit(submission(id, id == "d"), now)).into();
+    let _again = queue.submit(submission("c", false), now);
+    queue.report("job", &report("x", 1, &["b"], &[]), now).unwrap();
+    assert_eq!(queue.workers["job"].items.len(), 2, "what it had, and the urgent one");
+    for id in ["a", "b", "c", "d"] {
+        queue.withdraw(&ItemId(id.into()));
+    }
+    assert!(queue.workers["job"].items.is_empty() && queue.items.is_empty());
+    assert!(queue.overview().0.is_empty() && queue.lanes.is_empty());
+}
+
+#[test]
+fn a_report_costs_no_more_with_many_images_of_others() {
+    let now = Instant::now();
+    let mut queue = queue_with_worker(now);
+    let mut states = Vec::new();
+    for n in 0..50_000 {
+        let mut submission = submission(&format!("i{n}"), false);
+        submission.lane.namespace = format!("n{}", n % 50);
+        states.push(queue.submit(submission, now));
+    }
+    let began = Instant::now();
+    for sequence in 1..=1_000 {
+        queue.report("job", &report("x", sequence, &[], &[]), now).unwrap();
+        assert_eq!(queue.overview().0.len(), 50);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_second_process_with_the_same_token_is_refused() {
     let now = Instant::now();
     let mut queue = queue_with_worker(now);
@@ -131,7 +184,7 @@ fn what_a_lost_worker_had_is_given_to_the_next_and_fails_after_three() {
     let state = queue.submit(submission("a", false), now);
     for loss in 0..3 {
         let job = format!("job-{loss}");
-        queue.add_worker(&job, lane(), LIFE, now);
+        queue.add_worker(&job, lane(), WorkerDuty::AllImages, LIFE, now);
         assert_eq!(ids(&queue.report(&job, &report("x", 1, &[], &[]), now).unwrap().items), ["a"]);
         queue.give_up(&job, "OOMKilled", now);
         assert_eq!(queue.report(&job, &report("x", 2, &["a"], &[]), now).err(), Some(ReportError::Unknown));
@@ -255,7 +308,7 @@ proptest::proptest! {
         let mut workers = [ModelWorker::default(), ModelWorker::default()];
         let id = |version: u64| ItemId(format!("v{version}"));
         let mut state = None;
-        queue.add_worker("a", lane(), LIFE, now);
+        queue.add_worker("a", lane(), WorkerDuty::AllImages, LIFE, now);
         for step in steps {
             match step {
                 QueueStep::Push => {
@@ -325,7 +378,7 @@ proptest::proptest! {
                         alive[1 - index] = true;
                         // A Job of its own: another session, a new process.
                         workers[1 - index] = ModelWorker { copying: workers[1 - index].copying.take(), ..ModelWorker::default() };
-                        queue.add_worker(jobs[1 - index], lane(), LIFE, now);
+                        queue.add_worker(jobs[1 - index], lane(), WorkerDuty::AllImages, LIFE, now);
                     }
                 }
                 QueueStep::NewLeader => {

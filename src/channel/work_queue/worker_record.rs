@@ -1,13 +1,18 @@
 //! One worker of the queue: its last report, and if it gets on.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Lane, MIN_THROUGHPUT, WorkerPhase, WorkerView};
+use super::super::messages::ItemId;
+use crate::plan::{Lane, MIN_THROUGHPUT, WorkerDuty, WorkerPhase, WorkerView};
 
 /// One worker, as last heard.
 #[derive(Debug)]
 pub(super) struct WorkerRecord {
     pub(super) lane: Lane,
+    pub(super) duty: WorkerDuty,
+    /// The images that it has.
+    pub(super) items: BTreeSet<ItemId>,
     pub(super) session: Option<String>,
     /// The sequence number of its last report.
     pub(super) sequence: u64,
@@ -43,9 +48,11 @@ impl TransferProgress {
 
 impl WorkerRecord {
     /// Returns the record of a worker that has not called yet.
-    pub(super) fn new(lane: Lane, adopted: bool, life: Duration, now: Instant) -> Self {
+    pub(super) fn new(lane: Lane, duty: WorkerDuty, adopted: bool, life: Duration, now: Instant) -> Self {
         Self {
             lane,
+            duty,
+            items: BTreeSet::new(),
             session: None,
             sequence: 0,
             made: now,
@@ -60,11 +67,13 @@ impl WorkerRecord {
         }
     }
 
-    /// Returns the state for decisions about Jobs.
-    pub(super) fn view(&self, job: &str) -> WorkerView {
+    /// Returns the state for decisions about Jobs; `is_urgent` if the worker has an urgent image, or one waits for it.
+    pub(super) fn view(&self, job: &str, is_urgent: bool) -> WorkerView {
         WorkerView {
             job: job.to_owned(),
             lane: self.lane.clone(),
+            duty: self.duty,
+            is_urgent,
             made: self.made,
             seen: self.seen,
             idle_since: self.idle_since,
