@@ -354,3 +354,48 @@ fn what_was_verified_before_another_may_have_written_counts_no_more() {
     let counts: Vec<u64> = bench.machine.pairs().map(|pair| pair.ledger.counts().complete).collect();
     assert_eq!(counts, [0], "it is looked at again");
 }
+
+#[test]
+fn a_weaker_link_of_a_circle_gives_way_and_shows_that() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Anonymous);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds());
+    let younger = |uid: &str| Claimant { created: at(9), uid: uid.to_owned() };
+    let mut claim = |uid: &str, from: &str, to: &str| {
+        bench.claims.introduce(uid, "a");
+        bench.claims.claim(&younger(uid), Standing::Accepted, &place(from), &place(to))
+    };
+    assert_eq!(claim("uid-1", "d.example", "e.example"), Ok(vec![]));
+    assert_eq!(claim("uid-2", "e.example", "s.example"), Ok(vec!["uid-c".to_owned()]));
+    for _ in 0..2 {
+        bench.consents(None, Standing::Anonymous);
+        let problem = bench.report.problem.as_ref().map(|problem| problem.reason);
+        assert_eq!((problem, bench.statuses.len()), (Some(reason::SELF_REPLICATION), 0));
+        assert!(!bench.holds() && bench.claims.holds("uid-2", &place("s.example")), "it takes nothing back");
+        bench.passes(2);
+        bench.compare(SOURCE, true);
+    }
+    assert_eq!(bench.claims.release("uid-2", |_| false), ["uid-c"], "it waits for the end of the circle");
+    bench.consents(None, Standing::Anonymous);
+    bench.passes(2);
+    bench.compare(SOURCE, true);
+    assert!(bench.holds() && bench.report.problem.is_none());
+}
+
+#[test]
+fn a_circle_that_its_own_credentials_close_is_found() {
+    let mut bench = Bench::new("");
+    bench.consents(None, Standing::Anonymous);
+    bench.compare(SOURCE, true);
+    let older = |uid: &str| Claimant { created: at(-9), uid: uid.to_owned() };
+    bench.claims.introduce("uid-1", "a");
+    bench.claims.introduce("uid-2", "a");
+    bench.claims.claim(&older("uid-1"), Standing::Accepted, &place("d.example"), &place("e.example")).unwrap();
+    bench.claims.claim(&older("uid-2"), Standing::Unproven, &place("e.example"), &place("s.example")).unwrap_err();
+    bench.consents(None, Standing::Unproven);
+    assert!(bench.holds(), "the other one waits for its turn");
+    bench.claims.claim(&older("uid-2"), Standing::Unproven, &place("e.example"), &place("s.example")).unwrap();
+    bench.consents(None, Standing::Accepted);
+    assert!(bench.holds() && !bench.claims.holds("uid-2", &place("s.example")), "it is accepted now");
+}
