@@ -125,6 +125,23 @@ impl Claims {
         self.waiting.insert(uid.to_owned());
     }
 
+    /// Records that the age of a configuration is another one, and decides nothing. Returns the uids of configurations
+    /// that wait for a claim, if one has become weaker by this.
+    pub fn renew(&mut self, claimant: &Claimant) -> Vec<String> {
+        let mut is_weaker = false;
+        for place in self.places.get(&claimant.uid).into_iter().flatten() {
+            if let Some(claim) = self.held.get_mut(place) {
+                is_weaker |= claim.claimant < *claimant;
+                claim.claimant.created = claimant.created;
+            }
+        }
+        if !is_weaker {
+            return Vec::new();
+        }
+        self.changes += 1;
+        std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
     /// Returns true if a claim of this standing conflicts with a better one, whatever their age.
     pub fn is_outranked(
         &self,
@@ -322,6 +339,32 @@ mod tests {
         claims.claim(&younger, Accepted, &a, &target).unwrap_err();
         assert_eq!(claims.claim(&older, Unproven, &a, &target), Ok(vec!["y".to_owned()]));
         assert_eq!(claims.claim(&younger, Accepted, &a, &target), Ok(vec!["o".to_owned()]));
+    }
+
+    #[test]
+    fn a_place_whose_holder_is_first_by_new_ages_stays_where_it_is() {
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&claimant(1, "m"), Accepted, &a, &target).unwrap();
+        claims.claim(&claimant(2, "a"), Accepted, &a, &target).unwrap_err();
+        // The first of three is gone: each of the others is one earlier.
+        assert_eq!(claims.renew(&claimant(0, "m")), Vec::<String>::new(), "it weighs more");
+        assert_eq!(claims.claim(&claimant(1, "a"), Accepted, &a, &target), Err(Conflict));
+        assert!(claims.holds_as(&claimant(0, "m"), Accepted, &a, &target));
+    }
+
+    #[test]
+    fn a_place_whose_holder_is_later_by_new_ages_goes_to_the_first() {
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&claimant(0, "a"), Accepted, &a, &target).unwrap();
+        claims.claim(&claimant(1, "b"), Accepted, &a, &target).unwrap_err();
+        assert_eq!(claims.claim(&claimant(0, "b"), Accepted, &a, &target), Err(Conflict), "the other age is old");
+        let changes = claims.changes();
+        assert_eq!(claims.renew(&claimant(1, "a")), ["b"]);
+        assert!(claims.changes() > changes, "configurations check their claims again");
+        assert_eq!(claims.claim(&claimant(0, "b"), Accepted, &a, &target), Ok(vec!["a".to_owned()]));
+        assert_eq!(claims.renew(&claimant(1, "a")), Vec::<String>::new(), "it holds nothing");
     }
 
     #[test]

@@ -24,6 +24,14 @@ impl Machine {
         }
     }
 
+    /// Has claims weigh by the present age of the configuration, which depends on the order of files.
+    pub(super) fn renew_claims(&mut self, claims: &mut Claims) {
+        let waiting = claims.renew(&self.orders.holder);
+        if !waiting.is_empty() {
+            self.effects.push(Effect::WakeOthers(waiting));
+        }
+    }
+
     /// Gives up claims to places that no pair writes to any more, or may write to.
     pub(super) fn release_claims(&mut self, claims: &mut Claims) {
         let may_write = |pair: &&Pair| !pair.is_denied && self.orders.registries.contains_key(&pair.key.destination);
