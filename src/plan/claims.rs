@@ -122,7 +122,9 @@ impl Claims {
 
     /// Has a configuration whose claim is refused wait: a later [`Claims::release`] returns its uid.
     pub fn wait(&mut self, uid: &str) {
-        self.waiting.insert(uid.to_owned());
+        if !self.waiting.contains(uid) {
+            self.waiting.insert(uid.to_owned());
+        }
     }
 
     /// Records that the age of a configuration is another one, and decides nothing. Returns the uids of configurations
