@@ -183,7 +183,7 @@ impl WriteAhead {
 pub(super) struct Deletions {
     /// The times at which the deletions of a pair are decided anew.
     pub(super) due: Timers<PairId>,
-    pub(super) running: HashMap<CopyId, RunningDeletion>,
+    pub(super) running: BTreeMap<CopyId, RunningDeletion>,
     /// Pairs with deletions that are decided and not made yet.
     pub(super) busy: BTreeSet<PairId>,
     /// Pairs with deletions that wait for a person.

@@ -127,11 +127,7 @@ impl World {
         let is_whole = matches!(event, Event::Found(id, Finding::Done(Coverage::Whole)) if running.comparing.as_ref().is_some_and(|c| c.id == id));
         running.watch(&event, &self.source);
         self.oracles.is_deferred = matches!(event, Event::Published(..));
-        let mut effects = running.machine.step(event, &mut process.claims, at(now));
-        // The order in which copies are stopped depends on hashes; a seed must replay.
-        effects.chunk_by_mut(|a, b| matches!((a, b), (Effect::Stop(_), Effect::Stop(_)))).for_each(|stops| {
-            stops.sort_by_key(|effect| if let Effect::Stop(copy) = effect { *copy } else { 0 });
-        });
+        let effects = running.machine.step(event, &mut process.claims, at(now));
         running.wake = running.machine.wake_at(at(now)).map(|wake| millis(wake) + 1);
         if is_whole && self.leader == Some(target.process) {
             self.oracles.compared(target, &self.processes[&target.process].running[&target.configuration]);
