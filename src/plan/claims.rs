@@ -44,7 +44,7 @@ pub enum Standing {
 /// of probes are kept with them, as the other state that configurations share.
 #[derive(Debug, Default)]
 pub struct Claims {
-    held: HashMap<RepositoryAddress, Claim>,
+    pub(super) held: HashMap<RepositoryAddress, Claim>,
     /// The destinations of each configuration.
     places: HashMap<String, HashSet<RepositoryAddress>>,
     waiting: BTreeSet<String>,
@@ -59,9 +59,16 @@ pub struct Claims {
 /// The claim of a configuration on a destination.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    claimant: Claimant,
-    standing: Standing,
-    source: RepositoryAddress,
+    pub(super) claimant: Claimant,
+    pub(super) standing: Standing,
+    pub(super) source: RepositoryAddress,
+}
+
+impl Claim {
+    /// Returns true if another claim does not displace this one.
+    pub(super) fn is_as_good_as(&self, standing: Standing, claimant: &Claimant) -> bool {
+        (self.standing, &self.claimant) <= (standing, claimant)
+    }
 }
 
 /// The error of a claim on a destination that another configuration holds. That one is not named: it may have another
@@ -71,9 +78,10 @@ pub struct Conflict;
 
 impl Claims {
     /// Claims `destination` for `claimant`, which copies there from `source`. Of equal standing the older one holds it.
-    /// Returns the uids of configurations that lose a claim by this, or may take it because it is weaker than before.
+    /// Returns the uids of configurations that lose a claim by this, or may take one that is free or weaker than before.
     ///
-    /// Two configurations that would copy one repository back and forth conflict too.
+    /// Configurations that would copy in a circle, or one repository back and forth, conflict too: the weakest of their
+    /// claims gives way.
     ///
     /// # Errors
     /// [`Conflict`] if a better claim is held. `claimant` then waits: a later [`Claims::release`] returns its uid.
@@ -84,30 +92,56 @@ impl Claims {
         source: &RepositoryAddress,
         destination: &RepositoryAddress,
     ) -> Result<Vec<String>, Conflict> {
-        let same_target = self.held.get(destination).filter(|claim| claim.claimant.uid != claimant.uid);
-        let reverse =
-            self.held.get(source).filter(|claim| claim.source == *destination && claim.claimant.uid != claimant.uid);
-        let is_better = |claim: &Claim| (claim.standing, &claim.claimant) < (standing, claimant);
-        if [same_target, reverse].into_iter().flatten().any(is_better) {
-            self.waiting.insert(claimant.uid.clone());
+        let held = self.held.get(destination);
+        let (own, same_target) = match held {
+            Some(claim) if claim.claimant.uid == claimant.uid => (held, None),
+            _ => (None, held),
+        };
+        let link = self.weakest_link(source, destination);
+        let rivals = same_target.into_iter().chain(link.map(|(_, claim)| claim));
+        if rivals.clone().any(|claim| claim.is_as_good_as(standing, claimant)) {
+            self.wait(&claimant.uid);
             return Err(Conflict);
         }
-        let mut concerned: Vec<String> =
-            [same_target, reverse].into_iter().flatten().map(|claim| claim.claimant.uid.clone()).collect();
-        let (is_reversed, is_displaced) = (reverse.is_some(), same_target.is_some());
-        if is_reversed {
-            self.take(source);
+        let mut concerned: BTreeSet<String> = rivals.map(|claim| claim.claimant.uid.clone()).collect();
+        let is_weaker = own.is_some_and(|own| (own.standing, &own.claimant) < (standing, claimant));
+        let (is_displaced, broken) = (same_target.is_some(), link.map(|(place, _)| place.clone()));
+        if is_weaker || broken.is_some() {
+            concerned.append(&mut self.waiting);
         }
+        broken.iter().for_each(|place| self.take(place));
         if is_displaced {
             self.take(destination);
-        } else if self.held.get(destination).is_some_and(|claim| claim.standing < standing) {
-            concerned.extend(std::mem::take(&mut self.waiting));
         }
         self.changes += u64::from(!concerned.is_empty());
         let claim = Claim { claimant: claimant.clone(), standing, source: source.clone() };
         self.held.insert(destination.clone(), claim);
         self.places.entry(claimant.uid.clone()).or_default().insert(destination.clone());
-        Ok(concerned)
+        Ok(concerned.into_iter().collect())
+    }
+
+    /// Has a configuration whose claim is refused wait: a later [`Claims::release`] returns its uid.
+    pub fn wait(&mut self, uid: &str) {
+        if !self.waiting.contains(uid) {
+            self.waiting.insert(uid.to_owned());
+        }
+    }
+
+    /// Records that the age of a configuration is another one, and decides nothing. Returns the uids of configurations
+    /// that wait for a claim, if one has become weaker by this.
+    pub fn renew(&mut self, claimant: &Claimant) -> Vec<String> {
+        let mut is_weaker = false;
+        for place in self.places.get(&claimant.uid).into_iter().flatten() {
+            if let Some(claim) = self.held.get_mut(place) {
+                is_weaker |= claim.claimant < *claimant;
+                claim.claimant.created = claimant.created;
+            }
+        }
+        if !is_weaker {
+            return Vec::new();
+        }
+        self.changes += 1;
+        std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
     /// Returns true if a claim of this standing conflicts with a better one, whatever their age.
@@ -137,39 +171,12 @@ impl Claims {
     /// `namespace`.
     pub fn are_within(&self, namespace: &str, source: &RepositoryAddress, destination: &RepositoryAddress) -> bool {
         let reverse = self.held.get(source).filter(|claim| claim.source == *destination);
-        let is_within = |claim: &Claim| self.namespaces.get(&claim.claimant.uid).is_some_and(|own| own == namespace);
-        [self.held.get(destination), reverse].into_iter().flatten().all(is_within)
+        [self.held.get(destination), reverse].into_iter().flatten().all(|claim| self.is_of(namespace, claim))
     }
 
-    /// Returns true if all claims by which content came to `source` are of configurations of `namespace`.
-    pub fn leads_within(&self, namespace: &str, source: &RepositoryAddress) -> bool {
-        let first = self.held.get(source);
-        let chain = std::iter::successors(first, |claim| self.held.get(&claim.source)).take(MAX_CHAIN);
-        let mut namespaces = chain.map(|claim| self.namespaces.get(&claim.claimant.uid));
-        namespaces.all(|own| own.is_some_and(|own| own == namespace))
-    }
-
-    /// Returns true if a copy by `uid` from `source` to `destination` would bring back content that was copied from there,
-    /// or that `uid` itself has copied: by any number of configurations between them.
-    pub fn closes_circle(
-        &self,
-        uid: &str,
-        standing: Standing,
-        source: &RepositoryAddress,
-        destination: &RepositoryAddress,
-    ) -> bool {
-        let mut place = source;
-        for length in 0..MAX_CHAIN {
-            // A weaker claim gives way, so that it closes none.
-            let Some(claim) = self.held.get(place).filter(|claim| claim.standing <= standing) else { return false };
-            // Two configurations that would copy to and fro are a conflict, which the older one wins.
-            let is_back = claim.source == *destination && length > 0;
-            if claim.claimant.uid == uid || is_back {
-                return true;
-            }
-            place = &claim.source;
-        }
-        true
+    /// Returns true if a claim is of a configuration of `namespace`.
+    pub(super) fn is_of(&self, namespace: &str, claim: &Claim) -> bool {
+        self.namespaces.get(&claim.claimant.uid).is_some_and(|own| own == namespace)
     }
 
     /// Returns true if `uid` still holds `destination`.
@@ -177,9 +184,17 @@ impl Claims {
         self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid)
     }
 
-    /// Returns true if `uid` holds `destination` with this standing.
-    pub fn holds_as(&self, uid: &str, standing: Standing, destination: &RepositoryAddress) -> bool {
-        self.held.get(destination).is_some_and(|claim| claim.claimant.uid == uid && claim.standing == standing)
+    /// Returns true if `claimant` holds `destination` as it would claim it now.
+    pub fn holds_as(
+        &self,
+        claimant: &Claimant,
+        standing: Standing,
+        source: &RepositoryAddress,
+        destination: &RepositoryAddress,
+    ) -> bool {
+        let is_the_same =
+            |claim: &Claim| (&claim.claimant, claim.standing, &claim.source) == (claimant, standing, source);
+        self.held.get(destination).is_some_and(is_the_same)
     }
 
     /// Releases the claims of `uid` that `keep` does not pick. Returns the uids of the configurations that wait for a
@@ -233,8 +248,6 @@ impl Claims {
     }
 }
 
-/// The largest number of configurations that copy one after the other.
-const MAX_CHAIN: usize = 32;
 /// The largest number of destinations that are remembered as held before.
 const MAX_FORMER: usize = 100_000;
 
@@ -291,21 +304,6 @@ mod tests {
     }
 
     #[test]
-    fn content_does_not_come_back_by_a_chain() {
-        let uids = ["1", "2", "3"].map(|uid| claimant(1, uid));
-        let places = ["a", "b", "c", "d"].map(|host| place(host, "x"));
-        let mut claims = Claims::default();
-        claims.claim(&uids[0], Accepted, &places[0], &places[1]).unwrap();
-        assert!(!claims.closes_circle("2", Accepted, &places[1], &places[2]), "a chain");
-        claims.claim(&uids[1], Accepted, &places[1], &places[2]).unwrap();
-        assert!(claims.closes_circle("3", Accepted, &places[2], &places[0]), "a circle of three");
-        assert!(claims.closes_circle("1", Accepted, &places[2], &places[3]), "its own copy of a copy");
-        assert!(claims.closes_circle("1", Accepted, &places[1], &places[3]), "its own copy");
-        assert!(!claims.closes_circle("3", Accepted, &places[2], &places[3]));
-        assert!(!claims.closes_circle("2", Accepted, &places[1], &places[0]), "a conflict of two");
-    }
-
-    #[test]
     fn a_chain_is_within_a_namespace_if_each_of_its_configurations_is() {
         let places = ["a", "b", "c"].map(|host| place(host, "x"));
         let mut claims = Claims::default();
@@ -329,7 +327,7 @@ mod tests {
             claims.claim(&older, weak, &a, &target).unwrap();
             assert_eq!(claims.claim(&younger, strong, &a, &target), Ok(vec!["o".to_owned()]));
             assert_eq!(claims.claim(&older, weak, &a, &target), Err(Conflict));
-            assert!(claims.holds_as("y", strong, &target) && claims.is_taken_over("y", &target));
+            assert!(claims.holds_as(&younger, strong, &a, &target) && claims.is_taken_over("y", &target));
             assert_eq!(claims.claim(&older, strong, &a, &target), Ok(vec!["y".to_owned()]), "age decides among equals");
         }
     }
@@ -343,6 +341,32 @@ mod tests {
         claims.claim(&younger, Accepted, &a, &target).unwrap_err();
         assert_eq!(claims.claim(&older, Unproven, &a, &target), Ok(vec!["y".to_owned()]));
         assert_eq!(claims.claim(&younger, Accepted, &a, &target), Ok(vec!["o".to_owned()]));
+    }
+
+    #[test]
+    fn a_place_whose_holder_is_first_by_new_ages_stays_where_it_is() {
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&claimant(1, "m"), Accepted, &a, &target).unwrap();
+        claims.claim(&claimant(2, "a"), Accepted, &a, &target).unwrap_err();
+        // The first of three is gone: each of the others is one earlier.
+        assert_eq!(claims.renew(&claimant(0, "m")), Vec::<String>::new(), "it weighs more");
+        assert_eq!(claims.claim(&claimant(1, "a"), Accepted, &a, &target), Err(Conflict));
+        assert!(claims.holds_as(&claimant(0, "m"), Accepted, &a, &target));
+    }
+
+    #[test]
+    fn a_place_whose_holder_is_later_by_new_ages_goes_to_the_first() {
+        let (a, target) = (place("a", "x"), place("t", "x"));
+        let mut claims = Claims::default();
+        claims.claim(&claimant(0, "a"), Accepted, &a, &target).unwrap();
+        claims.claim(&claimant(1, "b"), Accepted, &a, &target).unwrap_err();
+        assert_eq!(claims.claim(&claimant(0, "b"), Accepted, &a, &target), Err(Conflict), "the other age is old");
+        let changes = claims.changes();
+        assert_eq!(claims.renew(&claimant(1, "a")), ["b"]);
+        assert!(claims.changes() > changes, "configurations check their claims again");
+        assert_eq!(claims.claim(&claimant(0, "b"), Accepted, &a, &target), Ok(vec!["a".to_owned()]));
+        assert_eq!(claims.renew(&claimant(1, "a")), Vec::<String>::new(), "it holds nothing");
     }
 
     #[test]

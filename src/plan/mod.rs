@@ -2,6 +2,7 @@
 
 mod backfill;
 mod backoff;
+mod circles;
 mod claims;
 mod configuration;
 mod content_sketch;

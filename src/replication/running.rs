@@ -59,6 +59,13 @@ impl Configurations {
             if source.is_some_and(|source| std::mem::replace(&mut handle.source, source.clone()) != source) {
                 handle.workers.send_replace(None); // It was about the Jobs of another source.
             }
+            // At once: configurations whose orders come after this are weighed against it.
+            if handle.orders.borrow().holder != orders.holder {
+                let waiting = self.core.claims.lock().renew(&orders.holder);
+                if !waiting.is_empty() {
+                    let _ = self.core.wakes.send(waiting); // A closed channel means that the process ends.
+                }
+            }
             handle.orders.send_if_modified(|present| {
                 if orders.configuration == present.configuration {
                     orders.configuration = present.configuration.clone(); // One of two equal ones is enough.

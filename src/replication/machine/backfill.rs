@@ -28,27 +28,54 @@ impl Machine {
             queued.pairs.retain(|other| *other != id);
             if let Some(pair) = self.pairs.get_mut(&id) {
                 pair.queued.remove(&queued.tag);
-                self.backfills.held.insert(id);
             }
+            self.hold_backfill(id);
         }
         queued
     }
 
-    /// Queues what waited for destinations whose first fill is no longer stopped.
-    pub(super) fn release_backfills(&mut self, now: Timestamp) {
-        if self.backfills.held.is_empty() {
-            return;
+    fn hold_backfill(&mut self, id: PairId) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        if self.is_stopped(&pair.key.destination) {
+            self.backfills.stopped.entry(pair.key.destination.clone()).or_default().insert(id);
+        } else {
+            self.backfills.suspected.insert(id);
         }
-        let is_over = |id: &PairId| {
-            let is_free = |pair: &Pair| !self.awaits_verdict(*id) && !self.is_stopped(&pair.key.destination);
-            self.pairs.get(id).is_none_or(is_free)
-        };
-        let over: Vec<PairId> = self.backfills.held.iter().copied().filter(is_over).collect();
-        for id in over {
-            self.backfills.held.remove(&id);
-            let Some(pair) = self.pairs.get(&id) else { continue };
-            let (due, _) = pair.ledger.due(now);
-            due.iter().for_each(|tag| self.enqueue(tag, vec![id], false));
+    }
+
+    /// Queues what waited for destinations whose first fill is no longer stopped. Looks at these destinations, and not
+    /// at each pair that waits.
+    pub(super) fn release_backfills(&mut self, now: Timestamp) {
+        let is_free = |destination: &&NamespacedName| !self.is_stopped(destination);
+        let free: Vec<NamespacedName> = self.backfills.stopped.keys().filter(is_free).cloned().collect();
+        let going_on = free.iter().filter_map(|destination| self.backfills.stopped.remove(destination)).flatten();
+        let going_on: Vec<PairId> = going_on.collect();
+        let suspected = std::mem::take(&mut self.backfills.suspected).into_iter();
+        let (waiting, judged): (BTreeSet<PairId>, BTreeSet<PairId>) =
+            suspected.partition(|id| self.awaits_verdict(*id));
+        self.backfills.suspected = waiting;
+        for id in going_on.into_iter().chain(judged) {
+            self.release_backfill(id, now);
+        }
+    }
+
+    fn release_backfill(&mut self, id: PairId, now: Timestamp) {
+        let Some(pair) = self.pairs.get(&id) else { return };
+        if self.awaits_verdict(id) || self.is_stopped(&pair.key.destination) {
+            return self.hold_backfill(id);
+        }
+        let (due, _) = pair.ledger.due(now);
+        due.iter().for_each(|tag| self.enqueue(tag, vec![id], false));
+    }
+
+    /// Forgets that images of a pair wait, as the pair is gone.
+    pub(super) fn forget_backfill(&mut self, id: PairId, destination: &NamespacedName) {
+        self.backfills.suspected.remove(&id);
+        if let Some(held) = self.backfills.stopped.get_mut(destination) {
+            held.remove(&id);
+            if held.is_empty() {
+                self.backfills.stopped.remove(destination);
+            }
         }
     }
 
@@ -59,7 +86,8 @@ impl Machine {
 
     /// Describes the first fills that are stopped.
     pub(crate) fn stopped_backfill(&self) -> Option<String> {
-        let destinations = self.backfills.held.iter().filter_map(|id| Some(&self.pairs.get(id)?.key.destination));
+        let suspected = self.backfills.suspected.iter().filter_map(|id| Some(&self.pairs.get(id)?.key.destination));
+        let destinations = self.backfills.stopped.keys().chain(suspected);
         let destinations = destinations.filter(|destination| self.is_stopped(destination));
         let destinations: BTreeSet<String> =
             destinations.map(|destination| format!("{}/{}", destination.namespace, destination.name)).collect();

@@ -12,13 +12,23 @@ impl Machine {
     /// Makes the claims of pairs that have consent by now, or whose claim has another standing; drops the pairs whose
     /// claim another configuration has taken.
     pub(super) fn check_claims(&mut self, claims: &mut Claims, now: Timestamp) {
-        let uid = &self.orders.holder.uid;
+        let Some(source) = self.orders.registries.get(&self.source()) else { return };
         let is_other = |pair: &&Pair| {
-            !pair.is_denied && !claims.holds_as(uid, self.standing(&pair.key.destination, &pair.place), &pair.place)
+            let standing = self.standing(&pair.key.destination, &pair.place);
+            let from = RepositoryAddress { host: source.host.clone(), repository: pair.key.repository.clone() };
+            !pair.is_denied && !claims.holds_as(&self.orders.holder, standing, &from, &pair.place)
         };
         let other: Vec<PairKey> = self.pairs.values().filter(is_other).map(|pair| pair.key.clone()).collect();
         for key in other {
             self.ensure(&key, claims, now);
+        }
+    }
+
+    /// Has claims weigh by the present age of the configuration, which depends on the order of files.
+    pub(super) fn renew_claims(&mut self, claims: &mut Claims) {
+        let waiting = claims.renew(&self.orders.holder);
+        if !waiting.is_empty() {
+            self.effects.push(Effect::WakeOthers(waiting));
         }
     }
 
@@ -142,11 +152,14 @@ impl Machine {
             return false;
         }
         let standing = self.standing(&key.destination, to);
-        let is_held = claims.holds_as(&self.orders.holder.uid, standing, to) && self.ids.contains_key(key);
+        let is_held = claims.holds_as(&self.orders.holder, standing, from, to) && self.ids.contains_key(key);
         if !has_consent || is_held {
             return true;
         }
-        let is_circle = claims.closes_circle(&self.orders.holder.uid, standing, from, to);
+        let is_circle = claims.closes_circle(&self.orders.holder, standing, from, to);
+        if is_circle {
+            claims.wait(&self.orders.holder.uid);
+        }
         let is_own_circle = || claims.leads_within(&self.orders.namespace, from);
         if is_circle && self.shows(key, to, standing != Standing::Unproven, is_own_circle) {
             self.note(circle(&key.repository));

@@ -125,12 +125,12 @@ impl Machine {
         });
         self.writing.insert((place.clone(), tag.clone()), copy);
         let (place, tag, digest, options) = (place.clone(), tag.clone(), digest.clone(), options.clone());
-        self.copies.insert(copy, RunningCopy { pair: id, place, tag, digest, options, group });
+        self.copies.insert(copy, Box::new(RunningCopy { pair: id, place, tag, digest, options, group }));
         self.effects.push(Effect::Copy(copy, assignment));
     }
 
     pub(super) fn take_progress(&mut self, copy: CopyId, progress: CopyProgress, now: Timestamp) {
-        let Some(RunningCopy { pair, tag, digest, .. }) = self.copies.get(&copy) else { return };
+        let Some(RunningCopy { pair, tag, digest, .. }) = self.copies.get(&copy).map(AsRef::as_ref) else { return };
         self.progressed_at = now;
         let (id, tag, digest) = (*pair, tag.clone(), digest.clone());
         self.touch(id, now, |pair| {
@@ -153,9 +153,8 @@ impl Machine {
         claims: &mut Claims,
         now: Timestamp,
     ) {
-        let Some(RunningCopy { pair: id, place, tag, digest, options, group }) = self.copies.remove(&copy) else {
-            return;
-        };
+        let Some(copied) = self.copies.remove(&copy) else { return };
+        let RunningCopy { pair: id, place, tag, digest, options, group } = *copied;
         self.progressed_at = now;
         self.stop_writing(copy, &place, &tag);
         self.leave_slot(group);

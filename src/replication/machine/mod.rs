@@ -1,7 +1,7 @@
 //! The state machine of one running configuration: everything it knows, and every decision it makes.
 //!
 //! [`Machine::step`] takes one [`Event`] and returns the [`Effect`]s to carry out; it does no I/O, and time comes in as
-//! an argument. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
+//! an argument. Effects come in an order that no hash decides, so that a schedule replays. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
 //! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
 
 mod assignments;
@@ -97,7 +97,8 @@ pub(crate) struct Machine {
     queue: VecDeque<Queued>,
     /// Images that left the queue and wait for the store.
     ahead: WriteAhead,
-    copies: HashMap<CopyId, RunningCopy>,
+    /// Each is boxed: most configurations copy few images at once.
+    copies: BTreeMap<CopyId, Box<RunningCopy>>,
     groups: HashMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
     writing: HashMap<(RepositoryAddress, Tag), CopyId>,
@@ -196,7 +197,7 @@ impl Machine {
             names: HashMap::new(),
             queue: VecDeque::new(),
             ahead: WriteAhead::default(),
-            copies: HashMap::new(),
+            copies: BTreeMap::new(),
             groups: HashMap::new(),
             writing: HashMap::new(),
             next_copy: 0,

@@ -26,7 +26,11 @@ impl Machine {
             self.configuration = Some(configuration.clone());
         }
         let are_registries_changed = self.orders.registries != earlier.registries;
+        let is_aged = self.orders.holder != earlier.holder;
         let are_standings_changed = self.orders.standings != earlier.standings;
+        if is_aged {
+            self.renew_claims(claims);
+        }
         if is_respecified || are_registries_changed || are_standings_changed {
             self.weigh_anew();
         }
@@ -53,7 +57,8 @@ impl Machine {
             // The world went on meanwhile: tags are copied as they are observed from now on.
             self.observe_from = now;
         }
-        if are_registries_changed || are_standings_changed || self.orders.dependencies != earlier.dependencies {
+        let are_claims_changed = is_aged || are_standings_changed;
+        if are_registries_changed || are_claims_changed || self.orders.dependencies != earlier.dependencies {
             self.take_dependencies(are_registries_changed, claims, now);
         }
         self.take_request(now);

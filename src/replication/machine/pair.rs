@@ -1,6 +1,6 @@
 //! One pair of a source repository and a destination repository, and when its status is published.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ pub(crate) struct Pair {
     /// Those of them that were put in front.
     pub urgent: BTreeSet<Tag>,
     /// Tags that are being copied.
-    pub running: HashMap<Tag, CopyId>,
+    pub running: BTreeMap<Tag, CopyId>,
     /// Records that the store may still have.
     pub(super) withdrawals: Withdrawals,
     /// True while copies wait until the store has answered to the publication of the present status.
@@ -130,7 +130,7 @@ impl Pair {
             refusal: String::new(),
             queued: BTreeSet::new(),
             urgent: BTreeSet::new(),
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             withdrawals: Withdrawals::default(),
             is_awaited: false,
             created_at: now,

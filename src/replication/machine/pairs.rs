@@ -208,6 +208,7 @@ impl Machine {
         let counts = self.drop_deletions(id, &pair, now);
         self.retries.set(id, None);
         self.publications.set(id, None);
+        self.forget_backfill(id, &pair.key.destination);
         self.release(id, now);
         self.effects.extend(pair.running.values().map(|copy| Effect::Stop(*copy)));
         if pair.is_publishing() {

@@ -119,7 +119,7 @@ impl Machine {
         }
         let (problem, phase, generation) = (self.present_trouble(), self.phase(), self.orders.generation);
         let blocked = self.blocked().filter(|_| self.is_active());
-        let stopped_backfill = self.stopped_backfill().filter(|_| self.is_active());
+        let stopped_backfill = self.is_active().then(|| self.stopped_backfill()).flatten();
         let is_changed = (
             &problem,
             &blocked,
@@ -245,11 +245,18 @@ impl Machine {
         self.totals.values().map(|counts| counts.untried).sum()
     }
 
+    /// Returns the totals of each destination; looks once at each pair.
     fn destination_totals(&self) -> BTreeMap<NamespacedName, DestinationTotals> {
+        let waiting =
+            self.pairs.values().filter_map(|pair| Some((&pair.key.destination, oldest_pending_since(&pair.ledger)?)));
+        let mut oldest: BTreeMap<&NamespacedName, Timestamp> = BTreeMap::new();
+        for (destination, since) in waiting {
+            let oldest = oldest.entry(destination).or_insert(since);
+            *oldest = since.min(*oldest);
+        }
         let totals = self.totals.iter().filter(|(_, counts)| counts.images > 0).map(|(destination, counts)| {
             let is_waiting = counts.complete + counts.skipped < counts.images;
-            let pairs = self.pairs.values().filter(|pair| is_waiting && pair.key.destination == *destination);
-            let oldest_pending_since = pairs.filter_map(|pair| oldest_pending_since(&pair.ledger)).min();
+            let oldest_pending_since = oldest.get(destination).copied().filter(|_| is_waiting);
             let lag = self.lags.get(destination).and_then(LagWindow::quantiles);
             (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since, lag })
         });

@@ -21,8 +21,10 @@ use crate::plan::{
 pub(super) struct Backfills {
     /// The counts of each destination when a person had it go on.
     pub(super) judged_since: BTreeMap<NamespacedName, Counts>,
-    /// Pairs with images that wait for the end of a stop.
-    pub(super) held: BTreeSet<PairId>,
+    /// Pairs with images that wait for the end of a stop, by destination; one without such pairs has no entry.
+    pub(super) stopped: BTreeMap<NamespacedName, BTreeSet<PairId>>,
+    /// Pairs of a run with images that wait for the copies of the pair that are under way: no more than run at once.
+    pub(super) suspected: BTreeSet<PairId>,
 }
 
 /// A comparison that is under way.
@@ -181,7 +183,7 @@ impl WriteAhead {
 pub(super) struct Deletions {
     /// The times at which the deletions of a pair are decided anew.
     pub(super) due: Timers<PairId>,
-    pub(super) running: HashMap<CopyId, RunningDeletion>,
+    pub(super) running: BTreeMap<CopyId, RunningDeletion>,
     /// Pairs with deletions that are decided and not made yet.
     pub(super) busy: BTreeSet<PairId>,
     /// Pairs with deletions that wait for a person.

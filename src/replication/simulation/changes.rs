@@ -1,5 +1,6 @@
 //! Changes that people make while a schedule runs: of consent, specs, and Registries.
 
+use super::cluster::Home;
 use super::names::CONFIGURATIONS;
 use super::schedule::{BRAKES, Fault};
 use super::world::{Target, Task, World};
@@ -50,6 +51,15 @@ impl World {
         let shape = declared.shape.clone();
         self.trace(|_| format!("c{index} is {shape:?}"));
         self.notify(index);
+    }
+
+    /// The configurations of files change places, and with that their ages.
+    pub(super) fn reorder(&mut self) {
+        if self.home == Home::Files {
+            let [first, second] = &mut self.declared;
+            std::mem::swap(&mut first.created, &mut second.created);
+            self.declare_change();
+        }
     }
 
     pub(super) fn change_registry(&mut self, index: usize) {

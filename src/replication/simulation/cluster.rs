@@ -18,9 +18,20 @@ use crate::terms::{
     reason,
 };
 
+/// The kind of a world: where configurations are declared, and how processes follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// Objects of a cluster. Processes replace each other, and a tag is written with a grant.
+    Cluster,
+    /// Files. One process at a time has the state folder, with records of every verified image and without grants; the
+    /// order of the files decides about claims.
+    Files,
+}
+
 /// A ReplicationConfiguration.
 #[derive(Debug)]
 pub(super) struct Declared {
+    pub home: Home,
     pub exists: bool,
     /// It was deleted, and does not come back.
     pub was_deleted: bool,
@@ -183,7 +194,15 @@ impl Declared {
         }))
     }
 
+    /// Returns the generation of the spec; files have none.
+    pub(super) fn shown_generation(&self) -> Option<i64> {
+        Some(self.generation).filter(|_| self.home == Home::Cluster)
+    }
+
     fn standings(&self, destinations: &[Destination; DESTINATIONS]) -> BTreeMap<NamespacedName, Standing> {
+        if self.home == Home::Files {
+            return BTreeMap::new();
+        }
         let refusing = (0..DESTINATIONS).filter(|index| destinations[*index].refused == Some(self.index));
         refusing.map(|index| (destination(index), Standing::Unproven)).collect()
     }
@@ -204,7 +223,7 @@ impl Declared {
             namespace: NAMESPACE.to_owned(),
             name: self.name(),
             holder: Claimant { created: at(self.created), uid: self.uid() },
-            generation: Some(self.generation),
+            generation: self.shown_generation(),
             configuration,
             request: self.request.map(|request| request.to_string()),
             registries,

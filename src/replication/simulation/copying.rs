@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cluster::Home;
 use super::names::{Content, Key, Millis, content};
 use super::world::{Target, Task, World};
 use crate::copy::CodedError;
@@ -27,9 +28,9 @@ pub(super) struct Copying {
 /// The right to write one tag, of one copy at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
-    configuration: usize,
-    copy: CopyId,
-    until: Millis,
+    pub configuration: usize,
+    pub copy: CopyId,
+    pub until: Millis,
 }
 
 /// The next thing that a copy does.
@@ -185,10 +186,13 @@ impl World {
         (!is_held || !destination.allows(target.configuration)).then_some(FailureCode::PolicyRevoked)
     }
 
-    /// Takes the grant for a tag, if its process has authority and no other copy or deletion has it.
+    /// Takes the grant for a tag, if its process has authority and no other copy or deletion has it. Files have no grants.
     pub(super) fn take_grant(&mut self, target: Target, copy: CopyId, key: Key) -> bool {
         let now = self.now;
         let has_authority = self.has_authority(target.process) || !AUTHORITY_EXPIRES;
+        if self.home == Home::Files {
+            return has_authority;
+        }
         let process = self.processes.get_mut(&target.process).expect("it runs");
         let own = Grant { configuration: target.configuration, copy, until: now + GRANT };
         let granted = process.grants.get(&key).filter(|grant| grant.until > now);

@@ -208,13 +208,17 @@ impl World {
     /// Checks that an image that is deleted was not at the source all the time, and has the recorded digest.
     pub(super) fn check_sent_deletion(&mut self, target: Target, copy: CopyId) {
         let deleting = &self.processes[&target.process].running[&target.configuration].deletions[&copy];
-        let (key, recorded) = (deleting.key, deleting.recorded);
+        let (key, recorded, assignment) = (deleting.key, deleting.recorded, deleting.deletion.assignment.clone());
         let history = &self.source.repositories[key.repository].tags[key.tag];
         let is_outside = deleting.deletion.is_outside();
         let is_at_source = !is_outside && history.now().is_some() && history.0.len() == deleting.changes;
         let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         let is_other = there.is_some() && there != recorded && there == deleting.there;
         self.oracles.verified.remove(&key);
+        self.check_authority(target, copy, key, &assignment);
+        if !self.destinations[key.destination].may_delete {
+            self.violate("I4 authority", || format!("{target:?} deletes {key:?} without consent to deletions"));
+        }
         if is_at_source {
             self.violate("D1 proof", || format!("{target:?} deletes {key:?}, which the source has"));
         }

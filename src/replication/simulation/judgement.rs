@@ -206,7 +206,7 @@ impl World {
         if !declared.exists {
             return;
         }
-        let generation = Some(declared.generation);
+        let generation = declared.shown_generation();
         let request = declared.request.map(|request| request.to_string());
         let (is_fine, is_missing) =
             (self.is_healthy(), self.names_missing(index) || self.has_conflict(index) || self.merges(index));

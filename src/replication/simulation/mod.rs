@@ -5,6 +5,7 @@
 //! (`oracles`) and the end (`judgement`). `TRANSSHIP_SEED=7` replays one seed and prints what happens;
 //! `TRANSSHIP_SCHEDULES` sets how many seeds run.
 
+mod authority_oracles;
 mod changes;
 mod cluster;
 mod copying;

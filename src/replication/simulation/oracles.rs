@@ -189,11 +189,12 @@ impl World {
         self.oracles.verified.get(&key) == Some(&content(&assignment.digest))
     }
 
-    /// I3 and I4: a write that is sent is wanted, and never older than one that was sent before.
+    /// I3 and I4: a write that is sent is wanted and permitted, and never older than one that was sent before.
     pub(super) fn check_write(&mut self, target: Target, copy: u64, key: Key, wanted: Content) {
         let history = &self.source.repositories[key.repository].tags[key.tag];
         let running = &self.processes[&target.process].running[&target.configuration];
-        let is_wanted = is_wanted(running, &running.copies[&copy].assignment);
+        let assignment = running.copies[&copy].assignment.clone();
+        let is_wanted = is_wanted(running, &assignment);
         let sight = running.seen[&(key.repository, key.tag, wanted)];
         let order = history.order(wanted, sight.pushes);
         let earlier = self.oracles.sent.insert(key, (wanted, order));
@@ -211,6 +212,7 @@ impl World {
                 format!("{target:?} writes {key:?} although it is not to be replicated any more")
             });
         }
+        self.check_authority(target, copy, key, &assignment);
     }
 
     /// I8 and I9: a status counts every image, and says COMPLETE only of what was read back after the last write.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::cluster::Home;
 use super::copying::{Copying, Grant};
 use super::deleting::Deleting;
 use super::names::{Content, DESTINATIONS, Key, Millis, at, millis, repository_index, tag_index};
@@ -54,7 +55,8 @@ pub(super) struct Running {
 impl World {
     /// Starts a process, unless one leads that is well.
     pub(super) fn start(&mut self) {
-        let is_well = |process: &Process| process.frozen_at.is_none_or(|frozen| self.now < frozen + LEASE);
+        let is_locked = self.home == Home::Files;
+        let is_well = |process: &Process| is_locked || process.frozen_at.is_none_or(|frozen| self.now < frozen + LEASE);
         if self.leader.and_then(|leader| self.processes.get(&leader)).is_some_and(is_well) {
             return;
         }
@@ -67,7 +69,7 @@ impl World {
             running: BTreeMap::new(),
             frozen_at: None,
             parked: Vec::new(),
-            granted_from: self.now + LEASE,
+            granted_from: self.now + if is_locked { 0 } else { LEASE },
             grants: HashMap::new(),
             is_ending: false,
             has_regained: false,
@@ -94,7 +96,7 @@ impl World {
         }
         let orders = declared.orders(&self.destinations, self.changes + (process.claims.changes() << 32));
         let is_active = orders.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
-        let stored = self.store.stored(target.configuration, is_ready);
+        let stored = self.store.stored(target.configuration, self.home, is_ready);
         let machine = Machine::new(Arc::new(orders), stored, &mut process.claims, at(self.now));
         let running = Running {
             machine,
@@ -127,11 +129,7 @@ impl World {
         let is_whole = matches!(event, Event::Found(id, Finding::Done(Coverage::Whole)) if running.comparing.as_ref().is_some_and(|c| c.id == id));
         running.watch(&event, &self.source);
         self.oracles.is_deferred = matches!(event, Event::Published(..));
-        let mut effects = running.machine.step(event, &mut process.claims, at(now));
-        // The order in which copies are stopped depends on hashes; a seed must replay.
-        effects.chunk_by_mut(|a, b| matches!((a, b), (Effect::Stop(_), Effect::Stop(_)))).for_each(|stops| {
-            stops.sort_by_key(|effect| if let Effect::Stop(copy) = effect { *copy } else { 0 });
-        });
+        let effects = running.machine.step(event, &mut process.claims, at(now));
         running.wake = running.machine.wake_at(at(now)).map(|wake| millis(wake) + 1);
         if is_whole && self.leader == Some(target.process) {
             self.oracles.compared(target, &self.processes[&target.process].running[&target.configuration]);

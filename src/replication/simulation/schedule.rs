@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::cluster::{Declared, Shape};
+use super::cluster::{Declared, Home, Shape};
 use super::names::{CONFIGURATIONS, Content, DESTINATIONS, Millis, REPOSITORIES, TAGS};
 use super::source::Lie;
 use super::world::{Target, Task, World};
@@ -48,9 +48,10 @@ pub(super) enum Fault {
     BreakList,
     DeleteConsent,
     Approve,
+    Reorder,
 }
 
-const ALL: [Fault; 25] = [
+const ALL: [Fault; 26] = [
     Fault::RollBack,
     Fault::DeleteTag,
     Fault::Unlist,
@@ -76,6 +77,7 @@ const ALL: [Fault; 25] = [
     Fault::BreakList,
     Fault::DeleteConsent,
     Fault::Approve,
+    Fault::Reorder,
 ];
 
 impl Weather {
@@ -94,7 +96,7 @@ impl Weather {
 }
 
 /// Returns the configurations of a world; the second one is there now and then.
-pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
+pub(super) fn declare(rng: &mut SmallRng, home: Home) -> [Declared; CONFIGURATIONS] {
     let interval = [60, 90, 150][rng.random_range(0..3)];
     std::array::from_fn(|index| {
         let destinations = if index == 0 && rng.random_bool(0.4) { vec![0, 1] } else { vec![0] };
@@ -111,6 +113,7 @@ pub(super) fn declare(rng: &mut SmallRng) -> [Declared; CONFIGURATIONS] {
         base.has_schedule = rng.random_bool(0.05);
         let interval = if base.has_schedule { 120 } else { interval };
         Declared {
+            home,
             exists: index == 0 || rng.random_bool(0.2),
             was_deleted: false,
             index,
@@ -144,6 +147,9 @@ impl World {
         self.store.room = if self.chance(40) { self.pick(2) } else { 250 };
         self.store.has_records = self.chance(40);
         self.store.are_late = self.chance(50);
+        if self.home == Home::Files {
+            (self.store.room, self.store.has_records, self.store.are_late) = (250, true, false);
+        }
         self.lingers = self.declared[0].base.deletion.is_some() && self.chance(30);
         self.start();
         self.after(100, Task::Act);
@@ -201,6 +207,7 @@ impl World {
             Fault::Consent | Fault::DeleteConsent => self.change_consent(fault, destination),
             Fault::BreakList => drop(self.source.broken_lists.insert(index)),
             Fault::Approve => self.approve(),
+            Fault::Reorder => self.reorder(),
             Fault::Deny => self.toggle(|world| &mut world.destinations[destination].denied),
             Fault::Refuse => {
                 self.toggle(|world| &mut world.destinations[destination].refused);
@@ -270,6 +277,7 @@ impl World {
         process.frozen_at = Some(now);
         let duration = if self.chance(20) { self.draw(100, 5_000) } else { self.draw(7_000, 90_000) };
         self.after(duration, Task::Thaw(id));
+        // None in a world of files, where the one that stands still has the state folder.
         let successor: Millis = self.draw(super::process::LEASE, 40_000);
         self.after(successor, Task::Start);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cluster::Home;
 use super::names::{CONFIGURATIONS, Millis};
 use crate::image::Tag;
 use crate::plan::{AUTHORITY_TTL, ConfigurationReport, PairIdentity};
@@ -110,7 +111,12 @@ impl ModelStore {
     }
 
     /// Returns the state that a new process finds.
-    pub(super) fn stored(&self, configuration: usize, is_ready: impl Fn(&ConfigurationReport) -> bool) -> Stored {
+    pub(super) fn stored(
+        &self,
+        configuration: usize,
+        home: Home,
+        is_ready: impl Fn(&ConfigurationReport) -> bool,
+    ) -> Stored {
         let report = self.reports[configuration].as_ref();
         let pairs = self.statuses.values().filter(|status| status.configuration == configuration).map(|status| {
             let records = self.records.get(&status.identity.name);
@@ -130,6 +136,14 @@ impl ModelStore {
                 choice: records.filter(|_| self.keeps_lists()).and_then(|records| records.choice.clone()),
             }
         });
+        if home == Home::Files {
+            return Stored {
+                pairs: pairs.collect(),
+                predecessor: report.map_or(Predecessor::None, |_| Predecessor::Ended),
+                deletion_history: report.map(|report| report.deletion_history.clone()).unwrap_or_default(),
+                ..Stored::default()
+            };
+        }
         Stored {
             pairs: pairs.collect(),
             predecessor: report.map_or(Predecessor::None, |_| Predecessor::MayAct(AUTHORITY_TTL)),

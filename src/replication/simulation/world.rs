@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::cluster::Declared;
+use super::cluster::{Declared, Home};
 use super::copying::Step;
 use super::deleting::DeletionStep;
 use super::destination::Destination;
@@ -25,6 +25,7 @@ use crate::terms::ReplicationStatusStatus;
 /// Everything that exists.
 #[derive(Debug)]
 pub(super) struct World {
+    pub home: Home,
     pub now: Millis,
     pub source: Source,
     pub destinations: [Destination; DESTINATIONS],
@@ -122,8 +123,10 @@ impl World {
     pub(super) fn new(seed: u64, is_traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
-        let declared = super::schedule::declare(&mut rng);
+        let home = if rng.random_ratio(1, 4) { Home::Files } else { Home::Cluster };
+        let declared = super::schedule::declare(&mut rng, home);
         let mut world = Self {
+            home,
             now: 0,
             source: Source::default(),
             destinations: [Destination::new(), Destination::new()],

@@ -83,3 +83,50 @@ fn copies_carry_the_priority_of_their_configuration() {
     bench.compare(&[("app", &[("v1", "1")])], true);
     assert_eq!(bench.copies.values().next().unwrap().priority, -7);
 }
+
+/// Returns the least time of a hundred wakes, and of as many pushes, while the first fill of so many pairs is stopped.
+fn costs_of_a_stop(pairs: usize) -> [Duration; 2] {
+    let mut bench = Bench::new("");
+    let names: Vec<String> = (0..pairs).map(|number| format!("app{number:05}")).collect();
+    let source: Vec<(&str, &[(&str, &str)])> = names.iter().map(|name| (name.as_str(), &[("v1", "A")][..])).collect();
+    bench.compare(&source, true);
+    let tried = run_all(&mut bench, |_| FAILED);
+    assert!((100..120).contains(&tried) && condition(&bench).is_some(), "{tried} of {pairs}");
+    let mut least = [Duration::MAX; 2];
+    for round in 0..5 {
+        let began = std::time::Instant::now();
+        (0..100).for_each(|_| bench.step(Event::Wake));
+        least[0] = least[0].min(began.elapsed());
+        let began = std::time::Instant::now();
+        for tag in 0..100 {
+            let observed = bench.observed("app00000", &format!("t{round}-{tag}"), "B", bench.now);
+            bench.step(Event::Looked(Looked::Seen(observed)));
+        }
+        least[1] = least[1].min(began.elapsed());
+    }
+    least
+}
+
+#[test]
+fn a_stopped_fill_costs_an_event_as_much_for_any_number_of_pairs() {
+    let (few, many) = (costs_of_a_stop(200), costs_of_a_stop(10_000));
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(many < 8 * few + Duration::from_millis(2), "200 pairs: {few:?}; 10,000 pairs: {many:?}");
+    }
+}
+
+#[test]
+fn a_pair_that_goes_leaves_no_stop_behind() {
+    let mut bench = Bench::new("");
+    let names: Vec<String> = (0..120).map(|number| format!("app{number:05}")).collect();
+    let source: Vec<(&str, &[(&str, &str)])> = names.iter().map(|name| (name.as_str(), &[("v1", "A")][..])).collect();
+    bench.compare(&source, true);
+    let tried = run_all(&mut bench, |_| FAILED);
+    assert!(tried < 120 && condition(&bench).is_some());
+    let held: Vec<PairId> = bench.machine.backfills.stopped.values().flatten().copied().collect();
+    assert_eq!(held.len(), 120 - tried);
+    let now = bench.now;
+    held.into_iter().for_each(|id| bench.machine.drop_pair(id, now));
+    bench.step(Event::Wake);
+    assert_eq!(condition(&bench), None, "those that are left were tried");
+}
