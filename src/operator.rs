@@ -246,7 +246,7 @@ async fn report_undecodable(context: Arc<Context>) {
 }
 
 async fn follow(addresses: Arc<ClusterAddresses>) {
-    addresses.follow().await;
+    Box::pin(addresses.follow()).await;
 }
 
 /// Runs the controller of Registries once the addresses are known that no registry may have.

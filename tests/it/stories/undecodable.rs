@@ -92,7 +92,7 @@ async fn uids(scene: &Scene, configuration: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_no_longer_decodes_keeps_its_statuses_and_stops_no_other() {
+async fn a_configuration_that_no_longer_decodes_stays_and_stops_no_other() {
     let (source, destination, second) = (registry(), registry(), registry());
     source.push("app", "v1", &Image::single(1, 1, 1_000));
     let mut scene = between("undecodable", &source, &destination, None).await;
