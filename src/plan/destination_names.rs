@@ -71,11 +71,11 @@ pub(crate) fn collision(
     Problem { stalled: true, reason: reason::DESTINATION_NAME_COLLISION, message }
 }
 
-/// Returns the problem of a repository that its own configuration writes.
+/// Returns the problem of a repository that its own configuration writes, or others with what that has copied.
 pub(crate) fn circle(repository: &RepositoryName) -> Problem {
     let message = format!(
-        "repository {repository} is written by this configuration itself, and is not read by it: exclude it with \
-         excludeRepositoryFilters, or chain with a second configuration"
+        "repository {repository} is written by this configuration itself, or by others with what it has copied, and is \
+         not read by it: exclude it with excludeRepositoryFilters, or chain with a second configuration"
     );
     Problem { stalled: true, reason: reason::SELF_REPLICATION, message }
 }

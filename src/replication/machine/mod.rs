@@ -1,8 +1,9 @@
 //! The state machine of one running configuration: everything it knows, and every decision it makes.
 //!
 //! [`Machine::step`] takes one [`Event`] and returns the [`Effect`]s to carry out; it does no I/O, and time comes in as
-//! an argument. Effects come in an order that no hash decides, so that a schedule replays. The cost of an event does not depend on the number of pairs: totals are kept up to date and deadlines
-//! are ordered. The driver carries effects out; the simulator does so in a model, through random schedules.
+//! an argument. Effects come in an order that no hash decides, so that a schedule replays. The cost of an event does not
+//! depend on the number of pairs: totals are kept up to date and deadlines are ordered. The driver carries effects out;
+//! the simulator does so in a model, through random schedules.
 
 mod assignments;
 mod backfill;
