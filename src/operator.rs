@@ -62,7 +62,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     let hosts = HostBindings::new(flags.bind_host.clone());
     let view = Arc::new(View::new(client.clone(), stores, namespaces, Arc::new(egress), hosts, checks));
     let (leading, mut election) = Leading::new(&client, &flags)?;
-    let Parts { context, dispatcher, jobs, wakes, claim_wakes } =
+    let Parts { context, dispatcher, jobs, queues, wakes, claim_wakes } =
         Parts::new(&flags, view, undecodable, &heartbeats, &shutdown, leading.elected.clone())?;
     let own = flags.jobs.namespace.clone();
     let addresses = Arc::new(ClusterAddresses::new(client, own, fixed, refused, context.errors.clone()));
@@ -83,7 +83,7 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     tasks.spawn(check_registries(addresses.clone(), registries, registry_checks, context.clone()));
     tasks.spawn(run_policies(policies, context.clone()));
     tasks.spawn(run_configurations(configurations, wakes, context.clone()));
-    tasks.spawn(beat(heartbeats.clone()));
+    tasks.spawn(beat(heartbeats.clone(), queues));
     tasks.spawn(pass_on(context.clone(), dispatcher.clone(), claim_wakes, heartbeats));
     if let Some(control) = &jobs {
         let channel = open(flags.jobs.channel_address).await?;
@@ -100,6 +100,9 @@ pub async fn run(flags: OperatorFlags) -> Result<(), Box<dyn std::error::Error>>
     }
     Ok(())
 }
+
+/// Queues by their names: each is to stand still no longer than a moment.
+type Queues = [(&'static str, FairSlots); 3];
 
 /// The watches of the operator's own kinds.
 struct Watches {
@@ -139,6 +142,7 @@ struct Parts {
     context: Arc<Context>,
     dispatcher: Arc<Dispatcher>,
     jobs: Option<Arc<JobControl>>,
+    queues: Queues,
     wakes: mpsc::UnboundedReceiver<ObjectRef<ReplicationConfiguration>>,
     claim_wakes: mpsc::UnboundedReceiver<Vec<String>>,
 }
@@ -168,13 +172,15 @@ impl Parts {
             grants: Some(dispatcher.clone()),
             listener: None,
         };
+        let queues = queues(in_process.slots.queue());
+        let [_, (_, comparisons), (_, checks)] = queues.clone();
         let core = Core {
             access: view.clone(),
             store: statuses.clone(),
             executor: Arc::new(ByClass { in_process, dispatcher: dispatcher.clone() }),
             engine,
             claims: claims.clone(),
-            comparisons: comparison_slots(),
+            comparisons,
             sweeps: Sweeps::default(),
             clock,
             metrics: metrics.clone(),
@@ -187,7 +193,7 @@ impl Parts {
             statuses,
             classes: Arc::new(classes.unwrap_or_default()),
             dependents: Locked::default(),
-            checks: FairSlots::new(FairLimits { shared: CHECKS_AT_ONCE, reserved: CHECKS_AT_ONCE }),
+            checks,
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,
             errors: Arc::new(WatchErrors::new(metrics.clone())),
@@ -200,8 +206,13 @@ impl Parts {
             begun: OnceLock::new(),
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
-        Ok(Self { context: Arc::new(context), dispatcher, jobs, wakes, claim_wakes })
+        Ok(Self { context: Arc::new(context), dispatcher, jobs, queues, wakes, claim_wakes })
     }
+}
+
+fn queues(copies: FairSlots) -> Queues {
+    let checks = FairSlots::new(FairLimits { shared: CHECKS_AT_ONCE, reserved: CHECKS_AT_ONCE });
+    [("queue of copies", copies), ("queue of comparisons", comparison_slots()), ("queue of checks", checks)]
 }
 
 fn settings(flags: &OperatorFlags) -> Settings {
@@ -233,9 +244,11 @@ fn job_control(
     }))
 }
 
-async fn beat(heartbeats: Heartbeats) {
+async fn beat(heartbeats: Heartbeats, queues: Queues) {
     loop {
         heartbeats.beat("runtime");
+        let well = queues.iter().filter(|(_, slots)| !slots.stand_still());
+        well.for_each(|(queue, _)| heartbeats.beat(queue));
         tokio::time::sleep(BEAT_EVERY).await;
     }
 }

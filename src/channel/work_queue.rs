@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use self::priority_line::{PriorityLine, Turn};
+use self::priority_line::{LinePlace, PriorityLine};
 use self::worker_record::WorkerRecord;
 use super::messages::{EndedItem, HeldItem, Item, ItemError, ItemId, Report, ReportAnswer};
 use crate::plan::{AUTHORITY_TTL, Lane, WaitingLane, WorkerDuty, WorkerPhase, WorkerView};
@@ -66,7 +66,7 @@ struct QueuedItem {
     /// The Job whose worker has it.
     job: Option<String>,
     /// Its place in the line of its lane, while no worker has it.
-    turn: Option<Turn>,
+    turn: Option<LinePlace>,
     /// Workers that were lost with it.
     losses: u32,
     since: Instant,

@@ -11,11 +11,11 @@ use serde_json::Value;
 /// An object of the kind `K`, or what is known of one that cannot be decoded. A list of objects is read whatever one of
 /// them is, as with [`kube::core::DeserializeGuard`], which does not say the field.
 #[derive(Clone, Debug)]
-pub(super) struct Decodable<K>(pub Result<K, InvalidObject>);
+pub(super) struct Decodable<K>(pub Result<K, UnreadableObject>);
 
 /// An object that cannot be decoded.
 #[derive(Clone, Debug)]
-pub(super) struct InvalidObject {
+pub(super) struct UnreadableObject {
     /// Its metadata.
     pub metadata: ObjectMeta,
     /// The field and what is wrong with it.
@@ -36,7 +36,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Decodable<K> {
             Err(error) => {
                 let WithMetadata { metadata } = WithMetadata::deserialize(&value).map_err(D::Error::custom)?;
                 let error = format!("{}: {}", error.path(), error.inner());
-                Ok(Self(Err(InvalidObject { metadata, error })))
+                Ok(Self(Err(UnreadableObject { metadata, error })))
             }
         }
     }

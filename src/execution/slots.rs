@@ -85,6 +85,11 @@ impl Slots {
         Self { slots: FairSlots::new(limits), groups: Locked::default() }
     }
 
+    /// Returns the queue of images that wait.
+    pub(crate) fn queue(&self) -> FairSlots {
+        self.slots.clone()
+    }
+
     /// Announces a copy of a group.
     pub(crate) fn join(&self, assignment: &Assignment) -> Member {
         let owner = ShareOwner {

@@ -205,6 +205,11 @@ impl<T> FairQueue<T> {
         meant.max_by_key(|(ticket, entry)| turn(**ticket, entry)).map(|(ticket, _)| *ticket)
     }
 
+    /// Returns true if an entry that waits may start.
+    pub fn may_start(&self) -> bool {
+        self.next_namespace().is_some()
+    }
+
     /// Returns the number of entries that wait.
     pub fn waiting(&self) -> usize {
         self.entries.len() - self.running

@@ -40,6 +40,12 @@ impl FairSlots {
         slot
     }
 
+    /// Returns true if a task waits although a slot is free for it. Such a task gets it at once: for longer than a moment
+    /// this is a fault.
+    pub(crate) fn stand_still(&self) -> bool {
+        self.0.lock().may_start()
+    }
+
     fn start(&self) {
         let mut queue = self.0.lock();
         while let Some((_, sender)) = queue.start_next() {
@@ -99,6 +105,18 @@ mod tests {
             slots.take(owner("b")).await.lend_after(Duration::from_secs(60), async {}).await;
         }
         slow.abort();
+    }
+
+    #[tokio::test]
+    async fn a_queue_stands_still_while_a_free_slot_is_not_given_to_one_that_waits() {
+        let slots = FairSlots::new(FairLimits { shared: 1, reserved: 0 });
+        let first = slots.take(owner("a")).await;
+        let mut second = Box::pin(slots.take(owner("a")));
+        assert!(second.as_mut().now_or_never().is_none() && !slots.stand_still(), "it waits for a slot");
+        slots.0.lock().remove(first.ticket);
+        assert!(slots.stand_still(), "a wake-up was lost");
+        drop(first);
+        assert!(second.now_or_never().is_some() && !slots.stand_still());
     }
 
     #[tokio::test]

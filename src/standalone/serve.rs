@@ -114,6 +114,8 @@ impl Serving {
         let (mut looks, mut rounds, mut ended) = (every(LOOK_EVERY), every(ORDER_EVERY), pin!(ended));
         loop {
             self.heartbeats.beat("reading of files");
+            let well = self.wiring.queues.iter().filter(|(_, slots)| !slots.stand_still());
+            well.for_each(|(queue, _)| self.heartbeats.beat(queue));
             tokio::select! {
                 () = stop.cancelled() => return ExitCode::SUCCESS,
                 task = &mut ended => {

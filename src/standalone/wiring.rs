@@ -17,7 +17,7 @@ use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
 use crate::plan::{Claimant, Configuration, NamespacedName};
 use crate::replication::machine::{Machine, Orders, Predecessor, RegistryIdentity, Stored};
-use crate::replication::{Clock, Core, SharedClaims, Sweeps, comparison_slots};
+use crate::replication::{Clock, Core, FairSlots, SharedClaims, Sweeps, comparison_slots};
 
 /// The core, and the uids of configurations whose claims changed.
 pub(super) struct Wiring {
@@ -25,6 +25,8 @@ pub(super) struct Wiring {
     pub(super) access: Arc<FileAccess>,
     pub(super) store: Arc<FileStore>,
     pub(super) wakes: mpsc::UnboundedReceiver<Vec<String>>,
+    /// Queues by their names: each is to stand still no longer than a moment.
+    pub(super) queues: [(&'static str, FairSlots); 2],
     /// The Registries whose templates the registry does not support.
     pub(super) templates: Arc<TemplateCheck>,
     copies: usize,
@@ -71,13 +73,15 @@ impl Wiring {
             grants: None,
             listener,
         };
+        let (waiting_copies, comparisons) = (executor.slots.queue(), comparison_slots());
+        let queues = [("queue of copies", waiting_copies), ("queue of comparisons", comparisons.clone())];
         let core = Core {
             access: access.clone(),
             store: store.clone(),
             executor: Arc::new(executor),
             engine,
             claims,
-            comparisons: comparison_slots(),
+            comparisons,
             sweeps: Sweeps::default(),
             clock,
             metrics,
@@ -88,6 +92,7 @@ impl Wiring {
             access,
             store,
             wakes,
+            queues,
             templates: Arc::default(),
             copies,
             retry_for,

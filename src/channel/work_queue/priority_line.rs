@@ -9,28 +9,28 @@ use super::super::messages::ItemId;
 /// The images of a lane that wait.
 #[derive(Debug, Default)]
 pub(super) struct PriorityLine {
-    images: BTreeMap<Turn, (ItemId, Instant)>,
+    images: BTreeMap<LinePlace, (ItemId, Instant)>,
     /// The images by the time since which they wait.
-    ages: BTreeSet<(Instant, Turn)>,
+    ages: BTreeSet<(Instant, LinePlace)>,
     first: i64,
     last: i64,
 }
 
 /// The place of an image in its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Turn(Reverse<i32>, i64);
+pub(super) struct LinePlace(Reverse<i32>, i64);
 
 impl PriorityLine {
     /// Adds an image behind those of its priority, which waits since `since`.
-    pub(super) fn push_back(&mut self, priority: i32, id: ItemId, since: Instant) -> Turn {
+    pub(super) fn push_back(&mut self, priority: i32, id: ItemId, since: Instant) -> LinePlace {
         self.last += 1;
-        self.insert(Turn(Reverse(priority), self.last), id, since)
+        self.insert(LinePlace(Reverse(priority), self.last), id, since)
     }
 
     /// Adds an image in front of those of its priority, which waits since `since`.
-    pub(super) fn push_front(&mut self, priority: i32, id: ItemId, since: Instant) -> Turn {
+    pub(super) fn push_front(&mut self, priority: i32, id: ItemId, since: Instant) -> LinePlace {
         self.first -= 1;
-        self.insert(Turn(Reverse(priority), self.first), id, since)
+        self.insert(LinePlace(Reverse(priority), self.first), id, since)
     }
 
     pub(super) fn pop(&mut self) -> Option<ItemId> {
@@ -39,7 +39,7 @@ impl PriorityLine {
         Some(id)
     }
 
-    pub(super) fn remove(&mut self, turn: Turn) {
+    pub(super) fn remove(&mut self, turn: LinePlace) {
         if let Some((_, since)) = self.images.remove(&turn) {
             self.ages.remove(&(since, turn));
         }
@@ -47,7 +47,7 @@ impl PriorityLine {
 
     /// Returns the highest priority, and the time since which the oldest image waits.
     pub(super) fn summary(&self) -> Option<(i32, Instant)> {
-        let (Turn(Reverse(priority), _), _) = self.images.first_key_value()?;
+        let (LinePlace(Reverse(priority), _), _) = self.images.first_key_value()?;
         self.ages.first().map(|(since, _)| (*priority, *since))
     }
 
@@ -55,7 +55,7 @@ impl PriorityLine {
         self.images.is_empty()
     }
 
-    fn insert(&mut self, turn: Turn, id: ItemId, since: Instant) -> Turn {
+    fn insert(&mut self, turn: LinePlace, id: ItemId, since: Instant) -> LinePlace {
         self.images.insert(turn, (id, since));
         self.ages.insert((since, turn));
         turn

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::{TakenJobs, WaitingLane};
+use super::lanes::WaitingLane;
+use super::taken_jobs::TakenJobs;
 
 /// Lanes that wait, in the order in which they may take Jobs. The namespace with the fewest Jobs comes first, then the
 /// one that has waited longest. Urgent images and priorities order the lanes of one namespace: they say nothing to

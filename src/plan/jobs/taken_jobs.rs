@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{JobLimits, Lane, WaitingLane, WorkerDuty, WorkerView};
+use super::lanes::{JobLimits, Lane, WaitingLane, WorkerDuty, WorkerView};
 
 /// The Jobs that are taken, and the bounds that they keep.
 #[derive(Clone)]

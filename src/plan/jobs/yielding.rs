@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::{TakenJobs, WaitingLane, WorkerView};
+use super::lanes::{WaitingLane, WorkerView};
+use super::taken_jobs::TakenJobs;
 
 /// Returns the workers among `serving` that are to take no more images, so that a lane of each namespace that is kept
 /// out, or has urgent images, has a Job: of each namespace one lane at a time. A worker of `leaving` makes room for one

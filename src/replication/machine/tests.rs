@@ -1,6 +1,7 @@
 //! The rules of the state machine, one at a time; the simulator drives them all together.
 
 mod backfill;
+mod circles;
 mod conflicts;
 mod consent;
 mod deletion_brake;
@@ -36,6 +37,13 @@ use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
 
 const SPEC: &str = "{source: {registryRef: {name: s}}, interval: 10m, rules: [{name: all, RULE destinations: [{registryRef: {name: d}}]}]}";
+
+/// Returns the time that something takes.
+fn time_of(work: impl FnOnce()) -> Duration {
+    let began = std::time::Instant::now();
+    work();
+    began.elapsed()
+}
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
