@@ -112,10 +112,15 @@ impl Conditions {
         self
     }
 
-    /// Returns the conditions.
-    pub fn into_list(self) -> Vec<Condition> {
+    /// Returns the conditions: `Ready`, and the others by their types. Their order says nothing of what was before.
+    pub fn into_list(mut self) -> Vec<Condition> {
+        self.list.sort_by(|a, b| place(a).cmp(&place(b)));
         self.list
     }
+}
+
+fn place(condition: &Condition) -> (bool, &str) {
+    (condition.type_ != condition_type::READY, &condition.type_)
 }
 
 /// Returns `Ready` of `after` if its status or reason differs from that of `before`. Work under way is not news.
@@ -194,6 +199,23 @@ mod tests {
         let third = set(&second, true, reason::REACHABLE, late);
         assert_eq!(third[0].last_transition_time, late);
         assert_eq!(third.len(), 1);
+    }
+
+    #[test]
+    fn the_order_of_conditions_says_nothing_of_what_was_before() {
+        let types = |previous: &[Condition]| {
+            let conditions = Conditions::of(previous, None, Timestamp::UNIX_EPOCH);
+            let list = conditions
+                .set("Permitted", true, "r", "m")
+                .set("Stalled", true, "r", "m")
+                .set("Ready", false, "r", "m");
+            list.into_list()
+        };
+        let names = |list: Vec<Condition>| list.into_iter().map(|condition| condition.type_).collect::<Vec<_>>();
+        let mut before = types(&[]);
+        before.reverse();
+        assert_eq!(names(types(&before)), ["Ready", "Permitted", "Stalled"]);
+        assert_eq!(names(types(&[])), ["Ready", "Permitted", "Stalled"]);
     }
 
     #[test]
