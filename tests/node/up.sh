@@ -178,7 +178,7 @@ start apiserver control-plane kube-apiserver --etcd-servers=http://127.0.0.1:237
   --service-account-key-file=/run/dir/accounts.key --service-account-signing-key-file=/run/dir/accounts.key \
   --service-cluster-ip-range="$SERVICES" --token-auth-file=/run/dir/tokens.csv --authorization-mode=Node,RBAC \
   --kubelet-preferred-address-types=InternalIP --kubelet-client-certificate=/run/dir/certs/apiserver.crt \
-  --kubelet-client-key=/run/dir/certs/apiserver.key --audit-policy-file=/run/dir/audit.yaml --audit-log-path=/run/dir/audit.log
+  --kubelet-client-key=/run/dir/certs/apiserver.key --audit-policy-file=/run/dir/audit.yaml --audit-log-path=/run/dir/audit.log --audit-log-maxsize=100000
 
 cat >"$DIR/containerd.toml" <<EOF
 version = 3
