@@ -78,7 +78,7 @@ pub fn decide_jobs(waiting: &[WaitingLane], workers: &[WorkerView], limits: &Job
     orders
 }
 
-/// What the lanes seek that cannot have a Job.
+/// The needs of the lanes that cannot have a Job.
 struct Crowd<'a> {
     destinations: BTreeSet<&'a str>,
     /// The namespaces of which urgent images wait.
