@@ -384,3 +384,12 @@ impl ChartOperator {
         ours.filter_map(Pid::from_raw).collect()
     }
 }
+
+/// Operators that stayed would retry, start Jobs and take the node from the stories after them.
+impl Drop for ChartOperator {
+    fn drop(&mut self) {
+        if self.installed {
+            self.plane.end_pods(&self.namespace);
+        }
+    }
+}

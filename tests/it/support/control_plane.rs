@@ -2,7 +2,7 @@
 //! log.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -252,9 +252,24 @@ impl ControlPlane {
 
     /// Runs kubectl as some user.
     pub async fn kubectl_as(&self, user: &str, arguments: &[&str]) -> Output {
+        run(self.kubectl_command(user, arguments)).await
+    }
+
+    /// Deletes what runs in a namespace, without waiting for it: for the end of a story, also of one that has failed.
+    pub fn end_pods(&self, namespace: &str) {
+        let delete = ["delete", "deployments,jobs", "--all", "-n", namespace, "--wait=false", "--request-timeout=20s"];
+        let mut kubectl = self.kubectl_command(ADMIN, &delete);
+        match kubectl.stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("{namespace} goes on: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("{namespace} goes on: {error}"),
+        }
+    }
+
+    fn kubectl_command(&self, user: &str, arguments: &[&str]) -> Command {
         let mut command = component("kubectl");
         command.args(arguments).env("KUBECONFIG", self.kubeconfig_of(user)).env("HOME", &self.folder);
-        run(command).await
+        command
     }
 
     /// Returns the present length of the audit log, for a later call of `audit_log_since`.
