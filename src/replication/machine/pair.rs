@@ -256,10 +256,7 @@ impl Pair {
     /// Returns the time from which the status may be published; `None` if nothing is to be. A pair is first published
     /// once it has an image, and not while the ledger knows less than the last status showed.
     pub(crate) fn publish_at(&self, now: Timestamp) -> Option<Timestamp> {
-        // What another one left stays until this one has seen a list.
-        let is_unseen = !self.may_exist || !self.was_closed;
-        let is_empty = self.published.is_none() && self.ledger.counts().images == 0;
-        if is_empty && is_unseen || self.publishing.is_some() {
+        if self.is_left_alone() || self.publishing.is_some() {
             return None;
         }
         if let Some(short) = self.short.as_ref().filter(|short| !self.is_awaited || self.is_unknown(short)) {
@@ -273,6 +270,12 @@ impl Pair {
             Publication::Now => now,
             Publication::At(at) => at,
         })
+    }
+
+    /// Returns true while it has no image and no object: what another process left stays until its list was seen.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        let is_unseen = !self.may_exist || !self.was_closed;
+        is_unseen && !self.has_object() && self.ledger.counts().images == 0
     }
 
     /// Returns true while a status is being written.
@@ -369,11 +372,6 @@ impl Pair {
         self.may_exist |= self.is_lost;
         self.published = None;
         self.change(now);
-    }
-
-    /// Returns true if a status was ever published, by this or an earlier process.
-    pub(crate) fn was_published(&self) -> bool {
-        self.published.is_some()
     }
 
     fn status(&self, now: Timestamp) -> ReplicationStatusStatus {

@@ -145,7 +145,7 @@ impl Machine {
         if is_left || self.was_frozen {
             pair.lost_sight(now);
         }
-        if !pair.was_published() && (is_left || pair.options.fingerprint().is_some()) {
+        if !pair.has_object() && (is_left || pair.options.fingerprint().is_some()) {
             let started_over = Record::StartedOver(pair.options.fingerprint());
             self.effects.push(Effect::Record(pair.identity.clone(), started_over));
         }

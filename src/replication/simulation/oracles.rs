@@ -226,7 +226,7 @@ impl World {
         let mut counted: BTreeSet<usize> = pair.ledger.entries().map(|(tag, _)| tag_index(tag)).collect();
         let stored = self.oracles.stored.get(&identity.name);
         // Of a status that shows more than is known only what moves is withdrawn.
-        let is_withdrawal = pair.is_short() && pair.was_published();
+        let is_withdrawal = pair.is_short() && pair.has_object();
         if let Some(stored) = stored.filter(|_| is_withdrawal) {
             counted.clone_from(stored);
         }
@@ -326,9 +326,10 @@ impl World {
         if self.leader != Some(process) || self.now < self.store.failing_until + 60_000 {
             return;
         }
-        // A pair of which images are unknown yet is not published.
+        // A pair of which images are unknown yet is not published, nor one that no list was seen of.
         let running = self.processes[&process].running.values();
-        let known = running.flat_map(|running| running.machine.pairs()).filter(|pair| !pair.is_short());
+        let known = running.flat_map(|running| running.machine.pairs());
+        let known = known.filter(|pair| !pair.is_short() && !pair.is_left_alone());
         let known: BTreeSet<&String> = known.map(|pair| &pair.identity.name).collect();
         let busy = self.store.statuses.values().filter(|status| status.status.summary.in_progress > 0);
         let busy = busy.map(|status| status.identity.name.clone()).find(|name| known.contains(name));
