@@ -108,6 +108,8 @@ impl DeletionOracles {
             !is_outside(list) || self.chosen.contains(&chosen)
         };
         let is_own = |list: &TakenList| list.process == target.process;
+        // One that was requested before another never replaces it, whenever it arrives.
+        let is_newer = |list: &TakenList, first: &TakenList| is_own(list) && list.sent_at >= first.sent_at;
         (0..lists.len()).any(|last| {
             let second = &lists[last];
             is_own(second)
@@ -119,7 +121,7 @@ impl DeletionOracles {
                         && second.sent_at >= first.taken_at + rules.interval
                         && is_pushed_out(first)
                         && (is_outside(first) || is_outside(second) || rules.seen <= first.sent_at)
-                        && lists[index..last].iter().filter(|list| is_own(list)).all(|list| !list.has(tag))
+                        && lists[index..last].iter().filter(|list| is_newer(list, first)).all(|list| !list.has(tag))
                 })
         })
     }
