@@ -90,11 +90,11 @@ impl Ledger {
     /// Records that the source had `digest` under `tag` when the request of the observation was sent. Changes nothing
     /// unless that is the newest observation.
     pub fn observe(&mut self, tag: &Tag, digest: &Digest, sent_at: Timestamp, now: Timestamp) -> Freshness {
-        self.read_again(tag, sent_at);
+        let was_unread = self.read_again(tag, sent_at);
         let is_new = !self.rows.contains_key(tag);
         self.are_other_missed |= self.rows.get(tag).is_some_and(|row| row.absence.is_some());
         if is_new {
-            let row = Row::new(digest, sent_at, now);
+            let row = Row { owed: was_unread, ..Row::new(digest, sent_at, now) };
             if !self.unread.contains_key(tag) {
                 self.counts.add(&row);
             }
@@ -114,6 +114,7 @@ impl Ledger {
                 let (was_there, written, owed) = (row.was_there, row.written.take(), row.owed);
                 *row = Row { was_there, written, owed, ..Row::new(digest, sent_at, now) };
             }
+            row.owed |= was_unread && !matches!(row.state, RowState::Complete { .. });
             Freshness::Newest
         });
         observed.unwrap_or(Freshness::Outdated)

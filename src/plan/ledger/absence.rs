@@ -41,10 +41,7 @@ impl Ledger {
             let is_missed = row.observed_at < begun && !listed.contains(tag);
             let absence = match (earlier, fate) {
                 _ if !is_missed => None,
-                (None, AbsentTags::Forgotten) => Some(TagAbsence::since(now)),
-                (None, AbsentTags::Proved(_)) => {
-                    Some(TagAbsence { is_doubted: listed.is_empty(), ..TagAbsence::since(now) })
-                }
+                (None, _) => Some(TagAbsence { is_doubted: listed.is_empty(), ..TagAbsence::since(now) }),
                 (Some(TagAbsence { is_doubted: true, .. }), AbsentTags::Proved(_)) if !listed.is_empty() => {
                     Some(TagAbsence::since(now))
                 }

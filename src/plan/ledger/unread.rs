@@ -149,11 +149,13 @@ impl Ledger {
         self.unread.insert(tag, UnreadTag { code, message, since, observed_at: Timestamp::MIN, missed: false });
     }
 
-    /// Records that a tag was read by a request of `sent_at`.
-    pub(super) fn read_again(&mut self, tag: &Tag, sent_at: Timestamp) {
-        if self.unread.get(tag).is_some_and(|unread| unread.observed_at <= sent_at) {
+    /// Records that a tag was read by a request of `sent_at`. Returns true if it could not be read before.
+    pub(super) fn read_again(&mut self, tag: &Tag, sent_at: Timestamp) -> bool {
+        let was_unread = self.unread.get(tag).is_some_and(|unread| unread.observed_at <= sent_at);
+        if was_unread {
             self.forget_unread(tag);
         }
+        was_unread
     }
 
     /// Forgets the tags without a row that a complete listing and the one before lack: they were deleted.

@@ -22,6 +22,7 @@ impl Machine {
         let is_respecified = self.orders.generation != earlier.generation
             || self.orders.configuration != earlier.configuration
             || self.orders.class != earlier.class;
+        let former = self.configuration.clone();
         if let Ok(configuration) = &self.orders.configuration {
             self.configuration = Some(configuration.clone());
         }
@@ -48,6 +49,7 @@ impl Machine {
                 self.sources.values_mut().for_each(|source| source.newest.clear());
                 self.resume(claims, now);
                 self.drop_unselected(claims, now);
+                self.want_again(former.as_deref(), claims, now);
                 self.apply_options(now);
             }
         }

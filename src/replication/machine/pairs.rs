@@ -106,7 +106,12 @@ impl Machine {
             pair.deletions.counts = counts.clone();
         }
         self.recall(&mut pair, is_left, now);
-        Some(self.insert(pair, now))
+        let id = self.insert(pair, now);
+        // What was stored of it is from before another configuration wrote there.
+        if claims.is_taken_over(&self.orders.holder.uid, &self.pairs[&id].place) && self.pairs[&id].has_object() {
+            self.take_over(id, claims, now);
+        }
+        Some(id)
     }
 
     /// Returns true while the object of such a pair is being deleted, and that is not to be tried again.
@@ -345,7 +350,7 @@ impl Machine {
         self.keys(&key.repository, None).contains(key)
     }
 
-    fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
+    pub(super) fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
         let reference = &spec.destination.registry_ref;
         let namespace = reference.namespace.clone().unwrap_or_else(|| self.orders.namespace.clone());
         let destination = NamespacedName { namespace, name: reference.name.clone() };

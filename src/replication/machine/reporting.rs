@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::state::{LastReport, MAX_PUBLICATIONS};
-use super::{Effect, Machine, PairId, StoreOutcome};
+use super::{Effect, Machine, PairId, PairKey, StoreOutcome};
 use crate::plan::{
-    ComparisonPhase, ConfigurationReport, DestinationTotals, LagWindow, NamespacedName, Problem, oldest_pending_since,
+    Claims, ComparisonPhase, Configuration, ConfigurationReport, DestinationTotals, LagWindow, NamespacedName, Problem,
+    oldest_pending_since,
 };
 use crate::terms::reason;
 
@@ -81,6 +82,19 @@ impl Machine {
             self.deletions.counted.remove(&name);
             self.delete_again_at.remove(&name);
             self.effects.extend(self.deleting.get(&name).cloned().map(Effect::Delete));
+        }
+    }
+
+    /// Makes the pairs anew whose objects wait to be deleted, and which the spec selects again.
+    pub(super) fn want_again(&mut self, former: Option<&Configuration>, claims: &mut Claims, now: Timestamp) {
+        let was_selected = |key: &PairKey| {
+            let matches = former.map(|former| former.selection.matches(&key.repository)).unwrap_or_default();
+            matches.iter().any(|found| (&found.destination, &found.target) == key.to())
+        };
+        let waiting = self.delete_again_at.keys().filter_map(|name| self.stored_key(&self.deleting.get(name)?.spec));
+        let wanted: Vec<PairKey> = waiting.filter(|key| !was_selected(key) && self.is_selected(key)).collect();
+        for key in wanted {
+            self.ensure(&key, claims, now);
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Copying {
     pub assignment: Arc<Assignment>,
     pub key: Key,
     pub content: Content,
+    /// The number of changes of the tag that the observation before it may show, if there was one in this process.
+    pub pushes: Option<usize>,
     tries: u32,
     /// The number of times that it has waited for authority or a grant.
     waits: u32,
@@ -56,8 +58,10 @@ impl World {
         let key = Key::of(&assignment);
         let content = content(&assignment.digest);
         let (tries, waits) = (0, 0);
-        let copying = Copying { assignment, key, content, tries, waits, is_writing: false, is_unanswered: false };
         let Some(running) = self.running(target) else { return };
+        let pushes = running.seen.get(&(key.repository, key.tag, content)).map(|sight| sight.pushes);
+        let copying =
+            Copying { assignment, key, content, pushes, tries, waits, is_writing: false, is_unanswered: false };
         running.copies.insert(copy, copying);
         let delay = self.delay();
         self.after(delay, Task::Copy(target, copy, Step::Begin));

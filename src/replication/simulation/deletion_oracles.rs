@@ -91,6 +91,18 @@ impl DeletionOracles {
         }
     }
 
+    /// Returns true if the last list that a process took was weighed by `choice`.
+    fn is_listed_by(&self, target: Target, repository: usize, choice: &str) -> bool {
+        let lists = self.lists.get(&(target.configuration, repository)).map(Vec::as_slice).unwrap_or_default();
+        lists.iter().rfind(|list| list.process == target.process).is_some_and(|list| list.choice == choice)
+    }
+
+    /// Returns true if the last two lists lack a tag, and both lie: no client can know it.
+    pub(super) fn are_lies(&self, configuration: usize, repository: usize, tag: usize) -> bool {
+        let lists = self.lists.get(&(configuration, repository)).map(Vec::as_slice).unwrap_or_default();
+        lists.len() >= 2 && lists[lists.len() - 2..].iter().all(|list| list.is_lie && !list.shown.contains(&tag))
+    }
+
     fn lists_of(&self, configuration: usize, repository: usize) -> String {
         format!("{:?}", self.lists.get(&(configuration, repository)))
     }
@@ -103,9 +115,12 @@ impl DeletionOracles {
         let lacks = |list: &TakenList| !list.shown.is_empty() && !list.has(tag);
         let is_outside = |list: &TakenList| list.outside.contains(&tag);
         // An edit of the rule deletes nothing: newer tags push out one that the same rule has taken.
-        let is_pushed_out = |list: &TakenList| {
-            let chosen = (target.configuration, number, tag, list.choice.clone());
-            !is_outside(list) || self.chosen.contains(&chosen)
+        let is_pushed_out = |index: usize| {
+            let chosen = (target.configuration, number, tag, lists[index].choice.clone());
+            // It had gone before, and did not come back among the newest.
+            let since = lists[..index].iter().rposition(|list| list.has(tag)).map_or(0, |last| last + 1);
+            let was_gone = lists[since..index].iter().any(|list| lacks(list) && !is_outside(list));
+            !is_outside(&lists[index]) || self.chosen.contains(&chosen) || was_gone
         };
         let is_own = |list: &TakenList| list.process == target.process;
         // One that was requested before another never replaces it, whenever it arrives.
@@ -119,7 +134,7 @@ impl DeletionOracles {
                         && (is_own(first) || rules.has_records)
                         && !(first.is_lie && second.is_lie)
                         && second.sent_at >= first.taken_at + rules.interval
-                        && is_pushed_out(first)
+                        && is_pushed_out(index)
                         && (is_outside(first) || is_outside(second) || rules.seen <= first.sent_at)
                         && lists[index..last].iter().filter(|list| is_newer(list, first)).all(|list| !list.has(tag))
                 })
@@ -149,8 +164,10 @@ impl World {
         let matches = configuration.selection.matches(&assignment.repository);
         let rule = matches.into_iter().find(|m| m.destination == assignment.destination);
         let brake = rule.filter(|rule| rule.target == assignment.place.repository).and_then(|rule| rule.deletion);
-        // A push says nothing for a tag that is none of the newest.
-        let is_followed = !self.may_be_outside(target.configuration, number, tag);
+        // A push says nothing for a tag that is none of the newest, nor before a list has shown which are.
+        let choice = &configuration.selection.rules[0].choice_hash;
+        let is_followed = self.oracles.deletions.is_listed_by(target, number, choice)
+            && !self.may_be_outside(target.configuration, number, tag);
         let is_of_tag = |of: (usize, usize)| is_followed && of == (number, tag);
         let sights = running.seen.iter().filter(|((index, of, _), _)| is_of_tag((*index, *of)));
         let rules = ProofRules {

@@ -197,7 +197,9 @@ impl World {
         let is_wanted = is_wanted(running, &assignment);
         let sight = running.seen[&(key.repository, key.tag, wanted)];
         let order = history.order(wanted, sight.pushes);
-        let earlier = self.oracles.sent.insert(key, (wanted, order));
+        // It may have been seen again since the copy began, which is then no newer than it was.
+        let begun = running.copies[&copy].pushes.map_or(order, |pushes| history.order(wanted, pushes));
+        let earlier = self.oracles.sent.insert(key, (wanted, begun));
         // What newer tags have pushed out is not followed any more.
         let is_newer = earlier.is_none_or(|(_, earlier)| order >= earlier)
             || self.may_be_outside(target.configuration, key.repository, key.tag);
@@ -240,7 +242,8 @@ impl World {
                 is_partial && (makes_up || self.source.lies_to((target.process, target.configuration), index));
             let is_pushed_out = self.may_be_outside(target.configuration, index, *number);
             let is_edited = *number == 0 && self.declared[target.configuration].varies_tags;
-            has_vanished || is_hidden || is_pushed_out || is_edited
+            let are_lies = self.oracles.deletions.are_lies(target.configuration, index, *number);
+            has_vanished || is_hidden || is_pushed_out || is_edited || are_lies
         };
         let lost =
             stored.into_iter().flatten().find(|number| !counted.contains(number) && !is_excused(number)).copied();
@@ -257,7 +260,10 @@ impl World {
         let shown = self.store.statuses.get(&identity.name).map(|stored| stored.status.summary.images);
         let is_kept = is_withdrawal && (stored.is_none() || shown == Some(images));
         let is_counted = images as usize == counted.len() || is_kept;
-        self.oracles.counted.insert((target, id), counted);
+        // Such a status shows what an earlier one did, whatever is known by now.
+        if stored.is_some() || !is_withdrawal {
+            self.oracles.counted.insert((target, id), counted);
+        }
         if let Some(lost) = lost {
             self.violate("I8 no loss", || {
                 format!("{target:?} publishes {} without t{lost}, which is there", identity.name)

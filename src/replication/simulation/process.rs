@@ -8,12 +8,13 @@ use super::copying::{Copying, Grant};
 use super::deleting::Deleting;
 use super::names::{Content, DESTINATIONS, Key, Millis, at, millis, repository_index, tag_index};
 use super::observer::Comparing;
+use super::oracles::destination_index_of;
 use super::sights::Sight;
 use super::trace::{brief, brief_effect};
 use super::world::{Target, Task, World};
 use crate::plan::{Claims, ComparisonPhase, ConfigurationReport, PairIdentity, RepositoryAddress};
 use crate::replication::machine::{Coverage, Effect, Event, Finding, Machine, Orders, PairId, StoreOutcome};
-use crate::terms::ReplicationStatusStatus;
+use crate::terms::{PairEnd, ReplicationStatusStatus};
 
 /// A process.
 #[derive(Debug)]
@@ -82,8 +83,31 @@ impl World {
                 self.oracles.retired(configuration);
             }
         }
+        self.seed_claims(id);
         for configuration in 0..self.declared.len() {
             self.run_configuration(Target { process: id, configuration });
+        }
+    }
+
+    /// Has a process that starts claim the places of stored pairs, also of configurations that are not active.
+    fn seed_claims(&mut self, id: u32) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        for status in self.store.statuses.values().filter(|status| self.declared[status.configuration].exists) {
+            let orders = self.declared[status.configuration].orders(&self.destinations, self.changes);
+            let place = |end: &PairEnd| {
+                let registry = orders.registries.iter().find(|(registry, _)| registry.name == end.registry_ref.name);
+                let (host, repository) = (registry?.1.host.clone(), end.repository.parse().ok()?);
+                Some(RepositoryAddress { host, repository })
+            };
+            let spec = &status.identity.spec;
+            let (Some(from), Some(to)) = (place(&spec.source), place(&spec.destination)) else { continue };
+            process.claims.introduce(&orders.holder.uid, &orders.namespace);
+            if self.destinations[destination_index_of(&status.identity)].allows(status.configuration) {
+                let name = &spec.destination.registry_ref.name;
+                let standing = orders.standings.iter().find(|(registry, _)| registry.name == *name);
+                let standing = standing.map(|(_, standing)| *standing).unwrap_or_default();
+                let _ = process.claims.claim(&orders.holder, standing, &from, &to);
+            }
         }
     }
 
@@ -96,7 +120,7 @@ impl World {
         }
         let orders = declared.orders(&self.destinations, self.changes + (process.claims.changes() << 32));
         let is_active = orders.configuration.as_ref().is_ok_and(|configuration| !configuration.suspend);
-        let stored = self.store.stored(target.configuration, self.home, is_ready);
+        let stored = self.store.stored(target.configuration, (self.home, self.started > 1), is_ready);
         let machine = Machine::new(Arc::new(orders), stored, &mut process.claims, at(self.now));
         let running = Running {
             machine,

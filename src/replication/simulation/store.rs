@@ -114,7 +114,7 @@ impl ModelStore {
     pub(super) fn stored(
         &self,
         configuration: usize,
-        home: Home,
+        (home, is_used): (Home, bool),
         is_ready: impl Fn(&ConfigurationReport) -> bool,
     ) -> Stored {
         let report = self.reports[configuration].as_ref();
@@ -139,7 +139,7 @@ impl ModelStore {
         if home == Home::Files {
             return Stored {
                 pairs: pairs.collect(),
-                predecessor: report.map_or(Predecessor::None, |_| Predecessor::Ended),
+                predecessor: if is_used { Predecessor::Ended } else { Predecessor::None },
                 deletion_history: report.map(|report| report.deletion_history.clone()).unwrap_or_default(),
                 ..Stored::default()
             };

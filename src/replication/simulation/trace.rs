@@ -45,7 +45,9 @@ pub(super) fn brief_effect(effect: &Effect) -> String {
             });
             let images: Vec<String> = images.collect();
             let summary = &status.summary;
-            format!("Publish({pair}, {}, {:?} of {}: {images:?})", identity.name, summary.status, summary.images)
+            let conditions: Vec<_> = status.conditions.iter().map(|it| format!("{} {}", it.type_, it.status)).collect();
+            let (name, state, count) = (&identity.name, summary.status, summary.images);
+            format!("Publish({pair}, {name}, {state:?} of {count}: {images:?} {conditions:?})")
         }
         Effect::Delete(identity) => format!("Delete({})", identity.name),
         Effect::Record(identity, record) => format!("Record({}, {record:?})", identity.name),
