@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Effect, Ending, Machine, Orders, PairId, PairKey};
+use super::{Effect, Ending, Machine, Orders, Pair, PairId, PairKey};
 use crate::plan::{Claims, MAX_LATE_WRITE, NamespacedName, Problem, WindowState};
 use crate::policy::{Decision, PermissionRequest, evaluate};
 use crate::terms::{Action, FailureCode, reason};
@@ -126,8 +126,8 @@ impl Machine {
                 let (reason, message) = (decision.reason, decision.message.clone());
                 self.denied = Some(Problem { stalled: true, reason, message });
             }
-            // What a copy was denied beyond that stays until the next one.
-            if !decision.allowed || self.pairs[&id].is_denied {
+            // What a copy was denied beyond that stays until the next one, if there is one to come.
+            if !decision.allowed || self.pairs[&id].is_denied || shows_old_denial(&self.pairs[&id]) {
                 self.touch(id, now, |pair| {
                     pair.is_denied = !decision.allowed;
                     if pair.permission.as_ref() != Some(&decision) {
@@ -265,6 +265,12 @@ impl Orders {
         };
         evaluate(&request, self.policies.get(&destination.namespace).map_or(&[], Vec::as_slice))
     }
+}
+
+/// Returns true if a copy of the pair was denied, and nothing is left that would be copied.
+fn shows_old_denial(pair: &Pair) -> bool {
+    let is_denied = pair.permission.as_ref().is_some_and(|decision| !decision.allowed);
+    is_denied && pair.is_at_rest() && pair.ledger.counts().failed == 0
 }
 
 /// Failures whose cause is outside of the configuration: a Registry, its credentials, a policy.
