@@ -378,6 +378,40 @@ fn an_empty_list_has_tags_forgotten_and_never_deleted() {
 }
 
 #[test]
+fn an_empty_list_proves_nothing_for_a_rule_that_deletes_later() {
+    let mut ledger = with_replicas(&["a", "b"]);
+    for second in [10, 20] {
+        assert!(take_list(&mut ledger, &BTreeSet::new(), at(second)).is_empty());
+    }
+    observe(&mut ledger, &tag("a"), &Digest::sha256(b"a"), at(30));
+    prove(&mut ledger, &["a"], 40);
+    prove(&mut ledger, &["a"], 625);
+    assert!(leaving(&ledger).is_empty(), "one list that counts is no proof");
+    prove(&mut ledger, &["a"], 650);
+    assert_eq!(leaving(&ledger), ["b"]);
+}
+
+#[test]
+fn a_tag_that_could_not_be_read_is_owed_until_it_is_verified() {
+    let (mut ledger, name) = (Ledger::default(), tag("a"));
+    let fails = |ledger: &mut Ledger, second: i64| {
+        let failed = FailedRead { code: FailureCode::SourceDenied, message: String::new(), is_of_tag: true };
+        ledger.fail_to_read(&name, failed, at(second), at(second));
+        assert_eq!(ledger.counts().owed, 1);
+    };
+    fails(&mut ledger, 1);
+    for (second, content) in [(2, b"1"), (5, b"2")] {
+        observe(&mut ledger, &tag("a"), &Digest::sha256(content), at(second));
+        assert_eq!(ledger.counts().owed, 1, "the last comparison has found it, and nothing is verified");
+        complete(&mut ledger, &tag("a"), &Digest::sha256(content), at(second + 1));
+        assert_eq!(ledger.counts().owed, 0);
+        fails(&mut ledger, second + 2);
+    }
+    observe(&mut ledger, &tag("a"), &Digest::sha256(b"2"), at(8));
+    assert_eq!(ledger.counts().owed, 0, "it is verified as it is");
+}
+
+#[test]
 fn tags_that_were_never_at_the_destination_are_forgotten_as_ever() {
     let mut ledger = with_replicas(&["a", "b"]);
     observe(&mut ledger, &tag("c"), &Digest::sha256(b"c"), at(1));

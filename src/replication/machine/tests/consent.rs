@@ -98,6 +98,39 @@ fn a_destination_that_comes_back_is_observed_before_it_is_written() {
 }
 
 #[test]
+fn a_stored_pair_whose_place_another_one_had_is_read_back() {
+    let stored = published(&[("v1", "1")]).stored();
+    let mut suspended = orders(1, "");
+    suspended.configuration = orders(1, "tagFilters: [{filter: 'v[', filterType: REGEX_MATCH}],").configuration;
+    let mut bench = Bench::resumed(suspended, stored, 5_000);
+    assert!(bench.gives_way());
+    bench.claims.release("uid-y", |_| false);
+    bench.step(Event::Orders(Arc::new(orders(2, ""))));
+    bench.passes(1);
+    bench.compare(SOURCE, true);
+    assert_eq!(bench.copying(), [digest("1")], "the stored status is from before the other one wrote");
+}
+
+#[test]
+fn a_denial_that_has_passed_does_not_show_until_the_next_audit() {
+    let mut bench = Bench::new("");
+    bench.compare(SOURCE, true);
+    let copy = bench.copies.pop_first().unwrap().0;
+    let permission = Decision { allowed: false, reason: reason::STATEMENT_DENIES, message: String::new() };
+    let outcome = Outcome { permission, result: Ok(Replica::default()), moved: 0, is_unanswered: false };
+    bench.step(Event::Ended(copy, Some(outcome), 0.5));
+    let is_permitted = |bench: &Bench| {
+        let mut conditions = bench.statuses.values().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.type_ == "Permitted" && condition.status == "True")
+    };
+    bench.passes(10);
+    assert!(!is_permitted(&bench), "it was found there while consent was withdrawn");
+    bench.consents(None, Standing::Accepted);
+    bench.passes(10);
+    assert!(is_permitted(&bench));
+}
+
+#[test]
 fn a_copy_that_began_before_another_one_wrote_stops() {
     let mut bench = Bench::new("");
     bench.compare(SOURCE, true);

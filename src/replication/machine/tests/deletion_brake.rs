@@ -146,6 +146,22 @@ fn a_pair_that_is_dropped_counts_over_a_restart_too() {
 }
 
 #[test]
+fn a_pair_that_is_selected_again_at_once_keeps_its_status() {
+    for (is_selected_again, remain) in [(false, 0), (true, 1)] {
+        let mut play = Play::new(RULE, "abcdefghijklmnopqrstuv");
+        play.play(". L:abcdefghijklmnopqrstu . L:abcdefghijklmnopqrstu");
+        assert_eq!(play.deleted(), "v");
+        play.respecify(&format!("{RULE} excludeRepositoryFilters: [{{filter: app, filterType: EXACT_MATCH}}],"));
+        play.pass(5);
+        if is_selected_again {
+            play.respecify(RULE);
+        }
+        play.pass(60);
+        assert_eq!(play.bench.statuses.len(), remain, "the source did not answer meanwhile");
+    }
+}
+
+#[test]
 fn the_store_counts_a_deletion_before_it_begins() {
     let mut play = Play::new(RULE, "abcd");
     play.play(". L:abc");

@@ -124,7 +124,7 @@ impl Play {
         self.settle();
     }
 
-    fn respecify(&mut self, rule: &str) {
+    pub(super) fn respecify(&mut self, rule: &str) {
         let configuration = orders(1, rule).configuration;
         self.order(|orders| orders.configuration = configuration);
     }
