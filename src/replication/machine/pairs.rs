@@ -12,6 +12,7 @@ use crate::plan::{
     Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
     RepositoryAddress, collision,
 };
+use crate::policy::Decision;
 use crate::terms::{
     Condition, ConfigurationReference, PairEnd, ReplicationStatusSpec, ResolvedRegistryReference, condition_type,
 };
@@ -82,11 +83,24 @@ impl Machine {
             }
             return Some(id);
         }
-        let configuration = self.configuration.clone()?;
-        let matches = configuration.selection.matches(&key.repository);
-        let found = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to());
-        let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
         let identity = self.identity(key, &source, &destination);
+        self.make(key, identity, (destination.uid, to), denied, claims, now)
+    }
+
+    /// Makes a pair that is absent, with what an earlier process left of it.
+    fn make(
+        &mut self,
+        key: &PairKey,
+        identity: PairIdentity,
+        (destination_uid, to): (String, RepositoryAddress),
+        denied: Option<Decision>,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Option<PairId> {
+        let configuration = self.configuration.clone()?;
+        let mut matches = configuration.selection.matches(&key.repository).into_iter();
+        let found = matches.find(|m| (&m.destination, &m.target) == key.to());
+        let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
         self.deletions.counted.remove(&identity.name);
@@ -94,21 +108,21 @@ impl Machine {
             self.deleting.remove(&identity.name);
         }
         let is_inherited = claims.is_inherited(&to);
-        let mut pair = Pair::new(key.clone(), identity, (destination.uid, to), options, now);
+        // What was stored of it is from before another configuration wrote there.
+        let is_taken_over = claims.is_taken_over(&self.orders.holder.uid, &to);
+        let mut pair = Pair::new(key.clone(), identity, (destination_uid, to), options, now);
         if is_inherited {
             // An answer that is under way may be older than what was written there.
             (pair.doubt_until, pair.observe_from) = (now + MAX_LATE_WRITE, now);
         }
         (pair.is_denied, pair.permission) = (denied.is_some(), denied);
         pair.deletions.brake = brake;
-        let (registry, target) = pair.key.to();
-        if let Some(counts) = self.deletions.history.counts((registry, target.as_str())) {
+        if let Some(counts) = self.deletions.history.counts((&key.destination, key.target.as_str())) {
             pair.deletions.counts = counts.clone();
         }
         self.recall(&mut pair, is_left, now);
         let id = self.insert(pair, now);
-        // What was stored of it is from before another configuration wrote there.
-        if claims.is_taken_over(&self.orders.holder.uid, &self.pairs[&id].place) && self.pairs[&id].has_object() {
+        if is_taken_over && self.pairs[&id].has_object() {
             self.take_over(id, claims, now);
         }
         Some(id)
