@@ -5,6 +5,7 @@ mod definitions;
 mod figures;
 mod imports;
 mod layers;
+mod mutants;
 mod names;
 mod sources;
 mod words;
