@@ -49,7 +49,7 @@ mkdir -p "$TREE"
 
 # With new times of change: cargo would take the files of an earlier run, and what was built of them with a fault, for these.
 cd "$ROOT"
-git ls-files -z | while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
+git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
   tar -c --null -T - | tar -x -m -C "$TREE"
 cd "$TREE"
 # The copy is no repository, and git is not to take it for a part of the one around it.
@@ -97,9 +97,9 @@ fi
 MISSED=0
 printf '%-28s %10s  %s\n' fault "first seed" "noticed by"
 for name in "${NAMES[@]}"; do
-  git apply "$HERE/$name.patch"
+  git apply "tests/mutants/$name.patch"
   simulate "$SCHEDULES"
-  git apply --reverse "$HERE/$name.patch"
+  git apply --reverse "tests/mutants/$name.patch"
   [ -n "$SEED" ] || MISSED=$((MISSED + 1))
   printf '%-28s %10s  %s\n' "$name" "${SEED:--}" "${ORACLE:-nothing in $SCHEDULES schedules}"
 done
