@@ -9,6 +9,9 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::pages::{pages, yaml_blocks};
 use crate::support::run_folder::{new_folder, repository};
 
+/// The README, the pages and the examples make namespaces of the same names: one test after another does.
+static NAMES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[test]
 fn the_definitions_in_crds_are_those_of_the_code() {
     for (file, yaml) in transship::api::custom_resource_definition_files() {
@@ -59,6 +62,7 @@ async fn the_definitions_apply_without_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_yaml_block_of_the_readme_applies() {
     let plane = ControlPlane::shared().await;
+    let _turn = NAMES.lock().await;
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let folder = new_folder("readme");
     assert!(!yaml_blocks(&readme).is_empty());
@@ -73,6 +77,7 @@ async fn every_yaml_block_of_the_readme_applies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_yaml_block_of_the_pages_would_apply() {
     let plane = ControlPlane::shared().await;
+    let _turn = NAMES.lock().await;
     let folder = new_folder("pages");
     let namespaces = folder.join("namespaces.yaml");
     let namespace = |name: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n---\n");
@@ -95,6 +100,7 @@ async fn every_yaml_block_of_the_pages_would_apply() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_applies() {
     let plane = ControlPlane::shared().await;
+    let _turn = NAMES.lock().await;
     let examples: Vec<_> =
         std::fs::read_dir(repository().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(examples.len() >= 4, "{examples:?}");
