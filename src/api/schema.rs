@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
 use regex::Regex;
 use serde_json::Value;
 
-use super::definitions::custom_resource_definitions;
+use super::kinds::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
 
 /// Returns everything in the spec of an object that breaks the schema of its kind: lengths, numbers, patterns, words and
 /// repeated keys. Types and unknown fields are found when the object is decoded, and rules in CEL have their functions.
@@ -18,16 +20,18 @@ pub fn schema_faults(kind: &str, object: &Value) -> Vec<String> {
     faults
 }
 
-/// The schemas of the specs, by kind.
+/// The schemas of the specs, by kind: of those kinds alone that people write, since a run of `sync` waits for them.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
-    let schema = |definition: Value| {
-        let kind = definition["spec"]["names"]["kind"].as_str()?.to_owned();
-        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-        Some((kind, schema.clone()))
-    };
-    let definitions = custom_resource_definitions().into_iter();
-    definitions.filter_map(|definition| schema(serde_json::to_value(definition).ok()?)).collect()
+    let kinds = [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd()];
+    kinds.into_iter().filter_map(spec_schema).collect()
 });
+
+/// Returns the kind that is defined, and the schema of its spec.
+fn spec_schema(definition: CustomResourceDefinition) -> Option<(String, Value)> {
+    let version = definition.spec.versions.into_iter().next()?;
+    let spec = version.schema?.open_api_v3_schema?.properties?.remove("spec")?;
+    Some((definition.spec.names.kind, serde_json::to_value(spec).ok()?))
+}
 
 fn check(schema: &Value, value: &Value, field: &str, faults: &mut Vec<String>) {
     match value {
