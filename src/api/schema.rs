@@ -1,36 +1,38 @@
 //! The bounds of the CustomResourceDefinitions for objects that no API server has checked.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
 use regex::Regex;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::kinds::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use crate::terms::{RegistryPermissionPolicySpec, RegistrySpec, ReplicationConfigurationSpec};
 
 /// Returns everything in the spec of an object that breaks the schema of its kind: lengths, numbers, patterns, words and
 /// repeated keys. Types and unknown fields are found when the object is decoded, and rules in CEL have their functions.
 pub fn schema_faults(kind: &str, object: &Value) -> Vec<String> {
     let mut faults = Vec::new();
-    if let Some(schema) = SCHEMAS.get(kind) {
+    if let Some((_, schema)) = SCHEMAS.iter().find(|(of, _)| *of == kind) {
         check(schema, &object["spec"], "spec", &mut faults);
     }
     faults
 }
 
-/// The schemas of the specs, by kind: of those kinds alone that people write, since a run of `sync` waits for them.
-static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
-    let kinds = [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd()];
-    kinds.into_iter().filter_map(spec_schema).collect()
+/// The schemas of the specs of those kinds that people write, by kind.
+static SCHEMAS: LazyLock<[(&str, Value); 3]> = LazyLock::new(|| {
+    [
+        ("Registry", bounds_of::<RegistrySpec>()),
+        ("RegistryPermissionPolicy", bounds_of::<RegistryPermissionPolicySpec>()),
+        ("ReplicationConfiguration", bounds_of::<ReplicationConfigurationSpec>()),
+    ]
 });
 
-/// Returns the kind that is defined, and the schema of its spec.
-fn spec_schema(definition: CustomResourceDefinition) -> Option<(String, Value)> {
-    let version = definition.spec.versions.into_iter().next()?;
-    let spec = version.schema?.open_api_v3_schema?.properties?.remove("spec")?;
-    Some((definition.spec.names.kind, serde_json::to_value(spec).ok()?))
+/// Returns the schema of a spec without what makes it a structural one: each run of `sync` waits for this, and that takes
+/// ten times as long.
+fn bounds_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn check(schema: &Value, value: &Value, field: &str, faults: &mut Vec<String>) {
@@ -103,9 +105,43 @@ fn whole(number: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use kube::CustomResourceExt;
     use serde_json::json;
 
     use super::*;
+    use crate::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+
+    /// Adds every bound in a schema, with its field.
+    fn bounds(schema: &Value, field: &str, found: &mut BTreeSet<String>) {
+        for name in ["minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"] {
+            found.extend(schema[name].as_f64().map(|bound| format!("{field} {name} {bound}")));
+        }
+        for name in ["pattern", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"] {
+            found.extend(schema.get(name).map(|bound| format!("{field} {name} {bound}")));
+        }
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            bounds(schema, &format!("{field}.{name}"), found);
+        }
+        if schema["items"].is_object() {
+            bounds(&schema["items"], &format!("{field}[]"), found);
+        }
+    }
+
+    #[test]
+    fn the_bounds_are_those_of_the_definitions() {
+        for definition in [Registry::crd(), RegistryPermissionPolicy::crd(), ReplicationConfiguration::crd()] {
+            let schema = definition.spec.versions[0].schema.as_ref().and_then(|it| it.open_api_v3_schema.as_ref());
+            let spec = serde_json::to_value(&schema.unwrap().properties.as_ref().unwrap()["spec"]).unwrap();
+            let (mut defined, mut checked) = (BTreeSet::new(), BTreeSet::new());
+            bounds(&spec, "spec", &mut defined);
+            let (_, schema) = SCHEMAS.iter().find(|(kind, _)| *kind == definition.spec.names.kind).unwrap();
+            bounds(schema, "spec", &mut checked);
+            assert!(defined.len() > 3, "{defined:?}");
+            assert_eq!(checked, defined);
+        }
+    }
 
     #[test]
     fn bounds_of_the_schema_hold_for_files_too() {

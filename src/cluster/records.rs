@@ -12,12 +12,12 @@ use crate::api::{ReplicationRecord, ReplicationRecordObjectSpec, ReplicationStat
 use crate::locked::Locked;
 use crate::plan::{ImageRecord, PairIdentity, RecordBucket};
 use crate::replication::machine::{Record, StoredPair};
-use crate::terms::{ReplicationRecordSpec, ReplicationState, ReplicationStatusStatus, StatusReference};
+use crate::terms::{ImageStatus, ReplicationRecordSpec, ReplicationState, ReplicationStatusStatus, StatusReference};
 
 /// The metadata of a status.
 pub(super) type StatusMeta = PartialObjectMeta<ReplicationStatus>;
 
-/// The record of every pair, and the uid of the status that it belongs to.
+/// The record of every pair that outgrows its status, and the uid of the status of every pair.
 pub(super) struct RecordObjects {
     client: Client,
     pairs: Locked<HashMap<(String, String), PairRecord>>,
@@ -43,7 +43,7 @@ impl RecordObjects {
             let options = pair.status.copy_options_hash.clone();
             let kept = found.remove(uid.as_str()).and_then(|buckets| ImageRecord::kept(buckets, options.clone()));
             pair.verified = kept.as_ref().map(ImageRecord::images);
-            let images = kept.unwrap_or_else(|| ImageRecord::shown(&pair.status.images, options));
+            let images = kept.unwrap_or_else(|| ImageRecord::of_status(options));
             records.insert(key(&pair.identity), PairRecord { uid: Some(uid.clone()), images });
         }
         Ok(())
@@ -59,6 +59,21 @@ impl RecordObjects {
             Record::StartedOver(options) => images.start_over(options.clone()),
             // After a restart these are found out again.
             Record::Missed(_) | Record::Chosen(_) | Record::ReferrersAsked(_) => {}
+        }
+    }
+
+    /// Takes the verified `images` of a pair whose status is about to become `status`, the first time that it does not
+    /// show them all.
+    pub(super) fn begin(
+        &self,
+        pair: &PairIdentity,
+        status: &ReplicationStatusStatus,
+        images: &dyn Fn() -> Vec<ImageStatus>,
+    ) {
+        let mut pairs = self.pairs.lock();
+        let record = &mut pairs.entry(key(pair)).or_default().images;
+        if !record.is_held() && outgrows(status) {
+            record.hold(&images());
         }
     }
 

@@ -24,7 +24,7 @@ use crate::locked::Locked;
 use crate::plan::{ConfigurationReport, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
-use crate::terms::ReplicationStatusStatus;
+use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
 /// The report of a configuration, with its uid.
 type ReportOfUid = (String, Arc<ConfigurationReport>);
@@ -203,6 +203,15 @@ impl Store for Statuses {
     /// The record is written together with the next status.
     fn record(&self, pair: &PairIdentity, record: &Record) {
         self.records.take(pair, record);
+    }
+
+    fn begin_record(
+        &self,
+        pair: &PairIdentity,
+        status: &ReplicationStatusStatus,
+        images: &dyn Fn() -> Vec<ImageStatus>,
+    ) {
+        self.records.begin(pair, status, images);
     }
 
     fn report(&self, namespace: &str, name: &str, uid: &str, report: Arc<ConfigurationReport>) {

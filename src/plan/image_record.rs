@@ -3,13 +3,13 @@
 use super::packed_rows::PackedRows;
 use crate::terms::{ImageStatus, ReplicationState};
 
-/// The verified images of a pair. While they all fit into its status, the status is the record and nothing else is
-/// kept. Once they do not, each row belongs to a bucket by the hash of its tag: a change rewrites one bucket. Rows move
-/// only when the pair has twice as many images as its buckets were made for: there are more of them then.
+/// The verified images of a pair. While they all fit into its status, the status is the record and nothing is held here.
+/// Once they do not, each row belongs to a bucket by the hash of its tag: a change rewrites one bucket. Rows move only when
+/// the pair has twice as many images as its buckets were made for: there are more of them then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRecord {
     options: Option<String>,
-    /// The rows of each bucket; one bucket while the status is the record.
+    /// The rows of each bucket; none while the status is the record.
     buckets: Vec<Bucket>,
     is_kept: bool,
 }
@@ -34,11 +34,9 @@ pub struct RecordBucket {
 }
 
 impl ImageRecord {
-    /// Restores a record whose images the status shows, copied by `options`.
-    pub fn shown(images: &[ImageStatus], options: Option<String>) -> Self {
-        let mut record = Self { options, ..Self::default() };
-        images.iter().filter(|image| image.status == ReplicationState::Complete).for_each(|image| record.verify(image));
-        record
+    /// Returns the record of a pair whose status shows all of its images, copied by `options`.
+    pub fn of_status(options: Option<String>) -> Self {
+        Self { options, ..Self::default() }
     }
 
     /// Restores a record from its buckets; those that were copied by other options than `options` do not count, nor do
@@ -63,13 +61,24 @@ impl ImageRecord {
         self.is_kept
     }
 
-    /// Returns every image.
+    /// Returns true once images are held: changes of them count from then on.
+    pub fn is_held(&self) -> bool {
+        !self.buckets.is_empty()
+    }
+
+    /// Holds the verified images of the pair, as the status does not show them all any more.
+    pub fn hold(&mut self, images: &[ImageStatus]) {
+        self.buckets = vec![Bucket::default()];
+        images.iter().for_each(|image| self.verify(image));
+    }
+
+    /// Returns every image that is held.
     pub fn images(&self) -> Vec<ImageStatus> {
         let rows = self.buckets.iter().flat_map(|bucket| bucket.rows.texts());
         rows.filter_map(|row| image_of(&row)).collect()
     }
 
-    /// Records that an image was verified.
+    /// Records that an image was verified, if images are held.
     pub fn verify(&mut self, image: &ImageStatus) {
         self.change(&image.tag, |rows| rows.put(&row_of(image)));
     }
@@ -87,9 +96,12 @@ impl ImageRecord {
         }
     }
 
-    /// Keeps the record in buckets from now on, and in more of them where they have become too small; the pair has
-    /// `images` images.
+    /// Keeps the images that are held in buckets from now on, and in more of them where they have become too small; the
+    /// pair has `images` images.
     pub fn outgrow(&mut self, images: u64) {
+        if !self.is_held() {
+            return;
+        }
         let images = usize::try_from(images).unwrap_or(usize::MAX);
         let wanted = images.div_ceil(ROWS).clamp(1, MAX_BUCKETS);
         if self.is_kept && wanted <= 2 * self.buckets.len() {
@@ -127,8 +139,8 @@ impl ImageRecord {
     }
 
     fn change(&mut self, tag: &str, change: impl FnOnce(&mut PackedRows) -> bool) {
-        if self.buckets.is_empty() {
-            self.buckets.push(Bucket::default());
+        if !self.is_held() {
+            return;
         }
         let index = index(tag, self.buckets.len());
         let bucket = &mut self.buckets[index];
@@ -201,13 +213,23 @@ mod tests {
         }
     }
 
+    fn held(images: &[ImageStatus]) -> ImageRecord {
+        let mut record = ImageRecord::default();
+        record.hold(images);
+        record
+    }
+
     fn written(record: &mut ImageRecord) -> Vec<RecordBucket> {
         std::iter::from_fn(|| record.take_changed()).collect()
     }
 
     #[test]
     fn nothing_is_kept_while_the_status_is_the_record() {
-        let mut record = ImageRecord::shown(&[image("v1", 1)], None);
+        let mut record = ImageRecord::of_status(None);
+        record.verify(&image("v1", 1));
+        record.outgrow(1);
+        assert!(!record.is_held() && !record.is_kept());
+        record.hold(&[image("v1", 1)]);
         record.verify(&image("v2", 2));
         assert!(!record.is_kept());
         assert_eq!(written(&mut record), []);
@@ -219,7 +241,7 @@ mod tests {
 
     #[test]
     fn one_change_rewrites_one_bucket() {
-        let mut record = ImageRecord::default();
+        let mut record = held(&[]);
         (0..20_000).for_each(|n| record.verify(&image(&format!("v{n}"), n)));
         record.outgrow(20_000);
         let buckets = written(&mut record);
@@ -237,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_record_that_was_begun_small_holds_every_row_of_a_pair_that_has_grown() {
-        let (mut record, mut store) = (ImageRecord::default(), BTreeMap::new());
+        let (mut record, mut store) = (held(&[]), BTreeMap::new());
         for n in 0..20_000 {
             record.verify(&image(&format!("v{n}"), n));
             if n % 300 == 299 {
@@ -252,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_process_killed_while_buckets_became_more_left_a_part_of_them() {
-        let mut record = ImageRecord::default();
+        let mut record = held(&[]);
         (0..5_000).for_each(|n| record.verify(&image(&format!("v{n}"), n)));
         record.outgrow(1_000);
         let mut store: BTreeMap<usize, RecordBucket> =
@@ -271,7 +293,7 @@ mod tests {
 
     #[test]
     fn rows_of_other_options_and_rows_that_cannot_be_read_do_not_count() {
-        let mut record = ImageRecord::default();
+        let mut record = held(&[]);
         record.verify(&image("v1", 1));
         record.outgrow(1);
         let mut buckets = written(&mut record);
@@ -291,7 +313,7 @@ mod tests {
             bytes: Some(u64::MAX),
             ..image(&format!("{n:0>128}"), 1)
         };
-        let mut record = ImageRecord::default();
+        let mut record = held(&[]);
         record.outgrow(1);
         (0..3_000).for_each(|n| record.verify(&longest(n)));
         let bytes: usize = written(&mut record)[0].rows.iter().map(|row| row.len() + 3).sum();
@@ -322,7 +344,7 @@ mod tests {
         /// Whatever happened before, once everything was written the buckets have exactly the images of the record.
         #[test]
         fn what_was_written_is_what_is_restored(steps in steps()) {
-            let (mut record, mut store) = (ImageRecord::default(), BTreeMap::new());
+            let (mut record, mut store) = (held(&[]), BTreeMap::new());
             let mut expected: BTreeMap<String, ImageStatus> = BTreeMap::new();
             for step in steps {
                 match step {

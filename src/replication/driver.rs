@@ -234,6 +234,7 @@ impl Driver {
             Effect::Record(pair, record) => self.core.store.record(&pair, &record),
             Effect::Publish(id, pair, status) => {
                 self.core.metrics.pair(&pair.namespace, &pair.name, usage(&pair, &status));
+                self.core.store.begin_record(&pair, &status, &|| self.machine.verified_images(id));
                 self.publish(id, pair, status);
             }
             Effect::Delete(pair) => {

@@ -8,7 +8,7 @@ use super::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcom
 use crate::plan::{ConfigurationReport, NamespacedName, PairIdentity};
 use crate::policy::{Decision, PermissionRequest};
 use crate::registry::Client;
-use crate::terms::{CreateRepositories, ReplicationStatusStatus};
+use crate::terms::{CreateRepositories, ImageStatus, ReplicationStatusStatus};
 
 /// Registries and policies.
 pub(crate) trait Access: Send + Sync {
@@ -67,6 +67,16 @@ pub(crate) trait Store: Send + Sync {
 
     /// Adds to the record of a pair; called before anything that depends on it is published. Must not block for long.
     fn record(&self, pair: &PairIdentity, record: &Record);
+
+    /// Called before each publication of `status`, with a way to all verified `images` of the pair, for a store that keeps
+    /// a record of those pairs alone whose status does not show them all. Must not block for long.
+    fn begin_record(
+        &self,
+        _pair: &PairIdentity,
+        _status: &ReplicationStatusStatus,
+        _images: &dyn Fn() -> Vec<ImageStatus>,
+    ) {
+    }
 
     /// Takes the state of the configuration `namespace`/`name` with this uid, to be published soon. Must not block.
     fn report(&self, namespace: &str, name: &str, uid: &str, report: Arc<ConfigurationReport>);

@@ -1,10 +1,21 @@
-//! A pair takes an image that was verified.
+//! The images of a pair that are verified.
 
 use jiff::Timestamp;
 
 use super::pair::Pair;
+use super::{Machine, PairId};
 use crate::image::{Digest, Tag};
-use crate::plan::{Replica, Row};
+use crate::plan::{Replica, Row, image_status};
+use crate::terms::ImageStatus;
+
+impl Machine {
+    /// Returns every verified image of a pair.
+    pub(crate) fn verified_images(&self, id: PairId) -> Vec<ImageStatus> {
+        let Some(pair) = self.pairs.get(&id) else { return Vec::new() };
+        let complete = pair.ledger.rows().filter(|(tag, _)| pair.ledger.is_complete(tag));
+        complete.map(|(tag, row)| image_status(tag, row)).collect()
+    }
+}
 
 impl Pair {
     /// Takes an image that was verified. Returns true if it counts as that: not where its tag has moved on at the source,
