@@ -89,9 +89,10 @@ pub(crate) struct Driver {
     handles: HashMap<CopyId, StartedCopy>,
     ids: HashMap<task::Id, CopyId>,
     progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
-    /// Everything else: each ends with an event, which stands here in case that the task panics.
+    /// Everything else: each ends with an event, which stands here in case that the task panics; boxed, as a map keeps room
+    /// for four.
     tasks: JoinSet<Event>,
-    expected: HashMap<task::Id, Event>,
+    expected: HashMap<task::Id, Box<Event>>,
     deletions: HashMap<CopyId, AbortHandle>,
     /// Bounds deletions and looks ahead.
     background: Arc<Semaphore>,
@@ -358,7 +359,7 @@ impl Driver {
 
     fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static, expected: Event) -> AbortHandle {
         let handle = self.tasks.spawn(task.boxed());
-        self.expected.insert(handle.id(), expected);
+        self.expected.insert(handle.id(), Box::new(expected));
         handle
     }
 
@@ -373,7 +374,7 @@ impl Driver {
                     tracing::error!(%error, "a task of a configuration panicked");
                 }
                 if let Some(event) = self.expected.remove(&error.id()) {
-                    self.step(event);
+                    self.step(*event);
                 }
             }
         }
