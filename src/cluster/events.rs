@@ -4,15 +4,32 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use super::call::{FIELD_MANAGER, call};
+use crate::locked::Locked;
 use crate::terms::{Condition, held_transition, ready_transition, shorten};
 
 /// The recorder of Events.
-pub(crate) struct Events(Recorder);
+pub(crate) struct Events {
+    client: Client,
+    recorder: Locked<BoundedRecorder>,
+}
+
+/// A recorder, which keeps every Event of the last minutes (3 kB each) to count one that is repeated.
+struct BoundedRecorder {
+    recorder: Recorder,
+    published: usize,
+}
+
+impl BoundedRecorder {
+    fn new(client: Client) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client, reporter), published: 0 }
+    }
+}
 
 impl Events {
     /// Returns a recorder that writes through `client`.
     pub(crate) fn new(client: Client) -> Self {
-        Self(Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None }))
+        Self { recorder: Locked::new(BoundedRecorder::new(client.clone())), client }
     }
 
     /// Publishes an Event if `action` changed `Ready` of `object`. A lost Event is no failure: the condition is kept.
@@ -55,11 +72,25 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = call(self.0.publish(&event, &object.object_ref(&()))).await {
+        if let Err(error) = call(self.recorder().publish(&event, &object.object_ref(&()))).await {
             tracing::debug!(%error, "an event could not be written");
         }
     }
+
+    /// Returns the recorder, or one that has forgotten what it published if that was much: a repeated Event is a new one
+    /// then.
+    fn recorder(&self) -> Recorder {
+        let mut recorder = self.recorder.lock();
+        if recorder.published >= MAX_RECALLED {
+            *recorder = BoundedRecorder::new(self.client.clone());
+        }
+        recorder.published += 1;
+        recorder.recorder.clone()
+    }
 }
+
+/// The most Events that are kept to count repeated ones.
+const MAX_RECALLED: usize = 256;
 
 /// The API server refuses a longer note.
 const MAX_NOTE_BYTES: usize = 1024;

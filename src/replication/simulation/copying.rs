@@ -48,9 +48,9 @@ pub(super) enum Step {
     Verify,
 }
 
-/// A switch for the mutation report: the former executor gave a grant back at once.
+/// A switch for `make mutants`: the former executor gave a grant back at once.
 const GRANTS_RUN_OUT: bool = true;
-/// A switch for the mutation report: the former executor did not notice that its process had been frozen.
+/// A switch for `make mutants`: the former executor did not notice that its process had been frozen.
 const AUTHORITY_EXPIRES: bool = true;
 
 impl World {

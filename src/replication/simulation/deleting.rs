@@ -38,9 +38,7 @@ pub(super) enum DeletionStep {
     Verify,
 }
 
-/// A switch for the mutation report: deletions begin without a look at the source.
-const LOOKS_AT_SOURCE: bool = true;
-/// A switch for the mutation report: deletions begin without a look at the destination.
+/// A switch for `make mutants`: deletions begin without a look at the destination.
 const LOOKS_AT_DESTINATION: bool = true;
 
 impl World {
@@ -71,7 +69,7 @@ impl World {
         let (key, recorded, is_outside) = (deleting.key, deleting.recorded, deleting.deletion.is_outside());
         let there = self.destinations[key.destination].tags.get(&key.slot()).copied();
         match step {
-            DeletionStep::LookAtSource if is_outside || !LOOKS_AT_SOURCE => {
+            DeletionStep::LookAtSource if is_outside => {
                 self.then_delete(target, copy, DeletionStep::LookAtDestination);
             }
             DeletionStep::LookAtSource => self.look_at_source(target, copy, key),

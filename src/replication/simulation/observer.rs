@@ -27,7 +27,7 @@ pub(super) struct Comparing {
     is_whole: bool,
 }
 
-/// A switch for the mutation report: a list that ended in an error counts as complete.
+/// A switch for `make mutants`: a list that ended in an error counts as complete.
 const PARTIAL_LISTS_COUNT: bool = false;
 
 /// A request to the source.
