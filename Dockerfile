@@ -9,6 +9,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends cmake ca-certif
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY tests/simulation tests/simulation
 COPY docker docker
 RUN cargo build --release --locked --bin transship && docker/rootfs.sh target/release/transship /rootfs
 

@@ -79,11 +79,10 @@ generate: ## Write crds/ and the page of the metrics from the Rust types.
 	cargo run --locked -- crds --output crds
 	GENERATE=1 cargo test --locked --quiet --lib metrics::
 
-# The simulation has a target of its own, and takes longer than all other unit tests.
 pre-commit: pages ## Check before a commit: formatting, pages, versions, clippy on the library, unit tests.
 	cargo fmt --all --check
 	cargo clippy --locked --lib -- -D warnings
-	cargo test --locked --lib --quiet -- --skip replication::simulation
+	cargo test --locked --lib --quiet
 
 pages: ## Check the pages and that crate, chart and image have one version.
 	.ci/pages
@@ -91,7 +90,7 @@ pages: ## Check the pages and that crate, chart and image have one version.
 
 lint: pages ## Check pages, formatting, clippy and the documentation build, warnings being errors.
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 deny: .build/cargo-deny-$(CARGO_DENY)/bin/cargo-deny ## Check crates, licences and sources.
@@ -112,6 +111,7 @@ ALONE := measured:: stories::tenants:: stories::two_destinations:: stories::hint
 	stories::leaders::a_follower
 
 test-host: debian lint deny go-tools ## Run the checks and tests that need no node.
+	cargo test --locked -p transship-simulation replication::simulation
 	cargo test --locked -- --test-threads=8 --skip stories::node $(addprefix --skip ,$(ALONE))
 	cargo test --locked --test it -- --test-threads=1 $(ALONE)
 	tests/demo.sh
@@ -154,9 +154,9 @@ scale: $(BIN)/control-plane ## Measure an operator with SIZES of images and conf
 SCHEDULES ?= 1000000
 
 simulate: ## Drive the core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
-	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib replication::simulation
+	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked -p transship-simulation replication::simulation
 
-# A build for each fault: a minute or two each on two cores. MUTANTS="a2-late-answer windows-ignored" runs some of them, and
+# A build for each fault: a minute or less each on two cores. MUTANTS="a2-late-answer windows-ignored" runs some of them, and
 # MUTANT_SCHEDULES=N gives each more or fewer schedules than 4,000.
 mutants: ## Show that the simulation notices each fault of tests/mutants.
 	tests/mutants/run.sh $(MUTANTS)

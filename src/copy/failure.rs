@@ -1,32 +1,12 @@
 //! Maps the errors of a copy to the closed set of failure codes.
 
-use std::time::Duration;
-
 use super::authority::REPOSITORY_NOT_FOUND;
 use super::task::CopyError;
-use crate::plan::passes_by_itself;
+use crate::plan::{CodedError, passes_by_itself};
 use crate::registry::{ErrorKind, RegistryError};
 use crate::terms::{FailureCode, Side};
 
-/// An error of a copy with its failure code, as a status shows it.
-#[derive(Clone, Debug)]
-pub struct CodedError {
-    /// The cause, from the closed set.
-    pub code: FailureCode,
-    /// One sentence for people.
-    pub message: String,
-    /// The wait that a registry asked for.
-    pub retry_after: Option<Duration>,
-    /// True if it may pass without any change by people, within minutes.
-    pub is_transient: bool,
-}
-
 impl CodedError {
-    /// Returns an error without a wait.
-    pub fn new(code: FailureCode, message: String) -> Self {
-        Self { code, message, retry_after: None, is_transient: passes_by_itself(code) }
-    }
-
     /// Returns the error with the code for its kind on one side of a copy.
     fn at(side: Side, error: &RegistryError) -> Self {
         use ErrorKind::{Configuration, Denied, EgressRefused, HostUnknown, InvalidContent, TlsRefused, TooLarge};

@@ -31,7 +31,6 @@ mod verifier;
 
 pub use authority::{Authority, Denied, Mutation};
 pub use engine::{Engine, EngineLimits};
-pub use failure::CodedError;
 pub(crate) use signatures::check_signatures;
-pub use tag_remover::{Removal, remove_tag};
+pub use tag_remover::remove_tag;
 pub use task::{ByteCounter, CONSENT_LASTS, Copied, CopyError, Ends, ImageCopy, MountScope};

@@ -7,21 +7,8 @@ use futures::StreamExt;
 use super::authority::Mutation;
 use super::task::{CopyError, ImageCopy};
 use crate::image::{Digest, Manifest, ManifestKind, Tag};
-use crate::plan::LeavingTag;
+use crate::plan::{LeavingTag, Removal};
 use crate::registry::{DeletionAnswer, ErrorKind, Reference, RegistryError};
-
-/// The result of a deletion that met no failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// The tag was deleted, and is absent.
-    Done,
-    /// The destination did not have the tag any more.
-    Absent,
-    /// The destination has another digest under the tag: it stays.
-    Changed(Digest),
-    /// The source has the tag: it stays.
-    AtSource,
-}
 
 /// Deletes the tag of `task` at its destination, if that has the recorded digest there and the source lacks the tag, or
 /// the tag is outside of the newest that the rules take. `leaving` are the tags that are to be deleted, this one

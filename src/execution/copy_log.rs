@@ -1,7 +1,5 @@
 //! The line of the log for each image whose copy has ended.
-
-use crate::copy::CodedError;
-use crate::plan::Replica;
+use crate::plan::{CodedError, Replica};
 use crate::replication::machine::Assignment;
 
 /// Logs the end of a copy, with everything by which the image is found; `job` is the Job that carried it out.

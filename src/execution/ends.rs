@@ -1,7 +1,7 @@
 //! The Registries at both ends of a copy.
 
-use crate::copy::{CodedError, Ends};
-use crate::plan::NamespacedName;
+use crate::copy::Ends;
+use crate::plan::{CodedError, NamespacedName};
 use crate::replication::Access;
 use crate::replication::machine::Assignment;
 use crate::terms::{FailureCode, Side};

@@ -12,11 +12,9 @@ use super::ends::{ends_of, suspect};
 use super::outcome::{is_unanswered, outcome, with_consent};
 use super::slots::{Member, Slots};
 use crate::channel::{GrantDecision, GrantHolder};
-use crate::copy::{
-    Authority, ByteCounter, CodedError, Copied, CopyError, Denied, Ends, Engine, ImageCopy, Mutation, Removal,
-    remove_tag,
-};
+use crate::copy::{Authority, ByteCounter, Copied, CopyError, Denied, Ends, Engine, ImageCopy, Mutation, remove_tag};
 use crate::metrics::{Metrics, Queue};
+use crate::plan::{CodedError, Removal};
 use crate::replication::machine::{Assignment, CopyProgress, Deletion, DeletionOutcome, Outcome};
 use crate::replication::{Access, Clock, Consent, Executor, ReportProgress, SharedClaims};
 use crate::terms::FailureCode;

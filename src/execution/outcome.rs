@@ -1,7 +1,5 @@
 //! The outcome of one image: the last decision of the policies, and the result.
-
-use crate::copy::CodedError;
-use crate::plan::Replica;
+use crate::plan::{CodedError, Replica};
 use crate::policy::Decision;
 use crate::replication::Access;
 use crate::replication::machine::{Assignment, Outcome};

@@ -4,6 +4,7 @@ mod backfill;
 mod backoff;
 mod circles;
 mod claims;
+mod coded_error;
 mod configuration;
 mod content_sketch;
 mod deletion;
@@ -34,6 +35,7 @@ mod patterns;
 mod phase;
 mod probe_turns;
 mod referrers;
+mod removal;
 mod report;
 mod repository_filters;
 mod schedule;
@@ -48,6 +50,7 @@ mod validation;
 pub use backfill::is_backfill_stopped;
 pub use backoff::{Jitter, passes_by_itself, retry_delay};
 pub use claims::{Claim, Claimant, Claims, Conflict, RepositoryAddress, Standing};
+pub use coded_error::CodedError;
 pub use configuration::{Configuration, parse_configuration};
 pub use content_sketch::ContentSketch;
 pub use deletion::{
@@ -85,6 +88,7 @@ pub use pair_usage::PairUsage;
 pub use phase::part_of_cycle;
 pub use probe_turns::{ProbeSubject, ProbeTurns};
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers, SeenTags, list_fingerprint};
+pub use removal::Removal;
 pub use report::{
     ComparisonPhase, ConfigurationReport, DestinationTotals, Problem, configuration_status, oldest_pending_since,
     pair_status, summarize, withdraw,

@@ -1,7 +1,8 @@
 //! The replication core: one running configuration, independent of Kubernetes and of files.
 //!
 //! A pure state machine ([`machine`]) decides, a driver carries out, and ports connect both to their surroundings: the
-//! operator implements these on Kubernetes, `transship serve` and `sync` on files.
+//! operator implements these on Kubernetes, `transship serve` and `sync` on files. The simulation of the state machine is
+//! compiled with it alone, in `tests/simulation`.
 
 mod authority;
 mod chosen_tags;
@@ -30,6 +31,3 @@ pub(crate) use hints::Mailbox;
 pub(crate) use ports::{Access, Executor, ReportProgress, Store, StoreError, Unusable};
 pub(crate) use running::{Configurations, StatusNames};
 pub(crate) use sweeps::Sweeps;
-
-#[cfg(test)]
-mod simulation;

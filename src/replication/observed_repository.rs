@@ -9,10 +9,10 @@ use tokio::sync::OnceCell;
 
 use super::machine::{Finding, KnownLooks, Looks, Observed, ReferrerLooks, Unread};
 use super::observer::FindingSender;
-use crate::copy::{CodedError, CopyError};
+use crate::copy::CopyError;
 use crate::image::{Digest, Tag};
 use crate::locked::Locked;
-use crate::plan::{CreationDate, FailedRead};
+use crate::plan::{CodedError, CreationDate, FailedRead};
 use crate::registry::{Client, ErrorKind, FallbackTag, RegistryError};
 use crate::terms::FailureCode;
 

@@ -16,10 +16,10 @@ use super::text::{bytes, problem_lines, remark_lines, short_digest, short_name, 
 use super::usage_totals::UsageTotals;
 use super::wiring::{name_of, stopped_backfill, unused_filters};
 use crate::console;
-use crate::copy::{CodedError, Copied};
+use crate::copy::Copied;
 use crate::image::{Digest, Tag};
 use crate::locked::Locked;
-use crate::plan::{LedgerEntry, RowState};
+use crate::plan::{CodedError, LedgerEntry, RowState};
 use crate::replication::machine::{Assignment, Machine};
 
 /// The end of one image and one destination.

@@ -11,8 +11,9 @@ use super::signals::StopSignals;
 use super::store::FileStore;
 use super::wiring::{Mode, Wiring};
 use super::{UsageError, printed, read};
-use crate::copy::{CodedError, Copied};
+use crate::copy::Copied;
 use crate::locked::Locked;
+use crate::plan::CodedError;
 use crate::replication::machine::Assignment;
 
 /// Replicates what the files say. Prints a line an image, in case of `is_quiet` only of those that failed, and a

@@ -7,7 +7,8 @@ use super::error::WorkerError;
 use crate::channel::{
     ChannelClient, EndedItem, Item, ItemError, ItemId, RegistryAccess, RouteAccess, RouteLimits, RouteQuotas,
 };
-use crate::copy::{ByteCounter, CodedError, Copied, CopyError, Ends, Engine, ImageCopy};
+use crate::copy::{ByteCounter, Copied, CopyError, Ends, Engine, ImageCopy};
+use crate::plan::CodedError;
 use crate::registry::{Client, EgressPolicy};
 use crate::terms::FailureCode;
 

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use transship::copy::{Authority, CONSENT_LASTS, CodedError, CopyError, Denied, Mutation};
+use transship::copy::{Authority, CONSENT_LASTS, CopyError, Denied, Mutation};
+use transship::plan::CodedError;
 use transship::terms::FailureCode;
 
 use crate::registries::pair::RegistryPair;

@@ -72,7 +72,7 @@ run() { # LOG COMMAND…
 simulate() { # SCHEDULES
   local binary found
   SEED="" ORACLE=""
-  if ! run "$SLOT/log" "$CARGO" test --locked --lib --no-run; then
+  if ! run "$SLOT/log" "$CARGO" test --locked -p transship-simulation --no-run; then
     cat "$SLOT/log" >&2
     echo "run.sh: the tree does not compile" >&2
     exit 1

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Driver;
-use crate::copy::Removal;
+use crate::plan::Removal;
 use crate::replication::machine::{Assignment, CopyId, Deletion, DeletionOutcome, Event};
 
 impl Driver {

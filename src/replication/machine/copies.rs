@@ -7,9 +7,8 @@ use jiff::Timestamp;
 
 use super::state::{Queued, RunningCopy, Slot};
 use super::{Assignment, CopyId, CopyProgress, Effect, Group, Machine, Outcome, Pair, PairId, Record};
-use crate::copy::CodedError;
 use crate::image::{Digest, Tag};
-use crate::plan::{Attempt, Claims, FailedAttempt, RepositoryAddress, image_status};
+use crate::plan::{Attempt, Claims, CodedError, FailedAttempt, RepositoryAddress, image_status};
 use crate::terms::FailureCode;
 
 impl Machine {

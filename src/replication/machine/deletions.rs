@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use super::pair_deletions::FailedDeletion;
 use super::state::{HeldDeletions, Queued, RunningDeletion};
 use super::{Deletion, DeletionOutcome, Effect, Group, Machine, Pair, PairId, PairKey};
-use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::plan::{AbsentTags, LeavingTag, PlannedDeletion, Row, deletion_plan_hash, describe_held, retry_delay};
+use crate::plan::{
+    AbsentTags, CodedError, LeavingTag, PlannedDeletion, Removal, Row, deletion_plan_hash, describe_held, retry_delay,
+};
 use crate::policy::Decision;
 use crate::terms::{Action, reason};
 

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 use super::finding::{Finding, Listed, Looked};
 use super::ids::{ComparisonId, CopyId, PairId};
 use super::looks::Looks;
-use crate::copy::{CodedError, Removal};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag, NamespacedName,
-    PairIdentity, Replica, RepositoryAddress, SpecError, Standing,
+    Claimant, CodedError, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag, NamespacedName,
+    PairIdentity, Removal, Replica, RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};

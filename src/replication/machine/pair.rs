@@ -205,7 +205,6 @@ impl Pair {
     }
 
     /// Returns true while the ledger knows less than the last status showed.
-    #[cfg(test)]
     pub(crate) fn is_short(&self) -> bool {
         self.short.is_some()
     }
@@ -385,7 +384,7 @@ impl Pair {
         let conditions = self.published.as_ref().map(|status| status.rest.conditions.as_slice()).unwrap_or_default();
         let permission = self.permission.as_ref();
         let recent_deletions = self.deletions.counts.published();
-        if let (Some(_), Some(published)) = (&self.short, &self.published) {
+        if let Some(published) = self.published.as_ref().filter(|_| self.is_short()) {
             let status = withdraw(published.status(), &self.ledger, permission, now);
             return ReplicationStatusStatus { recent_deletions, ..status };
         }

@@ -27,10 +27,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::copy::CodedError;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
-    AUTHORITY_TTL, Claimant, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
+    AUTHORITY_TTL, Claimant, CodedError, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
     NarrowedTags, Replica, parse_configuration,
 };
 use crate::policy::Decision;

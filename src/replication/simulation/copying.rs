@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::cluster::Home;
 use super::names::{Content, Key, Millis, content};
 use super::world::{Target, Task, World};
-use crate::copy::CodedError;
-use crate::plan::Replica;
+use crate::plan::{CodedError, Replica};
 use crate::replication::machine::{Assignment, CopyId, CopyProgress, Event, Outcome};
 use crate::terms::FailureCode;
 

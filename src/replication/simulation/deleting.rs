@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::names::{Content, Key, content, digest};
 use super::world::{Target, Task, World};
-use crate::copy::{CodedError, Removal};
+use crate::plan::{CodedError, Removal};
 use crate::replication::machine::{CopyId, Deletion, DeletionOutcome, Event};
 use crate::terms::FailureCode;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use transship::copy::{CodedError, CopyError, Engine, EngineLimits};
+use transship::copy::{CopyError, Engine, EngineLimits};
+
+use transship::plan::CodedError;
 use transship::registry::ErrorKind;
 
 use crate::registries::pair::RegistryPair;

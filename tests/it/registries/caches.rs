@@ -1,6 +1,8 @@
 //! Caches of BuildKit: indexes whose entries are layers, which Distribution 2.8 takes and others refuse.
 
-use transship::copy::{CodedError, CopyError};
+use transship::copy::CopyError;
+
+use transship::plan::CodedError;
 use transship::registry::ErrorKind;
 use transship::terms::FailureCode;
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use transship::copy::{CodedError, CopyError};
+use transship::copy::CopyError;
+
+use transship::plan::CodedError;
 use transship::registry::FallbackTag;
 use transship::terms::FailureCode;
 

@@ -1,7 +1,7 @@
 //! Deletions of images that have left the source: the lists that prove it.
 
 use super::*;
-use crate::copy::Removal;
+use crate::plan::Removal;
 use crate::policy::Policy;
 use crate::terms::RegistryPermissionPolicySpec;
 
