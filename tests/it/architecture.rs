@@ -66,7 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("controllers", &["api", "cluster", "locked", "metrics", "plan", "policy", "registry", "replication", "terms"]),
-    ("worker", &["channel", "config", "copy", "locked", "registry", "terms"]),
+    ("worker", &["channel", "config", "copy", "locked", "plan", "registry", "terms"]),
     ("notify", &["image", "listener", "metrics", "plan", "replication"]),
     ("admin", &["heartbeats", "locked", "metrics"]),
     (
