@@ -1,4 +1,5 @@
 //! The line of the log for each image whose copy has ended.
+
 use crate::plan::{CodedError, Replica};
 use crate::replication::machine::Assignment;
 

@@ -1,4 +1,5 @@
 //! The outcome of one image: the last decision of the policies, and the result.
+
 use crate::plan::{CodedError, Replica};
 use crate::policy::Decision;
 use crate::replication::Access;
