@@ -217,7 +217,9 @@ impl Machine {
             self.touch(id, now, |pair| {
                 pair.stop_filling();
                 if is_read {
-                    pair.ledger.owe(comparison.begun);
+                    // It may have found images of a pair before that was there, which an older look has shown by now.
+                    let is_younger = pair.created_at.max(pair.observe_from) >= comparison.begun;
+                    pair.ledger.owe(if is_younger { Timestamp::UNIX_EPOCH } else { comparison.begun });
                 }
             });
         }

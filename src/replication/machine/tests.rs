@@ -8,6 +8,7 @@ mod deletion_brake;
 mod deletion_hints;
 mod deletions;
 mod edits;
+mod found_early;
 mod hidden;
 mod lag;
 mod lost;
