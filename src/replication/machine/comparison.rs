@@ -217,7 +217,8 @@ impl Machine {
             self.touch(id, now, |pair| {
                 pair.stop_filling();
                 if is_read {
-                    // It may have found images before their pair was there, which an older look has shown since.
+                    // It may have found images before their pair was there, which an older look has shown since; what was
+                    // restored was found by none.
                     let is_younger = pair.created_at.max(pair.observe_from) >= comparison.begun;
                     pair.ledger.owe(if is_younger { Timestamp::UNIX_EPOCH } else { comparison.begun });
                 }

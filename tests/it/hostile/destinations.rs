@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use transship::copy::{CopyError, Engine, EngineLimits};
-
 use transship::plan::CodedError;
 use transship::registry::ErrorKind;
 

@@ -1,7 +1,6 @@
 //! Caches of BuildKit: indexes whose entries are layers, which Distribution 2.8 takes and others refuse.
 
 use transship::copy::CopyError;
-
 use transship::plan::CodedError;
 use transship::registry::ErrorKind;
 use transship::terms::FailureCode;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use transship::copy::CopyError;
-
 use transship::plan::CodedError;
 use transship::registry::FallbackTag;
 use transship::terms::FailureCode;

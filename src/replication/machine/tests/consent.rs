@@ -208,7 +208,7 @@ fn a_stranger_sees_the_same_whether_another_writes_to_the_place_or_not() {
 }
 
 /// Lets an older configuration of a namespace claim the destination.
-fn take_place(bench: &mut Bench, namespace: &str) {
+pub(super) fn take_place(bench: &mut Bench, namespace: &str) {
     let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
     bench.claims.introduce("uid-o", namespace);
     bench.claims.claim(&older, Standing::Accepted, &place("other.example"), &place("d.example")).unwrap();

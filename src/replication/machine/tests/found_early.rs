@@ -1,17 +1,15 @@
 //! Images that a comparison finds before their pair is there.
 
-use super::consent::place;
+use super::consent::take_place;
 use super::*;
 use crate::plan::Standing;
 
 #[test]
 fn what_a_comparison_found_before_its_pair_was_there_is_owed() {
     let source: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1"), ("v2", "2")])];
-    let older = Claimant { created: at(-9), uid: "uid-o".to_owned() };
     let mut bench = Bench::new("");
     bench.consents(None, Standing::Accepted);
-    bench.claims.introduce("uid-o", "a");
-    bench.claims.claim(&older, Standing::Accepted, &place("o.example"), &place("d.example")).unwrap();
+    take_place(&mut bench, "a");
     bench.compare(source, true);
     assert_eq!(bench.machine.pairs().count(), 0, "it is another's");
     let late = bench.observed("app", "v2", "2", at(599));
