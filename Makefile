@@ -156,7 +156,7 @@ SCHEDULES ?= 1000000
 simulate: ## Drive the core through SCHEDULES (1,000,000) random schedules; TRANSSHIP_SEED=N replays one.
 	TRANSSHIP_SCHEDULES=$(SCHEDULES) cargo test --release --locked -p transship-simulation replication::simulation
 
-# A build for each fault: a minute or less each on two cores. MUTANTS="a2-late-answer windows-ignored" runs some of them, and
+# A build for each fault: a minute or two each on two cores. MUTANTS="a2-late-answer windows-ignored" runs some of them, and
 # MUTANT_SCHEDULES=N gives each more or fewer schedules than 4,000.
 mutants: ## Show that the simulation notices each fault of tests/mutants.
 	tests/mutants/run.sh $(MUTANTS)
