@@ -11,6 +11,7 @@ use super::referrer_copier::ReferrerCopier;
 use super::referrer_finder::ReferrerFinder;
 use super::signatures::check_signatures;
 use super::task::{Copied, CopyError, ImageCopy};
+use super::tee::ActiveCopy;
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::CreationDate;
 use crate::registry::{Client, ErrorKind, Reference, RegistryError};
@@ -68,6 +69,12 @@ impl Engine {
         Self { repositories, cache, images, finder, referrers, dates }
     }
 
+    /// Announces a copy until the result is dropped: copies of the same image read what they need together from then on.
+    /// [`Engine::copy`] does so too; copies that may begin at different moments are announced before the first one does.
+    pub fn announce(&self, task: &ImageCopy<'_>) -> ActiveCopy<'_> {
+        self.images.begin(task)
+    }
+
     /// Copies the image and reads it back: tag, manifests and blobs, each looked at after the tag was written. Dropping
     /// the future stops everything.
     ///
@@ -77,9 +84,7 @@ impl Engine {
     /// [`CopyError`], by side. Content that was copied until then stays, and is found again.
     pub async fn copy(&self, task: &ImageCopy<'_>) -> Result<Copied, CopyError> {
         let moved = AtomicU64::new(0);
-        let _active = self.images.begin(task);
-        // Copies that are started together know of one another before one of them sends a request.
-        tokio::task::yield_now().await;
+        let _active = self.announce(task);
         if let Some(key) = &task.options.signed_by {
             Box::pin(check_signatures(task.source, task.source_repository, task.digest, key)).await?;
         }

@@ -34,3 +34,4 @@ pub use engine::{Engine, EngineLimits};
 pub(crate) use signatures::check_signatures;
 pub use tag_remover::remove_tag;
 pub use task::{ByteCounter, CONSENT_LASTS, Copied, CopyError, Ends, ImageCopy, MountScope};
+pub use tee::ActiveCopy;

@@ -46,7 +46,7 @@ struct DestinationCopies {
 }
 
 /// A copy that is under way until this is dropped.
-pub(super) struct ActiveCopy<'a> {
+pub struct ActiveCopy<'a> {
     tee: &'a Tee,
     image: ImageKey,
     destination: RepositoryKey,

@@ -52,7 +52,7 @@ impl Executor for InProcess {
             let work = async {
                 let ends = ends_of(&*self.access, &assignment).await?;
                 let waits = self.metrics.waits(Queue::Copies);
-                member.begin().await;
+                member.take_slot().await;
                 drop(waits);
                 self.carry_out(consent, ends, (&counter, &mut member), report).await
             };
@@ -98,6 +98,8 @@ impl InProcess {
         let authority = self.granted(consent);
         let request = assignment.image_request();
         let task = ImageCopy::new(&request, &ends, &authority, counter);
+        let _announced = self.engine.announce(&task);
+        member.meet_others().await;
         let copied = self.watched(Box::pin(self.engine.copy(&task)), (counter, member), report).await;
         let Some(copied) = copied else {
             // What is there stays there, and is found again. A write may be under way.

@@ -119,9 +119,8 @@ impl Slots {
 }
 
 impl Member {
-    /// Waits for the slot of the group, and a moment for the other copies, so that what they need is read once. The
-    /// slot is kept until this is dropped.
-    pub(crate) async fn begin(&mut self) {
+    /// Waits for the slot of the group, which is kept until this is dropped.
+    pub(crate) async fn take_slot(&self) {
         let (slots, shared) = (&self.slots, &self.shared);
         let take = async {
             let slot = slots.take(self.owner.clone()).await;
@@ -129,6 +128,11 @@ impl Member {
             slot
         };
         shared.slot.get_or_init(|| take).await;
+    }
+
+    /// Waits a moment for the other copies of the group, so that what they need is read once: each has announced itself
+    /// to the engine by then.
+    pub(crate) async fn meet_others(&mut self) {
         self.count();
         let mut counted = self.shared.counted.subscribe();
         let all = counted.wait_for(|counted| *counted >= self.size);
@@ -185,9 +189,9 @@ mod tests {
     #[tokio::test]
     async fn copies_of_one_image_share_a_slot_and_others_wait() {
         let slots = Slots::new(1);
-        let (mut first, mut second) = (member(&slots, "c", (1, 2)), member(&slots, "c", (1, 2)));
-        futures::join!(first.begin(), second.begin());
-        let begins = |namespace, number| member(&slots, namespace, (number, 1)).begin().now_or_never().is_some();
+        let (first, second) = (member(&slots, "c", (1, 2)), member(&slots, "c", (1, 2)));
+        futures::join!(first.take_slot(), second.take_slot());
+        let begins = |namespace, number| member(&slots, namespace, (number, 1)).take_slot().now_or_never().is_some();
         assert!(!begins("c", 2));
         assert!(begins("d", 1), "a namespace without a copy has a slot");
         drop(first);
@@ -200,11 +204,11 @@ mod tests {
     async fn copies_begin_together_and_wait_for_none_that_was_refused() {
         let slots = Slots::new(1);
         let (mut first, second) = (member(&slots, "c", (1, 2)), member(&slots, "c", (1, 2)));
-        assert!(first.begin().now_or_never().is_none());
+        assert!(first.meet_others().now_or_never().is_none());
         drop(second);
-        assert!(first.begin().now_or_never().is_some());
+        assert!(first.meet_others().now_or_never().is_some());
         let mut alone = member(&slots, "c", (1, 2));
-        alone.begin().await;
+        alone.meet_others().await;
     }
 
     #[test]

@@ -334,7 +334,7 @@ impl CopiedPair {
         self.engine.copy(&self.task(&repository, &tag, &digest)).await
     }
 
-    fn task<'a>(
+    pub(crate) fn task<'a>(
         &'a self,
         repository: &'a transship::image::RepositoryName,
         tag: &'a transship::image::Tag,

@@ -72,6 +72,25 @@ async fn a_layer_is_read_once_for_two_destinations_of_which_one_is_slower() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_announced_shares_the_reads_though_it_begins_later() {
+    let ground = TwoDestinations::of("tee-announced", 20_000).await;
+    let (repository, tag, digest) =
+        ("app".parse().unwrap(), "1".parse().unwrap(), ground.image.digest().parse().unwrap());
+    let task = ground.pairs[1].task(&repository, &tag, &digest);
+    let announced = ground.pairs[1].engine.announce(&task);
+    let later = async {
+        eventually(SOON, "the other copy reads", async || ground.reads() > 0).await;
+        ground.copy(1).await
+    };
+    let (one, other) = futures::join!(ground.copy(0), later);
+    drop(announced);
+    one.unwrap();
+    other.unwrap();
+    ground.has_arrived(1).await;
+    assert_eq!(ground.reads(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_stalls_within_a_layer_is_left_and_catches_up() {
     let ground = TwoDestinations::of("tee-still", LAYER).await;
     ground.proxies[1].set(LineFault::Delay { to_upstream: Duration::from_millis(2), to_client: Duration::ZERO });
