@@ -2,6 +2,7 @@
 //! not looked for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 
@@ -11,19 +12,20 @@ use crate::plan::NamespacedName;
 /// The references of all configurations, in both directions.
 #[derive(Debug, Default)]
 pub(crate) struct Dependents {
-    configurations: HashMap<NamespacedName, References>,
-    by_registry: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    by_namespace: HashMap<String, BTreeSet<NamespacedName>>,
-    by_uid: HashMap<String, NamespacedName>,
+    configurations: HashMap<Arc<NamespacedName>, References>,
+    by_registry: HashMap<NamespacedName, BTreeSet<Arc<NamespacedName>>>,
+    by_namespace: HashMap<String, BTreeSet<Arc<NamespacedName>>>,
+    by_uid: HashMap<Arc<str>, Arc<NamespacedName>>,
 }
 
 /// The references of one configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct References {
-    uid: String,
-    registries: BTreeSet<NamespacedName>,
+    uid: Arc<str>,
+    /// Each once, sorted, as are the namespaces: nodes of a set would have room for eleven.
+    registries: Box<[NamespacedName]>,
     /// The namespaces of its destinations.
-    namespaces: BTreeSet<String>,
+    namespaces: Box<[String]>,
 }
 
 impl Dependents {
@@ -36,6 +38,7 @@ impl Dependents {
             return;
         }
         self.forget(&configuration);
+        let configuration = Arc::new(configuration);
         for registry in &references.registries {
             self.by_registry.entry(registry.clone()).or_default().insert(configuration.clone());
         }
@@ -60,17 +63,17 @@ impl Dependents {
 
     /// Returns the configurations that copy from or to a Registry.
     pub(crate) fn of_registry(&self, registry: &NamespacedName) -> impl Iterator<Item = &NamespacedName> {
-        self.by_registry.get(registry).into_iter().flatten()
+        self.by_registry.get(registry).into_iter().flatten().map(AsRef::as_ref)
     }
 
     /// Returns the configurations with a destination in a namespace.
     pub(crate) fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &NamespacedName> {
-        self.by_namespace.get(namespace).into_iter().flatten()
+        self.by_namespace.get(namespace).into_iter().flatten().map(AsRef::as_ref)
     }
 
     /// Returns the configuration with this uid.
     pub(crate) fn of_uid(&self, uid: &str) -> Option<&NamespacedName> {
-        self.by_uid.get(uid)
+        self.by_uid.get(uid).map(AsRef::as_ref)
     }
 }
 
@@ -83,14 +86,15 @@ impl References {
             name: d.name.clone(),
         });
         let mut registries: BTreeSet<NamespacedName> = destinations.collect();
-        let namespaces = registries.iter().map(|registry| registry.namespace.clone()).collect();
+        let namespaces: BTreeSet<String> = registries.iter().map(|registry| registry.namespace.clone()).collect();
         registries.insert(source);
-        Self { uid: object.uid().unwrap_or_default(), registries, namespaces }
+        let (registries, namespaces) = (registries.into_iter().collect(), namespaces.into_iter().collect());
+        Self { uid: object.uid().unwrap_or_default().into(), registries, namespaces }
     }
 }
 
 fn remove<K: Clone + Eq + std::hash::Hash>(
-    index: &mut HashMap<K, BTreeSet<NamespacedName>>,
+    index: &mut HashMap<K, BTreeSet<Arc<NamespacedName>>>,
     key: &K,
     configuration: &NamespacedName,
 ) {

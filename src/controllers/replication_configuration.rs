@@ -17,7 +17,7 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
-    APPROVE_DELETIONS, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
+    APPROVE_DELETIONS, ByRegistry, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
     configuration_status, parse_configuration,
 };
 use crate::policy::{PermissionRequest, Policy, is_introduced};
@@ -148,13 +148,15 @@ fn hidden(configuration: &Configuration, name: &str, policies: &DestinationPolic
 fn identities(
     named: &BTreeMap<NamespacedName, Arc<Registry>>,
     hidden: &BTreeSet<NamespacedName>,
-) -> BTreeMap<NamespacedName, RegistryIdentity> {
+) -> ByRegistry<RegistryIdentity> {
     let known = named.iter().filter_map(|(reference, registry)| {
         let host = canonical_host(&registry.spec.url.parse().ok()?);
         Some((reference.clone(), RegistryIdentity { uid: registry.uid()?, host }))
     });
-    let hidden = hidden.iter().map(|reference| (reference.clone(), RegistryIdentity::hidden(reference)));
-    known.chain(hidden).collect()
+    let unknown = hidden.iter().map(|reference| (reference.clone(), RegistryIdentity::hidden(reference)));
+    let mut identities = ByRegistry::with_capacity(named.len() + hidden.len());
+    identities.extend(known.chain(unknown));
+    identities
 }
 
 /// Returns the Registries that a person has to correct, with the cause. That of another namespace is for its owner to

@@ -78,7 +78,7 @@ pub use ledger::{
 };
 pub use limit_parts::{LimitParts, limit_parts};
 pub use micro_time::MicroTime;
-pub use namespaced_name::NamespacedName;
+pub use namespaced_name::{ByRegistry, NamespacedName};
 pub use newest::{CreationDate, NarrowedTags, RankedTags};
 pub use object_reports::{Health, policy_status, quota_to_publish, registry_status};
 pub use options::CopyOptions;

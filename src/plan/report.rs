@@ -1,6 +1,5 @@
 //! Turns ledgers into the statuses of pairs and configurations.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use super::deletion::DeletionHistory;
 use super::image_entries::{group_failures, image_status, interesting, whole_seconds};
 use super::lag::{LagQuantiles, lag_text};
 use super::ledger::{Counts, Ledger, LedgerEntry, Row, RowState};
-use super::namespaced_name::NamespacedName;
+use super::namespaced_name::{ByRegistry, NamespacedName};
 use super::pair_conditions::{GENERATION, pair_conditions};
 use crate::image::Tag;
 use crate::policy::Decision;
@@ -109,7 +108,7 @@ pub struct ConfigurationReport {
     /// The number of source repositories that the rules match.
     pub repositories: u64,
     /// The sums over the pairs of each destination.
-    pub destinations: BTreeMap<NamespacedName, DestinationTotals>,
+    pub destinations: ByRegistry<DestinationTotals>,
     /// The request whose comparison is finished.
     pub handled_request: Option<String>,
     /// The deletions that no pair knows.
@@ -126,7 +125,7 @@ impl ConfigurationReport {
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let reduced = |report: &Self| {
             let mut report = report.clone();
-            for totals in report.destinations.values_mut() {
+            for (_, totals) in report.destinations.iter_mut() {
                 totals.lag = None;
                 (totals.counts.bytes_moved, totals.counts.bytes_stored) = (0, 0);
             }

@@ -24,8 +24,8 @@ use super::clock::Clock;
 use super::fair_slots::FairSlots;
 use super::hints::{Hint, Mailbox};
 use super::machine::{
-    Assignment, ComparisonId, CopyId, CopyProgress, Effect, Event, Looks, Machine, Orders, Outcome, PairId,
-    StoreOutcome, Stored, StoredPair,
+    Assignment, ComparisonId, CopyId, Effect, Event, Looks, Machine, Orders, Outcome, PairId, StoreOutcome, Stored,
+    StoredPair,
 };
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
@@ -86,9 +86,9 @@ pub(crate) struct Driver {
     machine: Machine,
     comparison: Option<RunningComparison>,
     copies: JoinSet<Outcome>,
-    handles: HashMap<CopyId, StartedCopy>,
-    ids: HashMap<task::Id, CopyId>,
-    progress: (mpsc::Sender<Progress>, mpsc::Receiver<Progress>),
+    started: HashMap<task::Id, StartedCopy>,
+    /// Each is boxed: the channel keeps room for 32.
+    progress: (mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>),
     /// Everything else: each ends with an event, which stands here in case that the task panics; boxed, as a map keeps room
     /// for four.
     tasks: JoinSet<Event>,
@@ -103,13 +103,11 @@ pub(crate) struct Driver {
 
 /// A copy that was started.
 struct StartedCopy {
+    copy: CopyId,
     task: AbortHandle,
     assignment: Arc<Assignment>,
     at: Instant,
 }
-
-/// The progress of one copy.
-type Progress = (CopyId, CopyProgress);
 
 /// A comparison that is under way.
 struct RunningComparison {
@@ -143,8 +141,7 @@ impl Driver {
             inlets,
             comparison: None,
             copies: JoinSet::new(),
-            handles: HashMap::new(),
-            ids: HashMap::new(),
+            started: HashMap::new(),
             progress: mpsc::channel(PROGRESS),
             tasks: JoinSet::new(),
             expected: HashMap::new(),
@@ -186,7 +183,7 @@ impl Driver {
             observation = next_observation(&mut self.comparison), if takes => self.take_observation(observation),
             Some(ended) = self.tasks.join_next_with_id() => self.take_task(ended),
             Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),
-            Some((copy, progress)) = self.progress.1.recv() => self.step(Event::Progress(copy, progress)),
+            Some(progress) = self.progress.1.recv() => self.step(*progress),
             Ok(()) = self.inlets.workers.changed(), if !is_ending => {
                 let problem = self.inlets.workers.borrow_and_update().clone();
                 self.step(Event::Workers(problem));
@@ -227,7 +224,7 @@ impl Driver {
             Effect::DeleteTag(copy, deletion) => self.delete_tag(copy, deletion),
             Effect::Stop(copy) => {
                 self.deletions.get(&copy).inspect(|handle| handle.abort());
-                self.handles.get(&copy).inspect(|copy| copy.task.abort());
+                self.started.values().filter(|started| started.copy == copy).for_each(|started| started.task.abort());
             }
             Effect::Verified(destination, lag) => {
                 self.core.metrics.verified(&destination.namespace, &destination.name, lag)
@@ -296,12 +293,12 @@ impl Driver {
         let handle = self.copies.spawn(async move {
             // A full channel loses a number of bytes that the next one corrects.
             let report = move |reported| {
-                let _ = progress.try_send((copy, reported));
+                let _ = progress.try_send(Box::new(Event::Progress(copy, reported)));
             };
             executor.copy(copied, &report).await
         });
-        self.ids.insert(handle.id(), copy);
-        self.handles.insert(copy, StartedCopy { task: handle, assignment, at: Instant::now() });
+        let at = Instant::now();
+        self.started.insert(handle.id(), StartedCopy { copy, task: handle, assignment, at });
     }
 
     fn take_copy(&mut self, copied: Result<(task::Id, Outcome), JoinError>) {
@@ -314,9 +311,8 @@ impl Driver {
                 (error.id(), None)
             }
         };
-        let Some(copy) = self.ids.remove(&id) else { return };
-        let started = self.handles.remove(&copy);
-        if let (Some(outcome), Some(StartedCopy { assignment, at, .. })) = (&outcome, started) {
+        let Some(StartedCopy { copy, assignment, at, .. }) = take(&mut self.started, id) else { return };
+        if let Some(outcome) = &outcome {
             if outcome.result.is_ok() {
                 self.core.access.served(&assignment.source);
                 self.core.access.served(&assignment.destination);
@@ -366,19 +362,28 @@ impl Driver {
     fn take_task(&mut self, ended: Result<(task::Id, Event), JoinError>) {
         match ended {
             Ok((id, event)) => {
-                self.expected.remove(&id);
+                take(&mut self.expected, id);
                 self.step(event);
             }
             Err(error) => {
                 if error.is_panic() {
                     tracing::error!(%error, "a task of a configuration panicked");
                 }
-                if let Some(event) = self.expected.remove(&error.id()) {
+                if let Some(event) = take(&mut self.expected, error.id()) {
                     self.step(*event);
                 }
             }
         }
     }
+}
+
+/// Removes what is kept of a task, and the room of the map with the last one: most configurations are idle.
+fn take<T>(kept: &mut HashMap<task::Id, T>, id: task::Id) -> Option<T> {
+    let taken = kept.remove(&id);
+    if kept.is_empty() {
+        kept.shrink_to_fit();
+    }
+    taken
 }
 
 async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<Observation> {

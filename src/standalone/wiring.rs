@@ -15,7 +15,7 @@ use super::template_check::TemplateCheck;
 use crate::copy::Engine;
 use crate::execution::{InProcess, Listener, Slots};
 use crate::metrics::Metrics;
-use crate::plan::{Claimant, Configuration, NamespacedName};
+use crate::plan::{ByRegistry, Claimant, Configuration, NamespacedName};
 use crate::replication::machine::{Machine, Orders, Predecessor, RegistryIdentity, Stored};
 use crate::replication::{Clock, Core, FairSlots, SharedClaims, Sweeps, comparison_slots};
 
@@ -124,7 +124,7 @@ impl Wiring {
             let known = content.registries.get(reference)?;
             Some((reference.clone(), RegistryIdentity { uid: known.host.clone(), host: known.host.clone() }))
         };
-        let registries: BTreeMap<_, _> = named.iter().filter_map(identity).collect();
+        let registries: ByRegistry<_> = named.iter().filter_map(identity).collect();
         Orders {
             namespace: configuration.namespace.clone(),
             name: configuration.name.clone(),

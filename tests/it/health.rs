@@ -90,7 +90,7 @@ fn report(phase: ComparisonPhase, counts: Counts) -> ConfigurationReport {
     ConfigurationReport {
         generation: Some(1),
         phase,
-        destinations: [(destination, totals)].into(),
+        destinations: [(destination, totals)].into_iter().collect(),
         ..ConfigurationReport::default()
     }
 }

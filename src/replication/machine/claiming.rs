@@ -126,7 +126,7 @@ impl Machine {
 
     fn shows(&self, key: &PairKey, to: &RepositoryAddress, is_strong: bool, is_own: impl Fn() -> bool) -> bool {
         let has_written = || {
-            let pair = self.ids.get(key).map(|id| &self.pairs[id]);
+            let pair = self.pairs.id_of(key).map(|id| &self.pairs[&id]);
             // What was found there proves no more than that it can be read.
             let has_moved = |pair: &&Pair| pair.usage.moved() > 0;
             pair.filter(has_moved).is_some_and(|pair| pair.ledger.rows().any(|(_, row)| row.written.is_some()))
@@ -152,7 +152,7 @@ impl Machine {
             return false;
         }
         let standing = self.standing(&key.destination, to);
-        let is_held = claims.holds_as(&self.orders.holder, standing, from, to) && self.ids.contains_key(key);
+        let is_held = claims.holds_as(&self.orders.holder, standing, from, to) && self.pairs.id_of(key).is_some();
         if !has_consent || is_held {
             return true;
         }

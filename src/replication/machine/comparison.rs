@@ -98,10 +98,10 @@ impl Machine {
             self.release_claims(claims);
         }
         self.refuse_names(&names);
-        self.sources.retain(|repository, _| names.contains(repository) || self.by_repository.contains_key(repository));
+        self.sources.retain(|repository, _| names.contains(repository) || self.pairs.has_repository(repository));
         self.stored_repositories = 0;
         self.repositories = names;
-        self.repositories.extend(self.by_repository.keys().cloned());
+        self.repositories.extend(self.pairs.repositories().cloned());
     }
 
     /// Refuses what cannot go where the rules send it, before anything is copied because of this list.
@@ -182,7 +182,7 @@ impl Machine {
     }
 
     fn close(&mut self, repository: &RepositoryName, now: Timestamp) {
-        let ids: Vec<PairId> = self.by_repository.get(repository).into_iter().flatten().copied().collect();
+        let ids: Vec<PairId> = self.pairs.of_repository(repository).to_vec();
         for id in ids {
             self.touch(id, now, |pair| pair.close(now));
         }
@@ -191,7 +191,7 @@ impl Machine {
             return;
         }
         source.asked_at = Some(now);
-        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let ids = self.pairs.of_repository(repository).iter();
         let asked = ids.map(|id| Effect::Record(self.pairs[id].identity.clone(), Record::ReferrersAsked(now)));
         self.effects.extend(asked);
     }

@@ -69,7 +69,7 @@ impl Machine {
 
     /// Returns the pairs of a repository whose deletions follow the source.
     fn deleting_pairs(&self, repository: &RepositoryName) -> Vec<PairId> {
-        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let ids = self.pairs.of_repository(repository).iter();
         ids.filter(|id| self.pairs[id].deletions.brake.is_some()).copied().collect()
     }
 }

@@ -251,7 +251,7 @@ impl Machine {
     /// Lists the repository of a tag that is said to be deleted, and would be deleted at a destination: a look alone
     /// proves nothing.
     pub(super) fn take_absent(&mut self, repository: &RepositoryName, tag: &Tag, now: Timestamp) {
-        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let ids = self.pairs.of_repository(repository).iter();
         let is_news = |id: &PairId| {
             let pair = &self.pairs[id];
             let row = pair.ledger.row(tag).filter(|_| pair.deletions.brake.is_some());

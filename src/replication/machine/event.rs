@@ -11,8 +11,8 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use super::looks::Looks;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
-    Claimant, CodedError, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag, NamespacedName,
-    PairIdentity, Removal, Replica, RepositoryAddress, SpecError, Standing,
+    ByRegistry, Claimant, CodedError, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag,
+    NamespacedName, PairIdentity, Removal, Replica, RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -34,7 +34,7 @@ pub(crate) struct Orders {
     pub request: Option<String>,
     /// The Registries that exist, of those that the configuration names; and those of other owners that consent to
     /// nothing, whether they exist or not: nothing is known of them.
-    pub registries: BTreeMap<NamespacedName, RegistryIdentity>,
+    pub registries: ByRegistry<RegistryIdentity>,
     /// The Registries of these through which claims are weaker than through one that has accepted the credentials.
     pub standings: BTreeMap<NamespacedName, Standing>,
     /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.

@@ -18,7 +18,7 @@ impl Machine {
         keys: &[PairKey],
         now: Timestamp,
     ) -> Looks {
-        let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.ids.get(key).copied()).collect();
+        let pairs: Vec<PairId> = keys.iter().filter_map(|key| self.pairs.id_of(key)).collect();
         let is_first = pairs.iter().all(|id| self.pairs[id].ledger.rows().all(|(_, row)| !row.was_there));
         let with_referrers = pairs.iter().any(|id| self.pairs[id].options.referrers == ReferrersMode::Replicate);
         let by_sweep = self.asks_by_sweep();
@@ -71,7 +71,7 @@ impl Machine {
         }
         let mut digest = None;
         for key in self.keys(repository, Some(tag)) {
-            let pair = &self.pairs[self.ids.get(&key)?];
+            let pair = &self.pairs[&self.pairs.id_of(&key)?];
             let is_settled = pair.ledger.is_complete(tag) && pair.ledger.unread(tag).is_none();
             digest = Some(pair.ledger.row(tag).filter(|_| is_settled)?.digest.clone());
         }

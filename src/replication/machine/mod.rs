@@ -69,7 +69,7 @@ use self::sweep_state::Sweep;
 use self::timers::Timers;
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    Claims, Configuration, Counts, LagWatch, LagWindow, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem,
+    ByRegistry, Claims, Configuration, Counts, LagWatch, LagWindow, MAX_LATE_WRITE, PairIdentity, Problem,
     RepositoryAddress, WindowState,
 };
 
@@ -82,10 +82,8 @@ pub(crate) struct Machine {
     effects: Vec<Effect>,
 
     pairs: PairMap,
-    ids: HashMap<PairKey, PairId>,
-    by_repository: HashMap<RepositoryName, BTreeSet<PairId>>,
     next_pair: PairId,
-    totals: BTreeMap<NamespacedName, Counts>,
+    totals: ByRegistry<Counts>,
     /// Pairs of an earlier process whose Registry is missing.
     stored: Vec<StoredPair>,
     /// Status objects whose deletion is under way, by name.
@@ -100,9 +98,9 @@ pub(crate) struct Machine {
     ahead: WriteAhead,
     /// Each is boxed: most configurations copy few images at once.
     copies: BTreeMap<CopyId, Box<RunningCopy>>,
-    groups: HashMap<u64, Slot>,
+    groups: BTreeMap<u64, Slot>,
     /// The copy that may be writing a tag of a destination, also if its pair is gone.
-    writing: HashMap<(RepositoryAddress, Tag), CopyId>,
+    writing: BTreeMap<(RepositoryAddress, Tag), CopyId>,
     next_copy: CopyId,
     retries: Timers<PairId>,
     backfills: Backfills,
@@ -151,7 +149,7 @@ pub(crate) struct Machine {
     is_changed: bool,
     /// True if another process may have published pairs that this one has never seen.
     was_frozen: bool,
-    lags: BTreeMap<NamespacedName, LagWindow>,
+    lags: ByRegistry<LagWindow>,
     lag_watch: LagWatch,
     ending: Option<Ending>,
     retried: Retried,
@@ -188,10 +186,8 @@ impl Machine {
             configuration: orders.configuration.clone().ok(),
             effects: Vec::new(),
             pairs: PairMap::default(),
-            ids: HashMap::new(),
-            by_repository: HashMap::new(),
             next_pair: 0,
-            totals: BTreeMap::new(),
+            totals: ByRegistry::default(),
             stored: stored.pairs,
             deleting: HashMap::new(),
             delete_again_at: BTreeMap::new(),
@@ -199,8 +195,8 @@ impl Machine {
             queue: VecDeque::new(),
             ahead: WriteAhead::default(),
             copies: BTreeMap::new(),
-            groups: HashMap::new(),
-            writing: HashMap::new(),
+            groups: BTreeMap::new(),
+            writing: BTreeMap::new(),
             next_copy: 0,
             retries: Timers::default(),
             backfills: Backfills::default(),
@@ -236,7 +232,7 @@ impl Machine {
             reported: LastReport::new(now),
             is_changed: true,
             was_frozen: false,
-            lags: BTreeMap::new(),
+            lags: ByRegistry::default(),
             lag_watch: LagWatch::default(),
             ending: None,
             retried: Retried::default(),

@@ -42,7 +42,7 @@ impl Machine {
                 _ => self.drop_stored(stored, now),
             }
         }
-        self.repositories = self.by_repository.keys().cloned().collect();
+        self.repositories = self.pairs.repositories().cloned().collect();
         // Claims were seeded by what was stored; what no rule wants any more is free for others.
         self.release_claims(claims);
     }
@@ -52,14 +52,14 @@ impl Machine {
     pub(super) fn ensure(&mut self, key: &PairKey, claims: &mut Claims, now: Timestamp) -> Option<PairId> {
         let source = self.orders.registries.get(&self.source())?.clone();
         let Some(destination) = self.orders.registries.get(&key.destination).cloned() else {
-            return self.ids.get(key).copied(); // Its rows are kept; the missing Registry is a problem of its own.
+            return self.pairs.id_of(key); // Its rows are kept; the missing Registry is a problem of its own.
         };
         let place = |registry: &RegistryIdentity, repository: &RepositoryName| RepositoryAddress {
             host: registry.host.clone(),
             repository: repository.clone(),
         };
         let (from, to) = (place(&source, &key.repository), place(&destination, &key.target));
-        let present = self.ids.get(key).copied();
+        let present = self.pairs.id_of(key);
         let denied = match present {
             Some(id) => self.pairs[&id].is_denied.then(|| self.decision(key)),
             None => Some(self.decision(key)).filter(|decision| !decision.allowed),
@@ -148,8 +148,7 @@ impl Machine {
                 pair.permission.get_or_insert_with(|| self.decision(&key));
             }
             let choice = stored.choice.clone();
-            let sibling =
-                self.by_repository.get(&key.repository).into_iter().flatten().find_map(|id| self.pairs.get(id));
+            let sibling = self.pairs.of_repository(&key.repository).iter().find_map(|id| self.pairs.get(id));
             if pair.restore(stored, sibling.map(|pair| &pair.ledger), now) {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
@@ -174,9 +173,7 @@ impl Machine {
         pair.copies_from = self.next_copy;
         let id = self.next_pair;
         self.next_pair += 1;
-        self.ids.insert(pair.key.clone(), id);
         self.names.insert(pair.identity.name.clone(), id);
-        self.by_repository.entry(pair.key.repository.clone()).or_default().insert(id);
         self.places.pairs.entry(pair.place.clone()).or_default().insert(id);
         self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.counts());
         self.retries.set(id, pair.ledger.due(now).1);
@@ -206,14 +203,7 @@ impl Machine {
     /// Forgets a pair and deletes its status; its copies stop. What was copied stays where it is.
     pub(super) fn drop_pair(&mut self, id: PairId, now: Timestamp) {
         let Some(pair) = self.pairs.remove(&id) else { return };
-        self.ids.remove(&pair.key);
         self.names.remove(&pair.identity.name);
-        if let Some(ids) = self.by_repository.get_mut(&pair.key.repository) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_repository.remove(&pair.key.repository);
-            }
-        }
         if let Some(ids) = self.places.pairs.get_mut(&pair.place) {
             ids.remove(&id);
             if ids.is_empty() {

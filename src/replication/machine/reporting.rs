@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::state::{LastReport, MAX_PUBLICATIONS};
 use super::{Effect, Machine, PairId, PairKey, StoreOutcome};
 use crate::plan::{
-    Claims, ComparisonPhase, Configuration, ConfigurationReport, DestinationTotals, LagWindow, NamespacedName, Problem,
-    oldest_pending_since,
+    ByRegistry, Claims, ComparisonPhase, Configuration, ConfigurationReport, DestinationTotals, LagWindow,
+    NamespacedName, Problem, oldest_pending_since,
 };
 use crate::terms::reason;
 
@@ -260,7 +260,7 @@ impl Machine {
     }
 
     /// Returns the totals of each destination; looks once at each pair.
-    fn destination_totals(&self) -> BTreeMap<NamespacedName, DestinationTotals> {
+    fn destination_totals(&self) -> ByRegistry<DestinationTotals> {
         let waiting =
             self.pairs.values().filter_map(|pair| Some((&pair.key.destination, oldest_pending_since(&pair.ledger)?)));
         let mut oldest: BTreeMap<&NamespacedName, Timestamp> = BTreeMap::new();
@@ -274,7 +274,9 @@ impl Machine {
             let lag = self.lags.get(destination).and_then(LagWindow::quantiles);
             (destination.clone(), DestinationTotals { counts: *counts, oldest_pending_since, lag })
         });
-        totals.collect()
+        let mut exact = ByRegistry::with_capacity(self.totals.len());
+        exact.extend(totals);
+        exact
     }
 }
 

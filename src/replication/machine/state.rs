@@ -12,15 +12,15 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    ConfigurationReport, CopyOptions, Counts, DeletionHistory, NameRefusals, NamespacedName, PlannedDeletion, Problem,
-    RankedTags, RepositoryAddress, SeenReferrers,
+    ByRegistry, ConfigurationReport, CopyOptions, Counts, DeletionHistory, NameRefusals, NamespacedName,
+    PlannedDeletion, Problem, RankedTags, RepositoryAddress, SeenReferrers,
 };
 
 /// The first fills that are stopped.
 #[derive(Debug, Default)]
 pub(super) struct Backfills {
     /// The counts of each destination when a person had it go on.
-    pub(super) judged_since: BTreeMap<NamespacedName, Counts>,
+    pub(super) judged_since: ByRegistry<Counts>,
     /// Pairs with images that wait for the end of a stop, by destination; one without such pairs has no entry.
     pub(super) stopped: BTreeMap<NamespacedName, BTreeSet<PairId>>,
     /// Pairs of a run with images that wait for the copies of the pair that are under way: no more than run at once.

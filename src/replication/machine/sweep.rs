@@ -53,8 +53,8 @@ impl Machine {
     /// Returns true if each pair that takes a tag has a row of it.
     fn is_taken_by_known(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         let keys = self.keys(repository, Some(tag));
-        let mut ids = keys.iter().filter_map(|key| self.ids.get(key));
-        ids.all(|id| self.pairs[id].ledger.row(tag).is_some())
+        let mut ids = keys.iter().filter_map(|key| self.pairs.id_of(key));
+        ids.all(|id| self.pairs[&id].ledger.row(tag).is_some())
     }
 
     /// Returns the known tags to observe; those of `due` in any case. Where the sweep asks about referrers, it observes
@@ -101,7 +101,7 @@ impl Machine {
     /// Returns the tag that the sweep has reached by the clock: a process goes on about where the one before it ended.
     fn place_in_cycle(&self, now: Timestamp) -> Option<SweepPlace> {
         let largest = |repository: &RepositoryName| {
-            let ids = self.by_repository.get(repository).into_iter().flatten();
+            let ids = self.pairs.of_repository(repository).iter();
             ids.map(|id| &self.pairs[id].ledger).max_by_key(|ledger| ledger.counts().images)
         };
         let ledgers = || self.repositories.iter().filter_map(|repository| Some((repository, largest(repository)?)));
@@ -206,7 +206,7 @@ impl Machine {
 
     /// Returns the pairs of a repository that the last complete list had.
     fn listed_pairs(&self, repository: &RepositoryName) -> impl Iterator<Item = &Pair> {
-        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let ids = self.pairs.of_repository(repository).iter();
         ids.map(|id| &self.pairs[id]).filter(|pair| !pair.missed)
     }
 

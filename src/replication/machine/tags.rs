@@ -36,7 +36,7 @@ impl Machine {
     pub(super) fn look_again(&mut self, running: BTreeSet<(RepositoryName, Tag)>) {
         let is_active = self.is_active();
         for (repository, tag) in running.into_iter().filter(|_| is_active).take(MAX_LOOKS) {
-            if self.by_repository.contains_key(&repository) {
+            if self.pairs.has_repository(&repository) {
                 self.looks += 1;
                 self.effects.push(Effect::Look { repository, tag, hinted: None });
             }
@@ -161,7 +161,7 @@ impl Machine {
         tags: BTreeMap<Tag, Option<Digest>>,
         now: Timestamp,
     ) {
-        let ids = self.by_repository.get(repository).into_iter().flatten();
+        let ids = self.pairs.of_repository(repository).iter();
         let images: BTreeSet<Digest> = ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
         let seen = &mut self.source_repository(repository).seen;
         let changed = seen.see_tags(tags, now);
@@ -199,7 +199,7 @@ impl Machine {
         if changed.is_empty() {
             return;
         }
-        let ids: Vec<PairId> = self.by_repository.get(repository).into_iter().flatten().copied().collect();
+        let ids: Vec<PairId> = self.pairs.of_repository(repository).to_vec();
         let mut wanted: BTreeMap<Tag, Vec<PairId>> = BTreeMap::new();
         for id in ids {
             let Some(source) = self.sources.get(repository) else { continue };

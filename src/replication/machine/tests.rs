@@ -31,7 +31,7 @@ use super::*;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
     AUTHORITY_TTL, Claimant, CodedError, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
-    NarrowedTags, Replica, parse_configuration,
+    NamespacedName, NarrowedTags, Replica, parse_configuration,
 };
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
@@ -64,7 +64,7 @@ fn orders(generation: i64, rule: &str) -> Orders {
         generation: Some(generation),
         configuration: parse_configuration("a", "c", &spec).map(Arc::new),
         request: None,
-        registries: ["s", "d"].map(|name| (reference(name), identity(name))).into(),
+        registries: ["s", "d"].map(|name| (reference(name), identity(name))).into_iter().collect(),
         dependencies: 0,
         stalled_registries: BTreeMap::new(),
         standings: BTreeMap::new(),

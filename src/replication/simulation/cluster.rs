@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::destination::Destination;
 use super::names::{DESTINATIONS, MERGING, MIRRORED, Millis, NAMESPACE, at, destination, repository, source, target};
 use crate::plan::{
-    Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, RepositoryAddress, RepositoryFilters,
-    Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows, parse_configuration,
+    ByRegistry, Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, RepositoryAddress,
+    RepositoryFilters, Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows, parse_configuration,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -210,7 +210,7 @@ impl Declared {
     /// Returns the orders as a process makes them of what is declared now.
     pub(super) fn orders(&self, destinations: &[Destination; DESTINATIONS], changes: u64) -> Orders {
         let configuration = self.configuration();
-        let mut registries = BTreeMap::new();
+        let mut registries = ByRegistry::default();
         registries
             .insert(source(), RegistryIdentity { uid: "uid-source".to_owned(), host: "source.example".to_owned() });
         for index in &self.shape.destinations {

@@ -1,7 +1,7 @@
 //! Claims follow the consent of the destination's owner and the credentials that its registry accepts.
 
 use super::*;
-use crate::plan::Standing;
+use crate::plan::{NamespacedName, Standing};
 use crate::policy::Policy;
 use crate::terms::RegistryPermissionPolicySpec;
 

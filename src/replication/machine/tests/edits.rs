@@ -2,6 +2,7 @@
 
 use super::deletions::{Play, RULE};
 use super::*;
+use crate::plan::NamespacedName;
 
 #[test]
 fn a_destination_that_is_added_is_filled_at_once() {

@@ -1,6 +1,7 @@
 //! Destinations of other owners that consent to nothing show nothing, and nothing is lost when consent comes back.
 
 use super::*;
+use crate::plan::NamespacedName;
 use crate::policy::Policy;
 use crate::terms::RegistryPermissionPolicySpec;
 

@@ -1,6 +1,7 @@
 //! Copies stop when the Registries that they use are no longer those of the spec.
 
 use super::*;
+use crate::plan::NamespacedName;
 
 const SOURCE: &[(&str, &[(&str, &str)])] = &[("app", &[("v1", "1")])];
 

@@ -1,6 +1,7 @@
 //! Configurations of one process that are refused for one cause: one of them tries for all.
 
 use super::*;
+use crate::plan::NamespacedName;
 use crate::policy::Policy;
 use crate::terms::RegistryPermissionPolicySpec;
 

@@ -1,7 +1,7 @@
 //! Comparisons look at new tags and those in doubt; a sweep looks at the others, at the pace of a budget.
 
 use super::*;
-use crate::plan::{SweepBudget, SweepOwner, configuration_status};
+use crate::plan::{NamespacedName, SweepBudget, SweepOwner, configuration_status};
 use crate::terms::ImageStatus;
 
 /// A configuration at an interval of a minute, its source, and the looks at tags that it was given.
