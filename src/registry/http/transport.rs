@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
@@ -29,7 +29,7 @@ pub(crate) struct Transport {
     added: CaBundle,
     /// The TLS configuration, once a request needs it: http needs no certificates. The system may have none, and reading
     /// them takes longer than copying a small image.
-    tls: Locked<Option<rustls::ClientConfig>>,
+    tls: Locked<Option<Arc<rustls::ClientConfig>>>,
     connections: usize,
     connect: Duration,
     clients: Locked<Arc<HttpClients>>,
@@ -113,16 +113,15 @@ impl Transport {
     }
 
     fn build(&self, resolver: GuardedResolver, is_tls: bool) -> Result<reqwest::Client, HttpError> {
-        let builder = self.builder(resolver);
-        let builder =
-            if is_tls { builder.tls_backend_preconfigured(self.tls_config()?) } else { builder.tls_certs_only([]) };
+        let tls = if is_tls { self.tls_config()? } else { WITHOUT_TLS.clone() };
+        let builder = self.builder(resolver).tls_backend_preconfigured(rustls::ClientConfig::clone(&tls));
         builder.build().map_err(|error| {
             let detail = format!("the certificates to trust cannot be used: {}", root_cause(&error));
             HttpError::new(ErrorKind::Configuration, detail)
         })
     }
 
-    fn tls_config(&self) -> Result<rustls::ClientConfig, HttpError> {
+    fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>, HttpError> {
         let mut tls = self.tls.lock();
         if let Some(config) = &*tls {
             return Ok(config.clone());
@@ -207,6 +206,12 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
         }
     })
 }
+
+/// The TLS configuration of clients that send http only: it trusts nothing, and takes the room of one.
+static WITHOUT_TLS: LazyLock<Arc<rustls::ClientConfig>> = LazyLock::new(|| {
+    let builder = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+    Arc::new(builder.with_no_client_auth())
+});
 
 /// The advice for a certificate that is an authority's and shown by a server.
 const SELF_SIGNED_HINT: &str = " (the server shows the certificate of an authority as its own: add that very certificate \

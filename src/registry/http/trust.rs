@@ -1,6 +1,7 @@
 //! The certificates that a client trusts: those of the system, and those that the owner of a registry adds to them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
@@ -9,6 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::image::Digest;
+use crate::locked::Locked;
 use crate::registry::error::{ErrorKind, HttpError};
 
 /// The usable certificates of a PEM bundle; empty where the owner of a registry adds none.
@@ -56,15 +59,38 @@ impl CaBundle {
     }
 
     /// Returns the TLS configuration that trusts this bundle and the system's certificates, which are read from disk.
+    /// Clients that trust the very same ones share it with its sessions, as long as one of them uses it.
     ///
     /// # Errors
     /// `Configuration` if there is no certificate at all.
-    pub(crate) fn client_config(&self) -> Result<ClientConfig, HttpError> {
+    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, HttpError> {
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
             tracing::debug!(%error, "certificates of the system cannot be read");
         }
-        self.config_with(system.certs)
+        self.shared_config(system.certs)
+    }
+
+    fn shared_config(&self, system: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, HttpError> {
+        let mut shared = SHARED.lock();
+        let trusted = self.fingerprint(&system);
+        if let Some(config) = shared.get(&trusted).and_then(Weak::upgrade) {
+            return Ok(config);
+        }
+        let config = Arc::new(self.config_with(system)?);
+        shared.retain(|_, config| config.strong_count() > 0);
+        shared.insert(trusted, Arc::downgrade(&config));
+        Ok(config)
+    }
+
+    /// Returns a hash of the certificates of this bundle, and of those of the system.
+    fn fingerprint(&self, system: &[CertificateDer<'static>]) -> Digest {
+        let mut bytes = self.certificates.len().to_be_bytes().to_vec();
+        for certificate in self.certificates.iter().chain(system) {
+            bytes.extend(certificate.len().to_be_bytes());
+            bytes.extend_from_slice(certificate);
+        }
+        Digest::sha256(&bytes)
     }
 
     fn config_with(&self, system: Vec<CertificateDer<'static>>) -> Result<ClientConfig, HttpError> {
@@ -85,6 +111,9 @@ impl CaBundle {
         Ok(config)
     }
 }
+
+/// The TLS configurations in use, by what they trust: the certificates of a system take 150 kB and milliseconds.
+static SHARED: LazyLock<Locked<HashMap<Digest, Weak<ClientConfig>>>> = LazyLock::new(Locked::default);
 
 /// Verifies servers as webpki does, and takes a server's own certificate where the owner of the registry adds that very
 /// one: `openssl req -x509` makes certificates that are server and authority at once, which webpki refuses as a server.

@@ -163,3 +163,20 @@ fn a_bundle_of_a_system_and_more_fits_and_is_bounded() {
     let large = CaBundle::parse(&vec![b' '; 4 * 1024 * 1024 + 1]).unwrap_err();
     assert!(large.detail.contains("over 4 MiB"), "{}", large.detail);
 }
+
+#[test]
+fn clients_share_a_configuration_if_they_trust_the_very_same() {
+    let [one, other] = ["one", "other"].map(|name| self_signed(&authority(name)));
+    let system = || vec![other.der.clone()];
+    let (plain, added) = (CaBundle::default(), CaBundle::parse(one.pem.as_bytes()).unwrap());
+    let shared = plain.shared_config(system()).unwrap();
+    assert!(Arc::ptr_eq(&shared, &plain.shared_config(system()).unwrap()));
+    let own = added.shared_config(system()).unwrap();
+    assert!(!Arc::ptr_eq(&shared, &own), "a session of one must not be resumed by the other");
+    assert!(Arc::ptr_eq(&own, &added.shared_config(system()).unwrap()));
+    let as_system = plain.shared_config(vec![one.der.clone(), other.der.clone()]).unwrap();
+    assert!(!Arc::ptr_eq(&own, &as_system), "a server may show a certificate that its owner added as its own");
+    drop((shared, own));
+    let kept = |bundle: &CaBundle| SHARED.lock().get(&bundle.fingerprint(&system())).map_or(0, Weak::strong_count);
+    assert_eq!((kept(&plain), kept(&added)), (0, 0), "what no client uses is not kept");
+}
