@@ -124,7 +124,10 @@ impl RecordObjects {
         may_begin: bool,
     ) -> Result<(), CallError> {
         let begins = may_begin && outgrows(status);
-        while let Some((bucket, uid)) = self.next_change(pair, begins.then_some(status.summary.images)) {
+        let mut from = 0;
+        // A part that changes meanwhile waits for the next status: this one does not count what is new.
+        while let Some((bucket, uid)) = self.next_change(pair, from, begins.then_some(status.summary.images)) {
+            from = bucket.index + 1;
             let (index, object) = (bucket.index, self.object(pair, bucket, uid));
             let api: Api<ReplicationRecord> = Api::namespaced(self.client.clone(), &pair.namespace);
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -139,12 +142,12 @@ impl RecordObjects {
         Ok(())
     }
 
-    fn next_change(&self, pair: &PairIdentity, outgrown: Option<u64>) -> Option<(RecordBucket, String)> {
+    fn next_change(&self, pair: &PairIdentity, from: usize, outgrown: Option<u64>) -> Option<(RecordBucket, String)> {
         let mut pairs = self.pairs.lock();
         let record = pairs.get_mut(&key(pair))?;
         let uid = record.uid.clone()?;
         outgrown.into_iter().for_each(|images| record.images.outgrow(images));
-        Some((record.images.take_changed()?, uid))
+        Some((record.images.take_changed(from)?, uid))
     }
 
     fn object(&self, pair: &PairIdentity, bucket: RecordBucket, uid: String) -> ReplicationRecord {

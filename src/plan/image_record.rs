@@ -115,10 +115,11 @@ impl ImageRecord {
         (self.buckets, self.is_kept) = (buckets, true);
     }
 
-    /// Takes a bucket that was changed since it was last written; `None` if there is none, or the status is the record.
-    pub fn take_changed(&mut self) -> Option<RecordBucket> {
+    /// Takes the first bucket from this number on that was changed since it was last written; `None` if there is none, or
+    /// the status is the record.
+    pub fn take_changed(&mut self, from: usize) -> Option<RecordBucket> {
         let of = self.buckets.len();
-        let changed = self.buckets.iter_mut().enumerate().filter(|_| self.is_kept);
+        let changed = self.buckets.iter_mut().enumerate().skip(from).filter(|_| self.is_kept);
         let (index, bucket) = changed.into_iter().find(|(_, bucket)| bucket.is_changed)?;
         bucket.is_changed = false;
         // Images beyond the bound of an object are verified anew after a restart.
@@ -220,7 +221,7 @@ mod tests {
     }
 
     fn written(record: &mut ImageRecord) -> Vec<RecordBucket> {
-        std::iter::from_fn(|| record.take_changed()).collect()
+        std::iter::from_fn(|| record.take_changed(0)).collect()
     }
 
     #[test]
@@ -258,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_changes_while_others_are_written_waits() {
+        let mut record = held(&[]);
+        (0..20_000).for_each(|n| record.verify(&image(&format!("v{n}"), n)));
+        record.outgrow(20_000);
+        let mut indices = Vec::new();
+        while let Some(bucket) = record.take_changed(indices.len()) {
+            (0..20_000)
+                .for_each(|n| record.verify(&image(&format!("v{n}"), 1_000_000 * (bucket.index as u64 + 1) + n)));
+            indices.push(bucket.index);
+        }
+        assert_eq!(indices, (0..32).collect::<Vec<_>>(), "each once");
+        assert_eq!(written(&mut record).len(), 32);
+    }
+
+    #[test]
     fn a_record_that_was_begun_small_holds_every_row_of_a_pair_that_has_grown() {
         let (mut record, mut store) = (held(&[]), BTreeMap::new());
         for n in 0..20_000 {
@@ -280,7 +296,7 @@ mod tests {
         let mut store: BTreeMap<usize, RecordBucket> =
             written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)).collect();
         record.outgrow(5_000);
-        let first = record.take_changed().unwrap();
+        let first = record.take_changed(0).unwrap();
         let rows = first.rows.len();
         store.insert(first.index, first);
         let mut restored = ImageRecord::kept(store.into_values().collect(), None).unwrap();
@@ -363,7 +379,7 @@ mod tests {
                     }
                     RecordStep::Outgrow(images) => record.outgrow(images),
                     RecordStep::Write { fails } => {
-                        if let Some(bucket) = record.take_changed() {
+                        if let Some(bucket) = record.take_changed(0) {
                             if fails {
                                 record.write_again(bucket.index);
                             } else {
