@@ -10,7 +10,7 @@ use kube::{Client, Resource, ResourceExt};
 use super::call::{CallError, FIELD_MANAGER, call, each_page};
 use crate::api::{ReplicationRecord, ReplicationRecordObjectSpec, ReplicationStatus};
 use crate::locked::Locked;
-use crate::plan::{ImageRecord, PairIdentity, RecordBucket};
+use crate::plan::{ImageRecord, PairIdentity, RecordBucket, RecordedImages};
 use crate::replication::machine::{Record, StoredPair};
 use crate::terms::{ImageStatus, ReplicationRecordSpec, ReplicationState, ReplicationStatusStatus, StatusReference};
 
@@ -42,7 +42,7 @@ impl RecordObjects {
         for (pair, uid) in pairs {
             let options = pair.status.copy_options_hash.clone();
             let kept = found.remove(uid.as_str()).and_then(|buckets| ImageRecord::kept(buckets, options.clone()));
-            pair.verified = kept.as_ref().map(ImageRecord::images);
+            pair.verified = kept.clone().map(RecordedImages::Packed).unwrap_or_default();
             let images = kept.unwrap_or_else(|| ImageRecord::of_status(options));
             records.insert(key(&pair.identity), PairRecord { uid: Some(uid.clone()), images });
         }

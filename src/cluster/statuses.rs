@@ -21,7 +21,7 @@ use super::pair_events::PairNews;
 use super::records::{RecordObjects, StatusMeta, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
 use crate::locked::Locked;
-use crate::plan::{ConfigurationReport, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
+use crate::plan::{ConfigurationReport, EnvelopeLimits, PairIdentity, RecordedImages, StatusEnvelope, StatusKey};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
 use crate::terms::{ImageStatus, ReplicationStatusStatus};
@@ -234,7 +234,7 @@ fn stored(object: ReplicationStatus) -> (StoredPair, String) {
         StoredPair {
             identity,
             status,
-            verified: None,
+            verified: RecordedImages::Shown,
             referrers_asked_at: None,
             missed: BTreeMap::new(),
             choice: None,

@@ -34,6 +34,7 @@ mod pair_usage;
 mod patterns;
 mod phase;
 mod probe_turns;
+mod recorded_images;
 mod referrers;
 mod removal;
 mod report;
@@ -87,6 +88,7 @@ pub use pair_news::{AnnouncedOutcome, NewsBudget};
 pub use pair_usage::PairUsage;
 pub use phase::part_of_cycle;
 pub use probe_turns::{ProbeSubject, ProbeTurns};
+pub use recorded_images::RecordedImages;
 pub use referrers::{REFERRERS_INTERVAL, Referred, SeenReferrers, SeenTags, list_fingerprint};
 pub use removal::Removal;
 pub use report::{

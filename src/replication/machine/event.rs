@@ -12,7 +12,7 @@ use super::looks::Looks;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{
     ByRegistry, Claimant, CodedError, Configuration, ConfigurationReport, CopyOptions, DeletionHistory, LeavingTag,
-    NamespacedName, PairIdentity, Removal, Replica, RepositoryAddress, SpecError, Standing,
+    NamespacedName, PairIdentity, RecordedImages, Removal, Replica, RepositoryAddress, SpecError, Standing,
 };
 use crate::policy::{Decision, Policy};
 use crate::terms::{ImageStatus, ReplicationState, ReplicationStatusStatus};
@@ -106,8 +106,8 @@ pub(crate) struct StoredPair {
     pub identity: PairIdentity,
     /// Its status, as last published.
     pub status: ReplicationStatusStatus,
-    /// Every verified image, where the store has a complete record; `None` where it has what the status shows.
-    pub verified: Option<Vec<ImageStatus>>,
+    /// Its verified images.
+    pub verified: RecordedImages,
     /// The time when the referrers API of the source was last asked about every image.
     pub referrers_asked_at: Option<Timestamp>,
     /// The tags that the last complete list lacked, each with the time of the first one that did, where the store keeps
@@ -126,28 +126,6 @@ impl Stored {
             running.map(|image| (&pair.identity.spec.source.repository, &image.tag))
         });
         images.filter_map(|(repository, tag)| Some((repository.parse().ok()?, tag.parse().ok()?))).collect()
-    }
-}
-
-impl StoredPair {
-    /// Returns every image that is known: verified, as recorded, or else as the status shows it. One that the status
-    /// shows as verified and the record has forgotten is pending.
-    pub(crate) fn images(&self) -> Vec<ImageStatus> {
-        let Some(verified) = &self.verified else { return self.status.images.clone() };
-        let mut images: BTreeMap<&str, &ImageStatus> =
-            verified.iter().map(|image| (image.tag.as_str(), image)).collect();
-        // Statuses are written later than records.
-        let is_complete = |image: &&ImageStatus| image.status == ReplicationState::Complete;
-        let (complete, open): (Vec<&ImageStatus>, Vec<_>) = self.status.images.iter().partition(is_complete);
-        for shown in open {
-            if images.get(shown.tag.as_str()).is_none_or(|recorded| recorded.digest != shown.digest) {
-                images.insert(&shown.tag, shown);
-            }
-        }
-        let forgotten = complete.into_iter().filter(|shown| !images.contains_key(shown.tag.as_str()));
-        let forgotten = forgotten.map(|shown| ImageStatus::pending(shown.tag.clone(), shown.digest.clone()));
-        let forgotten: Vec<ImageStatus> = forgotten.collect();
-        images.into_values().cloned().chain(forgotten).collect()
     }
 }
 

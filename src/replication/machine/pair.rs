@@ -153,9 +153,9 @@ impl Pair {
 
     /// Restores the state that an earlier process left. Returns true if its images were verified by other options: they
     /// are looked at again then.
-    pub(crate) fn restore(&mut self, stored: StoredPair, sibling: Option<&Ledger>, now: Timestamp) -> bool {
+    pub(crate) fn restore(&mut self, mut stored: StoredPair, sibling: Option<&Ledger>, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
-        let images = stored.images();
+        let images = std::mem::take(&mut stored.verified).with_shown(&stored.status.images);
         self.ledger = Ledger::restore(&images, since, now);
         match sibling {
             Some(sibling) => self.ledger.share(sibling),

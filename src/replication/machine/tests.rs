@@ -31,7 +31,7 @@ use super::*;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
     AUTHORITY_TTL, Claimant, CodedError, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
-    NamespacedName, NarrowedTags, Replica, parse_configuration,
+    NamespacedName, NarrowedTags, RecordedImages, Replica, parse_configuration,
 };
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
@@ -313,7 +313,7 @@ impl Bench {
         let pairs = self.statuses.iter().map(|(name, status)| StoredPair {
             identity: self.identities[name].as_ref().clone(),
             status: status.clone(),
-            verified: None,
+            verified: RecordedImages::Shown,
             referrers_asked_at: None,
             missed: BTreeMap::new(),
             choice: None,
@@ -1067,7 +1067,7 @@ fn an_image_that_the_record_has_forgotten_counts_and_is_read_back() {
     let mut stored = published(&[("v1", "A"), ("v2", "B")]).stored();
     let status = &stored.pairs[0].status;
     let recorded = status.images.iter().filter(|image| image.tag == "v2").cloned().collect();
-    stored.pairs[0].verified = Some(recorded);
+    stored.pairs[0].verified = RecordedImages::Listed(recorded);
     let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
     assert_eq!(again.row("v1"), Some(crate::plan::RowState::Pending));
     assert!(matches!(again.row("v2"), Some(crate::plan::RowState::Complete { .. })));

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::cluster::Home;
 use super::names::{CONFIGURATIONS, Millis};
 use crate::image::Tag;
-use crate::plan::{AUTHORITY_TTL, ConfigurationReport, PairIdentity};
+use crate::plan::{AUTHORITY_TTL, ConfigurationReport, PairIdentity, RecordedImages};
 use crate::replication::machine::{Predecessor, Record, Stored, StoredPair};
 use crate::terms::{ImageStatus, ReplicationStatusStatus};
 
@@ -123,9 +123,13 @@ impl ModelStore {
             StoredPair {
                 identity: status.identity.as_ref().clone(),
                 status: status.status.clone(),
-                verified: self
-                    .has_records
-                    .then(|| records.map(|r| r.verified.values().cloned().collect()).unwrap_or_default()),
+                verified: match self.has_records {
+                    true => {
+                        let kept = records.into_iter().flat_map(|records| records.verified.values());
+                        RecordedImages::Listed(kept.cloned().collect())
+                    }
+                    false => RecordedImages::Shown,
+                },
                 referrers_asked_at: records
                     .filter(|_| self.keeps_lists())
                     .and_then(|records| records.referrers_asked_at),

@@ -35,7 +35,9 @@ use self::statuses::StatusFiles;
 use crate::api::ReplicationStatus;
 use crate::image::Digest;
 use crate::locked::Locked;
-use crate::plan::{ConfigurationReport, DeletionHistory, EnvelopeLimits, PairIdentity, StatusEnvelope, StatusKey};
+use crate::plan::{
+    ConfigurationReport, DeletionHistory, EnvelopeLimits, PairIdentity, RecordedImages, StatusEnvelope, StatusKey,
+};
 use crate::replication::machine::{Record, StoredPair};
 use crate::replication::{Store, StoreError};
 use crate::terms::ReplicationStatusStatus;
@@ -346,7 +348,7 @@ pub(super) fn read_statuses(folder: &Path) -> Result<(Vec<ReplicationStatus>, Ve
 fn stored(identity: PairIdentity, status: ReplicationStatusStatus, contents: Contents) -> StoredPair {
     let Contents { images, options, referrers_asked_at, missed, choice } = contents;
     let status = ReplicationStatusStatus { copy_options_hash: options, ..status };
-    let verified = Some(images.into_values().collect());
+    let verified = RecordedImages::Listed(images.into_values().collect());
     StoredPair { identity, status, verified, referrers_asked_at, missed, choice }
 }
 

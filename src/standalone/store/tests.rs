@@ -74,16 +74,16 @@ fn a_pair_comes_back_with_what_its_journal_says() {
     let pairs = store.load("team-a", "app");
     let of = |identity: &PairIdentity| pairs.iter().find(|pair| pair.identity == *identity).unwrap();
     assert_eq!(pairs.len(), 2);
-    assert_eq!(of(&one).verified, Some(vec![image("v1", 1)]));
+    assert_eq!(of(&one).verified, RecordedImages::Listed(vec![image("v1", 1)]));
     assert_eq!(of(&one).status.copy_options_hash.as_deref(), Some("amd64"));
-    assert_eq!(of(&two).verified, Some(Vec::new()), "a status alone proves nothing");
+    assert_eq!(of(&two).verified, RecordedImages::Listed(Vec::new()), "a status alone proves nothing");
     assert_eq!(of(&two).status, status(7));
     for deleted in [&one, &two, &two] {
         store.delete(deleted).now_or_never().unwrap().unwrap();
     }
     assert!(store.load("team-a", "app").is_empty());
     store.record(&one, &verified("v2", 1));
-    assert_eq!(store.load("team-a", "app")[0].verified, Some(vec![image("v2", 1)]));
+    assert_eq!(store.load("team-a", "app")[0].verified, RecordedImages::Listed(vec![image("v2", 1)]));
     assert_eq!(store.load("team-a", "other").len(), 1);
 }
 
@@ -95,7 +95,7 @@ fn the_record_of_a_destination_that_another_configuration_writes_is_void() {
     open(folder.path()).record(&second, &verified("v1", 2));
     let store = open(folder.path());
     assert!(store.load("team-a", "first").is_empty(), "the destination has the image of the second now");
-    assert_eq!(store.load("team-a", "second")[0].verified, Some(vec![image("v1", 2)]));
+    assert_eq!(store.load("team-a", "second")[0].verified, RecordedImages::Listed(vec![image("v1", 2)]));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_status_waits_for_a_record_that_cannot_be_written() {
     assert!(published().is_ok());
     drop(store);
     let found = open(folder.path()).load("team-a", "app");
-    assert_eq!(found[0].verified.as_ref().map(Vec::len), Some(1), "the record is there with the status");
+    assert_eq!(found[0].verified.clone().with_shown(&[]).len(), 1, "the record is there with the status");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_second_process_is_refused_and_a_reader_is_not() {
     let owner = format!("is in use by process {} (transship serve): end it first", std::process::id());
     assert!(refused.contains(&owner), "{refused}");
     let reader = FileStore::read_only(Some(folder.path())).unwrap();
-    assert_eq!(reader.load("team-a", "app")[0].verified, Some(vec![image("v1", 1)]));
+    assert_eq!(reader.load("team-a", "app")[0].verified, RecordedImages::Listed(vec![image("v1", 1)]));
     reader.record(&pair("app", "two"), &verified("v1", 1));
     publish(&reader, &pair("app", "two"), 1);
     reader.delete(&pair("app", "one")).now_or_never().unwrap().unwrap();
@@ -205,7 +205,7 @@ fn a_process_that_is_killed_has_lost_nothing_that_it_recorded() {
         child.wait().unwrap();
         let last: u64 = noted().lines().last().unwrap().parse().unwrap();
         let store = open(folder.path());
-        let images = store.load("team-a", "app").into_iter().flat_map(|pair| pair.verified.unwrap());
+        let images = store.load("team-a", "app").into_iter().flat_map(|pair| pair.verified.with_shown(&[]));
         let bytes: BTreeMap<String, u64> = images.map(|image| (image.tag, image.bytes.unwrap())).collect();
         for i in last - 49..=last {
             assert!(bytes[&format!("v{}", i % 50)] >= i, "record {i} of {last} in life {life}");
@@ -328,7 +328,7 @@ impl Trace {
         pairs.retain(|pair| pair.identity == self.identity);
         assert!(pairs.len() <= 1);
         let loaded = pairs.pop().map(|pair| Model {
-            images: pair.verified.unwrap().into_iter().map(|image| (image.tag.clone(), image)).collect(),
+            images: pair.verified.with_shown(&[]).into_iter().map(|image| (image.tag.clone(), image)).collect(),
             options: pair.status.copy_options_hash,
             asked_at: pair.referrers_asked_at,
             missed: pair.missed,

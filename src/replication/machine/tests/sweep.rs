@@ -1,7 +1,7 @@
 //! Comparisons look at new tags and those in doubt; a sweep looks at the others, at the pace of a budget.
 
 use super::*;
-use crate::plan::{NamespacedName, SweepBudget, SweepOwner, configuration_status};
+use crate::plan::{NamespacedName, RecordedImages, SweepBudget, SweepOwner, configuration_status};
 use crate::terms::ImageStatus;
 
 /// A configuration at an interval of a minute, its source, and the looks at tags that it was given.
@@ -36,7 +36,7 @@ fn verified(count: usize) -> Stored {
     // Long ago: images that were verified just before a restart are read back again.
     let image = ImageStatus { completed_at: Some(at(-10_000)), ..image };
     let images = (0..count).map(|number| ImageStatus { tag: tag(number).to_string(), ..image.clone() });
-    stored.pairs[0].verified = Some(images.collect());
+    stored.pairs[0].verified = RecordedImages::Listed(images.collect());
     stored.pairs[0].referrers_asked_at = Some(at(1_000));
     stored
 }

@@ -1,0 +1,80 @@
+//! The images of a pair as an earlier process left them: recorded, and shown by the status.
+
+use std::collections::BTreeMap;
+
+use super::image_record::ImageRecord;
+use crate::terms::{ImageStatus, ReplicationState};
+
+/// The verified images that a store has of a pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RecordedImages {
+    /// Those that the status shows.
+    #[default]
+    Shown,
+    /// All of them.
+    Listed(Vec<ImageStatus>),
+    /// All of them, in little memory.
+    Packed(ImageRecord),
+}
+
+impl RecordedImages {
+    /// Returns every image that is known: verified, as recorded, or else as the status shows it in `shown`. One that is
+    /// shown as verified and that the record has forgotten is pending.
+    pub fn with_shown(self, shown: &[ImageStatus]) -> Vec<ImageStatus> {
+        let mut images = match self {
+            Self::Shown => return shown.to_vec(),
+            Self::Listed(images) => images,
+            Self::Packed(record) => record.images(),
+        };
+        let is_complete = |image: &ImageStatus| image.status == ReplicationState::Complete;
+        let mut shown: BTreeMap<&str, &ImageStatus> = shown.iter().map(|image| (image.tag.as_str(), image)).collect();
+        for recorded in &mut images {
+            let Some(shown) = shown.remove(recorded.tag.as_str()) else { continue };
+            // Statuses are written later than records.
+            if !is_complete(shown) && shown.digest != recorded.digest {
+                *recorded = shown.clone();
+            }
+        }
+        images.extend(shown.into_values().map(|image| match is_complete(image) {
+            true => ImageStatus::pending(image.tag.clone(), image.digest.clone()),
+            false => image.clone(),
+        }));
+        images
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(tag: &str, content: u8, status: ReplicationState) -> ImageStatus {
+        ImageStatus { status, ..ImageStatus::pending(tag.to_owned(), format!("sha256:{content:064x}")) }
+    }
+
+    #[test]
+    fn records_and_statuses_complete_each_other() {
+        use ReplicationState::{Complete, Failed, Pending};
+        let recorded = [("same", 1), ("moved", 2), ("hidden", 3)].map(|(tag, content)| image(tag, content, Complete));
+        let shown = [
+            image("same", 1, Failed),
+            image("moved", 9, Pending),
+            image("forgotten", 4, Complete),
+            image("open", 5, Failed),
+        ];
+        let mut record = ImageRecord::default();
+        record.hold(&recorded);
+        for recorded in [RecordedImages::Listed(recorded.to_vec()), RecordedImages::Packed(record)] {
+            let mut found = recorded.with_shown(&shown);
+            found.sort_by(|a, b| a.tag.cmp(&b.tag));
+            let expected = [
+                image("forgotten", 4, Pending),
+                image("hidden", 3, Complete),
+                image("moved", 9, Pending),
+                image("open", 5, Failed),
+                image("same", 1, Complete),
+            ];
+            assert_eq!(found, expected);
+        }
+        assert_eq!(RecordedImages::Shown.with_shown(&shown), shown);
+    }
+}
