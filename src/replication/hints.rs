@@ -31,8 +31,8 @@ pub(crate) struct Hint {
     pub _reservation: HintReservation,
 }
 
-/// Tags that were pushed, repositories in which something was deleted, and status objects that were deleted, until the configuration takes them. Hints are bounded by
-/// [`HintSpace`](super::hint_space::HintSpace).
+/// Tags that were pushed, repositories in which something was deleted, and status objects that were deleted, until the
+/// configuration takes them. Hints are bounded by [`HintSpace`](super::hint_space::HintSpace).
 #[derive(Default)]
 pub(crate) struct Mailbox {
     waiting: Locked<Waiting>,

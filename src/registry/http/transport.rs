@@ -207,7 +207,7 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
     })
 }
 
-/// The TLS configuration of clients that send http only: it trusts nothing, and takes the room of one.
+/// The TLS configuration of all clients that send http only: each would keep one of its own that trusts nothing.
 static WITHOUT_TLS: LazyLock<Arc<rustls::ClientConfig>> = LazyLock::new(|| {
     let builder = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
     Arc::new(builder.with_no_client_auth())
