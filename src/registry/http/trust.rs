@@ -72,8 +72,8 @@ impl CaBundle {
     }
 
     fn shared_config(&self, system: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, HttpError> {
-        let mut shared = SHARED.lock();
         let trusted = self.fingerprint(&system);
+        let mut shared = SHARED.lock();
         if let Some(config) = shared.get(&trusted).and_then(Weak::upgrade) {
             return Ok(config);
         }
@@ -112,7 +112,7 @@ impl CaBundle {
     }
 }
 
-/// The TLS configurations in use, by what they trust: the certificates of a system take 150 kB and milliseconds.
+/// The TLS configurations in use, by what they trust: a system has more than a hundred certificates.
 static SHARED: LazyLock<Locked<HashMap<Digest, Weak<ClientConfig>>>> = LazyLock::new(Locked::default);
 
 /// Verifies servers as webpki does, and takes a server's own certificate where the owner of the registry adds that very
