@@ -15,7 +15,9 @@ use super::Context;
 use crate::api::Registry;
 use crate::cluster::{CallError, View, patch_status, reason_of};
 use crate::metrics::Queue;
-use crate::plan::{Health, NamespacedName, ShareOwner, quota_to_publish, registry_status};
+use crate::plan::{
+    Health, NamespacedName, ShareOwner, quota_to_publish, references_interval, registry_interval, registry_status,
+};
 use crate::registry::{ErrorKind, canonical_host};
 use crate::replication::{FairSlot, Unusable};
 use crate::terms::{condition_type, reason};
@@ -61,7 +63,7 @@ async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Act
     let Some(registry) = context.view.object(&namespace, &registry.name_any()) else {
         return Ok(Action::await_change());
     };
-    if context.view.registries.has_passed(&registry, RECHECK_READY)
+    if context.view.registries.has_passed(&registry, registry_interval(registries()))
         && context.view.registries.missing_reference(&registry).await.is_none()
     {
         return Ok(Action::requeue(recheck(&registry, registries())));
@@ -96,12 +98,10 @@ async fn take_turn(context: &Context, owner: ShareOwner) -> FairSlot {
     context.checks.take(owner).await
 }
 
-/// Returns the time after which a Registry that passed its check is looked at again. Whether its Secrets exist is asked
-/// often enough to show within 10 s, and by all `registries` together at most 20 times a second.
+/// Returns the time after which a Registry that passed its check is looked at again, of so many `registries`.
 fn recheck(registry: &Registry, registries: usize) -> Duration {
     let has_references = registry.spec.credentials.is_some() || registry.spec.tls.is_some();
-    let shared = MIN_PAUSE.saturating_mul(u32::try_from(registries).unwrap_or(u32::MAX));
-    if has_references { RECHECK_REFERENCES.max(shared).min(RECHECK_READY) } else { RECHECK_READY }
+    if has_references { references_interval(registries) } else { registry_interval(registries) }
 }
 
 fn owner(registry: &Registry, namespace: &str) -> ShareOwner {
@@ -192,9 +192,4 @@ fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Contex
 const UNBOUNDED: u16 = 0;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);
-const RECHECK_READY: Duration = Duration::from_secs(60);
-/// The interval in which it is asked if the Secrets of a Registry exist.
-const RECHECK_REFERENCES: Duration = Duration::from_secs(4);
-/// The least pause between two such questions.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
 const RECHECK_FAILING: Duration = Duration::from_secs(15);

@@ -18,7 +18,7 @@ use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
     APPROVE_DELETIONS, ByRegistry, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
-    configuration_status, parse_configuration,
+    configuration_interval, configuration_status, parse_configuration,
 };
 use crate::policy::{PermissionRequest, Policy, is_introduced};
 use crate::registry::canonical_host;
@@ -68,7 +68,8 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     if let Some(report) = context.statuses.report_of(&namespace, &name, &uid) {
         publish(&object, &namespace, &report, &context).await?;
     }
-    Ok(Action::requeue(if reads_keys { REREAD_KEYS } else { SAFETY_REQUEUE }))
+    let number = context.view.stores.configurations.len();
+    Ok(Action::requeue(if reads_keys { REREAD_KEYS } else { configuration_interval(number) }))
 }
 
 fn orders(
@@ -268,8 +269,6 @@ fn error_policy(object: Arc<ReplicationConfiguration>, _error: &CallError, conte
 
 /// The interval at which Secrets with public keys are read again, also after they were missing.
 const REREAD_KEYS: Duration = Duration::from_secs(15);
-/// Reconciles also without an event, as watches can lose one; without a change nothing is written.
-const SAFETY_REQUEUE: Duration = Duration::from_secs(300);
 /// Images of one configuration that are copied at once.
 const SLOTS: usize = 8;
 /// More than the slots of a worker, so that it always has a next image.

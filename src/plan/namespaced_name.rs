@@ -13,3 +13,12 @@ pub struct NamespacedName {
 
 /// A map by Registry, of few entries: a configuration names one source and seldom more than two destinations.
 pub type ByRegistry<V> = LiteMap<NamespacedName, V>;
+
+/// Returns the value of a Registry, a default one if it has none. The first one takes the room of one, not that of the four
+/// that a vector begins with.
+pub(crate) fn of_registry<V: Default>(map: &mut ByRegistry<V>, registry: NamespacedName) -> &mut V {
+    if map.is_empty() {
+        *map = ByRegistry::with_capacity(1);
+    }
+    map.entry(registry).or_default()
+}

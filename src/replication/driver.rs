@@ -63,12 +63,10 @@ pub(crate) struct Core {
 
 /// The ways to a driver from outside.
 pub(crate) struct Inlets {
-    /// Orders.
-    pub orders: watch::Receiver<Arc<Orders>>,
-    /// Hints and lost statuses.
+    /// The first orders.
+    pub orders: Arc<Orders>,
+    /// Later ones, hints and lost statuses.
     pub mailbox: Arc<Mailbox>,
-    /// The cause that keeps Jobs from running.
-    pub workers: watch::Receiver<Option<String>>,
     /// Ends the configuration for good.
     pub retire: CancellationToken,
     /// Lets nothing begin any more.
@@ -87,8 +85,8 @@ pub(crate) struct Driver {
     comparison: Option<RunningComparison>,
     copies: JoinSet<Outcome>,
     started: HashMap<task::Id, StartedCopy>,
-    /// Each is boxed: the channel keeps room for 32.
-    progress: (mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>),
+    /// There while something is copied. Each event is boxed: the channel keeps room for 32.
+    progress: Option<(mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>)>,
     /// Everything else: each ends with an event, which stands here in case that the task panics; boxed, as a map keeps room
     /// for four.
     tasks: JoinSet<Event>,
@@ -125,14 +123,13 @@ impl Drop for RunningComparison {
 
 impl Driver {
     /// Returns a driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
-    pub(crate) fn new(core: Arc<Core>, mut inlets: Inlets, stored: Stored) -> Self {
-        let orders = inlets.orders.borrow_and_update().clone();
+    pub(crate) fn new(core: Arc<Core>, inlets: Inlets, stored: Stored) -> Self {
         for StoredPair { identity, status, .. } in &stored.pairs {
             core.metrics.pair(&identity.namespace, &identity.name, usage(identity, status));
         }
         let machine = {
             let mut claims = core.claims.lock();
-            Machine::new(orders, stored, &mut claims, core.clock.now())
+            Machine::new(inlets.orders.clone(), stored, &mut claims, core.clock.now())
         };
         Self {
             machine,
@@ -142,7 +139,7 @@ impl Driver {
             comparison: None,
             copies: JoinSet::new(),
             started: HashMap::new(),
-            progress: mpsc::channel(PROGRESS),
+            progress: None,
             tasks: JoinSet::new(),
             expected: HashMap::new(),
             deletions: HashMap::new(),
@@ -170,25 +167,12 @@ impl Driver {
             () = self.inlets.retire.cancelled(), if !is_ending => self.step(Event::Retire),
             () = self.inlets.drain.cancelled(), if !is_ending && !self.machine.is_draining() => self.step(Event::Drain),
             () = self.inlets.shutdown.cancelled(), if !is_ending => self.step(Event::Interrupt),
-            changed = self.inlets.orders.changed(), if !is_ending => match changed {
-                Ok(()) => {
-                    let orders = self.inlets.orders.borrow_and_update().clone();
-                    self.step(Event::Orders(orders));
-                }
-                // The sender of the orders is dropped right after the configuration was retired.
-                Err(_) if self.inlets.retire.is_cancelled() => self.step(Event::Retire),
-                Err(_) => self.step(Event::Interrupt),
-            },
             Ok(()) = self.stops.changed() => self.step(Event::Frozen),
             observation = next_observation(&mut self.comparison), if takes => self.take_observation(observation),
             Some(ended) = self.tasks.join_next_with_id() => self.take_task(ended),
             Some(copied) = self.copies.join_next_with_id() => self.take_copy(copied),
-            Some(progress) = self.progress.1.recv() => self.step(*progress),
-            Ok(()) = self.inlets.workers.changed(), if !is_ending => {
-                let problem = self.inlets.workers.borrow_and_update().clone();
-                self.step(Event::Workers(problem));
-            }
-            mail = self.inlets.mailbox.take(hints), if hints > 0 => self.take_mail(mail),
+            progress = next_progress(&mut self.progress) => self.step(*progress),
+            mail = self.inlets.mailbox.take(hints), if !is_ending => self.take_mail(mail),
             () = tokio::time::sleep(wake.min(MAX_SLEEP)) => self.step(Event::Wake),
         }
     }
@@ -289,7 +273,8 @@ impl Driver {
     }
 
     fn copy(&mut self, copy: CopyId, assignment: Arc<Assignment>) {
-        let (executor, progress, copied) = (self.core.executor.clone(), self.progress.0.clone(), assignment.clone());
+        let (progress, _) = self.progress.get_or_insert_with(|| mpsc::channel(PROGRESS));
+        let (executor, progress, copied) = (self.core.executor.clone(), progress.clone(), assignment.clone());
         let handle = self.copies.spawn(async move {
             // A full channel loses a number of bytes that the next one corrects.
             let report = move |reported| {
@@ -312,6 +297,9 @@ impl Driver {
             }
         };
         let Some(StartedCopy { copy, assignment, at, .. }) = take(&mut self.started, id) else { return };
+        if self.started.is_empty() {
+            self.progress = None;
+        }
         if let Some(outcome) = &outcome {
             if outcome.result.is_ok() {
                 self.core.access.served(&assignment.source);
@@ -384,6 +372,13 @@ fn take<T>(kept: &mut HashMap<task::Id, T>, id: task::Id) -> Option<T> {
         kept.shrink_to_fit();
     }
     taken
+}
+
+async fn next_progress(progress: &mut Option<(mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>)>) -> Box<Event> {
+    match progress {
+        Some((_, reports)) => reports.recv().await.expect("the sender is kept beside the receiver"),
+        None => std::future::pending().await,
+    }
 }
 
 async fn next_observation(comparison: &mut Option<RunningComparison>) -> Option<Observation> {

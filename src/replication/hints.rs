@@ -1,4 +1,5 @@
-//! Hints of pushes and deletions, and the mailbox from which one configuration takes them.
+//! Hints of pushes and deletions, and the mailbox from which one configuration takes them, its orders and what else comes
+//! from outside.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, OnceCell};
 
 use super::hint_space::HintReservation;
-use super::machine::Looked;
+use super::machine::{Looked, Orders};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
 
@@ -31,8 +32,9 @@ pub(crate) struct Hint {
     pub _reservation: HintReservation,
 }
 
-/// Tags that were pushed, repositories in which something was deleted, and status objects that were deleted, until the
-/// configuration takes them. Hints are bounded by [`HintSpace`](super::hint_space::HintSpace).
+/// The last orders, the cause that keeps Jobs from running, tags that were pushed, repositories in which something was
+/// deleted, and status objects that were deleted, until the configuration takes them. Hints are bounded by
+/// [`HintSpace`](super::hint_space::HintSpace).
 #[derive(Default)]
 pub(crate) struct Mailbox {
     waiting: Locked<Waiting>,
@@ -41,6 +43,8 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct Waiting {
+    orders: Option<Arc<Orders>>,
+    workers: Option<Option<String>>,
     hints: BTreeSet<ByTag>,
     deleted_in: BTreeMap<RepositoryName, HintReservation>,
     is_overflown: bool,
@@ -53,6 +57,10 @@ struct ByTag(Arc<Hint>);
 
 /// The contents of a mailbox that a configuration takes at once.
 pub(crate) struct Mail {
+    /// New orders.
+    pub orders: Option<Arc<Orders>>,
+    /// Another cause that keeps Jobs from running, or none.
+    pub workers: Option<Option<String>>,
     /// Pushed tags.
     pub hints: Vec<Arc<Hint>>,
     /// Repositories in which something was deleted.
@@ -66,6 +74,18 @@ pub(crate) struct Mail {
 }
 
 impl Mailbox {
+    /// Puts orders in the place of those that wait.
+    pub(super) fn order(&self, orders: Arc<Orders>) {
+        self.waiting.lock().orders = Some(orders);
+        self.arrived.notify_one();
+    }
+
+    /// Says what keeps Jobs from running.
+    pub(super) fn workers(&self, problem: Option<String>) {
+        self.waiting.lock().workers = Some(problem);
+        self.arrived.notify_one();
+    }
+
     /// Adds pushed tags. A newer hint of a tag replaces one that waits.
     pub(crate) fn push(&self, hints: Vec<Arc<Hint>>) {
         let mut waiting = self.waiting.lock();
@@ -100,7 +120,7 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Waits until there is something and takes it: at most `most` hints, and every deleted status.
+    /// Waits until there is something and takes it: at most `most` hints, and all else.
     pub(crate) async fn take(&self, most: usize) -> Mail {
         loop {
             if let Some(mail) = self.take_now(most) {
@@ -118,8 +138,10 @@ impl Mailbox {
         let is_overflown = std::mem::take(&mut waiting.is_overflown);
         let statuses = std::mem::take(&mut waiting.statuses);
         let listed = waiting.listed.take();
-        let is_empty = hints.is_empty() && !is_overflown && statuses.is_empty() && listed.is_none();
-        (!is_empty || !deleted_in.is_empty()).then_some(Mail { hints, deleted_in, is_overflown, statuses, listed })
+        let (orders, workers) = (waiting.orders.take(), waiting.workers.take());
+        let has_hints = !hints.is_empty() || !deleted_in.is_empty() || is_overflown;
+        let is_empty = !has_hints && statuses.is_empty() && listed.is_none() && orders.is_none() && workers.is_none();
+        (!is_empty).then_some(Mail { orders, workers, hints, deleted_in, is_overflown, statuses, listed })
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +31,10 @@ pub(crate) type StatusNames = BTreeMap<(String, String), BTreeSet<String>>;
 struct Handle {
     uid: String,
     source: (String, String),
-    orders: watch::Sender<Arc<Orders>>,
-    workers: watch::Sender<Option<String>>,
+    /// The last orders.
+    orders: Arc<Orders>,
+    /// The cause that keeps Jobs from running, as last said.
+    workers: Option<String>,
     mailbox: Arc<Mailbox>,
     /// The spec by which hints are given.
     subscribed: Option<Arc<Configuration>>,
@@ -56,27 +57,26 @@ impl Configurations {
         if let Some(handle) =
             running.get_mut(&key).filter(|handle| handle.uid == orders.holder.uid && !handle.task.is_finished())
         {
-            if source.is_some_and(|source| std::mem::replace(&mut handle.source, source.clone()) != source) {
-                handle.workers.send_replace(None); // It was about the Jobs of another source.
+            if source.is_some_and(|source| std::mem::replace(&mut handle.source, source.clone()) != source)
+                && handle.workers.take().is_some()
+            {
+                handle.mailbox.workers(None); // It was about the Jobs of another source.
             }
             // At once: configurations whose orders come after this are weighed against it.
-            if handle.orders.borrow().holder != orders.holder {
+            if handle.orders.holder != orders.holder {
                 let waiting = self.core.claims.lock().renew(&orders.holder);
                 if !waiting.is_empty() {
                     let _ = self.core.wakes.send(waiting); // A closed channel means that the process ends.
                 }
             }
-            handle.orders.send_if_modified(|present| {
-                if orders.configuration == present.configuration {
-                    orders.configuration = present.configuration.clone(); // One of two equal ones is enough.
-                }
-                let is_new = **present != orders;
-                if is_new {
-                    *present = Arc::new(orders);
-                }
-                is_new
-            });
-            let configuration = handle.orders.borrow().configuration.clone().ok();
+            if orders.configuration == handle.orders.configuration {
+                orders.configuration = handle.orders.configuration.clone(); // One of two equal ones is enough.
+            }
+            if *handle.orders != orders {
+                handle.orders = Arc::new(orders);
+                handle.mailbox.order(handle.orders.clone());
+            }
+            let configuration = handle.orders.configuration.clone().ok();
             self.subscribe(handle, configuration.as_ref());
             return;
         }
@@ -122,14 +122,12 @@ impl Configurations {
 
     /// Passes on what keeps the Jobs of a source's images from running, to the configurations of that source alone.
     pub(crate) fn workers(&self, source: &NamespacedName, problem: Option<&str>) {
-        let running = self.running.lock();
+        let mut running = self.running.lock();
         for name in self.hints.names_of(source) {
-            let Some(handle) = running.get(&(source.namespace.clone(), name)) else { continue };
-            handle.workers.send_if_modified(|present| {
-                let is_new = present.as_deref() != problem;
-                *present = problem.map(str::to_owned);
-                is_new
-            });
+            let found = running.get_mut(&(source.namespace.clone(), name));
+            let Some(handle) = found.filter(|handle| handle.workers.as_deref() != problem) else { continue };
+            handle.workers = problem.map(str::to_owned);
+            handle.mailbox.workers(handle.workers.clone());
         }
     }
 
@@ -153,13 +151,11 @@ impl Configurations {
         stored: impl FnOnce() -> Stored + Send + 'static,
     ) -> Handle {
         let uid = orders.holder.uid.clone();
-        let (orders, orders_receiver) = watch::channel(Arc::new(orders));
-        let (workers, workers_receiver) = watch::channel(None);
         let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
+        let orders = Arc::new(orders);
         let inlets = Inlets {
-            orders: orders_receiver,
+            orders: orders.clone(),
             mailbox: mailbox.clone(),
-            workers: workers_receiver,
             retire: retire.clone(),
             drain: CancellationToken::new(),
             shutdown: self.shutdown.clone(),
@@ -173,7 +169,7 @@ impl Configurations {
             // What the earlier one left is read once it has ended.
             Box::new(Driver::new(core, inlets, stored())).run().await;
         });
-        Handle { uid, source, orders, workers, mailbox, subscribed: None, retire, task }
+        Handle { uid, source, orders, workers: None, mailbox, subscribed: None, retire, task }
     }
 
     /// Lets a configuration take hints by `configuration`, and by its earlier spec no more.

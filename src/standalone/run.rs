@@ -23,14 +23,10 @@ pub(super) async fn run_once(wiring: &Wiring, mode: Mode, stop: &CancellationTok
             break;
         }
         let stored = wiring.stored(&orders);
-        let (keep, inlets) = inlets(orders, stop.clone(), shutdown.clone());
+        let inlets = inlets(orders, stop.clone(), shutdown.clone());
         let (compared, is_compared) = oneshot::channel();
         let driver = Driver::new(wiring.core.clone(), inlets, stored);
-        tasks.push(tokio::spawn(async move {
-            let machine = driver.run_once(compared).await;
-            drop(keep);
-            machine
-        }));
+        tasks.push(tokio::spawn(driver.run_once(compared)));
         let _ = is_compared.await;
     }
     let mut machines = Vec::new();
@@ -52,12 +48,10 @@ async fn shut_down_late(stop: CancellationToken, shutdown: CancellationToken) {
     shutdown.cancel();
 }
 
-/// Returns inlets through which no order and no hint comes, and the senders that keep them open.
-fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> (impl Send, Inlets) {
-    let (sender, orders) = tokio::sync::watch::channel(Arc::new(orders));
-    let (workers_sender, workers) = tokio::sync::watch::channel(None);
+/// Returns inlets through which no further order and no hint comes.
+fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> Inlets {
     let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
-    ((sender, workers_sender), Inlets { orders, mailbox, workers, retire, drain, shutdown })
+    Inlets { orders: Arc::new(orders), mailbox, retire, drain, shutdown }
 }
 
 /// The time that copies have to end after a signal: less than a CI system or a container runtime waits.

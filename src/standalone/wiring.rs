@@ -1,6 +1,5 @@
 //! The replication core on files: its parts, and the orders of each configuration.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,7 +138,7 @@ impl Wiring {
                 .map(|count| count.to_string()),
             dependencies: self.dependencies(content, &named),
             stalled_registries: self.templates.refused(&named),
-            standings: BTreeMap::new(),
+            standings: ByRegistry::default(),
             policies: Arc::new(content.documents.policies.clone()),
             registries,
             class: None,

@@ -10,6 +10,7 @@ pub(crate) mod deadlines;
 pub(crate) mod egress;
 mod encoding;
 pub(crate) mod hosts;
+mod idle;
 pub(crate) mod limiter;
 pub(crate) mod pacer;
 pub(crate) mod quota;

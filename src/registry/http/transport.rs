@@ -18,6 +18,7 @@ use crate::registry::http::advice;
 use crate::registry::http::deadlines::Deadlines;
 use crate::registry::http::egress::{EgressPolicy, Reach};
 use crate::registry::http::hosts::HostTrust;
+use crate::registry::http::idle::CountedClient;
 use crate::registry::http::resolver::{AddressRefusedError, GuardedResolver, HostNotFoundError};
 use crate::registry::http::text::clean;
 use crate::registry::http::trust::CaBundle;
@@ -33,6 +34,7 @@ pub(crate) struct Transport {
     connections: usize,
     connect: Duration,
     clients: Locked<Arc<HttpClients>>,
+    counted: CountedClient,
 }
 
 /// One HTTP client for each [`Reach`], as the reach of a connection is decided before DNS, for http and https, and for
@@ -51,7 +53,8 @@ impl Transport {
         let added = ca_bundle.map(CaBundle::parse).transpose();
         let added = added.map_err(|error| RegistryError::new(error.kind, error.detail))?.unwrap_or_default();
         let (tls, clients) = (Locked::default(), Locked::default());
-        Ok(Self { policy, added, tls, connections, connect: deadlines.connect, clients })
+        let counted = CountedClient::new();
+        Ok(Self { policy, added, tls, connections, connect: deadlines.connect, clients, counted })
     }
 
     /// Names the certificates of the CA bundle that cannot be used.
@@ -155,7 +158,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(self.connect)
-            .pool_idle_timeout(POOL_IDLE)
+            .pool_idle_timeout(self.counted.idle_time())
             .pool_max_idle_per_host(CONNECTIONS_PER_PERMIT * self.connections)
             .dns_resolver(resolver)
     }
@@ -220,6 +223,3 @@ to the CA bundle, or sign one for the server with it)";
 /// Reads and writes each have permits for bodies and for small requests (see `limiter`): with fewer connections than
 /// permits, connections would be closed and opened again all the time.
 const CONNECTIONS_PER_PERMIT: usize = 4;
-/// Idle connections are closed before registries and load balancers usually do it, so that few requests meet a dead
-/// one.
-const POOL_IDLE: Duration = Duration::from_secs(20);

@@ -9,12 +9,21 @@ use crate::replication::observer::LookMode;
 impl Driver {
     /// Takes hints, and the loss of statuses.
     pub(super) fn take_mail(&mut self, mail: Mail) {
-        let Mail { hints, deleted_in, is_overflown, statuses, listed } = mail;
+        let Mail { orders, workers, hints, deleted_in, is_overflown, statuses, listed } = mail;
+        if let Some(orders) = orders {
+            self.step(Event::Orders(orders));
+        }
+        if let Some(problem) = workers {
+            self.step(Event::Workers(problem));
+        }
         if let Some(listed) = listed {
             self.step(Event::StatusesListed(listed));
         }
         if !statuses.is_empty() {
             self.step(Event::StatusesLost(statuses));
+        }
+        if hints.is_empty() && deleted_in.is_empty() && !is_overflown {
+            return;
         }
         let tags = hints.iter().map(|hint| (hint.repository.clone(), hint.tag.clone(), hint.digest.clone())).collect();
         self.hinted = hints.into_iter().map(|hint| ((hint.repository.clone(), hint.tag.clone()), hint)).collect();

@@ -76,9 +76,6 @@ impl Machine {
                 None => self.start(queued, now),
             }
         }
-        if self.queue.is_empty() {
-            self.queue.shrink_to_fit(); // Most configurations are idle.
-        }
     }
 
     fn start(&mut self, queued: Queued, now: Timestamp) {

@@ -36,7 +36,7 @@ pub(crate) struct Orders {
     /// nothing, whether they exist or not: nothing is known of them.
     pub registries: ByRegistry<RegistryIdentity>,
     /// The Registries of these through which claims are weaker than through one that has accepted the credentials.
-    pub standings: BTreeMap<NamespacedName, Standing>,
+    pub standings: ByRegistry<Standing>,
     /// A fingerprint of Registries, policies and claims: work that failed is tried again when it changes.
     pub dependencies: u64,
     /// Registries of these that a person has to correct, each with a sentence about it.

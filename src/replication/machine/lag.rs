@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Effect, Machine, PairId};
 use crate::image::Tag;
-use crate::plan::{lag, lag_text, oldest_pending_since};
+use crate::plan::{lag, lag_text, of_registry, oldest_pending_since};
 
 impl Machine {
     /// Takes an image that was verified. One that was complete before was only read back again.
@@ -19,7 +19,7 @@ impl Machine {
         let lag = lag(row.since.get(), now);
         pair.lag = Some(lag_text(lag));
         let destination = pair.key.destination.clone();
-        self.lags.entry(destination.clone()).or_default().record(lag);
+        of_registry(&mut self.lags, destination.clone()).record(lag);
         self.effects.push(Effect::Verified(destination, lag));
     }
 

@@ -32,6 +32,7 @@ mod pair_map;
 mod pairs;
 mod probes;
 mod reporting;
+mod room;
 mod short;
 mod shown;
 mod state;
@@ -267,6 +268,7 @@ impl Machine {
             Some(ending) => self.wind_up(ending, claims, now),
             None => self.advance(claims, now),
         }
+        self.give_back_room();
         std::mem::take(&mut self.effects)
     }
 

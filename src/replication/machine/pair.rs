@@ -308,6 +308,7 @@ impl Pair {
     pub(crate) fn published(&mut self, is_written: bool, now: Timestamp) {
         let Some(status) = self.publishing.take() else { return };
         self.pace.written(now);
+        self.give_back_room();
         let is_lost = std::mem::take(&mut self.is_lost);
         self.withdrawals.end(is_written && !is_lost);
         if is_written && !is_lost {

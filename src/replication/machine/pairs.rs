@@ -10,7 +10,7 @@ use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity, St
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
     Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
-    RepositoryAddress, collision,
+    RepositoryAddress, collision, of_registry,
 };
 use crate::policy::Decision;
 use crate::terms::{
@@ -175,7 +175,7 @@ impl Machine {
         self.next_pair += 1;
         self.names.insert(pair.identity.name.clone(), id);
         self.places.pairs.entry(pair.place.clone()).or_default().insert(id);
-        self.totals.entry(pair.key.destination.clone()).or_default().include(&pair.counts());
+        of_registry(&mut self.totals, pair.key.destination.clone()).include(&pair.counts());
         self.retries.set(id, pair.ledger.due(now).1);
         self.publications.set(id, pair.publish_at(now));
         self.pairs.insert(id, pair);
@@ -190,7 +190,7 @@ impl Machine {
         pair.recover(now);
         let after = pair.counts();
         if before != after {
-            let totals = self.totals.entry(pair.key.destination.clone()).or_default();
+            let totals = of_registry(&mut self.totals, pair.key.destination.clone());
             totals.exclude(&before);
             totals.include(&after);
             self.is_changed = true;

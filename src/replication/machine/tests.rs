@@ -30,8 +30,8 @@ use std::time::Duration;
 use super::*;
 use crate::image::{Digest, InvalidNames};
 use crate::plan::{
-    AUTHORITY_TTL, Claimant, CodedError, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate, FailedRead,
-    NamespacedName, NarrowedTags, RecordedImages, Replica, parse_configuration,
+    AUTHORITY_TTL, ByRegistry, Claimant, CodedError, ComparisonPhase, ConfigurationReport, ContentSketch, CreationDate,
+    FailedRead, NamespacedName, NarrowedTags, RecordedImages, Replica, parse_configuration,
 };
 use crate::policy::Decision;
 use crate::terms::{FailureCode, ReplicationConfigurationSpec, ReplicationState, reason};
@@ -67,7 +67,7 @@ fn orders(generation: i64, rule: &str) -> Orders {
         registries: ["s", "d"].map(|name| (reference(name), identity(name))).into_iter().collect(),
         dependencies: 0,
         stalled_registries: BTreeMap::new(),
-        standings: BTreeMap::new(),
+        standings: ByRegistry::default(),
         policies: Arc::default(),
         class: None,
         slots: 8,

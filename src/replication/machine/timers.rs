@@ -53,6 +53,13 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         Some(key)
     }
 
+    /// Gives back the room of deadlines that were cleared, once there is none.
+    pub(super) fn give_back_room(&mut self) {
+        if self.of.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// Returns the earliest deadline.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)

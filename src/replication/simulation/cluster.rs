@@ -199,9 +199,9 @@ impl Declared {
         Some(self.generation).filter(|_| self.home == Home::Cluster)
     }
 
-    fn standings(&self, destinations: &[Destination; DESTINATIONS]) -> BTreeMap<NamespacedName, Standing> {
+    fn standings(&self, destinations: &[Destination; DESTINATIONS]) -> ByRegistry<Standing> {
         if self.home == Home::Files {
-            return BTreeMap::new();
+            return ByRegistry::default();
         }
         let refusing = (0..DESTINATIONS).filter(|index| destinations[*index].refused == Some(self.index));
         refusing.map(|index| (destination(index), Standing::Unproven)).collect()

@@ -25,7 +25,7 @@ impl Bench {
         let dependencies = self.machine.orders().dependencies + 1;
         let orders = Orders {
             policies: Arc::new(policy.into_iter().collect()),
-            standings: [(destination, standing)].into(),
+            standings: [(destination, standing)].into_iter().collect(),
             dependencies,
             ..orders(1, "")
         };
