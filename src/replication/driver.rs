@@ -85,8 +85,8 @@ pub(crate) struct Driver {
     comparison: Option<RunningComparison>,
     copies: JoinSet<Outcome>,
     started: HashMap<task::Id, StartedCopy>,
-    /// There while something is copied. Each event is boxed: the channel keeps room for 32.
-    progress: Option<(mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>)>,
+    /// There while something is copied.
+    progress: Option<ProgressChannel>,
     /// Everything else: each ends with an event, which stands here in case that the task panics; boxed, as a map keeps room
     /// for four.
     tasks: JoinSet<Event>,
@@ -98,6 +98,9 @@ pub(crate) struct Driver {
     hinted: BTreeMap<(RepositoryName, Tag), Arc<Hint>>,
     announced_at: Option<Timestamp>,
 }
+
+/// The way of the progress of copies. Each event is boxed: the channel keeps room for 32.
+type ProgressChannel = (mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>);
 
 /// A copy that was started.
 struct StartedCopy {
@@ -374,7 +377,7 @@ fn take<T>(kept: &mut HashMap<task::Id, T>, id: task::Id) -> Option<T> {
     taken
 }
 
-async fn next_progress(progress: &mut Option<(mpsc::Sender<Box<Event>>, mpsc::Receiver<Box<Event>>)>) -> Box<Event> {
+async fn next_progress(progress: &mut Option<ProgressChannel>) -> Box<Event> {
     match progress {
         Some((_, reports)) => reports.recv().await.expect("the sender is kept beside the receiver"),
         None => std::future::pending().await,
