@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-/// Returns the interval at which a Registry that answered is asked again if it does, of `registries` in the cluster. One
-/// that copies use is checked as soon as it refuses them.
+/// Returns the interval at which a Registry that answered is asked if it still does, of `registries` in the cluster: at most
+/// five minutes.
 pub fn registry_interval(registries: usize) -> Duration {
-    shared(REGISTRY_INTERVAL, registries, REGISTRY_PAUSE)
+    shared(REGISTRY_INTERVAL, registries, REGISTRY_PAUSE).min(LONGEST_REGISTRY_INTERVAL)
 }
 
-/// Returns the interval at which it is asked whether the Secrets and ConfigMaps of a Registry exist, which is to show
-/// within seconds.
+/// Returns the interval at which it is asked whether the Secrets and ConfigMaps of a Registry exist: at most a minute.
 pub fn references_interval(registries: usize) -> Duration {
-    shared(REFERENCES_INTERVAL, registries, REFERENCES_PAUSE).min(registry_interval(registries))
+    shared(REFERENCES_INTERVAL, registries, REFERENCES_PAUSE).min(REGISTRY_INTERVAL)
 }
 
 /// Returns the interval at which a configuration is reconciled without an event, as watches can lose one.
@@ -26,6 +25,7 @@ fn shared(interval: Duration, objects: usize, pause: Duration) -> Duration {
 }
 
 const REGISTRY_INTERVAL: Duration = Duration::from_secs(60);
+const LONGEST_REGISTRY_INTERVAL: Duration = Duration::from_secs(300);
 const REGISTRY_PAUSE: Duration = Duration::from_millis(250);
 const REFERENCES_INTERVAL: Duration = Duration::from_secs(4);
 const REFERENCES_PAUSE: Duration = Duration::from_millis(50);
@@ -40,8 +40,8 @@ mod tests {
     fn many_objects_are_looked_at_more_rarely_and_few_are_not() {
         let seconds = Duration::from_secs;
         let table = [
-            (registry_interval as fn(usize) -> Duration, [(0, 60), (240, 60), (1_000, 250), (10_000, 2_500)]),
-            (references_interval, [(0, 4), (80, 4), (1_000, 50), (10_000, 500)]),
+            (registry_interval as fn(usize) -> Duration, [(0, 60), (240, 60), (1_000, 250), (10_000, 300)]),
+            (references_interval, [(0, 4), (80, 4), (1_000, 50), (10_000, 60)]),
             (configuration_interval, [(0, 300), (1_200, 300), (5_000, 1_250), (10_000, 2_500)]),
         ];
         for (interval, expected) in table {

@@ -63,9 +63,9 @@ pub(crate) struct Core {
 
 /// The ways to a driver from outside.
 pub(crate) struct Inlets {
-    /// The first orders.
+    /// The orders.
     pub orders: Arc<Orders>,
-    /// Later ones, hints and lost statuses.
+    /// New ones, hints and lost statuses.
     pub mailbox: Arc<Mailbox>,
     /// Ends the configuration for good.
     pub retire: CancellationToken,

@@ -14,7 +14,7 @@ impl CountedClient {
         Self(())
     }
 
-    /// Returns the time for which a client keeps idle connections that begins to send now.
+    /// Returns the time for which a client is to keep idle connections, if it begins to send now.
     pub(super) fn idle_time(&self) -> Duration {
         idle_time(CLIENTS.load(Ordering::Relaxed))
     }
@@ -35,7 +35,7 @@ static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 /// Idle connections are closed before registries and load balancers usually do it, so that few requests meet a dead
 /// one.
 const LONGEST: Duration = Duration::from_secs(20);
-/// The requests of one copy follow each other within less.
+/// The requests of one copy mostly follow each other within less.
 const SHORTEST: Duration = Duration::from_secs(2);
 /// The clients up to which each keeps its connections for the longest time.
 const FEW: u32 = 100;

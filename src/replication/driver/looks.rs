@@ -11,6 +11,7 @@ impl Driver {
     pub(super) fn take_mail(&mut self, mail: Mail) {
         let Mail { orders, workers, hints, deleted_in, is_overflown, statuses, listed } = mail;
         if let Some(orders) = orders {
+            self.inlets.orders = orders.clone(); // Earlier ones take no memory any more.
             self.step(Event::Orders(orders));
         }
         if let Some(problem) = workers {
