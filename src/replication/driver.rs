@@ -22,11 +22,12 @@ use self::figures::{figures, usage};
 use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::fair_slots::FairSlots;
-use super::hints::{Hint, Mailbox};
+use super::hints::Hint;
 use super::machine::{
     Assignment, ComparisonId, CopyId, Effect, Event, Looks, Machine, Orders, Outcome, PairId, StoreOutcome, Stored,
     StoredPair,
 };
+use super::mailbox::Mailbox;
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
 use super::sweeps::{SweepShare, Sweeps};
@@ -63,9 +64,7 @@ pub(crate) struct Core {
 
 /// The ways to a driver from outside.
 pub(crate) struct Inlets {
-    /// The orders.
-    pub orders: Arc<Orders>,
-    /// New ones, hints and lost statuses.
+    /// New orders, hints and lost statuses.
     pub mailbox: Arc<Mailbox>,
     /// Ends the configuration for good.
     pub retire: CancellationToken,
@@ -125,14 +124,14 @@ impl Drop for RunningComparison {
 }
 
 impl Driver {
-    /// Returns a driver of the configuration that `inlets` gives orders to, with what an earlier process left of it.
-    pub(crate) fn new(core: Arc<Core>, inlets: Inlets, stored: Stored) -> Self {
+    /// Returns a driver of the configuration with these orders, with what an earlier process left of it.
+    pub(crate) fn new(core: Arc<Core>, orders: Arc<Orders>, inlets: Inlets, stored: Stored) -> Self {
         for StoredPair { identity, status, .. } in &stored.pairs {
             core.metrics.pair(&identity.namespace, &identity.name, usage(identity, status));
         }
         let machine = {
             let mut claims = core.claims.lock();
-            Machine::new(inlets.orders.clone(), stored, &mut claims, core.clock.now())
+            Machine::new(orders, stored, &mut claims, core.clock.now())
         };
         Self {
             machine,

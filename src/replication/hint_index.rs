@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::hint_space::HintSpace;
-use super::hints::{Hint, Mailbox};
+use super::hints::Hint;
+use super::mailbox::Mailbox;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName, TagChoice};

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Core, Driver, Inlets};
 use super::hint_index::{HintIndex, PushedTag};
-use super::hints::Mailbox;
 use super::machine::{Orders, Stored};
+use super::mailbox::Mailbox;
 use crate::image::RepositoryName;
 use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName};
@@ -154,20 +154,20 @@ impl Configurations {
         let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
         let orders = Arc::new(orders);
         let inlets = Inlets {
-            orders: orders.clone(),
             mailbox: mailbox.clone(),
             retire: retire.clone(),
             drain: CancellationToken::new(),
             shutdown: self.shutdown.clone(),
         };
-        let core = self.core.clone();
+        let (core, first) = (self.core.clone(), orders.clone());
         let earlier = self.ending.lock().remove(&uid);
         let task = tokio::spawn(async move {
             if let Some(earlier) = earlier {
                 let _ = earlier.await;
             }
-            // What the earlier one left is read once it has ended.
-            Box::new(Driver::new(core, inlets, stored())).run().await;
+            // What the earlier one left is read once it has ended, and orders may have come meanwhile.
+            let orders = inlets.mailbox.take_orders().unwrap_or(first);
+            Box::new(Driver::new(core, orders, inlets, stored())).run().await;
         });
         Handle { uid, source, orders, workers: None, mailbox, subscribed: None, retire, task }
     }

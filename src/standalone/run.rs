@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::wiring::{Mode, Wiring};
 use crate::registry::uploads_given_up;
-use crate::replication::machine::{Machine, Orders};
+use crate::replication::machine::Machine;
 use crate::replication::{Driver, Inlets, Mailbox};
 
 /// Runs every configuration once. One begins when the sources of those before it have been compared, so that claims are
@@ -23,9 +23,9 @@ pub(super) async fn run_once(wiring: &Wiring, mode: Mode, stop: &CancellationTok
             break;
         }
         let stored = wiring.stored(&orders);
-        let inlets = inlets(orders, stop.clone(), shutdown.clone());
+        let inlets = inlets(stop.clone(), shutdown.clone());
         let (compared, is_compared) = oneshot::channel();
-        let driver = Driver::new(wiring.core.clone(), inlets, stored);
+        let driver = Driver::new(wiring.core.clone(), Arc::new(orders), inlets, stored);
         tasks.push(tokio::spawn(driver.run_once(compared)));
         let _ = is_compared.await;
     }
@@ -49,9 +49,9 @@ async fn shut_down_late(stop: CancellationToken, shutdown: CancellationToken) {
 }
 
 /// Returns inlets through which no further order and no hint comes.
-fn inlets(orders: Orders, drain: CancellationToken, shutdown: CancellationToken) -> Inlets {
+fn inlets(drain: CancellationToken, shutdown: CancellationToken) -> Inlets {
     let (mailbox, retire) = (Arc::new(Mailbox::default()), CancellationToken::new());
-    Inlets { orders: Arc::new(orders), mailbox, retire, drain, shutdown }
+    Inlets { mailbox, retire, drain, shutdown }
 }
 
 /// The time that copies have to end after a signal: less than a CI system or a container runtime waits.

@@ -2,8 +2,8 @@
 
 use super::Driver;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::replication::hints::Mail;
 use crate::replication::machine::{Event, Hints, Looked};
+use crate::replication::mailbox::Mail;
 use crate::replication::observer::LookMode;
 
 impl Driver {
@@ -11,7 +11,6 @@ impl Driver {
     pub(super) fn take_mail(&mut self, mail: Mail) {
         let Mail { orders, workers, hints, deleted_in, is_overflown, statuses, listed } = mail;
         if let Some(orders) = orders {
-            self.inlets.orders = orders.clone(); // Earlier ones take no memory any more.
             self.step(Event::Orders(orders));
         }
         if let Some(problem) = workers {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Machine, Pair};
 
 impl Machine {
-    /// Gives back the room of what copies and deletions needed, once none is under way.
+    /// Gives back the room of what copies, deletions and deadlines needed, once nothing is under way.
     pub(super) fn give_back_room(&mut self) {
         if !self.is_at_rest() {
             return;

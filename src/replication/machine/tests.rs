@@ -53,7 +53,7 @@ fn digest(content: &str) -> Digest {
     Digest::sha256(content.as_bytes())
 }
 
-fn orders(generation: i64, rule: &str) -> Orders {
+pub(in crate::replication) fn orders(generation: i64, rule: &str) -> Orders {
     let spec: ReplicationConfigurationSpec = serde_saphyr::from_str(&SPEC.replace("RULE", rule)).unwrap();
     let reference = |name: &str| NamespacedName { namespace: "a".to_owned(), name: name.to_owned() };
     let identity = |name: &str| RegistryIdentity { uid: format!("uid-{name}"), host: format!("{name}.example") };

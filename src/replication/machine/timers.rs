@@ -56,7 +56,8 @@ impl<K: Copy + Ord + Hash> Timers<K> {
     /// Gives back the room of deadlines that were cleared, once there is none.
     pub(super) fn give_back_room(&mut self) {
         if self.of.is_empty() {
-            *self = Self::default();
+            self.order = BTreeSet::new();
+            self.of.shrink_to_fit();
         }
     }
 
