@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ListParams};
-use serde::de::DeserializeOwned;
-
 /// The field manager of every write.
 pub(crate) const FIELD_MANAGER: &str = "transship";
 
@@ -19,25 +16,6 @@ pub(crate) async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) 
     match tokio::time::timeout(CALL_DEADLINE, call).await {
         Ok(result) => result.map_err(CallError::from),
         Err(_) => Err(CallError::Deadline),
-    }
-}
-
-/// Lists all objects in pages of `limit`, and has `take` take each page; each is a call of its own.
-///
-/// # Errors
-/// [`CallError`] if a page cannot be read.
-pub(crate) async fn each_page<K>(api: &Api<K>, limit: u32, mut take: impl FnMut(Vec<K>)) -> Result<(), CallError>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut parameters = ListParams::default().limit(limit);
-    loop {
-        let page = call(api.list(&parameters)).await?;
-        take(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = ListParams::default().limit(limit).continue_token(&token),
-            None => return Ok(()),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod jobs;
 mod leadership;
 mod log_limit;
 mod object_backoff;
+mod pages;
 mod pair_events;
 mod policies;
 mod policy_index;

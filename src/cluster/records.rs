@@ -7,7 +7,8 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 
-use super::call::{CallError, FIELD_MANAGER, call, each_page};
+use super::call::{CallError, FIELD_MANAGER, call};
+use super::pages::each_page;
 use crate::api::{ReplicationRecord, ReplicationRecordObjectSpec, ReplicationStatus};
 use crate::locked::Locked;
 use crate::plan::{ImageRecord, PairIdentity, RecordBucket, RecordedImages};
@@ -172,9 +173,8 @@ impl RecordObjects {
 
     /// Returns the parts of all records, by the uid of their statuses.
     async fn list(&self) -> Result<HashMap<String, Vec<RecordBucket>>, CallError> {
-        let api: Api<ReplicationRecord> = Api::all(self.client.clone());
         let mut found: HashMap<String, Vec<RecordBucket>> = HashMap::new();
-        each_page(&api, PAGE, |objects: Vec<ReplicationRecord>| {
+        each_page(&self.client, PAGE, |objects: Vec<ReplicationRecord>| {
             for ReplicationRecordObjectSpec(spec) in objects.into_iter().map(|object| object.spec) {
                 let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
                 found.entry(spec.status_ref.uid).or_default().push(RecordBucket {

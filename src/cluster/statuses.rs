@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::call::{CallError, FIELD_MANAGER, call, each_page};
+use super::call::{CallError, FIELD_MANAGER, call};
+use super::pages::each_page;
 use super::pair_events::PairNews;
 use super::records::{RecordObjects, StatusMeta, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
@@ -73,9 +74,8 @@ impl Statuses {
     /// # Errors
     /// [`CallError`] if a page cannot be read.
     pub(crate) async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
-        let api: Api<ReplicationStatus> = Api::all(self.client.clone());
         let mut found = Vec::new();
-        each_page(&api, PAGE, |objects: Vec<ReplicationStatus>| {
+        each_page(&self.client, PAGE, |objects: Vec<ReplicationStatus>| {
             objects.iter().for_each(|object| self.news.restore(object));
             objects.iter().for_each(|object| self.adopt(object));
             found.extend(objects.into_iter().map(stored));

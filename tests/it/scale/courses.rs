@@ -78,8 +78,13 @@ pub async fn images(course: ImageCourse) -> Vec<CourseFigure> {
     figures.add("warm comparison: requests to the source", warm.source as f64, "");
     figures.add("warm comparison: requests to destinations", warm.destination as f64, "");
 
+    if course.images() >= AT_SIZE {
+        let taken = ground.compare_by_interval("all").await;
+        figures.add("a minute at an interval of 30s: CPU", taken.cpu, "s");
+        figures.add("a minute at an interval of 30s: requests to the source", taken.source as f64, "");
+    }
+
     let mark = restarted(&mut ground, &mut figures).await;
-    figures.add("restart: memory at its peak", ground.memory().1, "MiB");
     for write in ground.writes(&mark).iter().take(5) {
         eprintln!("a write after the restart: {} {}", write.verb, write.request_uri);
     }
@@ -114,29 +119,37 @@ async fn restarted(ground: &mut ScaleGround, figures: &mut Figures) -> Mark {
     figures.add("restart: requests to destinations", taken.destination as f64, "");
     let changed = statuses(ground).await.iter().filter(|(name, version)| before.get(*name) != Some(version)).count();
     figures.add("restart: statuses that changed", changed as f64, "");
+    let (now, peak) = ground.memory();
+    figures.add("restart: memory", now, "MiB");
+    figures.add("restart: memory at its peak", peak, "MiB");
     mark
 }
 
 /// Kills the operator, pushes, starts it, and returns the seconds after which the push is at the first destination and
 /// in the status.
 async fn pushed(ground: &mut ScaleGround) -> (f64, f64) {
+    let api: Api<ReplicationStatus> = Api::namespaced(ground.namespace.client.clone(), &ground.namespace.name);
+    let name = status_of(&api, FIRST).await;
     ground.kill();
     let digest = ground.source.push(FIRST, "pushed", &Image::single(u64::MAX, 1, 100));
     let began = Instant::now();
     ground.start();
     ground.notify("source", FIRST, "pushed", &digest).await;
     let to = &ground.destinations[0];
-    ground.until("the push is there", async || to.digest(FIRST, "pushed").is_some()).await;
-    let arrived = began.elapsed().as_secs_f64();
-    let api: Api<ReplicationStatus> = Api::namespaced(ground.namespace.client.clone(), &ground.namespace.name);
-    let name = status_of(&api, FIRST).await;
-    ground
-        .until("the status shows the push", async || {
-            let status = api.get(&name).await.ok().and_then(|object| object.status).unwrap_or_default();
-            status.images.iter().any(|image| image.tag == "pushed" && image.status == ReplicationState::Complete)
-        })
-        .await;
-    (arrived, began.elapsed().as_secs_f64())
+    let arrived = async {
+        ground.until("the push is there", async || to.digest(FIRST, "pushed").is_some()).await;
+        began.elapsed().as_secs_f64()
+    };
+    let shown = async {
+        ground
+            .until("the status shows the push", async || {
+                let status = api.get(&name).await.ok().and_then(|object| object.status).unwrap_or_default();
+                status.images.iter().any(|image| image.tag == "pushed" && image.status == ReplicationState::Complete)
+            })
+            .await;
+        began.elapsed().as_secs_f64()
+    };
+    tokio::join!(arrived, shown)
 }
 
 async fn status_of(api: &Api<ReplicationStatus>, repository: &str) -> String {
@@ -264,4 +277,6 @@ const FIRST: &str = "app-0000";
 const FIRST_ALONE: &str = "app-00000";
 const SETTLING: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(20);
+/// The images from which on comparisons by the interval are measured: they take a minute.
+const AT_SIZE: usize = 10_000;
 const FILLING: Duration = Duration::from_secs(1_800);

@@ -208,6 +208,22 @@ impl ScaleGround {
         .await;
     }
 
+    /// Has a configuration compare by an interval of 30 s, and returns what a minute takes: two comparisons, which list the
+    /// source and look for new tags, and the sweep of known tags.
+    pub async fn compare_by_interval(&self, name: &str) -> Taken {
+        let set = async |interval: &str| {
+            let interval = Patch::Merge(json!({"spec": {"interval": interval}}));
+            self.configurations().patch(name, &PatchParams::default(), &interval).await.expect("an interval");
+        };
+        set("30s").await;
+        tokio::time::sleep(MINUTE / 2).await;
+        let mark = self.mark();
+        tokio::time::sleep(MINUTE).await;
+        let taken = self.since(&mark);
+        set("24h").await;
+        taken
+    }
+
     /// Notifies of a push, again and again until the notification is taken.
     pub async fn notify(&self, registry: &str, repository: &str, tag: &str, digest: &str) {
         let url = format!("http://127.0.0.1:{}/v1/notify/{}/{registry}", self.notify.number(), self.namespace.name);
@@ -250,6 +266,7 @@ fn asked(registry: &ScriptedRegistry) -> usize {
     registry.requests()
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(1_800);
 const AT_ONCE: usize = 50;

@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
-use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration};
+use transship::api::{Registry, RegistryPermissionPolicy, ReplicationConfiguration, ReplicationStatus};
 
 use super::core::{SOON, between, is_ready};
 use super::scene::{Scene, to, to_other};
@@ -27,11 +27,11 @@ struct Loosened {
 }
 
 impl Loosened {
-    /// Lets `spec.<property>` of a kind have any value.
-    async fn new<K: Resource<DynamicType = ()>>(client: &Client, property: &str) -> Self {
+    /// Lets a property of the `part` (`spec` or `status`) of a kind have any value.
+    async fn new<K: Resource<DynamicType = ()>>(client: &Client, part: &str, property: &str) -> Self {
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         let name = format!("{}.{}", K::plural(&()), K::group(&()));
-        let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{property}");
+        let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{part}/properties/{property}");
         let found = serde_json::to_value(definitions.get(&name).await.unwrap()).unwrap();
         let schema = found.pointer(&path).expect("the property has a schema").clone();
         let loosened = Self { definitions, name, path, schema };
@@ -105,7 +105,7 @@ async fn a_configuration_that_no_longer_decodes_stays_and_stops_no_other() {
     assert_eq!(before.len(), 1);
 
     let client = scene.plane.client().await;
-    let loosened = Loosened::new::<ReplicationConfiguration>(&client, "priority").await;
+    let loosened = Loosened::new::<ReplicationConfiguration>(&client, "spec", "priority").await;
     let objects = untyped::<ReplicationConfiguration>(&client, &scene.namespace.name);
     change(&objects, "all", json!({"priority": "high"})).await;
     is_reported(&objects, "all", "spec.priority: invalid type: string \"high\"").await;
@@ -155,7 +155,7 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     is_ready(&scene).await;
     eventually(SOON, "both have the image", async || destination.digest("app", "v1").is_some()).await;
 
-    let loose_policy = Loosened::new::<RegistryPermissionPolicy>(&client, "statements").await;
+    let loose_policy = Loosened::new::<RegistryPermissionPolicy>(&client, "spec", "statements").await;
     let statements = policies.get("consent").await.unwrap().data["spec"]["statements"].clone();
     change(&policies, "consent", json!({"statements": "all"})).await;
     is_reported(&policies, "consent", "spec.statements: invalid type: string \"all\"").await;
@@ -167,7 +167,7 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     loose_policy.restore().await;
     eventually(SOON, "consent is back", async || destination.digest("app", "v2").is_some()).await;
 
-    let loose_registry = Loosened::new::<Registry>(&client, "limits").await;
+    let loose_registry = Loosened::new::<Registry>(&client, "spec", "limits").await;
     let registries = untyped::<Registry>(&client, &owner);
     change(&registries, "theirs", json!({"limits": "many"})).await;
     is_reported(&registries, "theirs", "spec.limits: invalid type: string \"many\"").await;
@@ -179,4 +179,36 @@ async fn a_policy_that_no_longer_decodes_denies_and_a_registry_stops_no_other() 
     eventually(SOON, "the destination goes on", async || destination.digest("app", "v3").is_some()).await;
     let left = scene.api::<Registry>(&owner).list(&ListParams::default()).await.expect("all can be decoded again");
     assert_eq!(left.items.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_no_longer_decodes_is_written_anew_after_a_restart() {
+    let (source, destination) = (registry(), registry());
+    source.push("app", "v1", &Image::single(1, 1, 1_000));
+    let mut scene = between("undecodable-status", &source, &destination, None).await;
+    scene.start_operator().await;
+    is_ready(&scene).await;
+    let name = scene.statuses().await.pop().and_then(|status| status.metadata.name).expect("a status");
+    scene.kill_operator();
+
+    let client = scene.plane.client().await;
+    let loosened = Loosened::new::<ReplicationStatus>(&client, "status", "images").await;
+    let objects = untyped::<ReplicationStatus>(&client, &scene.namespace.name);
+    let patch = Patch::Merge(json!({"status": {"images": "many"}}));
+    eventually(SOON, "the API server takes the status", async || {
+        let patched = objects.patch_status(&name, &PatchParams::default(), &patch).await;
+        patched.map_err(|error| error.to_string())
+    })
+    .await;
+    scene.start_operator().await;
+    let digest = source.push("app", "v2", &Image::single(2, 1, 1_000));
+    scene.notify("source", "app", "v2", &digest).await;
+    eventually(SOON, "the status shows both images again", async || {
+        let found = objects.get(&name).await.map_err(|error| error.to_string())?;
+        let images = found.data["status"]["images"].as_array().map_or(0, Vec::len);
+        if images == 2 { Ok(()) } else { Err(found.data["status"].to_string()) }
+    })
+    .await;
+    loosened.restore().await;
+    assert_eq!(scene.statuses().await.len(), 1);
 }
