@@ -8,6 +8,7 @@ RUN echo "$RUST_IMAGE" | grep -Eq '@sha256:[0-9a-f]{64}$' || { echo "RUST_IMAGE 
 RUN apt-get update && apt-get install -y --no-install-recommends cmake ca-certificates binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY src src
 COPY tests/simulation tests/simulation
 COPY docker docker

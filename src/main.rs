@@ -13,6 +13,10 @@ use transship::standalone::{self, PlanFlags, ServeFlags, StatusFlags, SyncFlags,
 use transship::telemetry::{LogFlags, LogReader};
 use transship::{api, console, operator, telemetry, worker};
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Replicates container images between OCI registries: on Kubernetes or as one process.
 #[derive(Parser)]
 #[command(name = "transship", version)]

@@ -1,5 +1,6 @@
 //! Wires the operator together: watches, controllers, servers, and the order in which they start and end.
 
+mod last_start;
 mod leading;
 mod worker_problems;
 
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::last_start::last_start;
 use self::leading::{Leading, lost};
 use self::worker_problems::pass_on;
 use crate::admin::{self, Readiness};
@@ -318,9 +320,10 @@ async fn start(
     readiness.reached(JOBS);
     context.begin(former.acts_until);
     tracing::info!("ready");
+    let all_start = last_start(context.clone());
     match jobs {
-        Some(jobs) => drop(tokio::join!(run_jobs(jobs), run_statuses(context))),
-        None => run_statuses(context).await,
+        Some(jobs) => drop(tokio::join!(all_start, run_jobs(jobs), run_statuses(context))),
+        None => drop(tokio::join!(all_start, run_statuses(context))),
     }
 }
 

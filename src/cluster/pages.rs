@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn an_object_that_cannot_be_decoded_is_left_out() {
         let object = |images: serde_json::Value| {
-            let end = json!({"registryRef": {"name": "r"}, "repository": "app"});
+            let end = json!({"registryRef": {"name": "r", "uid": "v"}, "repository": "app"});
             let spec = json!({"configurationRef": {"name": "c", "uid": "u"}, "source": end, "destination": end});
             let object = json!({"apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationStatus",
                 "metadata": {"namespace": "n", "name": "s"}, "spec": spec, "status": {"images": images}});

@@ -229,7 +229,9 @@ fn stored(object: ReplicationStatus) -> (StoredPair, String) {
         name: object.name_any(),
         spec: object.spec.0,
     };
-    let status = object.status.unwrap_or_default();
+    let mut status = object.status.unwrap_or_default();
+    // Every status is in memory until its configuration starts, and a decoded list has room for up to twice its images.
+    status.images.shrink_to_fit();
     (
         StoredPair {
             identity,

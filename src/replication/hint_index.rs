@@ -7,20 +7,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use super::early_hints::EarlyHints;
 use super::hint_space::HintSpace;
-use super::hints::Hint;
+use super::hints::{Hint, PushedTag};
 use super::mailbox::Mailbox;
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::locked::Locked;
 use crate::plan::{Configuration, NamespacedName, TagChoice};
 
-/// A pushed tag of a notification, with the digest that it is said to have.
-pub(crate) type PushedTag = (RepositoryName, Tag, Option<Digest>);
-
 /// The configurations of each source Registry, and the memory of the hints that wait for them.
 #[derive(Default)]
 pub(crate) struct HintIndex {
     sources: Locked<HashMap<NamespacedName, Arc<Subscribers>>>,
+    early: EarlyHints,
     space: Arc<HintSpace>,
 }
 
@@ -42,13 +41,29 @@ struct Subscriber {
 }
 
 impl HintIndex {
-    /// Lets a configuration take the hints of its source. It must not be subscribed already.
+    /// Lets a configuration take the hints of its source, with those that came before it had started. It must not be
+    /// subscribed already.
     pub(crate) fn subscribe(&self, configuration: Arc<Configuration>, mailbox: Arc<Mailbox>) {
         let source = source_of(&configuration);
         let repository_filters = configuration.selection.repository_filters();
         let subscriber = Arc::new(Subscriber { configuration, repository_filters, mailbox });
-        let mut sources = self.sources.lock();
-        Arc::make_mut(sources.entry(source).or_default()).add(subscriber);
+        Arc::make_mut(self.sources.lock().entry(source.clone()).or_default()).add(subscriber.clone());
+        let early = self.early.of(&source);
+        if early.is_overflown {
+            subscriber.mailbox.overflow();
+        }
+        let (mut alone, mut checks) = (Subscribers::default(), Checks::of_early_hints());
+        alone.add(subscriber);
+        for early in early.notifications {
+            if !self.deliver(&source, &alone, early.pushed.clone(), early.received_at, &mut checks) {
+                break;
+            }
+        }
+    }
+
+    /// Ends the time in which hints are kept for configurations that have not started yet: all have.
+    pub(crate) fn all_have_started(&self) {
+        self.early.end();
     }
 
     /// Ends the subscription of a configuration.
@@ -73,23 +88,41 @@ impl HintIndex {
     /// Gives pushed tags of a Registry to the configurations that want them. Those for which there is no room, or that
     /// it takes too long to find, compare at once.
     pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>, now: Timestamp) {
-        let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
+        // Before the subscribers are read: one that subscribes meanwhile gets them once at least.
+        self.early.keep(&self.space, registry, &pushed, now);
+        let subscribers = self.sources.lock().get(registry).cloned();
+        if let Some(subscribers) = subscribers {
+            self.deliver(registry, &subscribers, pushed, now, &mut Checks::begin());
+        }
+    }
+
+    /// Returns false if it takes too long to find who wants the tags: all subscribers compare then.
+    fn deliver(
+        &self,
+        registry: &NamespacedName,
+        subscribers: &Subscribers,
+        pushed: Vec<PushedTag>,
+        now: Timestamp,
+        checks: &mut Checks,
+    ) -> bool {
         let is_many = pushed.len() > MAX_LOOKED_AT_AGAIN || self.space.hints(&registry.namespace) > MAX_LOOKED_AT_AGAIN;
-        let (checks, mail) = (Checks::begin(), HashMap::new());
-        let mut delivery = Delivery { space: &self.space, namespace: &registry.namespace, is_many, now, checks, mail };
-        let is_complete = delivery.add_all(&subscribers, pushed);
+        let (space, mail) = (&self.space, HashMap::new());
+        let mut delivery = Delivery { space, namespace: &registry.namespace, is_many, now, checks, mail };
+        let is_complete = delivery.add_all(subscribers, pushed);
         for (subscriber, hints) in delivery.mail.into_values() {
             subscriber.mailbox.push(hints);
         }
         if !is_complete {
             subscribers.all.values().for_each(|subscriber| subscriber.mailbox.overflow());
         }
+        is_complete
     }
 }
 
 impl HintIndex {
     /// Has the configurations list these repositories of a Registry again that would delete at their destinations what
-    /// was deleted there. Those for which there is no room, or that it takes too long to find, compare at once.
+    /// was deleted there; one that has not started yet lists them all when it does. Those for which there is no room, or
+    /// that it takes too long to find, compare at once.
     pub(crate) fn give_deleted(&self, registry: &NamespacedName, repositories: &BTreeSet<RepositoryName>) {
         let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
         let mut checks = Checks::begin();
@@ -154,6 +187,11 @@ impl Checks {
         Self { left: MAX_CHECKS, until: Instant::now() + MAX_MATCHING }
     }
 
+    /// Those for all early hints of one configuration, which are compared while no other one may start.
+    fn of_early_hints() -> Self {
+        Self { left: MAX_EARLY_CHECKS, until: Instant::now() + MAX_EARLY_MATCHING }
+    }
+
     /// Takes `checks` off; returns false if fewer are left, or no time.
     fn spend(&mut self, checks: usize) -> bool {
         let left = self.left.checked_sub(checks).filter(|_| !self.is_late());
@@ -172,7 +210,7 @@ struct Delivery<'a> {
     namespace: &'a str,
     is_many: bool,
     now: Timestamp,
-    checks: Checks,
+    checks: &'a mut Checks,
     mail: HashMap<*const Subscriber, (Arc<Subscriber>, Vec<Arc<Hint>>)>,
 }
 
@@ -258,6 +296,10 @@ const MAX_LOOKED_AT_AGAIN: usize = 64;
 const MAX_CHECKS: usize = 400_000;
 /// The time for them: regular expressions may be slow.
 const MAX_MATCHING: Duration = Duration::from_secs(5);
+/// Comparisons that the early hints of one configuration may cost.
+const MAX_EARLY_CHECKS: usize = 20_000;
+/// The time for them.
+const MAX_EARLY_MATCHING: Duration = Duration::from_millis(100);
 /// The memory of a hint with its digest and its observation, without the names.
 const HINT_BYTES: usize = 448;
 /// The memory of a repository that is to be listed, without its name.
@@ -293,6 +335,13 @@ mod tests {
         (configuration, mailbox)
     }
 
+    /// An index of a process whose configurations have all started.
+    fn started() -> HintIndex {
+        let index = HintIndex::default();
+        index.all_have_started();
+        index
+    }
+
     fn pushed(repository: &str, tag: &str) -> PushedTag {
         (repository.parse().unwrap(), tag.parse().unwrap(), None)
     }
@@ -309,7 +358,7 @@ mod tests {
 
     #[test]
     fn hints_reach_the_configurations_that_want_them_by_one_look() {
-        let index = HintIndex::default();
+        let index = started();
         let (_, exact) = subscribe(&index, "exact", "EXACT_MATCH", "app");
         let (_, prefix) = subscribe(&index, "prefix", "PREFIX_MATCH", "ap");
         let (other, gone) = subscribe(&index, "gone", "EXACT_MATCH", "app");
@@ -332,8 +381,35 @@ mod tests {
     }
 
     #[test]
-    fn deletions_reach_the_configurations_that_would_repeat_them() {
+    fn hints_that_come_before_a_configuration_has_started_reach_it() {
         let index = HintIndex::default();
+        index.give(&source("source"), vec![pushed("app", "1"), pushed("b", "1")], Timestamp::UNIX_EPOCH);
+        index.give(&source("another"), vec![pushed("app", "2")], Timestamp::UNIX_EPOCH);
+        let (_, mailbox) = subscribe(&index, "early", "EXACT_MATCH", "app");
+        index.give(&source("source"), vec![pushed("app", "3")], Timestamp::UNIX_EPOCH);
+        assert_eq!(names(&mailbox), (vec!["app:1".to_owned(), "app:3".to_owned()], false));
+        let (_, second) = subscribe(&index, "second", "EXACT_MATCH", "app");
+        assert_eq!(names(&second), (vec!["app:1".to_owned(), "app:3".to_owned()], false));
+
+        index.all_have_started();
+        assert_eq!(index.space.hints("team-a"), 0, "their memory is given back");
+        index.give(&source("source"), vec![pushed("app", "4")], Timestamp::UNIX_EPOCH);
+        let (_, late) = subscribe(&index, "late", "EXACT_MATCH", "app");
+        assert!(late.take_now(9).is_none(), "what has started compares by itself");
+    }
+
+    #[test]
+    fn early_hints_for_which_there_is_no_room_end_in_a_comparison() {
+        let index = HintIndex::default();
+        let crowd = |round: usize| (0..50_000).map(|number| pushed("app", &format!("{round}-{number}"))).collect();
+        (0..9).for_each(|round| index.give(&source("source"), crowd(round), Timestamp::UNIX_EPOCH));
+        let (_, mailbox) = subscribe(&index, "early", "EXACT_MATCH", "app");
+        assert!(names(&mailbox).1);
+    }
+
+    #[test]
+    fn deletions_reach_the_configurations_that_would_repeat_them() {
+        let index = started();
         let (_, keeps) = subscribe(&index, "keeps", "PREFIX_MATCH", "app");
         let deletes = subscribe_to(&index, "deletes", "PREFIX_MATCH", "app", "deleteReplication: {enabled: true}").1;
         let names: BTreeSet<RepositoryName> = ["app", "apple", "b"].map(|name| name.parse().unwrap()).into();
@@ -349,7 +425,7 @@ mod tests {
 
     #[test]
     fn too_many_hints_and_too_much_work_end_in_a_comparison() {
-        let index = HintIndex::default();
+        let index = started();
         let (_, mailbox) = subscribe(&index, "all", "PREFIX_MATCH", "app");
         let crowd = |count: usize| (0..count).map(|number| pushed("app", &number.to_string())).collect::<Vec<_>>();
         index.give(&source("source"), crowd(MAX_LOOKED_AT_AGAIN + 1), Timestamp::UNIX_EPOCH);
@@ -391,7 +467,7 @@ mod tests {
 
     #[test]
     fn the_largest_configurations_cost_no_more_time_than_small_ones() {
-        let index = HintIndex::default();
+        let index = started();
         let largest = largest("deleteReplication: {enabled: true}");
         let subscribe = |number: usize| {
             let mailbox = Arc::new(Mailbox::default());

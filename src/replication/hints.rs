@@ -7,6 +7,9 @@ use super::hint_space::HintReservation;
 use super::machine::Looked;
 use crate::image::{Digest, RepositoryName, Tag};
 
+/// A pushed tag of a notification, with the digest that it is said to have.
+pub(crate) type PushedTag = (RepositoryName, Tag, Option<Digest>);
+
 /// A tag that was pushed, as a notification says; one for all configurations that want it.
 pub(crate) struct Hint {
     /// The repository.

@@ -8,6 +8,7 @@ mod authority;
 mod chosen_tags;
 mod clock;
 mod driver;
+mod early_hints;
 mod excluded;
 mod fair_slots;
 mod hint_index;

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Core, Driver, Inlets};
-use super::hint_index::{HintIndex, PushedTag};
+use super::hint_index::HintIndex;
+use super::hints::PushedTag;
 use super::machine::{Orders, Stored};
 use super::mailbox::Mailbox;
 use crate::image::RepositoryName;
@@ -99,6 +100,16 @@ impl Configurations {
     /// Passes on that tags were pushed to a Registry. Takes bounded memory.
     pub(crate) fn hint(&self, registry: &NamespacedName, pushed: Vec<PushedTag>) {
         self.hints.give(registry, pushed, self.core.clock.now());
+    }
+
+    /// Returns true if a configuration has been given orders.
+    pub(crate) fn has_started(&self, namespace: &str, name: &str) -> bool {
+        self.running.lock().contains_key(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Ends the time in which pushes are kept for configurations that have not started yet: all have.
+    pub(crate) fn all_have_started(&self) {
+        self.hints.all_have_started();
     }
 
     /// Passes on that something was deleted in repositories of a Registry. Takes bounded memory.

@@ -73,6 +73,7 @@ pub async fn serve(flags: ServeFlags) -> Result<ExitCode, UsageError> {
     let store = wiring.store.clone();
     let mut serving = Serving { flags, seen, looked: None, wiring, configurations, heartbeats, template_check: None };
     serving.order();
+    serving.configurations.all_have_started();
     serving.check_templates();
     let ended = async {
         tokio::select! { _ = &mut server => "the port", _ = &mut beat => "the clock" }
