@@ -7,7 +7,6 @@ use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::call::{CallError, call};
 use super::decodable::Decodable;
@@ -20,8 +19,9 @@ struct Page {
     items: Vec<Box<RawValue>>,
 }
 
-/// Lists all objects of a kind in pages of `limit`, and has `take` take each. The next page is under way while one is
-/// decoded. An object that cannot be decoded is logged and left out: another version of the program may have written it.
+/// Lists all objects of a kind in pages of `limit`, and has `take` take each; each page is a call of its own. Of an object
+/// that cannot be decoded the status is left out, since another version of the program may have written it, or all of
+/// it if that is not enough. The log has their number and the first one.
 ///
 /// # Errors
 /// [`CallError`] if a page cannot be read.
@@ -29,42 +29,46 @@ pub(super) async fn each_page<K>(client: &Client, limit: u32, mut take: impl FnM
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
-    let parameters = ListParams::default().limit(limit);
-    let mut next = Some(begin::<K>(client, &parameters)?);
-    while let Some(page) = next.take() {
-        let Page { metadata, items } = page.await.expect("a call neither panics nor is aborted")?;
-        if let Some(token) = metadata.continue_.filter(|token| !token.is_empty()) {
-            next = Some(begin::<K>(client, &parameters.clone().continue_token(&token))?);
+    let kind = Request::new(K::url_path(&(), None));
+    let (mut parameters, mut unreadable) = (ListParams::default().limit(limit), (0, String::new()));
+    loop {
+        let request = kind.list(&parameters).map_err(kube::Error::BuildRequest)?;
+        let Page { metadata, items } = call(client.request(request)).await?;
+        take(items.iter().filter_map(|item| decoded(item, &mut unreadable)).collect());
+        match metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => break,
         }
-        take(items.iter().filter_map(|item| decoded(item)).collect());
+    }
+    if let (1.., first) = &unreadable {
+        tracing::warn!(kind = %K::kind(&()), count = unreadable.0, %first, "objects that cannot be read are taken as empty");
     }
     Ok(())
 }
 
-type RunningCall = AbortOnDropHandle<Result<Page, CallError>>;
-
-fn begin<K: Resource<DynamicType = ()>>(client: &Client, parameters: &ListParams) -> Result<RunningCall, CallError> {
-    let request = Request::new(K::url_path(&(), None)).list(parameters).map_err(kube::Error::BuildRequest)?;
-    let client = client.clone();
-    let page = async move { call(client.request::<Page>(request)).await };
-    Ok(AbortOnDropHandle::new(tokio::spawn(page)))
-}
-
-fn decoded<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &RawValue) -> Option<K> {
-    if let Ok(object) = serde_json::from_str(item.get()) {
-        return Some(object);
-    }
-    let kind = K::kind(&());
-    match serde_json::from_str::<Decodable<K>>(item.get()) {
-        Ok(Decodable(Ok(object))) => return Some(object),
-        Ok(object @ Decodable(Err(_))) => {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            let error = object.0.err().map(|unreadable| unreadable.error).unwrap_or_default();
-            tracing::warn!(%kind, namespace, name, error, "an object that cannot be read is left out");
+/// Returns an object, without its status if that cannot be decoded; counts one that cannot be, and keeps the first error.
+fn decoded<K>(item: &RawValue, unreadable: &mut (u64, String)) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let error = match serde_json::from_str(item.get()) {
+        Ok(object) => return Some(object),
+        Err(error) => error.to_string(),
+    };
+    let mut object: serde_json::Value = serde_json::from_str(item.get()).unwrap_or_default();
+    let first = match serde_json::from_value::<Decodable<K>>(object.clone()) {
+        Ok(found @ Decodable(Err(_))) => {
+            let name = format!("{}/{}", found.namespace().unwrap_or_default(), found.name_any());
+            found.0.err().map(|found| format!("{name}: {}", found.error)).unwrap_or(name)
         }
-        Err(error) => tracing::warn!(%kind, %error, "an object that cannot be read is left out"),
+        _ => error,
+    };
+    unreadable.0 += 1;
+    if unreadable.0 == 1 {
+        unreadable.1 = first;
     }
-    None
+    object.as_object_mut()?.remove("status");
+    serde_json::from_value(object).ok()
 }
 
 #[cfg(test)]
@@ -75,7 +79,7 @@ mod tests {
     use crate::api::ReplicationStatus;
 
     #[test]
-    fn an_object_that_cannot_be_decoded_is_left_out() {
+    fn a_status_that_cannot_be_decoded_is_left_out() {
         let object = |images: serde_json::Value| {
             let end = json!({"registryRef": {"name": "r", "uid": "v"}, "repository": "app"});
             let spec = json!({"configurationRef": {"name": "c", "uid": "u"}, "source": end, "destination": end});
@@ -83,8 +87,12 @@ mod tests {
                 "metadata": {"namespace": "n", "name": "s"}, "spec": spec, "status": {"images": images}});
             serde_json::value::to_raw_value(&object).unwrap()
         };
-        assert!(decoded::<ReplicationStatus>(&object(json!([]))).is_some());
-        assert!(decoded::<ReplicationStatus>(&object(json!("many"))).is_none());
-        assert!(decoded::<ReplicationStatus>(&serde_json::value::to_raw_value(&json!("no object")).unwrap()).is_none());
+        let mut unreadable = (0, String::new());
+        let mut read = |item: &RawValue| decoded::<ReplicationStatus>(item, &mut unreadable);
+        assert!(read(&object(json!([]))).is_some_and(|object| object.status.is_some()));
+        assert!(read(&object(json!("many"))).is_some_and(|object| object.status.is_none()));
+        assert!(read(&serde_json::value::to_raw_value(&json!("no object")).unwrap()).is_none());
+        assert_eq!(unreadable.0, 2);
+        assert!(unreadable.1.starts_with("n/s: status.images: invalid type: string"), "{}", unreadable.1);
     }
 }

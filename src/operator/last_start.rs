@@ -1,26 +1,29 @@
-//! Waits for the start of the last configuration that existed when this replica began to lead.
+//! Waits for the start of the configurations that exist when this replica begins to lead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 
-use crate::api::ReplicationConfiguration;
 use crate::controllers::Context;
 
-/// Has pushes kept until every configuration has started, or for [`STARTING`]: one that cannot be decoded never does.
+/// Has hints kept until every configuration that exists now has started or is gone, for [`STARTING`] at the longest.
 pub(super) async fn last_start(context: Arc<Context>) {
-    let has_started = |object: &Arc<ReplicationConfiguration>| {
-        let namespace = object.namespace().unwrap_or_default();
-        !context.view.acts_on(&namespace) || context.configurations.has_started(&namespace, &object.name_any())
-    };
-    let began = Instant::now();
-    while began.elapsed() < STARTING && !context.view.stores.configurations.state().iter().all(has_started) {
+    let (began, configurations) = (Instant::now(), &context.view.stores.configurations);
+    let mut waiting: Vec<_> = configurations.state().iter().map(|object| ObjectRef::from_obj(&**object)).collect();
+    loop {
+        waiting.retain(|object| {
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            let is_started = context.configurations.has_started(namespace, &object.name);
+            !is_started && context.view.acts_on(namespace) && configurations.get(object).is_some()
+        });
+        if waiting.is_empty() || began.elapsed() >= STARTING {
+            break;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
     context.configurations.all_have_started();
 }
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Ten thousand configurations start within two minutes.
 const STARTING: Duration = Duration::from_secs(600);

@@ -1,77 +1,79 @@
-//! Pushed tags that are notified before their configurations have started.
+//! Hints that come before their configurations have started.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
-use super::hint_space::{HintReservation, HintSpace};
-use super::hints::PushedTag;
+use super::hint_space::HintSpace;
+use super::hints::{Hint, PushedTag};
+use crate::image::RepositoryName;
 use crate::locked::Locked;
 use crate::plan::NamespacedName;
 
-/// The notifications of each Registry since the start of the process, for configurations that start after them. A
-/// configuration that starts looks at new tags, but leaves those that it knows to the sweep, which may take hours.
-pub(super) struct EarlyHints(Locked<Option<HashMap<NamespacedName, EarlyPushes>>>);
-
-/// What was notified early of one Registry.
-#[derive(Clone, Default)]
-pub(super) struct EarlyPushes {
-    /// The pushed tags of each notification.
-    pub notifications: Vec<Arc<EarlyNotification>>,
-    /// True if there was no room for others.
-    pub is_overflown: bool,
+/// The hints of each Registry since the start of the process, for configurations that start after them. A configuration
+/// that starts looks at new tags, but leaves those that it knows to the sweep, which may take hours.
+pub(super) struct EarlyHints {
+    hints: Locked<Option<HashMap<NamespacedName, HintsOfSource>>>,
+    /// Beside the memory of hints that wait: what is kept leaves no less room for these.
+    space: Arc<HintSpace>,
 }
 
-/// One notification.
-pub(super) struct EarlyNotification {
-    /// Its tags.
-    pub pushed: Vec<PushedTag>,
-    /// The time when it came.
-    pub received_at: Timestamp,
-    _reservation: HintReservation,
+#[derive(Default)]
+struct HintsOfSource {
+    hints: Vec<Arc<Hint>>,
+    is_overflown: bool,
 }
 
 impl Default for EarlyHints {
     fn default() -> Self {
-        Self(Locked::new(Some(HashMap::new())))
+        Self { hints: Locked::new(Some(HashMap::new())), space: Arc::default() }
     }
 }
 
 impl EarlyHints {
-    /// Keeps the tags of a notification, until all configurations have started.
-    pub(super) fn keep(
-        &self,
-        space: &Arc<HintSpace>,
-        registry: &NamespacedName,
-        pushed: &[PushedTag],
-        received_at: Timestamp,
-    ) {
-        let mut early = self.0.lock();
+    /// Keeps the tags of a notification until all configurations have started, while there is room.
+    pub(super) fn keep(&self, registry: &NamespacedName, pushed: &[PushedTag], received_at: Timestamp) {
+        let mut early = self.hints.lock();
         let Some(by_registry) = early.as_mut().filter(|_| !pushed.is_empty()) else { return };
-        let pushes = by_registry.entry(registry.clone()).or_default();
-        let bytes =
-            pushed.iter().map(|(repository, tag, _)| PUSH_BYTES + repository.as_str().len() + tag.as_str().len());
-        match space.reserve(&registry.namespace, bytes.sum()) {
-            Some(reservation) => pushes.notifications.push(Arc::new(EarlyNotification {
-                pushed: pushed.to_vec(),
+        let of_source = by_registry.entry(registry.clone()).or_default();
+        for (repository, tag, digest) in pushed {
+            let bytes = HINT_BYTES + repository.as_str().len() + tag.as_str().len();
+            let Some(reservation) = self.space.reserve(&registry.namespace, bytes) else {
+                of_source.is_overflown = true;
+                return;
+            };
+            of_source.hints.push(Arc::new(Hint {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                digest: digest.clone(),
                 received_at,
+                is_one_of_many: of_source.hints.len() >= MAX_LOOKED_AT_AGAIN,
+                looked: OnceCell::new(),
                 _reservation: reservation,
-            })),
-            None => pushes.is_overflown = true,
+            }));
         }
     }
 
-    /// Returns what was notified early of a Registry.
-    pub(super) fn of(&self, registry: &NamespacedName) -> EarlyPushes {
-        self.0.lock().as_ref().and_then(|early| early.get(registry)).cloned().unwrap_or_default()
+    /// Returns the hints of a Registry by their repository, and true if there was no room for others.
+    pub(super) fn of(&self, registry: &NamespacedName) -> (BTreeMap<RepositoryName, Vec<Arc<Hint>>>, bool) {
+        let mut by_repository: BTreeMap<RepositoryName, Vec<Arc<Hint>>> = BTreeMap::new();
+        let early = self.hints.lock();
+        let Some(of_source) = early.as_ref().and_then(|early| early.get(registry)) else { return Default::default() };
+        for hint in &of_source.hints {
+            by_repository.entry(hint.repository.clone()).or_default().push(hint.clone());
+        }
+        (by_repository, of_source.is_overflown)
     }
 
-    /// Forgets everything, and keeps nothing any more: all configurations have started.
+    /// Forgets all of them, and keeps none any more.
     pub(super) fn end(&self) {
-        *self.0.lock() = None;
+        *self.hints.lock() = None;
     }
 }
 
-/// The memory of a pushed tag with its digest, without the names.
-const PUSH_BYTES: usize = 160;
+/// Hints of a source that are kept, above which a tag is looked at only once.
+const MAX_LOOKED_AT_AGAIN: usize = 64;
+/// The memory of a hint with its digest and its observation, without the names.
+const HINT_BYTES: usize = 472;

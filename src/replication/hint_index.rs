@@ -41,23 +41,40 @@ struct Subscriber {
 }
 
 impl HintIndex {
-    /// Lets a configuration take the hints of its source, with those that came before it had started. It must not be
-    /// subscribed already.
+    /// Lets a configuration take the hints of its source. It must not be subscribed already.
     pub(crate) fn subscribe(&self, configuration: Arc<Configuration>, mailbox: Arc<Mailbox>) {
         let source = source_of(&configuration);
         let repository_filters = configuration.selection.repository_filters();
         let subscriber = Arc::new(Subscriber { configuration, repository_filters, mailbox });
-        Arc::make_mut(self.sources.lock().entry(source.clone()).or_default()).add(subscriber.clone());
-        let early = self.early.of(&source);
-        if early.is_overflown {
-            subscriber.mailbox.overflow();
-        }
-        let (mut alone, mut checks) = (Subscribers::default(), Checks::of_early_hints());
-        alone.add(subscriber);
-        for early in early.notifications {
-            if !self.deliver(&source, &alone, early.pushed.clone(), early.received_at, &mut checks) {
+        let mut sources = self.sources.lock();
+        Arc::make_mut(sources.entry(source).or_default()).add(subscriber);
+    }
+
+    /// Gives a configuration that takes hints those that came before it had started. What there was no room for, or takes
+    /// too long to find, is left to its comparison and the sweep.
+    pub(crate) fn give_early(&self, configuration: &Configuration, mailbox: &Mailbox) {
+        let (by_repository, is_overflown) = self.early.of(&source_of(configuration));
+        let (selection, mut checks) = (&configuration.selection, Checks::of_early_hints());
+        let (mut wanted, mut is_complete) = (Vec::new(), !is_overflown);
+        for (repository, hints) in by_repository {
+            if !checks.spend(selection.repository_filters()) {
+                is_complete = false;
                 break;
             }
+            let choice = selection.tags_of(&repository);
+            for hint in hints.into_iter().filter(|_| !choice.rules.is_empty()) {
+                if !checks.spend(choice.filters()) {
+                    is_complete = false;
+                    break;
+                }
+                if choice.wants(&hint.tag) {
+                    wanted.push(hint);
+                }
+            }
+        }
+        mailbox.push(wanted);
+        if !is_complete {
+            mailbox.overflow();
         }
     }
 
@@ -88,34 +105,19 @@ impl HintIndex {
     /// Gives pushed tags of a Registry to the configurations that want them. Those for which there is no room, or that
     /// it takes too long to find, compare at once.
     pub(crate) fn give(&self, registry: &NamespacedName, pushed: Vec<PushedTag>, now: Timestamp) {
-        // Before the subscribers are read: one that subscribes meanwhile gets them once at least.
-        self.early.keep(&self.space, registry, &pushed, now);
-        let subscribers = self.sources.lock().get(registry).cloned();
-        if let Some(subscribers) = subscribers {
-            self.deliver(registry, &subscribers, pushed, now, &mut Checks::begin());
-        }
-    }
-
-    /// Returns false if it takes too long to find who wants the tags: all subscribers compare then.
-    fn deliver(
-        &self,
-        registry: &NamespacedName,
-        subscribers: &Subscribers,
-        pushed: Vec<PushedTag>,
-        now: Timestamp,
-        checks: &mut Checks,
-    ) -> bool {
+        // Before the subscribers are read: one that subscribes meanwhile gets them at least once.
+        self.early.keep(registry, &pushed, now);
+        let Some(subscribers) = self.sources.lock().get(registry).cloned() else { return };
         let is_many = pushed.len() > MAX_LOOKED_AT_AGAIN || self.space.hints(&registry.namespace) > MAX_LOOKED_AT_AGAIN;
-        let (space, mail) = (&self.space, HashMap::new());
-        let mut delivery = Delivery { space, namespace: &registry.namespace, is_many, now, checks, mail };
-        let is_complete = delivery.add_all(subscribers, pushed);
+        let (checks, mail) = (Checks::begin(), HashMap::new());
+        let mut delivery = Delivery { space: &self.space, namespace: &registry.namespace, is_many, now, checks, mail };
+        let is_complete = delivery.add_all(&subscribers, pushed);
         for (subscriber, hints) in delivery.mail.into_values() {
             subscriber.mailbox.push(hints);
         }
         if !is_complete {
             subscribers.all.values().for_each(|subscriber| subscriber.mailbox.overflow());
         }
-        is_complete
     }
 }
 
@@ -187,9 +189,9 @@ impl Checks {
         Self { left: MAX_CHECKS, until: Instant::now() + MAX_MATCHING }
     }
 
-    /// Those for all early hints of one configuration, which are compared while no other one may start.
+    /// Those for all early hints of one configuration.
     fn of_early_hints() -> Self {
-        Self { left: MAX_EARLY_CHECKS, until: Instant::now() + MAX_EARLY_MATCHING }
+        Self { until: Instant::now() + MAX_EARLY_MATCHING, ..Self::begin() }
     }
 
     /// Takes `checks` off; returns false if fewer are left, or no time.
@@ -210,7 +212,7 @@ struct Delivery<'a> {
     namespace: &'a str,
     is_many: bool,
     now: Timestamp,
-    checks: &'a mut Checks,
+    checks: Checks,
     mail: HashMap<*const Subscriber, (Arc<Subscriber>, Vec<Arc<Hint>>)>,
 }
 
@@ -296,10 +298,8 @@ const MAX_LOOKED_AT_AGAIN: usize = 64;
 const MAX_CHECKS: usize = 400_000;
 /// The time for them: regular expressions may be slow.
 const MAX_MATCHING: Duration = Duration::from_secs(5);
-/// Comparisons that the early hints of one configuration may cost.
-const MAX_EARLY_CHECKS: usize = 20_000;
-/// The time for them.
-const MAX_EARLY_MATCHING: Duration = Duration::from_millis(100);
+/// The time for those of one configuration that starts: others of its namespace may be many.
+const MAX_EARLY_MATCHING: Duration = Duration::from_millis(200);
 /// The memory of a hint with its digest and its observation, without the names.
 const HINT_BYTES: usize = 448;
 /// The memory of a repository that is to be listed, without its name.
@@ -335,13 +335,6 @@ mod tests {
         (configuration, mailbox)
     }
 
-    /// An index of a process whose configurations have all started.
-    fn started() -> HintIndex {
-        let index = HintIndex::default();
-        index.all_have_started();
-        index
-    }
-
     fn pushed(repository: &str, tag: &str) -> PushedTag {
         (repository.parse().unwrap(), tag.parse().unwrap(), None)
     }
@@ -358,7 +351,7 @@ mod tests {
 
     #[test]
     fn hints_reach_the_configurations_that_want_them_by_one_look() {
-        let index = started();
+        let index = HintIndex::default();
         let (_, exact) = subscribe(&index, "exact", "EXACT_MATCH", "app");
         let (_, prefix) = subscribe(&index, "prefix", "PREFIX_MATCH", "ap");
         let (other, gone) = subscribe(&index, "gone", "EXACT_MATCH", "app");
@@ -381,35 +374,47 @@ mod tests {
     }
 
     #[test]
-    fn hints_that_come_before_a_configuration_has_started_reach_it() {
+    fn hints_reach_configurations_that_start_later_by_one_look() {
         let index = HintIndex::default();
         index.give(&source("source"), vec![pushed("app", "1"), pushed("b", "1")], Timestamp::UNIX_EPOCH);
         index.give(&source("another"), vec![pushed("app", "2")], Timestamp::UNIX_EPOCH);
-        let (_, mailbox) = subscribe(&index, "early", "EXACT_MATCH", "app");
-        index.give(&source("source"), vec![pushed("app", "3")], Timestamp::UNIX_EPOCH);
-        assert_eq!(names(&mailbox), (vec!["app:1".to_owned(), "app:3".to_owned()], false));
-        let (_, second) = subscribe(&index, "second", "EXACT_MATCH", "app");
-        assert_eq!(names(&second), (vec!["app:1".to_owned(), "app:3".to_owned()], false));
+        let [(exact, of_exact), (prefix, of_prefix)] = [("EXACT_MATCH", "app"), ("PREFIX_MATCH", "ap")]
+            .map(|(kind, filter)| subscribe(&index, kind, kind, filter));
+        index.give_early(&exact, &of_exact);
+        index.give_early(&prefix, &of_prefix);
+        let (of_exact, of_prefix) = (of_exact.take_now(9).unwrap(), of_prefix.take_now(9).unwrap());
+        assert_eq!((of_exact.hints.len(), of_prefix.hints.len()), (1, 1));
+        assert!(Arc::ptr_eq(&of_exact.hints[0], &of_prefix.hints[0]) && !of_exact.hints[0].is_one_of_many);
+        assert!(!of_exact.is_overflown);
+        assert_eq!(index.space.hints("team-a"), 0, "they take no room of others");
 
         index.all_have_started();
-        assert_eq!(index.space.hints("team-a"), 0, "their memory is given back");
         index.give(&source("source"), vec![pushed("app", "4")], Timestamp::UNIX_EPOCH);
-        let (_, late) = subscribe(&index, "late", "EXACT_MATCH", "app");
-        assert!(late.take_now(9).is_none(), "what has started compares by itself");
+        let (late, mailbox) = subscribe(&index, "late", "GLOB_MATCH", "app");
+        index.give_early(&late, &mailbox);
+        assert!(mailbox.take_now(9).is_none(), "what has started takes hints by itself");
     }
 
     #[test]
-    fn early_hints_for_which_there_is_no_room_end_in_a_comparison() {
+    fn early_hints_are_bounded_in_memory_and_time() {
         let index = HintIndex::default();
-        let crowd = |round: usize| (0..50_000).map(|number| pushed("app", &format!("{round}-{number}"))).collect();
-        (0..9).for_each(|round| index.give(&source("source"), crowd(round), Timestamp::UNIX_EPOCH));
-        let (_, mailbox) = subscribe(&index, "early", "EXACT_MATCH", "app");
+        let crowd = |round: usize| (0..20_000).map(|number| pushed("app", &format!("{round}-{number}"))).collect();
+        (0..3).for_each(|round| index.give(&source("source"), crowd(round), Timestamp::UNIX_EPOCH));
+        let (configuration, mailbox) = subscribe(&index, "early", "EXACT_MATCH", "app");
+        index.give_early(&configuration, &mailbox);
+        let (taken, is_overflown) = names(&mailbox);
+        assert!(is_overflown && (1_000..60_000).contains(&taken.len()), "{}", taken.len());
+
+        let largest = Configuration { name: "largest".to_owned(), ..largest("") };
+        let began = Instant::now();
+        index.give_early(&largest, &mailbox);
+        assert!(began.elapsed() < 2 * MAX_MATCHING, "{:?}", began.elapsed());
         assert!(names(&mailbox).1);
     }
 
     #[test]
     fn deletions_reach_the_configurations_that_would_repeat_them() {
-        let index = started();
+        let index = HintIndex::default();
         let (_, keeps) = subscribe(&index, "keeps", "PREFIX_MATCH", "app");
         let deletes = subscribe_to(&index, "deletes", "PREFIX_MATCH", "app", "deleteReplication: {enabled: true}").1;
         let names: BTreeSet<RepositoryName> = ["app", "apple", "b"].map(|name| name.parse().unwrap()).into();
@@ -425,7 +430,7 @@ mod tests {
 
     #[test]
     fn too_many_hints_and_too_much_work_end_in_a_comparison() {
-        let index = started();
+        let index = HintIndex::default();
         let (_, mailbox) = subscribe(&index, "all", "PREFIX_MATCH", "app");
         let crowd = |count: usize| (0..count).map(|number| pushed("app", &number.to_string())).collect::<Vec<_>>();
         index.give(&source("source"), crowd(MAX_LOOKED_AT_AGAIN + 1), Timestamp::UNIX_EPOCH);
@@ -467,7 +472,7 @@ mod tests {
 
     #[test]
     fn the_largest_configurations_cost_no_more_time_than_small_ones() {
-        let index = started();
+        let index = HintIndex::default();
         let largest = largest("deleteReplication: {enabled: true}");
         let subscribe = |number: usize| {
             let mailbox = Arc::new(Mailbox::default());

@@ -74,8 +74,10 @@ impl Mailbox {
     /// Adds pushed tags. A newer hint of a tag replaces one that waits.
     pub(crate) fn push(&self, hints: Vec<Arc<Hint>>) {
         let mut waiting = self.waiting.lock();
-        for hint in hints {
-            waiting.hints.replace(ByTag(hint));
+        for hint in hints.into_iter().map(ByTag) {
+            if waiting.hints.get(&hint).is_none_or(|waiting| waiting.0.received_at <= hint.0.received_at) {
+                waiting.hints.replace(hint);
+            }
         }
         drop(waiting);
         self.arrived.notify_one();

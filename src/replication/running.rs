@@ -78,7 +78,12 @@ impl Configurations {
                 handle.mailbox.order(handle.orders.clone());
             }
             let configuration = handle.orders.configuration.clone().ok();
+            let (is_first, mailbox) = (handle.subscribed.is_none(), handle.mailbox.clone());
             self.subscribe(handle, configuration.as_ref());
+            drop(running);
+            if let Some(configuration) = configuration.filter(|_| is_first) {
+                self.hints.give_early(&configuration, &mailbox);
+            }
             return;
         }
         if let Some(earlier) = running.remove(&key) {
@@ -87,7 +92,12 @@ impl Configurations {
         let configuration = orders.configuration.clone().ok();
         let mut handle = self.start(orders, source.unwrap_or_default(), stored);
         self.subscribe(&mut handle, configuration.as_ref());
+        let mailbox = handle.mailbox.clone();
         running.insert(key, handle);
+        drop(running);
+        if let Some(configuration) = configuration {
+            self.hints.give_early(&configuration, &mailbox);
+        }
     }
 
     /// Ends a configuration that does not exist any more.

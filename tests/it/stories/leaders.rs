@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use transship::api::Registry;
 use transship::terms::ReplicationState;
 
 use super::core::{SOON, between, is_ready};
@@ -142,37 +141,4 @@ async fn a_lease_that_others_delete_or_edit_is_taken_again_by_one_replica() {
     let first = replicas.scene.operator.notify_url();
     replicas.push(&first).await;
     replicas.are_written_once();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tag_that_moves_while_configurations_start_is_copied_at_once() {
-    let (source, destination) = (registry(), registry());
-    // A sweep of these takes two minutes.
-    for number in 0..120 {
-        source.push("app", &format!("v{number}"), &Image::single(number, 1, 100));
-    }
-    let mut scene = between("early-push", &source, &destination, None).await;
-    let limits = Patch::Merge(json!({"spec": {"limits": {"sweepRequestsPerSecond": 1}}}));
-    let registries = scene.api::<Registry>(&scene.namespace.name.clone());
-    registries.patch("source", &PatchParams::default(), &limits).await.unwrap();
-    scene.start_operator().await;
-    is_ready(&scene).await;
-    for seed in [1_000, 2_000] {
-        scene.kill_operator();
-        let digest = source.push("app", "v7", &Image::single(seed, 1, 100));
-        let target = json!({"repository": "app", "tag": "v7", "digest": digest});
-        let event = json!({"events": [{"action": "push", "target": target}]}).to_string();
-        let (client, url) = (client_builder().build().unwrap(), scene.notify_url("source"));
-        let notified = async {
-            let request = || client.post(&url).bearer_auth(NOTIFY_TOKEN).body(event.clone()).send();
-            while !request().await.is_ok_and(|answer| answer.status().as_u16() == 202) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::join!(scene.start_operator(), notified);
-        eventually(Duration::from_secs(10), "the tag is copied", async || {
-            destination.digest("app", "v7").as_deref() == Some(digest.as_str())
-        })
-        .await;
-    }
 }

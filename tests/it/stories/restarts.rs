@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
-use transship::api::{ReplicationRecord, ReplicationStatus};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+use transship::api::{Registry, ReplicationRecord, ReplicationStatus};
 use transship::terms::{ReplicationState, condition_type};
 
 use super::core::{SOON, between, is_ready};
-use super::scene::Scene;
+use super::scene::{NOTIFY_TOKEN, Scene};
 use crate::support::eventually::eventually;
 use crate::support::image::Image;
 use crate::support::scripted::ScriptedRegistry;
+use crate::support::tls::client_builder;
 use crate::tag_filters::registry;
 
 /// For a thousand images on a busy machine.
@@ -146,4 +148,36 @@ async fn complete(scene: &Scene) -> Result<u64, String> {
         return Err(format!("{replicated:?}, {:?}", status.summary));
     }
     Ok(status.summary.complete)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_during_the_start_does_not_wait_for_the_sweep() {
+    let (source, destination) = (registry(), registry());
+    let image = source.push("app", "v0", &Image::single(0, 1, 100));
+    // A sweep of these takes five minutes.
+    (1..300).for_each(|number| source.tag("app", &format!("v{number}"), &image));
+    let mut scene = between("early-hint", &source, &destination, None).await;
+    let limits = Patch::Merge(json!({"spec": {"limits": {"sweepRequestsPerSecond": 1}}}));
+    let registries = scene.api::<Registry>(&scene.namespace.name.clone());
+    registries.patch("source", &PatchParams::default(), &limits).await.unwrap();
+    scene.start_operator().await;
+    is_ready(&scene).await;
+    for seed in [1_000, 2_000] {
+        scene.kill_operator();
+        let digest = source.push("app", "v7", &Image::single(seed, 1, 100));
+        let target = json!({"repository": "app", "tag": "v7", "digest": digest});
+        let event = json!({"events": [{"action": "push", "target": target}]}).to_string();
+        let (client, url) = (client_builder().build().unwrap(), scene.notify_url("source"));
+        let notified = async {
+            let request = || client.post(&url).bearer_auth(NOTIFY_TOKEN).body(event.clone()).send();
+            while !request().await.is_ok_and(|answer| answer.status().as_u16() == 202) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::join!(scene.start_operator(), notified);
+        eventually(SOON, "the tag is copied", async || {
+            destination.digest("app", "v7").as_deref() == Some(digest.as_str())
+        })
+        .await;
+    }
 }
