@@ -88,8 +88,9 @@ pages: ## Check the pages and that crate, chart and image have one version.
 	.ci/pages
 	.ci/version
 
-lint: pages ## Check pages, formatting, clippy and the documentation build, warnings being errors.
+lint: pages ## Check pages, formatting, lock files, clippy and the documentation build, warnings being errors.
 	cargo fmt --all --check
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
