@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::hint_space::HintSpace;
-use super::hints::{Hint, PushedTag};
+use super::hints::{Hint, MAX_LOOKED_AT_AGAIN, PushedTag, bytes_of};
 use crate::image::RepositoryName;
 use crate::locked::Locked;
 use crate::plan::NamespacedName;
@@ -39,7 +39,7 @@ impl EarlyHints {
         let Some(by_registry) = early.as_mut().filter(|_| !pushed.is_empty()) else { return };
         let of_source = by_registry.entry(registry.clone()).or_default();
         for (repository, tag, digest) in pushed {
-            let bytes = HINT_BYTES + repository.as_str().len() + tag.as_str().len();
+            let bytes = bytes_of(&registry.namespace, repository, tag, 1);
             let Some(reservation) = self.space.reserve(&registry.namespace, bytes) else {
                 of_source.is_overflown = true;
                 return;
@@ -72,8 +72,3 @@ impl EarlyHints {
         *self.hints.lock() = None;
     }
 }
-
-/// Hints of a source that are kept, above which a tag is looked at only once.
-const MAX_LOOKED_AT_AGAIN: usize = 64;
-/// The memory of a hint with its digest and its observation, without the names.
-const HINT_BYTES: usize = 472;

@@ -28,3 +28,17 @@ pub(crate) struct Hint {
     /// The memory that it takes.
     pub _reservation: HintReservation,
 }
+
+/// Hints that wait, above which a tag is looked at only once.
+pub(super) const MAX_LOOKED_AT_AGAIN: usize = 64;
+
+/// Returns the memory of a hint of `namespace` with its digest and its observation, in as many mailboxes.
+pub(super) fn bytes_of(namespace: &str, repository: &RepositoryName, tag: &Tag, mailboxes: usize) -> usize {
+    let names = 2 * (repository.as_str().len() + tag.as_str().len() + namespace.len());
+    HINT_BYTES + names + mailboxes * ENTRY_BYTES
+}
+
+/// The memory of a hint with its digest and its observation, without the names.
+const HINT_BYTES: usize = 448;
+/// The memory of a hint in one mailbox.
+const ENTRY_BYTES: usize = 24;
