@@ -13,10 +13,11 @@ use super::decodable::Decodable;
 
 /// A page of a list, of which no object is decoded yet.
 #[derive(Deserialize)]
-struct Page {
+struct Page<'a> {
     #[serde(default)]
     metadata: ListMeta,
-    items: Vec<Box<RawValue>>,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
 }
 
 /// Lists all objects of a kind in pages of `limit`, and has `take` take each; each page is a call of its own. Of an object
@@ -25,7 +26,7 @@ struct Page {
 ///
 /// # Errors
 /// [`CallError`] if a page cannot be read.
-pub(super) async fn each_page<K>(client: &Client, limit: u32, mut take: impl FnMut(Vec<K>)) -> Result<(), CallError>
+pub(super) async fn each<K>(client: &Client, limit: u32, mut take: impl FnMut(K)) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
@@ -33,8 +34,9 @@ where
     let (mut parameters, mut unreadable) = (ListParams::default().limit(limit), (0, String::new()));
     loop {
         let request = kind.list(&parameters).map_err(kube::Error::BuildRequest)?;
-        let Page { metadata, items } = call(client.request(request)).await?;
-        take(items.iter().filter_map(|item| decoded(item, &mut unreadable)).collect());
+        let page = call(client.request_text(request)).await?;
+        let Page { metadata, items } = serde_json::from_str(&page).map_err(kube::Error::SerdeError)?;
+        items.into_iter().filter_map(|item| decoded(item, &mut unreadable)).for_each(&mut take);
         match metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => break,

@@ -1,6 +1,7 @@
 //! The records of pairs that outgrow their statuses, as ReplicationRecord objects.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, Patch, PatchParams};
@@ -8,10 +9,10 @@ use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 
 use super::call::{CallError, FIELD_MANAGER, call};
-use super::pages::each_page;
+use super::pages;
 use crate::api::{ReplicationRecord, ReplicationRecordObjectSpec, ReplicationStatus};
 use crate::locked::Locked;
-use crate::plan::{ImageRecord, PairIdentity, RecordBucket, RecordedImages};
+use crate::plan::{ImageRecord, PairIdentity, RecordBucket, RecordedImages, StoredBucket};
 use crate::replication::machine::{Record, StoredPair};
 use crate::terms::{ImageStatus, ReplicationRecordSpec, ReplicationState, ReplicationStatusStatus, StatusReference};
 
@@ -28,7 +29,14 @@ pub(super) struct RecordObjects {
 struct PairRecord {
     /// The uid of the ReplicationStatus, once it is known.
     uid: Option<String>,
-    images: ImageRecord,
+    /// Shared with the pair that is restored from it.
+    images: Arc<ImageRecord>,
+}
+
+impl PairRecord {
+    fn images(&mut self) -> &mut ImageRecord {
+        Arc::make_mut(&mut self.images)
+    }
 }
 
 impl RecordObjects {
@@ -43,8 +51,9 @@ impl RecordObjects {
         for (pair, uid) in pairs {
             let options = pair.status.copy_options_hash.clone();
             let kept = found.remove(uid.as_str()).and_then(|buckets| ImageRecord::kept(buckets, options.clone()));
+            let kept = kept.map(Arc::new);
             pair.verified = kept.clone().map(RecordedImages::Packed).unwrap_or_default();
-            let images = kept.unwrap_or_else(|| ImageRecord::of_status(options));
+            let images = kept.unwrap_or_else(|| ImageRecord::of_status(options).into());
             records.insert(key(&pair.identity), PairRecord { uid: Some(uid.clone()), images });
         }
         Ok(())
@@ -53,7 +62,7 @@ impl RecordObjects {
     /// Takes a change of the record of a pair.
     pub(super) fn take(&self, pair: &PairIdentity, change: &Record) {
         let mut pairs = self.pairs.lock();
-        let images = &mut pairs.entry(key(pair)).or_default().images;
+        let images = pairs.entry(key(pair)).or_default().images();
         match change {
             Record::Verified(image) => images.verify(image),
             Record::Forgotten(tag) => images.forget(tag.as_str()),
@@ -72,7 +81,7 @@ impl RecordObjects {
         images: &dyn Fn() -> Vec<ImageStatus>,
     ) {
         let mut pairs = self.pairs.lock();
-        let record = &mut pairs.entry(key(pair)).or_default().images;
+        let record = pairs.entry(key(pair)).or_default().images();
         if !record.is_held() && outgrows(status) {
             record.hold(&images());
         }
@@ -100,7 +109,7 @@ impl RecordObjects {
         let is_other = record.uid != object.uid();
         if is_other {
             record.uid = object.uid();
-            record.images.write_all_again();
+            record.images().write_all_again();
         }
         is_other
     }
@@ -135,7 +144,7 @@ impl RecordObjects {
             let written = call(api.patch_metadata(&object.name_any(), &parameters, &Patch::Apply(&object))).await;
             if let Err(error) = written {
                 if let Some(record) = self.pairs.lock().get_mut(&key(pair)) {
-                    record.images.write_again(index);
+                    record.images().write_again(index);
                 }
                 return Err(error);
             }
@@ -147,8 +156,8 @@ impl RecordObjects {
         let mut pairs = self.pairs.lock();
         let record = pairs.get_mut(&key(pair))?;
         let uid = record.uid.clone()?;
-        outgrown.into_iter().for_each(|images| record.images.outgrow(images));
-        Some((record.images.take_changed(from)?, uid))
+        outgrown.into_iter().for_each(|images| record.images().outgrow(images));
+        Some((record.images().take_changed(from)?, uid))
     }
 
     fn object(&self, pair: &PairIdentity, bucket: RecordBucket, uid: String) -> ReplicationRecord {
@@ -172,18 +181,18 @@ impl RecordObjects {
     }
 
     /// Returns the parts of all records, by the uid of their statuses.
-    async fn list(&self) -> Result<HashMap<String, Vec<RecordBucket>>, CallError> {
-        let mut found: HashMap<String, Vec<RecordBucket>> = HashMap::new();
-        each_page(&self.client, PAGE, |objects: Vec<ReplicationRecord>| {
-            for ReplicationRecordObjectSpec(spec) in objects.into_iter().map(|object| object.spec) {
-                let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-                found.entry(spec.status_ref.uid).or_default().push(RecordBucket {
-                    index: number(spec.bucket),
-                    of: number(spec.buckets),
-                    options: spec.copy_options_hash,
-                    rows: spec.rows,
-                });
-            }
+    async fn list(&self) -> Result<HashMap<String, Vec<StoredBucket>>, CallError> {
+        let mut found: HashMap<String, Vec<StoredBucket>> = HashMap::new();
+        pages::each(&self.client, PAGE, |object: ReplicationRecord| {
+            let ReplicationRecordObjectSpec(spec) = object.spec;
+            let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+            let bucket = RecordBucket {
+                index: number(spec.bucket),
+                of: number(spec.buckets),
+                options: spec.copy_options_hash,
+                rows: spec.rows,
+            };
+            found.entry(spec.status_ref.uid).or_default().push(bucket.into());
         })
         .await?;
         Ok(found)
@@ -214,5 +223,5 @@ fn key(pair: &PairIdentity) -> (String, String) {
 
 /// The bytes of a row in an object, about.
 const ROW_BYTES: usize = 130;
-/// Each object has up to some hundred kilobytes.
-const PAGE: u32 = 20;
+/// Each object has up to some hundred kilobytes, and a page is in memory twice.
+const PAGE: u32 = 5;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::call::{CallError, FIELD_MANAGER, call};
-use super::pages::each_page;
+use super::pages;
 use super::pair_events::PairNews;
 use super::records::{RecordObjects, StatusMeta, owner_reference};
 use crate::api::{CONFIGURATION_LABEL, ReplicationConfiguration, ReplicationStatus, ReplicationStatusObjectSpec};
@@ -75,10 +75,10 @@ impl Statuses {
     /// [`CallError`] if a page cannot be read.
     pub(crate) async fn list(&self) -> Result<Vec<StoredPair>, CallError> {
         let mut found = Vec::new();
-        each_page(&self.client, PAGE, |objects: Vec<ReplicationStatus>| {
-            objects.iter().for_each(|object| self.news.restore(object));
-            objects.iter().for_each(|object| self.adopt(object));
-            found.extend(objects.into_iter().map(stored));
+        pages::each(&self.client, PAGE, |object: ReplicationStatus| {
+            self.news.restore(&object);
+            self.adopt(&object);
+            found.push(stored(object));
         })
         .await?;
         self.records.restore(&mut found).await?;

@@ -33,6 +33,25 @@ pub struct RecordBucket {
     pub rows: Vec<String>,
 }
 
+/// The content of one bucket as a store has it, in little memory.
+#[derive(Debug)]
+pub struct StoredBucket {
+    index: usize,
+    of: usize,
+    options: Option<String>,
+    rows: PackedRows,
+}
+
+impl From<RecordBucket> for StoredBucket {
+    fn from(RecordBucket { index, of, options, rows: texts }: RecordBucket) -> Self {
+        let mut rows = PackedRows::default();
+        for row in &texts {
+            rows.put(row);
+        }
+        Self { index, of, options, rows }
+    }
+}
+
 impl ImageRecord {
     /// Returns the record of a pair whose status shows all of its images, copied by `options`.
     pub fn of_status(options: Option<String>) -> Self {
@@ -41,14 +60,15 @@ impl ImageRecord {
 
     /// Restores a record from its buckets; those that were copied by other options than `options` do not count, nor do
     /// those from before there were more of them, and rows that cannot be read say nothing. `None` if there is no bucket.
-    pub fn kept(buckets: Vec<RecordBucket>, options: Option<String>) -> Option<Self> {
+    pub fn kept(buckets: impl IntoIterator<Item = impl Into<StoredBucket>>, options: Option<String>) -> Option<Self> {
+        let buckets: Vec<StoredBucket> = buckets.into_iter().map(Into::into).collect();
         let of = buckets.iter().map(|bucket| bucket.of).max()?.clamp(1, MAX_BUCKETS);
         let mut record = Self { options, buckets: vec![Bucket::default(); of], is_kept: true };
         for bucket in buckets {
             let is_counted = bucket.of == of && bucket.options == record.options;
             if let Some(kept) = record.buckets.get_mut(bucket.index) {
-                for row in bucket.rows.iter().filter(|_| is_counted) {
-                    kept.rows.put(row);
+                if is_counted {
+                    kept.rows = bucket.rows;
                 }
                 kept.is_changed = !is_counted;
             }
@@ -73,9 +93,9 @@ impl ImageRecord {
     }
 
     /// Returns every image that is held.
-    pub fn images(&self) -> Vec<ImageStatus> {
+    pub fn images(&self) -> impl Iterator<Item = ImageStatus> + '_ {
         let rows = self.buckets.iter().flat_map(|bucket| bucket.rows.texts());
-        rows.filter_map(|row| image_of(&row)).collect()
+        rows.filter_map(|row| image_of(&row))
     }
 
     /// Records that an image was verified, if images are held.
@@ -285,7 +305,7 @@ mod tests {
         }
         record.outgrow(20_000);
         store.extend(written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)));
-        assert_eq!(ImageRecord::kept(store.into_values().collect(), None).unwrap().images().len(), 20_000);
+        assert_eq!(ImageRecord::kept(store.into_values(), None).unwrap().images().count(), 20_000);
     }
 
     #[test]
@@ -299,12 +319,12 @@ mod tests {
         let first = record.take_changed(0).unwrap();
         let rows = first.rows.len();
         store.insert(first.index, first);
-        let mut restored = ImageRecord::kept(store.into_values().collect(), None).unwrap();
-        assert_eq!(restored.images().len(), rows, "the others are verified anew");
+        let mut restored = ImageRecord::kept(store.into_values(), None).unwrap();
+        assert_eq!(restored.images().count(), rows, "the others are verified anew");
         (0..5_000).for_each(|n| restored.verify(&image(&format!("v{n}"), n)));
         let store = written(&mut restored);
         assert!(!store.is_empty());
-        assert_eq!(restored.images().len(), 5_000);
+        assert_eq!(restored.images().count(), 5_000);
     }
 
     #[test]
@@ -314,11 +334,11 @@ mod tests {
         record.outgrow(1);
         let mut buckets = written(&mut record);
         buckets[0].rows.push("v2 is no row".to_owned());
-        assert_eq!(ImageRecord::kept(buckets.clone(), None).unwrap().images(), [image("v1", 1)]);
+        assert_eq!(ImageRecord::kept(buckets.clone(), None).unwrap().images().collect::<Vec<_>>(), [image("v1", 1)]);
         let mut other = ImageRecord::kept(buckets, Some("amd64".to_owned())).unwrap();
-        assert_eq!(other.images(), []);
+        assert_eq!(other.images().count(), 0);
         assert_eq!(written(&mut other).len(), 1, "they are written over");
-        assert_eq!(ImageRecord::kept(Vec::new(), None), None);
+        assert_eq!(ImageRecord::kept(Vec::<RecordBucket>::new(), None), None);
     }
 
     #[test]
@@ -391,8 +411,8 @@ mod tests {
             }
             record.outgrow(1);
             store.extend(written(&mut record).into_iter().map(|bucket| (bucket.index, bucket)));
-            let restored = ImageRecord::kept(store.into_values().collect(), record.options.clone()).unwrap();
-            let found: BTreeSet<String> = restored.images().iter().map(|image| format!("{image:?}")).collect();
+            let restored = ImageRecord::kept(store.into_values(), record.options.clone()).unwrap();
+            let found: BTreeSet<String> = restored.images().map(|image| format!("{image:?}")).collect();
             prop_assert_eq!(found, expected.values().map(|image| format!("{image:?}")).collect::<BTreeSet<_>>());
             prop_assert_eq!(restored, record);
         }

@@ -19,6 +19,7 @@ pub use self::row::{Attempt, Counts, FailedAttempt, Freshness, ReferrersRow, Rep
 pub use self::unread::{FailedRead, LedgerEntry, UnreadEntry, UnreadTag};
 use super::backoff::retry_delay;
 use super::phase::next_in_cycle;
+use super::recorded_images::RecordedImages;
 use super::referrers::Referred;
 use crate::image::{Digest, Tag};
 use crate::terms::{ImageStatus, ReferrersMode, ReplicationState};
@@ -43,47 +44,9 @@ impl Ledger {
     /// Restores what an earlier process wrote. An image that was in progress then is pending now, since its worker is
     /// gone. `since` is the age of images that are not complete. Restored digests count as observed before everything
     /// else.
-    pub fn restore(images: &[ImageStatus], since: Option<Timestamp>, now: Timestamp) -> Self {
+    pub fn restore(recorded: &RecordedImages, shown: &[ImageStatus], since: Option<Timestamp>, now: Timestamp) -> Self {
         let mut ledger = Self::default();
-        for image in images {
-            let Ok(tag) = image.tag.parse::<Tag>() else { continue };
-            let Ok(digest) = image.digest.parse::<Digest>() else {
-                if let (ReplicationState::Failed, Some(code)) = (image.status, image.failure_code) {
-                    ledger.restore_unread(tag, code, image.message.clone().unwrap_or_default(), since.unwrap_or(now));
-                }
-                continue;
-            };
-            let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
-            row.taken_at = Timestamp::MIN.into();
-            match (image.status, image.failure_code) {
-                (ReplicationState::Complete, _) => {
-                    let at = image.completed_at.unwrap_or(now);
-                    (row.since, row.was_there) = (at.into(), true);
-                    row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at: at.into() };
-                }
-                (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
-                    row.owed = true;
-                    row.state = RowState::Failed(Box::new(RowFailure {
-                        code,
-                        message: image.message.clone().unwrap_or_default(),
-                        attempts: image.attempts.unwrap_or(1),
-                        next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + MAX_RESTORED_WAIT),
-                    }));
-                }
-                _ => {}
-            }
-            let there = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
-            row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
-            row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
-            row.referrers.seen = row.referrers.verified.clone();
-            let audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
-                Some(doubtful) => doubtful.min(now + MAX_RESTORED_WAIT),
-                None => next_audit(image, now),
-            };
-            row.audit_at = audit_at.into();
-            ledger.counts.add(&row);
-            ledger.rows.insert(tag, Box::new(row));
-        }
+        recorded.each(shown, |image| ledger.restore_image(image, since, now));
         ledger
     }
 
@@ -304,6 +267,12 @@ impl Ledger {
         self.counts
     }
 
+    /// Returns the bytes of the largest verified image.
+    pub fn largest(&self) -> u64 {
+        let bytes = |row: &Box<Row>| if let RowState::Complete { bytes, .. } = row.state { bytes } else { 0 };
+        self.rows.values().map(bytes).max().unwrap_or_default()
+    }
+
     /// Returns the digest of every row.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.rows.values().map(|row| &row.digest)
@@ -322,6 +291,46 @@ impl Ledger {
     /// Returns every row, by tag.
     pub fn rows(&self) -> impl Iterator<Item = (&Tag, &Row)> {
         self.rows.iter().map(|(tag, row)| (tag, row.as_ref()))
+    }
+
+    fn restore_image(&mut self, image: &ImageStatus, since: Option<Timestamp>, now: Timestamp) {
+        let Ok(tag) = image.tag.parse::<Tag>() else { return };
+        let Ok(digest) = image.digest.parse::<Digest>() else {
+            if let (ReplicationState::Failed, Some(code)) = (image.status, image.failure_code) {
+                self.restore_unread(tag, code, image.message.clone().unwrap_or_default(), since.unwrap_or(now));
+            }
+            return;
+        };
+        let mut row = Row::new(&digest, Timestamp::MIN, since.unwrap_or(now));
+        row.taken_at = Timestamp::MIN.into();
+        match (image.status, image.failure_code) {
+            (ReplicationState::Complete, _) => {
+                let at = image.completed_at.unwrap_or(now);
+                (row.since, row.was_there) = (at.into(), true);
+                row.state = RowState::Complete { bytes: image.bytes.unwrap_or(0), at: at.into() };
+            }
+            (ReplicationState::Failed | ReplicationState::Skipped, Some(code)) => {
+                row.owed = true;
+                row.state = RowState::Failed(Box::new(RowFailure {
+                    code,
+                    message: image.message.clone().unwrap_or_default(),
+                    attempts: image.attempts.unwrap_or(1),
+                    next_attempt_at: image.next_attempt_at.unwrap_or(now).min(now + MAX_RESTORED_WAIT),
+                }));
+            }
+            _ => {}
+        }
+        let there = image.destination_digest.as_deref().and_then(|digest| digest.parse().ok());
+        row.written = there.or_else(|| row.was_there.then(|| row.digest.clone()));
+        row.referrers.verified = image.referrers_hash.as_deref().map(Referred::parse).unwrap_or_default();
+        row.referrers.seen = row.referrers.verified.clone();
+        let audit_at = match image.next_attempt_at.filter(|_| row.was_there) {
+            Some(doubtful) => doubtful.min(now + MAX_RESTORED_WAIT),
+            None => next_audit(image, now),
+        };
+        row.audit_at = audit_at.into();
+        self.counts.add(&row);
+        self.rows.insert(tag, Box::new(row));
     }
 
     fn change<T>(&mut self, tag: &Tag, change: impl FnOnce(&mut Row) -> T) -> Option<T> {

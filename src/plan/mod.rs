@@ -66,7 +66,7 @@ pub use envelope::{EnvelopeLimits, StatusEnvelope, StatusKey};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use host_bindings::{HostBinding, HostBindingError, HostBindings};
 pub use image_entries::image_status;
-pub use image_record::{ImageRecord, RecordBucket};
+pub use image_record::{ImageRecord, RecordBucket, StoredBucket};
 pub use image_request::ImageRequest;
 pub use jobs::{
     AUTHORITY_TTL, EXTENSION, GRANT_LASTS, JobLimits, JobOrder, Lane, MIN_THROUGHPUT, WaitingLane, WorkerDuty,

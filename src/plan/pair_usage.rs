@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::content_sketch::ContentSketch;
-use crate::terms::{ImageStatus, PairSummary, ReplicationState};
+use crate::terms::PairSummary;
 
 /// The usage of one pair of repositories.
 ///
@@ -23,11 +23,9 @@ pub struct PairUsage {
 }
 
 impl PairUsage {
-    /// Restores what an earlier process published. The largest of its `images` is a bound from below: it may have ended
-    /// before it published what it had verified.
-    pub fn restore(summary: &PairSummary, images: &[ImageStatus]) -> Self {
-        let complete = images.iter().filter(|image| image.status == ReplicationState::Complete);
-        let largest = complete.filter_map(|image| image.bytes).max().unwrap_or_default();
+    /// Restores what an earlier process published. The bytes of the `largest` verified image are a bound from below: it
+    /// may have ended before it published what it had verified.
+    pub fn restore(summary: &PairSummary, largest: u64) -> Self {
         let (moved, stored) = (summary.bytes_moved, summary.bytes_stored.max(largest));
         Self { moved, stored, earlier: Some((stored, moved)), ..Self::default() }
     }
@@ -113,10 +111,8 @@ mod tests {
     #[test]
     fn a_restart_keeps_the_sums_until_every_image_was_verified() {
         let summary = PairSummary { bytes_moved: 1_000, bytes_stored: 500, ..PairSummary::default() };
-        let mut image_there = ImageStatus::pending("v1".to_owned(), String::new());
-        (image_there.status, image_there.bytes) = (ReplicationState::Complete, Some(700));
-        assert_eq!(PairUsage::restore(&summary, &[image_there]).stored(), 700, "no less than one of them");
-        let mut usage = PairUsage::restore(&summary, &[]);
+        assert_eq!(PairUsage::restore(&summary, 700).stored(), 700, "no less than one of them");
+        let mut usage = PairUsage::restore(&summary, 0);
         assert_eq!((usage.moved(), usage.stored()), (1_000, 500));
         usage.take_moved(30);
         usage.take_verified(&image(&[("base", 100), ("new", 30)]), at(0));

@@ -1,6 +1,7 @@
 //! The images of a pair as an earlier process left them: recorded, and shown by the status.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::image_record::ImageRecord;
 use crate::terms::{ImageStatus, ReplicationState};
@@ -14,32 +15,31 @@ pub enum RecordedImages {
     /// All of them.
     Listed(Vec<ImageStatus>),
     /// All of them, in little memory.
-    Packed(ImageRecord),
+    Packed(Arc<ImageRecord>),
 }
 
 impl RecordedImages {
-    /// Returns every image that is known: verified, as recorded, or else as the status shows it in `shown`. One that is
-    /// shown as verified and that the record has forgotten is pending.
-    pub fn with_shown(self, shown: &[ImageStatus]) -> Vec<ImageStatus> {
-        let mut images = match self {
-            Self::Shown => return shown.to_vec(),
-            Self::Listed(images) => images,
-            Self::Packed(record) => record.images(),
-        };
+    /// Has `take` take every image that is known: verified, as recorded, or else as the status shows it in `shown`. One
+    /// that is shown as verified and that the record has forgotten is pending. Packed images are unpacked one by one.
+    pub fn each(&self, shown: &[ImageStatus], mut take: impl FnMut(&ImageStatus)) {
         let is_complete = |image: &ImageStatus| image.status == ReplicationState::Complete;
-        let mut shown: BTreeMap<&str, &ImageStatus> = shown.iter().map(|image| (image.tag.as_str(), image)).collect();
-        for recorded in &mut images {
-            let Some(shown) = shown.remove(recorded.tag.as_str()) else { continue };
+        let mut left: BTreeMap<&str, &ImageStatus> = shown.iter().map(|image| (image.tag.as_str(), image)).collect();
+        let mut weigh = |recorded: &ImageStatus| match left.remove(recorded.tag.as_str()) {
             // Statuses are written later than records.
-            if !is_complete(shown) && shown.digest != recorded.digest {
-                *recorded = shown.clone();
+            Some(shown) if !is_complete(shown) && shown.digest != recorded.digest => take(shown),
+            _ => take(recorded),
+        };
+        match self {
+            Self::Shown => return shown.iter().for_each(take),
+            Self::Listed(images) => images.iter().for_each(&mut weigh),
+            Self::Packed(record) => record.images().for_each(|image| weigh(&image)),
+        }
+        for image in left.into_values() {
+            match is_complete(image) {
+                true => take(&ImageStatus::pending(image.tag.clone(), image.digest.clone())),
+                false => take(image),
             }
         }
-        images.extend(shown.into_values().map(|image| match is_complete(image) {
-            true => ImageStatus::pending(image.tag.clone(), image.digest.clone()),
-            false => image.clone(),
-        }));
-        images
     }
 }
 
@@ -49,6 +49,12 @@ mod tests {
 
     fn image(tag: &str, content: u8, status: ReplicationState) -> ImageStatus {
         ImageStatus { status, ..ImageStatus::pending(tag.to_owned(), format!("sha256:{content:064x}")) }
+    }
+
+    fn all(recorded: &RecordedImages, shown: &[ImageStatus]) -> Vec<ImageStatus> {
+        let mut images = Vec::new();
+        recorded.each(shown, |image| images.push(image.clone()));
+        images
     }
 
     #[test]
@@ -63,8 +69,8 @@ mod tests {
         ];
         let mut record = ImageRecord::default();
         record.hold(&recorded);
-        for recorded in [RecordedImages::Listed(recorded.to_vec()), RecordedImages::Packed(record)] {
-            let mut found = recorded.with_shown(&shown);
+        for recorded in [RecordedImages::Listed(recorded.to_vec()), RecordedImages::Packed(record.into())] {
+            let mut found = all(&recorded, &shown);
             found.sort_by(|a, b| a.tag.cmp(&b.tag));
             let expected = [
                 image("forgotten", 4, Pending),
@@ -75,6 +81,6 @@ mod tests {
             ];
             assert_eq!(found, expected);
         }
-        assert_eq!(RecordedImages::Shown.with_shown(&shown), shown);
+        assert_eq!(all(&RecordedImages::Shown, &shown), shown);
     }
 }

@@ -393,7 +393,7 @@ fn destination_summary(
 mod tests {
     use super::*;
     use crate::image::Digest;
-    use crate::plan::{FailedAttempt, Replica};
+    use crate::plan::{FailedAttempt, RecordedImages, Replica};
     use crate::terms::FailureCode;
 
     fn at(second: i64) -> Timestamp {
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn a_status_survives_a_restart() {
         let before = ledger(100, 20);
-        let after = Ledger::restore(&status(&before).images, None, at(0));
+        let after = Ledger::restore(&RecordedImages::Shown, &status(&before).images, None, at(0));
         assert_eq!(after.rows().count(), 120);
         assert_eq!(summarize(&after).complete, 100);
         let complete = |ledger: &Ledger| -> Vec<RowState> {
@@ -479,7 +479,8 @@ mod tests {
     fn a_restart_has_nothing_to_publish() {
         let before = ledger(300, 2);
         let shown = status(&before);
-        let restored = Ledger::restore(&shown.images, shown.summary.oldest_pending_since, at(2000));
+        let restored =
+            Ledger::restore(&RecordedImages::Shown, &shown.images, shown.summary.oldest_pending_since, at(2000));
         let again = pair_status("us/m", "eu/m", &restored, None, &shown.conditions, at(2000));
         assert_eq!(again.images, shown.images, "the same entries in the same order");
         assert_eq!(again.summary.oldest_pending_since, shown.summary.oldest_pending_since);

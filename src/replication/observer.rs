@@ -60,7 +60,8 @@ impl Observer {
     /// Observes one tag; `hinted` is the digest that it is said to have.
     ///
     /// Registries notify a push before the tag can be read (Distribution does, by milliseconds), so a tag that is
-    /// absent or has another digest is looked at again for a few seconds. What is seen counts, not what was hinted.
+    /// absent or has another digest is looked at again for a few seconds. What is seen counts, not what was hinted; but
+    /// a look that shows nothing new then proves nothing.
     pub(super) async fn look(
         &self,
         repository: RepositoryName,
@@ -85,10 +86,12 @@ impl Observer {
             }
         }
         let Some((digest, sent_at)) = seen else { return Looked::Absent(repository, tag) };
+        let is_as_hinted = hinted.is_none_or(|hinted| hinted == digest);
         let created =
             if mode.is_dated { self.created(&client, &repository, &digest).await } else { CreationDate::Unknown };
         let with_referrers = false;
-        Looked::Seen(Observed { repository, tag, digest, sent_at, pushed_at: None, created, with_referrers })
+        let observed = Observed { repository, tag, digest, sent_at, pushed_at: None, created, with_referrers };
+        if is_as_hinted { Looked::Seen(observed) } else { Looked::SeenOtherwise(observed) }
     }
 
     /// Observes one known tag once the budget allows it; where it `asks`, with the list of the referrers API if the
@@ -124,7 +127,7 @@ impl Observer {
 
     /// Adds the date to what another configuration has seen of a tag.
     pub(super) async fn add_date(&self, looked: &mut Looked) {
-        if let Looked::Seen(observed) = looked
+        if let Looked::Seen(observed) | Looked::SeenOtherwise(observed) = looked
             && observed.created == CreationDate::Unknown
             && let Ok(client) = self.access.client(&self.source).await
         {

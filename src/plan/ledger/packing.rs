@@ -38,6 +38,7 @@ mod tests {
 
     use super::*;
     use crate::image::Digest;
+    use crate::plan::RecordedImages;
     use crate::terms::{ImageStatus, ReplicationState};
 
     fn image(number: usize) -> ImageStatus {
@@ -51,8 +52,11 @@ mod tests {
         let images: Vec<ImageStatus> = (0..100).map(image).collect();
         let mut moved = images.clone();
         moved[7].digest = Digest::sha256(b"another").to_string();
-        let (other, unshared) = (Ledger::restore(&moved, None, now), Ledger::restore(&images, None, now));
-        let mut ledger = Ledger::restore(&images, None, now);
+        let (other, unshared) = (
+            Ledger::restore(&RecordedImages::Shown, &moved, None, now),
+            Ledger::restore(&RecordedImages::Shown, &images, None, now),
+        );
+        let mut ledger = Ledger::restore(&RecordedImages::Shown, &images, None, now);
         ledger.share(&other);
         ledger.pack();
         assert!(ledger.rows().eq(unshared.rows()) && ledger.counts() == unshared.counts());

@@ -152,7 +152,7 @@ fn nothing_stays_in_progress_without_a_living_owner() {
         completed_at: None,
         referrers_hash: None,
     };
-    let ledger = Ledger::restore(&[image], Some(at(-5)), at(0));
+    let ledger = Ledger::restore(&RecordedImages::Shown, &[image], Some(at(-5)), at(0));
     let row = ledger.row(&tag("v1")).unwrap();
     assert_eq!((&row.state, row.since.get(), row.was_there), (&RowState::Pending, at(-5), false));
 }
@@ -461,7 +461,7 @@ fn restarts_put_no_audit_off() {
         })
         .collect();
     let audited = |begun: i64| -> BTreeSet<Tag> {
-        let ledger = Ledger::restore(&images, None, at(begun));
+        let ledger = Ledger::restore(&RecordedImages::Shown, &images, None, at(begun));
         assert!(ledger.due(at(begun + 180)).0.len() < 10, "a restart looks at few at once");
         ledger.due(at(begun + 6 * 3600)).0.into_iter().collect()
     };
@@ -490,7 +490,7 @@ fn verified_at(second: i64, name: &str, content: &[u8], now: Timestamp) -> Ledge
         completed_at: Some(at(second)),
         ..ImageStatus::pending(name.to_owned(), Digest::sha256(content).to_string())
     };
-    Ledger::restore(&[image], None, now)
+    Ledger::restore(&RecordedImages::Shown, &[image], None, now)
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Driver {
                     if is_dated {
                         observer.add_date(&mut looked).await;
                     }
-                    if let Looked::Seen(observed) = &mut looked {
+                    if let Looked::Seen(observed) | Looked::SeenOtherwise(observed) = &mut looked {
                         observed.pushed_at = Some(hint.received_at);
                     }
                     Event::Looked(looked)

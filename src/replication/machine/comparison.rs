@@ -30,13 +30,18 @@ impl Machine {
             is_doubtful: false,
             is_partial: false,
             is_thorough,
+            has_names: false,
+            listed: BTreeSet::new(),
         });
         self.progressed_at = now;
         self.effects.push(Effect::Compare(id));
     }
 
     pub(super) fn stop_comparison(&mut self) {
-        if self.comparison.take().is_some() {
+        if let Some(comparison) = self.comparison.take() {
+            if comparison.is_thorough {
+                self.sweep.doubt_all();
+            }
             self.pairs.values_mut().for_each(Pair::stop_filling);
             self.effects.push(Effect::StopComparison);
         }
@@ -100,6 +105,10 @@ impl Machine {
         self.refuse_names(&names);
         self.sources.retain(|repository, _| names.contains(repository) || self.pairs.has_repository(repository));
         self.stored_repositories = 0;
+        if let Some(comparison) = &mut self.comparison {
+            comparison.has_names = true;
+        }
+        self.sweep.retain_repositories(&names);
         self.repositories = names;
         self.repositories.extend(self.pairs.repositories().cloned());
     }
@@ -149,6 +158,10 @@ impl Machine {
             self.excluded.invalid_tags.insert(listed.repository.clone(), listed.invalid);
         }
         let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
+        self.sweep.listed(&listed.repository);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.listed.insert(listed.repository);
+        }
         self.effects.push(Effect::Observe(id, looks));
     }
 
@@ -197,9 +210,9 @@ impl Machine {
     }
 
     fn finish(&mut self, is_read: bool, now: Timestamp) {
-        let Some(comparison) = self.comparison.take() else { return };
+        let Some(mut comparison) = self.comparison.take() else { return };
         let is_complete = is_read && !comparison.is_doubtful;
-        self.problems = comparison.problems;
+        self.problems = std::mem::take(&mut comparison.problems);
         self.excluded.name_invalid();
         self.decide_again(now);
         let wakes_later = |problem: &Problem| WAKES_LATER.contains(&problem.reason);
@@ -216,6 +229,9 @@ impl Machine {
         for id in ids {
             self.touch(id, now, |pair| {
                 pair.stop_filling();
+                if comparison.listed.contains(&pair.key.repository) {
+                    pair.bound_short(now);
+                }
                 if is_read {
                     // It may have found images before their pair was there, which an older look has shown since; what was
                     // restored was found by none.
@@ -227,10 +243,23 @@ impl Machine {
         if is_complete {
             self.compared = Some(self.orders.generation);
         }
+        if comparison.is_thorough {
+            self.owe_looks(&comparison);
+        }
         self.begin_sweep(comparison.begun, now);
         // A source that cannot be read whole is compared all the same: the condition says how far that went.
         if !comparison.is_doubtful {
             self.handling = comparison.request.or(self.handling.take());
+        }
+    }
+
+    /// Has the next comparison look at every tag that this one, which is thorough, has not listed.
+    fn owe_looks(&mut self, comparison: &Comparison) {
+        if comparison.has_names {
+            let left = self.repositories.difference(&comparison.listed).cloned();
+            self.sweep.doubt_repositories(left.collect());
+        } else {
+            self.sweep.doubt_all();
         }
     }
 

@@ -121,6 +121,8 @@ pub(crate) struct Unread {
 pub(crate) enum Looked {
     /// The tag was observed.
     Seen(Observed),
+    /// The same, with another digest than the notification says: either may be the later one.
+    SeenOtherwise(Observed),
     /// The source has no such tag.
     Absent(RepositoryName, Tag),
     /// It could not be read: the next comparison observes it.

@@ -54,7 +54,7 @@ impl Machine {
             }
         }
         self.sweep.retain(repository, tags);
-        looks.known = self.known_looks(due, is_due && with_referrers);
+        looks.known = self.known_looks(repository, due, is_due && with_referrers);
         looks.referrer_tags = self.source_repository(repository).seen.tags();
         looks
     }

@@ -155,14 +155,13 @@ impl Pair {
     /// are looked at again then.
     pub(crate) fn restore(&mut self, mut stored: StoredPair, sibling: Option<&Ledger>, now: Timestamp) -> bool {
         let since = stored.status.summary.oldest_pending_since;
-        let images = std::mem::take(&mut stored.verified).with_shown(&stored.status.images);
-        self.ledger = Ledger::restore(&images, since, now);
+        self.ledger = Ledger::restore(&std::mem::take(&mut stored.verified), &stored.status.images, since, now);
         match sibling {
             Some(sibling) => self.ledger.share(sibling),
             None => self.ledger.pack(),
         }
         self.ledger.restore_missed(&stored.missed);
-        self.usage = PairUsage::restore(&stored.status.summary, &images);
+        self.usage = PairUsage::restore(&stored.status.summary, self.ledger.largest());
         self.deletions.restore(&stored.status.recent_deletions);
         let (summary, counts) = (&stored.status.summary, self.ledger.counts());
         let is_known = counts.complete >= summary.complete
@@ -187,11 +186,14 @@ impl Pair {
         self.is_filling = false;
         self.ledger.pack();
         let images = self.ledger.counts().images;
-        if let Some(short) = &mut self.short {
-            short.is_known |= is_proved || images >= short.images;
-            short.until.get_or_insert(now + MAX_SHORT);
-        }
+        self.short.iter_mut().for_each(|short| short.is_known |= is_proved || images >= short.images);
+        self.bound_short(now);
         self.recover(now);
+    }
+
+    /// Records that its tags were listed: what a process before this one has shown beyond them stays for a while only.
+    pub(crate) fn bound_short(&mut self, now: Timestamp) {
+        self.short.iter_mut().for_each(|short| short.until = short.until.or(Some(now + MAX_SHORT)));
     }
 
     /// Records that every image is about to be observed.

@@ -131,6 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::plan::RecordedImages;
     use crate::terms::FailureCode;
 
     fn images() -> impl Strategy<Value = Vec<ImageStatus>> {
@@ -161,7 +162,7 @@ mod tests {
         fn a_status_that_is_packed_and_unpacked_is_the_same(images in images(), known in images()) {
             let now = Timestamp::from_second(1_700_000_000).unwrap();
             let status = ReplicationStatusStatus { images, source: "s/app".to_owned(), ..Default::default() };
-            let packed = ShownStatus::of(status.clone(), &Ledger::restore(&known, None, now));
+            let packed = ShownStatus::of(status.clone(), &Ledger::restore(&RecordedImages::Shown, &known, None, now));
             prop_assert_eq!(packed.status(), status.clone());
             let complete = status.images.iter().filter(|image| image.status == ReplicationState::Complete);
             let complete: Vec<&str> = complete.map(|image| image.tag.as_str()).collect();

@@ -42,6 +42,10 @@ pub(super) struct Comparison {
     pub(super) is_partial: bool,
     /// True if a person requested it: it observes every tag.
     pub(super) is_thorough: bool,
+    /// True once the repositories of the source are known.
+    pub(super) has_names: bool,
+    /// The repositories whose tags were listed.
+    pub(super) listed: BTreeSet<RepositoryName>,
 }
 
 /// The grounds on which the pause before the next comparison depends.

@@ -3,7 +3,7 @@
 //! Comparisons observe what is new or in doubt, and the others only as far as the budget allows it at once. A round of
 //! the sweep follows a comparison and observes every known tag that was not observed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ impl Machine {
 
     /// Returns the known tags to observe; those of `due` in any case. Where the sweep asks about referrers, it observes
     /// the images, too.
-    pub(super) fn known_looks(&self, due: BTreeSet<Tag>, asks: bool) -> KnownLooks {
-        if !self.asks_by_sweep() {
+    pub(super) fn known_looks(&self, repository: &RepositoryName, due: BTreeSet<Tag>, asks: bool) -> KnownLooks {
+        if !self.asks_by_sweep() || self.sweep.doubts_all_of(repository) {
             KnownLooks::All
         } else if asks || self.sweep.round.is_some() {
             KnownLooks::Only(due)
@@ -80,7 +80,7 @@ impl Machine {
             return;
         }
         // A repository that is missing keeps each comparison from being whole: the others are swept all the same.
-        self.sweep.is_paused = false;
+        self.sweep.go_on();
         if self.sweep.round.is_some() {
             self.sweep.is_due = true;
             return;
@@ -92,9 +92,7 @@ impl Machine {
     }
 
     fn begin_round(&mut self, begun: Timestamp, now: Timestamp) {
-        let (last, is_around) = (self.sweep.start.clone(), self.sweep.start.is_none());
-        let asked = BTreeMap::new();
-        self.sweep.round = Some(SweepRound { begun, since: now, last, is_around, is_over: false, asked });
+        self.sweep.round = Some(SweepRound::new(begun, self.sweep.start.clone(), now));
         self.sweep.is_due = false;
     }
 
@@ -168,7 +166,8 @@ impl Machine {
     fn known_behind(&self, place: Option<&SweepPlace>, before: Timestamp) -> Option<SweepPlace> {
         let from = place.map_or(Bound::Unbounded, |(repository, _)| Bound::Included(repository));
         let repositories = self.repositories.range::<RepositoryName, _>((from, Bound::Unbounded));
-        repositories.into_iter().find_map(|repository| {
+        let leaves_out = |name: &RepositoryName| self.sweep.round.as_ref().is_some_and(|round| round.leaves_out(name));
+        repositories.filter(|repository| !leaves_out(repository)).find_map(|repository| {
             let after = place.filter(|(last, _)| last == repository).map(|(_, tag)| tag);
             // A list has the digests of some registries, and none of referrers.
             let asked = if self.asks_now(repository) { Timestamp::MAX } else { before };
@@ -232,20 +231,22 @@ impl Machine {
         if self.ending.is_some() {
             return;
         }
+        match &looked {
+            Looked::Seen(Observed { repository, .. }) | Looked::SeenOtherwise(Observed { repository, .. }) => {
+                self.sweep.answered(repository);
+            }
+            Looked::Absent(repository, _) => self.sweep.answered(repository),
+            Looked::Unreadable(repository, _) => self.sweep.failed(repository),
+        }
         match looked {
             // A list may have lacked it meanwhile, and proves more.
             Looked::Seen(observed) if !self.is_listed(&observed.repository, &observed.tag) => {}
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, false, now),
-            Looked::Seen(observed) => self.take_swept_image(observed, listed, claims, now),
-            Looked::Absent(_, tag) if is_referrer_tag(&tag) => {}
-            Looked::Absent(repository, tag) => self.sweep.doubt(repository, tag),
-            Looked::Unreadable(repository, tag) => {
-                if let Some(round) = &mut self.sweep.round {
-                    round.asked.entry(repository.clone()).and_modify(|is_whole| *is_whole = false);
-                }
-                self.sweep.doubt(repository, tag);
-                self.sweep.is_paused = true;
+            Looked::Seen(observed) | Looked::SeenOtherwise(observed) => {
+                self.take_swept_image(observed, listed, claims, now);
             }
+            Looked::Absent(_, tag) if is_referrer_tag(&tag) => {}
+            Looked::Absent(repository, tag) | Looked::Unreadable(repository, tag) => self.sweep.doubt(repository, tag),
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Sweep {
     pub(super) is_due: bool,
     /// True while the source could not be read.
     pub(super) is_paused: bool,
+    /// Looks in a row that have failed.
+    failures: usize,
     /// Looks that wait or are under way.
     pub(super) looks: usize,
     /// Tags that the next comparison observes.
@@ -26,6 +28,8 @@ pub(super) struct Sweep {
     doubts: usize,
     /// True if there were too many of these: the next comparison observes every tag.
     is_all_doubted: bool,
+    /// Repositories of which the next comparison that lists them observes every tag.
+    doubted_repositories: BTreeSet<RepositoryName>,
     /// The duration of the last round.
     pub(super) last: Option<Duration>,
 }
@@ -42,11 +46,76 @@ pub(super) struct SweepRound {
     pub(super) is_over: bool,
     /// The repositories about whose images the referrers API was asked; true if each request was answered.
     pub(super) asked: BTreeMap<RepositoryName, bool>,
+    /// Looks in a row that have failed, by repository.
+    failures: BTreeMap<RepositoryName, usize>,
 }
 
 pub(super) type SweepPlace = (RepositoryName, Tag);
 
+impl SweepRound {
+    /// Returns a round behind a place; tags that were observed since `begun` are done.
+    pub(super) fn new(begun: Timestamp, last: Option<SweepPlace>, now: Timestamp) -> Self {
+        let is_around = last.is_none();
+        let (asked, failures) = (BTreeMap::new(), BTreeMap::new());
+        Self { begun, since: now, last, is_around, is_over: false, asked, failures }
+    }
+
+    /// Returns true if so many looks at a repository have failed that it is left to the next round.
+    pub(super) fn leaves_out(&self, repository: &RepositoryName) -> bool {
+        self.failures.get(repository).is_some_and(|failures| *failures >= MAX_FAILURES)
+    }
+}
+
 impl Sweep {
+    /// Records that the source answered a look at a repository.
+    pub(super) fn answered(&mut self, repository: &RepositoryName) {
+        self.failures = 0;
+        if let Some(round) = &mut self.round {
+            round.failures.remove(repository);
+        }
+    }
+
+    /// Records that a look has failed. Many in a row at one repository leave that out; many at several are about the whole
+    /// source, and the sweep pauses.
+    pub(super) fn failed(&mut self, repository: &RepositoryName) {
+        self.failures += 1;
+        self.is_paused |= self.failures >= MAX_FAILURES_OF_SOURCE;
+        if let Some(round) = &mut self.round {
+            round.asked.entry(repository.clone()).and_modify(|is_whole| *is_whole = false);
+            *round.failures.entry(repository.clone()).or_default() += 1;
+        }
+    }
+
+    /// Ends a pause.
+    pub(super) fn go_on(&mut self) {
+        (self.is_paused, self.failures) = (false, 0);
+    }
+
+    /// Has the next comparison observe every tag.
+    pub(super) fn doubt_all(&mut self) {
+        self.is_all_doubted = true;
+    }
+
+    /// Has the next comparison that lists these repositories observe every tag of them.
+    pub(super) fn doubt_repositories(&mut self, repositories: BTreeSet<RepositoryName>) {
+        self.doubted_repositories.extend(repositories);
+    }
+
+    /// Returns true if every tag of a repository is to be observed.
+    pub(super) fn doubts_all_of(&self, repository: &RepositoryName) -> bool {
+        self.doubted_repositories.contains(repository)
+    }
+
+    /// Records that every tag of a repository is about to be observed that is to be.
+    pub(super) fn listed(&mut self, repository: &RepositoryName) {
+        self.doubted_repositories.remove(repository);
+    }
+
+    /// Forgets the repositories that a complete list lacks.
+    pub(super) fn retain_repositories(&mut self, names: &BTreeSet<RepositoryName>) {
+        self.doubted_repositories.retain(|repository| names.contains(repository));
+    }
+
     /// Has the next comparison observe a tag.
     pub(super) fn doubt(&mut self, repository: RepositoryName, tag: Tag) {
         if self.doubts == MAX_DOUBTS {
@@ -94,5 +163,9 @@ impl Sweep {
     }
 }
 
+/// Looks in a row at one repository that may fail.
+const MAX_FAILURES: usize = 16;
+/// Looks in a row at any repositories that may fail.
+const MAX_FAILURES_OF_SOURCE: usize = 64;
 /// Tags that are doubted one by one.
 const MAX_DOUBTS: usize = 1_000;

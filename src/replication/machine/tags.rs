@@ -18,7 +18,9 @@ impl Machine {
             self.compare_soon(now);
         }
         if !self.is_active() {
-            return; // A suspended configuration is compared when it goes on.
+            // It is compared when it goes on.
+            hints.tags.into_iter().for_each(|(repository, tag, _)| self.sweep.doubt(repository, tag));
+            return;
         }
         for repository in hints.deleted_in {
             self.list_soon(&repository, now);
@@ -50,12 +52,17 @@ impl Machine {
         }
         match looked {
             Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, true, now),
-            Looked::Seen(observed) => {
-                self.repositories.insert(observed.repository.clone());
-                self.rank_pushed(&observed, now);
-                self.take_image(&observed, true, claims, now);
-                if !self.problems.is_empty() {
-                    self.compare_soon(now); // A repository that was missing may be the one that was pushed.
+            Looked::Seen(observed) => self.take_pushed(&observed, claims, now),
+            Looked::SeenOtherwise(observed) if is_referrer_tag(&observed.tag) => {
+                let place = (observed.repository.clone(), observed.tag.clone());
+                self.take_referrer_tag(observed, true, now);
+                self.sweep.doubt(place.0, place.1);
+            }
+            Looked::SeenOtherwise(observed) => {
+                let is_new = self.is_news(&observed);
+                self.take_pushed(&observed, claims, now);
+                if !is_new {
+                    self.sweep.doubt(observed.repository, observed.tag);
                 }
             }
             Looked::Absent(repository, tag) => {
@@ -67,6 +74,24 @@ impl Machine {
                 self.compare_soon(now);
             }
         }
+    }
+
+    /// Takes what a look at a pushed tag has shown.
+    fn take_pushed(&mut self, observed: &Observed, claims: &mut Claims, now: Timestamp) {
+        self.repositories.insert(observed.repository.clone());
+        self.rank_pushed(observed, now);
+        self.take_image(observed, true, claims, now);
+        if !self.problems.is_empty() {
+            self.compare_soon(now); // A repository that was missing may be the one that was pushed.
+        }
+    }
+
+    /// Returns true if some destination that takes a tag has no row with the digest that was observed.
+    fn is_news(&self, observed: &Observed) -> bool {
+        let Observed { repository, tag, digest, .. } = observed;
+        let keys = self.keys(repository, Some(tag));
+        let mut rows = keys.iter().map(|key| self.pairs.id_of(key).and_then(|id| self.pairs[&id].ledger.row(tag)));
+        rows.any(|row| row.is_none_or(|row| row.digest != *digest))
     }
 
     /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not

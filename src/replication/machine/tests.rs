@@ -217,34 +217,34 @@ impl Bench {
 
     /// A comparison that finds these repositories with their tags; everything that follows of it is left to the test.
     fn compare(&mut self, source: &[(&str, &[(&str, &str)])], is_complete: bool) {
-        let names = source.iter().map(|(name, _)| name.parse().unwrap()).collect();
-        self.find(Finding::Repositories {
-            names,
-            unmatched: BTreeSet::new(),
-            invalid: InvalidNames::default(),
-            sent_at: self.now,
-        });
+        let names: Vec<&str> = source.iter().map(|(name, _)| *name).collect();
+        self.find_repositories(&names);
         for (name, tags) in source {
-            let repository: RepositoryName = name.parse().unwrap();
-            self.find(Finding::Opened(repository.clone()));
-            let listed = tags.iter().map(|(tag, _)| tag.parse().unwrap()).collect();
-            let choice = self.machine.configuration().unwrap().selection.tags_of(&repository);
-            let (chosen, narrowed) = choice.narrow(listed, &self.dates);
-            let left_out = (0, String::new());
-            self.find(Finding::Tags(Listed {
-                repository: repository.clone(),
-                tags: chosen.clone(),
-                narrowed,
-                sent_at: self.now,
-                left_out,
-                invalid: InvalidNames::default(),
-            }));
+            let chosen = self.find_tags(name, &tags.iter().map(|(tag, _)| *tag).collect::<Vec<_>>());
             for (tag, content) in tags.iter().filter(|(tag, _)| chosen.contains(&tag.parse().unwrap())) {
                 self.find(Finding::Image(self.observed(name, tag, content, self.now)));
             }
-            self.find(Finding::Closed(repository));
+            self.find(Finding::Closed(name.parse().unwrap()));
         }
         self.find(Finding::Done(if is_complete { Coverage::Whole } else { Coverage::Partial }));
+    }
+
+    fn find_repositories(&mut self, names: &[&str]) {
+        let names = names.iter().map(|name| name.parse().unwrap()).collect();
+        let (unmatched, invalid, sent_at) = (BTreeSet::new(), InvalidNames::default(), self.now);
+        self.find(Finding::Repositories { names, unmatched, invalid, sent_at });
+    }
+
+    /// Finds the list of tags of a repository; returns those that are chosen.
+    fn find_tags(&mut self, name: &str, tags: &[&str]) -> BTreeSet<Tag> {
+        let repository: RepositoryName = name.parse().unwrap();
+        self.find(Finding::Opened(repository.clone()));
+        let listed = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        let choice = self.machine.configuration().unwrap().selection.tags_of(&repository);
+        let (chosen, narrowed) = choice.narrow(listed, &self.dates);
+        let (tags, left_out, invalid) = (chosen.clone(), (0, String::new()), InvalidNames::default());
+        self.find(Finding::Tags(Listed { repository, tags, narrowed, sent_at: self.now, left_out, invalid }));
+        chosen
     }
 
     fn observed(&self, repository: &str, tag: &str, content: &str, sent_at: Timestamp) -> Observed {

@@ -40,6 +40,32 @@ fn a_status_that_had_no_room_stays_while_nothing_is_observed() {
 }
 
 #[test]
+fn a_status_goes_on_after_a_restart_though_a_tag_cannot_be_read() {
+    let bench = published(&[("v1", "A"), ("v2", "B"), ("v3", "C")]);
+    let mut stored = bench.stored();
+    stored.pairs[0].status.images.truncate(1);
+    let mut again = Bench::resumed(orders(1, ""), stored, 5_000);
+    let repository: RepositoryName = "app".parse().unwrap();
+    for _ in 0..3 {
+        again.find_repositories(&["app"]);
+        again.find_tags("app", &["v1", "v2", "v3", "v4"]);
+        for (tag, content) in [("v1", "A"), ("v2", "B"), ("v4", "D")] {
+            again.find(Finding::Image(again.observed("app", tag, content, again.now)));
+        }
+        let failed = FailedRead { code: FailureCode::SourceUnavailable, message: "500".to_owned(), is_of_tag: false };
+        let (tag, sent_at) = ("v3".parse().unwrap(), again.now);
+        again.find(Finding::Unread(Unread { repository: repository.clone(), tag, failed, sent_at }));
+        again.find(Finding::Done(Coverage::Whole));
+        again.copied(Ok(()));
+        again.passes(600);
+    }
+    let status = again.statuses.values().next().expect("it is written again");
+    let shown = status.images.iter().find(|image| image.tag == "v4").map(|image| image.status);
+    assert_eq!(shown, Some(ReplicationState::Complete));
+    assert_eq!(status.summary.complete, 3, "{:?}", status.summary);
+}
+
+#[test]
 fn an_image_in_doubt_is_read_back_however_often_processes_start() {
     let mut bench = Bench::new("");
     bench.compare(&[("app", &[("v1", "1"), ("v2", "1")])], true);

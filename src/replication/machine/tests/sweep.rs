@@ -201,6 +201,93 @@ fn a_request_is_thorough_once() {
 }
 
 #[test]
+fn a_request_that_met_a_source_that_is_down_stays_thorough() {
+    let mut bench = Bench::resumed(Orders { request: Some("now".to_owned()), ..orders(1, "") }, verified(1), 1_000);
+    let down = Problem { stalled: false, reason: reason::SOURCE_UNREADABLE, message: "no answer".to_owned() };
+    bench.find(Finding::Problem(down));
+    bench.find(Finding::Done(Coverage::Partial));
+    for is_thorough in [true, false] {
+        bench.passes(600);
+        bench.compare(&[("app", &[("v000000", "A")])], true);
+        assert_eq!(bench.looks.pop().unwrap().known == KnownLooks::All, is_thorough);
+    }
+}
+
+#[test]
+fn a_repository_that_a_requested_comparison_could_not_list_is_still_owed() {
+    let mut bench = Bench::resumed(Orders { request: Some("now".to_owned()), ..orders(1, "") }, verified(1), 1_000);
+    bench.find_repositories(&["app"]);
+    bench.find(Finding::Done(Coverage::Partial));
+    for is_thorough in [true, false] {
+        bench.passes(600);
+        bench.compare(&[("app", &[("v000000", "A")])], true);
+        assert_eq!(bench.looks.pop().unwrap().known == KnownLooks::All, is_thorough);
+    }
+}
+
+#[test]
+fn a_tag_that_was_pushed_during_a_suspension_is_looked_at_after_it() {
+    let suspended = |is_suspended: bool, generation: i64| {
+        let spec = SPEC.replace("interval", &format!("suspend: {is_suspended}, interval")).replace("RULE", "");
+        let spec: ReplicationConfigurationSpec = serde_saphyr::from_str(&spec).unwrap();
+        let configuration = parse_configuration("a", "c", &spec).map(Arc::new);
+        Event::Orders(Arc::new(Orders { configuration, ..orders(generation, "") }))
+    };
+    let mut bench = Bench::resumed(orders(1, ""), verified(1_000), 1_000);
+    let tags: Vec<(String, &str)> = (0..1_000).map(|number| (tag(number).to_string(), "A")).collect();
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(tag, content)| (tag.as_str(), *content)).collect();
+    bench.compare(&[("app", &tags)], true);
+    bench.step(suspended(true, 2));
+    let hinted = vec![("app".parse().unwrap(), tag(7), None)];
+    bench.step(Event::Hints(Hints { tags: hinted, ..Hints::default() }));
+    bench.step(suspended(false, 3));
+    bench.compare(&[("app", &tags)], true);
+    let (KnownLooks::Only(due) | KnownLooks::WithinBudget(due)) = bench.looks.pop().unwrap().known else { return };
+    assert!(due.contains(&tag(7)), "{due:?}");
+}
+
+#[test]
+fn after_an_invalid_spec_every_tag_is_looked_at_as_no_hint_came() {
+    let mut bench = Bench::resumed(orders(1, ""), verified(1), 1_000);
+    bench.compare(&[("app", &[("v000000", "A")])], true);
+    let invalid = orders(2, "tagFilters: [{filter: '[', filterType: REGEX_MATCH}],");
+    assert!(invalid.configuration.is_err());
+    bench.step(Event::Orders(Arc::new(invalid)));
+    bench.step(Event::Orders(Arc::new(orders(3, ""))));
+    bench.compare(&[("app", &[("v000000", "A")])], true);
+    assert_eq!(bench.looks.pop().unwrap().known, KnownLooks::All);
+}
+
+#[test]
+fn a_look_that_shows_the_old_digest_leaves_a_pushed_tag_in_doubt() {
+    let mut bench = Bench::resumed(orders(1, ""), verified(2), 1_000);
+    bench.compare(&[("app", &[("v000000", "A"), ("v000001", "A")])], true);
+    for tag in ["v000000", "v000001"] {
+        let observed = bench.observed("app", tag, "A", bench.now);
+        let is_other = tag == "v000001";
+        let looked = if is_other { Looked::SeenOtherwise(observed) } else { Looked::Seen(observed) };
+        bench.step(Event::Looked(looked));
+    }
+    bench.passes(600);
+    bench.compare(&[("app", &[("v000000", "A"), ("v000001", "A")])], true);
+    assert_eq!(bench.looks.pop().unwrap().known, KnownLooks::WithinBudget([tag(1)].into()));
+}
+
+#[test]
+fn a_look_that_shows_another_push_leaves_no_doubt() {
+    let mut bench = Bench::resumed(orders(1, ""), verified(1), 1_000);
+    bench.compare(&[("app", &[("v000000", "A")])], true);
+    let observed = bench.observed("app", "v000000", "B", bench.now);
+    bench.step(Event::Looked(Looked::SeenOtherwise(observed)));
+    bench.passes(10);
+    assert!(bench.copying().contains(&digest("B")));
+    bench.copied(Ok(()));
+    bench.passes(600);
+    bench.compare(&[("app", &[("v000000", "B")])], true);
+    assert_eq!(bench.looks.pop().unwrap().known, KnownLooks::WithinBudget(BTreeSet::new()));
+}
+
+#[test]
 fn what_is_new_open_or_in_doubt_is_looked_at_in_any_case() {
     let mut sweeping = Sweeping::new("c", 1_000, "");
     let mut spent = budget();
@@ -276,15 +363,46 @@ fn a_notified_tag_is_looked_at_at_once_whatever_the_sweep_does() {
     assert!(sweeping.bench.copying().contains(&digest("B")));
 }
 
-/// Has a sweep of which a look failed; returns its tag, too.
+/// Has a sweep of which each look fails until there is none; returns the first tag, too.
 fn unreadable() -> ([Sweeping; 1], Budget, Tag) {
     let (mut running, mut budget) = ([Sweeping::new("c", 1_000, "")], budget());
     running[0].compare(&mut budget);
     let bench = &mut running[0].bench;
-    let (repository, failed) = bench.sweeps.pop_front().unwrap();
+    let first = bench.sweeps[0].1.clone();
+    let mut failures = 0;
+    while let Some((repository, failed)) = bench.sweeps.pop_front() {
+        bench.step(Event::Swept(Looked::Unreadable(repository, failed), None));
+        failures += 1;
+    }
+    assert!(failures < 40, "{failures}");
+    (running, budget, first)
+}
+
+#[test]
+fn an_unreadable_repository_does_not_keep_the_sweep_from_the_others() {
+    let mut bench = Bench::new("");
+    let tags: Vec<String> = (0..50).map(|number| tag(number).to_string()).collect();
+    let tags: Vec<(&str, &str)> = tags.iter().map(|tag| (tag.as_str(), "A")).collect();
+    bench.compare(&[("app", &tags), ("broken", &tags), ("last", &tags)], true);
+    while !bench.copies.is_empty() {
+        bench.copied(Ok(()));
+    }
+    bench.passes(600);
+    // The list of one repository fails: no comparison is whole.
     bench.sweeps.clear();
-    bench.step(Event::Swept(Looked::Unreadable(repository, failed.clone()), None));
-    (running, budget, failed)
+    bench.find_repositories(&["app", "broken", "last"]);
+    bench.find(Finding::Done(Coverage::Partial));
+    let mut looked: BTreeMap<String, usize> = BTreeMap::new();
+    while let Some((repository, tag)) = bench.sweeps.pop_front() {
+        *looked.entry(repository.to_string()).or_default() += 1;
+        let observed = bench.observed(repository.as_str(), tag.as_str(), "A", bench.now);
+        let is_broken = repository.as_str() == "broken";
+        let answer = if is_broken { Looked::Unreadable(repository, tag) } else { Looked::Seen(observed) };
+        bench.step(Event::Swept(answer, None));
+    }
+    assert_eq!((looked["app"], looked["last"]), (50, 50), "{looked:?}");
+    assert!((16..48).contains(&looked["broken"]), "{looked:?}");
+    assert!(bench.swept.is_some(), "the round has ended");
 }
 
 #[test]
