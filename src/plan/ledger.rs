@@ -103,7 +103,7 @@ impl Ledger {
             if mode == ReferrersMode::Ignore {
                 row.referrers = ReferrersRow::default();
             }
-            row.referrers.copying = Some(row.referrers.seen.clone());
+            row.referrers.copying = row.referrers.seen.clone();
         });
     }
 

@@ -89,8 +89,8 @@ pub(super) struct TagAbsence {
 pub struct ReferrersRow {
     /// The fingerprints at the source, as last observed.
     pub(super) seen: Referred,
-    /// The fingerprints at the begin of the copy that is under way.
-    pub(super) copying: Option<Referred>,
+    /// The fingerprints at the begin of the copy that is under way; without one they are empty.
+    pub(super) copying: Referred,
     /// The fingerprints at the last verification.
     pub verified: Referred,
 }
@@ -98,7 +98,7 @@ pub struct ReferrersRow {
 impl ReferrersRow {
     /// Takes the end of a copy that saw this list. What was observed since its begin is newer.
     pub(super) fn copied(&mut self, listed: Option<String>) {
-        let copying = self.copying.take().unwrap_or_default();
+        let copying = std::mem::take(&mut self.copying);
         let is_newest = self.seen == copying;
         self.verified = match listed {
             Some(listed) => copying.with_list(listed),

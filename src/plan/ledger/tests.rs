@@ -45,6 +45,12 @@ fn recount(ledger: &Ledger) -> Counts {
     counts
 }
 
+/// There is one for each tag and destination, and an allocator rounds up.
+#[test]
+fn a_row_takes_no_more_than_128_bytes() {
+    assert!(size_of::<Row>() <= 128, "{}", size_of::<Row>());
+}
+
 #[test]
 fn an_image_is_copied_once_and_again_only_when_its_tag_moves() {
     let (mut ledger, one, two) = (Ledger::default(), Digest::sha256(b"1"), Digest::sha256(b"2"));
