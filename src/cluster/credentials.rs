@@ -11,23 +11,58 @@ use secrecy::SecretString;
 use super::call::{CallError, call};
 use crate::api::{REGISTRY_HOST, Registry};
 use crate::registry::{Credentials, DockerConfig, Logins};
+use crate::replication::Unusable;
 use crate::terms::{CaReference, OBJECT_NAME, reason};
 
-/// The failure to read credentials. The message names the Secret, never its content; absent and forbidden Secrets read
-/// the same.
+/// The failure to read a Secret or ConfigMap. The message names the object, never its content.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct CredentialsError {
-    /// One of [`crate::terms::reason`].
-    pub reason: &'static str,
-    /// The message of the condition, with the remedy.
-    pub message: String,
+pub(crate) enum CredentialsError {
+    /// A person has to change something. Absent and forbidden objects read the same.
+    #[error("{message}")]
+    Invalid {
+        /// One of [`crate::terms::reason`].
+        reason: &'static str,
+        /// The message of the condition, with the remedy.
+        message: String,
+    },
+    /// The API server did not say what the object holds: a later read may succeed though nothing is changed.
+    #[error("{kind} {name} cannot be read now, as the API server does not answer: it is read again by itself")]
+    Unanswered {
+        /// `Secret` or `ConfigMap`.
+        kind: &'static str,
+        /// The name of the object.
+        name: String,
+        /// The failure of the call.
+        #[source]
+        cause: CallError,
+    },
+}
+
+impl CredentialsError {
+    fn invalid(reason: &'static str, message: String) -> Self {
+        Self::Invalid { reason, message }
+    }
+
+    /// Returns true if the API server did not answer: the error says nothing about the object.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
+    }
+}
+
+impl From<CredentialsError> for Unusable {
+    fn from(error: CredentialsError) -> Self {
+        let reason = match error {
+            CredentialsError::Invalid { reason, .. } => reason,
+            CredentialsError::Unanswered { .. } => reason::UNREACHABLE,
+        };
+        Self { reason, message: error.to_string() }
+    }
 }
 
 /// Returns the credentials and the CA bundle of `registry`, whose canonical host is `host`.
 ///
 /// # Errors
-/// [`CredentialsError`] if an object is absent, of the wrong form, or not bound to `host`.
+/// [`CredentialsError`] if an object is absent, of the wrong form, not bound to `host`, or cannot be read now.
 pub(crate) async fn registry_credentials(
     client: &Client,
     registry: &Registry,
@@ -53,7 +88,7 @@ pub(crate) async fn registry_credentials(
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
             let map = call(maps.get(&reference.name))
                 .await
-                .map_err(|error| unreadable("ConfigMap", &reference.name, &error))?;
+                .map_err(|error| unreadable("ConfigMap", &reference.name, error))?;
             let value =
                 map.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.clone().into_bytes());
             Some(value.ok_or_else(|| missing_ca("ConfigMap", &reference.name, &reference.key))?)
@@ -74,7 +109,6 @@ pub(crate) async fn missing_reference(client: &Client, registry: &Registry) -> O
         Some(CaReference::ConfigMap(reference)) => (None, Some(reference.name.as_str())),
         None => (None, None),
     };
-    let is_missing = |error: &CallError| error.is_not_found() || error.is_forbidden();
     for name in [credentials, ca_secret].into_iter().flatten() {
         if let Err(error) = check_name("Secret", name) {
             return Some(error);
@@ -82,20 +116,20 @@ pub(crate) async fn missing_reference(client: &Client, registry: &Registry) -> O
         if let Err(error) = call(secrets.get_metadata(name)).await
             && is_missing(&error)
         {
-            return Some(unreadable("Secret", name, &error));
+            return Some(unreadable("Secret", name, error));
         }
     }
     if let Err(error) = check_name("ConfigMap", ca_map?) {
         return Some(error);
     }
     let error = call(maps.get_metadata(ca_map?)).await.err().filter(is_missing)?;
-    Some(unreadable("ConfigMap", ca_map?, &error))
+    Some(unreadable("ConfigMap", ca_map?, error))
 }
 
 /// Returns the token that senders of notifications for `registry` must present; `None` if it takes no notifications.
 ///
 /// # Errors
-/// [`CredentialsError`] if the Secret is absent or holds no token of at least 16 characters.
+/// [`CredentialsError`] if the Secret is absent, holds no token of at least 16 characters, or cannot be read now.
 pub(crate) async fn notification_token(
     client: &Client,
     registry: &Registry,
@@ -107,10 +141,10 @@ pub(crate) async fn notification_token(
     let secret = read_secret(client, &registry.namespace().unwrap_or_default(), name).await?;
     match secret.data.as_ref().and_then(|data| data.get("token")) {
         Some(token) if token.0.len() >= MIN_TOKEN_LENGTH => Ok(Some(token.0.clone())),
-        _ => Err(CredentialsError {
-            reason: reason::SECRET_INVALID,
-            message: format!("Secret {name} needs the key token with at least {MIN_TOKEN_LENGTH} characters"),
-        }),
+        _ => Err(CredentialsError::invalid(
+            reason::SECRET_INVALID,
+            format!("Secret {name} needs the key token with at least {MIN_TOKEN_LENGTH} characters"),
+        )),
     }
 }
 
@@ -118,8 +152,7 @@ fn parse_logins(secret: &Secret, host: &str) -> Result<Logins, CredentialsError>
     let name = secret.name_any();
     let none = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&none);
-    let invalid =
-        |what: &str| CredentialsError { reason: reason::SECRET_INVALID, message: format!("Secret {name} {what}") };
+    let invalid = |what: &str| CredentialsError::invalid(reason::SECRET_INVALID, format!("Secret {name} {what}"));
     match secret.type_.as_deref().unwrap_or("Opaque") {
         kind @ ("kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg") => {
             let key = if kind.ends_with("json") { ".dockerconfigjson" } else { ".dockercfg" };
@@ -131,19 +164,17 @@ fn parse_logins(secret: &Secret, host: &str) -> Result<Logins, CredentialsError>
                 return Ok(logins);
             }
             let unused = logins.unused().map(|unused| format!(" ({unused})")).unwrap_or_default();
-            Err(CredentialsError {
-                reason: reason::SECRET_NOT_BOUND_TO_HOST,
-                message: format!("Secret {name} has no login for host {host}{unused}: add one under auths"),
-            })
+            Err(CredentialsError::invalid(
+                reason::SECRET_NOT_BOUND_TO_HOST,
+                format!("Secret {name} has no login for host {host}{unused}: add one under auths"),
+            ))
         }
         "kubernetes.io/basic-auth" | "Opaque" => {
             if secret.annotations().get(REGISTRY_HOST).map(String::as_str) != Some(host) {
-                return Err(CredentialsError {
-                    reason: reason::SECRET_NOT_BOUND_TO_HOST,
-                    message: format!(
-                        "Secret {name} is not bound to this registry: annotate it with {REGISTRY_HOST}: {host}"
-                    ),
-                });
+                return Err(CredentialsError::invalid(
+                    reason::SECRET_NOT_BOUND_TO_HOST,
+                    format!("Secret {name} is not bound to this registry: annotate it with {REGISTRY_HOST}: {host}"),
+                ));
             }
             let text = |key: &str| utf8(data, key).ok_or_else(|| invalid(&format!("needs the key {key}")));
             let (username, password) = (text("username")?, SecretString::from(text("password")?));
@@ -168,7 +199,7 @@ fn utf8(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
 pub(super) async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
     check_name("Secret", name)?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, &error))
+    call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, error))
 }
 
 /// Refuses a name that no object can have: an object that was created before names had a pattern may hold one.
@@ -176,23 +207,27 @@ fn check_name(kind: &str, name: &str) -> Result<(), CredentialsError> {
     if OBJECT_NAME.matches(name) {
         return Ok(());
     }
-    Err(CredentialsError { reason: reason::SECRET_NOT_FOUND, message: format!("{name:?} is not the name of a {kind}") })
+    Err(CredentialsError::invalid(reason::SECRET_NOT_FOUND, format!("{name:?} is not the name of a {kind}")))
 }
 
-fn unreadable(kind: &str, name: &str, error: &CallError) -> CredentialsError {
-    let message = if error.is_not_found() || error.is_forbidden() {
-        format!("{kind} {name} does not exist in this namespace, or the operator may not read it")
-    } else {
-        format!("{kind} {name} cannot be read now: the API server does not answer as it should")
-    };
-    CredentialsError { reason: reason::SECRET_NOT_FOUND, message }
+/// Returns true if the API server has answered that the operator gets no such object: it does not exist, or may not be
+/// read. A missing permission does not pass by itself, and may have been withdrawn on purpose: content that was read
+/// before is not used any more.
+fn is_missing(error: &CallError) -> bool {
+    error.is_not_found() || error.is_forbidden()
+}
+
+fn unreadable(kind: &'static str, name: &str, error: CallError) -> CredentialsError {
+    if is_missing(&error) {
+        let message = format!("{kind} {name} does not exist in this namespace, or the operator may not read it");
+        return CredentialsError::invalid(reason::SECRET_NOT_FOUND, message);
+    }
+    CredentialsError::Unanswered { kind, name: name.to_owned(), cause: error }
 }
 
 fn missing_ca(kind: &str, name: &str, key: &str) -> CredentialsError {
-    CredentialsError {
-        reason: reason::CA_INVALID,
-        message: format!("{kind} {name} lacks the key {key} with the CA certificates"),
-    }
+    let message = format!("{kind} {name} lacks the key {key} with the CA certificates");
+    CredentialsError::invalid(reason::CA_INVALID, message)
 }
 
 const MIN_TOKEN_LENGTH: usize = 16;
@@ -207,6 +242,32 @@ mod tests {
         serde_saphyr::from_str(yaml).unwrap()
     }
 
+    /// Returns reason and message of a Secret that cannot be used.
+    fn refusal<T>(parsed: Result<T, CredentialsError>) -> (&'static str, String) {
+        let Unusable { reason, message } = parsed.err().unwrap().into();
+        (reason, message)
+    }
+
+    #[test]
+    fn an_api_server_that_does_not_answer_says_nothing_about_a_secret() {
+        let answered = |code| {
+            let status = kube::core::Status::failure("no", "No").with_code(code);
+            CallError::from(kube::Error::Api(status.boxed()))
+        };
+        for answer in [404, 403].map(answered) {
+            let error = unreadable("Secret", "s", answer);
+            assert!(!error.is_unanswered());
+            assert_eq!(Unusable::from(error).reason, reason::SECRET_NOT_FOUND);
+        }
+        for failure in [401, 429, 500, 503, 504].map(answered).into_iter().chain([CallError::Deadline]) {
+            let error = unreadable("Secret", "s", failure);
+            assert!(error.is_unanswered(), "{error:?}");
+            let Unusable { reason, message } = error.into();
+            assert_eq!(reason, reason::UNREACHABLE);
+            assert!(message.starts_with("Secret s cannot be read now"), "{message}");
+        }
+    }
+
     #[test]
     fn a_secret_is_used_for_the_host_that_it_is_bound_to_and_no_other() {
         let bound = secret(
@@ -215,23 +276,21 @@ mod tests {
         );
         assert!(parse_logins(&bound, "r.example.com:5000").is_ok());
         for host in ["r.example.com", "evil.example.com:5000", ""] {
-            let refused = parse_logins(&bound, host).err().unwrap();
-            assert_eq!(refused.reason, reason::SECRET_NOT_BOUND_TO_HOST);
+            assert_eq!(refusal(parse_logins(&bound, host)).0, reason::SECRET_NOT_BOUND_TO_HOST);
         }
         let unbound =
             secret("{metadata: {name: s}, type: kubernetes.io/basic-auth, data: {username: dQ==, password: cA==}}");
-        assert_eq!(parse_logins(&unbound, "r").err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
+        assert_eq!(refusal(parse_logins(&unbound, "r")).0, reason::SECRET_NOT_BOUND_TO_HOST);
     }
 
     #[test]
     fn a_secret_of_another_type_or_without_its_keys_is_named_and_not_shown() {
         let tls = secret("{metadata: {name: s}, type: kubernetes.io/tls, data: {tls.key: c2VjcmV0}}");
-        let refused = parse_logins(&tls, "r").err().unwrap();
-        assert_eq!(refused.reason, reason::SECRET_INVALID);
+        assert_eq!(refusal(parse_logins(&tls, "r")).0, reason::SECRET_INVALID);
         let half = secret(
             "{metadata: {name: s, annotations: {transship.dev/registry-host: r}}, type: Opaque, data: {username: dQ==}}",
         );
-        assert!(parse_logins(&half, "r").err().unwrap().message.contains("password"));
+        assert!(refusal(parse_logins(&half, "r")).1.contains("password"));
     }
 
     #[test]
@@ -263,9 +322,9 @@ mod tests {
         };
         assert_eq!((user("team/app"), user("teams/app"), logins.unused()), ("t".to_owned(), "a".to_owned(), None));
 
-        let unreadable = of(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"},"other":{"auth":"YTpw"}}}"#).err().unwrap();
-        assert!(unreadable.message.contains("its entry r.example cannot be read"), "{}", unreadable.message);
-        assert!(!unreadable.message.contains("secret"), "{}", unreadable.message);
-        assert_eq!(of(r#"{"auths":{}}"#).err().unwrap().reason, reason::SECRET_NOT_BOUND_TO_HOST);
+        let (_, message) = refusal(of(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"},"other":{"auth":"YTpw"}}}"#));
+        assert!(message.contains("its entry r.example cannot be read"), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+        assert_eq!(refusal(of(r#"{"auths":{}}"#)).0, reason::SECRET_NOT_BOUND_TO_HOST);
     }
 }

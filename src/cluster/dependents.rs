@@ -29,14 +29,17 @@ struct References {
 }
 
 impl Dependents {
-    /// Records the references of a configuration.
-    pub(crate) fn record(&mut self, object: &ReplicationConfiguration) {
+    /// Records the references of a configuration. Returns true if another object of its name was recorded before: that
+    /// one does not exist any more.
+    pub(crate) fn record(&mut self, object: &ReplicationConfiguration) -> bool {
         let configuration =
             NamespacedName { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
         let references = References::of(object, &configuration.namespace);
-        if self.configurations.get(&configuration) == Some(&references) {
-            return;
+        let earlier = self.configurations.get(&configuration);
+        if earlier == Some(&references) {
+            return false;
         }
+        let is_replaced = earlier.is_some_and(|earlier| earlier.uid != references.uid);
         self.forget(&configuration);
         let configuration = Arc::new(configuration);
         for registry in &references.registries {
@@ -47,6 +50,7 @@ impl Dependents {
         }
         self.by_uid.insert(references.uid.clone(), configuration.clone());
         self.configurations.insert(configuration, references);
+        is_replaced
     }
 
     /// Forgets a configuration that does not exist any more.
@@ -122,6 +126,16 @@ mod tests {
 
     fn named(namespace: &str, name: &str) -> NamespacedName {
         NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn a_configuration_that_replaces_another_of_its_name_is_noticed() {
+        let (mut dependents, mut other) = (Dependents::default(), configuration("one", "c"));
+        assert!(!dependents.record(&configuration("one", "b")) && !dependents.record(&configuration("one", "b")));
+        assert!(!dependents.record(&other), "its spec has changed");
+        other.metadata.uid = Some("another".to_owned());
+        assert!(dependents.record(&other) && !dependents.record(&other));
+        assert_eq!((dependents.of_uid("uid-one"), dependents.of_uid("another")), (None, Some(&named("a", "one"))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kube::{Client, ResourceExt};
 use url::Url;
 
-use super::credentials::{missing_reference, registry_credentials};
+use super::credentials::{CredentialsError, missing_reference, registry_credentials};
 use crate::api::Registry;
 use crate::image::hex;
 use crate::locked::Locked;
@@ -35,6 +35,8 @@ struct Known {
     read_at: Instant,
     /// True if the Secrets may say something else by now.
     is_doubted: bool,
+    /// The time of the last read of the Secrets that the API server did not answer, if none has succeeded since.
+    unanswered_at: Option<Instant>,
     /// The time of the last check that passed.
     passed_at: Option<Instant>,
 }
@@ -46,10 +48,12 @@ impl Registries {
     }
 
     /// Returns the client of `registry`. Its Secrets are read again when they were last read more than [`MAX_AGE`] ago;
-    /// while they say the same, the client stays the same, with its tokens and connections.
+    /// while they say the same, the client stays the same, with its tokens and connections. It also stays while the API
+    /// server does not answer.
     ///
     /// # Errors
-    /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used.
+    /// [`Unusable`] if the spec, a Secret or the CA bundle cannot be used, or if the API server does not answer while
+    /// there is no client of this spec yet.
     pub(crate) async fn client(&self, registry: &Registry) -> Result<registry::Client, Unusable> {
         self.known(registry, |known| known.client.clone()).await
     }
@@ -93,27 +97,20 @@ impl Registries {
             return Err(unknown_host(&url));
         }
         let host = credential_host(&url);
-        let (logins, ca_bundle) = registry_credentials(&self.kubernetes, registry, &host)
-            .await
-            .map_err(|error| Unusable { reason: error.reason, message: error.message })?;
+        let (logins, ca_bundle) = match registry_credentials(&self.kubernetes, registry, &host).await {
+            Ok(read) => read,
+            Err(error) => return self.last(registry, &error, take).ok_or_else(|| error.into()),
+        };
         let fingerprint = fingerprint(&logins, ca_bundle.as_deref());
         let mut known = self.known.lock();
         if let Some(present) = known.get_mut(&uid)
             && present.generation == generation
             && present.fingerprint == fingerprint
         {
-            (present.read_at, present.is_doubted) = (Instant::now(), false);
+            (present.read_at, present.is_doubted, present.unanswered_at) = (Instant::now(), false, None);
             return Ok(take(present));
         }
-        let limits = &registry.spec.limits;
-        let options = RegistryOptions {
-            url,
-            logins,
-            ca_bundle,
-            trusted_hosts: registry.spec.trusted_hosts.clone(),
-            limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
-            templates: registry.spec.repository_templates.clone(),
-        };
+        let options = options(registry, url, logins, ca_bundle);
         let client = match known.get(&uid) {
             Some(earlier) => earlier.client.successor(options.clone(), self.egress.clone()),
             None => registry::Client::new(options.clone(), self.egress.clone()),
@@ -122,11 +119,34 @@ impl Registries {
             reason: if error.kind == ErrorKind::Configuration { reason::CA_INVALID } else { reason_of(&error) },
             message: error.message,
         })?;
-        let read_at = Instant::now();
-        let made = Known { generation, fingerprint, client, options, read_at, is_doubted: false, passed_at: None };
+        let made = Known {
+            generation,
+            fingerprint,
+            client,
+            options,
+            read_at: Instant::now(),
+            is_doubted: false,
+            unanswered_at: None,
+            passed_at: None,
+        };
         let taken = take(&made);
         known.insert(uid, made);
         Ok(taken)
+    }
+
+    /// Takes from the last client of `registry`, with its present spec, if `error` says nothing about the Secrets.
+    fn last<T>(&self, registry: &Registry, error: &CredentialsError, take: impl Fn(&Known) -> T) -> Option<T> {
+        let mut known = self.known.lock();
+        let last = known.get_mut(&registry.uid().unwrap_or_default());
+        let last = last.filter(|last| error.is_unanswered() && last.generation == registry.metadata.generation)?;
+        last.unanswered_at = Some(Instant::now());
+        Some(take(last))
+    }
+
+    /// Returns true if the API server did not answer the last read of the Secrets of the Registry with this uid: they
+    /// may hold other credentials than its client uses.
+    pub(crate) fn is_unanswered(&self, uid: &str) -> bool {
+        self.known.lock().get(uid).is_some_and(|known| known.unanswered_at.is_some())
     }
 
     /// Returns true if the administrator lets the namespace of `registry` use its host.
@@ -198,8 +218,7 @@ impl Registries {
 
     /// Returns the Secret or ConfigMap that `registry` names and that does not exist. No content is read.
     pub(crate) async fn missing_reference(&self, registry: &Registry) -> Option<Unusable> {
-        let missing = missing_reference(&self.kubernetes, registry).await?;
-        Some(Unusable { reason: missing.reason, message: missing.message })
+        missing_reference(&self.kubernetes, registry).await.map(Unusable::from)
     }
 
     /// Drops the client of a Registry object that does not exist any more.
@@ -210,7 +229,8 @@ impl Registries {
 
 impl Known {
     fn is_fresh(&self) -> bool {
-        self.read_at.elapsed() < if self.is_doubted { MIN_AGE } else { MAX_AGE }
+        self.unanswered_at.is_some_and(|at| at.elapsed() < UNANSWERED_PAUSE)
+            || self.read_at.elapsed() < if self.is_doubted { MIN_AGE } else { MAX_AGE }
     }
 }
 
@@ -234,6 +254,18 @@ fn unknown_host(url: &Url) -> Unusable {
     Unusable { reason: reason::HOST_UNKNOWN, message }
 }
 
+fn options(registry: &Registry, url: Url, logins: Logins, ca_bundle: Option<Vec<u8>>) -> RegistryOptions {
+    let limits = &registry.spec.limits;
+    RegistryOptions {
+        url,
+        logins,
+        ca_bundle,
+        trusted_hosts: registry.spec.trusted_hosts.clone(),
+        limits: RequestLimits::new(limits.concurrency, limits.requests_per_second, limits.bandwidth),
+        templates: registry.spec.repository_templates.clone(),
+    }
+}
+
 /// Returns a hash of logins and CA bundle, which shows changes without keeping the secrets.
 fn fingerprint(logins: &Logins, ca_bundle: Option<&[u8]>) -> [u8; 32] {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -246,3 +278,100 @@ fn fingerprint(logins: &Logins, ca_bundle: Option<&[u8]>) -> [u8; 32] {
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// The maximum age of Secrets that a registry refuses.
 const MIN_AGE: Duration = Duration::from_secs(15);
+/// The pause after a read of Secrets that the API server did not answer: each may take its whole deadline.
+const UNANSWERED_PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::task::{Context, Poll};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::Service;
+
+    use super::*;
+
+    /// An API server that answers every request with one status code, and with the Secret if that is 200.
+    #[derive(Clone, Default)]
+    struct OneAnswer(Arc<AtomicU16>);
+
+    impl Service<Request<Body>> for OneAnswer {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let secret = json!({"metadata": {"name": "s", "annotations": {"transship.dev/registry-host": "r.example"}},
+                "type": "Opaque", "data": {"username": "dQ==", "password": "cA=="}});
+            let code = self.0.load(Ordering::SeqCst);
+            let body = if code == 200 { secret.to_string() } else { "no".to_owned() };
+            ready(Ok(Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap()))
+        }
+    }
+
+    fn registry(uid: &str, generation: i64) -> Registry {
+        serde_json::from_value(json!({"apiVersion": "transship.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"namespace": "n", "name": "r", "uid": uid, "generation": generation},
+            "spec": {"url": "https://r.example", "credentials": {"secretRef": {"name": "s"}}}}))
+        .unwrap()
+    }
+
+    /// Has the next use of the client read the Secret, as it does after a minute.
+    fn age(registries: &Registries) {
+        let long_ago = Instant::now().checked_sub(MAX_AGE).expect("the machine runs for a minute");
+        for known in registries.known.lock().values_mut() {
+            (known.read_at, known.unanswered_at) = (long_ago, known.unanswered_at.map(|_| long_ago));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_is_kept_while_the_api_server_does_not_answer() {
+        let server = OneAnswer::default();
+        let registries = Registries::new(Client::new(server.clone(), "n"), Arc::default(), HostBindings::default());
+        let known = registry("known", 1);
+        // The answer; the reason why there is no client; true if the Secret may have changed unnoticed.
+        let table = [
+            (200, None, false),
+            (500, None, true),
+            (200, None, false),
+            (401, None, true),
+            (200, None, false),
+            (404, Some(reason::SECRET_NOT_FOUND), false),
+            (403, Some(reason::SECRET_NOT_FOUND), false),
+        ];
+        for (code, expected, is_unanswered) in table {
+            server.0.store(code, Ordering::SeqCst);
+            age(&registries);
+            let refusal = registries.client(&known).await.err().map(|unusable| unusable.reason);
+            assert_eq!((refusal, registries.is_unanswered("known")), (expected, is_unanswered), "{code}");
+        }
+
+        server.0.store(500, Ordering::SeqCst);
+        for without_client in [registry("new", 1), registry("known", 2)] {
+            let refusal = registries.client(&without_client).await.err().map(|unusable| unusable.reason);
+            assert_eq!(refusal, Some(reason::UNREACHABLE));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_does_not_answer_is_not_asked_at_every_use() {
+        let server = OneAnswer::default();
+        let registries = Registries::new(Client::new(server.clone(), "n"), Arc::default(), HostBindings::default());
+        let known = registry("known", 1);
+        server.0.store(200, Ordering::SeqCst);
+        assert!(registries.client(&known).await.is_ok());
+        age(&registries);
+        assert!(registries.reads_next(&known));
+        server.0.store(500, Ordering::SeqCst);
+        assert!(registries.client(&known).await.is_ok());
+        assert!(!registries.reads_next(&known));
+    }
+}

@@ -57,6 +57,12 @@ impl RegistryUse {
         self.change(uid, |last| last.is_accepted = Some(false));
     }
 
+    /// Records that a check said nothing about the credentials. Before the first one that did, the state in which the
+    /// process before left them holds: `was_accepted`.
+    pub(crate) fn check_silent(&self, uid: &str, was_accepted: bool) {
+        self.change(uid, |last| last.is_accepted = last.is_accepted.or(Some(was_accepted)));
+    }
+
     /// Returns true if the registry accepted the credentials, and false if it refuses them; `None` before a check.
     pub(crate) fn is_accepted(&self, uid: &str) -> Option<bool> {
         self.0.lock().get(uid).and_then(|last| last.is_accepted)
@@ -95,5 +101,21 @@ mod tests {
         assert!(uses.served("r", at(6)));
         uses.check_passed("r");
         assert!(!uses.check_failed("r", at(7)), "it fails anew");
+    }
+
+    #[test]
+    fn a_check_that_says_nothing_leaves_the_credentials_as_they_were() {
+        let uses = RegistryUse::default();
+        for (uid, was_accepted) in [("ready", true), ("new", false)] {
+            uses.check_silent(uid, was_accepted);
+            uses.check_silent(uid, !was_accepted);
+            assert_eq!(uses.is_accepted(uid), Some(was_accepted), "its status shows the failure by now");
+        }
+        uses.credentials_refused("ready");
+        uses.check_silent("ready", true);
+        assert_eq!(uses.is_accepted("ready"), Some(false));
+        uses.check_passed("ready");
+        uses.check_silent("ready", false);
+        assert_eq!(uses.is_accepted("ready"), Some(true));
     }
 }

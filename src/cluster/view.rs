@@ -131,16 +131,19 @@ impl View {
 
     /// Returns the weight of claims through a Registry: has its registry accepted the credentials?
     pub(crate) fn standing(&self, registry: &Registry) -> Standing {
-        let is_ready = || {
-            let conditions = registry.status.iter().flat_map(|status| &status.conditions);
-            conditions.into_iter().any(|c| c.type_ == condition_type::READY && c.status == "True")
-        };
-        let is_accepted = self.uses.is_accepted(&registry.uid().unwrap_or_default()).unwrap_or_else(is_ready);
+        let is_accepted = self.uses.is_accepted(&registry.uid().unwrap_or_default());
+        let is_accepted = is_accepted.unwrap_or_else(|| is_ready(registry));
         match (is_accepted && self.registries.may_use_host(registry), &registry.spec.credentials) {
             (false, _) => Standing::Unproven,
             (true, None) => Standing::Anonymous,
             (true, Some(_)) => Standing::Accepted,
         }
+    }
+
+    /// Records that a check says nothing about the credentials of a Registry. Its status, which is about to show this
+    /// check, says so far if they were accepted.
+    pub(crate) fn keep_standing(&self, registry: &Registry) {
+        self.uses.check_silent(&registry.uid().unwrap_or_default(), is_ready(registry));
     }
 
     /// Returns the name of the Registry with this uid, if it exists.
@@ -208,17 +211,20 @@ impl Access for View {
             let NamespacedName { namespace, name } = registry;
             let object = self.object(namespace, name)?;
             let (uid, generation) = (object.uid()?, object.metadata.generation);
-            let known = self.tokens.lock().get(&uid).cloned();
-            if let Some(known) = known.filter(|known| known.generation == generation && known.is_fresh()) {
-                return known.token;
+            let known = self.tokens.lock().get(&uid).filter(|known| known.generation == generation).cloned();
+            if let Some(known) = known.as_ref().filter(|known| known.is_fresh()) {
+                return known.token.clone();
             }
             let token = notification_token(&self.client, &object).await.unwrap_or_else(|error| {
-                tracing::warn!(registry = name, namespace, %error, "notifications cannot be authenticated");
-                None
+                // The last one holds while the API server does not answer.
+                let last = known.filter(|_| error.is_unanswered()).and_then(|known| known.token);
+                let is_kept = last.is_some();
+                tracing::warn!(registry = name, namespace, is_kept, %error, "the token of notifications is not read");
+                last
             });
             let known = Token { generation, token: token.clone(), read_at: Instant::now() };
             let mut tokens = self.tokens.lock();
-            tokens.retain(|_, known| known.is_fresh());
+            tokens.retain(|_, known| known.token.is_some() || known.is_fresh());
             tokens.insert(uid, known);
             token
         }
@@ -235,6 +241,11 @@ impl Token {
         // An absent one is looked for again soon, but a flood of notifications still causes few reads.
         self.read_at.elapsed() < if self.token.is_some() { MAX_TOKEN_AGE } else { MAX_ABSENCE_AGE }
     }
+}
+
+fn is_ready(registry: &Registry) -> bool {
+    let mut conditions = registry.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == condition_type::READY && condition.status == "True")
 }
 
 const MAX_TOKEN_AGE: Duration = Duration::from_secs(60);

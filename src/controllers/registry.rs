@@ -119,14 +119,15 @@ async fn answer<T>(work: impl Future<Output = T>, slot: &FairSlot) -> Option<T> 
     tokio::time::timeout(CHECK_DEADLINE - SLOW_AFTER, work).await.ok()
 }
 
-/// Notes what a check says about the credentials; a registry that does not answer says nothing.
+/// Notes what a check says about the credentials; a registry that does not answer says nothing, nor does an API server
+/// that does not answer for the Secret.
 fn note_credentials(registry: &Registry, health: &Health, view: &View) {
     let uid = registry.uid().unwrap_or_default();
     match health {
         Health::Ready { .. } | Health::Odd { .. } => view.uses.check_passed(&uid),
         Health::Failing { reason: reason::REPOSITORY_TEMPLATE_UNSUPPORTED, .. } => view.uses.check_passed(&uid),
         Health::Failing { stalled: true, .. } => view.uses.credentials_refused(&uid),
-        Health::Failing { .. } => {}
+        Health::Failing { .. } => view.keep_standing(registry),
     }
 }
 
@@ -159,12 +160,14 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
             view.registries.passed(&uid);
             Health::Odd { message: error.message }
         }
-        Some(Err(error)) => {
-            if error.kind == ErrorKind::Unauthorized {
-                view.registries.read_again(&uid);
+        Some(Err(error)) if error.kind == ErrorKind::Unauthorized => {
+            view.registries.read_again(&uid);
+            if view.registries.is_unanswered(&uid) {
+                return failing(reason::UNREACHABLE, format!("{}; {SECRET_UNREAD}", error.message));
             }
             failing(reason_of(&error), error.message)
         }
+        Some(Err(error)) => failing(reason_of(&error), error.message),
         None => {
             let message = format!("{} did not answer within {} s", client.host(), CHECK_DEADLINE.as_secs());
             failing(reason::UNREACHABLE, message)
@@ -172,8 +175,8 @@ async fn check(registry: &Registry, view: &View, slot: &FairSlot) -> Health {
     }
 }
 
-/// Returns the health of a Registry that cannot be used. A host that is unknown may be known again soon, and one that is
-/// kept for other namespaces reads the same.
+/// Returns the health of a Registry that cannot be used. A registry or an API server that does not answer may answer
+/// soon. A host that is unknown may be known again soon, and one that is kept for other namespaces reads the same.
 fn failing(reason: &'static str, message: String) -> Health {
     let stalled = !matches!(reason, reason::UNREACHABLE | reason::HOST_UNKNOWN);
     Health::Failing { stalled, reason, message }
@@ -189,6 +192,9 @@ fn error_policy(registry: Arc<Registry>, _error: &CallError, context: Arc<Contex
     context.errors.back_off(&*registry)
 }
 
+/// The end of the message about credentials that are refused, though the Secret may hold others by now.
+const SECRET_UNREAD: &str =
+    "the Secret cannot be read now, as the API server does not answer: it is read again by itself";
 const UNBOUNDED: u16 = 0;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 const CHECK_DEADLINE: Duration = Duration::from_secs(8);

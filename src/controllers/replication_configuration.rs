@@ -38,13 +38,10 @@ pub(crate) async fn run(
         .reconcile_on(UnboundedReceiverStream::new(wakes))
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone());
-    // A deleted configuration ends, deletes its statuses and releases its claims.
     let deleted = |namespace: &str, name: &str| {
-        context.configurations.end(namespace, name);
         let configuration = NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
         context.dependents.lock().forget(&configuration);
-        context.statuses.forget(namespace, name);
-        context.metrics.forget_configuration(namespace, name);
+        context.end(&configuration);
     };
     context.errors.follow(results, deleted).await;
 }
@@ -56,18 +53,27 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
         return Ok(Action::await_change());
     }
     // Recorded before anything is read: a change that comes meanwhile is not missed.
-    context.dependents.lock().record(&object);
+    let is_replaced = context.dependents.lock().record(&object);
+    let configuration = NamespacedName { namespace: namespace.clone(), name: name.clone() };
+    if is_replaced {
+        context.end(&configuration);
+    }
+    context.drop_stored(&configuration);
     if !context.has_begun() {
         return Ok(Action::await_change());
     }
     let reads_keys = names_public_keys(&object.spec);
     let spec = with_public_keys(&context.view.client, &namespace, &object.spec).await;
-    let (taking, of) = (context.clone(), object.clone());
-    context.configurations.order(orders(&object, spec, &name, &context), move || taking.take_stored(&of));
+    // The last orders stay while the API server does not answer: the spec is not invalid for that.
+    let ordered = spec.map(|spec| {
+        let (taking, of) = (context.clone(), object.clone());
+        context.configurations.order(orders(&object, spec, &name, &context), move || taking.take_stored(&of));
+    });
     let uid = object.uid().unwrap_or_default();
     if let Some(report) = context.statuses.report_of(&namespace, &name, &uid) {
         publish(&object, &namespace, &report, &context).await?;
     }
+    ordered?;
     let number = context.view.stores.configurations.len();
     Ok(Action::requeue(if reads_keys { REREAD_KEYS } else { configuration_interval(number) }))
 }

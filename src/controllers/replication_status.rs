@@ -1,7 +1,7 @@
 //! Reconciles ReplicationStatus objects with the configurations that own them: adopts them at the start, deletes those
 //! without an owner, and has objects written again that another client deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -17,8 +17,8 @@ use crate::cluster::{CallError, watch_config};
 use crate::plan::{Claimant, RepositoryAddress, Standing};
 use crate::policy::{PermissionRequest, Policy, evaluate};
 use crate::registry::canonical_host;
+use crate::replication::StatusNames;
 use crate::replication::machine::StoredPair;
-use crate::replication::{StatusNames, Store};
 use crate::terms::Action;
 
 /// Adopts every status that an earlier process left: pairs for their configurations, and the claims of all
@@ -35,16 +35,8 @@ pub(crate) async fn adopt(context: &Context) -> Result<(), CallError> {
     for pair in &owned {
         seed_claim(context, pair);
     }
-    let mut by_configuration: HashMap<String, Vec<StoredPair>> = HashMap::new();
-    for pair in owned {
-        by_configuration.entry(pair.identity.spec.configuration_ref.uid.clone()).or_default().push(pair);
-    }
-    *context.stored.lock() = by_configuration;
-    for orphan in orphans {
-        if let Err(error) = context.statuses.delete(&orphan.identity).await {
-            tracing::warn!(%error, "failed to delete the status of a configuration that is gone");
-        }
-    }
+    *context.stored.lock() = owned.into_iter().collect();
+    context.delete_statuses(orphans).await;
     Ok(())
 }
 

@@ -12,25 +12,13 @@ use crate::terms::{FailureCode, FailureGroup, ImageStatus, ReplicationState, sho
 /// Returns the images to show, within the bounds of an object: failed ones, then those in progress, then pending ones,
 /// then those that are skipped, then the newest.
 pub(super) fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
-    let mut entries: Vec<(&Tag, LedgerEntry<'_>)> = ledger.entries().collect();
-    entries.sort_by_key(|(tag, entry)| {
-        let (rank, at) = match entry {
-            LedgerEntry::Unread(..) => (0, Timestamp::MIN),
-            LedgerEntry::Row(row) => match &row.state {
-                RowState::Failed(failure) if failure.code.is_skip() => (3, Timestamp::MIN),
-                RowState::Failed(_) => (0, Timestamp::MIN),
-                RowState::InProgress { .. } => (1, Timestamp::MIN),
-                RowState::Pending => (2, Timestamp::MIN),
-                // As a status shows it: the order is the same after a restart.
-                RowState::Complete { at, .. } => (4, whole_seconds(at.get())),
-            },
-        };
-        (rank, Reverse(at), *tag)
-    });
+    let mut shown = first(ledger.entries().filter(|(_, entry)| !is_denied(entry)), MAX_IMAGES);
+    // The group of that cause counts the others, so that what a source lists costs no object of its size before its owner
+    // consents.
+    shown.extend(first(ledger.entries().filter(|(_, entry)| is_denied(entry)), MAX_DENIED));
     let mut size = 0;
     let mut images = Vec::new();
-    let mut denied = 0;
-    for (tag, entry) in entries.into_iter().filter(|(_, entry)| is_listed(entry, &mut denied)).take(MAX_IMAGES) {
+    for ((.., tag), entry) in shown.into_iter().take(MAX_IMAGES) {
         let image = match entry {
             LedgerEntry::Row(row) => image_status(tag, row),
             LedgerEntry::Unread(unread, digest) => unread_status(tag, unread, digest),
@@ -44,13 +32,48 @@ pub(super) fn interesting(ledger: &Ledger) -> Vec<ImageStatus> {
     images
 }
 
-/// Returns true unless it is one more image that is denied: the group of that cause counts them, so that what a source
-/// lists costs no object of its size before its owner consents.
-fn is_listed(entry: &LedgerEntry<'_>, denied: &mut usize) -> bool {
-    let LedgerEntry::Row(Row { state: RowState::Failed(failure), .. }) = entry else { return true };
-    let is_denied = matches!(failure.code, FailureCode::RegistryPermissionDenied | FailureCode::PolicyRevoked);
-    *denied += usize::from(is_denied);
-    !is_denied || *denied <= MAX_DENIED
+/// The place of an image among those of a status.
+type Rank<'a> = (u8, Reverse<Timestamp>, &'a Tag);
+
+fn rank<'a>(tag: &'a Tag, entry: &LedgerEntry<'_>) -> Rank<'a> {
+    let (rank, at) = match entry {
+        LedgerEntry::Unread(..) => (0, Timestamp::MIN),
+        LedgerEntry::Row(row) => match &row.state {
+            RowState::Failed(failure) if failure.code.is_skip() => (3, Timestamp::MIN),
+            RowState::Failed(_) => (0, Timestamp::MIN),
+            RowState::InProgress { .. } => (1, Timestamp::MIN),
+            RowState::Pending => (2, Timestamp::MIN),
+            // As a status shows it: the order is the same after a restart.
+            RowState::Complete { at, .. } => (4, whole_seconds(at.get())),
+        },
+    };
+    (rank, Reverse(at), tag)
+}
+
+/// Returns the first `most` entries by their rank, in memory for no more than these: a ledger may have a hundred thousand.
+fn first<'a>(
+    entries: impl Iterator<Item = (&'a Tag, LedgerEntry<'a>)>,
+    most: usize,
+) -> BTreeMap<Rank<'a>, LedgerEntry<'a>> {
+    let mut first = BTreeMap::new();
+    for (tag, entry) in entries {
+        let rank = rank(tag, &entry);
+        let is_full = first.len() >= most;
+        if is_full && first.last_key_value().is_none_or(|(last, _)| *last <= rank) {
+            continue;
+        }
+        if is_full {
+            first.pop_last();
+        }
+        first.insert(rank, entry);
+    }
+    first
+}
+
+/// Returns true if no policy lets the image go where the rules send it.
+fn is_denied(entry: &LedgerEntry<'_>) -> bool {
+    let LedgerEntry::Row(Row { state: RowState::Failed(failure), .. }) = entry else { return false };
+    matches!(failure.code, FailureCode::RegistryPermissionDenied | FailureCode::PolicyRevoked)
 }
 
 /// Returns the entry of one row in a status.
@@ -129,3 +152,48 @@ const MAX_DENIED: usize = 10;
 const MAX_IMAGES_BYTES: usize = 40_000;
 const MAX_MESSAGE_BYTES: usize = 500;
 const MAX_SAMPLE_TAGS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::RecordedImages;
+
+    fn image(number: usize, kind: u8) -> ImageStatus {
+        let (status, code) = match kind {
+            0 => (ReplicationState::Failed, Some(FailureCode::RegistryPermissionDenied)),
+            1 => (ReplicationState::Failed, Some(FailureCode::SourceUnavailable)),
+            2 => (ReplicationState::Skipped, Some(FailureCode::TagExists)),
+            3 => (ReplicationState::Pending, None),
+            _ => (ReplicationState::Complete, None),
+        };
+        ImageStatus {
+            status,
+            failure_code: code,
+            completed_at: Timestamp::from_second(i64::from(kind)).ok(),
+            ..ImageStatus::pending(format!("v{number}"), Digest::sha256(b"1").to_string())
+        }
+    }
+
+    proptest! {
+        /// The images that are shown are the first of all in their order, but for those that are denied beyond the tenth.
+        #[test]
+        fn the_images_that_are_shown_are_those_of_a_sorted_list(kinds in proptest::collection::vec(0_u8..30, 0..400)) {
+            let images: Vec<ImageStatus> = kinds.iter().enumerate().map(|(number, kind)| image(number, *kind)).collect();
+            let ledger = Ledger::restore(&RecordedImages::Shown, &images, None, Timestamp::UNIX_EPOCH);
+            let mut expected: Vec<(&Tag, LedgerEntry<'_>)> = ledger.entries().collect();
+            expected.sort_by_key(|(tag, entry)| rank(tag, entry));
+            let mut denied = 0;
+            expected.retain(|(_, entry)| {
+                denied += usize::from(is_denied(entry));
+                !is_denied(entry) || denied <= MAX_DENIED
+            });
+            let shown = interesting(&ledger);
+            prop_assert!(shown.len() <= MAX_IMAGES && (shown.len() == expected.len() || shown.len() > 100));
+            let tags: Vec<&str> = shown.iter().map(|image| image.tag.as_str()).collect();
+            let expected: Vec<&str> = expected.iter().map(|(tag, _)| tag.as_str()).take(tags.len()).collect();
+            prop_assert_eq!(tags, expected);
+        }
+    }
+}

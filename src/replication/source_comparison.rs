@@ -46,7 +46,8 @@ impl ComparisonRun<'_> {
     async fn run(&self, configuration: &Configuration) -> Result<Extent, Problem> {
         let client =
             self.sender.observer.access.client(&self.sender.observer.source).await.map_err(|unusable| Problem {
-                stalled: true,
+                // Where the API server did not answer for a Secret, nothing has to be changed.
+                stalled: unusable.reason != reason::UNREACHABLE,
                 reason: reason::REGISTRY_NOT_READY,
                 message: format!("source Registry {}: {}", self.sender.observer.source.name, unusable.message),
             })?;

@@ -14,6 +14,7 @@ mod lag;
 mod lost;
 mod names;
 mod newest;
+mod owed_looks;
 mod probes;
 mod referrers;
 mod replaced;

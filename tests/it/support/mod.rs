@@ -18,6 +18,7 @@ pub mod pages;
 pub mod process;
 pub mod proxy;
 pub mod pusher;
+pub mod refusing_proxy;
 pub mod registry;
 pub mod registry_config;
 pub mod requests;
