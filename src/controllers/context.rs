@@ -257,18 +257,19 @@ mod tests {
 
     #[test]
     fn pairs_of_a_configuration_are_taken_by_its_name_and_uid() {
+        type IsTaken = fn(&str) -> bool;
         let configuration = |name: &str| NamespacedName { namespace: "n".to_owned(), name: name.to_owned() };
         let mut stored: StoredPairs =
             [pair("a", "old", "x"), pair("a", "new", "y"), pair("a", "old", "z"), pair("b", "b", "x")]
                 .into_iter()
                 .collect();
-        let mut take = |name: &str, is_taken: fn(&str) -> bool| {
+        let mut take = |name: &str, is_taken: IsTaken| {
             let taken = stored.take(&configuration(name), is_taken);
             let repositories = taken.iter().map(|pair| pair.identity.spec.source.repository.clone());
             (repositories.collect::<Vec<_>>(), stored.configurations().len())
         };
         // The name; the uids that are taken; the repositories of the pairs; the configurations that have pairs then.
-        let table: [(&str, fn(&str) -> bool, &[&str], usize); 6] = [
+        let table: [(&str, IsTaken, &[&str], usize); 6] = [
             ("c", |_| true, &[], 2),
             ("b", |uid| uid != "b", &[], 2),
             ("a", |uid| uid != "new", &["x", "z"], 2),

@@ -269,8 +269,8 @@ impl Ledger {
 
     /// Returns the bytes of the largest verified image.
     pub fn largest(&self) -> u64 {
-        let bytes = |row: &Box<Row>| if let RowState::Complete { bytes, .. } = row.state { bytes } else { 0 };
-        self.rows.values().map(bytes).max().unwrap_or_default()
+        let bytes = |row: &Row| if let RowState::Complete { bytes, .. } = row.state { bytes } else { 0 };
+        self.rows.values().map(|row| bytes(row)).max().unwrap_or_default()
     }
 
     /// Returns the digest of every row.
