@@ -2,7 +2,6 @@
 
 use kube::Client;
 
-use super::call::CallError;
 use super::credentials::{CredentialsError, read_secret};
 use crate::plan::SpecError;
 use crate::terms::{CosignKey, PublicKeyReference, ReplicationConfigurationSpec, reason};
@@ -11,12 +10,12 @@ use crate::terms::{CosignKey, PublicKeyReference, ReplicationConfigurationSpec, 
 /// [`SpecError`] of a Secret that is absent or lacks the key.
 ///
 /// # Errors
-/// [`CallError`] if the API server does not answer: nothing is known about the spec then.
+/// [`CredentialsError::Unanswered`]: nothing is known about the spec then.
 pub(crate) async fn with_public_keys(
     client: &Client,
     namespace: &str,
     spec: &ReplicationConfigurationSpec,
-) -> Result<Result<ReplicationConfigurationSpec, SpecError>, CallError> {
+) -> Result<Result<ReplicationConfigurationSpec, SpecError>, CredentialsError> {
     let mut spec = spec.clone();
     for rule in &mut spec.rules {
         let cosign = rule.verification.as_mut().map(|verification| &mut verification.cosign);
@@ -29,7 +28,7 @@ pub(crate) async fn with_public_keys(
             Err(CredentialsError::Invalid { reason, message }) => {
                 return Ok(Err(SpecError { reason, message: format!("{field}: {message}") }));
             }
-            Err(CredentialsError::Unanswered { cause, .. }) => return Err(cause),
+            Err(unanswered) => return Err(unanswered),
         }
     }
     Ok(Ok(spec))

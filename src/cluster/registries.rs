@@ -37,6 +37,8 @@ struct Known {
     is_doubted: bool,
     /// The time of the last read of the Secrets that the API server did not answer, if none has succeeded since.
     unanswered_at: Option<Instant>,
+    /// True if what they held cannot be used any more, by the last answer of the API server.
+    is_withdrawn: bool,
     /// The time of the last check that passed.
     passed_at: Option<Instant>,
 }
@@ -107,7 +109,8 @@ impl Registries {
             && present.generation == generation
             && present.fingerprint == fingerprint
         {
-            (present.read_at, present.is_doubted, present.unanswered_at) = (Instant::now(), false, None);
+            (present.read_at, present.unanswered_at) = (Instant::now(), None);
+            (present.is_doubted, present.is_withdrawn) = (false, false);
             return Ok(take(present));
         }
         let options = options(registry, url, logins, ca_bundle);
@@ -127,6 +130,7 @@ impl Registries {
             read_at: Instant::now(),
             is_doubted: false,
             unanswered_at: None,
+            is_withdrawn: false,
             passed_at: None,
         };
         let taken = take(&made);
@@ -134,11 +138,17 @@ impl Registries {
         Ok(taken)
     }
 
-    /// Takes from the last client of `registry`, with its present spec, if `error` says nothing about the Secrets.
+    /// Takes from the last client of `registry`, with its present spec, if `error` says nothing about the Secrets, and
+    /// nothing was withdrawn before.
     fn last<T>(&self, registry: &Registry, error: &CredentialsError, take: impl Fn(&Known) -> T) -> Option<T> {
         let mut known = self.known.lock();
-        let last = known.get_mut(&registry.uid().unwrap_or_default());
-        let last = last.filter(|last| error.is_unanswered() && last.generation == registry.metadata.generation)?;
+        let last = known.get_mut(&registry.uid().unwrap_or_default())?;
+        if !error.is_unanswered() {
+            (last.is_withdrawn, last.unanswered_at) = (true, None);
+        }
+        if last.is_withdrawn || last.generation != registry.metadata.generation {
+            return None;
+        }
         last.unanswered_at = Some(Instant::now());
         Some(take(last))
     }
@@ -230,7 +240,7 @@ impl Registries {
 impl Known {
     fn is_fresh(&self) -> bool {
         self.unanswered_at.is_some_and(|at| at.elapsed() < UNANSWERED_PAUSE)
-            || self.read_at.elapsed() < if self.is_doubted { MIN_AGE } else { MAX_AGE }
+            || (!self.is_withdrawn && self.read_at.elapsed() < if self.is_doubted { MIN_AGE } else { MAX_AGE })
     }
 }
 
@@ -346,6 +356,9 @@ mod tests {
             (200, None, false),
             (404, Some(reason::SECRET_NOT_FOUND), false),
             (403, Some(reason::SECRET_NOT_FOUND), false),
+            (500, Some(reason::UNREACHABLE), false),
+            (200, None, false),
+            (500, None, true),
         ];
         for (code, expected, is_unanswered) in table {
             server.0.store(code, Ordering::SeqCst);

@@ -17,8 +17,8 @@ use super::Context;
 use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
-    APPROVE_DELETIONS, ByRegistry, Claimant, Configuration, ConfigurationReport, NamespacedName, SpecError, Standing,
-    configuration_interval, configuration_status, parse_configuration,
+    APPROVE_DELETIONS, ByRegistry, Claimant, Configuration, ConfigurationReport, NamespacedName, Problem, SpecError,
+    Standing, configuration_interval, configuration_status, parse_configuration,
 };
 use crate::policy::{PermissionRequest, Policy, is_introduced};
 use crate::registry::canonical_host;
@@ -64,18 +64,34 @@ async fn reconcile(object: Arc<ReplicationConfiguration>, context: Arc<Context>)
     }
     let reads_keys = names_public_keys(&object.spec);
     let spec = with_public_keys(&context.view.client, &namespace, &object.spec).await;
-    // The last orders stay while the API server does not answer: the spec is not invalid for that.
-    let ordered = spec.map(|spec| {
-        let (taking, of) = (context.clone(), object.clone());
-        context.configurations.order(orders(&object, spec, &name, &context), move || taking.take_stored(&of));
-    });
+    let unread = match spec {
+        Ok(spec) => {
+            let (taking, of) = (context.clone(), object.clone());
+            context.configurations.order(orders(&object, spec, &name, &context), move || taking.take_stored(&of));
+            None
+        }
+        // The last orders stay while the API server does not answer: the spec is not invalid for that.
+        Err(error) => {
+            tracing::warn!(namespace, name, %error, "the public keys of a configuration are not read");
+            Some(error.to_string())
+        }
+    };
     let uid = object.uid().unwrap_or_default();
-    if let Some(report) = context.statuses.report_of(&namespace, &name, &uid) {
+    let report = context.statuses.report_of(&namespace, &name, &uid);
+    if let Some(report) = report.or_else(|| first_report(&object, unread)) {
         publish(&object, &namespace, &report, &context).await?;
     }
-    ordered?;
     let number = context.view.stores.configurations.len();
     Ok(Action::requeue(if reads_keys { REREAD_KEYS } else { configuration_interval(number) }))
+}
+
+/// Returns the report of a configuration that was never ordered, as its public keys are `unread`. One that an earlier
+/// process has reported about keeps its status.
+fn first_report(object: &ReplicationConfiguration, unread: Option<String>) -> Option<ConfigurationReport> {
+    let is_observed = object.status.as_ref().is_some_and(|status| status.is_observed());
+    let problem = Problem { stalled: false, reason: reason::UNREACHABLE, message: unread.filter(|_| !is_observed)? };
+    let generation = object.metadata.generation;
+    Some(ConfigurationReport { generation, problem: Some(problem), ..ConfigurationReport::default() })
 }
 
 fn orders(

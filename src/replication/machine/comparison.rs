@@ -19,7 +19,7 @@ impl Machine {
             return;
         }
         let (id, request) = (self.next_comparison, self.requested.clone());
-        let is_thorough = self.begins_thoroughly();
+        let (is_thorough, owed) = (self.begins_thoroughly(), self.sweep.take_doubted_repositories());
         self.next_comparison += 1;
         self.comparison = Some(Comparison {
             id,
@@ -30,6 +30,7 @@ impl Machine {
             is_doubtful: false,
             is_partial: false,
             is_thorough,
+            owed,
             has_names: false,
             listed: BTreeSet::new(),
         });
@@ -39,6 +40,7 @@ impl Machine {
 
     pub(super) fn stop_comparison(&mut self) {
         if let Some(comparison) = self.comparison.take() {
+            self.sweep.doubt_repositories(comparison.owed);
             if comparison.is_thorough {
                 self.sweep.doubt_all();
             }
@@ -108,9 +110,9 @@ impl Machine {
         if let Some(comparison) = &mut self.comparison {
             comparison.has_names = true;
         }
-        self.sweep.retain_repositories(&names);
         self.repositories = names;
         self.repositories.extend(self.pairs.repositories().cloned());
+        self.sweep.retain_repositories(&self.repositories);
     }
 
     /// Refuses what cannot go where the rules send it, before anything is copied because of this list.
@@ -158,7 +160,6 @@ impl Machine {
             self.excluded.invalid_tags.insert(listed.repository.clone(), listed.invalid);
         }
         let looks = self.looks_of(&listed.repository, &listed.tags, &keys, now);
-        self.sweep.listed(&listed.repository);
         if let Some(comparison) = &mut self.comparison {
             comparison.listed.insert(listed.repository);
         }
@@ -243,9 +244,7 @@ impl Machine {
         if is_complete {
             self.compared = Some(self.orders.generation);
         }
-        if comparison.is_thorough {
-            self.owe_looks(&comparison);
-        }
+        self.owe_looks(&mut comparison);
         self.begin_sweep(comparison.begun, now);
         // A source that cannot be read whole is compared all the same: the condition says how far that went.
         if !comparison.is_doubtful {
@@ -253,14 +252,16 @@ impl Machine {
         }
     }
 
-    /// Has the next comparison look at every tag that this one, which is thorough, has not listed.
-    fn owe_looks(&mut self, comparison: &Comparison) {
-        if comparison.has_names {
-            let left = self.repositories.difference(&comparison.listed).cloned();
-            self.sweep.doubt_repositories(left.collect());
-        } else {
+    /// Has the next comparison look at every tag that this one owed and has not listed.
+    fn owe_looks(&mut self, comparison: &mut Comparison) {
+        let mut owed = std::mem::take(&mut comparison.owed);
+        if comparison.is_thorough && comparison.has_names {
+            owed.extend(self.repositories.iter().cloned());
+        } else if comparison.is_thorough {
             self.sweep.doubt_all();
         }
+        owed.retain(|repository| self.repositories.contains(repository) && !comparison.listed.contains(repository));
+        self.sweep.doubt_repositories(owed);
     }
 
     fn next_comparison_at(&mut self, now: Timestamp) -> Timestamp {

@@ -54,6 +54,7 @@ impl Machine {
             }
         }
         self.sweep.retain(repository, tags);
+        due.extend(self.sweep.doubted_referrers(repository).cloned());
         looks.known = self.known_looks(repository, due, is_due && with_referrers);
         looks.referrer_tags = self.source_repository(repository).seen.tags();
         looks

@@ -53,14 +53,14 @@ impl Machine {
                 self.apply_options(now);
             }
         }
+        if earlier.configuration.is_err() && self.orders.configuration.is_ok() {
+            self.sweep.doubt_all(); // No hint came meanwhile.
+        }
         if !self.is_active() {
             self.stop_copies(now);
         } else if !was_active {
             // The world went on meanwhile: tags are copied as they are observed from now on.
             self.observe_from = now;
-            if earlier.configuration.is_err() {
-                self.sweep.doubt_all(); // No hint came meanwhile.
-            }
         }
         let are_claims_changed = is_aged || are_standings_changed;
         if are_registries_changed || are_claims_changed || self.orders.dependencies != earlier.dependencies {

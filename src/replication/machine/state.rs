@@ -42,6 +42,8 @@ pub(super) struct Comparison {
     pub(super) is_partial: bool,
     /// True if a person requested it: it observes every tag.
     pub(super) is_thorough: bool,
+    /// The repositories of which it observes every tag in any case.
+    pub(super) owed: BTreeSet<RepositoryName>,
     /// True once the repositories of the source are known.
     pub(super) has_names: bool,
     /// The repositories whose tags were listed.

@@ -4,6 +4,7 @@
 //! the sweep follows a comparison and observes every known tag that was not observed since.
 
 use std::collections::BTreeSet;
+use std::iter::successors;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ impl Machine {
     /// Returns the known tags to observe; those of `due` in any case. Where the sweep asks about referrers, it observes
     /// the images, too.
     pub(super) fn known_looks(&self, repository: &RepositoryName, due: BTreeSet<Tag>, asks: bool) -> KnownLooks {
-        if !self.asks_by_sweep() || self.sweep.doubts_all_of(repository) {
+        let is_owed = self.comparison.as_ref().is_some_and(|comparison| comparison.owed.contains(repository));
+        if !self.asks_by_sweep() || is_owed {
             KnownLooks::All
         } else if asks || self.sweep.round.is_some() {
             KnownLooks::Only(due)
@@ -171,9 +173,17 @@ impl Machine {
             let after = place.filter(|(last, _)| last == repository).map(|(_, tag)| tag);
             // A list has the digests of some registries, and none of referrers.
             let asked = if self.asks_now(repository) { Timestamp::MAX } else { before };
-            let images = self.listed_pairs(repository).filter_map(|pair| pair.ledger.next_known(after, asked));
+            // The next comparison looks at what is in doubt.
+            let is_left = |tag: &&Tag| !self.sweep.is_doubted(repository, tag);
+            let images = self.listed_pairs(repository).filter_map(|pair| {
+                successors(pair.ledger.next_known(after, asked), |tag| pair.ledger.next_known(Some(tag), asked))
+                    .find(is_left)
+            });
             let source = self.sources.get(repository).filter(|_| self.listed_pairs(repository).next().is_some());
-            let referrers = source.and_then(|source| source.seen.next_known(after, before));
+            let referrers = source.and_then(|source| {
+                let seen = &source.seen;
+                successors(seen.next_known(after, before), |tag| seen.next_known(Some(tag), before)).find(is_left)
+            });
             Some((repository.clone(), images.chain(referrers).min()?.clone()))
         })
     }

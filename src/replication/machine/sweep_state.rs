@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::image::{RepositoryName, Tag};
+use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 
 /// The sweep of a configuration.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Sweep {
     /// Tags that the next comparison observes.
     doubted: BTreeMap<RepositoryName, BTreeSet<Tag>>,
     doubts: usize,
-    /// True if there were too many of these: the next comparison observes every tag.
+    /// True if the next comparison observes every tag.
     is_all_doubted: bool,
     /// Repositories of which the next comparison that lists them observes every tag.
     doubted_repositories: BTreeSet<RepositoryName>,
@@ -101,25 +101,28 @@ impl Sweep {
         self.doubted_repositories.extend(repositories);
     }
 
-    /// Returns true if every tag of a repository is to be observed.
-    pub(super) fn doubts_all_of(&self, repository: &RepositoryName) -> bool {
-        self.doubted_repositories.contains(repository)
+    /// Returns, once, the repositories of which every tag is to be observed.
+    pub(super) fn take_doubted_repositories(&mut self) -> BTreeSet<RepositoryName> {
+        std::mem::take(&mut self.doubted_repositories)
     }
 
-    /// Records that every tag of a repository is about to be observed that is to be.
-    pub(super) fn listed(&mut self, repository: &RepositoryName) {
-        self.doubted_repositories.remove(repository);
-    }
-
-    /// Forgets the repositories that a complete list lacks.
+    /// Forgets the repositories that are gone.
     pub(super) fn retain_repositories(&mut self, names: &BTreeSet<RepositoryName>) {
         self.doubted_repositories.retain(|repository| names.contains(repository));
     }
 
-    /// Has the next comparison observe a tag.
+    /// Has the next comparison observe a tag. Where too many are in doubt, it observes every tag of the repository that has
+    /// most of them.
     pub(super) fn doubt(&mut self, repository: RepositoryName, tag: Tag) {
-        if self.doubts == MAX_DOUBTS {
-            (self.doubted, self.doubts, self.is_all_doubted) = (BTreeMap::new(), 0, true);
+        if self.doubts == MAX_DOUBTS
+            && let Some(most) = self.doubted.iter().max_by_key(|(_, tags)| tags.len()).map(|(name, _)| name.clone())
+        {
+            self.doubts -= self.doubted.remove(&most).map_or(0, |tags| tags.len());
+            // Hints may name any number of repositories, also such as the source has not.
+            self.is_all_doubted |= self.doubted_repositories.len() >= MAX_DOUBTS;
+            if !self.is_all_doubted {
+                self.doubted_repositories.insert(most);
+            }
         }
         self.doubts += usize::from(self.doubted.entry(repository).or_default().insert(tag));
     }
@@ -133,12 +136,30 @@ impl Sweep {
         }
     }
 
-    /// Forgets the tags that a complete list of a repository lacks.
+    /// Forgets the tags of images that a complete list of a repository lacks.
     pub(super) fn retain(&mut self, repository: &RepositoryName, listed: &BTreeSet<Tag>) {
+        self.retain_where(repository, |tag| is_referrer_tag(tag) || listed.contains(tag));
+    }
+
+    /// Forgets the tags that stand for referrers and that a complete list of these has, with their digest, or lacks.
+    pub(super) fn retain_referrers(&mut self, repository: &RepositoryName, listed: &BTreeMap<Tag, Option<Digest>>) {
+        let is_open = |tag: &Tag| listed.get(tag).is_some_and(Option::is_none);
+        self.retain_where(repository, |tag| !is_referrer_tag(tag) || is_open(tag));
+    }
+
+    /// Returns the tags in doubt that stand for referrers.
+    pub(super) fn doubted_referrers(&self, repository: &RepositoryName) -> impl Iterator<Item = &Tag> {
+        self.doubted.get(repository).into_iter().flatten().filter(|tag| is_referrer_tag(tag))
+    }
+
+    fn retain_where(&mut self, repository: &RepositoryName, is_kept: impl Fn(&Tag) -> bool) {
         let Some(tags) = self.doubted.get_mut(repository) else { return };
         let before = tags.len();
-        tags.retain(|tag| listed.contains(tag));
+        tags.retain(is_kept);
         self.doubts -= before - tags.len();
+        if tags.is_empty() {
+            self.doubted.remove(repository);
+        }
     }
 
     /// Returns true if the next comparison observes a tag.

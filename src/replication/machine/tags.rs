@@ -59,11 +59,8 @@ impl Machine {
                 self.sweep.doubt(place.0, place.1);
             }
             Looked::SeenOtherwise(observed) => {
-                let is_new = self.is_news(&observed);
                 self.take_pushed(&observed, claims, now);
-                if !is_new {
-                    self.sweep.doubt(observed.repository, observed.tag);
-                }
+                self.sweep.doubt(observed.repository, observed.tag);
             }
             Looked::Absent(repository, tag) => {
                 self.take_absent(&repository, &tag, now);
@@ -84,14 +81,6 @@ impl Machine {
         if !self.problems.is_empty() {
             self.compare_soon(now); // A repository that was missing may be the one that was pushed.
         }
-    }
-
-    /// Returns true if some destination that takes a tag has no row with the digest that was observed.
-    fn is_news(&self, observed: &Observed) -> bool {
-        let Observed { repository, tag, digest, .. } = observed;
-        let keys = self.keys(repository, Some(tag));
-        let mut rows = keys.iter().map(|key| self.pairs.id_of(key).and_then(|id| self.pairs[&id].ledger.row(tag)));
-        rows.any(|row| row.is_none_or(|row| row.digest != *digest))
     }
 
     /// Takes the digest of a tag, unless a newer observation is known, and has the image copied where it is not
@@ -188,6 +177,7 @@ impl Machine {
     ) {
         let ids = self.pairs.of_repository(repository).iter();
         let images: BTreeSet<Digest> = ids.flat_map(|id| self.pairs[id].ledger.digests().cloned()).collect();
+        self.sweep.retain_referrers(repository, &tags);
         let seen = &mut self.source_repository(repository).seen;
         let changed = seen.see_tags(tags, now);
         seen.retain(|subject| images.contains(subject));
@@ -199,6 +189,7 @@ impl Machine {
     pub(super) fn take_referrer_tag(&mut self, observed: Observed, is_urgent: bool, now: Timestamp) {
         let Observed { repository, tag, digest, .. } = observed;
         let base = base_of_referrer_tag(&tag);
+        self.sweep.observed(&repository, &tag);
         if self.source_repository(&repository).seen.see_tag(tag, digest, now) {
             self.take_changed_referrers(&repository, &[base].into(), is_urgent, now);
         }

@@ -22,6 +22,7 @@ mod restarted;
 mod run_refusals;
 mod shared_probes;
 mod sweep;
+mod sweep_failures;
 mod usage;
 mod windows;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use transship::api::{Registry, ReplicationConfiguration};
 use transship::terms::ReplicationState;
@@ -47,6 +47,21 @@ async fn verify(scene: &Scene, signer: &CosignSigner) {
         "verification": {"cosign": {"publicKeySecretRef": {"name": "cosign"}}}});
     let spec = Patch::Merge(json!({"spec": {"rules": [rule]}}));
     scene.configurations().patch("all", &PatchParams::default(), &spec).await.unwrap();
+}
+
+/// Creates a configuration with a key that cannot be read now: it says so.
+async fn create_unread(scene: &Scene) {
+    let rule = json!({"name": "all", "destinations": [to("destination")],
+        "repositoryFilters": [{"filter": "other", "filterType": "EXACT_MATCH"}],
+        "verification": {"cosign": {"publicKeySecretRef": {"name": "cosign"}}}});
+    let late = json!({"apiVersion": "transship.dev/v1alpha1", "kind": "ReplicationConfiguration",
+        "metadata": {"name": "late"}, "spec": {"source": {"registryRef": {"name": "source"}}, "rules": [rule]}});
+    let late: ReplicationConfiguration = serde_json::from_value(late).unwrap();
+    scene.configurations().create(&PostParams::default(), &late).await.unwrap();
+    let namespace = &scene.namespace.name;
+    let unread = scene.condition::<ReplicationConfiguration>(namespace, "late", "Ready", "False", "Unreachable", SOON);
+    let message = unread.await;
+    assert!(message.starts_with("Secret cosign cannot be read now"), "{message}");
 }
 
 /// Pushes an image with its signature, and notifies the operator.
@@ -94,10 +109,12 @@ async fn secrets_that_cannot_be_read_for_a_minute_stop_nothing() {
     // It takes the token of notifications, the key, and the credentials of both Registries.
     push(&scene, &source, &signer, "v2", 20).await;
     nothing_stalls(&scene).await.unwrap();
+    create_unread(&scene).await;
     let refused = proxy.let_through();
     println!("{refused} reads of Secrets were refused");
     assert!(refused > 10, "{refused}");
     is_ready(&scene).await;
+    shows(&scene, "late", "Stalled", "RepositoryNotFound").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

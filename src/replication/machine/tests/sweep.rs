@@ -292,33 +292,6 @@ fn unreadable() -> ([Sweeping; 1], Budget, Tag) {
 }
 
 #[test]
-fn an_unreadable_repository_does_not_keep_the_sweep_from_the_others() {
-    let mut bench = Bench::new("");
-    let tags: Vec<String> = (0..50).map(|number| tag(number).to_string()).collect();
-    let tags: Vec<(&str, &str)> = tags.iter().map(|tag| (tag.as_str(), "A")).collect();
-    bench.compare(&[("app", &tags), ("broken", &tags), ("last", &tags)], true);
-    while !bench.copies.is_empty() {
-        bench.copied(Ok(()));
-    }
-    bench.passes(600);
-    // The list of one repository fails: no comparison is whole.
-    bench.sweeps.clear();
-    bench.find_repositories(&["app", "broken", "last"]);
-    bench.find(Finding::Done(Coverage::Partial));
-    let mut looked: BTreeMap<String, usize> = BTreeMap::new();
-    while let Some((repository, tag)) = bench.sweeps.pop_front() {
-        *looked.entry(repository.to_string()).or_default() += 1;
-        let observed = bench.observed(repository.as_str(), tag.as_str(), "A", bench.now);
-        let is_broken = repository.as_str() == "broken";
-        let answer = if is_broken { Looked::Unreadable(repository, tag) } else { Looked::Seen(observed) };
-        bench.step(Event::Swept(answer, None));
-    }
-    assert_eq!((looked["app"], looked["last"]), (50, 50), "{looked:?}");
-    assert!((16..48).contains(&looked["broken"]), "{looked:?}");
-    assert!(bench.swept.is_some(), "the round has ended");
-}
-
-#[test]
 fn a_sweep_pauses_while_the_source_cannot_be_read() {
     let (mut running, mut budget, failed) = unreadable();
     assert!(running[0].bench.sweeps.is_empty(), "nothing is looked at in vain");
