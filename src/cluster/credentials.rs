@@ -32,9 +32,6 @@ pub(crate) enum CredentialsError {
         kind: &'static str,
         /// The name of the object.
         name: String,
-        /// The failure of the call.
-        #[source]
-        cause: CallError,
     },
 }
 
@@ -88,7 +85,7 @@ pub(crate) async fn registry_credentials(
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
             let map = call(maps.get(&reference.name))
                 .await
-                .map_err(|error| unreadable("ConfigMap", &reference.name, error))?;
+                .map_err(|error| unreadable("ConfigMap", &reference.name, &error))?;
             let value =
                 map.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.clone().into_bytes());
             Some(value.ok_or_else(|| missing_ca("ConfigMap", &reference.name, &reference.key))?)
@@ -116,14 +113,14 @@ pub(crate) async fn missing_reference(client: &Client, registry: &Registry) -> O
         if let Err(error) = call(secrets.get_metadata(name)).await
             && is_missing(&error)
         {
-            return Some(unreadable("Secret", name, error));
+            return Some(unreadable("Secret", name, &error));
         }
     }
     if let Err(error) = check_name("ConfigMap", ca_map?) {
         return Some(error);
     }
     let error = call(maps.get_metadata(ca_map?)).await.err().filter(is_missing)?;
-    Some(unreadable("ConfigMap", ca_map?, error))
+    Some(unreadable("ConfigMap", ca_map?, &error))
 }
 
 /// Returns the token that senders of notifications for `registry` must present; `None` if it takes no notifications.
@@ -199,7 +196,7 @@ fn utf8(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
 pub(super) async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, CredentialsError> {
     check_name("Secret", name)?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, error))
+    call(secrets.get(name)).await.map_err(|error| unreadable("Secret", name, &error))
 }
 
 /// Refuses a name that no object can have: an object that was created before names had a pattern may hold one.
@@ -217,12 +214,12 @@ fn is_missing(error: &CallError) -> bool {
     error.is_not_found() || error.is_forbidden()
 }
 
-fn unreadable(kind: &'static str, name: &str, error: CallError) -> CredentialsError {
-    if is_missing(&error) {
+fn unreadable(kind: &'static str, name: &str, error: &CallError) -> CredentialsError {
+    if is_missing(error) {
         let message = format!("{kind} {name} does not exist in this namespace, or the operator may not read it");
         return CredentialsError::invalid(reason::SECRET_NOT_FOUND, message);
     }
-    CredentialsError::Unanswered { kind, name: name.to_owned(), cause: error }
+    CredentialsError::Unanswered { kind, name: name.to_owned() }
 }
 
 fn missing_ca(kind: &str, name: &str, key: &str) -> CredentialsError {
@@ -255,12 +252,12 @@ mod tests {
             CallError::from(kube::Error::Api(status.boxed()))
         };
         for answer in [404, 403].map(answered) {
-            let error = unreadable("Secret", "s", answer);
+            let error = unreadable("Secret", "s", &answer);
             assert!(!error.is_unanswered());
             assert_eq!(Unusable::from(error).reason, reason::SECRET_NOT_FOUND);
         }
         for failure in [401, 429, 500, 503, 504].map(answered).into_iter().chain([CallError::Deadline]) {
-            let error = unreadable("Secret", "s", failure);
+            let error = unreadable("Secret", "s", &failure);
             assert!(error.is_unanswered(), "{error:?}");
             let Unusable { reason, message } = error.into();
             assert_eq!(reason, reason::UNREACHABLE);

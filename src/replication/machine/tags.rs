@@ -51,16 +51,11 @@ impl Machine {
             return;
         }
         match looked {
-            Looked::Seen(observed) if is_referrer_tag(&observed.tag) => self.take_referrer_tag(observed, true, now),
-            Looked::Seen(observed) => self.take_pushed(&observed, claims, now),
-            Looked::SeenOtherwise(observed) if is_referrer_tag(&observed.tag) => {
-                let place = (observed.repository.clone(), observed.tag.clone());
-                self.take_referrer_tag(observed, true, now);
-                self.sweep.doubt(place.0, place.1);
-            }
+            Looked::Seen(observed) => self.take_pushed(observed, claims, now),
             Looked::SeenOtherwise(observed) => {
-                self.take_pushed(&observed, claims, now);
-                self.sweep.doubt(observed.repository, observed.tag);
+                let (repository, tag) = (observed.repository.clone(), observed.tag.clone());
+                self.take_pushed(observed, claims, now);
+                self.sweep.doubt(repository, tag);
             }
             Looked::Absent(repository, tag) => {
                 self.take_absent(&repository, &tag, now);
@@ -74,10 +69,13 @@ impl Machine {
     }
 
     /// Takes what a look at a pushed tag has shown.
-    fn take_pushed(&mut self, observed: &Observed, claims: &mut Claims, now: Timestamp) {
+    fn take_pushed(&mut self, observed: Observed, claims: &mut Claims, now: Timestamp) {
+        if is_referrer_tag(&observed.tag) {
+            return self.take_referrer_tag(observed, true, now);
+        }
         self.repositories.insert(observed.repository.clone());
-        self.rank_pushed(observed, now);
-        self.take_image(observed, true, claims, now);
+        self.rank_pushed(&observed, now);
+        self.take_image(&observed, true, claims, now);
         if !self.problems.is_empty() {
             self.compare_soon(now); // A repository that was missing may be the one that was pushed.
         }
