@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transship::image::{Algorithm, Digest, DigestHasher, Manifest, RepositoryName, Tag};
-use transship::plan::{CopyOptions, NamespacedName, RepositoryFilters, Rule, Selection, TagFilters};
+use transship::plan::{CopyOptions, NamespacedName, PatternRoom, RepositoryFilters, Rule, Selection, TagFilters};
 use transship::terms::{RepositoryFilter, RepositoryFilterType, TagFilter, TagFilterType, VersionSyntax};
 
 criterion_group!(benches, hashing, selection, manifests);
@@ -74,7 +74,7 @@ fn selection(criterion: &mut Criterion) {
     };
     let wanted = [filter(">=1.2 <3", TagFilterType::SemverMatch), filter("release-*", TagFilterType::GlobMatch)];
     let unwanted = [filter(".*-(rc|beta)[0-9]*", TagFilterType::RegexMatch)];
-    let tags = Arc::new(TagFilters::parse(Some(&wanted), &unwanted).unwrap());
+    let tags = Arc::new(TagFilters::parse(Some(&wanted), &unwanted, &mut PatternRoom::default()).unwrap());
     let of_repositories = |filter: String, filter_type| RepositoryFilter { filter, filter_type };
     let rule = |number: usize| {
         let prefix = |part: usize| format!("team-{}/", 4 * number + part);
@@ -83,7 +83,8 @@ fn selection(criterion: &mut Criterion) {
         let filters: Vec<_> = prefixes.chain([exact]).collect();
         Rule {
             name: format!("rule-{number}"),
-            repositories: RepositoryFilters::parse("spec.rules", Some(&filters), &[]).unwrap(),
+            repositories: RepositoryFilters::parse("spec.rules", Some(&filters), &[], &mut PatternRoom::default())
+                .unwrap(),
             destinations: vec![NamespacedName { namespace: "team".to_owned(), name: format!("d-{number}") }.into()],
             options: CopyOptions::default(),
             deletion: None,

@@ -19,7 +19,7 @@
 //! | `cluster` | Adapters to the Kubernetes API: watched objects, credentials, policies, statuses, Jobs |
 //! | `execution` | Carries out one image, in this process or by a Job |
 //! | `controllers` | The reconcilers, one for each kind |
-//! | `notify`, `admin`, `metrics`, [`telemetry`], [`console`], [`config`], `locked` | Notifications, probes, counters, log, output, flags, locks |
+//! | `notify`, `admin`, `metrics`, [`telemetry`], [`console`], [`config`], `locked`, `long_work` | Notifications, probes, counters, log, output, flags, locks, threads |
 //! | [`worker`], [`standalone`], [`operator`] | The processes: the pod of a Job, `serve` and `sync`, and the operator |
 //!
 //! # The flow of a push
@@ -54,6 +54,7 @@ mod heartbeats;
 pub mod image;
 mod listener;
 mod locked;
+mod long_work;
 mod metrics;
 mod notify;
 pub mod operator;

@@ -31,7 +31,7 @@ use crate::cluster::{
 };
 use crate::config::{JobFlags, OperatorFlags};
 use crate::controllers::{
-    Context, Settings, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
+    Context, ParsedSpecs, Settings, adopt_statuses, run_configurations, run_policies, run_registries, run_statuses,
 };
 use crate::copy::Engine;
 use crate::execution::{ByClass, Dispatcher, InProcess, JobControl, Slots, adopt_jobs, run_jobs};
@@ -159,8 +159,8 @@ impl Parts {
         elected: CancellationToken,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let classes = flags.jobs.execution_classes.as_deref().map(ExecutionClasses::read).transpose()?;
-        let (metrics, claims) = (Arc::new(Metrics::default()), SharedClaims::default());
-        let (clock, engine) = (Clock::default(), Engine::default());
+        let (metrics, claims, specs, clock, engine) =
+            <(Arc<Metrics>, SharedClaims, ParsedSpecs, Clock, Engine)>::default();
         let dispatcher = Arc::new(Dispatcher::new(view.clone()));
         let ((waker, wakes), (claim_waker, claim_wakes)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let statuses = Arc::new(Statuses::new(view.client.clone(), flags.envelope.limits(), waker.clone()));
@@ -174,15 +174,14 @@ impl Parts {
             grants: Some(dispatcher.clone()),
             listener: None,
         };
-        let queues = queues(in_process.slots.queue());
-        let [_, (_, comparisons), (_, checks)] = queues.clone();
+        let queues @ [_, (_, comparisons), (_, checks)] = &queues(in_process.slots.queue());
         let core = Core {
             access: view.clone(),
             store: statuses.clone(),
             executor: Arc::new(ByClass { in_process, dispatcher: dispatcher.clone() }),
             engine,
             claims: claims.clone(),
-            comparisons,
+            comparisons: comparisons.clone(),
             sweeps: Sweeps::default(),
             clock,
             metrics: metrics.clone(),
@@ -195,7 +194,8 @@ impl Parts {
             statuses,
             classes: Arc::new(classes.unwrap_or_default()),
             dependents: Locked::default(),
-            checks,
+            checks: checks.clone(),
+            specs,
             configurations: Arc::new(Configurations::new(Arc::new(core), shutdown.clone())),
             claims,
             errors: Arc::new(WatchErrors::new(metrics.clone())),
@@ -208,7 +208,7 @@ impl Parts {
             begun: OnceLock::new(),
         };
         let jobs = job_control(flags, &context, &dispatcher, heartbeats);
-        Ok(Self { context: Arc::new(context), dispatcher, jobs, queues, wakes, claim_wakes })
+        Ok(Self { context: Arc::new(context), dispatcher, jobs, queues: queues.clone(), wakes, claim_wakes })
     }
 }
 

@@ -10,6 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::parsed_specs::ParsedSpecs;
 use crate::api::ReplicationConfiguration;
 use crate::cluster::{Dependents, Events, ExecutionClasses, Statuses, Undecodable, View, WatchErrors};
 use crate::locked::Locked;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub dependents: Locked<Dependents>,
     /// Bounds the checks of Registries that are under way.
     pub checks: FairSlots,
+    /// The last specs of configurations.
+    pub specs: ParsedSpecs,
     /// Running configurations.
     pub configurations: Arc<Configurations>,
     /// The claims of all configurations.
@@ -123,6 +126,7 @@ impl Context {
     /// its claims are released.
     pub(crate) fn end(self: &Arc<Self>, configuration: &NamespacedName) {
         let NamespacedName { namespace, name } = configuration;
+        self.specs.forget(configuration);
         self.configurations.end(namespace, name);
         self.statuses.forget(namespace, name);
         self.metrics.forget_configuration(namespace, name);

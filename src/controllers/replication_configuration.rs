@@ -18,7 +18,7 @@ use crate::api::{REPLICATE_REQUESTED_AT, Registry, ReplicationConfiguration};
 use crate::cluster::{CallError, names_public_keys, patch_status, with_public_keys};
 use crate::plan::{
     APPROVE_DELETIONS, ByRegistry, Claimant, Configuration, ConfigurationReport, NamespacedName, Problem, SpecError,
-    Standing, configuration_interval, configuration_status, parse_configuration,
+    Standing, configuration_interval, configuration_status,
 };
 use crate::policy::{PermissionRequest, Policy, is_introduced};
 use crate::registry::canonical_host;
@@ -104,9 +104,12 @@ fn orders(
     // The spec here is an earlier one if the present one cannot be decoded.
     let parsed = match context.undecodable.message::<ReplicationConfiguration>(object.meta()) {
         Some(message) => Err(SpecError { reason: reason::INVALID_SPEC, message }),
-        None => spec.and_then(|spec| parse_configuration(namespace, name, &spec)),
+        None => {
+            let key = NamespacedName { namespace: namespace.clone(), name: name.to_owned() };
+            spec.and_then(|spec| context.specs.parse(&key, &spec))
+        }
     };
-    let parsed = parsed.and_then(|configuration| executable(context, configuration));
+    let parsed = parsed.and_then(|configuration| executable(context, &configuration).map(|()| configuration));
     let class = parsed.as_ref().ok().and_then(|configuration| class(context, configuration));
     let created = object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let policies = parsed.as_ref().map(|configuration| policies(configuration, context)).unwrap_or_default();
@@ -134,7 +137,7 @@ fn orders(
         is_dry: false,
         deletes: true,
         approved_deletions: object.annotations().get(APPROVE_DELETIONS).cloned(),
-        configuration: parsed.map(Arc::new),
+        configuration: parsed,
     }
 }
 
@@ -227,11 +230,11 @@ fn class(context: &Context, configuration: &Configuration) -> Option<String> {
     (mode == ExecutionMode::Job).then(|| class.clone())
 }
 
-/// Returns the configuration if this operator can execute it in the mode and class that it sets.
-fn executable(context: &Context, configuration: Configuration) -> Result<Configuration, SpecError> {
+/// Checks that this operator can execute a configuration in the mode and class that it sets.
+fn executable(context: &Context, configuration: &Configuration) -> Result<(), SpecError> {
     let Execution { mode, class } = &configuration.execution;
     if mode.unwrap_or(context.settings.default_execution) == ExecutionMode::InProcess {
-        return Ok(configuration);
+        return Ok(());
     }
     if !context.settings.has_jobs {
         let message = "this operator is not set up to start Jobs: set spec.execution.mode to InProcess, or have it started with \
@@ -244,7 +247,7 @@ fn executable(context: &Context, configuration: Configuration) -> Result<Configu
         );
         return Err(SpecError { reason: reason::EXECUTION_CLASS_NOT_ALLOWED, message });
     }
-    Ok(configuration)
+    Ok(())
 }
 
 async fn publish(

@@ -1,5 +1,6 @@
 //! Repository names and tags, with the grammar of the OCI distribution specification 1.1.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +14,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepositoryName(Arc<str>);
+
+/// As the text compares.
+impl Borrow<str> for RepositoryName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl RepositoryName {
     /// The most characters that a name may have.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::deletion::DeletionBrake;
 use super::destination_template::DestinationTemplate;
+use super::expression::PatternRoom;
 use super::namespaced_name::NamespacedName;
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
@@ -12,6 +13,7 @@ use super::schedule::{Pace, Windows};
 use super::selection::{Rule, RuleTarget, Selection};
 use super::spec_error::{SpecError, check, check_field};
 use super::tag_filters::TagFilters;
+use super::tag_glob::TagGlob;
 use crate::image::Digest;
 use crate::terms::{
     ARTIFACT_TYPE, COSIGN_KEY_RULES, DEFAULT_EXECUTION_CLASS, DESTINATIONS_RULES, DeleteReplication, Execution,
@@ -62,7 +64,9 @@ pub fn parse_configuration(
         return Err(SpecError::invalid(format!("spec.rules has more than {MAX_RULES} rules: split the configuration")));
     }
     let source = NamespacedName { namespace: namespace.to_owned(), name: spec.source.registry_ref.name.clone() };
-    let mut rules = spec.rules.iter().map(|rule| parse_rule(&source, rule)).collect::<Result<Vec<_>, _>>()?;
+    let mut room = FilterRoom::default();
+    let rules = spec.rules.iter().map(|rule| parse_rule(&source, rule, &mut room));
+    let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
     rules.shrink_to_fit();
     Ok(Configuration {
         namespace: namespace.to_owned(),
@@ -87,18 +91,25 @@ fn parse_objective(spec: &ReplicationConfigurationSpec) -> Result<Option<Duratio
     Ok(parse_lag_objective(objective))
 }
 
-fn parse_rule(source: &NamespacedName, rule: &ReplicationRule) -> Result<Rule, SpecError> {
+/// The room for the patterns of a configuration.
+#[derive(Default)]
+struct FilterRoom {
+    repositories: PatternRoom,
+    tags: PatternRoom,
+}
+
+fn parse_rule(source: &NamespacedName, rule: &ReplicationRule, room: &mut FilterRoom) -> Result<Rule, SpecError> {
     let field = format!("spec.rules[{}]", rule.name);
     check_field(&REPLICATION_RULE_RULES, rule, &field)?;
     let (include, exclude) = (rule.repository_filters.as_deref(), &rule.exclude_repository_filters);
-    let repositories = RepositoryFilters::parse(&field, include, exclude)?;
+    let repositories = RepositoryFilters::parse(&field, include, exclude, &mut room.repositories)?;
     let destinations = parse_destinations(&field, source, &rule.destinations)?;
     let options = parse_options(&field, rule)?;
-    check_immutable_tags(&field, rule)?;
-    let tags = Arc::new(parse_tag_filters(&field, rule)?);
+    let immutable_tags = parse_immutable_tags(&field, rule, &mut room.tags)?;
+    let tags = Arc::new(parse_tag_filters(&field, rule, &mut room.tags)?);
     let deletion = parse_deletion(&field, rule)?;
     let newest = parse_newest(&field, rule)?;
-    let (name, immutable_tags, choice_hash) = (rule.name.clone(), rule.immutable_tags.clone(), choice_hash(rule));
+    let (name, choice_hash) = (rule.name.clone(), choice_hash(rule));
     Ok(Rule { name, repositories, tags, newest, choice_hash, destinations, options, deletion, immutable_tags })
 }
 
@@ -166,8 +177,8 @@ fn choice_hash(rule: &ReplicationRule) -> String {
     Digest::sha256(&text).encoded()[..16].to_owned()
 }
 
-fn parse_tag_filters(field: &str, rule: &ReplicationRule) -> Result<TagFilters, SpecError> {
-    let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters);
+fn parse_tag_filters(field: &str, rule: &ReplicationRule, room: &mut PatternRoom) -> Result<TagFilters, SpecError> {
+    let parsed = TagFilters::parse(rule.tag_filters.as_deref(), &rule.exclude_tag_filters, room);
     parsed.map_err(|error| SpecError::invalid(format!("{field}.{error}")))
 }
 
@@ -218,23 +229,30 @@ fn check_artifact_types(field: &str, types: &[String]) -> Result<(), SpecError> 
     }
 }
 
-fn check_immutable_tags(field: &str, rule: &ReplicationRule) -> Result<(), SpecError> {
-    let is_pattern = |pattern: &String| pattern.len() <= MAX_TAG_PATTERN && TAG_PATTERN.matches(pattern);
-    match rule.immutable_tags.iter().find(|pattern| !is_pattern(pattern)) {
-        Some(pattern) => Err(SpecError::invalid(format!(
-            "{field}.immutableTags: {pattern:?} is no pattern of tags: use letters, digits, '_', '.', '-', '*' and '?'"
-        ))),
-        None if rule.immutable_tags.len() > MAX_IMMUTABLE_TAGS => {
-            Err(SpecError::invalid(format!("{field}.immutableTags has more than {MAX_IMMUTABLE_TAGS} patterns")))
-        }
-        None => Ok(()),
+fn parse_immutable_tags(
+    field: &str,
+    rule: &ReplicationRule,
+    room: &mut PatternRoom,
+) -> Result<Vec<TagGlob>, SpecError> {
+    if rule.immutable_tags.len() > MAX_IMMUTABLE_TAGS {
+        return Err(SpecError::invalid(format!("{field}.immutableTags has more than {MAX_IMMUTABLE_TAGS} patterns")));
     }
+    let mut parse = |pattern: &String| match pattern.len() <= MAX_TAG_PATTERN && TAG_PATTERN.matches(pattern) {
+        false => Err("is no pattern of tags: use letters, digits, '_', '.', '-', '*' and '?'".to_owned()),
+        true => TagGlob::parse(pattern, room).map_err(|error| error.to_string()),
+    };
+    let named = |pattern: &String| {
+        let parsed = parse(pattern);
+        parsed.map_err(|problem| SpecError::invalid(format!("{field}.immutableTags: {pattern:?} {problem}")))
+    };
+    rule.immutable_tags.iter().map(named).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::RepositoryName;
+    use crate::plan::tag_filters::ComparedTag;
     use crate::terms::{RepositoryFilter, RepositoryFilterType};
 
     fn parse(yaml: &str) -> Result<Configuration, SpecError> {
@@ -245,7 +263,7 @@ mod tests {
         #[test]
         fn a_prefix_is_taken_exactly_if_it_begins_a_valid_name(prefix in "[a-z0-9._/A-]{2,12}") {
             let filter = RepositoryFilter { filter: prefix.clone(), filter_type: RepositoryFilterType::PrefixMatch };
-            let is_taken = RepositoryFilters::parse("f", Some(&[filter]), &[]).is_ok();
+            let is_taken = RepositoryFilters::parse("f", Some(&[filter]), &[], &mut PatternRoom::default()).is_ok();
             let begins_one = ["", "a", "-a"].iter().any(|rest| format!("{prefix}{rest}").parse::<RepositoryName>().is_ok());
             proptest::prop_assert_eq!(is_taken, begins_one);
         }
@@ -284,7 +302,7 @@ mod tests {
             parse(&format!("{{source: {{registryRef: {{name: s}}}}, rules: [{{name: r, {destinations}, {more}}}]}}"))
         };
         let good = rule("tagFilters: [{filter: '>=1.2 <2', filterType: SEMVER_MATCH}]").unwrap();
-        assert!(good.selection.rules[0].tags.takes(&"v1.5.0".parse().unwrap()));
+        assert!(good.selection.rules[0].tags.takes(&ComparedTag::new(&"v1.5.0".parse().unwrap())));
         let invalid = rule("excludeTagFilters: [{filter: 'v[', filterType: REGEX_MATCH}]").unwrap_err();
         assert_eq!(invalid.reason, reason::INVALID_SPEC);
         assert!(invalid.message.starts_with("spec.rules[r].excludeTagFilters[0]: \"v[\" is no regular"), "{invalid:?}");

@@ -28,8 +28,8 @@ pub fn refuse_names<'a>(
     }
     let mut writers: BTreeMap<RepositoryAddress, BTreeSet<&RepositoryName>> = BTreeMap::new();
     for name in names {
-        for found in selection.matches(name) {
-            let Some(host) = host_of(&found.destination) else { continue };
+        for found in selection.routes(name) {
+            let Some(host) = host_of(found.destination) else { continue };
             let place = RepositoryAddress { host: host.to_owned(), repository: found.target };
             writers.entry(place).or_default().insert(name);
         }

@@ -5,9 +5,10 @@ mod repository_pattern;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
-use self::repository_pattern::{MAX_COMPILED, RepositoryPattern};
-use super::patterns::Patterns;
+use self::repository_pattern::RepositoryPattern;
+use super::expression::PatternRoom;
 use super::spec_error::{SpecError, check_field};
 use crate::image::RepositoryName;
 use crate::terms::{MAX_FILTERS, REPOSITORY_FILTER_RULES, RepositoryFilter};
@@ -16,13 +17,13 @@ use crate::terms::{MAX_FILTERS, REPOSITORY_FILTER_RULES, RepositoryFilter};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepositoryFilters {
     /// Takes the repositories that one of these matches; `None` takes every repository.
-    include: Option<Patterns<RepositoryPattern>>,
+    include: Option<Vec<RepositoryPattern>>,
     /// Excludes the repositories that one of these matches.
-    exclude: Patterns<RepositoryPattern>,
+    exclude: Vec<RepositoryPattern>,
 }
 
 impl RepositoryFilters {
-    /// Parses the filters of the rule at `field`.
+    /// Parses the filters of the rule at `field`, whose patterns take their `room` among those of the configuration.
     ///
     /// # Errors
     /// [`SpecError`] names the field and the remedy.
@@ -30,13 +31,14 @@ impl RepositoryFilters {
         field: &str,
         include: Option<&[RepositoryFilter]>,
         exclude: &[RepositoryFilter],
+        room: &mut PatternRoom,
     ) -> Result<Self, SpecError> {
         if include.is_some_and(<[_]>::is_empty) {
             let message = format!("{field}.repositoryFilters is empty: remove it to take every repository");
             return Err(SpecError::invalid(message));
         }
-        let exclude = parse_patterns(&format!("{field}.excludeRepositoryFilters"), exclude)?;
-        let include = include.map(|filters| parse_patterns(&format!("{field}.repositoryFilters"), filters));
+        let exclude = parse_patterns(&format!("{field}.excludeRepositoryFilters"), exclude, room)?;
+        let include = include.map(|filters| parse_patterns(&format!("{field}.repositoryFilters"), filters, room));
         Ok(Self { include: include.transpose()?, exclude })
     }
 
@@ -48,7 +50,7 @@ impl RepositoryFilters {
 
     /// Returns the number of filters that a repository is compared with at most.
     pub fn filters(&self) -> usize {
-        self.include.as_ref().map_or(0, |filters| filters.all.len()) + self.exclude.all.len()
+        self.include.as_ref().map_or(0, Vec::len) + self.exclude.len()
     }
 
     /// Explains why `repository` is taken; `None` if it is not.
@@ -73,20 +75,24 @@ impl RepositoryFilters {
     /// Describes the patterns that match none of `repositories`. Names that are given exactly are no patterns.
     pub fn unused(&self, repositories: &BTreeSet<RepositoryName>) -> Vec<String> {
         let Some(filters) = &self.include else { return Vec::new() };
-        let is_used = |pattern: &RepositoryPattern| {
-            let is_match = |name: &RepositoryName| pattern.matches(name, filters.expressions(name.as_str()).as_ref());
-            matches!(pattern, RepositoryPattern::Exact(_)) || repositories.iter().any(is_match)
+        let is_used = |pattern: &RepositoryPattern| match pattern {
+            RepositoryPattern::Exact(_) => true,
+            RepositoryPattern::Prefix(prefix) => beginning_with(repositories, prefix).next().is_some(),
+            other => repositories.iter().any(|name| other.matches(name)),
         };
-        filters.all.iter().filter(|pattern| !is_used(pattern)).map(ToString::to_string).collect()
+        filters.iter().filter(|pattern| !is_used(pattern)).map(ToString::to_string).collect()
     }
 
     /// Returns the prefixes that also take one of `repositories` whose name goes on within their last word, each with
-    /// the first of these.
+    /// the first of these; not all of them where many are excluded.
     pub fn beyond<'a>(&self, repositories: &'a BTreeSet<RepositoryName>) -> Vec<(String, &'a RepositoryName)> {
-        let patterns = self.include.iter().flat_map(|filters| &filters.all);
-        let beyond = patterns.filter_map(|pattern| {
-            let is_beyond = |name: &&RepositoryName| pattern.goes_beyond_its_segment(name) && self.takes(name);
-            Some((pattern.to_string(), repositories.iter().find(is_beyond)?))
+        let mut left = MAX_LOOKED_AT;
+        let beyond = self.include.iter().flatten().filter_map(|pattern| {
+            let mut names = pattern.beyond_its_segment(repositories).take_while(|_| {
+                left = left.saturating_sub(1);
+                left > 0
+            });
+            Some((pattern.to_string(), names.find(|name| self.takes(name))?))
         });
         beyond.collect()
     }
@@ -101,7 +107,7 @@ impl RepositoryFilters {
         match first(&self.exclude, repository) {
             Some(pattern) => format!("excludeRepositoryFilters has {pattern}"),
             None => {
-                let patterns = self.include.iter().flat_map(|filters| &filters.all);
+                let patterns = self.include.iter().flatten();
                 patterns.map(ToString::to_string).collect::<Vec<_>>().join(" or ")
             }
         }
@@ -110,12 +116,12 @@ impl RepositoryFilters {
     /// Returns true if the repositories of the source must be listed: unless each is named exactly.
     pub fn needs_listing(&self) -> bool {
         let is_exact = |pattern: &RepositoryPattern| matches!(pattern, RepositoryPattern::Exact(_));
-        self.include.as_ref().is_none_or(|filters| !filters.all.iter().all(is_exact))
+        self.include.as_ref().is_none_or(|filters| !filters.iter().all(is_exact))
     }
 
     /// Returns the repositories that are named exactly and not excluded.
     pub fn exact(&self) -> impl Iterator<Item = &RepositoryName> {
-        let names = self.include.iter().flat_map(|filters| &filters.all).filter_map(|pattern| match pattern {
+        let names = self.include.iter().flatten().filter_map(|pattern| match pattern {
             RepositoryPattern::Exact(name) => Some(name),
             _ => None,
         });
@@ -123,29 +129,35 @@ impl RepositoryFilters {
     }
 }
 
-fn parse_patterns(field: &str, filters: &[RepositoryFilter]) -> Result<Patterns<RepositoryPattern>, SpecError> {
+fn parse_patterns(
+    field: &str,
+    filters: &[RepositoryFilter],
+    room: &mut PatternRoom,
+) -> Result<Vec<RepositoryPattern>, SpecError> {
     if filters.len() > MAX_FILTERS {
         return Err(SpecError::invalid(format!("{field} has more than {MAX_FILTERS} filters")));
     }
-    let (mut all, mut expressions) = (Vec::with_capacity(filters.len()), Vec::new());
-    for (index, filter) in filters.iter().enumerate() {
+    let parse = |(index, filter): (usize, &RepositoryFilter)| {
         let field = format!("{field}[{index}]");
         check_field(&REPOSITORY_FILTER_RULES, filter, &field)?;
-        let pattern = RepositoryPattern::parse(filter, &mut expressions);
-        all.push(pattern.map_err(|problem| SpecError::invalid(format!("{field}: {:?} {problem}", filter.filter)))?);
-    }
-    Patterns::new(all, &expressions, MAX_COMPILED).map_err(|_| {
-        SpecError::invalid(format!(
-            "{field}: its patterns and regular expressions together take over {MAX_COMPILED} bytes: make them simpler or fewer"
-        ))
-    })
+        let pattern = RepositoryPattern::parse(filter, room);
+        pattern.map_err(|problem| SpecError::invalid(format!("{field}: {:?} {problem}", filter.filter)))
+    };
+    filters.iter().enumerate().map(parse).collect()
 }
 
+fn beginning_with<'a>(
+    repositories: &'a BTreeSet<RepositoryName>,
+    prefix: &str,
+) -> impl Iterator<Item = &'a RepositoryName> {
+    let names = repositories.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+    names.take_while(move |name| name.as_str().starts_with(prefix))
+}
+
+/// The names that the prefixes of one rule are compared with for a remark.
+const MAX_LOOKED_AT: usize = 10_000;
+
 /// Returns the first pattern that matches.
-fn first<'a>(patterns: &'a Patterns<RepositoryPattern>, repository: &RepositoryName) -> Option<&'a RepositoryPattern> {
-    if patterns.all.is_empty() {
-        return None;
-    }
-    let expressions = patterns.expressions(repository.as_str());
-    patterns.all.iter().find(|pattern| pattern.matches(repository, expressions.as_ref()))
+fn first<'a>(patterns: &'a [RepositoryPattern], repository: &RepositoryName) -> Option<&'a RepositoryPattern> {
+    patterns.iter().find(|pattern| pattern.matches(repository))
 }

@@ -1,6 +1,6 @@
 //! The rules of a configuration: where repositories and tags go, and why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::deletion::DeletionBrake;
@@ -9,9 +9,9 @@ use super::namespaced_name::NamespacedName;
 use super::newest::{CreationDate, NarrowedTags, RankedTags, describe_newest};
 use super::options::CopyOptions;
 use super::repository_filters::RepositoryFilters;
-use super::tag_filters::TagFilters;
+use super::tag_filters::{ComparedTag, TagFilters};
+use super::tag_glob::{TagGlob, TagPlaces};
 use crate::image::{RepositoryName, Tag, is_referrer_tag};
-use crate::policy::wildcard_matches;
 use crate::terms::{Newest, NewestBy};
 
 /// The rules of a configuration.
@@ -41,7 +41,7 @@ pub struct Rule {
     /// The brake of deletions at the destinations; `None` to delete nothing.
     pub deletion: Option<DeletionBrake>,
     /// Patterns of tags that are promised never to move.
-    pub immutable_tags: Vec<String>,
+    pub immutable_tags: Vec<TagGlob>,
 }
 
 /// A destination of a rule: a Registry, and the names that repositories have there.
@@ -75,6 +75,22 @@ pub struct Match {
     pub deletion: Option<DeletionBrake>,
 }
 
+/// The rules that send one repository to one place: its filters are matched once, and those of tags for each tag.
+pub struct RulesTo<'a>(Vec<&'a Rule>);
+
+/// A place where the rules send a repository.
+pub struct RepositoryRoute<'a> {
+    /// The Registry of the destination.
+    pub destination: &'a NamespacedName,
+    /// The name of the repository there.
+    pub target: RepositoryName,
+    /// The rules that send it there, at least one.
+    pub rules: RulesTo<'a>,
+}
+
+/// The patterns of the tags of one repository that are promised never to move.
+pub struct Promises<'a>(Vec<&'a TagGlob>);
+
 /// The tags that any of several rules takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagChoice {
@@ -103,20 +119,39 @@ impl Selection {
     /// Returns the destinations of all rules that match `repository`, each once. A destination where it has no valid name
     /// is left out.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
-        let mut found: Vec<Match> = Vec::new();
+        let (mut found, mut known) = (Vec::new(), HashSet::new());
         for rule in &self.rules {
             let Some(because) = rule.because(repository) else {
                 continue;
             };
             for RuleTarget { registry, template } in &rule.destinations {
                 let Ok(target) = template.name_of(repository) else { continue };
-                if !found.iter().any(|m| m.destination == *registry && m.target == target) {
+                if known.insert((registry, target.clone())) {
                     let (destination, because, options) = (registry.clone(), because.clone(), rule.options.clone());
                     found.push(Match { destination, target, because, options, deletion: rule.deletion });
                 }
             }
         }
         found
+    }
+
+    /// Returns the places where the rules send `repository`, each once, with the rules that do.
+    pub fn routes(&self, repository: &RepositoryName) -> Vec<RepositoryRoute<'_>> {
+        let (mut routes, mut known) = (Vec::<RepositoryRoute<'_>>::new(), HashMap::new());
+        for rule in self.rules.iter().filter(|rule| rule.takes(repository)) {
+            for RuleTarget { registry, template } in &rule.destinations {
+                let Ok(target) = template.name_of(repository) else { continue };
+                let index = *known.entry((registry, target.clone())).or_insert_with(|| {
+                    routes.push(RepositoryRoute { destination: registry, target, rules: RulesTo(Vec::new()) });
+                    routes.len() - 1
+                });
+                let rules = &mut routes[index].rules.0;
+                if !rules.last().is_some_and(|last| std::ptr::eq(*last, rule)) {
+                    rules.push(rule);
+                }
+            }
+        }
+        routes
     }
 
     /// Returns the choice of the tags of `repository` that go to any destination.
@@ -140,55 +175,24 @@ impl Selection {
         self.rules.iter().any(Rule::has_templates)
     }
 
-    /// Returns true if the filters let `tag` of `repository` go to the repository `target` of `destination`: a rule that
-    /// sends the repository there takes it, if it is one of its newest.
-    pub fn takes(&self, repository: &RepositoryName, to: (&NamespacedName, &RepositoryName), tag: &Tag) -> bool {
-        self.rules_to(repository, to).any(|rule| rule.tags.takes(tag))
-    }
-
-    /// Returns true if `tag` of `repository` goes to the repository `target` of `destination`, by what the last list has
-    /// shown as the newest tags.
-    pub fn takes_now(
+    /// Returns the rules that send `repository` to the repository `target` of `destination`.
+    pub fn rules_to(
         &self,
         repository: &RepositoryName,
-        to: (&NamespacedName, &RepositoryName),
-        tag: &Tag,
-        newest: &BTreeMap<String, RankedTags>,
-    ) -> bool {
-        let is_newest = |rule: &Rule| newest.get(&rule.name).is_some_and(|ranked| ranked.takes(tag));
-        self.rules_to(repository, to).any(|rule| rule.tags.takes(tag) && (rule.newest.is_none() || is_newest(rule)))
-    }
-
-    /// Returns a fingerprint of the rules that choose the tags of `repository` for a destination; `None` if all of them
-    /// take whatever their filters take.
-    pub fn choice_hash(&self, repository: &RepositoryName, to: (&NamespacedName, &RepositoryName)) -> Option<String> {
-        let rules: Vec<&Rule> = self.rules_to(repository, to).collect();
-        let mut hashes: Vec<&str> = rules.iter().map(|rule| rule.choice_hash.as_str()).collect();
-        hashes.sort_unstable();
-        rules.iter().any(|rule| rule.newest.is_some()).then(|| hashes.join(" "))
-    }
-
-    /// Returns the rules that send `repository` to a destination.
-    fn rules_to<'a>(
-        &'a self,
-        repository: &'a RepositoryName,
-        (destination, target): (&'a NamespacedName, &'a RepositoryName),
-    ) -> impl Iterator<Item = &'a Rule> {
-        let is_there = move |to: &RuleTarget| {
+        (destination, target): (&NamespacedName, &RepositoryName),
+    ) -> RulesTo<'_> {
+        let is_there = |to: &RuleTarget| {
             to.registry == *destination && to.template.name_of(repository).is_ok_and(|name| name == *target)
         };
-        self.rules.iter().filter(move |rule| rule.destinations.iter().any(is_there) && rule.takes(repository))
+        let sends = |rule: &&Rule| rule.destinations.iter().any(is_there) && rule.takes(repository);
+        RulesTo(self.rules.iter().filter(sends).collect())
     }
 
-    /// Returns true if any rule promises that tags never move.
-    pub fn has_promises(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.immutable_tags.is_empty())
-    }
-
-    /// Returns true if a rule that matches `repository` promises that `tag` never moves.
-    pub fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
-        let promises = |rule: &Rule| rule.immutable_tags.iter().any(|pattern| wildcard_matches(pattern, tag.as_str()));
-        self.rules.iter().any(|rule| promises(rule) && rule.takes(repository))
+    /// Returns the tags of `repository` that a rule promises never to move; `None` if no rule promises that of any.
+    pub fn promises(&self, repository: &RepositoryName) -> Option<Promises<'_>> {
+        let promising = self.rules.iter().filter(|rule| !rule.immutable_tags.is_empty() && rule.takes(repository));
+        let patterns: Vec<_> = promising.flat_map(|rule| &rule.immutable_tags).collect();
+        (!patterns.is_empty()).then_some(Promises(patterns))
     }
 
     /// Returns true if the repositories of the source must be listed: unless every rule names them exactly.
@@ -243,10 +247,50 @@ impl Selection {
     }
 }
 
+impl<'a> RulesTo<'a> {
+    /// Returns true if no rule does.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the rules.
+    pub fn iter(&self) -> impl Iterator<Item = &'a Rule> {
+        self.0.iter().copied()
+    }
+
+    /// Returns true if the filters let `tag` go there: a rule takes it, if it is one of its newest.
+    pub fn take(&self, tag: &Tag) -> bool {
+        let tag = ComparedTag::new(tag);
+        self.0.iter().any(|rule| rule.tags.takes(&tag))
+    }
+
+    /// Returns true if `tag` goes there by what the last list has shown as the newest tags.
+    pub fn take_now(&self, tag: &Tag, newest: &BTreeMap<String, RankedTags>) -> bool {
+        let tag = ComparedTag::new(tag);
+        self.0.iter().any(|rule| rule.takes_now(&tag, newest))
+    }
+
+    /// Returns a fingerprint of the rules; `None` if all of them take whatever their filters take.
+    pub fn choice_hash(&self) -> Option<String> {
+        let mut hashes: Vec<&str> = self.0.iter().map(|rule| rule.choice_hash.as_str()).collect();
+        hashes.sort_unstable();
+        self.0.iter().any(|rule| rule.newest.is_some()).then(|| hashes.join(" "))
+    }
+}
+
+impl Promises<'_> {
+    /// Returns true if `tag` is promised never to move.
+    pub fn hold_for(&self, tag: &Tag) -> bool {
+        let places = TagPlaces::new(tag);
+        self.0.iter().any(|glob| glob.matches(&places))
+    }
+}
+
 impl TagChoice {
     /// Returns true if any rule takes `tag`.
     pub fn takes(&self, tag: &Tag) -> bool {
-        self.rules.iter().any(|(_, filters)| filters.takes(tag))
+        let tag = ComparedTag::new(tag);
+        self.rules.iter().any(|(_, filters)| filters.takes(&tag))
     }
 
     /// Returns true if a push of `tag` matters: a rule takes the image, or the tag may stand for a referrer.
@@ -267,7 +311,8 @@ impl TagChoice {
     /// Returns true if a rule takes `tag` by the date of its image.
     pub fn needs_date(&self, tag: &Tag) -> bool {
         let is_by_date = |rule: &str| self.newest.get(rule).is_some_and(|newest| newest.by == NewestBy::Created);
-        self.rules.iter().any(|(rule, filters)| is_by_date(rule) && filters.takes(tag))
+        let tag = ComparedTag::new(tag);
+        self.rules.iter().any(|(rule, filters)| is_by_date(rule) && filters.takes(&tag))
     }
 
     /// Divides the tags that the filters take by `newest`. Returns those that a rule takes, and the rest.
@@ -283,14 +328,16 @@ impl TagChoice {
         let mut narrowed = NarrowedTags::default();
         for (rule, filters) in &self.rules {
             if let Some(newest) = self.newest.get(rule) {
-                let taken = tags.iter().filter(|tag| filters.takes(tag)).map(|tag| (tag, date(tag)));
+                let taken = tags.iter().filter(|tag| filters.takes(&ComparedTag::new(tag)));
+                let taken = taken.map(|tag| (tag, date(tag)));
                 narrowed.by_rule.insert(rule.clone(), RankedTags::choose(*newest, taken));
             }
         }
         let is_taken = |tag: &Tag| {
+            let compared = ComparedTag::new(tag);
             let takes = |(rule, filters): &(String, Arc<TagFilters>)| match narrowed.by_rule.get(rule) {
                 Some(ranked) => ranked.takes(tag),
-                None => filters.takes(tag),
+                None => filters.takes(&compared),
             };
             self.rules.iter().any(takes)
         };
@@ -304,7 +351,8 @@ impl TagChoice {
 
     /// Describes the rules that do not take `tag`, which their filters take, as one of their newest.
     pub fn describe_outside(&self, tag: &Tag) -> String {
-        let rules = self.rules.iter().filter(|(_, filters)| filters.takes(tag));
+        let tag = ComparedTag::new(tag);
+        let rules = self.rules.iter().filter(|(_, filters)| filters.takes(&tag));
         let rules = rules.filter_map(|(rule, _)| {
             let newest = self.newest.get(rule)?;
             Some(format!("rule {rule}: not one of {}", describe_newest(*newest)))
@@ -313,7 +361,7 @@ impl TagChoice {
     }
 
     /// Returns the cause of each rule for not taking `tag`; `None` if one takes it.
-    pub fn why_not(&self, tag: &Tag) -> Option<Vec<usize>> {
+    pub fn why_not(&self, tag: &ComparedTag<'_>) -> Option<Vec<usize>> {
         self.rules.iter().map(|(_, filters)| filters.cause(tag)).collect()
     }
 
@@ -336,6 +384,12 @@ impl Rule {
         self.repositories.takes(repository)
     }
 
+    /// Returns true if the rule takes `tag` by what the last list has shown as the newest tags.
+    pub fn takes_now(&self, tag: &ComparedTag<'_>, newest: &BTreeMap<String, RankedTags>) -> bool {
+        let is_newest = || newest.get(&self.name).is_some_and(|ranked| ranked.takes(tag.tag()));
+        (self.newest.is_none() || is_newest()) && self.tags.takes(tag)
+    }
+
     fn because(&self, repository: &RepositoryName) -> Option<String> {
         let because = self.repositories.because(repository)?;
         let colon = if self.repositories.has_patterns() { ":" } else { "" };
@@ -346,6 +400,7 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::expression::PatternRoom;
     use crate::terms::RepositoryFilterType::{self, ExactMatch, PrefixMatch};
     use crate::terms::{RepositoryFilter, TagFilter, TagFilterType, VersionSyntax};
 
@@ -360,9 +415,10 @@ mod tests {
         };
         let filters: Option<Vec<_>> = filters.map(|filters| filters.iter().map(filter).collect());
         let destinations = destinations.iter().map(|d| destination(d).into()).collect();
+        let mut room = PatternRoom::default();
         Rule {
             name: name.to_owned(),
-            repositories: RepositoryFilters::parse("spec.rules[r]", filters.as_deref(), &[]).unwrap(),
+            repositories: RepositoryFilters::parse("spec.rules[r]", filters.as_deref(), &[], &mut room).unwrap(),
             tags: Arc::default(),
             newest: None,
             choice_hash: String::new(),
@@ -403,10 +459,12 @@ mod tests {
     #[test]
     fn a_promise_holds_for_the_repositories_of_its_rule() {
         let mut promising = rule("r", Some(&[(PrefixMatch, "prod")]), &["d"]);
-        promising.immutable_tags = vec!["v?.*".into(), "stable".into()];
+        let mut room = PatternRoom::default();
+        promising.immutable_tags = ["v?.*", "stable"].map(|glob| TagGlob::parse(glob, &mut room).unwrap()).into();
         let selection = Selection { rules: vec![rule("all", None, &["d"]), promising] };
-        let is_immutable =
-            |repository: &str, tag: &str| selection.is_immutable(&name(repository), &tag.parse().unwrap());
+        let is_immutable = |repository: &str, tag: &str| {
+            selection.promises(&name(repository)).is_some_and(|promises| promises.hold_for(&tag.parse().unwrap()))
+        };
         assert!(is_immutable("prod-a", "v1.2") && is_immutable("prod-a", "stable"));
         assert!(!is_immutable("prod-a", "latest") && !is_immutable("prod-a", "v12") && !is_immutable("dev", "v1.2"));
     }
@@ -415,15 +473,19 @@ mod tests {
     fn a_tag_goes_to_a_destination_if_a_rule_for_its_repository_takes_it() {
         let with_tags = |rule: Rule, filter_type, filter: &str| {
             let filter = TagFilter { filter: filter.to_owned(), filter_type, version_syntax: VersionSyntax::default() };
-            Rule { tags: Arc::new(TagFilters::parse(Some(&[filter]), &[]).unwrap()), ..rule }
+            Rule {
+                tags: Arc::new(TagFilters::parse(Some(&[filter]), &[], &mut PatternRoom::default()).unwrap()),
+                ..rule
+            }
         };
         let releases = with_tags(rule("releases", None, &["x", "y"]), TagFilterType::SemverMatch, "*");
         let edge = with_tags(rule("edge", Some(&[(ExactMatch, "aa")]), &["y"]), TagFilterType::ExactMatch, "edge");
         let selection = Selection { rules: vec![releases, edge] };
         let taken = |repository: &str, tag: &str| {
             let (repository, tag) = (name(repository), tag.parse().unwrap());
-            let taken =
-                ["x", "y"].into_iter().filter(|d| selection.takes(&repository, (&destination(d), &repository), &tag));
+            let taken = ["x", "y"]
+                .into_iter()
+                .filter(|d| selection.rules_to(&repository, (&destination(d), &repository)).take(&tag));
             taken.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
@@ -458,7 +520,7 @@ mod tests {
         assert_eq!((taken, &narrowed.outside), (tags(&["1.1.0", "edge"]), &tags(&["1.0.0"])));
         assert_eq!(narrowed.unknown, tags(&["gone"]), "its date is not known: it has not left");
         let goes = |to: &str, tag: &str| {
-            selection.takes_now(&app, (&destination(to), &app), &tag.parse().unwrap(), &narrowed.by_rule)
+            selection.rules_to(&app, (&destination(to), &app)).take_now(&tag.parse().unwrap(), &narrowed.by_rule)
         };
         assert_eq!(
             [goes("x", "1.1.0"), goes("x", "edge"), goes("y", "edge"), goes("y", "1.0.0")],
@@ -468,7 +530,7 @@ mod tests {
             choice.describe_outside(&"1.0.0".parse().unwrap()),
             "rule versions: not one of the newest 1 by Semver; rule dates: not one of the newest 1 by Created"
         );
-        let hash = |selection: &Selection, to: &str| selection.choice_hash(&app, (&destination(to), &app));
+        let hash = |selection: &Selection, to: &str| selection.rules_to(&app, (&destination(to), &app)).choice_hash();
         assert_eq!(
             (hash(&selection, "x").unwrap(), hash(&selection, "y").unwrap()),
             ("versions".into(), "dates versions".into())

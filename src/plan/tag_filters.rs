@@ -4,11 +4,13 @@ mod tag_filter_error;
 mod tag_pattern;
 mod version_range;
 
-use self::tag_filter_error::MAX_COMPILED;
+use std::collections::BTreeMap;
+
 pub use self::tag_filter_error::{FilterProblem, TagFilterError};
-use self::tag_pattern::{Candidate, TagPattern};
+pub use self::tag_pattern::ComparedTag;
+use self::tag_pattern::TagPattern;
 pub(super) use self::version_range::version_of;
-use super::patterns::Patterns;
+use super::expression::PatternRoom;
 use crate::image::Tag;
 use crate::terms::{MAX_FILTERS, TagFilter};
 
@@ -16,26 +18,40 @@ use crate::terms::{MAX_FILTERS, TagFilter};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagFilters {
     /// Takes the tags that one of these matches; `None` takes every tag.
-    include: Option<Patterns<TagPattern>>,
+    include: Option<FilterList>,
     /// Excludes the tags that one of these matches.
-    exclude: Patterns<TagPattern>,
+    exclude: FilterList,
+}
+
+/// A list of filters. Exact tags are looked up, whatever their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct FilterList {
+    all: Vec<TagPattern>,
+    /// Of each exact tag, the index of its first filter.
+    exact: BTreeMap<Tag, usize>,
+    /// The indices of the other filters.
+    others: Vec<usize>,
 }
 
 impl TagFilters {
-    /// Parses the filters of a rule.
+    /// Parses the filters of a rule, whose patterns take their `room` among those of the configuration.
     ///
     /// # Errors
     /// [`TagFilterError`], whose message begins with the name of the field.
-    pub fn parse(include: Option<&[TagFilter]>, exclude: &[TagFilter]) -> Result<Self, TagFilterError> {
-        let include = include.map(|filters| parse_patterns("tagFilters", filters)).transpose()?;
+    pub fn parse(
+        include: Option<&[TagFilter]>,
+        exclude: &[TagFilter],
+        room: &mut PatternRoom,
+    ) -> Result<Self, TagFilterError> {
+        let include = include.map(|filters| parse_list("tagFilters", filters, room)).transpose()?;
         if include.as_ref().is_some_and(|filters| filters.all.is_empty()) {
             return Err(TagFilterError::Empty);
         }
-        Ok(Self { include, exclude: parse_patterns("excludeTagFilters", exclude)? })
+        Ok(Self { include, exclude: parse_list("excludeTagFilters", exclude, room)? })
     }
 
     /// Returns true if `tag` is taken.
-    pub fn takes(&self, tag: &Tag) -> bool {
+    pub fn takes(&self, tag: &ComparedTag<'_>) -> bool {
         self.cause(tag).is_none()
     }
 
@@ -45,23 +61,22 @@ impl TagFilters {
     }
 
     /// Returns the cause for which `tag` is excluded, as a number under [`TagFilters::causes`]; `None` if it is taken.
-    pub fn cause(&self, tag: &Tag) -> Option<usize> {
-        if self.include.as_ref().is_some_and(|filters| first(filters, tag).is_none()) {
+    pub fn cause(&self, tag: &ComparedTag<'_>) -> Option<usize> {
+        if self.include.as_ref().is_some_and(|filters| filters.first(tag).is_none()) {
             return Some(0);
         }
-        first(&self.exclude, tag).map(|index| index + 1)
+        self.exclude.first(tag).map(|index| index + 1)
     }
 
     /// Marks in `used`, which has an entry for each of the `tagFilters`, those that match `tag`.
-    pub fn mark_used(&self, tag: &Tag, used: &mut Vec<bool>) {
+    pub fn mark_used(&self, tag: &ComparedTag<'_>, used: &mut Vec<bool>) {
         let Some(filters) = &self.include else { return };
         used.resize(filters.all.len(), false);
         if used.iter().all(|is_used| *is_used) {
             return;
         }
-        let candidate = Candidate::new(tag, filters);
         for (is_used, pattern) in used.iter_mut().zip(&filters.all) {
-            *is_used = *is_used || candidate.matches(pattern);
+            *is_used = *is_used || tag.matches(pattern);
         }
     }
 
@@ -92,28 +107,37 @@ impl TagFilters {
     }
 }
 
-fn parse_patterns(field: &'static str, filters: &[TagFilter]) -> Result<Patterns<TagPattern>, TagFilterError> {
+impl FilterList {
+    /// Returns the index of the first filter that matches.
+    fn first(&self, tag: &ComparedTag<'_>) -> Option<usize> {
+        let exact = if self.exact.is_empty() { None } else { self.exact.get(tag.tag()).copied() };
+        let before = self.others.iter().copied().take_while(|index| exact.is_none_or(|exact| *index < exact));
+        before.into_iter().find(|index| tag.matches(&self.all[*index])).or(exact)
+    }
+}
+
+fn parse_list(
+    field: &'static str,
+    filters: &[TagFilter],
+    room: &mut PatternRoom,
+) -> Result<FilterList, TagFilterError> {
     if filters.len() > MAX_FILTERS {
         return Err(TagFilterError::TooMany { field });
     }
-    let (mut all, mut expressions) = (Vec::with_capacity(filters.len()), Vec::new());
+    let mut list = FilterList::default();
     for (index, filter) in filters.iter().enumerate() {
-        let pattern = TagPattern::parse(filter, &mut expressions);
-        all.push(pattern.map_err(|problem| {
+        let pattern = TagPattern::parse(filter, room);
+        let pattern = pattern.map_err(|problem| {
             let text = filter.filter.clone();
             TagFilterError::Unusable { field, index, text, problem }
-        })?);
+        })?;
+        match &pattern {
+            TagPattern::Exact(tag) => drop(list.exact.entry(tag.clone()).or_insert(index)),
+            _ => list.others.push(index),
+        }
+        list.all.push(pattern);
     }
-    Patterns::new(all, &expressions, MAX_COMPILED).map_err(|_| TagFilterError::Expressions { field })
-}
-
-/// Returns the index of the first pattern that matches.
-fn first(patterns: &Patterns<TagPattern>, tag: &Tag) -> Option<usize> {
-    if patterns.all.is_empty() {
-        return None;
-    }
-    let candidate = Candidate::new(tag, patterns);
-    patterns.all.iter().position(|pattern| candidate.matches(pattern))
+    Ok(list)
 }
 
 /// The number of filters that a description names.

@@ -9,14 +9,11 @@ use futures::future::BoxFuture;
 use super::clock::Clock;
 use super::machine::Assignment;
 use super::ports::Access;
+use super::shared_claims::SharedClaims;
 use crate::copy::{Authority, CONSENT_LASTS, Denied, Mutation};
-use crate::locked::Locked;
-use crate::plan::{Claims, ImageRequest};
+use crate::plan::ImageRequest;
 use crate::policy::PermissionRequest;
 use crate::terms::{Action, CreateRepositories};
-
-/// The claims of all configurations of a process.
-pub(crate) type SharedClaims = Arc<Locked<Claims>>;
 
 /// Asks for consent before every effect on the destination.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use super::observed_repository::{Extent, is_of_tag};
 use super::observer::FindingSender;
 use super::slow::announced;
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::long_work::long_work;
 use crate::plan::{CreationDate, NarrowedTags, TagChoice};
 use crate::registry::{Client, RegistryError};
 
@@ -33,15 +34,19 @@ pub(super) async fn choose(
     tags: BTreeSet<Tag>,
     digests: BTreeMap<Tag, Digest>,
 ) -> ChosenTags {
+    if !choice.is_narrowed() {
+        let (narrowed, remarks) = Default::default();
+        return ChosenTags { tags, narrowed, digests, remarks, extent: Extent::Whole };
+    }
     let mut reading = DateReading { sender, client, repository, dates: BTreeMap::new(), digests, failed: None };
     let mut extent = Extent::Whole;
-    let dated: Vec<&Tag> = tags.iter().filter(|tag| choice.needs_date(tag)).collect();
+    let dated: Vec<&Tag> = long_work(|| tags.iter().filter(|tag| choice.needs_date(tag)).collect());
     if !dated.is_empty() {
         let subject = format!("the dates of {}/{repository}", client.host());
         extent = announced(subject, reading.read(dated)).await;
     }
     let DateReading { dates, digests, failed, .. } = reading;
-    let (tags, narrowed) = choice.narrow(tags, &dates);
+    let (tags, narrowed) = long_work(|| choice.narrow(tags, &dates));
     ChosenTags { tags, narrowed, digests, remarks: remarks(repository, &dates, failed), extent }
 }
 

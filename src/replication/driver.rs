@@ -19,7 +19,6 @@ use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::figures::{figures, usage};
-use super::authority::SharedClaims;
 use super::clock::Clock;
 use super::fair_slots::FairSlots;
 use super::hints::Hint;
@@ -30,6 +29,7 @@ use super::machine::{
 use super::mailbox::Mailbox;
 use super::observer::{Observation, Observer};
 use super::ports::{Access, Executor, Store};
+use super::shared_claims::SharedClaims;
 use super::sweeps::{SweepShare, Sweeps};
 use crate::copy::Engine;
 use crate::image::{RepositoryName, Tag};
@@ -129,10 +129,8 @@ impl Driver {
         for StoredPair { identity, status, .. } in &stored.pairs {
             core.metrics.pair(&identity.namespace, &identity.name, usage(identity, status));
         }
-        let machine = {
-            let mut claims = core.claims.lock();
-            Machine::new(orders, stored, &mut claims, core.clock.now())
-        };
+        let (takes_long, now) = (stored.takes_long(), core.clock.now());
+        let machine = core.claims.hold(takes_long, |claims| Machine::new(orders, stored, claims, now));
         Self {
             machine,
             stops: core.clock.watch_stops(),
@@ -180,10 +178,8 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event) {
-        let effects = {
-            let mut claims = self.core.claims.lock();
-            self.machine.step(event, &mut claims, self.core.clock.now())
-        };
+        let (takes_long, now) = (self.machine.takes_long(&event), self.core.clock.now());
+        let effects = self.core.claims.hold(takes_long, |claims| self.machine.step(event, claims, now));
         effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 

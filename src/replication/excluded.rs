@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::image::Tag;
 use crate::locked::Locked;
-use crate::plan::TagChoice;
+use crate::plan::{ComparedTag, TagChoice};
 
 /// Looks at tags as they are listed.
 pub(super) struct Examples<'a> {
@@ -20,11 +20,11 @@ impl<'a> Examples<'a> {
     }
 
     /// Returns true if some rule takes the tag.
-    pub(super) fn takes(&self, tag: &Tag) -> bool {
+    pub(super) fn takes(&self, tag: &ComparedTag<'_>) -> bool {
         let Some(causes) = self.choice.why_not(tag) else { return true };
         let mut found = self.found.lock();
         if found.len() < MAX_EXAMPLES && !found.contains_key(&causes) {
-            found.insert(causes, tag.clone());
+            found.insert(causes, tag.tag().clone());
         }
         false
     }

@@ -295,7 +295,7 @@ fn source_of(configuration: &Configuration) -> NamespacedName {
 
 /// Comparisons of a repository or a tag with a filter that one notification may cost.
 const MAX_CHECKS: usize = 400_000;
-/// The time for them: regular expressions may be slow.
+/// The time for them.
 const MAX_MATCHING: Duration = Duration::from_secs(5);
 /// The time for those of one configuration that starts: others of its namespace may be many.
 const MAX_EARLY_MATCHING: Duration = Duration::from_millis(200);
@@ -449,7 +449,8 @@ mod tests {
         index.give(&source("source"), crowd(MAX_CHECKS), Timestamp::UNIX_EPOCH);
         assert_eq!(names(&mailbox), (vec![], true));
     }
-    /// A configuration of 25 rules, each of 100 filters and 100 exclusions: the most that a spec may have.
+    /// A configuration of 25 rules, each of 100 filters and 100 exclusions, 100 patterns among them: the most that a spec
+    /// may have.
     fn largest(more: &str) -> Configuration {
         let filters = |text: &str, filter_type: &str, count: usize| {
             let filter = |number| {
@@ -457,8 +458,8 @@ mod tests {
             };
             (0..count).map(filter).collect::<String>()
         };
-        let (regex, glob) = (filters("a0.*z", "REGEX_MATCH", 50), filters("b0*z", "GLOB_MATCH", 49));
-        let (exclude, all) = (filters("c0.*z", "REGEX_MATCH", 100), "{filter: app, filterType: PREFIX_MATCH}");
+        let (regex, glob) = (filters("a0.*z", "REGEX_MATCH", 2), filters("b0*z", "GLOB_MATCH", 2));
+        let (exclude, all) = (filters("c0z", "PREFIX_MATCH", 100), filters("app", "PREFIX_MATCH", 96));
         let rule = format!(
             "{{name: r, repositoryFilters: [{regex}{glob}{all}], excludeRepositoryFilters: [{exclude}], destinations: \
              [{{registryRef: {{name: d}}}}], {more}}}",

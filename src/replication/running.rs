@@ -201,9 +201,14 @@ impl Configurations {
         if let Some(earlier) = handle.subscribed.take() {
             self.hints.unsubscribe(&earlier);
         }
-        if let Some(configuration) = configuration {
-            self.hints.subscribe(configuration.clone(), handle.mailbox.clone());
-            handle.subscribed = Some(configuration.clone());
+        match configuration {
+            Some(configuration) => {
+                self.hints.subscribe(configuration.clone(), handle.mailbox.clone());
+                handle.subscribed = Some(configuration.clone());
+            }
+            // It does not hear of the end of this problem; one that is there still is passed on again.
+            None if handle.workers.take().is_some() => handle.mailbox.workers(None),
+            None => {}
         }
     }
 

@@ -15,7 +15,8 @@ use super::slow::announced;
 use super::unused_filters::UnusedFilters;
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
-use crate::plan::{Configuration, Problem, TagChoice};
+use crate::long_work::long_work;
+use crate::plan::{ComparedTag, Configuration, Problem, Selection, TagChoice};
 use crate::registry::{Client, ErrorKind, Listing};
 use crate::terms::{ReferrersMode, reason};
 
@@ -55,19 +56,7 @@ impl ComparisonRun<'_> {
         let exact: BTreeSet<RepositoryName> =
             configuration.selection.exact_repositories().into_iter().cloned().collect();
         let (listed, invalid) = self.list(&client, configuration).await?;
-        if configuration.selection.needs_listing() {
-            self.filters.see_repositories(configuration.selection.remarks_on_filters(&listed));
-        }
-        let (names, unmatched): (BTreeSet<RepositoryName>, _) = exact
-            .iter()
-            .chain(&listed)
-            .cloned()
-            .partition(|repository| !configuration.selection.matches(repository).is_empty());
-        for error in exact.iter().chain(&listed).flat_map(|name| configuration.selection.template_errors(name)) {
-            let message = format!("{error}: exclude it with excludeRepositoryFilters, or change the template");
-            let problem = Problem { stalled: true, reason: reason::DESTINATION_NAME_INVALID, message };
-            self.sender.send(Finding::Problem(problem));
-        }
+        let (names, unmatched) = long_work(|| self.choose_repositories(&configuration.selection, &exact, &listed));
         self.sender.send(Finding::Repositories { names: names.clone(), unmatched, invalid, sent_at });
         let observed = futures::stream::iter(names).map(|repository| {
             let is_named = exact.contains(&repository);
@@ -75,6 +64,24 @@ impl ComparisonRun<'_> {
             async move { self.repository(client, configuration, repository, is_named).await }
         });
         Ok(least(observed.buffer_unordered(REPOSITORIES_AT_ONCE)).await)
+    }
+
+    /// Divides the repositories by whether a rule takes them, and remarks on filters and templates.
+    fn choose_repositories(
+        &self,
+        selection: &Selection,
+        exact: &BTreeSet<RepositoryName>,
+        listed: &BTreeSet<RepositoryName>,
+    ) -> (BTreeSet<RepositoryName>, BTreeSet<RepositoryName>) {
+        if selection.needs_listing() {
+            self.filters.see_repositories(selection.remarks_on_filters(listed));
+        }
+        for error in exact.iter().chain(listed).flat_map(|name| selection.template_errors(name)) {
+            let message = format!("{error}: exclude it with excludeRepositoryFilters, or change the template");
+            let problem = Problem { stalled: true, reason: reason::DESTINATION_NAME_INVALID, message };
+            self.sender.send(Finding::Problem(problem));
+        }
+        exact.iter().chain(listed).cloned().partition(|repository| !selection.routes(repository).is_empty())
     }
 
     /// Lists the repositories if a filter needs that, with the names that are not valid.
@@ -123,8 +130,9 @@ impl ComparisonRun<'_> {
             if is_referrer_tag(tag) {
                 return with_referrers;
             }
-            self.filters.see_tag(&choice, tag);
-            examples.takes(tag)
+            let tag = ComparedTag::new(tag);
+            self.filters.see_tag(&choice, &tag);
+            examples.takes(&tag)
         };
         let sent_at = self.sender.observer.clock.now();
         let listing = client.tags_and_digests(&repository, &keep);

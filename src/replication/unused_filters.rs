@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::image::Tag;
 use crate::locked::Locked;
-use crate::plan::{TagChoice, TagFilters};
+use crate::plan::{ComparedTag, TagChoice, TagFilters};
 
 /// The filters that have matched something in one comparison.
 #[derive(Default)]
@@ -38,7 +37,7 @@ impl UnusedFilters {
     }
 
     /// Takes a listed tag of a repository.
-    pub(super) fn see_tag(&self, choice: &TagChoice, tag: &Tag) {
+    pub(super) fn see_tag(&self, choice: &TagChoice, tag: &ComparedTag<'_>) {
         let mut seen = self.tags.lock();
         for (rule, filters) in &choice.rules {
             if !seen.contains_key(rule) {

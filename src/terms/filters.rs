@@ -12,8 +12,8 @@ use super::rule::{ValidationRule, ValidationRules, checked_by};
 #[schemars(transform = checked_by(&REPOSITORY_FILTER_RULES))]
 pub struct RepositoryFilter {
     /// The text that names are compared with, 1 to 255 characters; at least 2 for `EXACT_MATCH` and `PREFIX_MATCH`, as
-    /// in ECR. An error that the API server cannot find, such as in a regular expression, stalls the configuration with
-    /// `InvalidSpec`.
+    /// in ECR. All rules together may have 100 globs and regular expressions. An error that the API server cannot find,
+    /// such as in a regular expression, stalls the configuration with `InvalidSpec`.
     #[schemars(length(min = 1, max = 255))]
     pub filter: String,
     /// The comparison of `filter` with a name.
@@ -32,8 +32,7 @@ pub enum RepositoryFilterType {
     /// characters, `**/` also for no segment at all, `{a,b}` for either: `{prod,staging}/**` takes `prod/team/app`.
     GlobMatch,
     /// The whole name matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back
-    /// references): `team-[ab]/.+` takes `team-a/app`. The compiled patterns and expressions of one list may take
-    /// 256 KiB.
+    /// references): `team-[ab]/.+` takes `team-a/app`.
     RegexMatch,
 }
 
@@ -42,8 +41,10 @@ pub enum RepositoryFilterType {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = checked_by(&TAG_FILTER_RULES))]
 pub struct TagFilter {
-    /// The text that tags are compared with, 1 to 256 characters. An error that the API server cannot find, such as in
-    /// a regular expression, stalls the configuration with `InvalidSpec`.
+    /// The text that tags are compared with, 1 to 256 characters. All rules together may have 100 patterns: globs,
+    /// regular expressions, those of `immutableTags`, and ranges of versions, which count once for each four
+    /// comparators. An error that the API server cannot find, such as in a regular expression, stalls the configuration
+    /// with `InvalidSpec`.
     #[schemars(length(min = 1, max = MAX_TAG_FILTER))]
     pub filter: String,
     /// The comparison of `filter` with a tag.
@@ -80,7 +81,7 @@ pub enum TagFilterType {
     /// The whole tag matches the pattern: `*` stands for any characters, `?` for any one.
     GlobMatch,
     /// The whole tag matches the regular expression, in the syntax of the Rust crate `regex` (no look-around, no back
-    /// references): `v[0-9]+` takes `v1`, not `v1-rc`. The compiled expressions of one list may take 64 KiB.
+    /// references): `v[0-9]+` takes `v1`, not `v1-rc`.
     RegexMatch,
     /// The tag is a version in the range; `versionSyntax` says which tags are versions. A range has comparators `=`,
     /// `>`, `>=`, `<`, `<=`, `^`, `~` with commas or spaces between them, and all must match, such as `>=1.2 <2`;

@@ -219,8 +219,8 @@ pub struct ReplicationRule {
     /// destination, the first of them decides this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_replication: Option<DeleteReplication>,
-    /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one). Once such
-    /// a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
+    /// Tags that are promised never to move, at most 100 patterns of `*` (any characters) and `?` (any one), which count
+    /// among the patterns of tags of all rules. Once such a tag is replicated, the source is not asked about it any more. The promise of any rule holds for all
     /// destinations of the repositories that the rule takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -1,12 +1,12 @@
 //! The pattern of one filter of repositories.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 use std::str::FromStr;
 
-use regex::bytes::SetMatches;
-
 use crate::image::RepositoryName;
-use crate::plan::patterns::{check_expression, describe_expression};
+use crate::plan::expression::{Expression, ExpressionError, PatternRoom};
 use crate::terms::{RepositoryFilter, RepositoryFilterType};
 
 /// The pattern of one filter.
@@ -16,52 +16,64 @@ pub(super) enum RepositoryPattern {
     Exact(RepositoryName),
     /// Matches names that begin so, character by character, as ECR's PREFIX_MATCH.
     Prefix(String),
-    /// A glob: its index among the regular expressions of the list, and the text of the filter.
-    Glob(usize, String),
-    /// A regular expression: its index among those of the list, and the text of the filter.
-    Regex(usize, String),
+    Glob(Expression),
+    Regex(Expression),
 }
 
 /// The cause for which one filter cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PatternError {
+    #[error("must have 1 to {} characters", RepositoryName::MAX_LENGTH)]
+    Length,
     #[error("is no repository name: {0}")]
     Name(<RepositoryName as FromStr>::Err),
     #[error("is no pattern: {0}")]
     Glob(&'static str),
-    #[error("is no regular expression that can be used: {}", describe_expression(.0, MAX_COMPILED))]
-    Expression(regex::Error),
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
 }
 
 impl RepositoryPattern {
-    /// Parses a filter. The regular expression that it needs is added to `expressions`.
-    pub(super) fn parse(filter: &RepositoryFilter, expressions: &mut Vec<String>) -> Result<Self, PatternError> {
-        let text = filter.filter.clone();
-        let index = expressions.len();
+    /// Parses a filter, which takes its room among the patterns of the configuration.
+    pub(super) fn parse(filter: &RepositoryFilter, room: &mut PatternRoom) -> Result<Self, PatternError> {
+        let text = &filter.filter;
+        if text.is_empty() || text.len() > RepositoryName::MAX_LENGTH {
+            return Err(PatternError::Length);
+        }
         Ok(match filter.filter_type {
-            RepositoryFilterType::PrefixMatch => Self::Prefix(text),
+            RepositoryFilterType::PrefixMatch => Self::Prefix(text.clone()),
             RepositoryFilterType::ExactMatch => Self::Exact(text.parse().map_err(PatternError::Name)?),
             RepositoryFilterType::GlobMatch => {
-                let expression = expression_of_glob(&text).map_err(PatternError::Glob)?;
-                check_expression(&expression, MAX_COMPILED).map_err(PatternError::Expression)?;
-                expressions.push(expression);
-                Self::Glob(index, text)
+                let expression = expression_of_glob(text).map_err(PatternError::Glob)?;
+                Self::Glob(Expression::compile(text, &expression, room)?)
             }
-            RepositoryFilterType::RegexMatch => {
-                check_expression(&text, MAX_COMPILED).map_err(PatternError::Expression)?;
-                expressions.push(text.clone());
-                Self::Regex(index, text)
-            }
+            RepositoryFilterType::RegexMatch => Self::Regex(Expression::regex(text, room)?),
         })
     }
 
-    /// Returns true if the pattern matches the whole name; `expressions` are the matching ones of its list.
-    pub(super) fn matches(&self, repository: &RepositoryName, expressions: Option<&SetMatches>) -> bool {
+    /// Returns true if the pattern matches the name.
+    pub(super) fn matches(&self, repository: &RepositoryName) -> bool {
         match self {
             Self::Exact(name) => name == repository,
             Self::Prefix(prefix) => repository.as_str().starts_with(prefix.as_str()),
-            Self::Glob(index, _) | Self::Regex(index, _) => expressions.is_some_and(|found| found.matched(*index)),
+            Self::Glob(expression) | Self::Regex(expression) => expression.matches(repository.as_str()),
         }
+    }
+
+    /// Returns the names for which [`RepositoryPattern::goes_beyond_its_segment`] is true, which stand together.
+    pub(super) fn beyond_its_segment<'a>(
+        &self,
+        repositories: &'a BTreeSet<RepositoryName>,
+    ) -> impl Iterator<Item = &'a RepositoryName> + use<'a> {
+        let prefix = match self {
+            Self::Prefix(prefix) if prefix.ends_with(|c: char| c.is_ascii_alphabetic()) => Some(prefix),
+            _ => None,
+        };
+        // Letters are lower case, and `{` follows `z`.
+        let ends = prefix.map(|prefix| (format!("{prefix}a"), format!("{prefix}{{")));
+        ends.into_iter().flat_map(|(first, end)| {
+            repositories.range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
+        })
     }
 
     /// Returns true for a prefix that ends in the middle of a word of the name: `prod` of `production/x`.
@@ -78,8 +90,8 @@ impl fmt::Display for RepositoryPattern {
         match self {
             Self::Exact(name) => write!(f, "EXACT_MATCH {name}"),
             Self::Prefix(prefix) => write!(f, "PREFIX_MATCH {prefix}"),
-            Self::Glob(_, text) => write!(f, "GLOB_MATCH {text}"),
-            Self::Regex(_, text) => write!(f, "REGEX_MATCH {text}"),
+            Self::Glob(pattern) => write!(f, "GLOB_MATCH {pattern}"),
+            Self::Regex(expression) => write!(f, "REGEX_MATCH {expression}"),
         }
     }
 }
@@ -111,6 +123,3 @@ fn expression_of_glob(glob: &str) -> Result<String, &'static str> {
     }
     if is_in_braces { Err("an opening brace has no closing one") } else { Ok(expression) }
 }
-
-/// The memory that the compiled patterns of one list may take, in bytes.
-pub(super) const MAX_COMPILED: usize = 256 * 1024;

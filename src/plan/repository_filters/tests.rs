@@ -6,7 +6,7 @@ fn filter(filter_type: RepositoryFilterType, filter: &str) -> RepositoryFilter {
 }
 
 fn parse(include: &[RepositoryFilter], exclude: &[RepositoryFilter]) -> Result<RepositoryFilters, SpecError> {
-    RepositoryFilters::parse("spec.rules[r]", Some(include), exclude)
+    RepositoryFilters::parse("spec.rules[r]", Some(include), exclude, &mut PatternRoom::default())
 }
 
 fn name(text: &str) -> RepositoryName {
@@ -59,7 +59,8 @@ fn an_excluded_repository_is_not_taken_and_the_reason_says_so() {
     assert_eq!(filters.why_not(&name("prod/tmp-1")), "excludeRepositoryFilters has GLOB_MATCH **/tmp-*");
     assert_eq!(filters.why_not(&name("other")), "PREFIX_MATCH prod or EXACT_MATCH dev/x");
     assert_eq!(filters.because(&name("prod/tmp-1")), None);
-    let every = RepositoryFilters::parse("f", None, &[filter(ExactMatch, "dev/x")]).unwrap();
+    let every =
+        RepositoryFilters::parse("f", None, &[filter(ExactMatch, "dev/x")], &mut PatternRoom::default()).unwrap();
     assert!(every.takes(&name("a")) && !every.takes(&name("dev/x")) && every.needs_listing());
     let exact = parse(&[filter(ExactMatch, "aa"), filter(ExactMatch, "bb")], &[filter(ExactMatch, "bb")]).unwrap();
     assert_eq!(exact.exact().map(RepositoryName::as_str).collect::<Vec<_>>(), ["aa"]);
@@ -79,6 +80,14 @@ fn a_prefix_that_ends_within_a_word_is_noted() {
     ] {
         assert_eq!(filters.because(&name(repository)).as_deref(), Some(because), "{repository}");
     }
+    let listed: BTreeSet<_> =
+        ["prod", "prod-a", "prod/x", "prod1", "proda", "prodz", "apps/prodx", "prof"].map(name).into();
+    let beyond = |filters: &RepositoryFilters| {
+        filters.beyond(&listed).into_iter().map(|(prefix, name)| format!("{prefix}: {name}")).collect::<Vec<_>>()
+    };
+    assert_eq!(beyond(&filters), ["PREFIX_MATCH prod: proda"]);
+    let without = parse(&[filter(PrefixMatch, "apps/"), filter(PrefixMatch, "prod")], &[filter(ExactMatch, "proda")]);
+    assert_eq!(beyond(&without.unwrap()), ["PREFIX_MATCH prod: prodz"]);
     let words = parse(&[filter(PrefixMatch, "team-")], &[]).unwrap();
     assert_eq!(words.because(&name("team-a")).as_deref(), Some("PREFIX_MATCH team-"));
 }
@@ -98,7 +107,7 @@ fn unusable_filters_are_refused_by_field() {
         (GlobMatch, "[ab]", "lower-case"),
         (RegexMatch, "a(", "is no regular expression"),
         (RegexMatch, "a)(b", "is no regular expression"),
-        (RegexMatch, "(a{200}){200}", "bytes when it is compiled"),
+        (RegexMatch, "(a{200}){200}", "takes too much memory when it is compiled"),
     ] {
         let error = parse(&[filter(filter_type, text)], &[]).unwrap_err();
         assert!(error.message.starts_with("spec.rules[r].repositoryFilters[0]: "), "{error:?}");
@@ -114,6 +123,8 @@ fn a_hundred_usual_globs_fit_the_bound() {
     let filters = parse(&globs, &[]).unwrap();
     assert!(filters.takes(&name("team-42/x/api-1")) && !filters.takes(&name("team-42/x/web-1")));
     assert!(parse(&[], &[]).unwrap_err().message.contains("repositoryFilters is empty: remove it"));
+    let error = parse(&globs, &[filter(RegexMatch, "one-more")]).unwrap_err().message;
+    assert!(error.contains("is one pattern too many: all rules together may have 100"), "{error}");
     let many = vec![filter(ExactMatch, "aa"); MAX_FILTERS + 1];
     assert!(parse(&many, &[]).unwrap_err().message.contains("more than 100"));
 }
@@ -128,7 +139,7 @@ fn patterns_that_match_no_repository_are_named() {
         of(RepositoryFilterType::RegexMatch, "team/(app|web)"),
         of(RepositoryFilterType::ExactMatch, "absent"),
     ];
-    let filters = RepositoryFilters::parse("f", Some(&include), &[]).unwrap();
+    let filters = RepositoryFilters::parse("f", Some(&include), &[], &mut PatternRoom::default()).unwrap();
     let listed = ["team/app", "other"].iter().map(|name| name.parse().unwrap()).collect();
     assert_eq!(filters.unused(&listed), ["PREFIX_MATCH teams/", "GLOB_MATCH */web"]);
 }

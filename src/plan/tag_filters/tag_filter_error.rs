@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::image::Tag;
-use crate::plan::patterns::describe_expression;
+use crate::plan::expression::ExpressionError;
 use crate::terms::{MAX_FILTERS, MAX_TAG_FILTER};
 
 /// The error of a list of tag filters. Its message begins with the name of the field.
@@ -30,12 +30,6 @@ pub enum TagFilterError {
         /// The cause.
         problem: FilterProblem,
     },
-    /// The regular expressions of the list take too much memory together.
-    #[error("{field}: its regular expressions together take over {MAX_COMPILED} bytes: make them simpler or fewer")]
-    Expressions {
-        /// The field of the rule.
-        field: &'static str,
-    },
 }
 
 /// The cause for which one filter cannot be used.
@@ -50,13 +44,10 @@ pub enum FilterProblem {
     /// The text is no tag.
     #[error("is no tag: {0}")]
     Tag(<Tag as FromStr>::Err),
-    /// The text is no regular expression, or a too large one.
-    #[error("is no regular expression that can be used: {}", describe_expression(.0, MAX_COMPILED))]
-    Expression(regex::Error),
+    /// The text is no pattern, or there is no room for it.
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
     /// The text is no range of versions.
     #[error("is no range of versions such as '>=1.2 <2': {0}")]
     Range(semver::Error),
 }
-
-/// The memory that the compiled regular expressions of one field may take, in bytes.
-pub(super) const MAX_COMPILED: usize = 64 * 1024;

@@ -1,29 +1,27 @@
-//! The pattern of one filter of tags, and the regular expressions of a list.
+//! The pattern of one filter of tags.
 
+use std::cell::OnceCell;
 use std::fmt;
 
-use regex::bytes::SetMatches;
-
-use super::tag_filter_error::{FilterProblem, MAX_COMPILED};
+use super::tag_filter_error::FilterProblem;
 use super::version_range::{TagVersion, VersionRange};
 use crate::image::Tag;
-use crate::plan::patterns::{Patterns, check_expression};
-use crate::policy::wildcard_matches;
+use crate::plan::expression::{Expression, PatternRoom};
+use crate::plan::tag_glob::{TagGlob, TagPlaces};
 use crate::terms::{MAX_TAG_FILTER, TAG_FILTER_RULES, TagFilter, TagFilterType, broken};
 
 /// The pattern of one filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TagPattern {
     Exact(Tag),
-    Glob(String),
-    /// The index into the regex set of the list, and the text of the filter.
-    Regex(usize, String),
+    Glob(TagGlob),
+    Regex(Expression),
     Semver(VersionRange),
 }
 
 impl TagPattern {
-    /// Parses a filter. A regular expression is added to `expressions`.
-    pub(super) fn parse(filter: &TagFilter, expressions: &mut Vec<String>) -> Result<Self, FilterProblem> {
+    /// Parses a filter, which takes its room among the patterns of the configuration.
+    pub(super) fn parse(filter: &TagFilter, room: &mut PatternRoom) -> Result<Self, FilterProblem> {
         let text = &filter.filter;
         if text.is_empty() || text.len() > MAX_TAG_FILTER {
             return Err(FilterProblem::Length);
@@ -33,13 +31,13 @@ impl TagPattern {
         }
         Ok(match filter.filter_type {
             TagFilterType::ExactMatch => Self::Exact(text.parse().map_err(FilterProblem::Tag)?),
-            TagFilterType::GlobMatch => Self::Glob(text.clone()),
-            TagFilterType::RegexMatch => {
-                check_expression(text, MAX_COMPILED).map_err(FilterProblem::Expression)?;
-                expressions.push(text.clone());
-                Self::Regex(expressions.len() - 1, text.clone())
+            TagFilterType::GlobMatch => Self::Glob(TagGlob::parse(text, room)?),
+            TagFilterType::RegexMatch => Self::Regex(Expression::regex(text, room)?),
+            TagFilterType::SemverMatch => {
+                let range = VersionRange::parse(text, filter.version_syntax)?;
+                room.take(range.comparators().div_ceil(COMPARATORS_OF_A_PATTERN), 0)?;
+                Self::Semver(range)
             }
-            TagFilterType::SemverMatch => Self::Semver(VersionRange::parse(text, filter.version_syntax)?),
         })
     }
 }
@@ -50,35 +48,40 @@ impl fmt::Display for TagPattern {
         match self {
             Self::Exact(tag) => write!(f, "EXACT_MATCH {tag}"),
             Self::Glob(pattern) => write!(f, "GLOB_MATCH {pattern}"),
-            Self::Regex(_, text) => write!(f, "REGEX_MATCH {text}"),
+            Self::Regex(expression) => write!(f, "REGEX_MATCH {expression}"),
             Self::Semver(range) => write!(f, "SEMVER_MATCH {range}"),
         }
     }
 }
 
-/// A tag with everything that the patterns of a list compare.
-pub(super) struct Candidate<'a> {
+/// A tag that is compared with patterns; what they need of it is read once.
+pub struct ComparedTag<'a> {
     tag: &'a Tag,
-    version: Option<TagVersion>,
-    expressions: Option<SetMatches>,
+    places: OnceCell<TagPlaces>,
+    version: OnceCell<TagVersion>,
 }
 
-impl<'a> Candidate<'a> {
-    /// Prepares `tag` for `patterns`: the version and the regular expressions are computed once, and only if a pattern
-    /// needs them.
-    pub(super) fn new(tag: &'a Tag, patterns: &Patterns<TagPattern>) -> Self {
-        let text = tag.as_str();
-        let is_versioned = patterns.all.iter().any(|pattern| matches!(pattern, TagPattern::Semver(..)));
-        Self { tag, version: is_versioned.then(|| TagVersion::of(text)), expressions: patterns.expressions(text) }
+impl<'a> ComparedTag<'a> {
+    /// Prepares `tag`.
+    pub fn new(tag: &'a Tag) -> Self {
+        Self { tag, places: OnceCell::new(), version: OnceCell::new() }
+    }
+
+    /// Returns the tag.
+    pub fn tag(&self) -> &'a Tag {
+        self.tag
     }
 
     /// Returns true if `pattern` matches the whole tag.
     pub(super) fn matches(&self, pattern: &TagPattern) -> bool {
         match pattern {
             TagPattern::Exact(wanted) => wanted == self.tag,
-            TagPattern::Glob(pattern) => wildcard_matches(pattern, self.tag.as_str()),
-            TagPattern::Regex(index, _) => self.expressions.as_ref().is_some_and(|found| found.matched(*index)),
-            TagPattern::Semver(range) => self.version.as_ref().is_some_and(|version| range.takes(version)),
+            TagPattern::Glob(glob) => glob.matches(self.places.get_or_init(|| TagPlaces::new(self.tag))),
+            TagPattern::Regex(expression) => expression.matches(self.tag.as_str()),
+            TagPattern::Semver(range) => range.takes(self.version.get_or_init(|| TagVersion::of(self.tag.as_str()))),
         }
     }
 }
+
+/// The comparators of versions that take as long as one automaton.
+const COMPARATORS_OF_A_PATTERN: usize = 4;

@@ -34,6 +34,11 @@ impl VersionRange {
         Ok(Self { alternatives, syntax, text: text.to_owned() })
     }
 
+    /// Returns the number of comparators that a version is compared with at most.
+    pub(super) fn comparators(&self) -> usize {
+        self.alternatives.iter().map(|range| range.comparators.len().max(1)).sum()
+    }
+
     /// Returns true if a tag with this version is in the range.
     pub(super) fn takes(&self, version: &TagVersion) -> bool {
         let version = match self.syntax {

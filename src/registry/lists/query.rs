@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::image::InvalidNames;
+use crate::long_work::long_work_if;
 use crate::registry::auth::scopes::Scopes;
 use crate::registry::error::{ErrorKind, Operation, RegistryError};
 use crate::registry::http::advice::unexpected;
@@ -79,11 +80,15 @@ impl ListQuery<'_> {
                 Fetched::Refused(refused) if walk.pages.len() == 1 => return Ok(ListResult::Refused(refused)),
                 Fetched::Refused(refused) => return Err(with_link(refused.error(operation), linked_by.as_ref())),
             };
-            let page = read_page(&body, field, keep).ok_or_else(|| {
+            let read = || {
+                let page = read_page(&body, field, keep)?;
+                page.manifests.into_iter().for_each(&mut *observer);
+                Some(page)
+            };
+            let page = long_work_if(body.len() > LARGE_PAGE, read).ok_or_else(|| {
                 let detail = unexpected(&body, &format!("has no {:?}", field.as_str()));
                 operation.error(ErrorKind::InvalidContent, detail)
             })?;
-            page.manifests.into_iter().for_each(&mut *observer);
             let is_repeated = walk.is_repeated(&page);
             let is_empty = page.is_empty();
             invalid.extend(page.invalid);
@@ -176,6 +181,8 @@ impl PageWalk {
     }
 }
 
+/// The bytes of a page from which to compare its names takes long.
+const LARGE_PAGE: usize = 16 * 1024;
 const REPEATED: &str = "a page repeats the one before it and links to itself";
 
 /// The requested page size: ECR accepts no more than 1000 (ggcr#1091).

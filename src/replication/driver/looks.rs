@@ -2,6 +2,7 @@
 
 use super::Driver;
 use crate::image::{Digest, RepositoryName, Tag};
+use crate::long_work::long_work_if;
 use crate::replication::machine::{Event, Hints, Looked};
 use crate::replication::mailbox::Mail;
 use crate::replication::observer::LookMode;
@@ -11,7 +12,9 @@ impl Driver {
     pub(super) fn take_mail(&mut self, mail: Mail) {
         let Mail { orders, workers, hints, deleted_in, is_overflown, statuses, listed } = mail;
         if let Some(orders) = orders {
-            self.step(Event::Orders(orders));
+            let (event, now) = (Event::Orders(orders.clone()), self.core.clock.now());
+            long_work_if(self.machine.takes_long(&event), || self.machine.narrow(&orders, now));
+            self.step(event);
         }
         if let Some(problem) = workers {
             self.step(Event::Workers(problem));

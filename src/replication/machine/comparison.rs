@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::newest::PairList;
 use super::state::{Comparison, SourceRepository};
 use super::{ComparisonId, Coverage, Effect, Finding, Listed, Machine, Pair, PairId, Record};
 use crate::image::RepositoryName;
@@ -144,9 +145,10 @@ impl Machine {
     fn take_tags(&mut self, id: ComparisonId, mut listed: Listed, claims: &mut Claims, now: Timestamp) {
         self.take_newest(&mut listed);
         let keys = self.keys(&listed.repository, None);
+        let lists = self.takers(&listed.repository).lists(&listed);
         for key in &keys {
             let Some(pair) = self.ensure(key, claims, now) else { continue };
-            self.take_list(pair, &listed, now);
+            self.take_list(pair, lists.get(key), &listed, now);
             if self.pairs.get(&pair).is_some_and(|pair| pair.ledger.doubts_listing()) {
                 self.doubt_comparison();
             }
@@ -166,11 +168,12 @@ impl Machine {
         self.effects.push(Effect::Observe(id, looks));
     }
 
-    /// Takes a complete list for a pair: forgets tags that are gone, or has them deleted.
-    pub(super) fn take_list(&mut self, id: PairId, listed: &Listed, now: Timestamp) {
-        let key = self.pairs[&id].key.clone();
-        let (fate, list) = (self.fate_of_absent(id), self.list_of(&key, listed));
-        self.record_choice(id, &list, listed);
+    /// Takes a complete list for a pair, `narrowed` if its rules take the newest tags only: forgets tags that are gone, or
+    /// has them deleted.
+    pub(super) fn take_list(&mut self, id: PairId, narrowed: Option<&PairList<'_>>, listed: &Listed, now: Timestamp) {
+        let whole = PairList::whole(listed);
+        let (fate, list) = (self.fate_of_absent(id), narrowed.unwrap_or(&whole));
+        self.record_choice(id, list, listed);
         let gone = self.touch(id, now, |pair| {
             let before = pair.ledger.counts();
             let mut gone = list.forget_outside(pair, listed);

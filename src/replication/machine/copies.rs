@@ -310,13 +310,13 @@ impl Machine {
         let ids: Vec<PairId> = self.pairs.keys().copied().collect();
         for id in ids {
             let key = &self.pairs[&id].key;
-            let matches = configuration.selection.matches(&key.repository);
-            let Some(wanted) = matches.into_iter().find(|m| (&m.destination, &m.target) == key.to()) else { continue };
+            let rules = configuration.selection.rules_to(&key.repository, key.to());
+            let Some(wanted) = rules.iter().next() else { continue };
             let changed = self.touch(id, now, |pair| {
                 let is_other = wanted.options.fingerprint() != pair.options.fingerprint();
                 let is_conflict_other = wanted.options.on_tag_conflict != pair.options.on_tag_conflict;
                 let is_due = is_conflict_other && pair.ledger.make_due(now, FailureCode::is_skip);
-                pair.options = wanted.options;
+                pair.options = wanted.options.clone();
                 pair.deletions.brake = wanted.deletion;
                 if is_other {
                     pair.ledger.start_over(now);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{KnownLooks, Looks, Machine, PairId, PairKey, ReferrerLooks};
-use crate::image::{Digest, RepositoryName, Tag};
+use crate::image::{RepositoryName, Tag};
 use crate::plan::REFERRERS_INTERVAL;
 use crate::terms::ReferrersMode;
 
@@ -43,13 +43,14 @@ impl Machine {
             is_first: is_first && self.reads_ahead(),
         };
         let mut due = BTreeSet::new();
+        let takers = self.takers(repository);
         for tag in tags {
-            if let Some(digest) = self.settled(repository, tag) {
+            if let Some(digest) = takers.settled(tag) {
                 looks.settled.insert(tag.clone(), digest);
             } else if self.reads_ahead() && self.is_new(&pairs, tag) {
                 looks.new.insert(tag.clone());
             }
-            if !self.may_be_swept(repository, &pairs, tag, now) {
+            if !self.may_be_swept((repository, tag), &pairs, &takers, now) {
                 due.insert(tag.clone());
             }
         }
@@ -62,20 +63,5 @@ impl Machine {
 
     fn is_new(&self, pairs: &[PairId], tag: &Tag) -> bool {
         pairs.iter().any(|id| self.pairs[id].ledger.row(tag).is_none_or(|row| !row.was_there))
-    }
-
-    /// Returns the digest of a tag that is promised never to move and is verified at every destination that takes it.
-    pub(super) fn settled(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
-        let selection = &self.configuration.as_ref()?.selection;
-        if !selection.has_promises() || !selection.is_immutable(repository, tag) {
-            return None;
-        }
-        let mut digest = None;
-        for key in self.keys(repository, Some(tag)) {
-            let pair = &self.pairs[&self.pairs.id_of(&key)?];
-            let is_settled = pair.ledger.is_complete(tag) && pair.ledger.unread(tag).is_none();
-            digest = Some(pair.ledger.row(tag).filter(|_| is_settled)?.digest.clone());
-        }
-        digest
     }
 }

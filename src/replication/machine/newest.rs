@@ -1,23 +1,29 @@
 //! The newest tags of a repository: what lists and pushes make of the choice of each rule.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Effect, Listed, Machine, Observed, Pair, PairId, PairKey, Record};
-use crate::image::Tag;
-use crate::plan::CreationDate;
+use super::{Effect, Listed, Machine, Observed, Pair, PairId, Record};
+use crate::image::{RepositoryName, Tag};
+use crate::plan::{ComparedTag, CreationDate, RankedTags, TagFilters};
 
 /// A complete list of tags, as one pair takes it.
 pub(super) struct PairList<'a> {
     /// The tags that its rules take, and those of which nothing is known.
     pub(super) tags: Cow<'a, BTreeSet<Tag>>,
     /// The fingerprint of the rules; `None` where all of them take whatever their filters take.
-    choice: Option<String>,
+    pub(super) choice: Option<String>,
 }
 
-impl PairList<'_> {
+impl<'a> PairList<'a> {
+    /// Returns the list for a pair whose rules take whatever their filters take.
+    pub(super) fn whole(listed: &'a Listed) -> Self {
+        Self { tags: Cow::Borrowed(&listed.tags), choice: None }
+    }
+
     /// Returns true if the source has `tag`, and the rules of the pair take only newer ones.
     pub(super) fn is_outside(&self, listed: &Listed, tag: &Tag) -> bool {
         let is_there = || listed.narrowed.outside.contains(tag) || listed.tags.contains(tag);
@@ -47,19 +53,9 @@ impl Machine {
         }
     }
 
-    /// Returns the list as the pair of `key` takes it.
-    pub(super) fn list_of<'a>(&self, key: &PairKey, listed: &'a Listed) -> PairList<'a> {
-        let selection = self.configuration.as_ref().map(|configuration| &configuration.selection);
-        let choice = selection.and_then(|selection| selection.choice_hash(&key.repository, key.to()));
-        let (Some(selection), Some(_)) = (selection, &choice) else {
-            return PairList { tags: Cow::Borrowed(&listed.tags), choice: None };
-        };
-        let source = self.sources.get(&key.repository);
-        let takes = |tag: &&Tag| {
-            source.is_some_and(|source| selection.takes_now(&key.repository, key.to(), tag, &source.newest))
-        };
-        let taken = listed.tags.iter().filter(takes).chain(&listed.narrowed.unknown);
-        PairList { tags: Cow::Owned(taken.cloned().collect()), choice }
+    /// Returns the newest tags of a repository by its last list, for each rule that takes only these.
+    pub(super) fn newest_of(&self, repository: &RepositoryName) -> &BTreeMap<String, RankedTags> {
+        self.sources.get(repository).map_or(&NOTHING_LISTED, |source| &source.newest)
     }
 
     /// Records the rules by which the tags of a pair are chosen, if they are others than before.
@@ -74,8 +70,8 @@ impl Machine {
     pub(super) fn forget_choices(&mut self, now: Timestamp) {
         let Some(configuration) = self.configuration.clone() else { return };
         let is_other = |pair: &Pair| {
-            let choice = configuration.selection.choice_hash(&pair.key.repository, pair.key.to());
-            pair.choice.is_some() && pair.choice != choice
+            let choice = || configuration.selection.rules_to(&pair.key.repository, pair.key.to()).choice_hash();
+            pair.choice.is_some() && pair.choice != choice()
         };
         let ids: Vec<PairId> = self.pairs.iter().filter(|(_, pair)| is_other(pair)).map(|(id, _)| *id).collect();
         for id in ids {
@@ -98,9 +94,10 @@ impl Machine {
         }
         let newest = &mut self.source_repository(repository).newest;
         let mut is_unknown = false;
-        for (rule, _) in
-            choice.rules.iter().filter(|(rule, filters)| choice.newest.contains_key(rule) && filters.takes(tag))
-        {
+        let compared = ComparedTag::new(tag);
+        let takes =
+            |(rule, filters): &&(String, Arc<TagFilters>)| choice.newest.contains_key(rule) && filters.takes(&compared);
+        for (rule, _) in choice.rules.iter().filter(takes) {
             match newest.get_mut(rule) {
                 Some(ranked) => {
                     ranked.admit(tag, *created);
@@ -114,3 +111,6 @@ impl Machine {
         }
     }
 }
+
+/// The newest tags of a repository that was not listed yet.
+static NOTHING_LISTED: BTreeMap<String, RankedTags> = BTreeMap::new();

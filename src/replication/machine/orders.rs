@@ -48,9 +48,11 @@ impl Machine {
             if self.orders.configuration.is_ok() {
                 self.sources.values_mut().for_each(|source| source.newest.clear());
                 self.resume(claims, now);
-                self.drop_unselected(claims, now);
+                self.drop_unselected(former.as_deref(), claims, now);
                 self.want_again(former.as_deref(), claims, now);
-                self.apply_options(now);
+                if former.is_none_or(|former| Some(&former.selection) != self.selection()) {
+                    self.apply_options(now);
+                }
             }
         }
         if earlier.configuration.is_err() && self.orders.configuration.is_ok() {

@@ -1,6 +1,5 @@
 //! The life of pairs: found, claimed, restored, dropped.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use jiff::Timestamp;
 use super::{Effect, Machine, Pair, PairId, PairKey, Record, RegistryIdentity, StoredPair};
 use crate::image::{RepositoryName, Tag};
 use crate::plan::{
-    Claims, DeletionCounts, MAX_LATE_WRITE, Match, NamespacedName, PairIdentity, Problem, RankedTags,
-    RepositoryAddress, collision, of_registry,
+    Claims, DeletionCounts, MAX_LATE_WRITE, NamespacedName, PairIdentity, Problem, RepositoryAddress, collision,
+    of_registry,
 };
 use crate::policy::Decision;
 use crate::terms::{
@@ -98,9 +97,9 @@ impl Machine {
         now: Timestamp,
     ) -> Option<PairId> {
         let configuration = self.configuration.clone()?;
-        let mut matches = configuration.selection.matches(&key.repository).into_iter();
-        let found = matches.find(|m| (&m.destination, &m.target) == key.to());
-        let (options, brake) = found.map(|m| (m.options, m.deletion)).unwrap_or_default();
+        let rules = configuration.selection.rules_to(&key.repository, key.to());
+        let (options, brake) =
+            rules.iter().next().map(|rule| (rule.options.clone(), rule.deletion)).unwrap_or_default();
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
         self.deletions.counted.remove(&identity.name);
@@ -153,12 +152,11 @@ impl Machine {
                 let started_over = Record::StartedOver(pair.options.fingerprint());
                 self.effects.push(Effect::Record(pair.identity.clone(), started_over));
             }
-            let selection = self.configuration.as_ref().map(|configuration| &configuration.selection);
+            let rules = self.selection().map(|selection| selection.rules_to(&key.repository, key.to()));
             // A comparison of this very spec was complete: what falls out of the newest tags does so by itself.
-            let present = selection.filter(|_| self.compared.is_some());
-            pair.choice = choice.or_else(|| present?.choice_hash(&key.repository, key.to()));
-            let takes = |tag: &Tag| selection.is_none_or(|rules| rules.takes(&key.repository, key.to(), tag));
-            pair.ledger.retain_taken(takes);
+            let present = rules.as_ref().filter(|_| self.compared.is_some());
+            pair.choice = choice.or_else(|| present?.choice_hash());
+            pair.ledger.retain_taken(|tag| rules.as_ref().is_none_or(|rules| rules.take(tag)));
         }
         if is_left || self.was_frozen {
             pair.lost_sight(now);
@@ -257,31 +255,6 @@ impl Machine {
         self.deleting.insert(identity.name.clone(), identity);
     }
 
-    /// Drops the pairs that no rule wants any more, and the tags that no rule takes.
-    pub(super) fn drop_unselected(&mut self, claims: &mut Claims, now: Timestamp) {
-        let source = self.source();
-        let is_of_source = |pair: &Pair| pair.identity.spec.source.registry_ref.name == source.name;
-        let unwanted = self.pairs.iter().filter(|(_, pair)| !self.is_selected(&pair.key) || !is_of_source(pair));
-        let unwanted: Vec<PairId> = unwanted.map(|(id, _)| *id).collect();
-        unwanted.into_iter().for_each(|id| self.drop_pair(id, now));
-        self.release_claims(claims);
-        self.forget_choices(now);
-        let Some(configuration) = self.configuration.clone() else { return };
-        let ids: Vec<PairId> = self.pairs.keys().copied().collect();
-        for id in ids {
-            let gone = self.touch(id, now, |pair| {
-                let key = &pair.key;
-                let takes = |tag: &Tag| configuration.selection.takes(&key.repository, key.to(), tag);
-                let gone = pair.ledger.retain_taken(takes);
-                if !gone.is_empty() {
-                    pair.change(now);
-                }
-                gone
-            });
-            self.forget_tags(id, gone.unwrap_or_default());
-        }
-    }
-
     /// Stops the copies of tags that are no longer in the ledger, and forgets their records.
     pub(super) fn forget_tags(&mut self, id: PairId, gone: Vec<Tag>) {
         for tag in gone {
@@ -340,18 +313,8 @@ impl Machine {
         }
     }
 
-    /// Returns the pairs to which `tag` of a repository goes, whether they exist yet or not.
-    pub(super) fn keys(&self, repository: &RepositoryName, tag: Option<&Tag>) -> Vec<PairKey> {
-        let Some(configuration) = &self.configuration else { return Vec::new() };
-        let selection = &configuration.selection;
-        let newest = self.sources.get(repository).map_or(&NOTHING_LISTED, |source| &source.newest);
-        let key = |m: Match| PairKey { repository: repository.clone(), destination: m.destination, target: m.target };
-        let keys = selection.matches(repository).into_iter().map(key);
-        keys.filter(|key| tag.is_none_or(|tag| selection.takes_now(repository, key.to(), tag, newest))).collect()
-    }
-
     pub(super) fn is_selected(&self, key: &PairKey) -> bool {
-        self.keys(&key.repository, None).contains(key)
+        self.selection().is_some_and(|selection| !selection.rules_to(&key.repository, key.to()).is_empty())
     }
 
     pub(super) fn stored_key(&self, spec: &ReplicationStatusSpec) -> Option<PairKey> {
@@ -384,7 +347,5 @@ impl Machine {
 }
 
 const MAX_PROBLEMS: usize = 20;
-/// The newest tags of a repository that was not listed yet.
-static NOTHING_LISTED: BTreeMap<String, RankedTags> = BTreeMap::new();
 /// The time in which a report is written.
 const REPORTED_WITHIN: Duration = Duration::from_secs(30);

@@ -88,8 +88,7 @@ impl Machine {
     /// Makes the pairs anew whose objects wait to be deleted, and which the spec selects again.
     pub(super) fn want_again(&mut self, former: Option<&Configuration>, claims: &mut Claims, now: Timestamp) {
         let was_selected = |key: &PairKey| {
-            let matches = former.map(|former| former.selection.matches(&key.repository)).unwrap_or_default();
-            matches.iter().any(|found| (&found.destination, &found.target) == key.to())
+            former.is_some_and(|former| !former.selection.rules_to(&key.repository, key.to()).is_empty())
         };
         let waiting = self.delete_again_at.keys().filter_map(|name| self.stored_key(&self.deleting.get(name)?.spec));
         let wanted: Vec<PairKey> = waiting.filter(|key| !was_selected(key) && self.is_selected(key)).collect();

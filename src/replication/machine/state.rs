@@ -12,7 +12,7 @@ use super::ids::{ComparisonId, CopyId, PairId};
 use super::timers::Timers;
 use crate::image::{Digest, InvalidNames, RepositoryName, Tag};
 use crate::plan::{
-    ByRegistry, ConfigurationReport, CopyOptions, Counts, DeletionHistory, NameRefusals, NamespacedName,
+    ByRegistry, Configuration, ConfigurationReport, CopyOptions, Counts, DeletionHistory, NameRefusals, NamespacedName,
     PlannedDeletion, Problem, RankedTags, RepositoryAddress, SeenReferrers,
 };
 
@@ -68,6 +68,8 @@ pub(super) struct Places {
     pub(super) pairs: HashMap<RepositoryAddress, BTreeSet<PairId>>,
     /// The pairs that are not replicated because of their names, by the last list of repositories.
     pub(super) refusals: NameRefusals,
+    /// The spec by whose rules tags of the pairs were dropped before it is taken.
+    pub(super) narrowed: Option<Arc<Configuration>>,
     /// The end of the time in which a write of a single tag may still be followed by an earlier one, also if its pair or
     /// row is gone.
     pub(super) doubts: HashMap<(RepositoryAddress, Tag), Timestamp>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::sweep_state::{SweepPlace, SweepRound};
+use super::takers::TagTakers;
 use super::{Effect, KnownLooks, Looked, Machine, Observed, Pair, PairId, Record};
 use crate::image::{Digest, RepositoryName, Tag, is_referrer_tag};
 use crate::plan::{Claims, REFERRERS_INTERVAL, part_of_cycle};
@@ -27,9 +28,9 @@ impl Machine {
     /// nothing waits for another observation.
     pub(super) fn may_be_swept(
         &self,
-        repository: &RepositoryName,
+        (repository, tag): (&RepositoryName, &Tag),
         pairs: &[PairId],
-        tag: &Tag,
+        takers: &TagTakers<'_>,
         now: Timestamp,
     ) -> bool {
         if self.sweep.is_doubted(repository, tag) {
@@ -48,14 +49,7 @@ impl Machine {
             }
             is_known = true;
         }
-        is_known && (!is_lacked || self.is_taken_by_known(repository, tag))
-    }
-
-    /// Returns true if each pair that takes a tag has a row of it.
-    fn is_taken_by_known(&self, repository: &RepositoryName, tag: &Tag) -> bool {
-        let keys = self.keys(repository, Some(tag));
-        let mut ids = keys.iter().filter_map(|key| self.pairs.id_of(key));
-        ids.all(|id| self.pairs[&id].ledger.row(tag).is_some())
+        is_known && (!is_lacked || takers.know(tag))
     }
 
     /// Returns the known tags to observe; those of `due` in any case. Where the sweep asks about referrers, it observes

@@ -26,11 +26,16 @@ impl Machine {
             self.list_soon(&repository, now);
         }
         for (repository, tag, hinted) in hints.tags {
-            if self.settled(&repository, &tag).is_none() {
+            if !self.is_settled(&repository, &tag) {
                 self.looks += 1;
                 self.effects.push(Effect::Look { repository, tag, hinted });
             }
         }
+    }
+
+    fn is_settled(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        let promises = self.selection().and_then(|selection| selection.promises(repository));
+        promises.is_some_and(|promises| promises.hold_for(tag)) && self.takers(repository).settled(tag).is_some()
     }
 
     /// Looks at once at tags that workers of an earlier process may still copy: they keep what they have read if the

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::destination::Destination;
 use super::names::{DESTINATIONS, MERGING, MIRRORED, Millis, NAMESPACE, at, destination, repository, source, target};
 use crate::plan::{
-    ByRegistry, Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, RepositoryAddress,
-    RepositoryFilters, Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows, parse_configuration,
+    ByRegistry, Claimant, Configuration, CopyOptions, DeletionBrake, NamespacedName, Pace, PatternRoom,
+    RepositoryAddress, RepositoryFilters, Rule, RuleTarget, Selection, SpecError, Standing, TagFilters, Windows,
+    parse_configuration,
 };
 use crate::policy::Policy;
 use crate::replication::machine::{Orders, RegistryIdentity};
@@ -130,7 +131,7 @@ fn repositories(exact: Option<Vec<usize>>) -> RepositoryFilters {
                 .map(|index| repository_filter(RepositoryFilterType::ExactMatch, repository(*index).as_str()))
                 .collect(),
         };
-        RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[]).expect("filters")
+        RepositoryFilters::parse("spec.rules[all]", Some(&filters), &[], &mut PatternRoom::default()).expect("filters")
     };
     let mut parsed = PARSED.lock().expect("no thread panics while it has the lock");
     parsed.entry(exact.clone()).or_insert_with(parse).clone()
@@ -148,7 +149,7 @@ static WITHOUT_TAG: LazyLock<Arc<TagFilters>> = LazyLock::new(|| {
         filter_type: TagFilterType::ExactMatch,
         version_syntax: VersionSyntax::default(),
     };
-    Arc::new(TagFilters::parse(None, &[filter]).expect("a filter"))
+    Arc::new(TagFilters::parse(None, &[filter], &mut PatternRoom::default()).expect("a filter"))
 });
 
 /// Three of five minutes.

@@ -8,7 +8,7 @@ use super::deletion_oracles::TakenList;
 use super::names::{Content, Millis, at, digest, repository, repository_index, tag, tag_index};
 use super::world::{Target, Task, World};
 use crate::image::{InvalidNames, Tag};
-use crate::plan::{Configuration, CreationDate, FailedRead, Problem};
+use crate::plan::{ComparedTag, Configuration, CreationDate, FailedRead, Problem};
 use crate::replication::machine::{
     ComparisonId, Coverage, Event, Finding, Hints, KnownLooks, Listed, Looked, Looks, Observed, Unread,
 };
@@ -324,7 +324,7 @@ impl World {
         if rule.newest.is_some() && request.comparison.is_none() {
             return; // It does not say which tags are the newest.
         }
-        let newer_first = shown.iter().rev().filter(|number| rule.tags.takes(&tag(**number)));
+        let newer_first = shown.iter().rev().filter(|number| rule.tags.takes(&ComparedTag::new(&tag(**number))));
         let count = rule.newest.map_or(usize::MAX, |newest| newest.count as usize);
         let (outside, choice) = (newer_first.skip(count).copied().collect(), rule.choice_hash.clone());
         let (sent_at, taken_at, shown) = (request.sent_at, self.now, shown.clone());

@@ -352,11 +352,8 @@ fn is_wanted(running: &Running, assignment: &Assignment) -> bool {
     let Ok(configuration) = &running.machine.orders().configuration else { return false };
     let matches = configuration.selection.matches(&assignment.repository);
     let rule = matches.iter().find(|m| m.destination == assignment.destination);
-    let is_taken = configuration.selection.takes(
-        &assignment.repository,
-        (&assignment.destination, &assignment.place.repository),
-        &assignment.tag,
-    );
+    let to = (&assignment.destination, &assignment.place.repository);
+    let is_taken = configuration.selection.rules_to(&assignment.repository, to).take(&assignment.tag);
     let is_named = rule.is_some_and(|rule| rule.target == assignment.place.repository);
     !configuration.suspend && is_named && is_taken && rule.is_some_and(|rule| rule.options == assignment.options)
 }

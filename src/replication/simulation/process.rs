@@ -239,6 +239,7 @@ impl World {
             running.chosen_from = self.now;
         }
         running.consents = std::array::from_fn(|index| self.destinations[index].lets_delete(target.configuration));
+        running.machine.narrow(&orders, at(self.now));
         self.step(target, Event::Orders(Arc::new(orders)));
     }
 

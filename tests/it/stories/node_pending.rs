@@ -1,7 +1,7 @@
 //! Pending is not running: an obstacle to the pods of copy Jobs is reported in its own words, and images arrive once it
 //! is resolved.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use transship::api::ReplicationConfiguration;
@@ -54,7 +54,36 @@ async fn pending_is_not_running_and_says_why() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_obstacle_that_ends_beside_an_invalid_spec_is_not_shown_any_more() {
+    let mut story = story("obstacle").await;
+    story.scene.start_operator().await;
+    story.break_workers("quota").await;
+    story.push_small("app", "v1", 70).await;
+    story.is_ready("False", "WorkerPending").await;
+    story.set_tag_filter(r#"[{"filter": "v[", "filterType": "REGEX_MATCH"}]"#).await;
+    story.is_ready("False", "InvalidSpec").await;
+    story.let_workers_run("quota").await;
+    story.end_workers().await;
+    // The end of the obstacle is passed on within 5 s, to those who have a valid spec.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    story.set_tag_filter(r#"[{"filter": "v*", "filterType": "GLOB_MATCH"}]"#).await;
+    story.complete("app:v1").await;
+    story.is_ready("True", "Replicated").await;
+}
+
 impl Story {
+    async fn is_ready(&self, status: &str, reason: &str) {
+        let scene = &self.scene;
+        scene.condition::<ReplicationConfiguration>(&self.namespace, "all", "Ready", status, reason, SOON).await;
+    }
+
+    async fn set_tag_filter(&self, filters: &str) {
+        let patch = format!(r#"[{{"op": "add", "path": "/spec/rules/0/tagFilters", "value": {filters}}}]"#);
+        let patch = ["-n", &self.namespace, "patch", "replicationconfiguration", "all", "--type", "json", "-p", &patch];
+        self.scene.plane.kubectl(&patch).await.expect_success("kubectl");
+    }
+
     async fn set_worker(&mut self, variable: &str) {
         self.kubectl(&["set", "env", "deployment/transship", variable]).await;
         self.kubectl(&["rollout", "status", "deployment/transship", "--timeout=60s"]).await;
