@@ -129,8 +129,8 @@ impl Driver {
         for StoredPair { identity, status, .. } in &stored.pairs {
             core.metrics.pair(&identity.namespace, &identity.name, usage(identity, status));
         }
-        let (takes_long, now) = (stored.takes_long(), core.clock.now());
-        let machine = core.claims.hold(takes_long, |claims| Machine::new(orders, stored, claims, now));
+        let takes_long = stored.takes_long();
+        let machine = core.claims.hold(takes_long, |claims| Machine::new(orders, stored, claims, core.clock.now()));
         Self {
             machine,
             stops: core.clock.watch_stops(),
@@ -178,8 +178,10 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event) {
-        let (takes_long, now) = (self.machine.takes_long(&event), self.core.clock.now());
-        let effects = self.core.claims.hold(takes_long, |claims| self.machine.step(event, claims, now));
+        let takes_long = self.machine.takes_long(&event);
+        let (machine, clock) = (&mut self.machine, &self.core.clock);
+        // The time is that at which the claims are there: the wait for them may be long.
+        let effects = self.core.claims.hold(takes_long, |claims| machine.step(event, claims, clock.now()));
         effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 

@@ -58,11 +58,7 @@ impl Machine {
         if listed.tags.is_empty() || listed.sent_at < self.observe_from {
             return;
         }
-        let lists = self.takers(repository).lists(&listed);
-        for id in self.deleting_pairs(repository) {
-            let list = lists.get(&self.pairs[&id].key);
-            self.take_list(id, list, &listed, now);
-        }
+        self.deleting_pairs(repository).into_iter().for_each(|id| self.take_list(id, None, &listed, now));
     }
 
     /// Returns true if a rule takes only the newest tags of a repository.
