@@ -1,26 +1,21 @@
 //! The claims of all configurations of a process. A thread that waits for them keeps no task from running.
 
-use std::sync::{Arc, MutexGuard};
-use std::thread::yield_now;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::locked::Locked;
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::long_work::{long_work, long_work_if};
 use crate::plan::Claims;
 
 /// The claims of all configurations of a process.
 #[derive(Clone, Default)]
-pub(crate) struct SharedClaims(Arc<Locked<Claims>>);
+pub(crate) struct SharedClaims(Arc<Mutex<Claims>>);
 
 impl SharedClaims {
     /// Waits for the claims. Where that takes long, other threads take the tasks of this one.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Claims> {
-        for _ in 0..TRIES {
-            if let Some(claims) = self.0.try_lock() {
-                return claims;
-            }
-            yield_now();
-        }
-        long_work(|| self.0.lock())
+        self.0.try_lock_for(PATIENCE).unwrap_or_else(|| long_work(|| self.0.lock()))
     }
 
     /// Runs `work` with the claims; if it takes long, as [`long_work`] does.
@@ -29,13 +24,12 @@ impl SharedClaims {
     }
 }
 
-/// The tries before a thread waits: nearly all work with the claims takes some microseconds.
-const TRIES: usize = 20;
+/// The time for which a thread waits with its tasks: nearly all work with the claims takes some microseconds.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 

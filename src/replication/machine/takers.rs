@@ -8,7 +8,8 @@ use super::{Listed, Machine, PairKey};
 use crate::image::{Digest, RepositoryName, Tag};
 use crate::plan::{ComparedTag, Ledger, Promises, RankedTags, Rule, RulesTo};
 
-/// The destinations of one repository, with what is known of its tags there. Each tag is compared with each rule once.
+/// The destinations of one repository, with what is known of its tags there. A question about a tag compares it with each
+/// rule once.
 pub(super) struct TagTakers<'a> {
     /// The rules that take the repository.
     rules: Vec<&'a Rule>,

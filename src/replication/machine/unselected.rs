@@ -81,5 +81,5 @@ impl Stored {
     }
 }
 
-/// The names that are compared with filters in some milliseconds.
+/// The names that are compared with filters in at most 50 ms, and mostly in some milliseconds.
 const MANY_NAMES: u64 = 1_000;
