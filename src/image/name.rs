@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct RepositoryName(Arc<str>);
 
-/// As the text compares.
+/// Names compare as their texts do.
 impl Borrow<str> for RepositoryName {
     fn borrow(&self) -> &str {
         &self.0

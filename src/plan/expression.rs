@@ -149,6 +149,9 @@ fn last_line(error: &str) -> String {
 
 /// The patterns of repositories, and those of tags, that the rules of a configuration may have.
 pub(super) const MAX_PATTERNS: usize = 100;
+/// The names that are compared with filters in at most 50 ms, and mostly in some milliseconds: more of them are long
+/// work.
+pub const MANY_NAMES: usize = 1_000;
 /// The memory that the states of one pattern may take, in bytes: each is followed from many states of its automaton.
 const MAX_STATES: usize = 16 * 1024;
 /// The memory that the automaton of one pattern may take, in bytes.

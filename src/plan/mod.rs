@@ -64,7 +64,7 @@ pub use destination_names::{NameRefusals, refuse_names};
 pub(crate) use destination_names::{circle, collision};
 pub use destination_template::{DestinationTemplate, TemplateError};
 pub use envelope::{EnvelopeLimits, StatusEnvelope, StatusKey};
-pub use expression::{ExpressionError, PatternRoom};
+pub use expression::{ExpressionError, MANY_NAMES, PatternRoom};
 pub use fair_queue::{FairLimits, FairQueue, ShareOwner, Ticket};
 pub use host_bindings::{HostBinding, HostBindingError, HostBindings};
 pub use image_entries::image_status;

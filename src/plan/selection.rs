@@ -1,6 +1,6 @@
 //! The rules of a configuration: where repositories and tags go, and why.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::deletion::DeletionBrake;
@@ -119,20 +119,12 @@ impl Selection {
     /// Returns the destinations of all rules that match `repository`, each once. A destination where it has no valid name
     /// is left out.
     pub fn matches(&self, repository: &RepositoryName) -> Vec<Match> {
-        let (mut found, mut known) = (Vec::new(), HashSet::new());
-        for rule in &self.rules {
-            let Some(because) = rule.because(repository) else {
-                continue;
-            };
-            for RuleTarget { registry, template } in &rule.destinations {
-                let Ok(target) = template.name_of(repository) else { continue };
-                if known.insert((registry, target.clone())) {
-                    let (destination, because, options) = (registry.clone(), because.clone(), rule.options.clone());
-                    found.push(Match { destination, target, because, options, deletion: rule.deletion });
-                }
-            }
-        }
-        found
+        let found = self.routes(repository).into_iter().filter_map(|RepositoryRoute { destination, target, rules }| {
+            let rule = rules.first()?;
+            let (because, options) = (rule.because(repository)?, rule.options.clone());
+            Some(Match { destination: destination.clone(), target, because, options, deletion: rule.deletion })
+        });
+        found.collect()
     }
 
     /// Returns the places where the rules send `repository`, each once, with the rules that do.
@@ -251,6 +243,11 @@ impl<'a> RulesTo<'a> {
     /// Returns true if no rule does.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the first rule, which says how images are copied.
+    pub fn first(&self) -> Option<&'a Rule> {
+        self.0.first().copied()
     }
 
     /// Returns the rules.

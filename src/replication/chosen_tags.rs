@@ -8,8 +8,8 @@ use super::observed_repository::{Extent, is_of_tag};
 use super::observer::FindingSender;
 use super::slow::announced;
 use crate::image::{Digest, RepositoryName, Tag};
-use crate::long_work::long_work;
-use crate::plan::{CreationDate, NarrowedTags, TagChoice};
+use crate::long_work::long_work_if;
+use crate::plan::{CreationDate, MANY_NAMES, NarrowedTags, TagChoice};
 use crate::registry::{Client, RegistryError};
 
 /// The tags of a repository that are observed.
@@ -40,13 +40,14 @@ pub(super) async fn choose(
     }
     let mut reading = DateReading { sender, client, repository, dates: BTreeMap::new(), digests, failed: None };
     let mut extent = Extent::Whole;
-    let dated: Vec<&Tag> = long_work(|| tags.iter().filter(|tag| choice.needs_date(tag)).collect());
+    let takes_long = tags.len() > MANY_NAMES;
+    let dated: Vec<&Tag> = long_work_if(takes_long, || tags.iter().filter(|tag| choice.needs_date(tag)).collect());
     if !dated.is_empty() {
         let subject = format!("the dates of {}/{repository}", client.host());
         extent = announced(subject, reading.read(dated)).await;
     }
     let DateReading { dates, digests, failed, .. } = reading;
-    let (tags, narrowed) = long_work(|| choice.narrow(tags, &dates));
+    let (tags, narrowed) = long_work_if(takes_long, || choice.narrow(tags, &dates));
     ChosenTags { tags, narrowed, digests, remarks: remarks(repository, &dates, failed), extent }
 }
 

@@ -15,8 +15,8 @@ use super::slow::announced;
 use super::unused_filters::UnusedFilters;
 use crate::image::{InvalidNames, RepositoryName, Tag, is_referrer_tag};
 use crate::locked::Locked;
-use crate::long_work::long_work;
-use crate::plan::{ComparedTag, Configuration, Problem, Selection, TagChoice};
+use crate::long_work::long_work_if;
+use crate::plan::{ComparedTag, Configuration, MANY_NAMES, Problem, Selection, TagChoice};
 use crate::registry::{Client, ErrorKind, Listing};
 use crate::terms::{ReferrersMode, reason};
 
@@ -56,7 +56,8 @@ impl ComparisonRun<'_> {
         let exact: BTreeSet<RepositoryName> =
             configuration.selection.exact_repositories().into_iter().cloned().collect();
         let (listed, invalid) = self.list(&client, configuration).await?;
-        let (names, unmatched) = long_work(|| self.choose_repositories(&configuration.selection, &exact, &listed));
+        let choose = || self.choose_repositories(&configuration.selection, &exact, &listed);
+        let (names, unmatched) = long_work_if(exact.len() + listed.len() > MANY_NAMES, choose);
         self.sender.send(Finding::Repositories { names: names.clone(), unmatched, invalid, sent_at });
         let observed = futures::stream::iter(names).map(|repository| {
             let is_named = exact.contains(&repository);
@@ -122,8 +123,7 @@ impl ComparisonRun<'_> {
         is_named: bool,
     ) -> Extent {
         self.sender.send(Finding::Opened(repository.clone()));
-        let matches = configuration.selection.matches(&repository);
-        let with_referrers = matches.iter().any(|m| m.options.referrers == ReferrersMode::Replicate);
+        let with_referrers = replicates_referrers(&configuration.selection, &repository);
         let choice = configuration.selection.tags_of(&repository);
         let examples = Examples::of(&choice);
         let keep = |tag: &Tag| {
@@ -174,6 +174,13 @@ impl ComparisonRun<'_> {
         }
         extent
     }
+}
+
+/// Returns true if referrers of the images of a repository go to some destination.
+fn replicates_referrers(selection: &Selection, repository: &RepositoryName) -> bool {
+    let routes = selection.routes(repository);
+    let mut deciding = routes.iter().filter_map(|route| route.rules.first());
+    deciding.any(|rule| rule.options.referrers == ReferrersMode::Replicate)
 }
 
 fn missing(client: &Client, repository: &RepositoryName) -> Problem {

@@ -65,12 +65,8 @@ impl RepositoryPattern {
         &self,
         repositories: &'a BTreeSet<RepositoryName>,
     ) -> impl Iterator<Item = &'a RepositoryName> + use<'a> {
-        let prefix = match self {
-            Self::Prefix(prefix) if prefix.ends_with(|c: char| c.is_ascii_alphabetic()) => Some(prefix),
-            _ => None,
-        };
         // Letters are lower case, and `{` follows `z`.
-        let ends = prefix.map(|prefix| (format!("{prefix}a"), format!("{prefix}{{")));
+        let ends = self.cut_word().map(|prefix| (format!("{prefix}a"), format!("{prefix}{{")));
         ends.into_iter().flat_map(|(first, end)| {
             repositories.range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
         })
@@ -78,9 +74,18 @@ impl RepositoryPattern {
 
     /// Returns true for a prefix that ends in the middle of a word of the name: `prod` of `production/x`.
     pub(super) fn goes_beyond_its_segment(&self, repository: &RepositoryName) -> bool {
-        let Self::Prefix(prefix) = self else { return false };
-        let rest = repository.as_str().strip_prefix(prefix.as_str()).unwrap_or_default();
-        prefix.ends_with(|c: char| c.is_ascii_alphabetic()) && rest.starts_with(|c: char| c.is_ascii_alphabetic())
+        let rest = self.cut_word().and_then(|prefix| repository.as_str().strip_prefix(prefix));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+    }
+
+    /// Returns the prefix if it ends with a letter, so that a name may go on within its last word.
+    fn cut_word(&self) -> Option<&str> {
+        match self {
+            Self::Prefix(prefix) => {
+                Some(prefix.as_str()).filter(|prefix| prefix.ends_with(|c: char| c.is_ascii_alphabetic()))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -144,8 +144,8 @@ impl Machine {
     /// Takes a complete list of tags: says what is to be observed of them, and forgets tags that are gone.
     fn take_tags(&mut self, id: ComparisonId, mut listed: Listed, claims: &mut Claims, now: Timestamp) {
         self.take_newest(&mut listed);
-        let keys = self.keys(&listed.repository, None);
-        let lists = self.takers(&listed.repository).lists(&listed);
+        let takers = self.takers(&listed.repository);
+        let (lists, keys) = (takers.lists(&listed), takers.into_keys());
         for key in &keys {
             let Some(pair) = self.ensure(key, claims, now) else { continue };
             self.take_list(pair, lists.get(key), &listed, now);

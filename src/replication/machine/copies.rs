@@ -311,7 +311,7 @@ impl Machine {
         for id in ids {
             let key = &self.pairs[&id].key;
             let rules = configuration.selection.rules_to(&key.repository, key.to());
-            let Some(wanted) = rules.iter().next() else { continue };
+            let Some(wanted) = rules.first() else { continue };
             let changed = self.touch(id, now, |pair| {
                 let is_other = wanted.options.fingerprint() != pair.options.fingerprint();
                 let is_conflict_other = wanted.options.on_tag_conflict != pair.options.on_tag_conflict;

@@ -21,6 +21,7 @@ mod hidden;
 mod hinted_lists;
 mod ids;
 mod lag;
+mod long_steps;
 mod look_choice;
 mod looks;
 mod newest;

@@ -98,8 +98,7 @@ impl Machine {
     ) -> Option<PairId> {
         let configuration = self.configuration.clone()?;
         let rules = configuration.selection.rules_to(&key.repository, key.to());
-        let (options, brake) =
-            rules.iter().next().map(|rule| (rule.options.clone(), rule.deletion)).unwrap_or_default();
+        let (options, brake) = rules.first().map(|rule| (rule.options.clone(), rule.deletion)).unwrap_or_default();
         // It may be wanted again before it could be deleted.
         let is_left = self.delete_again_at.remove(&identity.name).is_some();
         self.deletions.counted.remove(&identity.name);

@@ -24,7 +24,7 @@ struct TagTaker<'a> {
     rules: RulesTo<'a>,
     /// Their places among all rules.
     places: Vec<usize>,
-    /// What is known of it, once it has a pair.
+    /// The ledger of its pair, once it has one.
     ledger: Option<&'a Ledger>,
 }
 
@@ -34,7 +34,7 @@ impl Machine {
         let takers = self.takers(repository);
         match tag {
             Some(tag) => takers.of(tag).map(|taker| taker.key.clone()).collect(),
-            None => takers.destinations.into_iter().map(|taker| taker.key).collect(),
+            None => takers.into_keys(),
         }
     }
 
@@ -102,6 +102,11 @@ impl TagTakers<'_> {
             (taker.key.clone(), PairList { tags: Cow::Owned(tags), choice: taker.rules.choice_hash() })
         };
         narrowed.into_iter().map(list).collect()
+    }
+
+    /// Returns the pairs of the destinations, whether they exist yet or not.
+    pub(super) fn into_keys(self) -> Vec<PairKey> {
+        self.destinations.into_iter().map(|taker| taker.key).collect()
     }
 
     /// Returns the destinations that take a tag.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Event, Finding, Machine, Orders, Pair, PairId, Stored};
+use super::{Machine, Orders, Pair, PairId};
 use crate::plan::{Claims, Configuration, Selection};
 
 impl Machine {
@@ -55,31 +55,8 @@ impl Machine {
         }
     }
 
-    /// Returns true if an event compares many names with filters.
-    pub(crate) fn takes_long(&self, event: &Event) -> bool {
-        let names = match event {
-            Event::Orders(_) => {
-                self.totals.values().map(|counts| counts.images).sum::<u64>() + self.pairs.keys().count() as u64
-            }
-            Event::Found(_, Finding::Repositories { names, .. }) => names.len() as u64,
-            Event::Found(_, Finding::Tags(listed)) => listed.tags.len() as u64,
-            _ => 0,
-        };
-        names > MANY_NAMES
-    }
-
     /// Returns the rules of the last valid spec.
     pub(super) fn selection(&self) -> Option<&Selection> {
         self.configuration.as_ref().map(|configuration| &configuration.selection)
     }
 }
-
-impl Stored {
-    /// Returns true if to restore this compares many tags with filters.
-    pub(crate) fn takes_long(&self) -> bool {
-        self.pairs.iter().map(|pair| 1 + pair.status.summary.images).sum::<u64>() > MANY_NAMES
-    }
-}
-
-/// The names that are compared with filters in at most 50 ms, and mostly in some milliseconds.
-const MANY_NAMES: u64 = 1_000;
